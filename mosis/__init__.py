@@ -1,0 +1,1 @@
+"""The portal's package: nouns downstairs, faces (web/) upstairs. docs/ARCHITECTURE.md is the map."""

@@ -1,0 +1,232 @@
+"""Accounts and their sessions: who a developer is, how one signs in and out.
+
+Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mosis import audit, passwords, tokens
+from mosis.callers import Caller
+from mosis.clock import seconds
+from mosis.db import Connection, columns, new_id
+from mosis.environment import Environment
+from mosis.errors import Conflict, Denied, Invalid, NotFound
+
+GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
+
+
+@dataclass(frozen=True)
+class Developer:
+    """An account as the database keeps it."""
+
+    id: str
+    email: str
+    email_verified: int
+    name: str
+    role: str
+    suspended: int
+    password_hash: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One sign-in on one device."""
+
+    id: str
+    developer_id: str
+    seed: bytes
+    generation: int
+    rotated_at: str | None
+    client: str
+    address: str
+    created_at: str
+    last_used_at: str
+    expires_at: str
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """What a sign-in answers with: the account and a pair of tokens."""
+
+    developer: Developer
+    access_token: str
+    refresh_token: str
+
+
+def get(db: Connection, developer_id: str) -> Developer:
+    """The account. Raises NotFound."""
+    found: Developer | None = db.one(f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer)
+    if found is None:
+        raise NotFound("developer")
+    return found
+
+
+def find_by_email(db: Connection, email: str) -> Developer | None:
+    """The account with this address, whatever its case."""
+    found: Developer | None = db.one(f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer)
+    return found
+
+
+def register(env: Environment, db: Connection, caller: Caller, email: str, password: str, name: str) -> SignedIn:
+    """A new account, signed in. Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`."""
+    if env.config.registration != "open":
+        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
+    _check_password(password, email)
+    password_hash = passwords.make_hash(password)
+    with db.write():
+        developer = create(db, caller, email, name, password_hash)
+        return _sign_in(env, db, replace(caller, developer_id=developer.id), developer)
+
+
+def create(
+    db: Connection, caller: Caller, email: str, name: str, password_hash: str | None, *, role: str = "developer", verified: bool = False
+) -> Developer:
+    """A new account, in the running transaction. Raises Conflict `email_taken`."""
+    if find_by_email(db, email):
+        raise Conflict("email_taken", "There is an account with this e-mail address; sign in, or ask for a new password.")
+    developer = Developer(new_id(), email, int(verified), name, role, 0, password_hash, db.now)
+    db.insert("developers", **vars(developer))
+    audit.add(db, caller, "account.created", developer.id, owner_id=developer.id, role=role)
+    return developer
+
+
+def login(env: Environment, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
+    """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
+    developer = find_by_email(db, email)
+    if not passwords.verify(password, developer.password_hash if developer else None) or developer is None:
+        raise Denied("invalid_credentials", "There is no account with this e-mail address and password.")
+    with db.write():
+        developer = get(db, developer.id)
+        _refuse_suspended(developer)
+        return _sign_in(env, db, replace(caller, developer_id=developer.id), developer)
+
+
+def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
+    """A new pair for a good refresh token, which is spent by that.
+
+    A spent one presented again ends the session, unless the same client does so within ten seconds: then it gets the answer
+    it has lost. Raises Denied `invalid_token`.
+    """
+    session_id, generation = tokens.split_refresh(token)
+    refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
+    with db.write():
+        session: Session | None = db.one(f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session)
+        if session is None or not tokens.same(token, tokens.make_refresh(env.secret, session_id, session.seed, generation)):
+            raise refusal
+        developer = get(db, session.developer_id)
+        if session.ended_at or session.expires_at <= db.now or developer.suspended:
+            raise refusal
+        if generation == session.generation:
+            session = replace(session, generation=generation + 1, rotated_at=db.now)
+            db.change(
+                "UPDATE sessions SET generation = ?, rotated_at = ?, last_used_at = ?, expires_at = ?, client = ?, address = ?"
+                " WHERE id = ?",
+                session.generation, db.now, db.now, env.clock.now(tokens.REFRESH_SECONDS), caller.client, caller.network, session.id,
+            )
+            return _pair(env, developer, session)
+        if _asks_again(session, generation, caller, db.now):
+            return _pair(env, developer, session)
+        end_session(db, session.id, "reuse")
+        audit.add(db, replace(caller, developer_id=session.developer_id), "session.token_reused", session.id)
+    raise refusal
+
+
+def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
+    """End the caller's session, or all of the account's, at once: access tokens die with it."""
+    account = caller.account
+    with db.write():
+        if everywhere:
+            end_all(db, account, "everywhere")
+        elif caller.session_id:
+            end_session(db, caller.session_id, "logout")
+        audit.add(db, caller, "session.ended", caller.session_id, everywhere=everywhere)
+
+
+def end_session(db: Connection, session_id: str, reason: str) -> None:
+    """End one session, in the running transaction."""
+    db.change("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL", db.now, reason, session_id)
+
+
+def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
+    """End every session of an account (`but` one), in the running transaction."""
+    db.change(
+        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
+        db.now, reason, developer_id, but,
+    )
+
+
+def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer:
+    """Change the caller's own name."""
+    account = caller.account
+    with db.write():
+        if "name" in changes:
+            db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
+            audit.add(db, caller, "account.changed", account, fields=sorted(changes))
+        return get(db, account)
+
+
+def promote(db: Connection, email: str, role: str) -> Developer:
+    """Give an account a role; what the command line does. Raises NotFound."""
+    with db.write():
+        developer = find_by_email(db, email)
+        if developer is None:
+            raise NotFound("developer")
+        db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer.id)
+        audit.add(db, Caller(), "account.role_changed", developer.id, owner_id=developer.id, role=role)
+        return get(db, developer.id)
+
+
+def caller_of_access_token(env: Environment, db: Connection, token: str, address: str, client: str) -> Caller:
+    """Who presents this access token. The session and the account are asked at every request, so that both end at once.
+
+    Raises Denied `invalid_token`.
+    """
+    claims = tokens.read_access(env.secret, env.config.base_url, token, env.clock.time())
+    row = db.one(
+        "SELECT d.role, d.suspended, s.ended_at FROM sessions s JOIN developers d ON d.id = s.developer_id"
+        " WHERE s.id = ? AND d.id = ?", claims.session_id, claims.developer_id,
+    )
+    if row is None or row[1] or row[2]:
+        raise Denied("invalid_token", "This session has ended; sign in again.")
+    return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
+
+
+def _sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer) -> SignedIn:
+    session = Session(
+        new_id(), developer.id, secrets.token_bytes(16), 0, None, caller.client, caller.network, db.now, db.now,
+        env.clock.now(tokens.REFRESH_SECONDS), None,
+    )
+    db.insert("sessions", **vars(session))
+    audit.add(db, caller, "session.started", session.id)
+    return _pair(env, developer, session)
+
+
+def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
+    access = tokens.make_access(
+        env.secret, env.config.base_url, developer.id, session.id, developer.role, env.clock.time(), new_id()
+    )
+    return SignedIn(developer, access, tokens.make_refresh(env.secret, session.id, session.seed, session.generation))
+
+
+def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:
+    return (
+        generation == session.generation - 1
+        and session.rotated_at is not None
+        and seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
+        and (session.client, session.address) == (caller.client, caller.network)
+    )
+
+
+def _check_password(password: str, email: str) -> None:
+    weakness = passwords.weakness(password, email)
+    if weakness:
+        raise Invalid([{"pointer": "/password", "code": "weak_password", "detail": weakness}])
+
+
+def _refuse_suspended(developer: Developer) -> None:
+    if developer.suspended:
+        raise Denied("suspended", "This account is suspended; ask the operator of the portal.")

@@ -1,0 +1,50 @@
+"""Who is calling: the account behind a request (or the portal itself), what it may do and from where."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from mosis.errors import Denied
+
+SCOPES = ("apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read", "keys:manage")
+ROLES = ("developer", "reviewer", "admin")  # each includes the one before
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`scopes` None: everything (signed in by session). `apps` None: all apps of the account."""
+
+    developer_id: str | None = None
+    role: str = "developer"
+    address: str = ""
+    client: str = ""
+    session_id: str | None = None
+    key_id: str | None = None
+    scopes: frozenset[str] | None = None
+    apps: frozenset[str] | None = None
+
+    @property
+    def account(self) -> str:
+        """The id of the signed-in account. Raises Denied when nobody is."""
+        if self.developer_id is None:
+            raise Denied("unauthenticated", "Sign in first: send `Authorization: Bearer` with an access token or an API key.")
+        return self.developer_id
+
+    def has_role(self, role: str) -> bool:
+        return self.developer_id is not None and ROLES.index(self.role) >= ROLES.index(role)
+
+    @property
+    def network(self) -> str:
+        """The address as it may be kept: the /24 or /48 it is in, never the whole."""
+        return truncated(self.address)
+
+
+def truncated(address: str) -> str:
+    """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; what is not an address becomes the empty text."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+PORTAL = Caller()

@@ -1,0 +1,26 @@
+"""Time is a value: one clock that tests can turn, and the text form in which times are stored and shown."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+
+def text(seconds: float) -> str:
+    """Seconds since 1970 as `2026-01-31T12:00:00Z` (RFC 3339, UTC, whole seconds); sorts like the time itself."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(stamp: str) -> int:
+    """The reverse of `text`. Raises ValueError when the text is not such a time."""
+    return int(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+
+
+class Clock:
+    """What o'clock it is. `source` gives seconds since 1970; tests hand in their own."""
+
+    def __init__(self, source: Callable[[], float] = time.time) -> None:
+        self.time = source
+
+    def now(self, plus_seconds: float = 0) -> str:
+        """Now, or a while from now, as text."""
+        return text(self.time() + plus_seconds)

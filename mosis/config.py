@@ -1,0 +1,136 @@
+"""The settings: read from the environment once, complained about all at once, never changed afterwards.
+
+Names and defaults are the operators' contract; docs/OPERATIONS.md explains each, .env.example lists them.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; `complaints` says everything that is wrong, one sentence each."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__("\n".join(complaints))
+        self.complaints = complaints
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(value).absolute()
+
+
+def _switch(value: str) -> bool:
+    choices = {"on": True, "1": True, "true": True, "yes": True, "off": False, "0": False, "false": False, "no": False}
+    if value.lower() not in choices:
+        raise ValueError("must be on or off")
+    return choices[value.lower()]
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError("must be one of " + ", ".join(choices))
+        return value
+
+    return read
+
+
+def _secret(value: str) -> str:
+    if len(value.encode()) < 32:
+        raise ValueError("must be at least 32 bytes; `openssl rand -base64 32` makes one")
+    return value
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not port.isdigit() or int(port) > 65535 or (host.startswith("[") != host.endswith("]")):
+        raise ValueError("must be HOST:PORT or :PORT")
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an http or https address without query, such as https://apps.example.net")
+    return value.rstrip("/")
+
+
+def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be addresses or networks, separated by commas, such as 172.16.0.1 or 10.0.0.0/8") from None
+
+
+def _setting(default: Any, read: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"read": read, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Each field is the setting of the same name in capitals."""
+
+    listen_addr: str = _setting(":8080", _address)
+    base_url: str = _setting("http://localhost:8080", _url)
+    database_path: Path = _setting(Path("data/portal.db").absolute(), _path)
+    telemetry_database_path: Path | None = _setting(None, _path)
+    packages_dir: Path = _setting(Path("packages").absolute(), _path)
+    assets_dir: Path = _setting(Path("assets").absolute(), _path)
+    backups_dir: Path | None = _setting(None, _path)
+    jwt_secret: str | None = _setting(None, _secret, secret=True)
+    admin_email: str | None = _setting(None)
+    trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting((), _networks)
+    review_policy: str = _setting("all", _one_of("all", "changes"))
+    registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    rate_limits: bool = _setting(True, _switch)
+    package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
+    disk_reserve_bytes: int = _setting(268_435_456, _number(0, 1 << 40))
+    threads: int = _setting(8, _number(1, 64))
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> "Config":
+        """The settings of this environment (an empty value counts as unset). Raises ConfigError with every complaint."""
+        given = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        complaints: list[str] = []
+        for setting in fields(cls):
+            raw = given.get(setting.name.upper(), "")
+            if raw == "":
+                continue
+            try:
+                values[setting.name] = setting.metadata["read"](raw)
+            except ValueError as complaint:
+                shown = "" if setting.metadata["secret"] else f"={raw!r}"
+                complaints.append(f"{setting.name.upper()}{shown}: {complaint}.")
+        if complaints:
+            raise ConfigError(complaints)
+        return cls(**values)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the databases, the secrets and the temporary files live: one volume."""
+        return self.database_path.parent
+
+    @property
+    def telemetry_path(self) -> Path:
+        """The telemetry database, beside the portal's unless said otherwise."""
+        return self.telemetry_database_path or self.data_dir / "telemetry.db"

@@ -1,0 +1,278 @@
+"""SQLite, the one engine: connections that only read until they are told to write, and the migrations.
+
+What a caller can count on: inside `with db.write():` everything or nothing happens, `db.now` stands still, and when it
+ends without an error the change survives a power cut (WAL with synchronous=FULL, https://sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mosis.clock import Clock
+from mosis.errors import Unavailable
+
+Row = TypeVar("Row")
+BUSY_SECONDS = 5.0
+# Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
+# database (https://sqlite.org/wal.html#walresetbug).
+COMMITS_PER_CHECKPOINT = 500
+
+
+@cache
+def columns(record: type, table: str = "") -> str:
+    """The SELECT list of a dataclass: its fields, in order, each with the table's name before it if one is given."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(prefix + each.name for each in fields(record))
+
+
+def new_id(milliseconds: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of time, then 74 random ones, so that ids sort by age."""
+    moment = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
+    value = (moment & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class Connection:
+    """One connection, used by one thread. It refuses to write outside `write()`; values are always bound."""
+
+    def __init__(self, database: "Database") -> None:
+        self.database = database
+        self.now = ""
+        self._raw = sqlite3.connect(
+            database.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        self._raw.execute("PRAGMA journal_mode = WAL")
+        for pragma in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0", "query_only = ON"):
+            self._raw.execute(f"PRAGMA {pragma}")
+        self._after_commit: list[Callable[[], None]] = []
+
+    def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
+        """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
+        rows = self._run(sql, values).fetchall()
+        return rows if into is None else [into(*row) for row in rows]
+
+    def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
+        """The first row or None."""
+        row = self._run(sql, values).fetchone()
+        return row if row is None or into is None else into(*row)
+
+    def value(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row or None."""
+        row = self._run(sql, values).fetchone()
+        return None if row is None else row[0]
+
+    def change(self, sql: str, *values: Any) -> int:
+        """Run a statement that changes rows; how many it changed."""
+        return self._run(sql, values).rowcount
+
+    def insert(self, table: str, **row: Any) -> int:
+        """Insert one row given by its columns; its rowid. Table and columns are names from our own code."""
+        sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+        return self._run(sql, tuple(row.values())).lastrowid or 0
+
+    @property
+    def writing(self) -> bool:
+        """Whether a transaction is open."""
+        return self._raw.in_transaction
+
+    @contextmanager
+    def write(self) -> Iterator["Connection"]:
+        """One transaction: BEGIN IMMEDIATE to COMMIT, `now` fixed. Raises Unavailable: `busy` when the lock is not had
+        within five seconds, `no_space` when the disk is full; in both cases, and on any error, nothing has changed."""
+        if self.writing:
+            raise RuntimeError("a transaction is open already: only the use case begins one, and once")
+        if not self.database.writers.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
+        try:
+            self._after_commit = []
+            self._execute("PRAGMA query_only = OFF")
+            try:
+                self._execute("BEGIN IMMEDIATE")
+                self.now = self.database.clock.now()
+                yield self
+                self._execute("COMMIT")
+            except BaseException:
+                if self._raw.in_transaction:
+                    self._raw.execute("ROLLBACK")
+                raise
+            finally:
+                self._raw.execute("PRAGMA query_only = ON")
+            self.database.committed(self)
+        finally:
+            self.database.writers.release()
+        for follow_up in self._after_commit:
+            follow_up()
+
+    def after_commit(self, follow_up: Callable[[], None]) -> None:
+        """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
+        self._after_commit.append(follow_up)
+
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Move the WAL into the database file. The caller holds the writers' lock."""
+        self._raw.execute(f"PRAGMA wal_checkpoint({mode})")
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy of the whole database, made while others write."""
+        target = sqlite3.connect(path)
+        try:
+            self._raw.backup(target)
+        finally:
+            target.close()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        return self._execute(sql, values)
+
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._raw.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            raise _translated(error) from error
+
+
+def _translated(error: sqlite3.OperationalError) -> Exception:
+    """SQLite's trouble in our words where trying again may help; anything else stays what it is."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
+    if name == "SQLITE_FULL":
+        return Unavailable("no_space", "The disk is full; nothing was changed. Reading still works.")
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")) and name != "SQLITE_READONLY":
+        return Unavailable("database_unavailable", "The database cannot be read or written at the moment.")
+    return error
+
+
+class Database:
+    """A database file: a connection for each thread, one lock for all writers, checkpoints now and then."""
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self.path = path
+        self.clock = clock or Clock()
+        self.writers = threading.Lock()
+        self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
+        self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
+        self._commits = 0
+        self._kept = threading.local()
+        self._open: list[Connection] = []
+        self._opening = threading.Lock()
+
+    def connection(self) -> Connection:
+        """This thread's connection, opened when first asked for."""
+        found: Connection | None = getattr(self._kept, "connection", None)
+        if found is None:
+            try:
+                found = self._kept.connection = Connection(self)
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
+            with self._opening:
+                self._open.append(found)
+        return found
+
+    def committed(self, connection: Connection) -> None:
+        """Called under the writers' lock after each commit."""
+        self._commits += 1
+        if self.checkpoints and self._commits % COMMITS_PER_CHECKPOINT == 0:
+            connection.checkpoint()
+
+    def close(self) -> None:
+        """Empty the WAL and close every connection; the threads that used them are done by now."""
+        with self._opening:
+            opened, self._open = self._open, []
+        if opened and self.checkpoints:
+            with self.writers:
+                opened[0].checkpoint("TRUNCATE")
+        for connection in opened:
+            connection.close()
+        self._kept = threading.local()
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to this program's schema; the sentence says what to do. The file is as it was."""
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one, so that they can share a transaction (executescript commits first)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip() and not all(line.strip().startswith("--") or not line.strip() for line in statement.splitlines()):
+        raise MigrationError(f"a statement has no end: {statement.strip()[:80]}")
+
+
+def migrate(path: Path, schema: Path, migrations: Path) -> tuple[int, int]:
+    """Bring the database at `path` to the newest schema; (number before, number now).
+
+    A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
+    a transaction of its own, with the foreign keys checked before it is committed. Raises MigrationError.
+    """
+    steps = {int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))}
+    newest = max(steps, default=0)
+    if sorted(steps) != list(range(1, newest + 1)):
+        raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        raw.execute("PRAGMA journal_mode = WAL")
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute("PRAGMA foreign_keys = OFF")  # rebuilding a table would delete what refers to it
+        before = raw.execute("PRAGMA user_version").fetchone()[0]
+        if before > newest:
+            raise MigrationError(
+                f"{path.name} has schema {before}, this program knows {newest}: start the newer program, "
+                f"or put back the copy {path.name}.before-{newest + 1} that the upgrade made"
+            )
+        if before == 0:
+            _apply(raw, schema, newest, expected=0)
+        elif before < newest:
+            _copy_before(raw, path, before + 1)
+            for number in range(before + 1, newest + 1):
+                _apply(raw, steps[number], number, expected=number - 1)
+        return before, newest
+    except sqlite3.DatabaseError as error:
+        raise MigrationError(f"{path.name} cannot be used: {error}. It is as it was; see docs/OPERATIONS.md, Upgrade") from error
+    finally:
+        raw.close()
+
+
+def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
+    """The copy that an operator goes back to; refused when the disk has no room for it."""
+    size = path.stat().st_size
+    room = os.statvfs(path.parent)
+    if room.f_bavail * room.f_frsize < size * 2:
+        raise MigrationError(f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work")
+    target = sqlite3.connect(path.with_name(f"{path.name}.before-{number}"))
+    try:
+        raw.backup(target)
+    finally:
+        target.close()
+
+
+def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) -> None:
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        if raw.execute("PRAGMA user_version").fetchone()[0] == expected:  # else another process was faster
+            for statement in statements(script.read_text(encoding="utf-8")):
+                raw.execute(statement)
+            broken = raw.execute("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise MigrationError(f"{script.name} leaves {len(broken)} row(s) that refer to nothing, the first in {broken[0][0]}")
+            raw.execute(f"PRAGMA user_version = {number}")
+        raw.execute("COMMIT")
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raise

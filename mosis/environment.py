@@ -1,0 +1,62 @@
+"""What handlers and jobs may touch: the settings, the clock, the databases, the files, the secret."""
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosis.clock import Clock
+from mosis.config import Config, ConfigError
+from mosis.db import Database
+from mosis.files import Files
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything a use case depends on, made once at start and passed on; nothing else is global."""
+
+    config: Config
+    clock: Clock
+    db: Database
+    files: Files
+    secret: str
+
+    def url(self, path: str) -> str:
+        """An address of this portal for the world outside."""
+        return self.config.base_url + path
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def environment(config: Config, clock: Clock | None = None) -> Environment:
+    """Open everything. The database has been migrated by now."""
+    clock = clock or Clock()
+    return Environment(
+        config=config,
+        clock=clock,
+        db=Database(config.database_path, clock),
+        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
+    )
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_text(encoding="ascii").strip()
+        if len(secret) < 32:
+            raise ConfigError([f"{path.name}: this file is damaged; remove it, and everybody has to sign in again."]) from None
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+        return secret
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        secret = secrets.token_urlsafe(32)
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return secret

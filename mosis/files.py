@@ -1,0 +1,153 @@
+"""Package files on disk: received into incoming/, kept under their final name, opened, swept.
+
+Whatever `keep` has answered for survives a power cut: the file is flushed, renamed, and the folders are flushed too (on btrfs
+a rename alone can be lost). PACKAGES_DIR/{developer_id}/{app_id}/{version}/package.mosis is the operators' layout.
+"""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mosis.db import new_id
+from mosis.errors import LimitReached, Malformed, Unavailable
+
+BLOCK = 256 * 1024
+NAME = "package.mosis"
+FORGOTTEN_AFTER_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file that has arrived whole and lies flushed in incoming/."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class Files:
+    """The packages folder. `reserve_bytes` of the disk are never used for uploads."""
+
+    def __init__(self, packages_dir: Path, reserve_bytes: int = 0) -> None:
+        self.root = packages_dir
+        self.incoming = packages_dir / "incoming"
+        self.reserve_bytes = reserve_bytes
+        self.incoming.mkdir(parents=True, exist_ok=True)
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raises Unavailable `no_space` when this many bytes would eat into the reserve."""
+        disk = os.statvfs(self.root)
+        if disk.f_bavail * disk.f_frsize < self.reserve_bytes + size_bytes:
+            raise Unavailable("no_space", "The portal's disk is nearly full; uploads are refused until there is room again.")
+
+    def receive(self, body: BinaryIO, limit_bytes: int, expected_bytes: int | None = None) -> Received:
+        """Copy a body into incoming/, counting and hashing as it goes, and flush it.
+
+        Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space`.
+        """
+        path = self.incoming / new_id()
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(path, "xb", buffering=0) as file:
+                while block := body.read(BLOCK):
+                    size += len(block)
+                    if size > limit_bytes:
+                        raise LimitReached("too_large", f"A package may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+                    digest.update(block)
+                    _write_all(file, block)
+                if expected_bytes is not None and size != expected_bytes:
+                    raise Malformed("malformed_request", f"{expected_bytes} bytes were announced, {size} came.")
+                os.fsync(file.fileno())
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise Unavailable("no_space", "The portal's disk is full; nothing was kept.") from error
+            raise
+        return Received(path, size, digest.hexdigest())
+
+    def path(self, developer_id: str, app_id: str, version: str) -> Path:
+        """Where the package of a version lies. The parts come from rows, never from a request."""
+        return self.root / developer_id / app_id / version / NAME
+
+    def keep(self, received: Received, target: Path) -> None:
+        """Give a received file its final name, for good; called in the transaction, before its COMMIT."""
+        missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(received.path, target)
+            for folder in (target.parent, *(each.parent for each in missing), self.incoming):
+                _flush_folder(folder)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise Unavailable("no_space", "The portal's disk is full; nothing was kept.") from error
+            raise
+
+    def open(self, path: Path, size_bytes: int) -> BinaryIO:
+        """The package, open for reading. Raises Unavailable `package_unavailable` when it is missing or not of this size."""
+        try:
+            file = open(path, "rb")
+        except OSError as error:
+            raise Unavailable("package_unavailable", "This package cannot be read at the moment; the operator is told.") from error
+        if os.fstat(file.fileno()).st_size != size_bytes:
+            file.close()
+            raise Unavailable("package_unavailable", "This package is damaged and is not served; the operator is told.")
+        return file
+
+    def remove(self, path: Path) -> None:
+        """Remove a package and the folders that it leaves empty."""
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self.root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def sweep_incoming(self) -> int:
+        """Remove what a killed process left in incoming/: called at start, before the first upload; how many."""
+        left = list(self.incoming.iterdir())
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    def sweep(self, is_named: Callable[[Path], bool], older_than_seconds: float = FORGOTTEN_AFTER_SECONDS) -> int:
+        """Remove packages that no row names, once they are a day old (a row is committed after its file); how many."""
+        before = time.time() - older_than_seconds
+        removed = 0
+        for path in list(self.root.glob(f"*/*/*/{NAME}")):
+            if path.stat().st_mtime < before and not is_named(path):
+                self.remove(path)
+                removed += 1
+        return removed
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _write_all(file: BinaryIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view):]
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

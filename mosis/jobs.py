@@ -1,0 +1,134 @@
+"""The queue: jobs are rows, added in the transaction of the change that makes them necessary, done later by the worker.
+
+A job runs at least once. It is claimed for a while (a lease); a worker that dies loses it to another when the lease ends.
+"""
+
+import json
+import random
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from mosis.db import Connection, columns, new_id
+
+LEASE_SECONDS = 60
+ATTEMPTS = 8  # the last one comes about 20 minutes after the first
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the queue keeps it."""
+
+    id: str
+    kind: str
+    arguments: str
+    state: str
+    attempts: int
+    run_at: str
+    lease_until: str | None
+    lease_token: str | None
+    last_error: str | None
+    created_at: str
+
+    @property
+    def named_arguments(self) -> dict[str, Any]:
+        return dict(json.loads(self.arguments))
+
+
+def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str | None = None, **arguments: Any) -> str | None:
+    """Queue a job in the running transaction; its id, or None when an unfinished one carries the same `unique_key`."""
+    if unique_key is not None and db.value(
+        "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
+    ):
+        return None
+    job_id = new_id()
+    db.insert(
+        "jobs", id=job_id, kind=kind, arguments=json.dumps(arguments), unique_key=unique_key,
+        run_at=db.database.clock.now(after_seconds), created_at=db.now,
+    )
+    db.after_commit(db.database.wake)
+    return job_id
+
+
+def claim(db: Connection) -> Job | None:
+    """The next job that is due, leased to the caller; None when there is none."""
+    with db.write():
+        found: Job | None = db.one(
+            f"SELECT {columns(Job)} FROM jobs WHERE state = 'waiting' AND run_at <= ? ORDER BY run_at, id LIMIT 1",
+            db.now, into=Job,
+        )
+        if found is None:
+            return None
+        db.change(
+            "UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_until = ?, lease_token = ? WHERE id = ?",
+            db.database.clock.now(LEASE_SECONDS), secrets.token_hex(8), found.id,
+        )
+        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", found.id, into=Job)  # type: ignore[no-any-return]
+
+
+def extend(db: Connection, job: Job) -> bool:
+    """Heartbeat: hold the lease for another while. False when it is lost and the work should stop."""
+    with db.write():
+        return bool(db.change(
+            "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
+            db.database.clock.now(LEASE_SECONDS), job.id, job.lease_token,
+        ))
+
+
+def finish(db: Connection, job: Job) -> None:
+    """It is done. Nothing happens when the lease has been lost in the meantime."""
+    with db.write():
+        _end(db, job, "done", None)
+
+
+def fail(db: Connection, job: Job, error: str) -> None:
+    """It failed: try again after 2, 4, 8 ... seconds and up to half as much again, or give it up as dead."""
+    with db.write():
+        if job.attempts >= ATTEMPTS:
+            _end(db, job, "dead", error)
+            return
+        delay = 2**job.attempts * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
+        _give_back(db, job, db.database.clock.now(delay), error)
+
+
+def release(db: Connection, job: Job) -> None:
+    """Give a job back unfinished, because this process stops; the attempt does not count."""
+    with db.write():
+        if _give_back(db, job, db.now, None):
+            db.change("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", job.id)
+
+
+def recover(db: Connection) -> int:
+    """Put jobs whose lease has ended back into the queue; how many. Given up as dead when it was their last attempt."""
+    if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", db.database.clock.now()):
+        return 0
+    with db.write():
+        return db.change(
+            "UPDATE jobs SET state = CASE WHEN attempts >= ? THEN 'dead' ELSE 'waiting' END, lease_until = NULL,"
+            " lease_token = NULL, last_error = 'the worker died or hung', finished_at = CASE WHEN attempts >= ? THEN ? END"
+            " WHERE state = 'running' AND lease_until < ?",
+            ATTEMPTS, ATTEMPTS, db.now, db.now,
+        )
+
+
+def next_due(db: Connection) -> str | None:
+    """When the next waiting job is due, or None."""
+    found: str | None = db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting'")
+    return found
+
+
+def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
+    db.change(
+        "UPDATE jobs SET state = ?, lease_until = NULL, lease_token = NULL, last_error = coalesce(?, last_error),"
+        " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
+        state, error, db.now, job.id, job.lease_token,
+    )
+
+
+def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
+    db.after_commit(db.database.wake)
+    return db.change(
+        "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
+        " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'",
+        run_at, error, job.id, job.lease_token,
+    )

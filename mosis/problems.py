@@ -1,0 +1,82 @@
+"""The one table from error code to HTTP status and title, and the RFC 9457 document made from it.
+
+It stands below web/ and serving because both answer errors: the routes, and the server for what never becomes a request.
+"""
+
+import json
+from typing import Any
+
+# code: (status, title). Every code that is raised anywhere stands here and in docs/API.md; tests hold that.
+PROBLEMS: dict[str, tuple[int, str]] = {
+    # reading the request
+    "malformed_request": (400, "Malformed request"),
+    "malformed_json": (400, "Malformed JSON"),
+    "bad_cursor": (400, "Bad cursor"),
+    "ambiguous_request": (400, "Ambiguous request"),
+    "request_timeout": (408, "Request took too long"),
+    "length_required": (411, "Length required"),
+    "too_large": (413, "Body too large"),
+    "unsupported_media_type": (415, "Unsupported media type"),
+    "header_too_large": (431, "Header too large"),
+    "not_implemented": (501, "Not implemented"),
+    # who is calling
+    "unauthenticated": (401, "Not signed in"),
+    "invalid_token": (401, "Invalid token"),
+    "invalid_credentials": (401, "Invalid credentials"),
+    "insufficient_scope": (403, "Insufficient scope"),
+    "forbidden": (403, "Forbidden"),
+    "suspended": (403, "Suspended"),
+    "registration_closed": (403, "Registration closed"),
+    # what is asked for
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "gone": (410, "Gone"),
+    "precondition_failed": (412, "Precondition failed"),
+    "range_not_satisfiable": (416, "Range not satisfiable"),
+    # what the state of things does not allow
+    "email_taken": (409, "E-mail address taken"),
+    "package_id_taken": (409, "Package id taken"),
+    "version_exists": (409, "Version exists"),
+    "version_code_not_higher": (409, "Version code not higher"),
+    "signing_key_exists": (409, "Signing key exists"),
+    "limit_reached": (409, "Limit reached"),
+    "invalid_state": (409, "Invalid state"),
+    "already_decided": (409, "Already decided"),
+    # what is wrong inside
+    "invalid": (422, "Invalid content"),
+    "package_rejected": (422, "Package rejected"),
+    "digest_mismatch": (422, "Digest mismatch"),
+    # not now
+    "rate_limited": (429, "Too many requests"),
+    "internal": (500, "Internal error"),
+    "busy": (503, "Busy"),
+    "package_unavailable": (503, "Package unavailable"),
+    "database_unavailable": (503, "Database unavailable"),
+    "no_space": (507, "Not enough space"),
+}
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def status(code: str) -> int:
+    """The HTTP status of an error code; an unknown code is a mistake of ours, 500."""
+    return PROBLEMS.get(code, PROBLEMS["internal"])[0]
+
+
+def document(
+    code: str, detail: str, request_id: str, errors: list[dict[str, Any]] | None = None, **facts: Any
+) -> dict[str, Any]:
+    """The problem as an object (RFC 9457, section 3.1). `type` is a URI reference to the code's line in the docs."""
+    number, title = PROBLEMS.get(code, PROBLEMS["internal"])
+    problem: dict[str, Any] = {
+        "type": f"/docs/errors#{code}", "title": title, "status": number,
+        "detail": detail, "code": code, "request_id": request_id,
+    }
+    if errors:
+        problem["errors"] = errors
+    return problem | facts
+
+
+def body(code: str, detail: str, request_id: str, **more: Any) -> bytes:
+    """The problem as the bytes of an answer."""
+    return json.dumps(document(code, detail, request_id, **more), ensure_ascii=False).encode()

@@ -1,0 +1,93 @@
+"""Access and refresh tokens: make them, read them; pure. Nothing that a copy of the database contains can be presented.
+
+An access token is a JWT (RFC 7519) with HS256, pinned, 15 minutes. A refresh token is `mr_` and 64 URL-safe characters: the
+session's id, its generation and a MAC over both; so every spent one can still be told from one that we never gave out, and
+the successor of a token is always the same: a client that lost the answer can ask again.
+"""
+
+import base64
+import hashlib
+import hmac
+import uuid
+from dataclasses import dataclass
+
+from mosis.errors import Denied
+
+ACCESS_SECONDS = 15 * 60
+REFRESH_SECONDS = 30 * 24 * 3600
+AUDIENCE = "mosis-portal"
+_REFRESH = b"mosis refresh token 1"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What an access token says: whose, in which session."""
+
+    developer_id: str
+    session_id: str
+
+
+def make_access(secret: str, issuer: str, developer_id: str, session_id: str, role: str, now: float, token_id: str) -> str:
+    """A signed access token that ends in 15 minutes."""
+    import jwt
+
+    claims = {
+        "iss": issuer, "aud": AUDIENCE, "sub": developer_id, "sid": session_id, "role": role,
+        "iat": int(now), "exp": int(now) + ACCESS_SECONDS, "jti": token_id,
+    }
+    return jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "at+jwt"})
+
+
+def read_access(secret: str, issuer: str, token: str, now: float) -> Claims:
+    """The claims of a good token. Raises Denied `invalid_token` for any other; whether the session still lives is not ours.
+
+    The role inside is a hint for clients; what counts is the database.
+    """
+    import jwt
+
+    try:
+        if jwt.get_unverified_header(token).get("typ") != "at+jwt":
+            raise jwt.InvalidTokenError("not an access token")
+        claims = jwt.decode(
+            token, secret, algorithms=["HS256"], issuer=issuer, audience=AUDIENCE,
+            options={"require": ["iss", "aud", "sub", "sid", "iat", "exp", "jti"], "verify_exp": False, "verify_iat": False},
+        )
+        issued, ends = claims["iat"], claims["exp"]
+        if type(issued) is not int or type(ends) is not int or not isinstance(claims["sid"], str):
+            raise jwt.InvalidTokenError("wrong types")
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        raise Denied("invalid_token", "This access token is not one of ours.") from error
+    if not issued - 60 <= now < min(ends, issued + ACCESS_SECONDS):
+        raise Denied("invalid_token", "The access token has expired; POST /v1/auth/refresh gives a new one.")
+    return Claims(claims["sub"], claims["sid"])
+
+
+def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
+    """The refresh token of a session's generation. `seed` is the session's own random part, kept in the database."""
+    head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
+    return "mr_" + base64.urlsafe_b64encode(head + _mac(secret, seed, head)).decode().rstrip("=")
+
+
+def split_refresh(token: str) -> tuple[str, int]:
+    """(session id, generation) as the token claims them, unverified. Raises Denied when it cannot be one of ours."""
+    try:
+        raw = base64.b64decode(token.removeprefix("mr_"), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if not token.startswith("mr_") or len(raw) != 48:
+        raise Denied("invalid_token", "This refresh token is not one of ours; sign in again.")
+    return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two secrets are equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def plausible(credential: str) -> bool:
+    """Whether this has the form of a credential of ours: asked before a large body is let in, before the database is."""
+    return 40 <= len(credential) <= 4096 and (credential.count(".") == 2 or credential.startswith("mk_live_"))
+
+
+def _mac(secret: str, seed: bytes, head: bytes) -> bytes:
+    return hmac.new(secret.encode(), _REFRESH + seed + head, hashlib.sha256).digest()[:28]

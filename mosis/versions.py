@@ -1,0 +1,275 @@
+"""Versions: what an uploaded package is allowed to become, and how it gets there.
+
+The state machine is MOVES and one guarded UPDATE; everything that follows from a move is a row of the same transaction.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mosis import audit, jobs
+from mosis.apps import App
+from mosis.callers import PORTAL, Caller
+from mosis.clock import seconds
+from mosis.db import Connection, columns, new_id
+from mosis.environment import Environment
+from mosis.errors import Conflict, NotFound, Unavailable
+from mosis.files import Files, Received, sha256_of
+from mosis.packages import Package
+from mosis.pages import Page, Wanted, page
+
+# move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers'.
+MOVES: dict[str, tuple[tuple[str, ...], str]] = {
+    "checked": (("checking",), "ready"),
+    "refused": (("checking",), "failed"),
+    "submit": (("ready",), "in_review"),
+    "approve": (("in_review",), "approved"),
+    "reject": (("in_review",), "rejected"),
+    "withdraw": (("ready", "failed", "in_review", "rejected", "approved"), "withdrawn"),
+    "publish": (("approved", "halted"), "published"),
+    "halt": (("published",), "halted"),
+    "yank": (("published", "halted"), "yanked"),
+    "unyank": (("yanked",), "published"),
+}
+DEVELOPERS_MOVES = ("submit", "withdraw", "publish", "halt", "yank", "unyank")
+DEAD = ("failed", "rejected", "withdrawn")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as the database keeps it."""
+
+    id: str
+    app_id: str
+    version: str
+    version_code: int
+    channel: str
+    state: str
+    released: int
+    submit_when_ready: int
+    findings: str
+    permissions: str
+    min_mosis_version: str
+    release_notes: str
+    size_bytes: int
+    sha256: str
+    signing_key_id: str
+    rollout_percent: float
+    publish_at: str | None
+    yank_reason: str | None
+    created_at: str
+    submitted_at: str | None
+    decided_at: str | None
+    published_at: str | None
+
+    @property
+    def moves(self) -> list[str]:
+        """What its developer can do with it now."""
+        allowed = [name for name in DEVELOPERS_MOVES if self.state in MOVES[name][0]]
+        return [*allowed, "rollout"] if self.state == "published" else allowed
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is said with a package: the channel (None: as its version says), the notes, whether to submit it at once."""
+
+    channel: str | None = None
+    release_notes: str = ""
+    submit: bool = False
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How to publish: to what share of the devices, and when (None: now)."""
+
+    rollout_percent: float = 100
+    publish_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Created:
+    """The version an upload led to, and whether it is new or was there with the same bytes."""
+
+    version: Version
+    new: bool = field(default=True)
+
+
+def create(db: Connection, caller: Caller, app: App, package: Package, received: Received, upload: Upload) -> Created:
+    """Record an inspected package, in the running transaction; the same bytes again give the version that is there.
+
+    Raises Conflict `version_exists` or `version_code_not_higher`.
+    """
+    living: Version | None = db.one(
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
+        " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)", app.id, package.version, into=Version,
+    )
+    if living and living.sha256 == received.sha256:
+        return Created(living, new=False)
+    if living:
+        raise Conflict("version_exists", f"Version {package.version} exists and is {living.state}; give the package a new version.",
+                       state=living.state)
+    channel = upload.channel or package.channel
+    _check_code(db, app.id, channel, package.version_code)
+    version_id = new_id()
+    db.insert(
+        "versions", id=version_id, app_id=app.id, version=package.version, version_code=package.version_code, channel=channel,
+        state="checking", submit_when_ready=int(upload.submit), permissions=json.dumps(list(package.permissions)),
+        min_mosis_version=package.min_mosis_version, release_notes=upload.release_notes,
+        manifest=json.dumps(package.manifest, ensure_ascii=False), files=json.dumps(package.files, ensure_ascii=False),
+        size_bytes=received.size_bytes, sha256=received.sha256, signing_key_id=package.signing_key_id, created_at=db.now,
+    )
+    audit.add(db, caller, "version.uploaded", version_id, app=app.package_id, version=package.version, sha256=received.sha256)
+    jobs.add(db, "check_version", unique_key=f"check:{version_id}", version_id=version_id)
+    return Created(get(db, app, version_id))
+
+
+def get(db: Connection, app: App, version: str) -> Version:
+    """The version of an app by its id or version string: of several that had the string, the living or newest one.
+
+    Raises NotFound.
+    """
+    found: Version | None = db.one(
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (id = ?2 OR version = ?2)"
+        " ORDER BY (id = ?2) DESC, (state IN ('failed', 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
+        app.id, version, into=Version,
+    )
+    if found is None:
+        raise NotFound("version")
+    return found
+
+
+def by_id(db: Connection, version_id: str) -> Version | None:
+    """The version with this id, whoever's app it is; for jobs and the review desk."""
+    found: Version | None = db.one(f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version)
+    return found
+
+
+def index(db: Connection, app: App, wanted: Wanted) -> Page[Version]:
+    """The versions of an app, the newest upload first."""
+    rows = db.all(
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        app.id, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Version,
+    )
+    return page(rows, wanted, lambda version: (version.id,))
+
+
+def move(db: Connection, caller: Caller, version: Version, name: str, **changes: Any) -> Version:
+    """Make a move, in the running transaction, with what changes beside the state. Raises Conflict `invalid_state`."""
+    before, after = MOVES[name]
+    values = {"state": after, **changes}
+    moved = db.change(
+        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)}"
+        f" WHERE id = ? AND state IN ({', '.join('?' * len(before))})", *values.values(), version.id, *before,
+    )
+    now: Version = by_id(db, version.id) or version
+    if not moved:
+        raise not_allowed(now, name)
+    owner = db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id)
+    audit.add(db, caller, f"version.{name}", version.id, owner_id=owner, version=version.version, state=after)
+    return now
+
+
+def not_allowed(version: Version, name: str) -> Conflict:
+    """The refusal of a move: names the state and the moves that are allowed."""
+    allowed = ", ".join(version.moves) or "none for now"
+    return Conflict("invalid_state", f"A version that is {version.state} has no move {name!r}; allowed: {allowed}.",
+                    state=version.state, allowed=version.moves)
+
+
+def check(env: Environment, version_id: str) -> None:
+    """The job behind an upload: look at the bytes again and let the version go on. Twice does no harm."""
+    db = env.db.connection()
+    version = by_id(db, version_id)
+    if version is None or version.state != "checking":
+        return
+    verify_file(env, db, version)
+    with db.write():
+        version = by_id(db, version_id)
+        if version is None or version.state != "checking":
+            return
+        move(db, PORTAL, version, "checked")
+        if version.submit_when_ready:
+            jobs.add(db, "submit_version", unique_key=f"submit:{version.id}", version_id=version.id)
+
+
+def publish(env: Environment, db: Connection, caller: Caller, version: Version, publication: Publication) -> Version:
+    """Offer a version to devices, now or at a time; a halted one goes on with the share it had.
+
+    Raises Conflict `invalid_state` or `version_code_not_higher`, Unavailable `package_unavailable`.
+    """
+    verify_file(env, db, version)
+    with db.write():
+        version = by_id(db, version.id) or version
+        if publication.publish_at and publication.publish_at > db.now and version.state == "approved":
+            db.change(
+                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
+                publication.publish_at, publication.rollout_percent, version.id,
+            )
+            wait = seconds(publication.publish_at) - seconds(db.now)
+            jobs.add(db, "publish_version", after_seconds=wait, version_id=version.id, publish_at=publication.publish_at)
+            audit.add(db, caller, "version.scheduled", version.id, publish_at=publication.publish_at)
+            return by_id(db, version.id) or version
+        return _publish_now(db, caller, version, publication.rollout_percent)
+
+
+def publish_scheduled(env: Environment, version_id: str, publish_at: str) -> None:
+    """The job behind `publish_at`: publishes, unless the version was moved or given another time since."""
+    db = env.db.connection()
+    version = by_id(db, version_id)
+    if version is None or version.state != "approved" or version.publish_at != publish_at:
+        return
+    verify_file(env, db, version)
+    with db.write():
+        version = by_id(db, version_id)
+        if version and version.state == "approved" and version.publish_at == publish_at:
+            _publish_now(db, PORTAL, version, version.rollout_percent)
+
+
+def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    """Offer a published version to a larger share of the devices. Raises Conflict `invalid_state`: a share never shrinks."""
+    with db.write():
+        version = by_id(db, version.id) or version
+        if version.state != "published":
+            raise not_allowed(version, "rollout")
+        if percent < version.rollout_percent:
+            raise Conflict("invalid_state", "A share only grows, so that no device goes back; halt the version instead.",
+                           state=version.state, allowed=version.moves)
+        db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+        audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
+        return replace(version, rollout_percent=percent)
+
+
+def developer_of(db: Connection, version: Version) -> str:
+    """Whose version it is."""
+    return str(db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id))
+
+
+def path(files: Files, db: Connection, version: Version) -> Path:
+    """Where the package lies."""
+    return files.path(developer_of(db, version), version.app_id, version.version)
+
+
+def verify_file(env: Environment, db: Connection, version: Version) -> None:
+    """Compare the package on disk with the hash in the row. Raises Unavailable `package_unavailable`."""
+    file = path(env.files, db, version)
+    env.files.open(file, version.size_bytes).close()
+    if sha256_of(file) != version.sha256:
+        raise Unavailable("package_unavailable", "The package on disk is not the one that was uploaded; the operator is told.")
+
+
+def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    resumed = version.state == "halted"
+    if not resumed:
+        _check_code(db, version.app_id, version.channel, version.version_code)
+    changes = {} if resumed else {"released": 1, "published_at": db.now, "publish_at": None, "rollout_percent": percent}
+    version = move(db, caller, version, "publish", **changes)
+    db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
+    return version
+
+
+def _check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
+    highest = db.value("SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1", app_id, channel)
+    if highest is not None and version_code <= highest:
+        raise Conflict("version_code_not_higher", f"version_code must be above {highest}, the highest published in {channel}.",
+                       highest=highest)
