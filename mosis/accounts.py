@@ -83,7 +83,8 @@ def register(env: Environment, db: Connection, caller: Caller, email: str, passw
 
 
 def create(
-    db: Connection, caller: Caller, email: str, name: str, password_hash: str | None, *, role: str = "developer", verified: bool = False
+    db: Connection, caller: Caller, email: str, name: str, password_hash: str | None, *,
+    role: str = "developer", verified: bool = False,
 ) -> Developer:
     """A new account, in the running transaction. Raises Conflict `email_taken`."""
     if find_by_email(db, email):
@@ -125,7 +126,8 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
             db.change(
                 "UPDATE sessions SET generation = ?, rotated_at = ?, last_used_at = ?, expires_at = ?, client = ?, address = ?"
                 " WHERE id = ?",
-                session.generation, db.now, db.now, env.clock.now(tokens.REFRESH_SECONDS), caller.client, caller.network, session.id,
+                session.generation, db.now, db.now, env.clock.now(tokens.REFRESH_SECONDS), caller.client, caller.network,
+                session.id,
             )
             return _pair(env, developer, session)
         if _asks_again(session, generation, caller, db.now):

@@ -269,7 +269,7 @@ def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) ->
                 raw.execute(statement)
             broken = raw.execute("PRAGMA foreign_key_check").fetchall()
             if broken:
-                raise MigrationError(f"{script.name} leaves {len(broken)} row(s) that refer to nothing, the first in {broken[0][0]}")
+                raise MigrationError(f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}")
             raw.execute(f"PRAGMA user_version = {number}")
         raw.execute("COMMIT")
     except BaseException:

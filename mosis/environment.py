@@ -3,11 +3,12 @@
 import os
 import secrets
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
+from mosis.counts import Counts
 from mosis.db import Database
 from mosis.files import Files
 
@@ -21,6 +22,7 @@ class Environment:
     db: Database
     files: Files
     secret: str
+    downloads: Counts = field(default_factory=Counts)
 
     def url(self, path: str) -> str:
         """An address of this portal for the world outside."""

@@ -53,5 +53,5 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:
-    whole_number_fits = not isinstance(value, int) or isinstance(value, bool) is False and abs(value) < 1 << 63
+    whole_number_fits = not isinstance(value, int) or (isinstance(value, bool) is False and abs(value) < 1 << 63)
     return isinstance(value, wanted) and whole_number_fits

@@ -113,6 +113,30 @@ def standing(db: Connection, version_id: str) -> Standing | None:
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 
 
+def next_step(version: Version, standing: Standing | None) -> str:
+    """What happens next and who has to do it, in words: nobody is left guessing why something is not visible."""
+    steps = {
+        "checking": "The package is being checked; this usually takes seconds.",
+        "failed": "The checks found errors: see findings, mend them and upload the package again.",
+        "ready": "The checks found nothing that blocks. Submit it for review.",
+        "approved": "Approved. Publish it when you like.",
+        "rejected": "A reviewer rejected it: see review.comment, mend it and upload the package again.",
+        "withdrawn": "Withdrawn. Upload a package to go on.",
+        "published": "Published: devices are offered it.",
+        "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
+        "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
+    }
+    if version.state == "approved" and version.publish_at:
+        return f"Approved. It will be published at {version.publish_at}."
+    if version.state == "published" and version.rollout_percent < 100:
+        return f"Published to {version.rollout_percent:g} % of the devices; rollout raises the share."
+    if version.state == "in_review" and standing and standing.position:
+        usual = standing.median_wait_seconds
+        wait = f", usually about {_duration(usual)}" if usual is not None else ""
+        return f"Waiting for a reviewer: {_ordinal(standing.position)} of {standing.waiting}{wait}."
+    return steps.get(version.state, "Waiting for a reviewer.")
+
+
 def median_wait_seconds(db: Connection) -> int | None:
     """The median time from submission to verdict over the last 30 days; None when there was none."""
     found: int | None = db.value(
@@ -152,3 +176,16 @@ def _decide(db: Connection, caller: Caller, review: Review, verdict: str, reason
         versions.move(db, caller, version, verdict, decided_at=db.now)
         audit.add(db, caller, f"review.{verdict}", review.id, owner_id=versions.developer_of(db, version), reasons=reasons)
         return get(db, review.id)
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _duration(wait_seconds: int) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if wait_seconds >= size:
+            count = round(wait_seconds / size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return "a minute"

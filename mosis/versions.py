@@ -154,6 +154,15 @@ def index(db: Connection, app: App, wanted: Wanted) -> Page[Version]:
     return page(rows, wanted, lambda version: (version.id,))
 
 
+def latest(db: Connection, app_id: str) -> str | None:
+    """The version string of the newest published version of an app, stable before beta; None when there is none."""
+    found: str | None = db.value(
+        "SELECT version FROM versions WHERE app_id = ? AND state = 'published' ORDER BY channel DESC, version_code DESC LIMIT 1",
+        app_id,
+    )
+    return found
+
+
 def move(db: Connection, caller: Caller, version: Version, name: str, **changes: Any) -> Version:
     """Make a move, in the running transaction, with what changes beside the state. Raises Conflict `invalid_state`."""
     before, after = MOVES[name]

@@ -1,0 +1,182 @@
+"""What a package file is: limits, manifest, digests, signature. Pure: a path in, a Package or every finding out.
+
+    archive.py    the ZIP, believed in nothing        findings.py   the codes
+    manifest.py   manifest.json                       signature.py  META-INF and signing keys
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mosis.errors import Invalid, Malformed
+from mosis.packages import manifest as manifests
+from mosis.packages import signature as signatures
+from mosis.packages.archive import META, Archive, Unreadable
+from mosis.packages.findings import FINDINGS, Finding
+from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
+from mosis.packages.signature import fingerprint, parse_public_key, to_pem
+from mosis.strict_json import load_json
+
+__all__ = [
+    "FINDINGS", "Archive", "Finding", "Package", "Unreadable", "fingerprint", "inspect", "is_package_id", "is_version",
+    "parse_public_key", "read_file", "to_pem", "version_key",
+]  # fmt: skip
+
+MANIFEST_BYTES = 64 * 1024
+MOST_FINDINGS = 200
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that passed: what its manifest says, its files {name: {size_bytes, sha256}} and who signed it."""
+
+    package_id: str
+    version: str
+    version_code: int
+    channel: str
+    min_mosis_version: str
+    permissions: tuple[str, ...]
+    manifest: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    signing_key_id: str
+
+
+def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Package:
+    """Look at an uploaded file without unpacking it to disk, in constant memory.
+
+    `keys` are the live signing keys of the app's owner by id, 32 raw bytes each. Raises Invalid `package_rejected` with every
+    finding (up to 200).
+    """
+    with open(path, "rb") as file:
+        try:
+            archive = Archive(file)
+        except Unreadable as error:
+            raise _rejected([error.finding]) from error
+        inspection = _Inspection(archive)
+        package = inspection.package(package_id, keys)
+    if package is None:
+        raise _rejected(inspection.findings)
+    return package
+
+
+def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
+    """One file of an inspected package. Raises KeyError, Unreadable, OSError."""
+    with open(path, "rb") as file:
+        return Archive(file).read(name, limit_bytes)
+
+
+class _Inspection:
+    """One walk over an archive, gathering findings."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.findings = list(archive.findings)
+        self._kept: dict[str, bytes] = {}  # the few files that are looked into
+        self._heads: dict[str, bytes] = {}
+
+    def package(self, package_id: str, keys: Mapping[str, bytes]) -> Package | None:
+        """The package, or None when there are findings."""
+        limits = {"manifest.json": MANIFEST_BYTES, signatures.DIGESTS: signatures.DIGESTS_BYTES, signatures.SIGNATURE: 1024}
+        if any(finding.code in ("archive_too_large", "too_many_files") for finding in self.findings):
+            return None  # the budget is spent before anything is unpacked
+        digests = self._digests(limits)
+        manifest = self._manifest(package_id)
+        self._check_digests(digests)
+        signing_key_id = self._signer(keys)
+        if self.findings or manifest is None or signing_key_id is None:
+            return None
+        files = {
+            name: {"size_bytes": self.archive.members[name].size_bytes, "sha256": digest.hex()} for name, digest in digests.items()
+        }
+        return Package(
+            package_id, manifest["version"], manifest["version_code"], "beta" if is_prerelease(manifest["version"]) else "stable",
+            manifest["min_mosis_version"], tuple(manifest.get("permissions", ())), manifest, files, signing_key_id,
+        )
+
+    def _digests(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """The SHA-256 of every readable file; contents of the small ones that matter and heads of all PNGs are kept."""
+        digests = {}
+        for name, member in self.archive.members.items():
+            digest, kept, size = hashlib.sha256(), bytearray(), 0
+            limit = limits.get(name, len(_PNG) + 8)
+            try:
+                for block in self.archive.blocks(member):
+                    digest.update(block)
+                    size += len(block)
+                    kept += block[: max(0, limit + 1 - len(kept))]
+            except Unreadable as error:
+                if error.finding.code != "file_too_large":  # that one stands there already, from the headers
+                    self.findings.append(error.finding)
+                continue
+            digests[name] = digest.digest()
+            (self._kept if name in limits else self._heads)[name] = bytes(kept)
+        return digests
+
+    def _manifest(self, package_id: str) -> dict[str, Any] | None:
+        content = self._kept.get("manifest.json")
+        if "manifest.json" not in self.archive.members:
+            self._find("manifest_missing", "There is no manifest.json.")
+        elif content is not None and len(content) > MANIFEST_BYTES:
+            self._find("manifest_too_large", f"manifest.json may have at most {MANIFEST_BYTES} bytes.", "manifest.json")
+        elif content is not None:
+            try:
+                manifest = load_json(content)
+            except Malformed as error:
+                self._find("manifest_json", error.detail.replace("The body", "manifest.json"), "manifest.json")
+                return None
+            sizes = {name: member.size_bytes for name, member in self.archive.members.items()}
+            found = list(manifests.check(manifest, package_id, sizes))
+            self.findings += found
+            if not found:
+                self._check_icons(manifest["icons"])
+            return dict(manifest) if isinstance(manifest, dict) else None
+        return None
+
+    def _check_icons(self, icons: Mapping[str, str]) -> None:
+        for size, path in icons.items():
+            head = self._heads.get(path, b"")[: len(_PNG) + 8]
+            if head != _PNG + int(size).to_bytes(4, "big") * 2:
+                detail = f"{path!r} is not a PNG of {size} x {size} pixels."
+                self.findings.append(Finding("icon_invalid", detail, path, pointer=f"/icons/{size}"))
+
+    def _check_digests(self, found: Mapping[str, bytes]) -> None:
+        content = self._kept.get(signatures.DIGESTS)
+        if content is None:
+            self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
+            return
+        if len(content) > signatures.DIGESTS_BYTES:
+            self._find("digests_malformed", f"It may have at most {signatures.DIGESTS_BYTES} bytes.", signatures.DIGESTS)
+            return
+        listed, findings = signatures.read_digests(content)
+        self.findings += findings
+        if listed or not findings:
+            self.findings += signatures.check_digests(listed, {name: each for name, each in found.items() if name not in META})
+
+    def _signer(self, keys: Mapping[str, bytes]) -> str | None:
+        """The id of the key whose signature is over the exact bytes of MANIFEST.MF."""
+        content, message = self._kept.get(signatures.SIGNATURE), self._kept.get(signatures.DIGESTS)
+        if content is None:
+            self._find("signature_missing", f"There is no readable {signatures.SIGNATURE}.")
+            return None
+        signature = signatures.read_signature(content)
+        if signature is None:
+            self._find("signature_malformed", "It must be 64 bytes (Ed25519), raw or as base64.", signatures.SIGNATURE)
+        elif not keys:
+            self._find("no_signing_key", "Register the public key first: POST /v1/signing-keys.", signatures.SIGNATURE)
+        elif message is not None:
+            for key_id, raw in keys.items():
+                if signatures.verify(raw, signature, message):
+                    return key_id
+            self._find("signature_invalid", "It is not by any of your live signing keys.", signatures.SIGNATURE)
+        return None
+
+    def _find(self, code: str, detail: str, path: str | None = None) -> None:
+        self.findings.append(Finding(code, detail, path))
+
+
+def _rejected(findings: list[Finding]) -> Invalid:
+    shown = [finding.as_dict() for finding in findings[:MOST_FINDINGS]]
+    return Invalid(shown, "package_rejected", f"The package has {len(findings)} error(s); see errors.")

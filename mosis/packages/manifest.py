@@ -1,0 +1,214 @@
+"""manifest.json: what it may say, and everything that is wrong with it at once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mosis.packages.findings import Finding
+
+NORMAL_PERMISSIONS = ("storage", "network", "clipboard", "notifications")
+DANGEROUS_PERMISSIONS = ("camera", "microphone", "location", "contacts", "storage.shared")
+PERMISSIONS = NORMAL_PERMISSIONS + DANGEROUS_PERMISSIONS
+RESERVED_PERMISSIONS = ("system_settings", "install_packages")
+ICON_SIZES = ("32", "64", "128")
+LARGEST_CODE = 2_147_483_647
+LONGEST_VERSION = 64
+
+_PACKAGE_ID = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)+\Z")
+# The regular expression of semver.org for Semantic Versioning 2.0.0.
+_VERSION = re.compile(
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(?:-((?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
+    r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?\Z"
+)
+_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]*\Z")
+_EMAIL = re.compile(r"[^@\s<>]{1,64}@[^@\s<>]{1,189}\Z")
+_LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
+_CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
+_REQUIRED = ("id", "name", "version", "version_code", "entry", "min_mosis_version", "author", "icons")
+_OPTIONAL = ("permissions", "description", "category", "screenshots", "locales", "$schema")
+
+
+def is_package_id(text: str) -> bool:
+    """Two or more segments of lower-case ASCII letters and digits joined by dots, up to 255 characters."""
+    return len(text) <= 255 and _PACKAGE_ID.match(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Whether this is a semantic version 2.0.0 of at most 64 characters."""
+    return len(text) <= LONGEST_VERSION and _VERSION.match(text) is not None
+
+
+def version_key(text: str) -> tuple[Any, ...]:
+    """A key that sorts versions by precedence (semver.org, section 11); build metadata does not count. Raises ValueError."""
+    found = _VERSION.match(text) if len(text) <= LONGEST_VERSION else None
+    if found is None:
+        raise ValueError(f"not a semantic version: {text[:80]!r}")
+    before = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in (found[4] or "").split(".") if part)
+    return (int(found[1]), int(found[2]), int(found[3]), 0 if found[4] else 1, before)
+
+
+def is_prerelease(text: str) -> bool:
+    """Whether a version has a pre-release suffix."""
+    return version_key(text)[3] == 0
+
+
+def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    """Everything that is wrong with a manifest; `sizes` are the files of the archive."""
+    if not isinstance(manifest, dict):
+        yield _finding("", "wrong_type", "manifest.json must hold an object.")
+        return
+    for name in manifest.keys() - {*_REQUIRED, *_OPTIONAL}:
+        yield _finding(_pointer(name), "unknown_field", f"There is no field {name[:80]!r} in a manifest.")
+    for name in _REQUIRED:
+        if name not in manifest:
+            yield _finding(f"/{name}", "required", f"The field {name!r} is required.")
+    for name in manifest.keys() & _CHECKS.keys():
+        yield from _CHECKS[name](f"/{name}", manifest[name], sizes)
+    if isinstance(manifest.get("id"), str) and is_package_id(manifest["id"]) and manifest["id"] != package_id:
+        yield _finding("/id", "id_mismatch", f"The package says {manifest['id']!r}, the app is {package_id!r}.")
+
+
+def _id(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, str):
+        yield _type(at, "a string")
+    elif not is_package_id(value):
+        yield _finding(at, "wrong_format", "Two or more segments of lower-case letters and digits joined by dots: com.acme.notes.")
+
+
+def _line(longest: int, shortest: int = 0) -> Any:
+    def check_line(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+        if not isinstance(value, str):
+            yield _type(at, "a string")
+        elif len(value) > longest:
+            yield _finding(at, "too_long", f"At most {longest} characters are allowed.")
+        elif len(value.strip()) < shortest or not _TEXT.match(value.replace("\n", " ") if longest > 200 else value):
+            yield _finding(at, "wrong_format", "This may neither be empty nor have control characters.")
+
+    return check_line
+
+
+def _semantic_version(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, str):
+        yield _type(at, "a string")
+    elif not is_version(value):
+        yield _finding(at, "wrong_format", "This must be a semantic version such as 1.4.0 or 2.0.0-beta.1.")
+
+
+def _code(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, int) or isinstance(value, bool):
+        yield _type(at, "a whole number")
+    elif not 1 <= value <= LARGEST_CODE:
+        yield _finding(at, "wrong_format", f"This must be from 1 to {LARGEST_CODE}.")
+
+
+def _file(at: str, value: Any, sizes: Mapping[str, int], endings: tuple[str, ...]) -> Iterator[Finding]:
+    if not isinstance(value, str):
+        yield _type(at, "the path of a file")
+    elif not value.lower().endswith(endings):
+        yield _finding(at, "wrong_format", f"This must be a file ending in {' or '.join(endings)}.")
+    elif value not in sizes:
+        yield _finding(at, "file_missing", f"{value[:256]!r} is not in the package.")
+
+
+def _entry(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    return _file(at, value, sizes, (".rml",))
+
+
+def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, dict):
+        yield _type(at, "an object")
+        return
+    for name in value.keys() - {"name", "email", "url"}:
+        yield _finding(at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in author.")
+    for name in ("name", "email"):
+        if name not in value:
+            yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
+    if "name" in value:
+        yield from _line(100, 1)(f"{at}/name", value["name"], sizes)
+    if "email" in value and not (isinstance(value["email"], str) and _EMAIL.match(value["email"])):
+        yield _finding(f"{at}/email", "wrong_format", "This must be an e-mail address.")
+    if "url" in value and not (isinstance(value["url"], str) and re.match(r"https?://[^\s<>\"]{1,500}\Z", value["url"])):
+        yield _finding(f"{at}/url", "wrong_format", "This must be an http or https address.")
+
+
+def _permissions(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    for index, name in _items(value):
+        if name in RESERVED_PERMISSIONS:
+            yield _finding(f"{at}/{index}", "permission_reserved", f"{name!r} is for the system's own apps.")
+        elif name not in PERMISSIONS:
+            yield _finding(f"{at}/{index}", "permission_unknown", f"There is no permission {str(name)[:80]!r}.")
+    yield from _list(at, value, longest=len(PERMISSIONS))
+
+
+def _icons(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, dict):
+        yield _type(at, "an object")
+        return
+    for name in value.keys() - set(ICON_SIZES):
+        yield _finding(at + _pointer(name), "unknown_field", "Icons have the sizes 32, 64 and 128.")
+    for size in ICON_SIZES:
+        if size in value:
+            yield from _file(f"{at}/{size}", value[size], sizes, (".png",))
+        else:
+            yield _finding(f"{at}/{size}", "required", f"An icon of {size} x {size} pixels is required.")
+
+
+def _screenshots(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    for index, path in _items(value):
+        yield from _file(f"{at}/{index}", path, sizes, (".png", ".jpg", ".jpeg", ".webp"))
+    yield from _list(at, value, longest=10)
+
+
+def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, dict):
+        yield _type(at, "an object")
+        return
+    for name in value.keys() - {"default", "supported"}:
+        yield _finding(at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in locales.")
+    supported = value.get("supported", [])
+    yield from _list(f"{at}/supported", supported, longest=100)
+    for index, tag in [*_items(supported), ("", value.get("default", "en"))]:
+        if not isinstance(tag, str) or not _LOCALE.match(tag):
+            where = f"{at}/supported/{index}" if index != "" else f"{at}/default"
+            yield _finding(where, "wrong_format", "This must be a language tag such as en or pt-BR.")
+
+
+def _category(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
+    if not isinstance(value, str) or not _CATEGORY.match(value):
+        yield _finding(at, "wrong_format", "This must be a lower-case word such as tools.")
+
+
+_CHECKS: dict[str, Any] = {
+    "id": _id, "name": _line(50, 1), "version": _semantic_version, "version_code": _code, "entry": _entry,
+    "min_mosis_version": _semantic_version, "author": _author, "permissions": _permissions, "icons": _icons,
+    "description": _line(10_000), "category": _category, "screenshots": _screenshots, "locales": _locales,
+    "$schema": _line(200),
+}
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    return list(enumerate(value[:1000])) if isinstance(value, list) else []
+
+
+def _list(at: str, value: Any, longest: int) -> Iterator[Finding]:
+    if not isinstance(value, list):
+        yield _type(at, "a list")
+    elif len(value) > longest:
+        yield _finding(at, "too_long", f"At most {longest} are allowed.")
+    else:
+        for index, each in enumerate(value):
+            if each in value[:index]:
+                yield _finding(f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} stands twice.")
+
+
+def _type(at: str, wanted: str) -> Finding:
+    return _finding(at, "wrong_type", f"This must be {wanted}.")
+
+
+def _finding(pointer: str, code: str, detail: str) -> Finding:
+    return Finding(code, detail, "manifest.json", pointer=pointer)
+
+
+def _pointer(name: str) -> str:
+    return "/" + name[:200].replace("~", "~0").replace("/", "~1")

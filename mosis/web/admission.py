@@ -1,0 +1,43 @@
+"""How large a request's body may be and in which lane it runs: read off the URL table when the head has arrived."""
+
+from collections.abc import Mapping
+
+import bottle
+
+from mosis import tokens
+from mosis.environment import Environment
+from mosis.errors import Denied
+from mosis.serving import Admission
+from mosis.web.plugins import UNVERSIONED
+from mosis.web.request import JSON_LIMIT_BYTES
+
+MULTIPART_EXTRA_BYTES = 64 * 1024
+
+
+class Admissions:
+    """Decides for the server, before a byte of the body is stored. Only what the table calls a package may be large, only
+    with something that looks like a credential, only while the disk has room."""
+
+    def __init__(self, app: bottle.Bottle, env: Environment) -> None:
+        self.app = app
+        self.env = env
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
+        """Raises Denied `unauthenticated` or Unavailable `no_space` for an upload that is not let in."""
+        if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
+            path = path[3:]
+        try:
+            route, _ = self.app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path or "/"})
+        except bottle.HTTPError:
+            return Admission(JSON_LIMIT_BYTES, "quick")  # the application will say 404 or 405
+        lane = route.config.get("lane", "quick")
+        if route.config.get("body") != "package":
+            return Admission(JSON_LIMIT_BYTES, lane)
+        bearer = headers.get("AUTHORIZATION", "").partition(" ")[2].strip()
+        if not tokens.plausible(headers.get("X_API_KEY", bearer)):
+            raise Denied("unauthenticated", "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.")
+        limit = self.env.config.package_limit_bytes + MULTIPART_EXTRA_BYTES
+        length = headers.get("CONTENT_LENGTH", "")
+        expected = min(int(length), limit) if length.isdigit() else limit
+        self.env.files.check_room(2 * expected)  # once spooled by the server, once received
+        return Admission(limit, lane)

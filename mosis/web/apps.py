@@ -1,0 +1,76 @@
+"""A developer's apps over HTTP."""
+
+import json
+from typing import Any
+
+import bottle
+
+from mosis import apps, versions
+from mosis.apps import App
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
+
+_LINE = r"[^\x00-\x1f\x7f]*\Z"
+_FIELDS: dict[str, dict[str, Any]] = {
+    "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": _LINE},
+    "summary": {"type": "string", "maxlength": 200, "regex": _LINE},
+    "description": {"type": "string", "maxlength": 10_000, "regex": r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"},
+    "category": {"type": "string", "maxlength": 40, "regex": r"[a-z][a-z0-9-]*\Z"},
+    "tags": {"type": "list", "maxlength": 10, "schema": {"type": "string", "maxlength": 40, "regex": r"[^\x00-\x20\x7f,]+\Z"}},
+    "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": r"https?://[^\s\x00-\x1f\x7f<>\"]+\Z"},
+}
+CREATE = _FIELDS | {
+    "package_id": {"type": "string", "required": True, "maxlength": 255},
+    "name": _FIELDS["name"] | {"required": True},
+}
+CHANGE = _FIELDS
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps", callback=index, scope="apps:read")
+    app.post("/apps", callback=create, scope="apps:write")
+    app.get("/apps/<app>", callback=show, scope="apps:read")
+    app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
+    app.delete("/apps/<app>", callback=delete, scope="apps:write")
+
+
+def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    status = read_choice("status", "draft", "published", "suspended")
+    page, total = apps.index(db, caller, read_page(str), status)
+    return listed("apps", page, [public(env, db, app) for app in page.rows], total=total)
+
+
+def create(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    app = apps.create(db, caller, read_json(CREATE))
+    return created(public(env, db, app), f"/v1/apps/{app.package_id}")
+
+
+def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    return public(env, db, apps.owned_by(db, caller, app))
+
+
+def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    fields = read_json(CHANGE)
+    with db.write():
+        found = apps.owned_by(db, caller, app)
+        require_match(public(env, db, found))
+        return public(env, db, apps.change(db, caller, found, fields))
+
+
+def delete(env: Environment, db: Connection, caller: Caller, app: str) -> None:
+    with db.write():
+        found = apps.owned_by(db, caller, app)
+        require_match(public(env, db, found))
+        apps.delete(db, caller, found)
+
+
+def public(env: Environment, db: Connection, app: App) -> dict[str, Any]:
+    latest = versions.latest(db, app.id)
+    return {
+        "id": app.id, "package_id": app.package_id, "name": app.name, "summary": app.summary, "description": app.description,
+        "category": app.category, "tags": json.loads(app.tags), "homepage": app.homepage, "status": app.status,
+        "developer_id": app.developer_id, "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
+        "latest_version": latest, "created_at": app.created_at, "updated_at": app.updated_at,
+    }

@@ -1,0 +1,13 @@
+"""Whether the process lives."""
+
+from typing import Any
+
+import bottle
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/healthz", callback=healthz, scope="public")
+
+
+def healthz() -> dict[str, Any]:
+    return {"status": "ok"}

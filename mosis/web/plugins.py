@@ -1,0 +1,201 @@
+"""What every request goes through: an id, the log line, errors in one shape, who is calling, and the answer as JSON.
+
+A route's own line says the rest, in options that are plain text:
+    scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
+    body   "json" (up to 1 MiB) or "package" (up to the package limit)
+    lane   "slow" for what hashes passwords or checks packages; serving gives these their own threads
+"""
+
+import inspect
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import bottle
+
+from mosis import accounts, problems
+from mosis.callers import ROLES, SCOPES, Caller
+from mosis.db import new_id
+from mosis.environment import Environment
+from mosis.errors import Denied, PortalError
+from mosis.web.request import client_address, dump, etag, names_tag
+
+log = logging.getLogger("mosis.requests")
+UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_BOTTLES_CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class Portal(bottle.Bottle):
+    """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
+
+    def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        started = time.perf_counter()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        environ["mosis.request_id"] = given if _REQUEST_ID.match(given) else new_id()
+        path = environ.get("PATH_INFO", "/")
+        if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
+            environ["PATH_INFO"] = path[3:]
+        shown: dict[str, Any] = {}
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            shown["status"] = int(status[:3])
+            shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
+            headers += [("X-Request-Id", environ["mosis.request_id"]), ("X-Content-Type-Options", "nosniff")]
+            return start_response(status, headers, exc_info)
+
+        try:
+            return super().wsgi(environ, start)
+        finally:
+            route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
+            log.info("request", extra={
+                "request_id": environ["mosis.request_id"], "method": environ.get("REQUEST_METHOD"),
+                "route": route.rule if route is not None else None, "status": shown.get("status", 500),
+                "ms": round((time.perf_counter() - started) * 1000, 2), "bytes": shown.get("bytes", 0),
+                "caller": caller.developer_id if caller else None,
+            })
+
+    def default_error_handler(self, res: bottle.HTTPError) -> bytes:
+        """Bottle's own refusals, and crashes, in the shape of ours."""
+        environ = bottle.request.environ
+        code = _BOTTLES_CODES.get(res.status_code, "internal")
+        if code == "internal":
+            log.error("crash", extra={"request_id": environ["mosis.request_id"], "trace": res.traceback or repr(res.exception)})
+        details = {
+            "not_found": "There is nothing under this address; GET /docs lists what there is.",
+            "method_not_allowed": "This address does not take this method; see Allow.",
+            "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
+        }
+        detail = details.get(code, "The request cannot be read: " + str(res.body))
+        bottle.response.content_type = problems.CONTENT_TYPE
+        return problems.body(code, detail, environ["mosis.request_id"])
+
+
+class Errors:
+    """Turns PortalError into a problem (RFC 9457)."""
+
+    api = 2
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        def answered(**arguments: Any) -> Any:
+            try:
+                return callback(**arguments)
+            except PortalError as error:
+                return problem(error, bottle.request.environ["mosis.request_id"])
+            except (bottle.HTTPResponse, MemoryError):
+                raise
+            except Exception as error:
+                raise bottle.HTTPError(500, exception=error, traceback=traceback.format_exc()) from error
+
+        return answered
+
+
+class Callers:
+    """Finds out who is calling and whether the route's scope lets them; hands over `caller`, `db` and `env` by name."""
+
+    api = 2
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        scope = route.config["scope"]
+        wanted = inspect.signature(route.callback).parameters
+
+        def called(**arguments: Any) -> Any:
+            db = self.env.db.connection()
+            caller = self._caller(db)
+            bottle.request.environ["mosis.caller"] = caller
+            require(caller, scope)
+            known = {"db": db, "caller": caller, "env": self.env}
+            return callback(**arguments, **{name: value for name, value in known.items() if name in wanted})
+
+        return called
+
+    def _caller(self, db: Any) -> Caller:
+        address = client_address(self.env.config.trusted_proxy)
+        client = bottle.request.get_header("User-Agent", "")[:200]
+        credential = _credential()
+        if credential is None:
+            return Caller(address=address, client=client)
+        return accounts.caller_of_access_token(self.env, db, credential, address, client)
+
+
+class Answers:
+    """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where."""
+
+    api = 2
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        cache_control = "public, max-age=60" if route.rule.startswith("/store/") else "private, no-store"
+
+        def answered(**arguments: Any) -> Any:
+            document = callback(**arguments)
+            response = bottle.response
+            if isinstance(document, bottle.HTTPResponse):
+                return document
+            response.set_header("Cache-Control", cache_control)
+            if cache_control.startswith("private"):
+                response.set_header("Vary", "Authorization, X-API-Key")
+            if document is None:
+                response.status = 204
+                return b""
+            body = dump(document)
+            response.content_type = "application/json"
+            if bottle.request.method in ("GET", "HEAD"):
+                tag = etag(body)
+                response.set_header("ETag", tag)
+                if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+                    response.status = 304
+                    return b""
+            return body
+
+        return answered
+
+
+def require(caller: Caller, scope: str) -> None:
+    """Raises Denied when the caller does not have what a route's scope asks for."""
+    if scope == "public":
+        return
+    caller.account  # noqa: B018  (raises when nobody is signed in)
+    if scope in ROLES and not caller.has_role(scope):
+        raise Denied("forbidden", f"This needs the role {scope}.")
+    if caller.scopes is None:
+        return
+    if scope not in SCOPES:
+        raise Denied("forbidden", "This cannot be done with an API key; sign in.")
+    if scope not in caller.scopes:
+        raise Denied("insufficient_scope", f"This API key lacks the scope {scope}.", scope=scope)
+
+
+def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
+    """The answer to an error, with the headers that its code asks for."""
+    facts = dict(error.facts)
+    headers = {"Content-Type": problems.CONTENT_TYPE, "Cache-Control": "no-store"}
+    status = problems.status(error.code)
+    if status == 401:
+        challenge = 'error="invalid_token"' if error.code == "invalid_token" else ""
+        headers["WWW-Authenticate"] = " ".join(filter(None, ['Bearer realm="mosis"' + ("," if challenge else ""), challenge]))
+    if error.code == "insufficient_scope":
+        headers["WWW-Authenticate"] = f'Bearer realm="mosis", error="insufficient_scope", scope="{facts["scope"]}"'
+    if "retry_after_seconds" in facts:
+        headers["Retry-After"] = str(facts["retry_after_seconds"])
+    body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
+    return bottle.HTTPResponse(body, status, headers)
+
+
+def _credential() -> str | None:
+    """What the request presents: a bearer token or an API key. Raises Denied when it is neither."""
+    key = bottle.request.get_header("X-API-Key")
+    header = bottle.request.get_header("Authorization")
+    if key is not None:
+        return key.strip()
+    if header is None:
+        return None
+    kind, _, credential = header.partition(" ")
+    if kind.lower() != "bearer" or not credential.strip():
+        raise Denied("invalid_token", "Send `Authorization: Bearer TOKEN`.")
+    return credential.strip()

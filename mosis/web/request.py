@@ -1,0 +1,131 @@
+"""Reading a request: the JSON body, the page that is wanted, the client's address."""
+
+import hashlib
+import ipaddress
+import json
+from base64 import urlsafe_b64encode
+from typing import Any
+
+import bottle
+
+from mosis import pages
+from mosis.errors import Conflict, LimitReached, Malformed
+from mosis.pages import Page, Wanted
+from mosis.strict_json import load_json
+from mosis.validation import Schema, check
+
+JSON_LIMIT_BYTES = 1 << 20
+
+
+def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object of the body, checked. With `optional` an absent body is an empty object.
+
+    Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
+    """
+    request = bottle.request
+    if request.content_length > JSON_LIMIT_BYTES:
+        raise LimitReached("too_large", f"A JSON body may have at most {JSON_LIMIT_BYTES} bytes.", limit_bytes=JSON_LIMIT_BYTES)
+    body = request.environ["wsgi.input"].read(JSON_LIMIT_BYTES + 1) if _has_body() else b""
+    if len(body) > JSON_LIMIT_BYTES:
+        raise LimitReached("too_large", f"A JSON body may have at most {JSON_LIMIT_BYTES} bytes.", limit_bytes=JSON_LIMIT_BYTES)
+    if optional and not body:
+        return check({}, schema)
+    if request.get_header("Content-Encoding", "identity") != "identity":
+        raise Malformed("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
+    kind = request.content_type.partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Malformed("unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`.")
+    document = load_json(body)
+    if not isinstance(document, dict):
+        raise Malformed("malformed_json", "The body must be a JSON object.")
+    return check(document, schema)
+
+
+def read_page(*types: type | tuple[type, ...]) -> Wanted:
+    """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
+    query = bottle.request.query
+    limit = query.get("limit", str(pages.DEFAULT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= pages.MOST):
+        raise Malformed("malformed_request", f"limit must be a number from 1 to {pages.MOST}.")
+    cursor = query.get("cursor")
+    return Wanted(int(limit), pages.position(cursor, *types) if cursor else None)
+
+
+def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:
+    """A query parameter that is one of a few words. Raises Malformed."""
+    value = bottle.request.query.get(name)
+    if value is None or value == "":
+        return default
+    if value not in choices:
+        raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
+    return str(value)
+
+
+def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
+    if page.next_cursor:
+        query = bottle.request.query
+        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [("cursor", page.next_cursor)]
+        address = bottle.request.path + "?" + bottle.urlencode(parts)
+        bottle.response.set_header("Link", f'<{address}>; rel="next"')
+    return {name: shown, "next_cursor": page.next_cursor, **more}
+
+
+def created(document: dict[str, Any], location: str) -> dict[str, Any]:
+    """201 and where the new thing is found."""
+    bottle.response.status = 201
+    bottle.response.set_header("Location", location)
+    return document
+
+
+def client_address(trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> str:
+    """The address the request comes from. X-Forwarded-For counts only when it comes from a trusted proxy: then the last
+    entry that is not a trusted proxy itself; entries that are not addresses end the search."""
+    address: str = bottle.request.environ.get("REMOTE_ADDR", "")
+    if not trusted or not _is_in(address, trusted):
+        return address
+    for entry in reversed(bottle.request.get_header("X-Forwarded-For", "").split(",")):
+        try:
+            parsed = ipaddress.ip_address(entry.strip().strip("[]"))
+        except ValueError:
+            break
+        address = str(parsed)
+        if not _is_in(address, trusted):
+            break
+    return address
+
+
+def dump(document: Any) -> bytes:
+    """JSON as it is sent."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def etag(body: bytes) -> str:
+    """A strong entity tag (RFC 9110, section 8.8.3): the hash of what is sent."""
+    return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'
+
+
+def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
+    """Whether If-None-Match, or with `strong` If-Match, names this tag (RFC 9110, section 13.1)."""
+    tags = (each.strip() if strong else each.strip().removeprefix("W/") for each in header.split(","))
+    return header.strip() == "*" or tag in tags
+
+
+def require_match(document: dict[str, Any]) -> None:
+    """Raises Conflict `precondition_failed` when If-Match names another state of the resource than this one."""
+    header = bottle.request.get_header("If-Match")
+    if header is not None and not names_tag(header, etag(dump(document)), strong=True):
+        raise Conflict("precondition_failed", "It has changed since you read it; read it again and decide anew.")
+
+
+def _has_body() -> bool:
+    environ = bottle.request.environ
+    return environ.get("CONTENT_LENGTH", "") not in ("", "0") or environ.get("wsgi.input_terminated", False)
+
+
+def _is_in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

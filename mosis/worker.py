@@ -1,0 +1,127 @@
+"""The worker: which function does which kind of job, what happens by schedule, and the loop.
+
+To add a job: a function (env, **arguments) in its noun that may run twice, and a line in HANDLERS.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from mosis import jobs, reviews, store, versions
+from mosis.clock import seconds
+from mosis.environment import Environment
+from mosis.jobs import Job
+
+log = logging.getLogger("mosis.worker")
+
+HANDLERS: dict[str, Callable[..., None]] = {
+    "check_version": versions.check,
+    "submit_version": reviews.submit_when_ready,
+    "publish_version": versions.publish_scheduled,
+    "sweep_packages": store.sweep_packages,
+}
+# (every so many seconds, kind): queued by whichever process comes first, once.
+SCHEDULE: list[tuple[int, str]] = [(3600, "sweep_packages")]
+# (every so many seconds, function): what each process does for itself, because it is about its own memory.
+TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads)]
+LONGEST_SLEEP_SECONDS = 5.0
+
+
+class Worker:
+    """Threads that do the queue's jobs until told to stop. A commit that queues a job wakes one at once."""
+
+    def __init__(self, env: Environment, threads: int = 1) -> None:
+        self.env = env
+        self._wake = threading.Condition()
+        self._signals = 0
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(threads)]
+        self._due: dict[object, float] = {}
+
+    def start(self) -> None:
+        self.env.db.wake = self.wake
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        with self._wake:
+            self._signals += 1
+            self._wake.notify()
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """Finish the jobs at hand and end. A job that takes longer is done again by the next process."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout_seconds)
+        for _, tick in TICKS:
+            tick(self.env)
+
+    def run_due(self) -> int:
+        """Do everything that is due now, in this thread; how many jobs. What tests and `portal.py demo` use."""
+        done = 0
+        db = self.env.db.connection()
+        while job := jobs.claim(db):
+            self._run(job)
+            done += 1
+        return done
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            signals = self._signals
+            try:
+                self._schedule()
+                db = self.env.db.connection()
+                jobs.recover(db)
+                job = jobs.claim(db) if jobs.next_due(db) else None
+            except Exception:  # a full disk or a locked database: the queue goes on when it can
+                log.exception("the queue cannot be read")
+                job = None
+            if job:
+                self._run(job)
+                continue
+            with self._wake:
+                if signals == self._signals and not self._stopping:
+                    self._wake.wait(self._pause())
+
+    def _run(self, job: Job) -> None:
+        started, db = time.monotonic(), self.env.db.connection()
+        try:
+            HANDLERS[job.kind](self.env, **job.named_arguments)
+        except Exception as error:  # whatever a handler raises is the job's error, not the worker's end
+            log.exception("job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts})
+            jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500])
+            return
+        jobs.finish(db, job)
+        log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round((time.monotonic() - started) * 1000, 1)})
+
+    def _schedule(self) -> None:
+        for every_seconds, tick in TICKS:
+            if self._is_due(tick, every_seconds):
+                tick(self.env)
+        for every_seconds, kind in SCHEDULE:
+            if self._is_due(kind, every_seconds):
+                db = self.env.db.connection()
+                with db.write():
+                    jobs.add(db, kind, unique_key=f"schedule:{kind}")
+
+    def _is_due(self, what: object, every_seconds: int) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(what, 0):
+            return False
+        self._due[what] = now + every_seconds
+        return True
+
+    def _pause(self) -> float:
+        try:
+            due = jobs.next_due(self.env.db.connection())
+        except Exception:
+            return LONGEST_SLEEP_SECONDS
+        wait = LONGEST_SLEEP_SECONDS if due is None else seconds(due) - self.env.clock.time()
+        return max(0.02, min(wait, LONGEST_SLEEP_SECONDS))
+
+

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""mosis-portal: the front door. `python portal.py help` lists the commands; `application()` is for other WSGI servers."""
+
+import argparse
+import json
+import logging
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mosis.config import Config, ConfigError
+from mosis.db import MigrationError, migrate
+from mosis.environment import Environment, environment
+from mosis.errors import PortalError
+
+VERSION = "0.1.0"
+HERE = Path(__file__).resolve().parent
+USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+
+
+def build(env: Environment) -> Any:
+    """The WSGI application over an environment: every URL of the portal."""
+    from mosis.web import accounts, apps, auth, health, keys, reviews, store, versions
+    from mosis.web.plugins import Answers, Callers, Errors, Portal
+
+    app = Portal()
+    for plugin in (Errors(), Answers(), Callers(env)):
+        app.install(plugin)
+    for face in (health, auth, accounts, keys, apps, versions, reviews, store):
+        face.routes(app)
+    return app
+
+
+def application(settings: Mapping[str, str] | None = None) -> Any:
+    """The migrated portal with its worker, for another WSGI server: `waitress-serve --call portal:application`."""
+    from mosis.worker import Worker
+
+    env = opened(Config.read(settings))
+    Worker(env).start()
+    return build(env)
+
+
+def opened(config: Config) -> Environment:
+    """The environment over a database that has been brought up to date."""
+    migrate(config.database_path, HERE / "schema.sql", HERE / "migrations")
+    return environment(config)
+
+
+def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    from mosis.serving import Server
+
+    from mosis.web.admission import Admissions
+    from mosis.worker import Worker
+
+    env = opened(config)
+    env.files.sweep_incoming()
+    app, worker = build(env), Worker(env)
+    server = Server(
+        app, listen=config.listen_addr, threads=config.threads, admit=Admissions(app, env),
+        temporary_dir=config.packages_dir / "spool",
+    )
+    worker.start()
+    asked = threading.Event()
+
+    def stop(number: int, _frame: Any) -> None:
+        if asked.is_set():
+            raise SystemExit(128 + number)
+        asked.set()
+        threading.Thread(target=server.stop, name="stopping").start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    print(welcome(config, server.port), file=sys.stderr, flush=True)
+    server.run()
+    worker.stop()
+    env.close()
+    return 0
+
+
+def welcome(config: Config, port: int) -> str:
+    """One screen that says where the portal is, what is on and what is off, and where to go next."""
+    marks = {True: "on ", False: "off"}
+    rows = [
+        (config.registration == "open", "registration", config.registration),
+        (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
+    ]
+    lines = [f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}", ""]
+    lines += [f"  {marks[on]} {name:<14} {text}" for on, name, text in rows]
+    lines += [
+        "", f"  data in {config.data_dir}, packages in {config.packages_dir}", "",
+        f"  Try:  curl -s {config.base_url}/healthz",
+        "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
+        "        python portal.py admin create you@example.net   makes the first administrator.",
+        "        python portal.py demo   (in an empty portal) makes a catalogue to look around in.", "",
+    ]
+    return "\n".join(lines)
+
+
+def routes() -> None:
+    """Print the URL table: method, path, who may call."""
+    from mosis.web.plugins import UNVERSIONED
+
+    app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing
+    for route in sorted(app.routes, key=lambda route: (route.rule, route.method)):
+        prefix = "" if route.rule.startswith(UNVERSIONED) else "/v1"
+        print(f"{route.method:<7}{prefix + route.rule:<60}{route.config['scope']}")
+
+
+def admin_create(env: Environment, email: str) -> None:
+    """Make an administrator and print the password, once."""
+    from mosis import accounts, passwords
+    from mosis.callers import PORTAL
+
+    password = secrets.token_urlsafe(18)
+    db = env.db.connection()
+    password_hash = passwords.make_hash(password)
+    with db.write():
+        accounts.create(db, PORTAL, email, email.partition("@")[0] or email, password_hash, role="admin", verified=True)
+    print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        config = Config.read()
+        configure_logging(config)
+        return run(given, config)
+    except ConfigError as error:
+        print("\n".join(f"portal: {complaint}" for complaint in error.complaints), file=sys.stderr)
+        return CONFIG
+    except PermissionError as error:
+        print(f"portal: {error.filename}: not allowed; the folder must belong to the user that runs the portal.", file=sys.stderr)
+        return CONFIG
+    except MigrationError as error:
+        print(f"portal: {error}", file=sys.stderr)
+        return FAILED
+    except PortalError as error:
+        print(f"portal: {error.detail}", *(each["detail"] for each in error.errors), file=sys.stderr)
+        return FAILED
+
+
+def run(given: argparse.Namespace, config: Config) -> int:
+    """Do what the command line asks for."""
+    if given.command == "serve":
+        return serve(config)
+    if given.command == "routes":
+        routes()
+    elif given.command == "version":
+        print(VERSION)
+    elif given.command == "migrate":
+        before, now = migrate(config.database_path, HERE / "schema.sql", HERE / "migrations")
+        print(f"{config.database_path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
+    else:
+        env = opened(config)
+        try:
+            if given.command == "demo":
+                from mosis.demo import fill
+
+                print(fill(env))
+            elif given.action == "create":
+                admin_create(env, given.email)
+            else:
+                from mosis import accounts
+
+                developer = accounts.promote(env.db.connection(), given.email, given.role)
+                print(f"{developer.email} is {developer.role} now.")
+        finally:
+            env.close()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands."""
+    top = argparse.ArgumentParser(prog="portal.py", description="A self-hosted app store backend for Mosis.",
+                                  epilog="Settings come from the environment; docs/OPERATIONS.md lists them.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("serve", help="migrate and serve until SIGTERM")
+    commands.add_parser("migrate", help="bring the database to this program's schema and stop")
+    commands.add_parser("routes", help="print every address, and who may call it")
+    commands.add_parser("demo", help="fill an empty portal with a plausible catalogue")
+    commands.add_parser("version", help="print the version")
+    admin = commands.add_parser("admin", help="make administrators").add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = admin.add_parser("create", help="make a new account with the role admin")
+    promote = admin.add_parser("promote", help="give an account a role")
+    for each in (create, promote):
+        each.add_argument("email", metavar="EMAIL")
+    promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
+    return top
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what the call added with `extra`."""
+
+    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        line: dict[str, Any] = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
+        line["message"] = record.getMessage()
+        line |= {name: value for name, value in vars(record).items() if name not in self._plain}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logging(config: Config) -> None:
+    """Log to standard output, one JSON object a line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""A client that speaks the domain: `client.upload(draft, package, as_=alice).expect(409, code="version_exists")`."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlsplit
+from wsgiref.validate import validator
+
+from mosis import accounts
+from mosis.environment import Environment
+from mosis.worker import Worker
+from tests.package_builder import build_package, signing_key
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @cached_property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.json[name]
+
+    def expect(self, status: int, code: str | None = None) -> "Answer":
+        """Fail unless the answer has this status and, for problems, this code and the shape of RFC 9457."""
+        assert self.status == status, (self.status, self.body[:2000])
+        if status >= 400:
+            assert self.headers["content-type"] == "application/problem+json"
+            assert {"type", "title", "status", "detail", "code", "request_id"} <= set(self.json)
+            assert self["status"] == status
+            assert self["request_id"] == self.headers["x-request-id"]
+        if code is not None:
+            assert self["code"] == code, self.json
+        return self
+
+    def finding(self, pointer: str) -> str:
+        """The code of the first finding at this pointer."""
+        return next(each["code"] for each in self["errors"] if each["pointer"] == pointer)
+
+
+@dataclass
+class Person:
+    """Somebody signed in."""
+
+    email: str
+    token: str
+    refresh_token: str
+    id: str
+    key: Any = field(default_factory=signing_key)
+
+
+class Client:
+    """Speaks to the application as a WSGI server would; wsgiref's validator watches both sides."""
+
+    def __init__(self, app: Any, env: Environment) -> None:
+        self.app = validator(app)
+        self.env = env
+        self.worker = Worker(env)
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, as_: "Person | str | None" = None,
+        headers: Mapping[str, str] | None = None, address: str = "198.51.100.7",
+    ) -> Answer:
+        """One request. A dict is sent as JSON, bytes as they are; `as_` is a Person or a bare credential."""
+        parts = urlsplit(path)
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": _latin(parts.path), "QUERY_STRING": parts.query,
+            "SERVER_NAME": "localhost", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": address,
+            "HTTP_USER_AGENT": "tests", "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(raw),
+            "wsgi.errors": io.StringIO(), "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
+        }
+        if body is not None:
+            environ["CONTENT_LENGTH"] = str(len(raw))
+            environ["CONTENT_TYPE"] = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+        if as_ is not None:
+            environ["HTTP_AUTHORIZATION"] = "Bearer " + (as_.token if isinstance(as_, Person) else as_)
+        for name, value in (headers or {}).items():
+            variable = name.upper().replace("-", "_")
+            environ[variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + variable] = value
+        started: dict[str, Any] = {}
+
+        def start_response(status: str, answered: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            started.update(status=int(status[:3]), headers={name.lower(): value for name, value in answered})
+            return lambda data: None
+
+        answer = self.app(environ, start_response)
+        try:
+            content = b"".join(answer)
+        finally:
+            answer.close()
+        return Answer(started["status"], started["headers"], content)
+
+    def get(self, path: str, **more: Any) -> Answer:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return self.call("POST", path, body, **more)
+
+    def patch(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return self.call("PATCH", path, body, **more)
+
+    def delete(self, path: str, body: Any = None, **more: Any) -> Answer:
+        return self.call("DELETE", path, body, **more)
+
+    def register(self, name: str = "alice") -> Person:
+        """A new developer, signed in."""
+        email = f"{name}@example.net"
+        answer = self.post("/v1/auth/register", {"email": email, "password": PASSWORD, "name": name.title()}).expect(201)
+        return Person(email, answer["access_token"], answer["refresh_token"], answer["developer"]["id"])
+
+    def reviewer(self, name: str = "rita") -> Person:
+        """A new account with the role reviewer."""
+        person = self.register(name)
+        accounts.promote(self.env.db.connection(), person.email, "reviewer")
+        return person
+
+    def app_of(self, person: Person, package_id: str = "com.acme.notes") -> str:
+        """A new app of somebody who has registered a signing key; its package_id."""
+        known = self.get("/v1/signing-keys", as_=person)["signing_keys"]
+        if not known:
+            self.post("/v1/signing-keys", {"name": "laptop", "public_key": person.key.public_base64}, as_=person).expect(201)
+        self.post("/v1/apps", {"package_id": package_id, "name": package_id.rpartition(".")[2].title()}, as_=person).expect(201)
+        return package_id
+
+    def upload(self, app: str, package: bytes, *, as_: Person, query: str = "") -> Answer:
+        """Upload a package as the raw body."""
+        return self.post(f"/v1/apps/{app}/versions{query}", package, as_=as_)
+
+    def package(
+        self, person: Person, package_id: str = "com.acme.notes", version: str = "1.0.0", code: int = 1, **more: Any
+    ) -> bytes:
+        """A package signed by somebody's key."""
+        return build_package(package_id=package_id, version=version, version_code=code, key=person.key, **more)
+
+    def work(self) -> int:
+        """Do every job that is due; how many."""
+        return self.worker.run_due()
+
+    def published(self, person: Person, app: str, version: str = "1.0.0", code: int = 1, **more: Any) -> Answer:
+        """A version taken the whole way: uploaded, checked, submitted, approved, published."""
+        self.upload(app, self.package(person, app, version, code, **more), as_=person, query="?submit=true").expect(201)
+        self.work()
+        at = f"/v1/apps/{app}/versions/{quote(version)}"
+        review = self.get(at, as_=person)["review"]["id"]
+        if not hasattr(self, "_rita"):
+            self._rita = self.reviewer("rita.reviews")
+        self.post(f"/v1/reviews/{review}/approve", as_=self._rita).expect(200)
+        return self.post(at + "/publish", as_=person).expect(200)
+
+
+def _latin(path: str) -> str:
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(path).decode("latin-1")

@@ -1,0 +1,55 @@
+"""A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that can be turned."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import portal
+from mosis.clock import Clock
+from mosis.config import Config
+from mosis.environment import Environment, environment
+from tests.client import Client
+
+START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+
+
+class Hands:
+    """The hands of the clock: `hands.turn(60)` lets a minute pass."""
+
+    def __init__(self) -> None:
+        self.at = START
+
+    def turn(self, seconds: float) -> None:
+        self.at += seconds
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """Settings of this test's portal; a test module overrides the fixture to have others."""
+    return {}
+
+
+@pytest.fixture
+def env(tmp_path: Path, hands: Hands, settings: dict[str, str]) -> Iterator[Environment]:
+    """The environment of a fresh portal; rate limits are off unless a test asks for them."""
+    places = {
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages"),
+        "ASSETS_DIR": str(tmp_path / "assets"), "RATE_LIMITS": "off", "DISK_RESERVE_BYTES": "0",
+    }
+    config = Config.read(places | settings)
+    portal.migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
+    opened = environment(config, Clock(lambda: hands.at))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(env: Environment) -> Client:
+    """The real WSGI application, spoken to without a socket."""
+    return Client(portal.build(env), env)
