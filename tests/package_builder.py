@@ -56,7 +56,9 @@ def png(size: int, shade: int = 128) -> bytes:
             + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
-def manifest_of(package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, **changes: Any) -> dict[str, Any]:
+def manifest_of(
+    package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, **changes: Any
+) -> dict[str, Any]:
     """A good manifest with some fields changed; a field given as None is left out."""
     manifest = {
         "id": package_id, "name": "Notes", "version": version, "version_code": version_code, "entry": "assets/main.rml",
