@@ -1,0 +1,86 @@
+"""Starts the real portal as a process of its own, as an operator would, on a free port of 127.0.0.1."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import portal
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A portal that runs: `url`, `port`, `pid`, the log in `log`."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "portal.log"
+        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in portal.Config.__dataclass_fields__}
+        self.environment |= {
+            "LISTEN_ADDR": f"127.0.0.1:{self.port}", "BASE_URL": self.url, "DATABASE_PATH": str(folder / "data/portal.db"),
+            "PACKAGES_DIR": str(folder / "packages"), "ASSETS_DIR": str(folder / "assets"), "RATE_LIMITS": "off",
+            "DISK_RESERVE_BYTES": "0", **(settings or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout_seconds: float = 20) -> float:
+        """Start it; how many seconds until the first 200 of /healthz."""
+        begun = time.perf_counter()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(portal.HERE / "portal.py"), "serve"], env=self.environment, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+        while time.perf_counter() < begun + timeout_seconds:
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer:
+                if answer.status == 200:
+                    return time.perf_counter() - begun
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        raise RuntimeError(f"the portal did not start:\n{self.log.read_text()[-3000:]}")
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to do anything."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """A started portal that is ended in any case."""
+    server = Running(folder, settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
