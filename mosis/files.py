@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from mosis.db import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
@@ -19,6 +19,12 @@ from mosis.errors import LimitReached, Malformed, Unavailable
 BLOCK = 256 * 1024
 NAME = "package.mosis"
 FORGOTTEN_AFTER_SECONDS = 24 * 3600
+
+
+class Readable(Protocol):
+    """What a body needs to be."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Files:
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes + size_bytes:
             raise Unavailable("no_space", "The portal's disk is nearly full; uploads are refused until there is room again.")
 
-    def receive(self, body: BinaryIO, limit_bytes: int, expected_bytes: int | None = None) -> Received:
+    def receive(self, body: Readable, limit_bytes: int, expected_bytes: int | None = None) -> Received:
         """Copy a body into incoming/, counting and hashing as it goes, and flush it.
 
         Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space`.

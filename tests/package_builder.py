@@ -1,12 +1,7 @@
 """Builds packages: good ones by default, bad ones by overriding one thing."""
 
 import base64
-import hashlib
-import io
 import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mosis.packages.making import png, signed, zipped
 from mosis.packages.signature import to_pem
 
 
@@ -45,17 +41,6 @@ def signing_key() -> SigningKey:
     return SigningKey(Ed25519PrivateKey.generate())
 
 
-def png(size: int, shade: int = 128) -> bytes:
-    """A grey PNG of size x size pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\x00" + bytes([shade]) * size) * size
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-
-
 def manifest_of(
     package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, **changes: Any
 ) -> dict[str, Any]:
@@ -79,30 +64,6 @@ def files_of(manifest: Mapping[str, Any] | bytes) -> dict[str, bytes]:
     }
 
 
-def digests_of(files: Mapping[str, bytes]) -> bytes:
-    """META-INF/MANIFEST.MF for these files."""
-    sections = ["Manifest-Version: 1.0\n"]
-    for name, content in files.items():
-        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        sections.append(f"Name: {name}\nSHA-256-Digest: {digest}\n")
-    return "\n".join(sections).encode()
-
-
-def signed(files: Mapping[str, bytes], key: SigningKey) -> dict[str, bytes]:
-    """The files with META-INF before them."""
-    digests = digests_of(files)
-    return {"META-INF/MANIFEST.MF": digests, "META-INF/CERT.SIG": key.sign(digests), **files}
-
-
-def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A plain archive of these files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, compression)
-    return buffer.getvalue()
-
-
 def build_package(
     package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, *, key: SigningKey,
     files: Mapping[str, bytes | None] | None = None, manifest: Mapping[str, Any] | bytes | None = None,
@@ -110,4 +71,4 @@ def build_package(
     """A signed package. `manifest` changes fields (or is the raw file), `files` adds files, or removes those given as None."""
     said = manifest if isinstance(manifest, bytes) else manifest_of(package_id, version, version_code, **(manifest or {}))
     content: dict[str, bytes | None] = {**files_of(said), **(files or {})}
-    return zipped(signed({name: each for name, each in content.items() if each is not None}, key))
+    return zipped(signed({name: each for name, each in content.items() if each is not None}, key.sign))

@@ -29,7 +29,8 @@ class Running:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "portal.log"
-        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in portal.Config.__dataclass_fields__}
+        settings_of_ours = portal.Config.__dataclass_fields__
+        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in settings_of_ours}
         self.environment |= {
             "LISTEN_ADDR": f"127.0.0.1:{self.port}", "BASE_URL": self.url, "DATABASE_PATH": str(folder / "data/portal.db"),
             "PACKAGES_DIR": str(folder / "packages"), "ASSETS_DIR": str(folder / "assets"), "RATE_LIMITS": "off",

@@ -2,11 +2,12 @@
 
 import base64
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import bottle
 
 from mosis.errors import Invalid, LimitReached, Malformed
+from mosis.files import Readable
 from mosis.versions import Upload
 
 BLOCK = 64 * 1024
@@ -15,10 +16,10 @@ _SAID = ("channel", "release_notes", "submit")
 
 
 class Sent:
-    """The package as a stream (`read`), and afterwards what was said with it (`upload`)."""
+    """The package as a `stream`, and afterwards what was said with it (`upload`)."""
 
-    def __init__(self, stream: BinaryIO, said: dict[str, str], length: int | None) -> None:
-        self.read = stream.read
+    def __init__(self, stream: Readable, said: dict[str, str], length: int | None) -> None:
+        self.stream = stream
         self.length = length
         self._said = said
 
@@ -43,7 +44,7 @@ def read_upload() -> Sent:
     said = {name: request.query[name] for name in _SAID if name in request.query}
     kind = request.content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return Sent(_Form(request.environ["wsgi.input"], request.content_type, said), said, None)  # type: ignore[arg-type]
+        return Sent(_Form(request.environ["wsgi.input"], request.content_type, said), said, None)
     length = request.content_length
     if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
         raise Malformed("malformed_request", "Send the package as the body: curl --data-binary @notes.mosis.")
@@ -65,7 +66,7 @@ def check_content_digest(sha256: str) -> None:
 class _Form:
     """The field `package` of a form as a stream; the other fields, wherever they stand, are put into `said`."""
 
-    def __init__(self, body: BinaryIO, content_type: str, said: dict[str, str]) -> None:
+    def __init__(self, body: Readable, content_type: str, said: dict[str, str]) -> None:
         import multipart
 
         _, options = multipart.parse_options_header(content_type)
@@ -86,7 +87,7 @@ class _Form:
         given, self._rest = self._rest[:end], self._rest[end:]
         return given
 
-    def _parse(self, body: BinaryIO, parser: Any, multipart: Any, said: dict[str, str]) -> Iterator[bytes]:
+    def _parse(self, body: Readable, parser: Any, multipart: Any, said: dict[str, str]) -> Iterator[bytes]:
         name, found, text = "", False, bytearray()
         try:
             while not parser.closed:

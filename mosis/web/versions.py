@@ -40,7 +40,7 @@ def routes(app: bottle.Bottle) -> None:
 
 def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     found, sent = apps.owned_by(db, caller, app), read_upload()
-    received = env.files.receive(sent, env.config.package_limit_bytes, sent.length)
+    received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     try:
         check_content_digest(received.sha256)
         said = sent.upload()
