@@ -27,7 +27,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import build_http_date
+from waitress.utilities import BadRequest, build_http_date
 
 from mosis import problems
 from mosis.db import new_id
@@ -69,6 +69,7 @@ class Parser(HTTPRequestParser):
     """Reads one request; decides on it when its head is complete."""
 
     admission = _QUICK
+    needs_host = True  # HTTP/1.1 does; waitress's own tests leave it out
     refusal: PortalError | None = None
     admit: Admit
 
@@ -86,7 +87,7 @@ class Parser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         """Refuse what is ambiguous, then let the routes say how large the body may be. Raises ParsingError (a 400)."""
         try:
-            _check_unambiguous(header_plus)
+            _check_unambiguous(header_plus, self.needs_host)
             super().parse_header(header_plus)
             self.begun = time.monotonic()  # of the body
             if self.command not in ("GET", "HEAD", "OPTIONS") or self.body_rcv is not None:
@@ -117,7 +118,7 @@ class Parser(HTTPRequestParser):
             receiver = self.body_rcv
             if not self.completed and (len(receiver.control_line) > CHUNK_LINE_BYTES or len(receiver.trailer) > TRAILER_BYTES):
                 self.refusal = Malformed("malformed_request", "A chunk's size line or the trailer is too long.")
-                self.error, self.completed = ParsingError("chunk line"), True
+                self.error, self.completed = BadRequest(self.refusal.detail), True
         return consumed
 
 
@@ -128,14 +129,14 @@ class Task(WSGITask):
         """The head of the answer. Unlike waitress's, 204 and 304 leave the connection open (RFC 9112, section 6.3)."""
         asked = self.request.headers.get("CONNECTION", "").lower()
         lines = [f"HTTP/{self.version} {self.status}"]
-        length, has_date = None, False
+        length, names = None, set()
         for name, value in self.response_headers:
             lowered = name.lower()
             if lowered == "content-length":
                 length = value
                 if not self.has_body:
                     continue
-            has_date = has_date or lowered == "date"
+            names.add(lowered)
             lines.append(f"{name}: {value}")
         if length is None and self.content_length is not None and self.has_body:
             length = str(self.content_length)
@@ -143,13 +144,15 @@ class Task(WSGITask):
         bounded = length is not None or not self.has_body
         if not bounded and self.version == "1.1":
             lines.append("Transfer-Encoding: chunked")
-            self.chunked_response = True
+            self.chunked_response = self.close_on_finish = True
         if self.version == "1.0" and asked == "keep-alive" and bounded and not self.close_on_finish:
             lines.append("Connection: Keep-Alive")
         elif self.version == "1.0" or asked == "close" or self.close_on_finish:
             self.close_on_finish = True
             lines.append("Connection: close")
-        if not has_date:
+        if self.channel.adj.ident and "server" not in names:
+            lines.append(f"Server: {self.channel.adj.ident}")
+        if "date" not in names:
             lines.append("Date: " + build_http_date(self.start_time))
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
@@ -230,7 +233,7 @@ class Channel(HTTPChannel):
             if request is None or self.requests or self.will_close or not request.is_late(now):
                 return
             request.refusal = LimitReached("request_timeout", "The request took too long to arrive.")
-            request.error, request.completed, request.version = ParsingError("late"), True, "1.1"
+            request.error, request.completed, request.version = BadRequest("late"), True, "1.1"
             self.request = None
             self.requests.append(request)
             self.server.add_task(self)
@@ -329,7 +332,7 @@ def prepare_temporary_dir(folder: Path) -> None:
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\Z")
 
 
-def _check_unambiguous(head: bytes) -> None:
+def _check_unambiguous(head: bytes, needs_host: bool) -> None:
     """Raises Malformed for a head that another server on the way could read differently than we do."""
     first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
     seen: set[bytes] = set()
@@ -343,7 +346,7 @@ def _check_unambiguous(head: bytes) -> None:
         seen.add(name)
     if b"transfer-encoding" in seen and (b"content-length" in seen or not first.endswith(b"HTTP/1.1")):
         raise _ambiguous("the length of the body is given in two ways")
-    if b"host" not in seen and first.endswith(b"HTTP/1.1"):
+    if needs_host and b"host" not in seen and first.endswith(b"HTTP/1.1"):
         raise _ambiguous("HTTP/1.1 wants a Host header")
 
 
