@@ -1,0 +1,521 @@
+"""The server's bounds, each over a real socket on 127.0.0.1."""
+
+import json
+import logging
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mosis.errors import Denied, Unavailable
+from mosis.serving import Admission, Server
+
+MIB = 1024 * 1024
+UPLOAD_LIMIT = 8 * MIB
+Start = Callable[..., Server]
+
+
+def admit(method: str, path: str, headers: Mapping[str, str]) -> Admission:
+    if path == "/full":
+        raise Unavailable("no_space", "The disk is full.")
+    if path == "/broken":
+        raise RuntimeError("a mistake of ours")
+    if path != "/upload":
+        return Admission(MIB, "slow" if path == "/slow" else "quick")
+    if not headers.get("AUTHORIZATION"):
+        raise Denied("unauthenticated", "Sign in first.")
+    return Admission(UPLOAD_LIMIT, "slow")
+
+
+class App:
+    """A WSGI application that says what it got; `gate` holds /slow and /wait until it is set."""
+
+    def __init__(self, big: Path) -> None:
+        self.big = big
+        self.gate = threading.Event()
+        self.calls: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path = environ["PATH_INFO"]
+        self.calls.append(path)
+        if path == "/big":
+            start_response("200 OK", [("Content-Length", str(self.big.stat().st_size))])
+            return environ["wsgi.file_wrapper"](self.big.open("rb"))
+        if path in ("/slow", "/wait"):
+            self.gate.wait(10)
+        if path == "/crash":
+            raise RuntimeError("secret of the application")
+        if path == "/unchanged":
+            start_response("304 Not Modified", [("ETag", '"x"')])
+            return []
+        size = sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(65536), b""))
+        seen = {name: value for name, value in environ.items() if isinstance(value, str)}
+        body = json.dumps(seen | {"body_bytes": size}).encode()
+        start_response("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")])
+        return [body]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(20 * MIB)
+    return App(big)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def start(app: App, spool: Path) -> Iterator[Start]:
+    """Starts servers and stops them when the test is over."""
+    started: list[tuple[Server, threading.Thread]] = []
+
+    def begin(**settings: Any) -> Server:
+        server = Server(app, **{"listen": "127.0.0.1:0", "threads": 4, "admit": admit, "temporary_dir": spool} | settings)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        started.append((server, thread))
+        return server
+
+    yield begin
+    app.gate.set()
+    for server, thread in started:
+        if thread.is_alive():
+            server.stop()
+            thread.join(10)
+        assert not thread.is_alive()
+
+
+class Wire:
+    """A client that sends exactly what it is told."""
+
+    def __init__(self, server: Server, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(10)
+        self.socket.connect(("127.0.0.1", server.port))
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data: str | bytes) -> "Wire":
+        self.socket.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+        return self
+
+    def answer(self, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """The next answer; its status is 0 when the connection is closed instead."""
+        line = self.file.readline()
+        if not line:
+            return 0, {}, b""
+        headers: dict[str, str] = {}
+        while (field := self.file.readline().rstrip(b"\r\n")):
+            name, _, value = field.decode("latin-1").partition(": ")
+            headers[name.lower()] = value
+        return int(line.split()[1]), headers, b"" if head_only else self.file.read(int(headers.get("content-length", "0")))
+
+    def refused(self, status: int, code: str) -> dict[str, Any]:
+        """The problem that is answered next, after which the connection is closed."""
+        found, headers, body = self.answer()
+        assert found == status, (found, body)
+        problem: dict[str, Any] = json.loads(body)
+        assert headers["content-type"] == "application/problem+json"
+        assert headers["connection"] == "close"
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert problem["request_id"] == headers["x-request-id"]
+        assert self.answer()[0] == 0, "the connection stays open"
+        return problem
+
+
+def alive(server: Server, within_seconds: float = 5) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=within_seconds)
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()
+
+
+def stored(spool: Path) -> list[str]:
+    """The bodies that are stored: what the process has open in the folder, named or not."""
+    open_files = [os.path.realpath(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+    return [each for each in open_files if each.startswith(str(spool))]
+
+
+# Ordinary traffic
+
+
+def test_keeps_the_connection_and_answers_in_order(start: Start) -> None:
+    wire = Wire(start())
+    wire.send("".join(f"GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n" for n in range(50)))
+    assert [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(50)] == [f"/{n}" for n in range(50)]
+
+
+def test_not_modified_leaves_the_connection_open(start: Start) -> None:
+    wire = Wire(start()).send("GET /unchanged HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    status, headers, _ = wire.answer()
+    assert status == 304
+    assert "connection" not in headers
+    assert wire.answer()[0] == 200
+
+
+@pytest.mark.parametrize(("line", "kept"), [("", False), ("Connection: keep-alive\r\n", True)])
+def test_http_1_0_closes_unless_asked_to_stay(start: Start, line: str, kept: bool) -> None:
+    wire = Wire(start()).send(f"GET / HTTP/1.0\r\n{line}\r\n")
+    assert wire.answer()[0] == 200
+    if kept:
+        assert wire.send("GET / HTTP/1.0\r\n\r\n").answer()[0] == 200
+    assert wire.answer()[0] == 0
+
+
+def test_a_client_that_closes_its_side_still_gets_the_answer(start: Start) -> None:
+    wire = Wire(start()).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    wire.socket.shutdown(socket.SHUT_WR)
+    assert wire.answer()[0] == 200
+
+
+def test_the_application_sees_the_peer_and_x_forwarded_for_and_no_other_word_of_proxies(start: Start) -> None:
+    wire = Wire(start()).send("GET /%7Ea?q=1 HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: evil\r\n"
+                              "X-Forwarded-Proto: ftp\r\nForwarded: host=evil\r\n\r\n")  # fmt: skip
+    seen = json.loads(wire.answer()[2])
+    assert (seen["REMOTE_ADDR"], seen["HTTP_X_FORWARDED_FOR"]) == ("127.0.0.1", "192.0.2.1")
+    assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/~a", "q=1")
+    assert not {"HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED"} & set(seen)
+
+
+def test_listens_on_both_families_and_writes_ipv4_addresses_as_such(start: Start) -> None:
+    server = start(listen=":0")
+    seen = json.loads(Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[2])
+    assert seen["REMOTE_ADDR"] == "127.0.0.1"
+
+
+def test_an_absolute_target_brings_its_own_host(start: Start) -> None:
+    wire = Wire(start()).send("GET http://b:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n")
+    seen = json.loads(wire.answer()[2])
+    assert (seen["HTTP_HOST"], seen["PATH_INFO"], seen["QUERY_STRING"]) == ("b:81", "/x", "y")
+
+
+def test_a_large_file_arrives_whole(start: Start, app: App) -> None:
+    status, _, body = Wire(start()).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").answer()
+    assert (status, body) == (200, bytes(20 * MIB))
+
+
+# Bodies
+
+
+def test_a_body_over_the_limit_of_its_route_is_refused_by_its_head(start: Start, app: App, spool: Path) -> None:
+    wire = Wire(start()).send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB + 1}\r\n\r\n")
+    assert wire.refused(413, "too_large")["limit_bytes"] == MIB
+    assert app.calls == []
+
+
+def test_a_body_at_the_limit_is_taken(start: Start) -> None:
+    wire = Wire(start()).send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n").send(bytes(MIB))
+    assert json.loads(wire.answer()[2])["body_bytes"] == MIB
+
+
+def test_a_refused_sender_gets_the_answer_although_it_sends_on(start: Start) -> None:
+    wire = Wire(start()).send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {4 * MIB}\r\n\r\n")
+    wire.send(bytes(4 * MIB))
+    wire.refused(413, "too_large")
+
+
+def test_chunked_bodies_are_counted_while_they_arrive(start: Start, app: App, spool: Path) -> None:
+    wire = Wire(start()).send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(17):
+        wire.send(b"10000\r\n" + bytes(65536) + b"\r\n")
+    wire.refused(413, "too_large")
+    assert (app.calls, stored(spool)) == ([], [])
+
+
+def test_a_chunked_upload_is_let_in(start: Start) -> None:
+    wire = Wire(start()).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(20):
+        wire.send(b"10000;name=value\r\n" + bytes(65536) + b"\r\n")
+    seen = json.loads(wire.send("0\r\nTrailer: x\r\n\r\n").answer()[2])
+    assert (seen["body_bytes"], seen["CONTENT_LENGTH"]) == (20 * 65536, str(20 * 65536))
+
+
+@pytest.mark.parametrize("framing", [
+    b"1" * 100_000, b"0\r\nX: " + b"y" * 100_000, b"1\r\nx\r\n" * 20_000, b"1;" + b"x" * 9000,
+])  # fmt: skip
+def test_chunks_may_not_cost_more_than_they_carry(start: Start, framing: bytes) -> None:
+    server = start()
+    wire = Wire(server).send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").send(framing)
+    wire.refused(400, "malformed_request")
+    alive(server)
+
+
+@pytest.mark.parametrize("chunks", ["zz\r\n", "-1\r\n", "1\r\nxy\r\n", "2;bad=\r\nxy\r\n"])
+def test_broken_chunks_are_malformed(start: Start, chunks: str) -> None:
+    wire = Wire(start()).send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    wire.refused(400, "malformed_request")
+
+
+def test_an_upload_without_a_credential_is_not_stored_and_not_asked_for(start: Start, app: App, spool: Path) -> None:
+    wire = Wire(start()).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\nExpect: 100-continue\r\n\r\n")
+    wire.refused(401, "unauthenticated")  # and no 100 Continue before it
+    assert (app.calls, stored(spool)) == ([], [])
+
+
+def test_an_upload_that_is_let_in_is_asked_to_continue(start: Start) -> None:
+    head = f"POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: {MIB}\r\nExpect: 100-continue\r\n\r\n"
+    wire = Wire(start()).send(head)
+    assert wire.answer()[0] == 100
+    assert json.loads(wire.send(bytes(MIB)).answer()[2])["body_bytes"] == MIB
+
+
+def test_expect_without_a_body_is_simply_answered(start: Start) -> None:
+    wire = Wire(start()).send("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n")
+    assert wire.answer()[0] == 200
+
+
+@pytest.mark.parametrize(("path", "status", "code"), [("/full", 507, "no_space"), ("/broken", 500, "internal")])
+def test_what_admit_raises_is_the_answer(start: Start, path: str, status: int, code: str) -> None:
+    problem = Wire(start()).send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n").refused(status, code)
+    assert "mistake" not in json.dumps(problem)
+
+
+def test_what_a_refused_body_holds_is_not_read_as_a_request(start: Start, app: App) -> None:
+    smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    wire = Wire(start()).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n{smuggled}")
+    wire.refused(401, "unauthenticated")
+    assert app.calls == []
+
+
+def test_no_thread_keeps_a_body_after_its_request(start: Start, spool: Path) -> None:
+    server = start()
+    wire = Wire(server).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n")
+    wire.send(bytes(1_500_000))
+    assert eventually(lambda: bool(stored(spool))), "it is stored where it was told to"
+    assert json.loads(wire.send(bytes(1_500_000)).answer()[2])["body_bytes"] == 3_000_000
+    assert eventually(lambda: not stored(spool))
+
+
+def test_a_body_whose_sender_leaves_is_gone(start: Start, spool: Path) -> None:
+    wire = Wire(start()).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n")
+    wire.send(bytes(1_500_000))
+    assert eventually(lambda: bool(stored(spool)))
+    wire.file.close()
+    wire.socket.close()
+    assert eventually(lambda: not stored(spool))
+
+
+def test_left_over_bodies_are_swept_at_start(start: Start, spool: Path) -> None:
+    spool.mkdir()
+    (spool / "body-left").write_bytes(b"x")
+    start()
+    assert list(spool.iterdir()) == []
+
+
+def test_a_large_upload_takes_little_memory(start: Start) -> None:
+    server = start(admit=lambda *_: Admission(64 * MIB))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wire = Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {50 * MIB}\r\n\r\n")
+    block = bytes(256 * 1024)
+    for _ in range(200):
+        wire.send(block)
+    assert json.loads(wire.answer()[2])["body_bytes"] == 50 * MIB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
+
+
+# Ambiguous and malformed heads
+
+POST = "POST / HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize("head", [
+    POST + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+    POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    POST + "Content-Length: 1\r\nContent-Length: 1\r\n",
+    POST + "Content-Length: 1\r\nContent-Length: 2\r\n",
+    POST + "Content-Length: 1, 1\r\n",
+    POST + "Content-Length: +1\r\n",
+    POST + "Content-Length: 1_0\r\n",
+    POST + "Content-Length: -1\r\n",
+    POST + "Content-Length:\r\n",
+    POST + "Content-Length: \xb2\r\n",
+    POST + "Content_Length: 1\r\n",
+    POST + "Content-Length : 1\r\n",
+    POST + "X: a\r\n b\r\n",
+    POST + "X: a\rb\r\n",
+    POST + "X: a\nY: b\r\n",
+    POST + "X: a\0b\r\n",
+    POST + "X\xe4: a\r\n",
+    POST + ": a\r\n",
+    POST + "no colon\r\n",
+    POST + "Host: b\r\n",
+    "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n",
+    "GET / HTTP/1.1\r\n",
+    "GET / HTTP/1.1\r\nHost:\r\n",
+    "GET / HTTP/1.1\r\nHost: a, b\r\n",
+    "GET / HTTP/1.1\r\nHost: a/b\r\n",
+    "GET / HTTP/1.1\r\nHost: user@a\r\n",
+])  # fmt: skip
+def test_what_can_be_read_in_two_ways_is_refused(start: Start, app: App, head: str) -> None:
+    Wire(start()).send(head + "\r\n").refused(400, "ambiguous_request")
+    assert app.calls == []
+
+
+@pytest.mark.parametrize("line", [
+    "GET /", "GET / HTTP/2.0", "GET  / HTTP/1.1", "get / HTTP/1.1", "GET x HTTP/1.1", "GET /a b HTTP/1.1", "GET * HTTP/1.1",
+    "GET /#x HTTP/1.1", "GET ftp://a/ HTTP/1.1", "GET http://u@a/ HTTP/1.1", "CONNECT a:80 HTTP/1.1", "GET /\t HTTP/1.1",
+    "\x16\x03\x01",
+])  # fmt: skip
+def test_request_lines_of_another_form_are_malformed(start: Start, line: str) -> None:
+    Wire(start()).send(line + "\r\nHost: a\r\n\r\n").refused(400, "malformed_request")
+
+
+def test_other_transfer_codings_are_not_implemented(start: Start) -> None:
+    Wire(start()).send(POST + "Transfer-Encoding: gzip, chunked\r\n\r\n").refused(501, "not_implemented")
+
+
+@pytest.mark.parametrize("head", ["GET /" + "x" * 40_000, POST + "X: " + "y" * 40_000, POST + "X: y\r\n" * 8000])
+def test_a_head_over_its_limit_is_refused(start: Start, head: str) -> None:
+    Wire(start()).send(head).refused(431, "header_too_large")
+
+
+def test_a_refused_head_request_gets_a_head_alone(start: Start) -> None:
+    wire = Wire(start()).send("HEAD / HTTP/1.1\r\n\r\n")
+    assert wire.answer(head_only=True)[0] == 400
+    assert wire.file.read() == b""
+
+
+def test_a_crash_of_the_application_says_nothing_of_its_inside(start: Start) -> None:
+    problem = Wire(start()).send("GET /crash HTTP/1.1\r\nHost: a\r\n\r\n").refused(500, "internal")
+    assert "secret" not in json.dumps(problem)
+
+
+def test_a_refusal_is_one_log_line_with_the_id_of_the_answer(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "mosis.serving"):
+        wire = Wire(start()).send("POST /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: given-1\r\nContent-Length: 9999999\r\n\r\n")
+        assert wire.refused(413, "too_large")["request_id"] == "given-1"
+    (record,) = [vars(each) for each in caplog.records if each.message == "refused"]
+    expected = {"request_id": "given-1", "method": "POST", "path": "/x", "status": 413, "code": "too_large"}
+    assert {name: record[name] for name in expected} == expected
+
+
+# Time
+
+
+@pytest.mark.parametrize("sent", ["GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX"])
+def test_a_head_that_takes_too_long_is_given_up(start: Start, sent: str) -> None:
+    wire = Wire(start(head_timeout_seconds=0.3)).send(sent)
+    wire.refused(408, "request_timeout")
+
+
+def test_a_byte_now_and_then_does_not_keep_a_head_alive(start: Start) -> None:
+    wire = Wire(start(head_timeout_seconds=0.6))
+    started = time.monotonic()
+    with pytest.raises(OSError):  # noqa: PT012
+        for byte in "GET / HTTP/1.1\r\nX: " + "y" * 300:
+            wire.send(byte)
+            time.sleep(0.05)
+    assert time.monotonic() - started < 8
+
+
+def test_a_body_that_stands_still_is_given_up(start: Start, spool: Path) -> None:
+    wire = Wire(start(body_timeout_seconds=0.3)).send(POST + "Content-Length: 100\r\n\r\nabc")
+    wire.refused(408, "request_timeout")
+    assert stored(spool) == []
+
+
+def test_an_idle_connection_is_closed_without_a_word(start: Start) -> None:
+    assert Wire(start(channel_timeout=1)).answer()[0] == 0
+
+
+def test_the_time_of_a_running_request_is_not_that_of_the_next(start: Start, app: App) -> None:
+    wire = Wire(start(head_timeout_seconds=0.4)).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /ne")
+    time.sleep(1.2)
+    app.gate.set()
+    assert wire.answer()[0] == 200
+    assert wire.send("xt HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+
+
+# Crowds
+
+
+def test_slow_work_does_not_hold_up_the_rest(start: Start, app: App) -> None:
+    server = start(threads=2)
+    crowd = [Wire(server).send("POST /slow HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(50)]
+    assert eventually(lambda: app.calls.count("/slow") == 2)
+    alive(server)
+    assert app.calls.count("/slow") == 2
+    app.gate.set()
+    assert [wire.answer()[0] for wire in crowd] == [200] * 50
+
+
+def test_crowds_of_slow_clients_hold_no_thread(start: Start, spool: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if wanted < 2500:
+        pytest.skip("this process may not have 2,500 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    server = start()
+    half_open = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\nX-") for _ in range(900)]
+    readers = [Wire(server, 4096).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(40)]
+    uploads = [Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n") for _ in range(6)]
+    for _ in range(10):
+        alive(server)
+    for upload in uploads:
+        upload.refused(401, "unauthenticated")
+    assert stored(spool) == []
+    assert list(spool.iterdir()) == []
+    for wire in half_open + readers + uploads:
+        wire.file.close()
+        wire.socket.close()
+    assert eventually(lambda: len(server.active_channels) == 0)
+
+
+def test_over_the_connection_limit_clients_wait_for_a_place(start: Start) -> None:
+    server = start(connection_limit=5)
+    idle = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(5)]
+    assert [wire.answer()[0] for wire in idle] == [200] * 5
+    waiting = Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    waiting.socket.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        waiting.answer()
+    for wire in idle:
+        wire.file.close()
+        wire.socket.close()
+    next_one = Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert next_one.answer()[0] == 200
+
+
+# Stopping
+
+
+def test_stop_lets_running_requests_finish_and_closes_idle_connections(start: Start, app: App) -> None:
+    server = start()
+    idle, running = Wire(server), Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert eventually(lambda: app.calls == ["/wait"])
+    server.stop()
+    assert idle.answer()[0] == 0
+    with pytest.raises(OSError):
+        Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    app.gate.set()
+    status, headers, _ = running.answer()
+    assert (status, headers["connection"]) == (200, "close")
+
+
+def test_stop_does_not_wait_for_ever(start: Start, app: App) -> None:
+    server = start()
+    running = Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert eventually(lambda: app.calls == ["/wait"])
+    started = time.monotonic()
+    server.stop(timeout_seconds=0.3)
+    assert running.answer()[0] == 0
+    assert time.monotonic() - started < 3
