@@ -162,13 +162,12 @@ def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None =
 
 
 def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer:
-    """Change the caller's own name."""
+    """Change the caller's own name, in the running transaction."""
     account = caller.account
-    with db.write():
-        if "name" in changes:
-            db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
-            audit.add(db, caller, "account.changed", account, fields=sorted(changes))
-        return get(db, account)
+    if "name" in changes:
+        db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
+        audit.add(db, caller, "account.changed", account, fields=sorted(changes))
+    return get(db, account)
 
 
 def promote(db: Connection, email: str, role: str) -> Developer:

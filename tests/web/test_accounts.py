@@ -1,0 +1,188 @@
+"""Accounts and sign-in over HTTP."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jwt
+import pytest
+
+from mosis import accounts, tokens
+from tests.client import PASSWORD, Client
+from tests.conftest import Hands
+
+ACCOUNT = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
+
+
+def test_registering_signs_in(client: Client) -> None:
+    answer = client.post("/v1/auth/register", ACCOUNT).expect(201)
+    assert set(answer.json) == {"developer", "access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in"}
+    assert answer["developer"] == client.get("/v1/auth/me", as_=answer["access_token"]).expect(200).json
+    assert set(answer["developer"]) >= {
+        "id", "email", "email_verified", "name", "role", "suspended", "providers", "created_at",
+    }  # fmt: skip
+    assert answer["developer"]["role"] == "developer"
+    assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_an_address_has_one_account_whatever_its_case(client: Client) -> None:
+    client.post("/v1/auth/register", ACCOUNT).expect(201)
+    client.post("/v1/auth/register", ACCOUNT | {"email": "ALICE@example.net"}).expect(409, code="email_taken")
+
+
+@pytest.mark.parametrize(("change", "pointer", "code"), [
+    ({"email": "no address"}, "/email", "wrong_format"),
+    ({"email": "a@b\r\nBcc: c"}, "/email", "wrong_format"),
+    ({"email": None}, "/email", "null"),
+    ({"password": "short"}, "/password", "too_short"),
+    ({"password": "x" * 1025}, "/password", "too_long"),
+    ({"password": "1234567890"}, "/password", "weak_password"),
+    ({"password": "alice@example.net"}, "/password", "weak_password"),
+    ({"name": ""}, "/name", "too_short"),
+    ({"name": "a\nb"}, "/name", "wrong_format"),
+    ({"name": 7}, "/name", "wrong_type"),
+    ({"role": "admin"}, "/role", "unknown_field"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_registration_is_said(client: Client, change: dict[str, Any], pointer: str, code: str) -> None:
+    answer = client.post("/v1/auth/register", ACCOUNT | change).expect(422, code="invalid")
+    assert answer.finding(pointer) == code
+
+
+def test_all_findings_come_at_once(client: Client) -> None:
+    answer = client.post("/v1/auth/register", {"email": "x", "extra": 1}).expect(422)
+    assert {each["pointer"] for each in answer["errors"]} == {"/email", "/password", "/name", "/extra"}
+
+
+def test_a_wrong_password_and_no_account_look_the_same(client: Client) -> None:
+    client.post("/v1/auth/register", ACCOUNT).expect(201)
+    wrong = client.post("/v1/auth/login", {"email": ACCOUNT["email"], "password": "not this one"}).expect(401, "invalid_credentials")
+    nobody = client.post("/v1/auth/login", {"email": "nobody@example.net", "password": "not this one"}).expect(401)
+    assert {**wrong.json, "request_id": ""} == {**nobody.json, "request_id": ""}
+    assert wrong.headers["www-authenticate"] == 'Bearer realm="mosis"'
+
+
+@pytest.mark.parametrize("forge", [
+    lambda claims, secret: jwt.encode(claims, None, algorithm="none", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims, "another secret of thirty-two bytes!", algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims, secret * 2, algorithm="HS512", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "JWT"}),
+    lambda claims, secret: jwt.encode(claims | {"aud": "elsewhere"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims | {"iss": "https://evil.example"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims | {"exp": 1}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims | {"exp": 10**12, "iat": 0}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims | {"exp": 1e300}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode({**claims, "sid": None}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode({k: v for k, v in claims.items() if k != "jti"}, secret, headers={"typ": "at+jwt"}),
+    lambda claims, secret: "no.jwt.atall",
+    lambda claims, secret: "x" * 100,
+])  # fmt: skip
+def test_forged_tokens_are_refused(client: Client, forge: Any) -> None:
+    alice = client.register()
+    claims = jwt.decode(alice.token, options={"verify_signature": False})
+    answer = client.get("/v1/auth/me", as_=forge(claims, client.env.secret)).expect(401, code="invalid_token")
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+def test_an_access_token_ends_after_fifteen_minutes(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    hands.turn(tokens.ACCESS_SECONDS - 1)
+    client.get("/v1/auth/me", as_=alice).expect(200)
+    hands.turn(1)
+    client.get("/v1/auth/me", as_=alice).expect(401, code="invalid_token")
+
+
+def test_a_refresh_token_is_spent_by_use_and_gives_a_thief_away(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    first = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
+    again = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
+    assert again["refresh_token"] == first["refresh_token"]  # the answer may have been lost: the same client, at once
+    hands.turn(11)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401, code="invalid_token")
+    client.get("/v1/auth/me", as_=first["access_token"]).expect(401)
+    client.post("/v1/auth/refresh", {"refresh_token": first["refresh_token"]}).expect(401)
+
+
+def test_an_old_spent_token_ends_the_session_too(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    second = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})["refresh_token"]
+    third = client.post("/v1/auth/refresh", {"refresh_token": second}).expect(200)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
+    client.get("/v1/auth/me", as_=third["access_token"]).expect(401)
+
+
+def test_of_two_clients_at_once_exactly_one_wins(client: Client) -> None:
+    alice = client.register()
+
+    def refresh(name: str) -> int:
+        return client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, headers={"User-Agent": name}).status
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(refresh, ("one", "two"))) == [200, 401]
+
+
+@pytest.mark.parametrize("token", ["", "mr_", "mr_" + "A" * 64, "x" * 67, "mr_" + "é" * 64])
+def test_invented_refresh_tokens_are_refused(client: Client, token: str) -> None:
+    client.post("/v1/auth/refresh", {"refresh_token": token}).expect(401, code="invalid_token")
+
+
+def test_a_refresh_token_lives_for_thirty_days_of_silence(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    hands.turn(tokens.REFRESH_SECONDS)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
+
+
+def test_logging_out_ends_the_session_at_once(client: Client) -> None:
+    alice = client.register()
+    other = client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD})["access_token"]
+    client.post("/v1/auth/logout", as_=alice).expect(204)
+    client.get("/v1/auth/me", as_=alice).expect(401)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
+    client.get("/v1/auth/me", as_=other).expect(200)
+    third = client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD})["access_token"]
+    client.post("/v1/auth/logout", {"everywhere": True}, as_=third).expect(204)
+    client.get("/v1/auth/me", as_=other).expect(401)
+
+
+def test_one_changes_ones_name_and_nothing_else(client: Client) -> None:
+    alice = client.register()
+    seen = client.get("/v1/auth/me", as_=alice).headers["etag"]
+    assert client.patch("/v1/auth/me", {"name": "Alice B"}, as_=alice, headers={"If-Match": seen}).expect(200)["name"] == "Alice B"
+    client.patch("/v1/auth/me", {"name": "Late"}, as_=alice, headers={"If-Match": seen}).expect(412, code="precondition_failed")
+    client.patch("/v1/auth/me", {"role": "admin"}, as_=alice).expect(422)
+
+
+def test_a_closed_portal_takes_no_registrations(client: Client) -> None:
+    object.__setattr__(client.env.config, "registration", "closed")
+    client.post("/v1/auth/register", ACCOUNT).expect(403, code="registration_closed")
+
+
+def test_passwords_and_tokens_are_not_in_the_database(client: Client) -> None:
+    alice = client.register()
+    content = client.env.config.database_path.read_bytes() + client.env.config.database_path.with_name("portal.db-wal").read_bytes()
+    for secret in (PASSWORD, alice.token, alice.refresh_token):
+        assert secret.encode() not in content
+
+
+def test_an_unknown_account_costs_the_same_time(client: Client) -> None:
+    alice = client.register()
+
+    def median(email: str) -> float:
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            client.post("/v1/auth/login", {"email": email, "password": "not this one"}).expect(401)
+            times.append(time.perf_counter() - begun)
+        return sorted(times)[3]
+
+    assert 0.5 < median("nobody@example.net") / median(alice.email) < 2
+
+
+def test_a_suspended_account_dies_at_once(client: Client) -> None:
+    alice = client.register()
+    db = client.env.db.connection()
+    with db.write():
+        db.change("UPDATE developers SET suspended = 1")
+    client.get("/v1/auth/me", as_=alice).expect(401, code="invalid_token")
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(403, code="suspended")
+    assert accounts.find_by_email(db, alice.email) is not None
