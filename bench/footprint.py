@@ -1,0 +1,74 @@
+"""Start-up time, idle memory, and what a large upload adds to the peak memory of the process.
+
+    python -m bench.footprint
+"""
+
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from bench.kill import call
+from tests.client import PASSWORD
+from tests.package_builder import build_package, signing_key
+from tests.server import Running
+
+MIB = 1024 * 1024
+STARTS = 21
+
+
+def memory_mib(pid: int, file: str, name: str) -> float:
+    """A figure of /proc/PID/FILE."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def upload(portal: Running) -> None:
+    """A small package first, so that every import is done; then 49 MiB in five files, and what it did to the peak."""
+    def posted(path: str, document: dict[str, str], token: str = "") -> dict[str, str]:
+        status, answer = call(portal.port, "POST", path, json.dumps(document).encode(), token)
+        assert status == 201, answer
+        return dict(answer)
+
+    key = signing_key()
+    token = posted("/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"})["access_token"]
+    posted("/v1/signing-keys", {"name": "laptop", "public_key": key.public_base64}, token)
+    posted("/v1/apps", {"package_id": "com.acme.big", "name": "Big"}, token)
+    stored = {f"assets/{number}.ogg": os.urandom(9 * MIB + 900_000) for number in range(5)}
+    small = build_package("com.acme.big", "0.9.0", 1, key=key)
+    large = build_package("com.acme.big", "1.0.0", 2, key=key, files=stored)
+    path = "/v1/apps/com.acme.big/versions"
+    assert call(portal.port, "POST", path, small, token)[0] == 201
+    time.sleep(1)
+    Path(f"/proc/{portal.pid}/clear_refs").write_text("5")  # the peak starts anew
+    before, begun = memory_mib(portal.pid, "status", "VmHWM"), time.perf_counter()
+    status, answer = call(portal.port, "POST", path, large, token)
+    assert status == 201, answer
+    took, after = time.perf_counter() - begun, memory_mib(portal.pid, "status", "VmHWM")
+    print(f"upload of {len(large) / MIB:.1f} MiB: {took:.2f} s, peak memory {before:.1f} -> {after:.1f} MiB")
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        portal = Running(Path(folder))
+        starts = []
+        for _ in range(STARTS):
+            starts.append(portal.start())
+            portal.stop()
+        print(f"start to the first 200: median {statistics.median(starts) * 1000:.0f} ms, slowest {max(starts) * 1000:.0f} ms")
+        portal.start()
+        time.sleep(2)
+        print(f"idle: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS")
+        try:
+            upload(portal)
+        finally:
+            portal.stop()
+
+
+if __name__ == "__main__":
+    main()
