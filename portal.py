@@ -54,7 +54,6 @@ def opened(config: Config) -> Environment:
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
     from mosis.serving import Server
-
     from mosis.web.admission import Admissions
     from mosis.worker import Worker
 

@@ -33,10 +33,11 @@ def columns(record: type, table: str = "") -> str:
     return ", ".join(prefix + each.name for each in fields(record))
 
 
-def new_id(milliseconds: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of time, then 74 random ones, so that ids sort by age."""
-    moment = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
-    value = (moment & (1 << 48) - 1) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+def new_id(nanoseconds: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7 and method 3 of 6.2): 60 bits of time, to a quarter of a microsecond, then 62 random
+    ones, so that ids sort by age."""
+    milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
+    value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | (rest << 12) // 1_000_000 << 64 | 0b10 << 62 | secrets.randbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

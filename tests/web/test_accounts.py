@@ -55,7 +55,8 @@ def test_all_findings_come_at_once(client: Client) -> None:
 
 def test_a_wrong_password_and_no_account_look_the_same(client: Client) -> None:
     client.post("/v1/auth/register", ACCOUNT).expect(201)
-    wrong = client.post("/v1/auth/login", {"email": ACCOUNT["email"], "password": "not this one"}).expect(401, "invalid_credentials")
+    guess = {"email": ACCOUNT["email"], "password": "not this one"}
+    wrong = client.post("/v1/auth/login", guess).expect(401, "invalid_credentials")
     nobody = client.post("/v1/auth/login", {"email": "nobody@example.net", "password": "not this one"}).expect(401)
     assert {**wrong.json, "request_id": ""} == {**nobody.json, "request_id": ""}
     assert wrong.headers["www-authenticate"] == 'Bearer realm="mosis"'
@@ -67,7 +68,7 @@ def test_a_wrong_password_and_no_account_look_the_same(client: Client) -> None:
     lambda claims, secret: jwt.encode(claims, secret * 2, algorithm="HS512", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "JWT"}),
     lambda claims, secret: jwt.encode(claims | {"aud": "elsewhere"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
-    lambda claims, secret: jwt.encode(claims | {"iss": "https://evil.example"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims | {"iss": "https://evil.test"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims | {"exp": 1}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims | {"exp": 10**12, "iat": 0}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims | {"exp": 1e300}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),

@@ -37,7 +37,8 @@ def test_a_package_id_is_taken_once(client: Client) -> None:
     ({"package_id": "com..notes"}, "/package_id"), ({"package_id": "com.acme.notes\n"}, "/package_id"),
     ({"package_id": "com." + "a" * 255}, "/package_id"), ({"package_id": "com.acmé"}, "/package_id"),
     ({"name": "n" * 51}, "/name"), ({"tags": ["t"] * 11}, "/tags"), ({"tags": [1]}, "/tags/0"),
-    ({"homepage": "javascript:alert(1)"}, "/homepage"), ({"developer_id": "me"}, "/developer_id"), ({"category": "A B"}, "/category"),
+    ({"homepage": "javascript:alert(1)"}, "/homepage"), ({"developer_id": "me"}, "/developer_id"),
+    ({"category": "A B"}, "/category"),
 ])  # fmt: skip
 def test_what_is_wrong_with_an_app_is_said(client: Client, change: dict[str, Any], pointer: str) -> None:
     answer = client.post("/v1/apps", APP | change, as_=client.register()).expect(422, code="invalid")

@@ -23,9 +23,9 @@ def alice(client: Client) -> Person:
 def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
     uploaded = client.upload(NOTES, client.package(alice), as_=alice, query="?release_notes=First%20one").expect(201)
     assert set(uploaded.json) == {
-        "id", "app_id", "package_id", "version", "version_code", "channel", "state", "next_step", "findings", "review", "permissions",
-        "min_mosis_version", "release_notes", "size_bytes", "sha256", "signing_key_id", "rollout_percent", "publish_at",
-        "download_url", "created_at", "submitted_at", "decided_at", "published_at",
+        "id", "app_id", "package_id", "version", "version_code", "channel", "state", "next_step", "findings", "review",
+        "permissions", "min_mosis_version", "release_notes", "size_bytes", "sha256", "signing_key_id", "rollout_percent",
+        "publish_at", "download_url", "created_at", "submitted_at", "decided_at", "published_at",
     }  # fmt: skip
     assert (uploaded["release_notes"], uploaded["review"], uploaded["permissions"]) == ("First one", None, ["storage"])
 
@@ -61,10 +61,12 @@ def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) 
 
     for number, parts in enumerate([["package", "release_notes", "channel"], ["channel", "package", "release_notes"]], 1):
         fields = {
-            "package": client.package(alice, version=f"1.0.{number}", code=number), "release_notes": "Grüße".encode(), "channel": b"beta",
+            "package": client.package(alice, version=f"1.0.{number}", code=number), "release_notes": "Grüße".encode(),
+            "channel": b"beta",
         }
         body = b"".join(part(name, fields[name]) for name in parts) + b"--b--\r\n"
-        made = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers={"Content-Type": "multipart/form-data; boundary=b"})
+        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        made = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers=form)
         assert (made.expect(201)["channel"], made["release_notes"]) == ("beta", "Grüße")
 
 

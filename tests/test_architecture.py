@@ -1,0 +1,83 @@
+"""The house holds: who imports whom, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import portal
+
+MOSIS = portal.HERE / "mosis"
+# From the ground up: a module imports what stands in a row above its own, or to its left.
+ORDER = [
+    "errors clock config callers problems strict_json validation pages counts db",
+    "tokens passwords packages files audit jobs",
+    "environment",
+    "accounts keys apps versions reviews store",
+    "worker demo",
+    "serving",
+    "web",
+]
+PLACE = {name: place for place, name in enumerate(" ".join(ORDER).split())}
+ONLY_IN = {
+    "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens",),
+    "multipart": ("web",), "smtplib": ("mail",),
+}
+MODULES = sorted(MOSIS.rglob("*.py"))
+
+
+def noun(path: Path) -> str:
+    """The module or package directly under mosis/ that a file belongs to."""
+    return path.relative_to(MOSIS).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, at the top or inside a function; `from mosis import x` is mosis.x."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(MOSIS)))
+def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
+    own = noun(path)
+    if own == "__init__":
+        return
+    for name in imports(path):
+        first, *rest = name.split(".")
+        assert own in ONLY_IN.get(first, (own,)), f"{first} belongs in {ONLY_IN[first]}"
+        if first == "mosis" and rest[0] != own:
+            assert PLACE[rest[0]] < PLACE[own], f"{own} imports {rest[0]}, which stands above it"
+
+
+def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
+    allowed = {"plugins", "request", "sending", "upload", "accounts"}
+    for path in MODULES:
+        for name in imports(path) if noun(path) == "web" else []:
+            parts = name.split(".")
+            if parts[:2] == ["mosis", "web"]:
+                assert parts[2] in allowed, f"{path.name} imports the face {parts[2]}"
+
+
+def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
+    nouns = {noun(path) for path in MODULES} - {"__init__"}
+    assert nouns == set(PLACE) & nouns, f"without a place in the order: {nouns - set(PLACE)}"
+    assert not nouns & {"utils", "helpers", "common", "core", "base", "manager"}
+
+
+def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading, portal, mosis.worker, mosis.serving\n"
+        "from mosis.web import accounts, apps, auth, keys, plugins, reviews, store, versions\n"
+        "heavy = {'jwt', 'cryptography', 'cerberus', 'multipart', 'asyncio'} & set(sys.modules)\n"
+        "assert threading.active_count() == 1 and not heavy, heavy\n"
+    )
+    environment = {"PYTHONPATH": str(portal.HERE)}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,77 @@
+"""What the documents promise is what the program has: addresses, scopes, codes, findings, settings, job kinds."""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import portal
+from mosis.callers import ROLES, SCOPES
+from mosis.config import Config
+from mosis.packages.findings import FINDINGS
+from mosis.problems import PROBLEMS
+from mosis.worker import HANDLERS, SCHEDULE
+
+API = (portal.HERE / "docs/API.md").read_text(encoding="utf-8")
+OPERATIONS = (portal.HERE / "docs/OPERATIONS.md").read_text(encoding="utf-8")
+KINDS = {"PortalError", "Malformed", "Denied", "Conflict", "LimitReached", "Unavailable"}
+
+
+def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
+    rows = dict(re.findall(r"^\| `((?:GET|POST|PATCH|PUT|DELETE) [^`?]+)` \| ([a-z:]+) \|", API, re.MULTILINE))
+    routes = {}
+    for route in portal.build(None).routes:  # type: ignore[arg-type]
+        scope = route.config.get("scope")
+        assert scope in {"public", "account", *ROLES, *SCOPES}, f"{route.method} {route.rule} has no scope"
+        path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
+        routes[f"{route.method} {path}"] = scope
+    assert rows == routes
+
+
+def test_every_code_that_is_raised_stands_in_the_table_and_on_the_page() -> None:
+    raised = set()
+    for path in [*Path(portal.HERE / "mosis").rglob("*.py"), portal.HERE / "portal.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    raised.add(first.value)
+    assert len(raised) > 20
+    assert raised <= set(PROBLEMS)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", API, re.MULTILINE))
+    assert rows == {code: str(status) for code, (status, _) in PROBLEMS.items()}
+
+
+def test_every_finding_stands_on_the_page() -> None:
+    described = API.partition("## Findings in packages")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", described, re.MULTILINE)) == set(FINDINGS)
+
+
+def test_every_setting_stands_on_the_page_and_in_the_example() -> None:
+    settings = {field.name.upper() for field in fields(Config)}
+    chapter = OPERATIONS.partition("## Settings")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", chapter, re.MULTILINE)) == settings
+    example = (portal.HERE / ".env.example").read_text(encoding="utf-8")
+    assert set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)) == settings
+
+
+def test_the_example_settings_are_the_defaults() -> None:
+    example = (portal.HERE / ".env.example").read_text(encoding="utf-8")
+    assert Config.read(dict(re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE))) == Config()
+
+
+def test_every_kind_of_job_has_a_handler_and_a_row() -> None:
+    chapter = OPERATIONS.partition("## Jobs")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)) == set(HANDLERS)
+    assert {kind for _, kind in SCHEDULE} <= set(HANDLERS)
+    queued = set()
+    for path in Path(portal.HERE / "mosis").rglob("*.py"):
+        queued |= set(re.findall(r'jobs\.add\(\s*db, "(\w+)"', path.read_text(encoding="utf-8")))
+    assert queued <= set(HANDLERS)
+    assert queued
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for path in [*portal.HERE.glob("*.md"), *(portal.HERE / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"

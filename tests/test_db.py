@@ -1,0 +1,210 @@
+"""The database: who may write, what a failure leaves, and how older files get to today's schema."""
+
+import re
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+import portal
+from mosis.db import Database, MigrationError, migrate, new_id, statements
+from mosis.environment import Environment
+from mosis.errors import Unavailable
+
+SCHEMA, MIGRATIONS = portal.HERE / "schema.sql", portal.HERE / "migrations"
+ROW = {"email": "a@example.net", "name": "A", "created_at": "2027-01-15T08:00:00Z"}
+
+
+def test_a_connection_reads_only_until_it_is_told_to_write(env: Environment) -> None:
+    db = env.db.connection()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        db.insert("developers", id="1", **ROW)
+    with db.write():
+        db.insert("developers", id="1", **ROW)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        db.change("DELETE FROM developers")
+    assert db.value("SELECT count(*) FROM developers") == 1
+
+
+def test_an_error_undoes_everything_and_runs_no_follow_up(env: Environment) -> None:
+    db, followed = env.db.connection(), []
+
+    def broken() -> None:
+        with db.write():
+            db.insert("developers", id="1", **ROW)
+            db.after_commit(lambda: followed.append(1))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        broken()
+    assert (db.value("SELECT count(*) FROM developers"), followed) == (0, [])
+    with db.write():
+        db.after_commit(lambda: followed.append(2))
+    assert followed == [2]
+
+
+def test_only_the_use_case_opens_a_transaction(env: Environment) -> None:
+    db = env.db.connection()
+    with db.write(), pytest.raises(RuntimeError, match="open already"), db.write():
+        pass
+
+
+def test_a_lock_that_is_held_for_too_long_is_busy(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosis.db.BUSY_SECONDS", 0.05)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with env.db.connection().write():
+            held.set()
+            done.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(5)
+    with pytest.raises(Unavailable, match="busy"), env.db.connection().write():
+        pass
+    done.set()
+    holder.join()
+
+
+def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Environment) -> None:
+    other = sqlite3.connect(env.config.database_path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(env.config.database_path)
+    db = database.connection()
+    db._raw.execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(Unavailable, match="busy"), db.write():
+        pass
+    other.execute("COMMIT")
+    other.close()
+    with db.write():
+        db.insert("developers", id="1", **ROW)
+    database.close()
+
+
+def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
+    db = env.db.connection()
+    pages = db.value("PRAGMA page_count")
+    db._raw.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Unavailable) as refused, db.write():
+        for number in range(1000):
+            db.insert("developers", id=str(number), **ROW | {"email": f"{number}@example.net"})
+    assert refused.value.code == "no_space"
+    assert db.value("SELECT count(*) FROM developers") == 0
+    db._raw.execute("PRAGMA max_page_count = 1000000")
+    with db.write():
+        db.insert("developers", id="1", **ROW)
+
+
+def test_an_answer_means_that_the_change_is_on_disk(env: Environment) -> None:
+    db = env.db.connection()
+    assert (db.value("PRAGMA synchronous"), db.value("PRAGMA journal_mode"), db.value("PRAGMA foreign_keys")) == (2, "wal", 1)
+
+
+def test_time_stands_still_in_a_transaction(env: Environment, hands: object) -> None:
+    db = env.db.connection()
+    with db.write():
+        before = db.now
+        hands.turn(60)  # type: ignore[attr-defined]
+        assert db.now == before
+    with db.write():
+        assert db.now > before
+
+
+def test_ids_are_uuidv7_and_sort_by_age() -> None:
+    ids = [new_id(1_800_000_000_000_000_000 + number * 250) for number in range(1000)]
+    assert ids == sorted(ids)
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", each) for each in ids)
+    assert len({new_id(0) for _ in range(10_000)}) == 10_000
+
+
+def shape(path: Path) -> list[tuple[str, str, str]]:
+    """Tables, indexes and triggers with their text, without comments and spaces; Litestream's own tables apart."""
+    raw = sqlite3.connect(path)
+    rows = raw.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '_litestream%' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+    raw.close()
+    return sorted((kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows)
+
+
+def test_book_and_diary_tell_the_same_story(tmp_path: Path) -> None:
+    migrate(tmp_path / "new.db", SCHEMA, MIGRATIONS)
+    raw = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+    steps = sorted(MIGRATIONS.glob("*.sql"))
+    for statement in statements(steps[0].read_text(encoding="utf-8")):
+        raw.execute(statement)
+    raw.execute("PRAGMA user_version = 1")
+    raw.close()
+    assert migrate(tmp_path / "old.db", SCHEMA, MIGRATIONS) == (1, len(steps))
+    assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
+    assert all("STRICT" in sql for kind, name, sql in shape(tmp_path / "new.db") if kind == "table" and "VIRTUALTABLE" not in sql)
+
+
+def migrations(folder: Path, *scripts: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, script in enumerate(scripts, 1):
+        (folder / f"{number:04d}_step.sql").write_text(script, encoding="utf-8")
+    return folder
+
+
+FIRST = "CREATE TABLE a (id INTEGER PRIMARY KEY) STRICT;\nCREATE TABLE b (a INTEGER REFERENCES a (id)) STRICT;\n"
+
+
+def test_a_migration_keeps_the_rows_and_a_copy_of_before(tmp_path: Path) -> None:
+    path, schema = tmp_path / "x.db", tmp_path / "schema.sql"
+    schema.write_text(FIRST)
+    assert migrate(path, schema, migrations(tmp_path / "m", FIRST)) == (0, 1)
+    with sqlite3.connect(path) as raw:
+        raw.execute("INSERT INTO a VALUES (7)")
+    steps = migrations(tmp_path / "m", FIRST, "ALTER TABLE a ADD COLUMN name TEXT NOT NULL DEFAULT '';\n")
+    assert migrate(path, schema, steps) == (1, 2)
+    assert migrate(path, schema, steps) == (2, 2)
+    assert sqlite3.connect(path).execute("SELECT id, name FROM a").fetchall() == [(7, "")]
+    assert sqlite3.connect(tmp_path / "x.db.before-2").execute("SELECT * FROM a").fetchall() == [(7,)]
+
+
+@pytest.mark.parametrize("step", [
+    "CREATE TABLE c (id INTEGER) STRICT;\nNOT SQL AT ALL;\n",
+    "INSERT INTO b VALUES (99);\n",
+    "CREATE TABLE c (id INTEGER) STRICT;\nCREATE TABLE d (",
+])  # fmt: skip
+def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, step: str) -> None:
+    path, schema = tmp_path / "x.db", tmp_path / "schema.sql"
+    schema.write_text(FIRST)
+    migrate(path, schema, migrations(tmp_path / "m", FIRST))
+    before = shape(path)
+    with pytest.raises(MigrationError):
+        migrate(path, schema, migrations(tmp_path / "m", FIRST, step))
+    raw = sqlite3.connect(path)
+    assert (shape(path), raw.execute("PRAGMA user_version").fetchone(), raw.execute("SELECT * FROM b").fetchall()) == (before, (1,), [])
+
+
+def test_a_newer_database_and_what_is_no_database_are_refused(tmp_path: Path) -> None:
+    newer, rubbish = tmp_path / "newer.db", tmp_path / "rubbish.db"
+    with sqlite3.connect(newer) as raw:
+        raw.execute("PRAGMA user_version = 999")
+    with pytest.raises(MigrationError, match="start the newer program"):
+        migrate(newer, SCHEMA, MIGRATIONS)
+    rubbish.write_bytes(b"this is no database" * 500)
+    with pytest.raises(MigrationError, match="cannot be used"):
+        migrate(rubbish, SCHEMA, MIGRATIONS)
+    assert rubbish.read_bytes() == b"this is no database" * 500
+
+
+def test_two_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    results: list[object] = []
+
+    def start() -> None:
+        try:
+            results.append(migrate(tmp_path / "x.db", SCHEMA, MIGRATIONS)[1])
+        except Exception as error:
+            results.append(error)
+
+    starters = [threading.Thread(target=start) for _ in range(8)]
+    for each in starters:
+        each.start()
+    for each in starters:
+        each.join()
+    assert results == [len(list(MIGRATIONS.glob("*.sql")))] * 8

@@ -1,0 +1,84 @@
+"""Package files: what arrives is counted and flushed, what fails leaves nothing behind."""
+
+import errno
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from mosis.errors import LimitReached, Malformed, Unavailable
+from mosis.files import Files, sha256_of
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path / "packages")
+
+
+def left(files: Files) -> list[Path]:
+    return [path for path in files.root.rglob("*") if path.is_file()]
+
+
+def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
+    content = os.urandom(700_000)
+    received = files.receive(io.BytesIO(content), 1_000_000, len(content))
+    assert (received.size_bytes, received.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    target = files.path("developer", "app", "1.0.0")
+    files.keep(received, target)
+    received.discard()  # what the handler does in any case
+    with files.open(target, len(content)) as file:
+        assert file.read() == content
+    assert sha256_of(target) == received.sha256
+    assert left(files) == [target]
+
+
+@pytest.mark.parametrize(("limit", "expected", "error"), [(999, 1000, LimitReached), (1000, 1001, Malformed), (1000, 999, Malformed)])
+def test_a_body_of_another_size_leaves_nothing(files: Files, limit: int, expected: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        files.receive(io.BytesIO(b"x" * 1000), limit, expected)
+    assert left(files) == []
+
+
+class Full(io.BytesIO):
+    """A body whose copy meets a full disk."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
+    with pytest.raises(Unavailable) as refused:
+        files.receive(Full(), 1000)
+    assert refused.value.code == "no_space"
+    assert left(files) == []
+    with pytest.raises(Unavailable, match="no_space"):
+        Files(files.root, reserve_bytes=1 << 60).check_room(1)
+
+
+def test_a_missing_or_shortened_package_is_never_served(files: Files) -> None:
+    target = files.path("developer", "app", "1.0.0")
+    with pytest.raises(Unavailable, match="package_unavailable"):
+        files.open(target, 5)
+    files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
+    target.write_bytes(b"1234")
+    with pytest.raises(Unavailable, match="package_unavailable"):
+        files.open(target, 5)
+
+
+def test_the_sweep_takes_only_what_is_old_and_has_no_name(files: Files) -> None:
+    named, fresh, orphan = (files.path("developer", "app", version) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    for path in (named, fresh, orphan):
+        files.keep(files.receive(io.BytesIO(b"x"), 10), path)
+    for path in (named, orphan):
+        os.utime(path, (1, 1))
+    assert files.sweep(lambda path: path == named) == 1
+    assert sorted(left(files)) == sorted([named, fresh])
+    assert not orphan.parent.exists()
+
+
+def test_what_a_killed_process_left_is_swept_at_start(files: Files) -> None:
+    files.receive(io.BytesIO(b"x"), 10)
+    assert files.sweep_incoming() == 1
+    assert left(files) == []

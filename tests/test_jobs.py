@@ -1,0 +1,129 @@
+"""The queue and the worker: each job is done, at least once, whatever dies in between."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mosis import jobs, worker
+from mosis.environment import Environment
+from mosis.worker import Worker
+from tests.conftest import Hands
+
+
+def add(env: Environment, kind: str = "count", **more: object) -> str | None:
+    db = env.db.connection()
+    with db.write():
+        return jobs.add(db, kind, **more)  # type: ignore[arg-type]
+
+
+def state(env: Environment, job_id: str | None) -> tuple[str, int]:
+    return env.db.connection().one("SELECT state, attempts FROM jobs WHERE id = ?", job_id)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """What the handlers of this test have done."""
+    seen: list[int] = []
+    monkeypatch.setitem(worker.HANDLERS, "count", lambda env, number=0: seen.append(number))
+    monkeypatch.setitem(worker.HANDLERS, "break", lambda env: 1 / 0)
+    yield seen
+
+
+def test_jobs_are_done_in_order_and_once(env: Environment, done: list[int]) -> None:
+    for number in range(3):
+        add(env, number=number)
+    assert Worker(env).run_due() == 3
+    assert (done, Worker(env).run_due()) == ([0, 1, 2], 0)
+
+
+def test_a_job_exists_exactly_when_the_change_does(env: Environment, done: list[int]) -> None:
+    db = env.db.connection()
+    with pytest.raises(ValueError), db.write():
+        jobs.add(db, "count")
+        raise ValueError
+    assert Worker(env).run_due() == 0
+
+
+def test_a_job_in_the_future_waits_for_its_time(env: Environment, done: list[int], hands: Hands) -> None:
+    add(env, after_seconds=60)
+    assert Worker(env).run_due() == 0
+    hands.turn(61)
+    assert Worker(env).run_due() == 1
+
+
+def test_a_unique_key_is_for_the_unfinished(env: Environment, done: list[int]) -> None:
+    assert add(env, unique_key="x")
+    assert add(env, unique_key="x") is None
+    Worker(env).run_due()
+    assert add(env, unique_key="x")
+
+
+def test_what_fails_is_tried_again_later_and_later_and_then_given_up(env: Environment, done: list[int], hands: Hands) -> None:
+    job = add(env, "break")
+    waits = []
+    for attempt in range(1, jobs.ATTEMPTS + 1):
+        Worker(env).run_due()
+        expected = "dead" if attempt == jobs.ATTEMPTS else "waiting"
+        assert state(env, job) == (expected, attempt)
+        waits.append(0)
+        while expected == "waiting" and not jobs.next_due(env.db.connection()) <= env.clock.now():  # type: ignore[operator]
+            hands.turn(1)
+            waits[-1] += 1
+    assert all(2**number <= wait <= 2**number * 1.5 + 1 for number, wait in enumerate(waits[:-1], 1))
+    assert "division by zero" in env.db.connection().value("SELECT last_error FROM jobs WHERE id = ?", job)
+
+
+def test_a_worker_that_died_loses_its_job_to_another(env: Environment, done: list[int], hands: Hands) -> None:
+    job, db = add(env), env.db.connection()
+    held = jobs.claim(db)
+    assert held is not None
+    assert (jobs.recover(db), Worker(env).run_due()) == (0, 0)
+    hands.turn(jobs.LEASE_SECONDS + 1)
+    assert (jobs.recover(db), Worker(env).run_due(), done) == (1, 1, [0])
+    jobs.fail(db, held, "comes too late")  # the one that was given up for dead is heard no more
+    assert not jobs.extend(db, held)
+    assert state(env, job) == ("done", 2)
+
+
+def test_a_heartbeat_keeps_the_lease(env: Environment, done: list[int], hands: Hands) -> None:
+    add(env)
+    db = env.db.connection()
+    held = jobs.claim(db)
+    assert held is not None
+    hands.turn(jobs.LEASE_SECONDS - 1)
+    assert jobs.extend(db, held)
+    hands.turn(jobs.LEASE_SECONDS - 1)
+    assert jobs.recover(db) == 0
+
+
+def test_a_job_given_back_has_lost_no_attempt(env: Environment, done: list[int]) -> None:
+    job, db = add(env), env.db.connection()
+    held = jobs.claim(db)
+    assert held is not None
+    jobs.release(db, held)
+    assert state(env, job) == ("waiting", 0)
+
+
+def test_a_commit_wakes_the_worker_at_once(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: started.set())
+    monkeypatch.setattr(worker, "LONGEST_SLEEP_SECONDS", 30.0)
+    running = Worker(env)
+    running.start()
+    time.sleep(0.2)  # it has gone to sleep, for up to 30 s
+    add(env)
+    assert started.wait(5)
+    running.stop()
+
+
+def test_two_workers_share_one_queue(env: Environment, done: list[int]) -> None:
+    for number in range(50):
+        add(env, number=number)
+    workers = [threading.Thread(target=Worker(env).run_due) for _ in range(4)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert sorted(done) == list(range(50))
