@@ -137,6 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     except PermissionError as error:
         print(f"portal: {error.filename}: not allowed; the folder must belong to the user that runs the portal.", file=sys.stderr)
         return CONFIG
+    except OSError as error:  # a port that is taken, a folder that cannot be made
+        print(f"portal: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        return CONFIG
     except MigrationError as error:
         print(f"portal: {error}", file=sys.stderr)
         return FAILED

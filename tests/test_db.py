@@ -123,7 +123,8 @@ def shape(path: Path) -> list[tuple[str, str, str]]:
     """Tables, indexes and triggers with their text, without comments and spaces; Litestream's own tables apart."""
     raw = sqlite3.connect(path)
     rows = raw.execute(
-        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '_litestream%' AND name NOT LIKE 'sqlite_%'"
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+        " AND name NOT LIKE '_litestream%' AND name NOT LIKE 'sqlite_%'"
     ).fetchall()
     raw.close()
     return sorted((kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows)
@@ -178,7 +179,8 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, st
     with pytest.raises(MigrationError):
         migrate(path, schema, migrations(tmp_path / "m", FIRST, step))
     raw = sqlite3.connect(path)
-    assert (shape(path), raw.execute("PRAGMA user_version").fetchone(), raw.execute("SELECT * FROM b").fetchall()) == (before, (1,), [])
+    assert (shape(path), raw.execute("PRAGMA user_version").fetchone()) == (before, (1,))
+    assert raw.execute("SELECT * FROM b").fetchall() == []
 
 
 def test_a_newer_database_and_what_is_no_database_are_refused(tmp_path: Path) -> None:

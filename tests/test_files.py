@@ -34,7 +34,9 @@ def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
     assert left(files) == [target]
 
 
-@pytest.mark.parametrize(("limit", "expected", "error"), [(999, 1000, LimitReached), (1000, 1001, Malformed), (1000, 999, Malformed)])
+@pytest.mark.parametrize(("limit", "expected", "error"), [
+    (999, 1000, LimitReached), (1000, 1001, Malformed), (1000, 999, Malformed),
+])  # fmt: skip
 def test_a_body_of_another_size_leaves_nothing(files: Files, limit: int, expected: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         files.receive(io.BytesIO(b"x" * 1000), limit, expected)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,12 +22,12 @@ def state(env: Environment, job_id: str | None) -> tuple[str, int]:
 
 
 @pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def done(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What the handlers of this test have done."""
     seen: list[int] = []
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env, number=0: seen.append(number))
     monkeypatch.setitem(worker.HANDLERS, "break", lambda env: 1 / 0)
-    yield seen
+    return seen
 
 
 def test_jobs_are_done_in_order_and_once(env: Environment, done: list[int]) -> None:

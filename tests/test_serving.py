@@ -420,7 +420,7 @@ def test_a_head_that_takes_too_long_is_given_up(start: Start, sent: str) -> None
 def test_a_byte_now_and_then_does_not_keep_a_head_alive(start: Start) -> None:
     wire = Wire(start(head_timeout_seconds=0.6))
     started = time.monotonic()
-    with pytest.raises(OSError):  # noqa: PT012
+    with pytest.raises(OSError):
         for byte in "GET / HTTP/1.1\r\nX: " + "y" * 300:
             wire.send(byte)
             time.sleep(0.05)

@@ -1,0 +1,149 @@
+"""The front door: the commands, as an operator types them, and short forms of the campaigns in bench/."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import portal
+from mosis import audit
+from mosis.environment import Environment
+from tests.client import Client
+from tests.server import Running, running
+
+
+def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python portal.py ARGUMENTS` with its data in `folder`."""
+    environment = Running(folder, settings).environment
+    return subprocess.run(
+        [sys.executable, str(portal.HERE / "portal.py"), *arguments], env=environment, cwd=folder,
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+
+
+def test_migrate_makes_a_database_and_says_so(tmp_path: Path) -> None:
+    assert command(tmp_path, "migrate").stdout.strip().endswith("was 0")
+    assert command(tmp_path, "migrate").stdout.strip().endswith("nothing to do")
+
+
+def test_the_first_administrator_can_sign_in(tmp_path: Path) -> None:
+    made = command(tmp_path, "admin", "create", "root@example.net")
+    password = re.search(r"password (\S+)", made.stdout)[1]  # type: ignore[index]
+    assert command(tmp_path, "admin", "create", "root@example.net").returncode == portal.FAILED
+    with running(tmp_path) as server:
+        request = urllib.request.Request(
+            server.url + "/v1/auth/login", json.dumps({"email": "root@example.net", "password": password}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert json.load(answer)["developer"]["role"] == "admin"
+    assert password not in server.log.read_text()
+
+
+def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) -> None:
+    command(tmp_path, "admin", "create", "root@example.net")
+    assert "is reviewer now" in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout
+    nobody = command(tmp_path, "admin", "promote", "nobody@example.net")
+    assert (nobody.returncode, "no such developer" in nobody.stderr) == (portal.FAILED, True)
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"THREADS": "many", "BASE_URL": "x"}, ["THREADS='many'", "BASE_URL='x'"]),
+    ({"JWT_SECRET": "short"}, ["at least 32 bytes"]),
+    ({"DATABASE_PATH": "/proc/nowhere/portal.db"}, ["/proc/nowhere"]),
+])  # fmt: skip
+def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Path, settings: dict[str, str], said: list[str]) -> None:
+    refused = command(tmp_path, "serve", settings=settings)
+    assert refused.returncode in (portal.CONFIG, portal.FAILED)
+    assert "Traceback" not in refused.stderr
+    assert all(text in refused.stderr for text in said)
+    assert len(refused.stderr.strip().splitlines()) == len(said)
+
+
+def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
+    command(tmp_path, "migrate")
+    with sqlite3.connect(tmp_path / "data/portal.db") as raw:
+        raw.execute("PRAGMA user_version = 999")
+    refused = command(tmp_path, "serve")
+    assert (refused.returncode, "start the newer program" in refused.stderr) == (portal.FAILED, True)
+
+
+def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        other = tmp_path / "other"
+        other.mkdir()
+        refused = command(other, "serve", settings={"LISTEN_ADDR": f"127.0.0.1:{server.port}"})
+    assert refused.returncode == portal.CONFIG
+    assert str(server.port) in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_sigterm_lets_it_end_in_order(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 10
+        assert "listens on port" in server.log.read_text()
+        assert not (tmp_path / "data/portal.db-wal").exists() or not (tmp_path / "data/portal.db-wal").stat().st_size
+
+
+def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        with urllib.request.urlopen(server.url + "/healthz", timeout=5):
+            os.kill(server.pid, signal.SIGTERM)
+            os.kill(server.pid, signal.SIGTERM)
+        assert server.process is not None
+        assert server.process.wait(10) in (0, 128 + signal.SIGTERM)
+
+
+def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        request = urllib.request.Request(server.url + "/v1/store/apps?q=secret", headers={"X-Request-Id": "mine-1"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.headers["X-Request-Id"] == "mine-1"
+        server.stop()
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    logged = [line for line in lines if line.get("request_id") == "mine-1"]
+    assert [(each["method"], each["route"], each["status"]) for each in logged] == [("GET", "/store/apps", 200)]
+    assert "secret" not in json.dumps(lines)
+
+
+def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environment) -> None:
+    from mosis.demo import fill
+
+    fill(env)
+    first = client.get("/v1/store/apps?limit=100").expect(200)
+    assert len(first["apps"]) == 50
+    for app in first["apps"][:3]:
+        path = client.get(f"/v1/store/apps/{app['package_id']}/download").expect(302).headers["location"]
+        assert len(client.get(path.removeprefix(env.config.base_url)).expect(200).body) == app["size_bytes"]
+    assert audit.verify(env.db.connection()) > 100
+    assert any(app["downloads"] for app in first["apps"])
+
+
+def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m MODULE ...` at the top of the project."""
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_killed_in_the_middle_nothing_acknowledged_is_lost() -> None:
+    done = campaign("bench.kill", "--cycles", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.partition("\n")[2])
+    assert figures["lost"] == 0
+    assert figures["acknowledged_versions"] > 0
+
+
+def test_the_kill_campaign_notices_a_loss() -> None:
+    done = campaign("bench.kill", "--cycles", "3", "--plant")
+    assert done.returncode != 0
+    assert "file of" in done.stderr
