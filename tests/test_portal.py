@@ -132,7 +132,8 @@ def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environm
 
 def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE ...` at the top of the project."""
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_killed_in_the_middle_nothing_acknowledged_is_lost() -> None:
