@@ -4,6 +4,7 @@
 import argparse
 import json
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -85,6 +86,7 @@ def serve(config: Config) -> int:
 def welcome(config: Config, port: int) -> str:
     """One screen that says where the portal is, what is on and what is off, and where to go next."""
     marks = {True: "on ", False: "off"}
+    python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
         (config.registration == "open", "registration", config.registration),
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
@@ -95,8 +97,8 @@ def welcome(config: Config, port: int) -> str:
         "", f"  data in {config.data_dir}, packages in {config.packages_dir}", "",
         f"  Try:  curl -s {config.base_url}/healthz",
         "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
-        "        python portal.py admin create you@example.net   makes the first administrator.",
-        "        python portal.py demo   (in an empty portal) makes a catalogue to look around in.", "",
+        f"        {python} portal.py admin create you@example.net   makes the first administrator.",
+        f"        {python} portal.py demo   (in an empty portal) makes a catalogue to look around in.", "",
     ]
     return "\n".join(lines)
 

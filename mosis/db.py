@@ -133,9 +133,11 @@ class Connection:
         self._raw.close()
 
     def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        if "?1" in sql:  # numbered parameters: Python takes them by name only, from 3.14 on
+            return self._execute(sql, {str(number): value for number, value in enumerate(values, 1)})
         return self._execute(sql, values)
 
-    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
         try:
             return self._raw.execute(sql, values)
         except sqlite3.OperationalError as error:
