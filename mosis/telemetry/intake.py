@@ -1,0 +1,234 @@
+"""Taking in batches of events: who may send how much, which events count and as of when, and nothing twice.
+
+A batch is answered when its row is on disk (synchronous=FULL, many batches to a commit): neither a kill -9 nor a power cut
+loses what was answered with 202.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from mosis.clock import seconds
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.errors import Invalid, LimitReached, NotFound
+from mosis.telemetry.devices import keyed, pseudonym
+from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
+from mosis.validation import check
+
+DAY = 86_400
+OLDEST_SECONDS = 7 * DAY  # an event is at most this old when it arrives, else its clock is taken for wrong
+SEEN_DAYS = 7  # how long a batch_id is remembered
+EXPLAINED = 3  # of the rejected events, in the answer
+OTHER = "other"
+MOST_SYSTEMS = 64  # mosis_versions kept apart for each version of an app
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The app that a request names, as both databases know it. `app` is 0 before anything of it is stored."""
+
+    app_id: str
+    app: int
+    version: str
+    enabled: bool
+    usage_events: bool
+    sample_rate: float
+    used: int  # of today's quota
+
+
+@dataclass
+class Counted:
+    """What became of a batch's events."""
+
+    rows: list[list[Any]] = field(default_factory=list)
+    rejected: int = 0
+    clock_behind: int = 0
+    clock_ahead: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The answer to a device."""
+
+    accepted: int
+    rejected: int
+    duplicate: bool
+    sample_rate: float
+    errors: list[dict[str, Any]]
+
+
+def take(env: Environment, address: str, document: dict[str, Any]) -> Receipt:
+    """Store a batch of events; the receipt says what became of them.
+
+    Raises Invalid when the batch itself does not fit, NotFound for an app that does not exist or is suspended, LimitReached
+    `rate_limited` when address or app have sent too much, Unavailable.
+    """
+    check_address(env, address)
+    if not batch_fits(document):
+        check(document, BATCH)
+    sender = find_sender(env, document["app_id"], document["app_version"])
+    if not env.config.telemetry or not sender.enabled:
+        return Receipt(0, len(document["events"]), False, 0.0, [])
+    now = int(env.clock.time())
+    counted = look_at(document["events"], sender.usage_events, now)
+    check_quota(env, sender, len(counted.rows), now)
+    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, now))
+    rate = told_rate(sender.sample_rate, sender.used / env.config.telemetry_events_per_app)
+    return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, rate, counted.errors)
+
+
+def check_address(env: Environment, address: str) -> None:
+    """Raises LimitReached when one address sends too often. The address is forgotten with the process."""
+    if env.config.rate_limits and (wait := env.telemetry_senders.take(address)):
+        raise LimitReached("rate_limited", "Too much telemetry comes from this address; gather more events into a batch.",
+                           retry_after_seconds=int(wait) + 1)
+
+
+def find_sender(env: Environment, package_id: str, version: str) -> Sender:
+    """The app by its package id. Drafts are taken too: their developers try them on devices before they publish.
+
+    Raises NotFound.
+    """
+    row = env.db.connection().one(
+        "SELECT a.id, a.suspended, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
+        " FROM apps a WHERE a.package_id = ?1", package_id, version,
+    )
+    if row is None or row[1]:
+        raise NotFound("app")
+    kept = env.telemetry.connection().one(
+        "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0) FROM apps a"
+        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?", int(env.clock.time()) // DAY, row[0],
+    )
+    app, enabled, usage_events, sample_rate, used = kept or (0, 1, 0, 1.0, 0)
+    return Sender(row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, used)
+
+
+def check_quota(env: Environment, sender: Sender, events: int, now: int) -> None:
+    """Raises LimitReached when these events would exceed the app's day, Unavailable when the disk is nearly full."""
+    if sender.used + events > env.config.telemetry_events_per_app:
+        raise LimitReached("rate_limited", "This app has sent as many events as it may in a day.",
+                           retry_after_seconds=DAY - now % DAY)
+    env.files.check_room_beside(env.telemetry.path)
+
+
+def told_rate(chosen: float, used_share: float) -> float:
+    """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
+    return chosen * (1.0 if used_share < 0.5 else 0.5 if used_share < 0.75 else 0.1)
+
+
+def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
+    """Each event by itself: as [type, at, data] if it fits; otherwise it is rejected and the first few are explained."""
+    counted = Counted()
+    for number, event in enumerate(events):
+        at = moment(event["timestamp"]) if event_fits(event) else None
+        if at is None:
+            counted.rejected += 1
+            if len(counted.errors) < EXPLAINED:
+                counted.errors += _findings(number, event)
+            continue
+        kind, optional = TYPES[event["type"]]
+        if optional and not usage_events:
+            counted.rejected += 1
+            continue
+        if at > now:
+            counted.clock_ahead += 1
+        elif at < now - OLDEST_SECONDS:
+            counted.clock_behind += 1
+        data = event.get("data")
+        row = [kind, clamped(at, now)]
+        counted.rows.append([*row, data] if data else row)
+    return counted
+
+
+def clamped(at: int, now: int) -> int:
+    """A moment within the past seven days: a device's clock can be wrong either way."""
+    return min(max(at, now - OLDEST_SECONDS), now)
+
+
+def moment(stamp: str) -> int | None:
+    """Seconds since 1970 of a timestamp whose form was checked; None when there is no such day or hour."""
+    day, hour, minute, second = _day(stamp[:10]), int(stamp[11:13]), int(stamp[14:16]), int(stamp[17:19])
+    if day is None or hour > 23 or second > 60:
+        return None
+    return day + hour * 3600 + minute * 60 + second
+
+
+def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
+    """The number of a build on a system, in the running transaction."""
+    find = "SELECT id FROM sources WHERE app = ? AND version = ? AND mosis_version = ?"
+    found = db.value(find, app, version, mosis_version)
+    if found is None and db.value("SELECT count(*) FROM sources WHERE app = ? AND version = ?", app, version) >= MOST_SYSTEMS:
+        mosis_version = OTHER
+        found = db.value(find, app, version, mosis_version)
+    return int(found) if found is not None else db.insert("sources", app=app, version=version, mosis_version=mosis_version)
+
+
+def app_number(db: Connection, app_id: str) -> int:
+    """The number of an app in this database, in the running transaction; made when it is new."""
+    found = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
+    return int(found) if found is not None else db.insert("apps", app_id=app_id)
+
+
+def is_new(db: Connection, day: int, key: bytes) -> bool:
+    """Remember this key; False when it was seen in the past days. In the running transaction."""
+    number = int.from_bytes(key, "big", signed=True)
+    days = ", ".join(str(day - ago) for ago in range(SEEN_DAYS + 1))
+    if db.value(f"SELECT 1 FROM seen WHERE day IN ({days}) AND key = ?", number):
+        return False
+    db.insert("seen", day=day, key=number)
+    return True
+
+
+def count(db: Connection, app: int, day: int, *, events: int = 0, rejected: int = 0, duplicates: int = 0, clock_behind: int = 0,
+          clock_ahead: int = 0, crash_reports: int = 0) -> None:
+    """Add to what came in for an app today, in the running transaction."""
+    db.change(
+        "INSERT INTO intake (app, day, events, rejected, duplicates, clock_behind, clock_ahead, crash_reports)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events,"
+        " rejected = rejected + excluded.rejected, duplicates = duplicates + excluded.duplicates,"
+        " clock_behind = clock_behind + excluded.clock_behind, clock_ahead = clock_ahead + excluded.clock_ahead,"
+        " crash_reports = crash_reports + excluded.crash_reports",
+        app, day, events, rejected, duplicates, clock_behind, clock_ahead, crash_reports,
+    )
+
+
+def _store(env: Environment, db: Connection, document: dict[str, Any], sender: Sender, counted: Counted, now: int) -> bool:
+    """Write a batch in the running transaction; False when it was seen before. The batch is one row."""
+    app, day = sender.app or app_number(db, sender.app_id), now // DAY
+    device = pseudonym(env.telemetry_secret, app, document["device_id"])
+    batch_id = document.get("batch_id")
+    if batch_id is not None and not is_new(db, day, keyed(env.telemetry_secret, b"batch", device + batch_id.encode())):
+        count(db, app, day, duplicates=1)
+        return False
+    count(db, app, day, events=len(counted.rows), rejected=counted.rejected, clock_behind=counted.clock_behind,
+          clock_ahead=counted.clock_ahead)
+    if counted.rows:
+        session = keyed(env.telemetry_secret, b"session", device + document["session_id"].encode())
+        db.insert(
+            "batches", source=source(db, app, sender.version, document["mosis_version"]), device=device, session=session,
+            received_at=now, events=json.dumps(counted.rows, ensure_ascii=False, separators=(",", ":")),
+        )
+    return True
+
+
+def _findings(number: int, event: Any) -> list[dict[str, Any]]:
+    """What is wrong with one event, pointing into the batch."""
+    if not isinstance(event, dict):
+        return [{"pointer": f"/events/{number}", "code": "wrong_type", "detail": "This must be of type object."}]
+    try:
+        check(event, EVENT)
+    except Invalid as error:
+        return [found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors][:EXPLAINED]
+    return [{"pointer": f"/events/{number}/timestamp", "code": "wrong_format", "detail": "There is no such moment."}]
+
+
+
+@lru_cache(4096)
+def _day(date: str) -> int | None:
+    try:
+        return seconds(date + "T00:00:00Z")
+    except ValueError:
+        return None

@@ -1,0 +1,145 @@
+-- The telemetry database as it is today. New databases start here; migrations/telemetry/ is how older ones get here.
+-- It is a database of its own so that the portal's never waits for a batch of events. Times are seconds since 1970, days are
+-- days since 1970, apps are small numbers: these tables are written thousands of times a second. No network address is ever
+-- stored, and no device id: only a keyed hash of it, another one for each app (docs/TELEMETRY.md).
+
+-- The apps that telemetry has come for, and what their developers have chosen. `app_id` is the id in the portal's database.
+CREATE TABLE apps (
+    id              INTEGER PRIMARY KEY,
+    app_id          TEXT NOT NULL UNIQUE,
+    enabled         INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    usage_events    INTEGER NOT NULL DEFAULT 0 CHECK (usage_events IN (0, 1)),    -- screen_view, button_click, feature_used
+    sample_rate     REAL NOT NULL DEFAULT 1 CHECK (sample_rate BETWEEN 0 AND 1)   -- told to devices; crashes are always sent
+) STRICT;
+
+-- Which build on which system sent something. Versions that the portal does not know are 'other': strangers cannot fill this.
+CREATE TABLE sources (
+    id              INTEGER PRIMARY KEY,
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    version         TEXT NOT NULL,
+    mosis_version   TEXT NOT NULL,
+    UNIQUE (app, version, mosis_version)
+) STRICT;
+
+-- The raw events of 7 days: one row a batch, in the order in which they came, without a second index, so that the millionth
+-- costs what the first cost. `events` is JSON: [[type, at, data], ...], data only where there is any.
+CREATE TABLE batches (
+    id              INTEGER PRIMARY KEY,
+    source          INTEGER NOT NULL,           -- no REFERENCES: it would be looked up for each batch
+    device          BLOB NOT NULL,              -- 8 bytes of a keyed hash
+    session         BLOB NOT NULL,              -- the same of the session's id
+    received_at     INTEGER NOT NULL,
+    events          TEXT NOT NULL
+) STRICT;
+
+-- What the numbers in `events` mean.
+CREATE TABLE event_types (
+    id              INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO event_types VALUES (1, 'app_start'), (2, 'app_stop'), (3, 'app_crash'), (4, 'lua_error'), (5, 'perf_frame'),
+    (6, 'perf_memory'), (7, 'perf_startup'), (8, 'screen_view'), (9, 'button_click'), (10, 'feature_used');
+
+-- The raw events one by one, for people with a question; slow.
+CREATE VIEW events AS
+    SELECT b.id AS batch, a.app_id, s.version, s.mosis_version, hex(b.device) AS device, hex(b.session) AS session,
+           t.name AS type, json_extract(e.value, '$[1]') AS at, json_extract(e.value, '$[2]') AS data, b.received_at
+    FROM batches b JOIN sources s ON s.id = b.source JOIN apps a ON a.id = s.app, json_each(b.events) e
+    JOIN event_types t ON t.id = json_extract(e.value, '$[0]');
+
+-- Batches (and crash reports) that were counted, so that what is sent again is not. `key` is 8 bytes of a hash over app,
+-- device and batch_id. By day of receipt: new rows stand side by side, and old days go in one piece.
+CREATE TABLE seen (
+    day             INTEGER NOT NULL,
+    key             INTEGER NOT NULL,
+    PRIMARY KEY (day, key)
+) STRICT, WITHOUT ROWID;
+
+-- What came in for an app on a day of receipt: the quota is held against `events`.
+CREATE TABLE intake (
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    day             INTEGER NOT NULL,
+    events          INTEGER NOT NULL DEFAULT 0,
+    rejected        INTEGER NOT NULL DEFAULT 0, -- events that did not fit the schema
+    duplicates      INTEGER NOT NULL DEFAULT 0, -- batches that were sent again
+    clock_behind    INTEGER NOT NULL DEFAULT 0, -- events older than 7 days, counted as 7 days old
+    clock_ahead     INTEGER NOT NULL DEFAULT 0, -- events from the future, counted as of now
+    crash_reports   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (app, day)
+) STRICT, WITHOUT ROWID;
+
+-- Sums by hour (90 days) and day (for good), for each version and for all ('*'). Numbers add up, histograms add up bucket by
+-- bucket, sketches of devices unite; none of it says anything about one device.
+CREATE TABLE rollups (
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    span            TEXT NOT NULL CHECK (span IN ('hour', 'day')),
+    version         TEXT NOT NULL,
+    start           INTEGER NOT NULL,           -- seconds since 1970
+    events          INTEGER NOT NULL DEFAULT 0,
+    starts          INTEGER NOT NULL DEFAULT 0,
+    stops           INTEGER NOT NULL DEFAULT 0,
+    crashes         INTEGER NOT NULL DEFAULT 0,
+    lua_errors      INTEGER NOT NULL DEFAULT 0,
+    sessions        INTEGER NOT NULL DEFAULT 0, -- those whose length is known
+    session_seconds INTEGER NOT NULL DEFAULT 0,
+    frames          TEXT NOT NULL DEFAULT '{}', -- histogram: {bucket: count}
+    startups        TEXT NOT NULL DEFAULT '{}',
+    devices         BLOB NOT NULL DEFAULT x'',  -- sketch of the set of devices
+    PRIMARY KEY (app, span, version, start)
+) STRICT;
+
+-- How far work has come that goes through `batches` once: the last row that is in the sums.
+CREATE TABLE progress (
+    name            TEXT PRIMARY KEY,
+    batch           INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO progress VALUES ('rollups', 0);
+
+-- Crashes that are one mistake: same type and same normalised top frames, by the algorithm of that number.
+CREATE TABLE crash_groups (
+    id              TEXT PRIMARY KEY,           -- UUIDv7
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    algorithm       INTEGER NOT NULL,
+    fingerprint     TEXT NOT NULL,
+    type            TEXT NOT NULL,
+    message         TEXT NOT NULL,              -- of the first report, normalised
+    frames          TEXT NOT NULL CHECK (json_type(frames) = 'array'),
+    state           TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'resolved')),
+    count           INTEGER NOT NULL DEFAULT 0,
+    devices         BLOB NOT NULL DEFAULT x'',  -- sketch
+    first_seen      INTEGER NOT NULL,
+    last_seen       INTEGER NOT NULL,
+    resolved_at     INTEGER,                    -- the last time
+    reopened_at     INTEGER,                    -- the last time
+    announced       INTEGER NOT NULL DEFAULT 0 CHECK (announced IN (0, 1)),  -- whether the job that tells the owner is queued
+    UNIQUE (app, algorithm, fingerprint)
+) STRICT;
+CREATE INDEX crash_groups_by_app ON crash_groups (app, id);
+CREATE INDEX crash_groups_unannounced ON crash_groups (id) WHERE announced = 0;
+
+-- How often, by day and version; for good.
+CREATE TABLE crash_counts (
+    crash_group     TEXT NOT NULL REFERENCES crash_groups (id) ON DELETE CASCADE,
+    day             INTEGER NOT NULL,
+    version         TEXT NOT NULL,
+    count           INTEGER NOT NULL,
+    PRIMARY KEY (crash_group, day, version)
+) STRICT, WITHOUT ROWID;
+
+-- Reports kept as samples, up to 90 days: the first, the last, and the 2nd, 4th, 8th ... between.
+CREATE TABLE crash_reports (
+    id              INTEGER PRIMARY KEY,
+    crash_group     TEXT NOT NULL REFERENCES crash_groups (id) ON DELETE CASCADE,
+    number          INTEGER NOT NULL,           -- it was the group's so manieth
+    device          BLOB NOT NULL,
+    at              INTEGER NOT NULL,
+    received_at     INTEGER NOT NULL,
+    version         TEXT NOT NULL,
+    mosis_version   TEXT NOT NULL,
+    message         TEXT NOT NULL,
+    stack_trace     TEXT NOT NULL,
+    context         TEXT NOT NULL CHECK (json_type(context) = 'object')
+) STRICT;
+CREATE INDEX crash_reports_by_group ON crash_reports (crash_group, number);
+CREATE INDEX crash_reports_by_device ON crash_reports (device);
+CREATE INDEX crash_reports_by_age ON crash_reports (received_at);
