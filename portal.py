@@ -26,13 +26,13 @@ USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 
 def build(env: Environment) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
-    from mosis.web import accounts, apps, auth, health, keys, reviews, store, versions
+    from mosis.web import accounts, apps, auth, health, keys, reviews, store, telemetry, versions
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     app = Portal()
     for plugin in (Errors(), Answers(), Callers(env)):
         app.install(plugin)
-    for face in (health, auth, accounts, keys, apps, versions, reviews, store):
+    for face in (health, auth, accounts, keys, apps, versions, reviews, store, telemetry):
         face.routes(app)
     return app
 
@@ -46,9 +46,18 @@ def application(settings: Mapping[str, str] | None = None) -> Any:
     return build(env)
 
 
+def migrated(config: Config) -> list[tuple[Path, int, int]]:
+    """Bring both databases up to date: (path, schema before, schema now) of each. Raises MigrationError."""
+    main, telemetry = config.database_path, config.telemetry_path
+    return [
+        (main, *migrate(main, HERE / "schema.sql", HERE / "migrations")),
+        (telemetry, *migrate(telemetry, HERE / "schema-telemetry.sql", HERE / "migrations" / "telemetry", shrinks=True)),
+    ]
+
+
 def opened(config: Config) -> Environment:
     """The environment over a database that has been brought up to date."""
-    migrate(config.database_path, HERE / "schema.sql", HERE / "migrations")
+    migrated(config)
     return environment(config)
 
 
@@ -88,6 +97,7 @@ def welcome(config: Config, port: int) -> str:
     marks = {True: "on ", False: "off"}
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
+        (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
         (config.registration == "open", "registration", config.registration),
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
     ]
@@ -159,8 +169,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
     elif given.command == "version":
         print(VERSION)
     elif given.command == "migrate":
-        before, now = migrate(config.database_path, HERE / "schema.sql", HERE / "migrations")
-        print(f"{config.database_path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
+        for path, before, now in migrated(config):
+            print(f"{path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
     else:
         env = opened(config)
         try:

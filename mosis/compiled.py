@@ -17,7 +17,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
 }
 _RULES = {
-    "type", "required", "nullable", "allowed", "minlength", "maxlength", "min", "max", "regex", "schema", "keysrules", "valuesrules",
+    "type", "required", "nullable", "allowed", "minlength", "maxlength", "min", "max", "regex", "schema", "keysrules",
+    "valuesrules",
 }
 
 
@@ -86,8 +87,7 @@ def _further(rules: Mapping[str, Any], types: frozenset[type]) -> list[Check]:
     if "keysrules" in rules:
         checks.append(_each(_value(rules["keysrules"]), dict))
     if "valuesrules" in rules:
-        check = _value(rules["valuesrules"])
-        checks.append(lambda value: all(map(check, value.values())))
+        checks.append(_values(_value(rules["valuesrules"])))
     if "schema" in rules:
         # in a list the schema is that of an item, in an object that of its fields
         checks.append(_each(_value(rules["schema"]), list) if list in types else _document(rules["schema"]))
@@ -117,5 +117,9 @@ def _regex(pattern: str, types: frozenset[type]) -> Check:
     return lambda value: type(value) is not str or match(value) is not None
 
 
-def _each(check: Check, kind: type) -> Check:
-    return lambda value: type(value) is not kind or all(map(check, value))
+def _values(check: Check) -> Check:
+    return lambda value: all(map(check, value.values()))
+
+
+def _each(check: Check, kind: type[list[Any]] | type[dict[str, Any]]) -> Check:
+    return lambda values: type(values) is not kind or all(map(check, values))

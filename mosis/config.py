@@ -103,6 +103,9 @@ class Config:
     rate_limits: bool = _setting(True, _switch)
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
     disk_reserve_bytes: int = _setting(268_435_456, _number(0, 1 << 40))
+    telemetry: bool = _setting(True, _switch)
+    telemetry_events_per_app: int = _setting(1_000_000, _number(1, 1 << 40))
+    telemetry_requests_per_address: int = _setting(600, _number(1, 1 << 30))
     threads: int = _setting(8, _number(1, 64))
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 

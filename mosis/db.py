@@ -216,11 +216,12 @@ def statements(script: str) -> Iterator[str]:
         raise MigrationError(f"a statement has no end: {statement.strip()[:80]}")
 
 
-def migrate(path: Path, schema: Path, migrations: Path) -> tuple[int, int]:
+def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False) -> tuple[int, int]:
     """Bring the database at `path` to the newest schema; (number before, number now).
 
     A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
-    a transaction of its own, with the foreign keys checked before it is committed. Raises MigrationError.
+    a transaction of its own, with the foreign keys checked before it is committed. With `shrinks` a new database can give
+    space back (PRAGMA incremental_vacuum). Raises MigrationError.
     """
     steps = {int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))}
     newest = max(steps, default=0)
@@ -229,6 +230,8 @@ def migrate(path: Path, schema: Path, migrations: Path) -> tuple[int, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
+        if shrinks:
+            raw.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first page is written; later it does nothing
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
         raw.execute("PRAGMA foreign_keys = OFF")  # rebuilding a table would delete what refers to it

@@ -6,11 +6,13 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mosis.buckets import Buckets
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
 from mosis.counts import Counts
 from mosis.db import Database
 from mosis.files import Files
+from mosis.group_commit import GroupCommit
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Environment:
     db: Database
     files: Files
     secret: str
+    telemetry: Database
+    telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
+    telemetry_senders: Buckets  # by address; a minute's worth at once
+    telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
     downloads: Counts = field(default_factory=Counts)
 
     def url(self, path: str) -> str:
@@ -30,29 +36,39 @@ class Environment:
 
     def close(self) -> None:
         self.db.close()
+        self.telemetry.close()
 
 
 def environment(config: Config, clock: Clock | None = None) -> Environment:
     """Open everything. The database has been migrated by now."""
     clock = clock or Clock()
+    telemetry = Database(config.telemetry_path, clock)
+    per_minute = config.telemetry_requests_per_address
     return Environment(
         config=config,
         clock=clock,
         db=Database(config.database_path, clock),
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
+        telemetry=telemetry,
+        telemetry_commits=GroupCommit(telemetry),
+        telemetry_senders=Buckets(per_minute / 60, per_minute),
+        telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
     )
 
 
-def kept_secret(path: Path) -> str:
-    """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used."""
+def kept_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
+    """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used.
+
+    Raises ConfigError when the file is damaged; `loss` says what it costs to remove it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         secret = path.read_text(encoding="ascii").strip()
         if len(secret) < 32:
-            raise ConfigError([f"{path.name}: this file is damaged; remove it, and everybody has to sign in again."]) from None
+            raise ConfigError([f"{path.name}: this file is damaged; remove it, and {loss}."]) from None
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
         return secret

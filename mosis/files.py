@@ -48,11 +48,11 @@ class Files:
         self.reserve_bytes = reserve_bytes
         self.incoming.mkdir(parents=True, exist_ok=True)
 
-    def check_room(self, size_bytes: int) -> None:
-        """Raises Unavailable `no_space` when this many bytes would eat into the reserve."""
-        disk = os.statvfs(self.root)
+    def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
+        """Raises Unavailable `no_space` when this many bytes in the packages folder (or another) would eat into the reserve."""
+        disk = os.statvfs(folder or self.root)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes + size_bytes:
-            raise Unavailable("no_space", "The portal's disk is nearly full; uploads are refused until there is room again.")
+            raise Unavailable("no_space", "The portal's disk is nearly full; nothing is taken in until there is room again.")
 
     def receive(self, body: Readable, limit_bytes: int, expected_bytes: int | None = None) -> Received:
         """Copy a body into incoming/, counting and hashing as it goes, and flush it.

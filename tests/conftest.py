@@ -43,7 +43,7 @@ def env(tmp_path: Path, hands: Hands, settings: dict[str, str]) -> Iterator[Envi
         "ASSETS_DIR": str(tmp_path / "assets"), "RATE_LIMITS": "off", "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
+    portal.migrated(config)
     opened = environment(config, Clock(lambda: hands.at))
     yield opened
     opened.close()

@@ -12,10 +12,10 @@ import portal
 MOSIS = portal.HERE / "mosis"
 # From the ground up: a module imports what stands in a row above its own, or to its left.
 ORDER = [
-    "errors clock config callers problems strict_json validation pages counts db",
-    "tokens passwords packages files audit jobs",
+    "errors clock config callers problems strict_json validation compiled pages counts buckets db",
+    "tokens passwords packages files audit jobs group_commit",
     "environment",
-    "accounts keys apps versions reviews store",
+    "accounts keys apps versions reviews store telemetry",
     "worker demo",
     "serving",
     "web",

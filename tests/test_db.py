@@ -130,15 +130,18 @@ def shape(path: Path) -> list[tuple[str, str, str]]:
     return sorted((kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows)
 
 
-def test_book_and_diary_tell_the_same_story(tmp_path: Path) -> None:
-    migrate(tmp_path / "new.db", SCHEMA, MIGRATIONS)
+@pytest.mark.parametrize(("schema", "diary"), [
+    (SCHEMA, MIGRATIONS), (portal.HERE / "schema-telemetry.sql", MIGRATIONS / "telemetry"),
+])  # fmt: skip
+def test_book_and_diary_tell_the_same_story(tmp_path: Path, schema: Path, diary: Path) -> None:
+    migrate(tmp_path / "new.db", schema, diary)
     raw = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
-    steps = sorted(MIGRATIONS.glob("*.sql"))
+    steps = sorted(diary.glob("*.sql"))
     for statement in statements(steps[0].read_text(encoding="utf-8")):
         raw.execute(statement)
     raw.execute("PRAGMA user_version = 1")
     raw.close()
-    assert migrate(tmp_path / "old.db", SCHEMA, MIGRATIONS) == (1, len(steps))
+    assert migrate(tmp_path / "old.db", schema, diary) == (1, len(steps))
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     assert all("STRICT" in sql for kind, name, sql in shape(tmp_path / "new.db") if kind == "table" and "VIRTUALTABLE" not in sql)
 

@@ -2,7 +2,7 @@
 
     request.py  one request as it arrives: what its head may say, who lets its body in, where the body goes
     channel.py  one connection: reading and sending without holding a thread, and the answers that the server gives itself
-    server.py   the loop, the two lanes of threads, the clocks, and stopping
+    server.py   the loop, the lanes of threads, the clocks, and stopping
 
 waitress keeps what is not here: running WSGI applications and writing response heads.
 """

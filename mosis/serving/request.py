@@ -39,12 +39,15 @@ _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
 _DROPPED = ("FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY")
 
 
+LaneName = Literal["quick", "slow", "telemetry"]
+
+
 @dataclass(frozen=True)
 class Admission:
     """What a request may do: how many bytes its body may have, and which threads run it."""
 
     limit_bytes: int
-    lane: Literal["quick", "slow"] = "quick"
+    lane: LaneName = "quick"
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
@@ -86,7 +89,7 @@ class Request:
     command = path = query = request_uri = ""
     version = "1.0"
     url_scheme = "http"
-    lane: Literal["quick", "slow"] = "quick"
+    lane: LaneName = "quick"
     limit_bytes = 0
     wire_bytes = 0  # of the body, with its framing
 

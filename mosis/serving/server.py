@@ -1,4 +1,4 @@
-"""The loop, the two lanes of threads, the clocks, and stopping."""
+"""The loop, the lanes of threads, the clocks, and stopping."""
 
 import logging
 import resource
@@ -22,6 +22,7 @@ log = logging.getLogger("mosis.serving")
 
 MIB = 1024 * 1024
 SLOW_THREADS = 2
+TELEMETRY_THREADS = 4
 TICK_SECONDS = 0.5  # how often the clocks are looked at
 SETTINGS = {
     "connection_limit": 1000,
@@ -94,7 +95,8 @@ class Server(TcpWSGIServer):
             sweep(temporary_dir)
         sock = self.open(listen)
         self.bounds = Bounds(admit, temporary_dir, head_timeout_seconds, body_timeout_seconds)
-        self.lanes = {"quick": Lane("quick", threads), "slow": Lane("slow", SLOW_THREADS)}
+        sizes = {"quick": threads, "slow": SLOW_THREADS, "telemetry": TELEMETRY_THREADS}
+        self.lanes = {name: Lane(name, size) for name, size in sizes.items()}
         self.stopping = False
         self._stop_seconds = 0.0
         self._epoll = select.epoll()

@@ -111,7 +111,7 @@ def check_quota(env: Environment, sender: Sender, events: int, now: int) -> None
     if sender.used + events > env.config.telemetry_events_per_app:
         raise LimitReached("rate_limited", "This app has sent as many events as it may in a day.",
                            retry_after_seconds=DAY - now % DAY)
-    env.files.check_room_beside(env.telemetry.path)
+    env.files.check_room(0, env.telemetry.path.parent)
 
 
 def told_rate(chosen: float, used_share: float) -> float:
@@ -223,7 +223,6 @@ def _findings(number: int, event: Any) -> list[dict[str, Any]]:
     except Invalid as error:
         return [found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors][:EXPLAINED]
     return [{"pointer": f"/events/{number}/timestamp", "code": "wrong_format", "detail": "There is no such moment."}]
-
 
 
 @lru_cache(4096)

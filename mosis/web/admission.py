@@ -8,6 +8,7 @@ from mosis import tokens
 from mosis.environment import Environment
 from mosis.errors import Denied
 from mosis.serving import Admission
+from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.web.plugins import UNVERSIONED
 from mosis.web.request import JSON_LIMIT_BYTES
 
@@ -31,6 +32,8 @@ class Admissions:
         except bottle.HTTPError:
             return Admission(JSON_LIMIT_BYTES, "quick")  # the application will say 404 or 405
         lane = route.config.get("lane", "quick")
+        if route.config.get("body") == "telemetry":
+            return Admission(BODY_LIMIT_BYTES, lane)
         if route.config.get("body") != "package":
             return Admission(JSON_LIMIT_BYTES, lane)
         bearer = headers.get("AUTHORIZATION", "").partition(" ")[2].strip()

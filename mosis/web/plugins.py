@@ -2,8 +2,8 @@
 
 A route's own line says the rest, in options that are plain text:
     scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
-    body   "json" (up to 1 MiB) or "package" (up to the package limit)
-    lane   "slow" for what hashes passwords or checks packages; serving gives these their own threads
+    body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
+    lane   "slow" for what hashes passwords or checks packages, "telemetry" for its intake; serving gives these their own threads
 """
 
 import inspect

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import json
+import zlib
 from base64 import urlsafe_b64encode
 from typing import Any
 
@@ -22,23 +23,64 @@ def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
 
     Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
-    request = bottle.request
-    if request.content_length > JSON_LIMIT_BYTES:
-        raise LimitReached("too_large", f"A JSON body may have at most {JSON_LIMIT_BYTES} bytes.", limit_bytes=JSON_LIMIT_BYTES)
-    body = request.environ["wsgi.input"].read(JSON_LIMIT_BYTES + 1) if _has_body() else b""
-    if len(body) > JSON_LIMIT_BYTES:
-        raise LimitReached("too_large", f"A JSON body may have at most {JSON_LIMIT_BYTES} bytes.", limit_bytes=JSON_LIMIT_BYTES)
+    body = _read_body(JSON_LIMIT_BYTES)
     if optional and not body:
         return check({}, schema)
-    if request.get_header("Content-Encoding", "identity") != "identity":
+    if bottle.request.get_header("Content-Encoding", "identity") != "identity":
         raise Malformed("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
-    kind = request.content_type.partition(";")[0].strip().lower()
+    return check(_object(body), schema)
+
+
+def read_packed_json(limit_bytes: int) -> dict[str, Any]:
+    """The JSON object of a body that may be packed with gzip, unchecked; both forms may have at most `limit_bytes`.
+
+    Raises Malformed, LimitReached `too_large`.
+    """
+    body = _read_body(limit_bytes)
+    coding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
+    if coding in ("gzip", "x-gzip"):
+        body = _unpacked(body, limit_bytes)
+    elif coding != "identity":
+        raise Malformed("unsupported_media_type", "Send the body as it is, or with Content-Encoding gzip.")
+    return _object(body)
+
+
+def _read_body(limit_bytes: int) -> bytes:
+    request = bottle.request
+    body: bytes = b""
+    if request.content_length <= limit_bytes and _has_body():
+        body = request.environ["wsgi.input"].read(limit_bytes + 1)
+    if max(request.content_length, len(body)) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return body
+
+
+def _unpacked(body: bytes, limit_bytes: int) -> bytes:
+    """What one gzip member (RFC 1952) contains, never unpacking more than the limit and a byte."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        content = unpacker.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise Malformed("malformed_request", f"The body is not gzip: {error}.") from None
+    if len(content) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Malformed("malformed_request", "The gzip body is cut off, or something follows it.")
+    return content
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    kind = bottle.request.content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Malformed("unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`.")
     document = load_json(body)
     if not isinstance(document, dict):
         raise Malformed("malformed_json", "The body must be a JSON object.")
-    return check(document, schema)
+    return document
+
+
+def _too_large(limit_bytes: int) -> LimitReached:
+    return LimitReached("too_large", f"A JSON body may have at most {limit_bytes} bytes here.", limit_bytes=limit_bytes)
 
 
 def read_page(*types: type | tuple[type, ...]) -> Wanted:

@@ -1,0 +1,194 @@
+"""Telemetry over HTTP: what is taken in, what is not, and what is stored of it."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from mosis.clock import text
+from tests.client import Answer, Client, Person
+from tests.conftest import START, Hands
+
+NOTES = "com.acme.notes"
+DEVICE = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    person = client.register()
+    client.app_of(person)
+    return person
+
+
+def event(kind: str = "app_start", at: float = START - 60, **data: Any) -> dict[str, Any]:
+    return {"type": kind, "timestamp": text(at)} | ({"data": data} if data else {})
+
+
+def batch(*events: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "app_id": NOTES, "app_version": "1.0.0", "mosis_version": "2.1.0", "device_id": DEVICE, "session_id": "s1",
+        "events": list(events),
+    } | more
+
+
+def send(client: Client, *events: Any, **more: Any) -> Answer:
+    return client.post("/v1/telemetry/events", batch(*events, **more))
+
+
+def stored(client: Client, sql: str = "SELECT type, at, data FROM events ORDER BY batch") -> list[Any]:
+    return client.env.telemetry.connection().all(sql)
+
+
+def test_events_are_stored_without_the_ids_of_device_and_session(client: Client, alice: Person) -> None:
+    answer = send(client, event(), event("perf_frame", frame_ms=16.5), session_id="session-4711").expect(202)
+    assert answer.json == {"accepted": 2, "rejected": 0, "duplicate": False, "sample_rate": 1.0, "errors": []}
+    assert stored(client) == [("app_start", int(START) - 60, None), ("perf_frame", int(START) - 60, '{"frame_ms":16.5}')]
+    tables = ("batches", "apps", "sources", "seen", "intake")
+    everything = "".join(str(stored(client, f"SELECT * FROM {table}")) for table in tables)
+    files = b"".join(path.read_bytes() for path in client.env.config.data_dir.glob("telemetry.db*"))
+    for secret in (DEVICE, "4711", "198.51.100"):
+        assert secret not in everything
+        assert secret.encode() not in files
+    assert bytes.fromhex(DEVICE) not in files
+
+
+def test_two_apps_do_not_know_that_they_share_a_device(client: Client, alice: Person) -> None:
+    client.app_of(alice, "com.acme.todo")
+    send(client, event())
+    send(client, event(), app_id="com.acme.todo")
+    assert len(stored(client, "SELECT DISTINCT device FROM batches")) == 2
+
+
+def test_a_batch_sent_again_counts_once_for_a_week(client: Client, alice: Person, hands: Hands) -> None:
+    send(client, event(), batch_id="b1").expect(202)
+    for days in (0, 1, 6):
+        hands.at = START + days * 86400
+        again = send(client, event(at=hands.at), batch_id="b1").expect(202)
+        assert (again["accepted"], again["rejected"], again["duplicate"]) == (0, 0, True)
+    assert send(client, event(), batch_id="b1", device_id="f" * 64).expect(202)["accepted"] == 1
+    assert send(client, event(), batch_id="b2").expect(202)["accepted"] == 1
+    assert send(client, event()).expect(202)["accepted"] == send(client, event()).expect(202)["accepted"] == 1
+    assert stored(client, "SELECT sum(events), sum(duplicates) FROM intake") == [(5, 3)]
+    hands.at = START + 9 * 86400
+    assert send(client, event(), batch_id="b1").expect(202)["accepted"] == 1
+
+
+def test_a_bad_event_does_not_refuse_the_others(client: Client, alice: Person) -> None:
+    bad = [
+        {"type": "unheard_of", "timestamp": text(START)}, {"type": "app_start"}, 7,
+        event() | {"timestamp": "2026-02-30T12:00:00Z"},
+        event() | {"timestamp": "2026-01-31T24:00:00Z"}, event() | {"more": 1},
+        event(deep={"a": 1}), event("button_click", button="ok"),
+    ]
+    answer = send(client, event(), *bad, event("app_stop", duration_seconds=3)).expect(202)
+    assert (answer["accepted"], answer["rejected"]) == (2, len(bad))
+    assert answer["errors"][:2] == [
+        {"pointer": "/events/1/type", "code": "not_allowed", "detail": answer["errors"][0]["detail"]},
+        {"pointer": "/events/2/timestamp", "code": "required", "detail": "This field is required."},
+    ]
+    assert [row[0] for row in stored(client)] == ["app_start", "app_stop"]
+    assert stored(client, "SELECT events, rejected FROM intake") == [(2, len(bad))]
+    assert send(client, *bad).expect(202)["accepted"] == 0
+
+
+def test_wrong_clocks_are_counted_and_held_to_a_week(client: Client, alice: Person) -> None:
+    week = 7 * 86400
+    send(client, event(at=0), event(at=START - week), event(at=START + 5), event(at=START + 10 * week), event(at=START - 1))
+    now = int(START)
+    assert [row[1] for row in stored(client)] == [now - week, now - week, now, now, now - 1]
+    assert stored(client, "SELECT clock_behind, clock_ahead FROM intake") == [(1, 2)]
+
+
+@pytest.mark.parametrize(("change", "pointer", "code"), [
+    ({"device_id": "abc"}, "/device_id", "wrong_format"), ({"events": []}, "/events", "too_short"),
+    ({"events": {}}, "/events", "wrong_type"), ({"events": [event()] * 101}, "/events", "too_long"),
+    ({"session_id": 5}, "/session_id", "wrong_type"),
+    ({"more": 1}, "/more", "unknown_field"), ({"batch_id": ""}, "/batch_id", "too_short"),
+    ({"app_version": "a\nb"}, "/app_version", "wrong_format"),
+])  # fmt: skip
+def test_a_batch_that_does_not_fit_is_explained(
+    client: Client, alice: Person, change: dict[str, Any], pointer: str, code: str
+) -> None:
+    answer = client.post("/v1/telemetry/events", batch(event()) | change).expect(422, code="invalid")
+    assert answer.finding(pointer) == code
+    assert stored(client) == []
+
+
+def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice: Person) -> None:
+    send(client, event(), app_id="com.acme.nothing").expect(404, code="not_found")
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    for number in range(70):
+        send(client, event(), app_version=f"9.9.{number}", mosis_version=f"2.{number}").expect(202)
+    send(client, event()).expect(202)
+    versions = stored(client, "SELECT version, count(*) FROM sources GROUP BY 1")
+    assert versions == [("1.0.0", 1), ("other", 65)]  # 64 systems and the rest: strangers cannot fill the table
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE apps SET suspended = 1")
+    send(client, event()).expect(404, code="not_found")
+
+
+def test_gzip_is_unpacked_within_bounds(client: Client, alice: Person) -> None:
+    def packed(content: bytes, coding: str = "gzip") -> Answer:
+        headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+        return client.post("/v1/telemetry/events", content, headers=headers)
+
+    body = json.dumps(batch(event())).encode()
+    assert packed(gzip.compress(body)).expect(202)["accepted"] == 1
+    packed(gzip.compress(b" " * 10_000_000)).expect(413, code="too_large")
+    packed(gzip.compress(body)[:-5]).expect(400, code="malformed_request")
+    packed(gzip.compress(body) + gzip.compress(body)).expect(400, code="malformed_request")
+    packed(body).expect(400, code="malformed_request")
+    packed(body, "br").expect(415, code="unsupported_media_type")
+    packed(b"", "gzip").expect(400)
+    client.post("/v1/telemetry/events", b" " * 65_537, headers={"Content-Type": "application/json"}).expect(413, code="too_large")
+    client.post("/v1/telemetry/events", body).expect(415, code="unsupported_media_type")
+    client.post("/v1/telemetry/events", b"[]", headers={"Content-Type": "application/json"}).expect(400, code="malformed_json")
+
+
+class TestQuota:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"TELEMETRY_EVENTS_PER_APP": "20"}
+
+    def test_a_flood_from_one_app_leaves_the_others_alone(self, client: Client, alice: Person, hands: Hands) -> None:
+        client.app_of(alice, "com.acme.todo")
+        rates = [send(client, *[event()] * 5).expect(202)["sample_rate"] for _ in range(4)]
+        assert rates == [1.0, 1.0, 0.5, 0.1]
+        refused = send(client, event(), batch_id="b").expect(429, code="rate_limited")
+        assert refused.headers["retry-after"] == str(86400 - int(START) % 86400)
+        assert send(client, event(), app_id="com.acme.todo").expect(202)["accepted"] == 1
+        hands.turn(int(refused.headers["retry-after"]))
+        assert send(client, event(), batch_id="b").expect(202)["accepted"] == 1
+
+
+class TestAddresses:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"RATE_LIMITS": "on", "TELEMETRY_REQUESTS_PER_ADDRESS": "3"}
+
+    def test_one_address_cannot_send_without_end(self, client: Client, alice: Person) -> None:
+        for _ in range(3):
+            send(client, event()).expect(202)
+        assert 1 <= int(send(client, event()).expect(429, code="rate_limited").headers["retry-after"]) <= 21
+        client.post("/v1/telemetry/events", batch(event()), address="203.0.113.9").expect(202)
+
+
+class TestOff:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"TELEMETRY": "off"}
+
+    def test_the_whole_store_can_be_without(self, client: Client, alice: Person) -> None:
+        answer = send(client, event()).expect(202)
+        assert (answer["accepted"], answer["sample_rate"]) == (0, 0.0)
+        assert stored(client, "SELECT 1 FROM intake UNION ALL SELECT 1 FROM apps UNION ALL SELECT 1 FROM batches") == []
+
+
+class TestDisk:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"DISK_RESERVE_BYTES": str(1 << 40)}
+
+    def test_telemetry_never_takes_the_last_of_the_disk(self, client: Client, alice: Person) -> None:
+        send(client, event()).expect(507, code="no_space")
