@@ -157,3 +157,167 @@ CREATE TABLE audit (
     hash            TEXT NOT NULL
 ) STRICT;
 CREATE INDEX audit_by_owner ON audit (owner_id, number);
+
+-- What devices see of the store, one row an app: the newest version that everybody on the stable channel gets. Kept by the
+-- triggers below, inside whatever transaction changes an app, a version or a developer, so that it is never behind and nobody
+-- has to remember it. Lists sort by its indexes and stay as quick with 100,000 apps as with 10,000.
+CREATE TABLE listings (
+    number            INTEGER PRIMARY KEY,        -- grows with each app that comes in; the words point here
+    app_id            TEXT NOT NULL UNIQUE REFERENCES apps (id) ON DELETE CASCADE,
+    version_id        TEXT NOT NULL,
+    package_id        TEXT NOT NULL UNIQUE,
+    name              TEXT NOT NULL,
+    summary           TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    category          TEXT NOT NULL,
+    tags              TEXT NOT NULL,
+    homepage          TEXT,
+    developer_id      TEXT NOT NULL,
+    developer_name    TEXT NOT NULL,
+    version           TEXT NOT NULL,
+    version_code      INTEGER NOT NULL,
+    size_bytes        INTEGER NOT NULL,
+    sha256            TEXT NOT NULL,
+    permissions       TEXT NOT NULL,
+    min_mosis_version TEXT NOT NULL,
+    release_notes     TEXT NOT NULL,
+    screenshots       TEXT NOT NULL,              -- paths inside the package
+    downloads         INTEGER NOT NULL DEFAULT 0,
+    published_at      TEXT NOT NULL,
+    updated_at        TEXT NOT NULL
+) STRICT;
+CREATE INDEX listings_updated ON listings (updated_at, number);
+CREATE INDEX listings_named ON listings (name COLLATE NOCASE, number);
+CREATE INDEX listings_downloaded ON listings (downloads, number);
+CREATE INDEX listings_updated_in ON listings (category, updated_at, number);
+CREATE INDEX listings_named_in ON listings (category, name COLLATE NOCASE, number);
+CREATE INDEX listings_downloaded_in ON listings (category, downloads, number);
+
+-- Which listings carry a tag.
+CREATE TABLE listing_tags (
+    tag             TEXT NOT NULL,
+    number          INTEGER NOT NULL REFERENCES listings (number) ON DELETE CASCADE,
+    PRIMARY KEY (tag, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX listing_tags_by_number ON listing_tags (number);
+
+-- One row. `catalogue` counts the changes of what the store offers, `counts` those of the download counts: together they say
+-- whether an answer that was kept is still right. `placing` decides which devices a partial rollout reaches. `sequence` is the
+-- number of the signed index.
+CREATE TABLE store_state (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    catalogue       INTEGER NOT NULL DEFAULT 0,
+    counts          INTEGER NOT NULL DEFAULT 0,
+    placing         BLOB NOT NULL DEFAULT (randomblob(32)) CHECK (length(placing) = 32),
+    sequence        INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO store_state (id) VALUES (1);
+
+-- The listings as they should be; suspended people and apps are not shown.
+CREATE VIEW listable AS
+    SELECT a.id AS app_id, v.id AS version_id, a.package_id, a.name, a.summary, a.description, a.category, a.tags, a.homepage,
+           d.id AS developer_id, d.name AS developer_name, v.version, v.version_code, v.size_bytes, v.sha256, v.permissions,
+           v.min_mosis_version, v.release_notes, coalesce(v.manifest ->> '$.screenshots', '[]') AS screenshots,
+           v.published_at, a.updated_at
+    FROM apps a JOIN developers d ON d.id = a.developer_id
+    JOIN versions v ON v.id = (SELECT n.id FROM versions n WHERE n.app_id = a.id AND n.channel = 'stable' AND n.state = 'published'
+                               AND n.rollout_percent >= 100 ORDER BY n.version_code DESC LIMIT 1)
+    WHERE a.published = 1 AND a.suspended = 0 AND d.suspended = 0;
+
+-- The words that are searched. Scripts without spaces between words (Chinese, Japanese, Thai and the like) are taken apart
+-- into letters, so that any part of them is found as a phrase; mosis/store/search.py does the same with what is looked for.
+CREATE VIEW listing_words_source AS
+    SELECT number, max(text) FILTER (WHERE field = 0) AS name, max(text) FILTER (WHERE field = 1) AS summary,
+           max(text) FILTER (WHERE field = 2) AS tags, max(text) FILTER (WHERE field = 3) AS description,
+           max(text) FILTER (WHERE field = 4) AS about
+    FROM (
+        SELECT l.number, f.key AS field, CASE WHEN f.value NOT GLOB '*[' || char(3584) || '-' || char(1114111) || ']*' THEN f.value
+            ELSE (
+                WITH RECURSIVE letters (place, letter) AS (
+                    SELECT 1, substr(f.value, 1, 1)
+                    UNION ALL SELECT place + 1, substr(f.value, place + 1, 1) FROM letters WHERE place < length(f.value)
+                )
+                SELECT group_concat(CASE WHEN unicode(letter) >= 11904 OR unicode(letter) BETWEEN 3584 AND 3839
+                    OR unicode(letter) BETWEEN 4096 AND 4255 OR unicode(letter) BETWEEN 6016 AND 6143
+                    THEN ' ' || letter || ' ' ELSE letter END, '') FROM letters
+            ) END AS text
+        FROM listings l, json_each(json_array(
+            l.name, l.summary, (SELECT group_concat(value, ' ') FROM json_each(l.tags)), l.description,
+            l.package_id || ' ' || l.developer_name || ' ' || l.category)) f
+    ) GROUP BY number;
+CREATE VIRTUAL TABLE listing_words USING fts5 (
+    name, summary, tags, description, about,
+    content='listing_words_source', content_rowid='number', tokenize='unicode61 remove_diacritics 2', prefix='1 2 3'
+);
+CREATE TRIGGER listings_inserted AFTER INSERT ON listings BEGIN
+    INSERT INTO listing_words (rowid, name, summary, tags, description, about)
+        SELECT number, name, summary, tags, description, about FROM listing_words_source WHERE number = NEW.number;
+    INSERT INTO listing_tags (tag, number) SELECT DISTINCT value, NEW.number FROM json_each(NEW.tags);
+END;
+CREATE TRIGGER listings_deleted BEFORE DELETE ON listings BEGIN
+    INSERT INTO listing_words (listing_words, rowid, name, summary, tags, description, about)
+        SELECT 'delete', number, name, summary, tags, description, about FROM listing_words_source WHERE number = OLD.number;
+    DELETE FROM listing_tags WHERE number = OLD.number;
+END;
+CREATE TRIGGER listings_words_before BEFORE UPDATE OF name, summary, description, tags, category, developer_name ON listings
+WHEN (NEW.name, NEW.summary, NEW.description, NEW.tags, NEW.category, NEW.developer_name)
+     IS NOT (OLD.name, OLD.summary, OLD.description, OLD.tags, OLD.category, OLD.developer_name) BEGIN
+    INSERT INTO listing_words (listing_words, rowid, name, summary, tags, description, about)
+        SELECT 'delete', number, name, summary, tags, description, about FROM listing_words_source WHERE number = OLD.number;
+    DELETE FROM listing_tags WHERE number = OLD.number;
+END;
+CREATE TRIGGER listings_words_after AFTER UPDATE OF name, summary, description, tags, category, developer_name ON listings
+WHEN (NEW.name, NEW.summary, NEW.description, NEW.tags, NEW.category, NEW.developer_name)
+     IS NOT (OLD.name, OLD.summary, OLD.description, OLD.tags, OLD.category, OLD.developer_name) BEGIN
+    INSERT INTO listing_words (rowid, name, summary, tags, description, about)
+        SELECT number, name, summary, tags, description, about FROM listing_words_source WHERE number = NEW.number;
+    INSERT INTO listing_tags (tag, number) SELECT DISTINCT value, NEW.number FROM json_each(NEW.tags);
+END;
+
+-- `INSERT INTO listings_due (app_id)` brings the listing of an app up to date; the triggers that follow do, on every change of
+-- the three tables that listings are made of.
+CREATE VIEW listings_due AS SELECT app_id FROM listings;
+CREATE TRIGGER listings_due_insert INSTEAD OF INSERT ON listings_due BEGIN
+    DELETE FROM listings WHERE app_id = NEW.app_id AND NOT EXISTS (SELECT 1 FROM listable WHERE app_id = NEW.app_id);
+    INSERT INTO listings (app_id, version_id, package_id, name, summary, description, category, tags, homepage, developer_id,
+                          developer_name, version, version_code, size_bytes, sha256, permissions, min_mosis_version,
+                          release_notes, screenshots, published_at, updated_at, downloads)
+        SELECT listable.*, (SELECT coalesce(sum(w.count), 0) FROM downloads w JOIN versions x ON x.id = w.version_id
+                            WHERE x.app_id = NEW.app_id)
+        FROM listable WHERE app_id = NEW.app_id
+        ON CONFLICT (app_id) DO UPDATE SET
+            version_id = excluded.version_id, name = excluded.name, summary = excluded.summary,
+            description = excluded.description, category = excluded.category, tags = excluded.tags,
+            homepage = excluded.homepage, developer_name = excluded.developer_name, version = excluded.version,
+            version_code = excluded.version_code, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
+            permissions = excluded.permissions, min_mosis_version = excluded.min_mosis_version,
+            release_notes = excluded.release_notes, screenshots = excluded.screenshots,
+            published_at = excluded.published_at, updated_at = excluded.updated_at;
+    UPDATE store_state SET catalogue = catalogue + 1;
+END;
+CREATE TRIGGER versions_listed_insert AFTER INSERT ON versions WHEN NEW.released = 1 BEGIN
+    INSERT INTO listings_due (app_id) VALUES (NEW.app_id);
+END;
+CREATE TRIGGER versions_listed_update AFTER UPDATE ON versions WHEN NEW.released = 1 OR OLD.released = 1 BEGIN
+    INSERT INTO listings_due (app_id) VALUES (NEW.app_id);
+END;
+CREATE TRIGGER versions_listed_delete AFTER DELETE ON versions WHEN OLD.released = 1 BEGIN
+    INSERT INTO listings_due (app_id) VALUES (OLD.app_id);
+END;
+CREATE TRIGGER apps_listed_update AFTER UPDATE ON apps WHEN NEW.published = 1 OR OLD.published = 1 BEGIN
+    INSERT INTO listings_due (app_id) VALUES (NEW.id);
+END;
+CREATE TRIGGER developers_listed_update AFTER UPDATE OF name, suspended ON developers
+WHEN (NEW.name, NEW.suspended) IS NOT (OLD.name, OLD.suspended) BEGIN
+    INSERT INTO listings_due (app_id) SELECT id FROM apps WHERE developer_id = NEW.id AND published = 1;
+END;
+CREATE TRIGGER downloads_counted_insert AFTER INSERT ON downloads BEGIN
+    UPDATE listings SET downloads = downloads + NEW.count
+        WHERE app_id = (SELECT app_id FROM versions WHERE id = NEW.version_id);
+    UPDATE store_state SET counts = counts + 1;
+END;
+CREATE TRIGGER downloads_counted_update AFTER UPDATE OF count ON downloads BEGIN
+    UPDATE listings SET downloads = downloads + NEW.count - OLD.count
+        WHERE app_id = (SELECT app_id FROM versions WHERE id = NEW.version_id);
+    UPDATE store_state SET counts = counts + 1;
+END;
