@@ -226,6 +226,7 @@ CREATE VIEW listable AS
 
 -- The words that are searched. Scripts without spaces between words (Chinese, Japanese, Thai and the like) are taken apart
 -- into letters, so that any part of them is found as a phrase; mosis/store/search.py does the same with what is looked for.
+-- To make the index anew: `INSERT INTO listing_words (listing_words) VALUES ('delete-all')`, then insert all of the view.
 CREATE VIEW listing_words_source AS
     SELECT number, max(text) FILTER (WHERE field = 0) AS name, max(text) FILTER (WHERE field = 1) AS summary,
            max(text) FILTER (WHERE field = 2) AS tags, max(text) FILTER (WHERE field = 3) AS description,
@@ -247,7 +248,7 @@ CREATE VIEW listing_words_source AS
     ) GROUP BY number;
 CREATE VIRTUAL TABLE listing_words USING fts5 (
     name, summary, tags, description, about,
-    content='listing_words_source', content_rowid='number', tokenize='unicode61 remove_diacritics 2', prefix='1 2 3'
+    content='', tokenize='unicode61 remove_diacritics 2', prefix='1 2 3'
 );
 CREATE TRIGGER listings_inserted AFTER INSERT ON listings BEGIN
     INSERT INTO listing_words (rowid, name, summary, tags, description, about)

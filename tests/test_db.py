@@ -143,7 +143,8 @@ def test_book_and_diary_tell_the_same_story(tmp_path: Path, schema: Path, diary:
     raw.close()
     assert migrate(tmp_path / "old.db", schema, diary) == (1, len(steps))
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
-    assert all("STRICT" in sql for kind, name, sql in shape(tmp_path / "new.db") if kind == "table" and "VIRTUALTABLE" not in sql)
+    assert all("STRICT" in sql for kind, name, sql in shape(tmp_path / "new.db") if kind == "table" and "VIRTUALTABLE" not in sql
+               and not name.startswith("listing_words"))
 
 
 def migrations(folder: Path, *scripts: str) -> Path:

@@ -1,0 +1,179 @@
+"""Lists and searches of the store, by seeking: no page is counted to, and none is sorted that an index has in order.
+
+A search is ranked by where the words are found, then by downloads:
+    0  all of them as whole words in the name       2  in name, summary and tags
+    1  beginning words of the name                  3  anywhere (description, package id, developer, category)
+Scores such as bm25 are not used: they change for every app when one is added, so that pages would repeat or skip, and at
+100,000 apps a common word takes 100 ms to score against 6 ms here.
+"""
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from mosis.db import Connection, columns
+from mosis.errors import Malformed
+from mosis.pages import Page, Wanted, cursor
+from mosis.store.catalogue import Listing
+
+SORTS = ("relevance", "updated", "name", "downloads")
+LONGEST_QUERY, MOST_WORDS = 200, 8
+# So many apps of each rank are looked at, the newest first; what fits more of them is not searched for but browsed.
+CANDIDATES = 1000
+# sort: (column, its collation, direction, beyond)
+_ORDERS = {
+    "updated": ("updated_at", "", "DESC", "<"),
+    "name": ("name", "COLLATE NOCASE", "ASC", ">"),
+    "downloads": ("downloads", "", "DESC", "<"),
+}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "updated": (str, str, int), "name": (str, str, int), "downloads": (str, int, int), "relevance": (str, int, int, int, int),
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for. Any text is fine; one without a letter or digit finds nothing. Empty parts ask for nothing."""
+
+    text: str = ""
+    category: str = ""
+    tag: str = ""
+    sort: str = ""
+
+    @property
+    def order(self) -> str:
+        """The sort that applies: a search is ranked unless said otherwise, and without a text there is nothing to rank by."""
+        if not self.text.strip():
+            return self.sort if self.sort in _ORDERS else "name"
+        return self.sort or "relevance"
+
+
+def position_types(query: Query) -> tuple[type, ...]:
+    """The types of the parts of a cursor of this list."""
+    return _TYPES[query.order]
+
+
+def index(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
+    """Published apps. Rows that come in while somebody pages neither repeat nor hide others. Raises Malformed `bad_cursor`."""
+    if wanted.after and wanted.after[0] != query.order:
+        raise Malformed("bad_cursor", "This cursor belongs to a list in another order; start again without it.")
+    if not query.text.strip():
+        return _browse(db, wanted, query)
+    words = spaced_words(query.text)
+    if not words:
+        return Page([], None)
+    return _ranked(db, wanted, query, words) if query.order == "relevance" else _found(db, wanted, query, words)
+
+
+def spaced_words(text: str) -> list[str]:
+    """The words of a text as FTS5 phrases. Letters of scripts without spaces stand alone, as in the index (schema.sql)."""
+    # FTS5 reads a C string and takes a phrase without a letter for one that nothing contains
+    words = text[:LONGEST_QUERY].encode("utf-8", "ignore").decode().replace("\0", " ").split()[:MOST_WORDS]
+    apart = ("".join(f" {letter} " if _stands_alone(letter) else letter for letter in word) for word in words)
+    return ['"' + word.replace('"', '""') + '"' for word in apart if any(_is_word_letter(letter) for letter in word)]
+
+
+def _stands_alone(letter: str) -> bool:
+    code = ord(letter)
+    return code >= 11904 or 3584 <= code <= 3839 or 4096 <= code <= 4255 or 6016 <= code <= 6143
+
+
+def _is_word_letter(letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    return kind[0] in "LN" or kind == "Co"
+
+
+def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
+    """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
+    column, collation, direction, beyond = _ORDERS[query.order]
+    source, tagged = "listings", ""
+    if query.tag:
+        few = db.value(
+            "SELECT count(*) FROM (SELECT 1 FROM listing_tags WHERE tag = ? LIMIT ?)", query.tag, CANDIDATES + 1
+        ) <= CANDIDATES
+        if few:  # CROSS JOIN keeps the order of the tables: https://sqlite.org/optoverview.html#crossjoin
+            source = "listing_tags t CROSS JOIN listings ON listings.number = t.number AND t.tag = ?2"
+        else:
+            tagged = " AND EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ?2 AND t.number = +listings.number)"
+    seek = f" AND ({column} {collation}, listings.number) {beyond} (?4, ?5)" if wanted.after else ""
+    within = " AND category = ?3" if query.category else ""
+    rows = db.all(
+        f"SELECT {columns(Listing, 'listings')} FROM {source} WHERE true{within}{tagged}{seek}"
+        f" ORDER BY {column} {collation} {direction}, listings.number {direction} LIMIT ?1",
+        wanted.limit + 1, query.tag, query.category, *(wanted.after[1:] if wanted.after else (None, None)), into=Listing,
+    )
+    return _page(rows, wanted, query.order)
+
+
+def _found(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
+    """A text with another order than the rank: what is found, sorted."""
+    column, collation, direction, beyond = _ORDERS[query.order]
+    numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4)
+    seek = f" AND ({column} {collation}, number) {beyond} (?4, ?5)" if wanted.after else ""
+    rows = db.all(
+        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR category = ?2)"
+        f" AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?3)){seek}"
+        f" ORDER BY +{column} {collation} {direction}, number {direction} LIMIT ?6",
+        json.dumps(numbers), query.category, query.tag, *(wanted.after[1:] if wanted.after else (None, None)), wanted.limit + 1,
+        into=Listing,
+    )
+    return _page(rows, wanted, query.order)
+
+
+def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
+    """The best first. The cursor remembers the newest app of the first page: later ones are not let into this list."""
+    ceiling, *after = wanted.after[1:] if wanted.after else (1 << 62,)
+    if not wanted.after:
+        ceiling = db.value("SELECT max(number) FROM listings") or 0
+    ranks: dict[int, int] = {}
+    for rank in range(4):
+        for number in _numbers(db, _match(words, query, rank), ceiling, CANDIDATES):
+            ranks.setdefault(number, rank)
+        if len(ranks) >= CANDIDATES:
+            break
+    places = db.all(
+        "SELECT number, downloads FROM listings WHERE number IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR category = ?2)"
+        " AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?3))",
+        json.dumps(list(ranks)), query.category, query.tag,
+    )
+    order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
+    if after:
+        place = (after[0], -after[1], -after[2])
+        order = [each for each in order if each > place]
+    chosen = order[: wanted.limit]
+    found = {
+        row.number: row for row in db.all(
+            f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
+            json.dumps([-number for _, _, number in chosen]), into=Listing,
+        )
+    }
+    rows = [found[-number] for _, _, number in chosen if -number in found]
+    if len(order) <= wanted.limit:
+        return Page(rows, None)
+    rank, downloads, number = chosen[-1]
+    return Page(rows, cursor(("relevance", ceiling, rank, -downloads, -number)))
+
+
+def _match(words: list[str], query: Query, rank: int = 3) -> str:
+    """The FTS5 expression for a rank; category and tag narrow it here already, and exactly where the rows are read."""
+    searched = {0: "{name}", 1: "{name}", 2: "{name summary tags}", 3: "{name summary tags description about}"}[rank]
+    narrow = [f"{{about}} : {word}" for word in spaced_words(query.category)] + [
+        f"{{tags}} : {word}" for word in spaced_words(query.tag)
+    ]
+    return " AND ".join([f"{searched} : ({' AND '.join(word if rank == 0 else word + ' *' for word in words)})", *narrow])
+
+
+def _numbers(db: Connection, match: str, ceiling: int, most: int) -> list[int]:
+    rows: list[Any] = db.all(
+        "SELECT rowid FROM listing_words WHERE listing_words MATCH ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?",
+        match, ceiling, most,
+    )
+    return [number for (number,) in rows]
+
+
+def _page(rows: list[Listing], wanted: Wanted, order: str) -> Page[Listing]:
+    if len(rows) <= wanted.limit:
+        return Page(rows, None)
+    last = rows[wanted.limit - 1]
+    return Page(rows[: wanted.limit], cursor((order, getattr(last, _ORDERS[order][0]), last.number)))
