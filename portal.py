@@ -39,10 +39,12 @@ def build(env: Environment) -> Any:
 
 def application(settings: Mapping[str, str] | None = None) -> Any:
     """The migrated portal with its worker, for another WSGI server: `waitress-serve --call portal:application`."""
+    from mosis.telemetry.upkeep import Upkeep
     from mosis.worker import Worker
 
     env = opened(Config.read(settings))
     Worker(env).start()
+    Upkeep(env).start()
     return build(env)
 
 
@@ -64,17 +66,19 @@ def opened(config: Config) -> Environment:
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
     from mosis.serving import Server
+    from mosis.telemetry.upkeep import Upkeep
     from mosis.web.admission import Admissions
     from mosis.worker import Worker
 
     env = opened(config)
     env.files.sweep_incoming()
-    app, worker = build(env), Worker(env)
+    app, worker, upkeep = build(env), Worker(env), Upkeep(env)
     server = Server(
         app, listen=config.listen_addr, threads=config.threads, admit=Admissions(app, env),
         temporary_dir=config.packages_dir / "spool",
     )
     worker.start()
+    upkeep.start()
     asked = threading.Event()
 
     def stop(number: int, _frame: Any) -> None:
@@ -88,6 +92,7 @@ def serve(config: Config) -> int:
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     server.run()
     worker.stop()
+    upkeep.stop()
     env.close()
     return 0
 

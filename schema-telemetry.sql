@@ -24,7 +24,7 @@ CREATE TABLE sources (
 -- The raw events of 7 days: one row a batch, in the order in which they came, without a second index, so that the millionth
 -- costs what the first cost. `events` is JSON: [[type, at, data], ...], data only where there is any.
 CREATE TABLE batches (
-    id              INTEGER PRIMARY KEY,
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never one again: the sums go by it
     source          INTEGER NOT NULL,           -- no REFERENCES: it would be looked up for each batch
     device          BLOB NOT NULL,              -- 8 bytes of a keyed hash
     session         BLOB NOT NULL,              -- the same of the session's id
@@ -80,6 +80,7 @@ CREATE TABLE rollups (
     stops           INTEGER NOT NULL DEFAULT 0,
     crashes         INTEGER NOT NULL DEFAULT 0,
     lua_errors      INTEGER NOT NULL DEFAULT 0,
+    crash_reports   INTEGER NOT NULL DEFAULT 0,
     sessions        INTEGER NOT NULL DEFAULT 0, -- those whose length is known
     session_seconds INTEGER NOT NULL DEFAULT 0,
     frames          TEXT NOT NULL DEFAULT '{}', -- histogram: {bucket: count}
@@ -88,12 +89,12 @@ CREATE TABLE rollups (
     PRIMARY KEY (app, span, version, start)
 ) STRICT;
 
--- How far work has come that goes through `batches` once: the last row that is in the sums.
+-- 'summed': the last of `batches` that is in the sums. 'forgotten': up to this moment of receipt batches may be missing.
 CREATE TABLE progress (
     name            TEXT PRIMARY KEY,
-    batch           INTEGER NOT NULL
+    value           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO progress VALUES ('rollups', 0);
+INSERT INTO progress VALUES ('summed', 0), ('forgotten', 0);
 
 -- Crashes that are one mistake: same type and same normalised top frames, by the algorithm of that number.
 CREATE TABLE crash_groups (

@@ -64,7 +64,10 @@ def _value(rules: Mapping[str, Any]) -> Check:
         def fits(value: Any) -> bool:
             if type(value) not in types:
                 return value is None and nullable
-            return all(check(value) for check in checks)
+            for check in checks:  # noqa: SIM110  (all() with a generator costs three times as much)
+                if not check(value):
+                    return False
+            return True
 
     return fits
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mosis.clock import text
-from tests.client import Answer, Client, Person
+from mosis.telemetry import rollups, upkeep
+from tests.client import PASSWORD, Answer, Client, Person
 from tests.conftest import START, Hands
 
 NOTES = "com.acme.notes"
@@ -34,6 +35,12 @@ def batch(*events: Any, **more: Any) -> dict[str, Any]:
 
 def send(client: Client, *events: Any, **more: Any) -> Answer:
     return client.post("/v1/telemetry/events", batch(*events, **more))
+
+
+def sign_in_again(client: Client, person: Person) -> None:
+    """After the clock was turned."""
+    answer = client.post("/v1/auth/login", {"email": person.email, "password": PASSWORD}).expect(200)
+    person.token = answer["access_token"]
 
 
 def stored(client: Client, sql: str = "SELECT type, at, data FROM events ORDER BY batch") -> list[Any]:
@@ -192,3 +199,73 @@ class TestDisk:
 
     def test_telemetry_never_takes_the_last_of_the_disk(self, client: Client, alice: Person) -> None:
         send(client, event()).expect(507, code="no_space")
+
+
+DAY = 86400
+
+
+def analytics(client: Client, person: Person, query: str = "") -> Answer:
+    upkeep.turn(client.env)
+    return client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=person).expect(200)
+
+
+def test_analytics_of_an_app(client: Client, alice: Person) -> None:
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    assert analytics(client, alice)["totals"]["events"] == 0
+    for device in range(10):
+        send(
+            client, event("app_start", START - 300), event("perf_startup", startup_ms=100 * (device + 1)),
+            *[event("perf_frame", frame_ms=16)] * 19, event("perf_frame", frame_ms=80), event("app_stop", START - 200),
+            device_id=f"{device:064x}", app_version="1.0.0" if device else "7",
+        )
+    send(client, event("app_start", START - DAY), event("app_crash", START - DAY), event("app_stop", duration_seconds=50))
+    found = analytics(client, alice, "?from=2027-01-01")
+    totals = found["totals"]
+    assert {name: totals[name] for name in ("events", "starts", "stops", "crashes", "lua_errors")} == {
+        "events": 233, "starts": 11, "stops": 11, "crashes": 1, "lua_errors": 0,
+    }  # fmt: skip
+    assert totals["unique_devices"] in (10, 11)  # an estimate: one time in 75 two of the eleven look alike
+    assert totals["session_seconds_mean"] == round((10 * 100 + 50) / 11, 1)
+    assert totals["crash_free_share"] == round(10 / 11, 6)
+    assert totals["frame_ms_p50"] == totals["frame_ms_p95"] == pytest.approx(16, rel=0.046)
+    assert totals["startup_ms_p50"] == pytest.approx(500, rel=0.046)
+    assert totals["startup_ms_p95"] == pytest.approx(1000, rel=0.046)
+    assert [each["start"] for each in found["series"]] == [f"2027-01-{day:02}T00:00:00Z" for day in range(1, 16)]
+    assert [each["crashes"] for each in found["series"]] == [0] * 13 + [1, 0]
+    assert found["versions"] == [{"version": "1.0.0", "events": 210, "starts": 10}, {"version": "other", "events": 23, "starts": 1}]
+    assert analytics(client, alice, "?version=other")["totals"]["starts"] == 1
+    hours = analytics(client, alice, "?granularity=hour&from=2027-01-15&to=2027-01-15")
+    assert len(hours["series"]) == 24
+    assert hours["series"][7]["starts"] == 10
+    assert analytics(client, alice)["series"][0]["start"] == "2026-12-17T00:00:00Z"
+
+
+def test_late_events_reach_their_day(client: Client, alice: Person, hands: Hands) -> None:
+    send(client, event())
+    first = analytics(client, alice, "?from=2027-01-15&to=2027-01-15")
+    hands.turn(5 * DAY)
+    send(client, event(at=START - 30))
+    sign_in_again(client, alice)
+    later = analytics(client, alice, "?from=2027-01-15&to=2027-01-15")
+    assert (first["totals"]["starts"], later["totals"]["starts"]) == (1, 2)
+    assert rollups.recount(client.env.telemetry.connection()) == 0
+
+
+@pytest.mark.parametrize("query", ["?from=yesterday", "?from=2027-02-01&to=2027-01-01", "?granularity=hour&from=2026-12-01",
+                                   "?granularity=week", "?from=2020-01-01", "?to=2027-13-01"])  # fmt: skip
+def test_ranges_that_cannot_be(client: Client, alice: Person, query: str) -> None:
+    client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=alice).expect(400, code="malformed_request")
+
+
+def test_a_developer_chooses_what_is_taken(client: Client, alice: Person) -> None:
+    at = f"/v1/apps/{NOTES}/telemetry"
+    before = client.get(at, as_=alice).expect(200)
+    assert before.json == {"enabled": True, "usage_events": False, "sample_rate": 1.0}
+    client.patch(at, {"usage_events": True, "sample_rate": 0.25}, as_=alice).expect(200)
+    client.patch(at, {"enabled": False}, as_=alice, headers={"If-Match": before.headers["etag"]}).expect(412)
+    answer = send(client, event("screen_view", screen="home")).expect(202)
+    assert (answer["accepted"], answer["sample_rate"]) == (1, 0.25)
+    client.patch(at, {"enabled": False}, as_=alice).expect(200)
+    answer = send(client, event()).expect(202)
+    assert (answer["accepted"], answer["sample_rate"]) == (0, 0.0)
+    client.patch(at, {"sample_rate": 2}, as_=alice).expect(422)

@@ -1,0 +1,99 @@
+"""What a developer sees of an app's telemetry: the sums of a while, bucket by bucket and in all."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mosis.clock import seconds, text
+from mosis.db import Connection
+from mosis.errors import Malformed
+from mosis.telemetry import histogram, rollups
+from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
+
+WIDTHS = {"hour": HOUR, "day": DAY}
+MOST_BUCKETS = {"hour": 8 * 24, "day": 400}
+INTAKE = ("events", "rejected", "duplicates", "clock_behind", "clock_ahead")
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the start of one bucket to the start of another, both included; seconds since 1970."""
+
+    span: str
+    first: int
+    last: int
+
+    def starts(self) -> range:
+        return range(self.first, self.last + 1, WIDTHS[self.span])
+
+
+def read_range(span: str, since: str | None, until: str | None, now: int) -> Range:
+    """The range between two days or moments, each included; by default the last 30 days, or 24 hours. Raises Malformed."""
+    width = WIDTHS[span]
+    last = _moment("to", until, end=True) if until else now
+    first = _moment("from", since, end=False) if since else last - (29 if span == "day" else 23) * width
+    found = Range(span, first - first % width, last - last % width)
+    if not 0 < len(found.starts()) <= MOST_BUCKETS[span]:
+        raise Malformed("malformed_request", f"from must be before to, and there may be at most {MOST_BUCKETS[span]} {span}s.")
+    return found
+
+
+def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -> dict[str, Any]:
+    """The sums of an app (by its id in the portal): in all, and for each hour or day whether anything came or not."""
+    app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
+    rows = db.all(
+        f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?",
+        app, wanted.span, version or ALL, wanted.first, wanted.last,
+    )
+    buckets = {start: rollups.sums(row) for start, *row in rows}
+    total = Sums()
+    for each in buckets.values():
+        total.add(each)
+    return {
+        "from": text(wanted.first), "to": text(wanted.last), "granularity": wanted.span, "version": version,
+        "totals": shown(total), "versions": _versions(db, app, wanted), "intake": _intake(db, app, wanted),
+        "series": [{"start": text(start)} | shown(buckets.get(start, _NOTHING)) for start in wanted.starts()],
+    }
+
+
+def shown(each: Sums) -> dict[str, Any]:
+    """Sums as they are answered. A device may say a crash as an event, as a report or as both: the larger number counts."""
+    crashes = max(each.crashes, each.crash_reports)
+    return {
+        "events": each.events, "starts": each.starts, "stops": each.stops, "crashes": crashes, "lua_errors": each.lua_errors,
+        "unique_devices": each.devices.estimate(),
+        "session_seconds_mean": round(each.session_seconds / each.sessions, 1) if each.sessions else None,
+        "crash_free_share": round(max(0.0, 1 - crashes / each.starts), 6) if each.starts else None,
+        "frame_ms_p50": histogram.percentile(each.frames, 0.5), "frame_ms_p95": histogram.percentile(each.frames, 0.95),
+        "startup_ms_p50": histogram.percentile(each.startups, 0.5), "startup_ms_p95": histogram.percentile(each.startups, 0.95),
+    }
+
+
+_NOTHING = Sums()
+
+
+def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, Any]]:
+    """How much each version sent in the range, the most active first."""
+    rows = db.all(
+        "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = 'day' AND version <> ?"
+        " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50",
+        app, ALL, wanted.first - wanted.first % DAY, wanted.last,
+    )
+    return [{"version": version, "events": events, "starts": starts} for version, events, starts in rows]
+
+
+def _intake(db: Connection, app: int | None, wanted: Range) -> dict[str, int]:
+    """What came in on the days of the range, by day of receipt: where events get lost."""
+    columns = ", ".join(f"coalesce(sum({name}), 0)" for name in INTAKE)
+    days = (wanted.first // DAY, wanted.last // DAY)
+    row = db.one(f"SELECT {columns} FROM intake WHERE app = ? AND day BETWEEN ? AND ?", app, *days)
+    return dict(zip(INTAKE, row, strict=True))
+
+
+def _moment(name: str, given: str, *, end: bool) -> int:
+    try:
+        if len(given) == 10:
+            return seconds(given + "T00:00:00Z") + (DAY - 1 if end else 0)
+        return seconds(given)
+    except ValueError:
+        detail = f"{name} must be a day like 2026-01-31 or a moment like 2026-01-31T12:00:00Z."
+        raise Malformed("malformed_request", detail) from None

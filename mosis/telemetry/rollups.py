@@ -1,0 +1,212 @@
+"""Sums by hour and day. Each batch is added once: the sums and how far they have come change in the same transaction, so
+that a kill at any moment neither loses nor doubles, and an event that comes late is added to the hour in which it happened.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from mosis.db import Connection
+from mosis.telemetry import histogram
+from mosis.telemetry.schemas import TYPES
+from mosis.telemetry.sketch import Sketch
+
+HOUR, DAY = 3600, 86_400
+ALL = "*"  # all versions together
+SLICE = 200  # batches a transaction: a few milliseconds of the lock
+LONGEST_SESSION_SECONDS = 7 * DAY
+COUNTS = ("events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions", "session_seconds")
+_START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP = (
+    TYPES[name][0] for name in ("app_start", "app_stop", "app_crash", "lua_error", "perf_frame", "perf_startup")
+)
+
+Key = tuple[int, str, str, int]  # app, span, version, start
+
+
+@dataclass(slots=True)
+class Sums:
+    """What is known of an app's hour or day; two of them add up."""
+
+    events: int = 0
+    starts: int = 0
+    stops: int = 0
+    crashes: int = 0
+    lua_errors: int = 0
+    crash_reports: int = 0
+    sessions: int = 0
+    session_seconds: int = 0
+    frames: Counter[int] = field(default_factory=Counter)
+    startups: Counter[int] = field(default_factory=Counter)
+    devices: Sketch = field(default_factory=Sketch)
+
+    def add(self, other: "Sums") -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.frames.update(other.frames)
+        self.startups.update(other.startups)
+        self.devices.unite(other.devices)
+
+    def row(self) -> tuple[Any, ...]:
+        """As the database keeps it."""
+        counts = tuple(getattr(self, name) for name in COUNTS)
+        return (*counts, histogram.dump(self.frames), histogram.dump(self.startups), self.devices.stored())
+
+
+COLUMNS = (*COUNTS, "frames", "startups", "devices")
+SELECT = ", ".join(COLUMNS)
+
+
+def sums(row: tuple[Any, ...]) -> Sums:
+    """The reverse of `Sums.row`, from the columns SELECT."""
+    found = Sums(frames=histogram.load(row[-3]), startups=histogram.load(row[-2]), devices=Sketch(row[-1]))
+    for name, value in zip(COUNTS, row[:-3], strict=True):
+        setattr(found, name, value)
+    return found
+
+
+def catch_up(db: Connection, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> bool:
+    """Add what has come in since the last time, in slices with a pause after each, for about so long; whether all is added."""
+    until = time.monotonic() + seconds
+    while True:
+        if advance(db) < SLICE:
+            return True
+        if time.monotonic() > until:
+            return False
+        pause()
+
+
+def advance(db: Connection) -> int:
+    """Add the next slice; how many batches. Reading and counting need no lock, only the adding does."""
+    come = summed(db)
+    rows = db.all("SELECT id, source, device, events FROM batches WHERE id > ? ORDER BY id LIMIT ?", come, SLICE)
+    if not rows:
+        return 0
+    found = spread(count_batches(rows, sources(db)))
+    with db.write():
+        if summed(db) == come:  # else somebody else has added them meanwhile
+            for key, each in found.items():
+                add(db, key, each)
+            db.change("UPDATE progress SET value = ? WHERE name = 'summed'", rows[-1][0])
+    return len(rows)
+
+
+def summed(db: Connection) -> int:
+    """The last batch that is in the sums."""
+    return int(db.value("SELECT value FROM progress WHERE name = 'summed'"))
+
+
+def sources(db: Connection) -> dict[int, tuple[int, str]]:
+    """The app and version behind each source."""
+    return {number: (app, version) for number, app, version in db.all("SELECT id, app, version FROM sources")}
+
+
+def count_batches(rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, tuple[int, str]]) -> dict[Key, Sums]:
+    """The sums of these batches by hour and version."""
+    found: dict[Key, Sums] = {}
+    for _, source, device, events in rows:
+        app, version = known[source]
+        started, hour, each = None, -1, Sums()
+        for kind, at, *rest in json.loads(events):
+            if at - at % HOUR != hour:
+                hour = at - at % HOUR
+                each = found.setdefault((app, "hour", version, hour), Sums())
+                each.devices.add(device)
+            each.events += 1
+            if kind == _START:
+                started = at
+            _count(each, kind, at, rest[0] if rest else {}, started)
+    return found
+
+
+def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | None) -> None:
+    """Add one event. Numbers that cannot be are not used; the event still counts."""
+    if kind == _FRAME:
+        _measure(each.frames, data.get("frame_ms"))
+    elif kind == _START:
+        each.starts += 1
+    elif kind == _STOP:
+        each.stops += 1
+        length = data.get("duration_seconds", None if started is None else at - started)
+        if _is_number(length) and 0 <= length <= LONGEST_SESSION_SECONDS:
+            each.sessions += 1
+            each.session_seconds += round(length)
+    elif kind == _CRASH:
+        each.crashes += 1
+    elif kind == _LUA_ERROR:
+        each.lua_errors += 1
+    elif kind == _STARTUP:
+        _measure(each.startups, data.get("startup_ms"))
+
+
+def _measure(counts: Counter[int], value: Any) -> None:
+    if _is_number(value) and value >= 0:
+        counts[histogram.bucket(value)] += 1
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) is int or type(value) is float
+
+
+def spread(hours: dict[Key, Sums]) -> dict[Key, Sums]:
+    """The same for hours and days, for each version and for all."""
+    found: dict[Key, Sums] = {}
+    for (app, _, version, hour), each in hours.items():
+        for key in keys(app, version, hour):
+            found.setdefault(key, Sums()).add(each)
+    return found
+
+
+def keys(app: int, version: str, at: int) -> list[Key]:
+    """The sums that something at this moment belongs to."""
+    starts = (("hour", at - at % HOUR), ("day", at - at % DAY))
+    return [(app, span, each, start) for span, start in starts for each in (version, ALL)]
+
+
+def add(db: Connection, key: Key, more: Sums) -> None:
+    """Add to what the database knows of an hour or day, in the running transaction."""
+    row = db.one(f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?", *key)
+    if row is not None:
+        known = sums(row)
+        known.add(more)
+        more = known
+    put(db, key, more)
+
+
+def put(db: Connection, key: Key, each: Sums) -> None:
+    """What the database knows of an hour or day is this, in the running transaction."""
+    db.change(
+        f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})",
+        *key, *each.row(),
+    )
+
+
+def recount(db: Connection) -> int:
+    """Count all raw events again, as far as they are all there, and put right what differs; how many hours and days did.
+
+    For tests and for operators who doubt; run while nothing else rolls up. Reports of crashes are no events: they stay.
+    """
+    last, forgotten = summed(db), int(db.value("SELECT value FROM progress WHERE name = 'forgotten'"))
+    since = {"hour": forgotten // HOUR * HOUR + HOUR, "day": forgotten // DAY * DAY + DAY} if forgotten else {"hour": 0, "day": 0}
+    hours: dict[Key, Sums] = {}
+    known, come = sources(db), 0
+    select = "SELECT id, source, device, events FROM batches WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
+    while rows := db.all(select, come, last):
+        come = rows[-1][0]
+        for key, each in count_batches(rows, known).items():
+            hours.setdefault(key, Sums()).add(each)
+    found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}
+    wrong = 0
+    with db.write():
+        held = db.all(f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)", *since.values())
+        for app, span, version, start, *row in held:
+            if start >= since[span]:
+                found.setdefault((app, span, version, start), Sums()).crash_reports = row[COUNTS.index("crash_reports")]
+        rows_held = {tuple(row[:4]): tuple(row[4:]) for row in held}
+        for key, each in found.items():
+            if rows_held.get(key) != each.row():
+                put(db, key, each)
+                wrong += 1
+    return wrong

@@ -1,0 +1,30 @@
+"""What a developer has chosen for an app: whether it takes telemetry, of what kind, and from which share of the sessions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mosis.db import Connection
+from mosis.telemetry.intake import app_number
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices; an app that never chose has these."""
+
+    enabled: bool = True
+    usage_events: bool = False
+    sample_rate: float = 1.0
+
+
+def get(db: Connection, app_id: str) -> Settings:
+    """What holds for this app now."""
+    row = db.one("SELECT enabled, usage_events, sample_rate FROM apps WHERE app_id = ?", app_id)
+    return Settings() if row is None else Settings(bool(row[0]), bool(row[1]), row[2])
+
+
+def change(db: Connection, app_id: str, fields: dict[str, Any]) -> Settings:
+    """Choose anew, in the running transaction."""
+    app = app_number(db, app_id)
+    for name, value in fields.items():
+        db.change(f"UPDATE apps SET {name} = ? WHERE id = ?", value, app)
+    return get(db, app_id)

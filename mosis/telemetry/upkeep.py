@@ -1,0 +1,45 @@
+"""The thread that keeps telemetry in order, apart from the worker: however much there is to add up, the portal's jobs do
+not wait, and whatever goes wrong here stays here."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from mosis.environment import Environment
+from mosis.telemetry import rollups
+
+log = logging.getLogger("mosis.telemetry")
+PAUSE_SECONDS = 2.0
+WORK_SECONDS = 1.0  # at a stretch
+BREATH_SECONDS = 0.005  # between two slices, so that requests get the lock
+
+
+def turn(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> None:
+    """One round of everything, at most about so many seconds of each."""
+    db = env.telemetry.connection()
+    rollups.catch_up(db, seconds, pause)
+
+
+class Upkeep:
+    """Runs rounds until told to stop."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="telemetry-upkeep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """End after the slice at hand; the next process goes on where this one was."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_seconds)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(PAUSE_SECONDS):
+            try:
+                turn(self.env, WORK_SECONDS, lambda: self._stopping.wait(BREATH_SECONDS))
+            except Exception:  # a full disk or a broken file: the next round tries again
+                log.exception("telemetry upkeep failed")

@@ -1,0 +1,81 @@
+"""Sums: exact counts, honest estimates, each batch once."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from mosis.environment import Environment
+from mosis.telemetry import histogram, rollups
+from mosis.telemetry.sketch import Sketch
+
+
+def devices(dice: random.Random, number: int) -> list[bytes]:
+    return [dice.randbytes(8) for _ in range(number)]
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, 0), (1, 0), (10, 0.0), (100, 0.03), (900, 0.04), (5_000, 0.06), (100_000, 0.06)])
+def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None:
+    dice = random.Random(size)
+    sketch = Sketch()
+    for device in devices(dice, size) * 2:
+        sketch.add(device)
+    assert abs(sketch.estimate() - size) <= error * size
+    assert Sketch(sketch.stored()).stored() == sketch.stored()
+    assert Sketch(sketch.stored()).estimate() == sketch.estimate()
+    assert len(sketch.stored()) <= min(3 * size + 1, 3200)
+
+
+@pytest.mark.parametrize(("left", "right"), [(50, 60), (50, 5000), (5000, 50), (5000, 6000), (900, 900)])
+def test_united_sketches_are_the_sketch_of_all(left: int, right: int) -> None:
+    dice = random.Random(left)
+    both, one, other = Sketch(), Sketch(), Sketch()
+    for device in devices(dice, left):
+        both.add(device)
+        one.add(device)
+    for device in devices(dice, right):
+        both.add(device)
+        other.add(device)
+    one.unite(other)
+    assert one.stored() == both.stored()
+
+
+def test_percentiles_are_within_their_width_and_add_up() -> None:
+    dice = random.Random(7)
+    values = [dice.lognormvariate(2.8, 0.6) for _ in range(20_000)] + [0.0, 1e9]
+    halves = [Counter(map(histogram.bucket, values[part::2])) for part in (0, 1)]
+    counts = histogram.load(histogram.dump(halves[0] + halves[1]))
+    assert counts == Counter(map(histogram.bucket, values))
+    for share in (0.5, 0.95):
+        true = sorted(values)[int(len(values) * share)]
+        assert histogram.percentile(counts, share) == pytest.approx(true, rel=0.046)
+    assert histogram.percentile({}, 0.5) is None
+
+
+def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> None:
+    db, dice = env.telemetry.connection(), random.Random(3)
+    with db.write():
+        app = db.insert("apps", app_id="x")
+        source = db.insert("sources", app=app, version="1.0.0", mosis_version="2")
+        for _ in range(3 * rollups.SLICE + 7):
+            events = [[dice.choice([1, 2, 3, 5]), dice.randrange(10**6), {"frame_ms": dice.random() * 40}] for _ in range(5)]
+            row = {"source": source, "device": dice.randbytes(8), "session": b"s", "received_at": 10**6}
+            db.insert("batches", **row, events=json.dumps(events))
+    assert rollups.catch_up(db)
+    before = db.all("SELECT * FROM rollups ORDER BY app, span, version, start")
+    assert rollups.catch_up(db)
+    assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
+    for span in ("hour", "day"):
+        for version in ("1.0.0", "*"):
+            total = db.value("SELECT sum(events) FROM rollups WHERE span = ? AND version = ?", span, version)
+            assert total == 5 * (3 * rollups.SLICE + 7)
+    assert rollups.recount(db) == 0
+    with db.write():
+        db.change("UPDATE rollups SET starts = starts + 1 WHERE span = 'day'")
+        db.change("DELETE FROM rollups WHERE span = 'hour' AND start = (SELECT min(start) FROM rollups)")
+        db.change("INSERT INTO rollups (app, span, version, start, events) VALUES (?, 'hour', '9', 0, 4)", app)
+    assert rollups.recount(db) == db.value("SELECT count(*) FROM rollups WHERE span = 'day'") + 2 + 1
+    with db.write():
+        db.change("DELETE FROM rollups WHERE version = '9'")
+    assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
