@@ -166,7 +166,7 @@ CREATE TABLE listings (
     app_id            TEXT NOT NULL UNIQUE REFERENCES apps (id) ON DELETE CASCADE,
     version_id        TEXT NOT NULL,
     package_id        TEXT NOT NULL UNIQUE,
-    name              TEXT NOT NULL,
+    name              TEXT NOT NULL COLLATE NOCASE,
     summary           TEXT NOT NULL,
     description       TEXT NOT NULL,
     category          TEXT NOT NULL,
@@ -187,10 +187,10 @@ CREATE TABLE listings (
     updated_at        TEXT NOT NULL
 ) STRICT;
 CREATE INDEX listings_updated ON listings (updated_at, number);
-CREATE INDEX listings_named ON listings (name COLLATE NOCASE, number);
+CREATE INDEX listings_named ON listings (name, number);
 CREATE INDEX listings_downloaded ON listings (downloads, number);
 CREATE INDEX listings_updated_in ON listings (category, updated_at, number);
-CREATE INDEX listings_named_in ON listings (category, name COLLATE NOCASE, number);
+CREATE INDEX listings_named_in ON listings (category, name, number);
 CREATE INDEX listings_downloaded_in ON listings (category, downloads, number);
 
 -- Which listings carry a tag.

@@ -21,12 +21,17 @@ SORTS = ("relevance", "updated", "name", "downloads")
 LONGEST_QUERY, MOST_WORDS = 200, 8
 # So many apps of each rank are looked at, the newest first; what fits more of them is not searched for but browsed.
 CANDIDATES = 1000
-# sort: (column, its collation, direction, beyond)
+# sort: (column, direction, beyond)
 _ORDERS = {
-    "updated": ("updated_at", "", "DESC", "<"),
-    "name": ("name", "COLLATE NOCASE", "ASC", ">"),
-    "downloads": ("downloads", "", "DESC", "<"),
+    "updated": ("updated_at", "DESC", "<"),
+    "name": ("name", "ASC", ">"),
+    "downloads": ("downloads", "DESC", "<"),
 }
+# Of these numbers, those in a category and with a tag, where one is given.
+_AMONG = (
+    "number IN (SELECT value FROM json_each(?)) AND (? = '' OR category = ?)"
+    " AND (? = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?))"
+)
 _TYPES: dict[str, tuple[type, ...]] = {
     "updated": (str, str, int), "name": (str, str, int), "downloads": (str, int, int), "relevance": (str, int, int, int, int),
 }
@@ -86,39 +91,47 @@ def _is_word_letter(letter: str) -> bool:
 
 def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
-    column, collation, direction, beyond = _ORDERS[query.order]
-    source, tagged = "listings", ""
+    column, direction, _ = _ORDERS[query.order]
+    source, where, values = "listings", ["true"], []
     if query.tag:
         few = db.value(
             "SELECT count(*) FROM (SELECT 1 FROM listing_tags WHERE tag = ? LIMIT ?)", query.tag, CANDIDATES + 1
         ) <= CANDIDATES
         if few:  # CROSS JOIN keeps the order of the tables: https://sqlite.org/optoverview.html#crossjoin
-            source = "listing_tags t CROSS JOIN listings ON listings.number = t.number AND t.tag = ?2"
+            source = "listing_tags t CROSS JOIN listings ON listings.number = t.number"
+            where.append("t.tag = ?")
         else:
-            tagged = " AND EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ?2 AND t.number = +listings.number)"
-    seek = f" AND ({column} {collation}, listings.number) {beyond} (?4, ?5)" if wanted.after else ""
-    within = " AND category = ?3" if query.category else ""
+            where.append("EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)")
+        values.append(query.tag)
+    if query.category:
+        where.append("category = ?")
+        values.append(query.category)
+    seek, position = _seek(wanted, query)
     rows = db.all(
-        f"SELECT {columns(Listing, 'listings')} FROM {source} WHERE true{within}{tagged}{seek}"
-        f" ORDER BY {column} {collation} {direction}, listings.number {direction} LIMIT ?1",
-        wanted.limit + 1, query.tag, query.category, *(wanted.after[1:] if wanted.after else (None, None)), into=Listing,
+        f"SELECT {columns(Listing, 'listings')} FROM {source} WHERE {' AND '.join([*where, *seek])}"
+        f" ORDER BY {column} {direction}, listings.number {direction} LIMIT ?",
+        *values, *position, wanted.limit + 1, into=Listing,
     )
     return _page(rows, wanted, query.order)
 
 
 def _found(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
     """A text with another order than the rank: what is found, sorted."""
-    column, collation, direction, beyond = _ORDERS[query.order]
+    column, direction, _ = _ORDERS[query.order]
     numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4)
-    seek = f" AND ({column} {collation}, number) {beyond} (?4, ?5)" if wanted.after else ""
+    seek, position = _seek(wanted, query)
     rows = db.all(
-        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR category = ?2)"
-        f" AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?3)){seek}"
-        f" ORDER BY +{column} {collation} {direction}, number {direction} LIMIT ?6",
-        json.dumps(numbers), query.category, query.tag, *(wanted.after[1:] if wanted.after else (None, None)), wanted.limit + 1,
-        into=Listing,
+        f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([_AMONG, *seek])}"
+        f" ORDER BY +{column} {direction}, number {direction} LIMIT ?",
+        json.dumps(numbers), query.category, query.category, query.tag, query.tag, *position, wanted.limit + 1, into=Listing,
     )
     return _page(rows, wanted, query.order)
+
+
+def _seek(wanted: Wanted, query: Query) -> tuple[list[str], tuple[Any, ...]]:
+    """The condition that goes on behind the last row, and its values."""
+    column, _, beyond = _ORDERS[query.order]
+    return ([f"({column}, listings.number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
 
 
 def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
@@ -133,9 +146,8 @@ def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> P
         if len(ranks) >= CANDIDATES:
             break
     places = db.all(
-        "SELECT number, downloads FROM listings WHERE number IN (SELECT value FROM json_each(?1)) AND (?2 = '' OR category = ?2)"
-        " AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?3))",
-        json.dumps(list(ranks)), query.category, query.tag,
+        f"SELECT number, downloads FROM listings WHERE {_AMONG}",
+        json.dumps(list(ranks)), query.category, query.category, query.tag, query.tag,
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:
