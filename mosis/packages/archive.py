@@ -122,11 +122,12 @@ class Archive:
                 if not pending:
                     self.file.seek(position)
                     pending = self.file.read(min(BLOCK, end - position))
-                    if not pending:
-                        break
                     position += len(pending)
-                if block := inflate.decompress(pending, BLOCK):
+                block = inflate.decompress(pending, BLOCK)
+                if block:
                     yield block
+                elif not pending:
+                    break  # asked once more after the last byte: zlib may still have held output back for want of room
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
             raise Unreadable("zip_damaged", f"The compressed data is damaged: {error}.", member.name) from error
