@@ -16,8 +16,8 @@ _P = 2**255 - 19
 # (https://eprint.iacr.org/2020/1244, table 1, "Taming the many EdDSAs").
 _SMALL_ORDER_Y = frozenset({
     0, 1, _P - 1,
-    2707385501144840649318225287225658788936804267575313519463743609750303021989,
-    55188659117513257062467267217118295137698188065244968500265048394206261417960,
+    2707385501144840649318225287225658788936804267575313519463743609750303402022,
+    55188659117513257062467267217118295137698188065244968500265048394206261417927,
 })  # fmt: skip
 _PEM = re.compile(r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*\Z")
 _SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of RFC 8410, without the key
@@ -29,7 +29,7 @@ def parse_public_key(text: str) -> bytes:
     encoded = "".join((found[1] if found else text).split()).replace("-", "+").replace("_", "/")
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; letters beyond ASCII are another
         raw = b""
     if raw.startswith(_SPKI_ED25519):
         raw = raw[len(_SPKI_ED25519):]
