@@ -26,13 +26,13 @@ USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 
 def build(env: Environment) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
-    from mosis.web import accounts, apps, auth, health, keys, reviews, store, telemetry, versions
+    from mosis.web import accounts, apps, auth, health, keys, oauth, reviews, store, telemetry, versions
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     app = Portal()
     for plugin in (Errors(), Answers(), Callers(env)):
         app.install(plugin)
-    for face in (health, auth, accounts, keys, apps, versions, reviews, store, telemetry):
+    for face in (health, auth, oauth, accounts, keys, apps, versions, reviews, store, telemetry):
         face.routes(app)
     return app
 
@@ -99,11 +99,16 @@ def serve(config: Config) -> int:
 
 def welcome(config: Config, port: int) -> str:
     """One screen that says where the portal is, what is on and what is off, and where to go next."""
+    from mosis.clock import Clock
+    from mosis.oauth import providers
+
+    names = list(providers(config, Clock()))
     marks = {True: "on ", False: "off"}
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
         (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
         (config.registration == "open", "registration", config.registration),
+        (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
     ]
     lines = [f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}", ""]

@@ -32,6 +32,34 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE INDEX sessions_by_developer ON sessions (developer_id, ended_at);
 
+-- Who somebody is at a provider. The subject is what never changes there; it counts together with the issuer, because two
+-- issuers may give out the same subjects, and the operator may change who stands behind a name.
+CREATE TABLE identities (
+    id              TEXT PRIMARY KEY,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    provider        TEXT NOT NULL,              -- its name in addresses and answers
+    issuer          TEXT NOT NULL,
+    subject         TEXT NOT NULL,
+    created_at      TEXT NOT NULL,
+    last_used_at    TEXT NOT NULL,
+    UNIQUE (issuer, subject)
+) STRICT;
+CREATE INDEX identities_by_developer ON identities (developer_id, id);
+
+-- A sign-in at a provider that has been begun. Nothing here can be presented: the browser keeps the secret from which state,
+-- nonce and PKCE verifier are made.
+CREATE TABLE oauth_states (
+    browser_hash    TEXT PRIMARY KEY,           -- SHA-256 of the secret in the browser's cookie
+    provider        TEXT NOT NULL,
+    stage           TEXT NOT NULL DEFAULT 'begun' CHECK (stage IN ('begun', 'spent', 'answered')),
+    return_to       TEXT,
+    session_id      TEXT REFERENCES sessions (id) ON DELETE CASCADE,    -- who was signed in when it began, to link the identity
+    developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE   -- who it turned out to be, until that is collected
+                    CHECK ((developer_id IS NULL) = (stage <> 'answered')),
+    expires_at      TEXT NOT NULL
+) STRICT;
+CREATE INDEX oauth_states_by_expiry ON oauth_states (expires_at);
+
 -- An Ed25519 public key with which a developer signs packages. Revoked keys stay: old versions name them.
 CREATE TABLE signing_keys (
     id              TEXT PRIMARY KEY,

@@ -73,13 +73,17 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
 
 def register(env: Environment, db: Connection, caller: Caller, email: str, password: str, name: str) -> SignedIn:
     """A new account, signed in. Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`."""
-    if env.config.registration != "open":
-        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
+    refuse_closed(env)
     _check_password(password, email)
     password_hash = passwords.make_hash(password)
     with db.write():
-        developer = create(db, caller, email, name, password_hash)
-        return _sign_in(env, db, replace(caller, developer_id=developer.id), developer)
+        return sign_in(env, db, caller, create(db, caller, email, name, password_hash))
+
+
+def refuse_closed(env: Environment) -> None:
+    """Raises Denied `registration_closed` unless strangers may make accounts."""
+    if env.config.registration != "open":
+        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
 
 
 def create(
@@ -101,9 +105,7 @@ def login(env: Environment, db: Connection, caller: Caller, email: str, password
     if not passwords.verify(password, developer.password_hash if developer else None) or developer is None:
         raise Denied("invalid_credentials", "There is no account with this e-mail address and password.")
     with db.write():
-        developer = get(db, developer.id)
-        _refuse_suspended(developer)
-        return _sign_in(env, db, replace(caller, developer_id=developer.id), developer)
+        return sign_in(env, db, caller, get(db, developer.id))
 
 
 def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
@@ -196,7 +198,11 @@ def caller_of_access_token(env: Environment, db: Connection, token: str, address
     return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
 
 
-def _sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer) -> SignedIn:
+def sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer) -> SignedIn:
+    """A new session of an account that has shown who it is, in the running transaction. Raises Denied `suspended`."""
+    if developer.suspended:
+        raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
+    caller = replace(caller, developer_id=developer.id)
     session = Session(
         new_id(), developer.id, secrets.token_bytes(16), 0, None, caller.client, caller.network, db.now, db.now,
         env.clock.now(tokens.REFRESH_SECONDS), None,
@@ -226,8 +232,3 @@ def _check_password(password: str, email: str) -> None:
     weakness = passwords.weakness(password, email)
     if weakness:
         raise Invalid([{"pointer": "/password", "code": "weak_password", "detail": weakness}])
-
-
-def _refuse_suspended(developer: Developer) -> None:
-    if developer.suspended:
-        raise Denied("suspended", "This account is suspended; ask the operator of the portal.")

@@ -5,6 +5,7 @@ Names and defaults are the operators' contract; docs/OPERATIONS.md explains each
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -73,6 +74,17 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    _url(value)
+    return value  # an issuer is compared as plain text: a slash at its end is a part of it
+
+
+def _provider_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value) or value in ("password", "github", "google"):
+        raise ValueError("must be a name for addresses (lower-case letters, digits, hyphens), not password, github or google")
+    return value
+
+
 def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
@@ -82,6 +94,20 @@ def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def _setting(default: Any, read: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"read": read, "secret": secret})
+
+
+_TOGETHER = (
+    ("GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET"), ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"),
+    ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"),
+)
+
+
+def _halves(given: Mapping[str, str]) -> list[str]:
+    """A sentence for each provider of which only a part is set: it would be off, and nobody would know why."""
+    return [
+        f"{', '.join(names)}: set all of them, or none." for names in _TOGETHER
+        if len({bool(given.get(name)) for name in names}) == 2
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,16 @@ class Config:
     backups_dir: Path | None = _setting(None, _path)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None)
+    github_client_id: str | None = _setting(None)
+    github_client_secret: str | None = _setting(None, secret=True)
+    github_url: str = _setting("https://github.com", _url)
+    github_api_url: str | None = _setting(None, _url)
+    google_client_id: str | None = _setting(None)
+    google_client_secret: str | None = _setting(None, secret=True)
+    oidc_issuer: str | None = _setting(None, _issuer)
+    oidc_client_id: str | None = _setting(None)
+    oidc_client_secret: str | None = _setting(None, secret=True)
+    oidc_name: str = _setting("oidc", _provider_name)
     trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting((), _networks)
     review_policy: str = _setting("all", _one_of("all", "changes"))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
@@ -124,9 +160,16 @@ class Config:
             except ValueError as complaint:
                 shown = "" if setting.metadata["secret"] else f"={raw!r}"
                 complaints.append(f"{setting.name.upper()}{shown}: {complaint}.")
+        complaints += _halves(given)
         if complaints:
             raise ConfigError(complaints)
         return cls(**values)
+
+    @property
+    def github_api(self) -> str:
+        """Where GitHub's API is: github.com has a host for it, GitHub Enterprise a path; others say it."""
+        public = self.github_url == "https://github.com"
+        return self.github_api_url or ("https://api.github.com" if public else self.github_url + "/api/v3")
 
     @property
     def data_dir(self) -> Path:

@@ -13,6 +13,7 @@ from mosis.counts import Counts
 from mosis.db import Database
 from mosis.files import Files
 from mosis.group_commit import GroupCommit
+from mosis.oauth import Provider, providers
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Environment:
     telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
     telemetry_senders: Buckets  # by address; a minute's worth at once
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
+    providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
 
     def url(self, path: str) -> str:
@@ -54,6 +56,7 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         telemetry_commits=GroupCommit(telemetry),
         telemetry_senders=Buckets(per_minute / 60, per_minute),
         telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
+        providers=providers(config, clock),
     )
 
 

@@ -19,6 +19,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "Unsupported media type"),
     "header_too_large": (431, "Header too large"),
     "not_implemented": (501, "Not implemented"),
+    "oauth_state_invalid": (400, "Sign-in not begun here"),
     # who is calling
     "unauthenticated": (401, "Not signed in"),
     "invalid_token": (401, "Invalid token"),
@@ -27,6 +28,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "Forbidden"),
     "suspended": (403, "Suspended"),
     "registration_closed": (403, "Registration closed"),
+    "provider_refused": (403, "Refused by the provider"),
+    "provider_answer_invalid": (403, "Provider's answer not verified"),
     # what is asked for
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
@@ -35,6 +38,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "range_not_satisfiable": (416, "Range not satisfiable"),
     # what the state of things does not allow
     "email_taken": (409, "E-mail address taken"),
+    "email_not_verified": (409, "E-mail address not verified"),
+    "identity_taken": (409, "Identity taken"),
     "package_id_taken": (409, "Package id taken"),
     "version_exists": (409, "Version exists"),
     "version_code_not_higher": (409, "Version code not higher"),
@@ -50,6 +55,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "rate_limited": (429, "Too many requests"),
     "internal": (500, "Internal error"),
     "busy": (503, "Busy"),
+    "provider_unavailable": (503, "Provider unavailable"),
     "package_unavailable": (503, "Package unavailable"),
     "database_unavailable": (503, "Database unavailable"),
     "no_space": (507, "Not enough space"),

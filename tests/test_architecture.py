@@ -13,16 +13,16 @@ MOSIS = portal.HERE / "mosis"
 # From the ground up: a module imports what stands in a row above its own, or to its left.
 ORDER = [
     "errors clock config callers problems strict_json validation compiled pages counts buckets db",
-    "tokens passwords packages files audit jobs group_commit",
+    "tokens oauth passwords packages files audit jobs group_commit",
     "environment",
-    "accounts keys apps versions reviews store telemetry",
+    "accounts identities keys apps versions reviews store telemetry",
     "worker demo",
     "serving",
     "web",
 ]
 PLACE = {name: place for place, name in enumerate(" ".join(ORDER).split())}
 ONLY_IN = {
-    "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens",),
+    "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens", "oauth"),
     "multipart": ("web",), "smtplib": ("mail",),
 }
 MODULES = sorted(MOSIS.rglob("*.py"))
@@ -57,7 +57,7 @@ def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
 
 
 def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
-    allowed = {"plugins", "request", "sending", "upload", "accounts"}
+    allowed = {"plugins", "request", "sending", "upload", "accounts", "auth"}
     for path in MODULES:
         for name in imports(path) if noun(path) == "web" else []:
             parts = name.split(".")
@@ -74,7 +74,7 @@ def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
 def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Path) -> None:
     script = (
         "import sys, threading, portal, mosis.worker, mosis.serving\n"
-        "from mosis.web import accounts, apps, auth, keys, plugins, reviews, store, versions\n"
+        "from mosis.web import accounts, apps, auth, keys, oauth, plugins, reviews, store, versions\n"
         "heavy = {'jwt', 'cryptography', 'cerberus', 'multipart', 'asyncio'} & set(sys.modules)\n"
         "assert threading.active_count() == 1 and not heavy, heavy\n"
     )

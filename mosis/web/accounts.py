@@ -4,7 +4,7 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts
+from mosis import accounts, identities
 from mosis.accounts import Developer
 from mosis.callers import Caller
 from mosis.db import Connection
@@ -19,19 +19,20 @@ def routes(app: bottle.Bottle) -> None:
 
 
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
-    return public(accounts.get(db, caller.account))
+    return public(db, accounts.get(db, caller.account))
 
 
 def change(db: Connection, caller: Caller) -> dict[str, Any]:
     changes = read_json(CHANGE)
     with db.write():
-        require_match(public(accounts.get(db, caller.account)))
-        return public(accounts.change(db, caller, changes))
+        require_match(public(db, accounts.get(db, caller.account)))
+        return public(db, accounts.change(db, caller, changes))
 
 
-def public(developer: Developer) -> dict[str, Any]:
+def public(db: Connection, developer: Developer) -> dict[str, Any]:
     return {
         "id": developer.id, "email": developer.email, "email_verified": bool(developer.email_verified), "name": developer.name,
         "role": developer.role, "suspended": bool(developer.suspended),
-        "providers": ["password"] if developer.password_hash else [], "created_at": developer.created_at,
+        "providers": ["password"] * bool(developer.password_hash) + identities.providers_of(db, developer.id),
+        "created_at": developer.created_at,
     }

@@ -33,24 +33,24 @@ def routes(app: bottle.Bottle) -> None:
 
 def register(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     said = read_json(REGISTER)
-    return created(public(accounts.register(env, db, caller, **said)), "/v1/auth/me")
+    return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
 
 def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
-    return public(accounts.login(env, db, caller, **read_json(LOGIN)))
+    return public(db, accounts.login(env, db, caller, **read_json(LOGIN)))
 
 
 def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
-    return public(accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
+    return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
 
 
 def logout(db: Connection, caller: Caller) -> None:
     accounts.logout(db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False))
 
 
-def public(signed_in: SignedIn) -> dict[str, Any]:
+def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
     return {
-        "developer": faces.public(signed_in.developer),
+        "developer": faces.public(db, signed_in.developer),
         "access_token": signed_in.access_token, "token_type": "Bearer", "expires_in": tokens.ACCESS_SECONDS,
         "refresh_token": signed_in.refresh_token, "refresh_expires_in": tokens.REFRESH_SECONDS,
     }

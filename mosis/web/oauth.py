@@ -1,0 +1,96 @@
+"""Signing in at a provider: there, back, and what the browser carries in between."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import bottle
+
+from mosis import identities
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.errors import Malformed, PortalError
+from mosis.oauth import Answer
+from mosis.web import auth
+from mosis.web.request import read_json
+
+# A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
+_PATH = r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z"
+BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
+NOTHING: dict[str, Any] = {}
+_WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
+
+
+def routes(app: bottle.Bottle) -> None:
+    # slow: they wait for the provider
+    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="slow")
+    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", lane="slow")
+    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public")
+
+
+def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+    said = read_json(BEGIN, optional=True)
+    address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
+    _keep(bottle.response, env, browser, identities.BEGUN_SECONDS)
+    return {"redirect_url": address}
+
+
+def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -> Any:
+    answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
+    browser = _browser(env)
+    pending = identities.spend(env, db, provider, browser, _parameter("state") or "")
+    try:
+        signed_in = identities.answer(env, db, caller, pending, browser, answer)
+    except PortalError as error:
+        if pending.return_to is None:
+            raise
+        return _back(env, pending.return_to, f"sign_in_error={error.code}")
+    if signed_in is None:
+        return _back(env, pending.return_to or "/", f"sign_in={provider}")
+    _keep(bottle.response, env, "", 0)
+    bottle.response.set_header("Referrer-Policy", "no-referrer")  # the address has the code in it
+    return auth.public(db, signed_in)
+
+
+def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+    read_json(NOTHING, optional=True)
+    signed_in = identities.collect(env, db, caller, provider, _browser(env))
+    _keep(bottle.response, env, "", 0)
+    return auth.public(db, signed_in)
+
+
+def _back(env: Environment, path: str, fragment: str) -> bottle.HTTPResponse:
+    """To the page that began it. What it gets to know is a word in the fragment, never a token."""
+    own = urlsplit(env.config.base_url)
+    location = f"{own.scheme}://{own.netloc}{path}#{fragment}"
+    headers = {"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return bottle.HTTPResponse(b"", 303, headers)
+
+
+def _parameter(name: str) -> str | None:
+    """A parameter of the query, at most once (RFC 6749, 3.1) and of visible ASCII. Raises Malformed."""
+    values = bottle.request.query.getall(name)
+    if len(values) > 1 or any(not _WORD.match(value) for value in values):
+        raise Malformed("malformed_request", f"{name} stands twice in the address, or is not what a provider sends.")
+    return values[0] if values else None
+
+
+def _cookie(env: Environment) -> str:
+    """With https the name says that no other host and no page without encryption can have set it (RFC 6265bis, 4.1.3.2)."""
+    return "__Host-mosis_sign_in" if _encrypted(env) else "mosis_sign_in"
+
+
+def _encrypted(env: Environment) -> bool:
+    return env.config.base_url.startswith("https://")
+
+
+def _browser(env: Environment) -> str:
+    value = bottle.request.get_cookie(_cookie(env), "")
+    return value if _WORD.match(value) and len(value) == 43 else ""
+
+
+def _keep(response: Any, env: Environment, value: str, seconds: int) -> None:
+    response.set_cookie(
+        _cookie(env), value, max_age=seconds, path="/", httponly=True, samesite="lax", secure=_encrypted(env)
+    )
