@@ -142,6 +142,9 @@ class Config:
     telemetry: bool = _setting(True, _switch)
     telemetry_events_per_app: int = _setting(1_000_000, _number(1, 1 << 40))
     telemetry_requests_per_address: int = _setting(600, _number(1, 1 << 30))
+    check_processes: int = _setting(1, _number(1, 16))
+    check_memory_bytes: int = _setting(536_870_912, _number(134_217_728, 1 << 34))
+    check_seconds: int = _setting(20, _number(1, 600))
     threads: int = _setting(8, _number(1, 64))
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosis.buckets import Buckets
+from mosis.checks import Checks
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
 from mosis.counts import Counts
@@ -29,6 +30,7 @@ class Environment:
     telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
     telemetry_senders: Buckets  # by address; a minute's worth at once
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
+    checks: Checks
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
 
@@ -56,6 +58,7 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         telemetry_commits=GroupCommit(telemetry),
         telemetry_senders=Buckets(per_minute / 60, per_minute),
         telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
+        checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),
     )
 

@@ -4,6 +4,7 @@ The state machine is MOVES and one guarded UPDATE; everything that follows from 
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
 from mosis.errors import Conflict, NotFound, Unavailable
 from mosis.files import Files, Received, sha256_of
-from mosis.packages import Package
+from mosis.packages import Finding, Package
+from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.pages import Page, Wanted, page
 
 # move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers'.
@@ -187,19 +189,39 @@ def not_allowed(version: Version, name: str) -> Conflict:
 
 
 def check(env: Environment, version_id: str) -> None:
-    """The job behind an upload: look at the bytes again and let the version go on. Twice does no harm."""
+    """The job behind an upload: look deep into the package and let the version go on or fail. Twice does no harm.
+
+    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is tried again.
+    """
     db = env.db.connection()
     version = by_id(db, version_id)
     if version is None or version.state != "checking":
         return
     verify_file(env, db, version)
+    with env.files.open(path(env.files, db, version), version.size_bytes) as package:
+        findings = [*env.checks.run(package), *(finding.as_dict() for finding in _circumstances(db, version))]
+    refused = any(finding["severity"] == "error" for finding in findings)
     with db.write():
         version = by_id(db, version_id)
         if version is None or version.state != "checking":
             return
-        move(db, PORTAL, version, "checked")
-        if version.submit_when_ready:
+        move(db, PORTAL, version, "refused" if refused else "checked", findings=json.dumps(findings, ensure_ascii=False))
+        if version.submit_when_ready and not refused:
             jobs.add(db, "submit_version", unique_key=f"submit:{version.id}", version_id=version.id)
+
+
+def last_published(db: Connection, version: Version) -> Version | None:
+    """The version of the same app that was published last, this one apart; what a review compares with."""
+    found: Version | None = db.one(
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1"
+        " ORDER BY published_at DESC, version_code DESC LIMIT 1", version.app_id, version.id, into=Version,
+    )
+    return found
+
+
+def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
+    """The files of a version's package: {name: {size_bytes, sha256}}."""
+    return dict(json.loads(db.value("SELECT files FROM versions WHERE id = ?", version.id)))
 
 
 def publish(env: Environment, db: Connection, caller: Caller, version: Version, publication: Publication) -> Version:
@@ -275,6 +297,20 @@ def _publish_now(db: Connection, caller: Caller, version: Version, percent: floa
     version = move(db, caller, version, "publish", **changes)
     db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
     return version
+
+
+def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
+    """What a reviewer should know that does not stand in the package."""
+    before = last_published(db, version)
+    if before is not None:
+        for name in sorted(set(json.loads(version.permissions)) - set(json.loads(before.permissions))):
+            severity = "warning" if name in DANGEROUS_PERMISSIONS else "info"
+            detail = f"The permission {name} is new; {before.version} did not ask for it."
+            yield Finding("permission_new", detail, "manifest.json", tier=3, severity=severity)
+    elif not db.value(
+        "SELECT 1 FROM apps JOIN apps AS own USING (developer_id) WHERE own.id = ? AND apps.published = 1", version.app_id
+    ):
+        yield Finding("first_app", "Its developer has published nothing yet.", tier=3, severity="info")
 
 
 def _check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:

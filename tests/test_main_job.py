@@ -18,7 +18,7 @@ def test_from_an_account_to_the_same_bytes_on_a_device(client: Client) -> None:
     assert uploaded.headers["location"] == "/v1/apps/com.acme.notes/versions/1.0.0"
     client.work()
     ready = client.get("/v1/apps/com.acme.notes/versions/1.0.0", as_=alice).expect(200)
-    assert (ready["state"], ready["findings"]) == ("ready", [])
+    assert (ready["state"], [finding["code"] for finding in ready["findings"]]) == ("ready", ["first_app"])
 
     submitted = client.post("/v1/apps/com.acme.notes/versions/1.0.0/submit", as_=alice).expect(200)
     assert submitted["next_step"] == "Waiting for a reviewer: 1st of 1."

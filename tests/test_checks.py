@@ -1,0 +1,224 @@
+"""The deep checks: one package for each finding, and children that hang, eat or die."""
+
+import json
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mosis.checks import Checks
+from mosis.packages.findings import FINDINGS
+from mosis.packages.making import png
+from tests.client import Client, Person
+from tests.package_builder import build_package, signing_key
+
+KEY = signing_key()
+ROOM = 512 << 20
+NOTES = "com.acme.notes"
+AT = f"/v1/apps/{NOTES}/versions/1.0.0"
+
+
+def findings(
+    files: Mapping[str, bytes], manifest: Mapping[str, Any] | None = None, checks: Checks | None = None
+) -> list[dict[str, Any]]:
+    """What the checks say of a good package with these files added."""
+    with tempfile.TemporaryFile() as file:
+        file.write(build_package(key=KEY, files=files, manifest=manifest))
+        file.seek(0)
+        return (checks or Checks(ROOM, 20)).run(file)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def image(width: int, height: int, pixels: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def font(*tables: bytes, magic: int = 0x5F0F3CF5) -> bytes:
+    start = 12 + 16 * len(tables)
+    directory = b"".join(struct.pack(">4sLLL", tag, 0, start + 54 * number, 54) for number, tag in enumerate(tables))
+    body = b"".join(bytes(12) + struct.pack(">L", magic) + bytes(38) for _ in tables)
+    return b"\x00\x01\x00\x00" + struct.pack(">HHHH", len(tables), 0, 0, 0) + directory + body
+
+
+def ogg(payload: bytes) -> bytes:
+    return b"OggS\x00\x02" + bytes(20) + bytes([1, len(payload)]) + payload
+
+
+def wav(size: int = 4) -> bytes:
+    chunks = b"WAVEfmt \x10\x00\x00\x00" + bytes(16) + b"data" + struct.pack("<I", size) + bytes(4)
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+JPEG = (
+    b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    b"data\xff\xd9"
+)
+WEBP = b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9)
+TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12)
+MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
+GOOD_FONT = font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
+GOOD: dict[str, bytes] = {
+    "assets/a.jpg": JPEG, "assets/a.webp": WEBP, "assets/a.tga": TGA, "assets/a.ttf": GOOD_FONT,
+    "assets/a.ogg": ogg(b"\x01vorbis" + bytes(20)), "assets/a.wav": wav(),
+    "assets/a.mp3": b"ID3\x04\x00\x00\x00\x00\x00\x05hello" + MP3_FRAME * 3, "assets/b.mp3": MP3_FRAME,
+    "assets/one-bit.png": image(9, 2, b"\x00\xff\x80" * 2), "readme.md": "Grüße\n".encode(), "locales/de.json": b'{"add": "Neu"}',
+    "assets/template.rml":
+        b'<template name="t" content="c"><head><script src="main.lua"/></head><body>&amp;&#160;</body></template>',
+    "assets/more.rcss":
+        b'/* a */ @media (min-width: 10px) { a:hover > b { decorator: image("a.tga"); } }\n'
+        b"@keyframes k { from { opacity: 0; } 100% { opacity: 1; } }\n"
+        b"@spritesheet s { src: a.tga; one: 0px 0px 2px 2px; }",
+    "assets/more.lua":
+        b"\xef\xbb\xbflocal json, t = require('lib.json'), { os = 1, io = 2 }\n-- os.exit()\n"
+        b"local s <const> = [[ io.open ]] .. 'debug'\nfunction t.load(x) return x.io end\n"
+        b"return t:load('https://example.net/') .. json.a",
+    "assets/lib/json.lua": b"return { a = 'https://example.net/a' }\n",
+}  # fmt: skip
+
+# code: (severity, files, line). The package that earns it.
+EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
+    "rml_malformed": ("error", {"assets/a.rml": b"<rml>\n<p></rml>"}, 2),
+    "rml_doctype": ("error", {"assets/a.rml": b'<!DOCTYPE rml [<!ENTITY a "b">]><rml>&a;</rml>'}, 1),
+    "rml_entity": ("error", {"assets/a.rml": b"<rml>\n\n&nbsp;</rml>"}, 3),
+    "rml_root": ("error", {"assets/a.rml": b"<html/>"}, 1),
+    "rml_too_deep": ("error", {"assets/a.rml": b"<rml>" + b"<a>" * 250 + b"</a>" * 250 + b"</rml>"}, 1),
+    "rcss_malformed": ("error", {"assets/a.rcss": b"a { color: red; }\nb { color red; }"}, 2),
+    "lua_syntax": ("error", {"assets/a.lua": b"local a = 1\nlocal b = = 2"}, 2),
+    "lua_bytecode": ("error", {"assets/a.lua": b"\x1bLuaT\x00\x19\x93\r\n\x1a\n"}, None),
+    "json_malformed": ("error", {"locales/a.json": b'{"a": 1,\n "a": }'}, 2),
+    "text_invalid": ("error", {"a.txt": b"\x7fELF\x02\x01\x01\x00"}, 1),
+    "image_invalid": ("error", {"assets/a.jpg": b"MZ\x90\x00"}, None),
+    "font_invalid": ("error", {"assets/a.ttf": font(b"cmap", b"head")}, None),
+    "sound_invalid": ("error", {"assets/a.ogg": ogg(b"\x80theora" + bytes(20))}, None),
+    "lua_dangerous": ("warning", {"assets/a.lua": b"local a\na = os.execute('ls')"}, 2),
+    "lua_indirect": ("info", {"assets/a.lua": b"local e = _G['o' .. 's']"}, 1),
+    "require_missing": ("warning", {"assets/a.lua": b"local s = require('socket')"}, 1),
+    "reference_missing": ("warning", {"assets/a.rml": b'<rml>\n<img src="gone.png"/></rml>'}, 2),
+    "long_line": ("info", {"a.txt": b"\n" + b"ab " * 1000}, 2),
+    "base64_blob": ("info", {"a.txt": b"\n" + b"QUJD" * 101}, 2),
+    "url_insecure": ("warning", {"assets/a.lua": b"local u = 'http://example.net/a'"}, 1),
+    "url_private": ("warning", {"assets/a.lua": b"local u = 'https://192.168.1.1/a'"}, 1),
+    "secret_found": ("warning", {"assets/a.lua": b"local k = 'AKIAABCDEFGHIJKLMNOP'"}, 1),
+    "trailing_data": ("warning", {"assets/a.png": png(8) + b"PK\x03\x04"}, None),
+    "image_huge": ("warning", {"assets/a.png": image(8000, 8000, (b"\x00" + bytes(1000)) * 8000)}, None),
+    "permission_undeclared": ("warning", {"assets/a.lua": b"\nmosis.camera.open()"}, 2),
+}
+
+
+def test_a_package_of_every_kind_of_file_is_fine() -> None:
+    assert findings(GOOD) == []
+
+
+@pytest.mark.parametrize("code", EARNED)
+def test_each_code_is_earned(code: str) -> None:
+    severity, files, line = EARNED[code]
+    found = {each["code"]: each for each in findings(files)}
+    assert list(found) == [code]
+    tier = 2 if severity == "error" else 3
+    assert (found[code]["severity"], found[code]["tier"], found[code]["line"]) == (severity, tier, line)
+    assert found[code]["path"] == next(iter(files))
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.png", png(8)[:-20]), ("a.png", image(8, 8, bytes(17))), ("a.png", image(8, 8, bytes(15))), ("a.png", image(0, 8, b"")),
+    ("a.png", png(8).replace(b"IDAT", b"IDAX")), ("a.jpg", JPEG[:-2]), ("a.jpg", JPEG[:20]),
+    ("a.webp", WEBP[:20]), ("a.webp", JPEG),
+    ("a.tga", TGA[:-1]), ("a.tga", bytes(40)), ("a.otf", GOOD_FONT[:-1]), ("a.ttf", b"wOFF" + GOOD_FONT[4:]),
+    ("a.ttf", font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp", magic=1)), ("a.ogg", ogg(b"\x01vorbis")[:-1]), ("a.wav", wav(9999)),
+    ("a.mp3", b"ID3\x04\x00\x00\x00\x00\x00\x05hello"), ("a.mp3", MP3_FRAME + b"<?php no frame"), ("a.rcss", b"a { b: c; "),
+    ("a.rcss", b"a { b: 'c; }"), ("a.rcss", b"a { b: c; } }"), ("a.rcss", b"{ b: c; }"), ("a.rcss", b"\xff"), ("a.rcss", b"/* a"),
+    ("a.rml", b""), ("a.rml", b"<rml><script>local = 1</script></rml>"),
+    ("a.rml", b'<?xml version="1.0" encoding="utf-16"?><rml/>\xff'),
+    ("a.lua", b"x = " + b"(" * 100_000), ("a.lua", b"goto nowhere"), ("a.json", b"[" * 100), ("a.json", b"NaN"),
+])  # fmt: skip
+def test_broken_files_block(name: str, content: bytes) -> None:
+    found = findings({name: content})
+    assert [each["severity"] for each in found[:1]] == ["error"]
+    assert {each["path"] for each in found} == {name}
+
+
+def test_scripts_in_documents_are_looked_at_too() -> None:
+    source = b'<rml><body onload="os.exit()">\n<script>\nmosis.microphone.on()\n</script></body></rml>'
+    found = {each["code"]: each["line"] for each in findings({"assets/a.rml": source})}
+    assert found == {"lua_dangerous": 1, "permission_undeclared": 3}
+
+
+@pytest.mark.parametrize("host", [
+    "localhost", "127.0.0.1", "0177.0.0.1", "2130706433", "0x7f000001", "[::1]:80", "10.0.0.1", "nas.local", "u@10.1.1.1:8",
+])  # fmt: skip
+def test_private_addresses_are_seen_through(host: str) -> None:
+    found = findings({"a.txt": f"https://{host}/x".encode()})
+    assert [each["code"] for each in found] == ["url_private"]
+
+
+def test_a_permission_that_nothing_uses() -> None:
+    found = findings({}, {"permissions": ["storage", "network", "contacts"]})
+    assert [(each["code"], each["severity"]) for each in found] == [("permission_unused", "warning"), ("permission_unused", "info")]
+
+
+def test_what_blocks_comes_first_and_the_number_is_bounded() -> None:
+    many = {f"assets/{number}.lua": b"os.exit() io.open() debug.x() load() dofile()" for number in range(100)}
+    found = findings(many | {"z.txt": b"\xff"})
+    assert (len(found), found[0]["code"]) == (200, "text_invalid")
+
+
+def test_secrets_are_not_repeated() -> None:
+    found = findings({"a.txt": b"ghp_" + b"abcdefghij" * 4})
+    assert "abcdefghij" not in json.dumps(found)
+
+
+def test_a_child_that_computes_for_ever_is_a_finding() -> None:
+    slow = {"assets/slow.rcss": b"a { b: c; }\n" * 500_000}
+    started = time.monotonic()
+    found = findings(slow, checks=Checks(4 << 30, 1))
+    assert (found[0]["code"], found[0]["severity"], found[0]["path"]) == ("check_timeout", "error", "assets/slow.rcss")
+    assert time.monotonic() - started < 8
+
+
+def test_a_child_that_eats_memory_is_a_finding() -> None:
+    hungry = {"assets/hungry.rcss": b"a { b: c; }\n" * 500_000}
+    found = findings(hungry, checks=Checks(128 << 20, 60))
+    assert (found[0]["code"], found[0]["path"]) == ("check_memory", "assets/hungry.rcss")
+
+
+def test_every_code_of_the_deep_checks_has_its_test() -> None:
+    elsewhere = {"permission_unused", "permission_new", "first_app", "check_timeout", "check_memory", "check_crashed"}
+    codes = list(FINDINGS)
+    assert set(EARNED) | elsewhere == set(codes[codes.index("rml_malformed"):])
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    person = client.register()
+    client.app_of(person)
+    return person
+
+
+def test_what_blocks_makes_a_version_fail(client: Client, alice: Person) -> None:
+    broken = client.package(alice, files={"assets/main.lua": b"local = 1", "assets/b.lua": b"mosis.storage.get(os.time())"})
+    client.upload(NOTES, broken, as_=alice, query="?submit=true").expect(201)
+    client.work()
+    shown = client.get(AT, as_=alice)
+    assert (shown["state"], shown["review"]) == ("failed", None)
+    assert [each["code"] for each in shown["findings"]] == ["lua_syntax", "lua_dangerous", "first_app"]
+    assert set(shown["findings"][0]) == {"tier", "severity", "code", "path", "line", "pointer", "detail"}
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)  # the version string is free again
+
+
+def test_what_is_new_since_the_last_published_version_is_said(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    more = {"permissions": ["storage", "camera", "network"]}
+    use = {"assets/more.lua": b"mosis.camera.open() mosis.http.get()"}
+    client.upload(NOTES, client.package(alice, version="1.1.0", code=2, manifest=more, files=use), as_=alice).expect(201)
+    client.work()
+    found = client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice)["findings"]
+    assert [(each["code"], each["severity"]) for each in found] == [("permission_new", "warning"), ("permission_new", "info")]
+    assert "camera" in found[0]["detail"]
