@@ -281,7 +281,8 @@ def _local(file: BinaryIO, offset: int, limit: int, raw_name: bytes, name: str, 
         raise Unreadable("zip_headers_disagree", f"{name!r} has no local header where the directory says.", name)
     _, _, *local, name_length, extra_length = _LOCAL.unpack(header)
     described = bool(flags & _DESCRIBED)
-    sizes = (0, 0, 0) if described and tuple(local[4:]) == (0, 0, 0) else (crc, packed, size)
+    # A writer into a pipe leaves out what it does not know yet: zip the checksum and the packed size, others all three.
+    sizes = [0 if described and said == 0 else meant for said, meant in zip(local[4:], (crc, packed, size), strict=True)]
     tail = file.read(name_length + extra_length)
     same = tuple(local) == (flags, method, mtime, mdate, *sizes) and tail[:name_length] == raw_name
     if not same or len(tail) != name_length + extra_length:
