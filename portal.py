@@ -26,13 +26,17 @@ USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 
 def build(env: Environment) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
-    from mosis.web import accounts, apps, auth, health, keys, oauth, reviews, store, telemetry, versions
+    from mosis.web import (
+        accounts, admin, apps, auth, devices, docs, health, keys, notifications, oauth, recovery, reviews, store, telemetry, versions,
+    )
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     app = Portal()
     for plugin in (Errors(), Answers(), Callers(env)):
         app.install(plugin)
-    for face in (health, auth, oauth, accounts, keys, apps, versions, reviews, store, telemetry):
+    for face in (
+        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, notifications, admin, store, telemetry,
+    ):
         face.routes(app)
     return app
 
@@ -107,6 +111,8 @@ def welcome(config: Config, port: int) -> str:
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
         (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
+        (config.smtp_url is not None, "mail", "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}"),
+        (config.rate_limits, "rate limits", "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only"),
         (config.registration == "open", "registration", config.registration),
         (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
@@ -146,6 +152,21 @@ def admin_create(env: Environment, email: str) -> None:
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
 
 
+def verify_audit(config: Config) -> int:
+    """Prove the chain of the audit trail."""
+    from mosis import audit
+
+    env = opened(config)
+    try:
+        print(f"{audit.verify(env.db.connection())} lines, unbroken")
+    except ValueError as error:
+        print(f"portal: {error}: somebody has changed the database by hand", file=sys.stderr)
+        return FAILED
+    finally:
+        env.close()
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     given = parser().parse_args(arguments)
@@ -178,6 +199,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
         routes()
     elif given.command == "version":
         print(VERSION)
+    elif given.command == "audit":
+        return verify_audit(config)
     elif given.command == "migrate":
         for path, before, now in migrated(config):
             print(f"{path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
@@ -209,6 +232,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
     commands.add_parser("routes", help="print every address, and who may call it")
     commands.add_parser("demo", help="fill an empty portal with a plausible catalogue")
+    audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")
+    audit.add_argument("action", choices=("verify",))
     commands.add_parser("version", help="print the version")
     admin = commands.add_parser("admin", help="make administrators").add_subparsers(dest="action", required=True, metavar="ACTION")
     create = admin.add_parser("create", help="make a new account with the role admin")

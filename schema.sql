@@ -11,7 +11,8 @@ CREATE TABLE developers (
     suspended       INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
     password_hash   TEXT,                       -- PHC string; NULL when one only signs in through a provider
     created_at      TEXT NOT NULL,
-    erased_at       TEXT
+    erased_at       TEXT,
+    unmailed        TEXT NOT NULL DEFAULT '[]' CHECK (json_type(unmailed) = 'array')    -- kinds of events not sent by mail
 ) STRICT;
 
 -- One sign-in on one device: a family of refresh tokens, of which only the newest generation is good. Access tokens name
@@ -28,7 +29,8 @@ CREATE TABLE sessions (
     last_used_at    TEXT NOT NULL,
     expires_at      TEXT NOT NULL,
     ended_at        TEXT,
-    end_reason      TEXT CHECK (end_reason IN ('logout', 'everywhere', 'reuse', 'password', 'suspended', 'erased', 'revoked'))
+    end_reason      TEXT CHECK (end_reason IN ('logout', 'everywhere', 'reuse', 'password', 'suspended', 'erased', 'revoked')),
+    scopes          TEXT CHECK (json_type(scopes) = 'array')    -- what a device login may do; NULL: everything
 ) STRICT;
 CREATE INDEX sessions_by_developer ON sessions (developer_id, ended_at);
 
@@ -59,6 +61,56 @@ CREATE TABLE oauth_states (
     expires_at      TEXT NOT NULL
 ) STRICT;
 CREATE INDEX oauth_states_by_expiry ON oauth_states (expires_at);
+-- A permission for one use that travels by mail: to verify an address, set a new password, or register by invitation. The
+-- token is made from the id with the server's secret and stored nowhere.
+CREATE TABLE tickets (
+    id              TEXT PRIMARY KEY,
+    developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE,  -- NULL: an invitation
+    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite')),
+    email           TEXT NOT NULL COLLATE NOCASE,   -- where it was sent; void once the account has another address
+    created_at      TEXT NOT NULL,
+    expires_at      TEXT NOT NULL,
+    used_at         TEXT,
+    CHECK ((developer_id IS NULL) = (purpose = 'invite'))
+) STRICT;
+CREATE INDEX tickets_by_developer ON tickets (developer_id, purpose) WHERE used_at IS NULL;
+CREATE INDEX tickets_expiring ON tickets (expires_at);
+
+-- A sign-in that was begun on a machine without a browser and waits for its owner to approve it elsewhere (RFC 8628).
+CREATE TABLE device_logins (
+    id               TEXT PRIMARY KEY,
+    device_code_hash TEXT NOT NULL UNIQUE,
+    user_code        TEXT NOT NULL UNIQUE,
+    client_name      TEXT NOT NULL,
+    scopes           TEXT NOT NULL CHECK (json_type(scopes) = 'array'),
+    state            TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'approved', 'denied', 'spent')),
+    developer_id     TEXT REFERENCES developers (id) ON DELETE CASCADE,
+    interval_seconds INTEGER NOT NULL DEFAULT 5,
+    polled_at        TEXT,
+    created_at       TEXT NOT NULL,
+    expires_at       TEXT NOT NULL,
+    CHECK ((developer_id IS NULL) = (state = 'waiting'))
+) STRICT;
+CREATE INDEX device_logins_expiring ON device_logins (expires_at);
+
+-- A credential for programs. Only its hash is kept; a revoked key keeps its row for the owner's history.
+CREATE TABLE api_keys (
+    id              TEXT PRIMARY KEY,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    name            TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    prefix          TEXT NOT NULL,
+    hash            TEXT NOT NULL UNIQUE,
+    scopes          TEXT NOT NULL CHECK (json_type(scopes) = 'array'),
+    apps            TEXT CHECK (json_type(apps) = 'array'),     -- app ids; NULL: all apps of the account
+    role            TEXT NOT NULL DEFAULT 'developer' CHECK (role IN ('developer', 'reviewer', 'admin')),
+    expires_at      TEXT,
+    notified_at     TEXT,                       -- when its owner was told that it will expire
+    last_used_at    TEXT,
+    created_at      TEXT NOT NULL,
+    revoked_at      TEXT
+) STRICT;
+CREATE INDEX api_keys_by_developer ON api_keys (developer_id, id);
+CREATE INDEX api_keys_expiring ON api_keys (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL AND notified_at IS NULL;
 
 -- An Ed25519 public key with which a developer signs packages. Revoked keys stay: old versions name them.
 CREATE TABLE signing_keys (
@@ -170,6 +222,22 @@ CREATE INDEX jobs_due ON jobs (run_at, id) WHERE state = 'waiting';
 CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state = 'running';
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state IN ('done', 'dead');
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'running');
+
+-- What happened that concerns a developer, in order: what GET /notifications and GET /events show, and mail tells.
+CREATE TABLE events (
+    number          INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order; an id says when, and clocks can be turned back
+    id              TEXT NOT NULL UNIQUE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    kind            TEXT NOT NULL,
+    package_id      TEXT,
+    version         TEXT,
+    data            TEXT NOT NULL DEFAULT '{}' CHECK (json_type(data) = 'object'),
+    created_at      TEXT NOT NULL,
+    read_at         TEXT,
+    mailed_at       TEXT
+) STRICT;
+CREATE INDEX events_by_developer ON events (developer_id, number);
+CREATE INDEX events_unread ON events (developer_id, number) WHERE read_at IS NULL;
 
 -- Who did what, when. Each line carries the hash of the one before it, so that a change in the past shows.
 CREATE TABLE audit (

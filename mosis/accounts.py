@@ -3,16 +3,18 @@
 Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
 """
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mosis import audit, passwords, tokens
+from mosis import audit, events, passwords, tickets, tokens
 from mosis.callers import Caller
 from mosis.clock import seconds
 from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
 from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.pages import Page, Wanted, page
 
 GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
 
@@ -46,6 +48,7 @@ class Session:
     last_used_at: str
     expires_at: str
     ended_at: str | None
+    scopes: str | None
 
 
 @dataclass(frozen=True)
@@ -71,19 +74,35 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
     return found
 
 
-def register(env: Environment, db: Connection, caller: Caller, email: str, password: str, name: str) -> SignedIn:
-    """A new account, signed in. Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`."""
-    refuse_closed(env)
-    _check_password(password, email)
+def check_registration(env: Environment, *, invited: bool = False) -> None:
+    """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
+    if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
+        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
+
+
+def register(
+    env: Environment, db: Connection, caller: Caller, email: str, password: str, name: str, invitation: str | None = None
+) -> SignedIn:
+    """A new account, signed in; a link that verifies the address is mailed.
+
+    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token` (invitation).
+    """
+    check_registration(env, invited=invitation is not None)
+    check_password(password, email)
     password_hash = passwords.make_hash(password)
     with db.write():
-        return sign_in(env, db, caller, create(db, caller, email, name, password_hash))
+        if invitation is not None and tickets.spend(env, db, invitation, "invite").email.casefold() != email.casefold():
+            raise Denied("invalid_token", "This invitation is for another e-mail address.")
+        developer = create(db, caller, email, name, password_hash)
+        tickets.issue(db, "verify", email, developer.id)
+        return sign_in(env, db, caller, developer)
 
 
-def refuse_closed(env: Environment) -> None:
-    """Raises Denied `registration_closed` unless strangers may make accounts."""
-    if env.config.registration != "open":
-        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
+def check_password(password: str, email: str, pointer: str = "/password") -> None:
+    """Raises Invalid `weak_password` for the commonest passwords and those that equal the address."""
+    weakness = passwords.weakness(password, email)
+    if weakness:
+        raise Invalid([{"pointer": pointer, "code": "weak_password", "detail": weakness}])
 
 
 def create(
@@ -136,6 +155,7 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
         audit.add(db, replace(caller, developer_id=session.developer_id), "session.token_reused", session.id)
+        events.add(db, session.developer_id, "security.token_reused", client=session.client, network=caller.network)
     raise refusal
 
 
@@ -178,9 +198,69 @@ def promote(db: Connection, email: str, role: str) -> Developer:
         developer = find_by_email(db, email)
         if developer is None:
             raise NotFound("developer")
-        db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer.id)
-        audit.add(db, Caller(), "account.role_changed", developer.id, owner_id=developer.id, role=role)
+        set_role(db, Caller(), developer.id, role)
         return get(db, developer.id)
+
+
+def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
+    """Give an account a role, in the running transaction; it counts from the next request on."""
+    db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer_id)
+    audit.add(db, caller, "account.role_changed", developer_id, owner_id=developer_id, role=role)
+
+
+def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: bool) -> None:
+    """Suspend an account or let it back in, in the running transaction. Its sessions and tokens die at once."""
+    db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
+    if suspended:
+        end_all(db, developer_id, "suspended")
+    audit.add(db, caller, "account.suspended" if suspended else "account.unsuspended", developer_id, owner_id=developer_id)
+
+
+def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
+    """A new password, in the running transaction; every session but the caller's ends, and the owner is told."""
+    db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
+    end_all(db, developer_id, "password", but=caller.session_id)
+    audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
+    events.add(db, developer_id, "security.password_changed", network=caller.network)
+
+
+def change_password(db: Connection, caller: Caller, current: str, new: str) -> None:
+    """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
+    developer = get(db, caller.account)
+    if not passwords.verify(current, developer.password_hash):
+        raise Denied("invalid_credentials", "The current password is another one.")
+    check_password(new, developer.email, "/new_password")
+    password_hash = passwords.make_hash(new)
+    with db.write():
+        set_password(db, caller, developer.id, password_hash)
+
+
+def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
+    """All accounts for the operator, the newest first; `query` is looked for in address and name."""
+    rows = db.all(
+        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
+        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        query, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Developer,
+    )
+    return page(rows, wanted, lambda developer: (developer.id,))
+
+
+def sessions(db: Connection, caller: Caller) -> list[Session]:
+    """Where the caller is signed in, the newest first."""
+    return db.all(
+        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ? AND ended_at IS NULL AND expires_at > ? ORDER BY id DESC",
+        caller.account, db.database.clock.now(), into=Session,
+    )
+
+
+def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
+    """End one of the caller's sessions; its tokens die at once. Raises NotFound."""
+    account = caller.account
+    with db.write():
+        if not db.value("SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account):
+            raise NotFound("session")
+        end_session(db, session_id, "revoked")
+        audit.add(db, caller, "session.revoked", session_id)
 
 
 def caller_of_access_token(env: Environment, db: Connection, token: str, address: str, client: str) -> Caller:
@@ -190,25 +270,33 @@ def caller_of_access_token(env: Environment, db: Connection, token: str, address
     """
     claims = tokens.read_access(env.secret, env.config.base_url, token, env.clock.time())
     row = db.one(
-        "SELECT d.role, d.suspended, s.ended_at FROM sessions s JOIN developers d ON d.id = s.developer_id"
+        "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
         " WHERE s.id = ? AND d.id = ?", claims.session_id, claims.developer_id,
     )
     if row is None or row[1] or row[2]:
         raise Denied("invalid_token", "This session has ended; sign in again.")
-    return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
+    if row[3] is None:
+        return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
+    return Caller(claims.developer_id, "developer", address, client, claims.session_id, scopes=frozenset(json.loads(row[3])))
 
 
-def sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer) -> SignedIn:
-    """A new session of an account that has shown who it is, in the running transaction. Raises Denied `suspended`."""
+def sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer, scopes: str | None = None) -> SignedIn:
+    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role.
+
+    The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
+    """
     if developer.suspended:
         raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
     caller = replace(caller, developer_id=developer.id)
+    known = db.all("SELECT DISTINCT address FROM sessions WHERE developer_id = ?", developer.id)
     session = Session(
         new_id(), developer.id, secrets.token_bytes(16), 0, None, caller.client, caller.network, db.now, db.now,
-        env.clock.now(tokens.REFRESH_SECONDS), None,
+        env.clock.now(tokens.REFRESH_SECONDS), None, scopes,
     )
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)
+    if known and (caller.network,) not in known:
+        events.add(db, developer.id, "security.signed_in_elsewhere", client=caller.client, network=caller.network)
     return _pair(env, developer, session)
 
 
@@ -228,7 +316,3 @@ def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> 
     )
 
 
-def _check_password(password: str, email: str) -> None:
-    weakness = passwords.weakness(password, email)
-    if weakness:
-        raise Invalid([{"pointer": "/password", "code": "weak_password", "detail": weakness}])

@@ -82,6 +82,23 @@ def index(db: Connection, caller: Caller, wanted: Wanted, status: str | None = N
     return page(rows, wanted, lambda app: (app.id,)), total
 
 
+def all_apps(db: Connection, wanted: Wanted, query: str = "") -> Page[App]:
+    """Everybody's apps for the operator, the newest first; `query` is looked for in package_id and name."""
+    rows = db.all(
+        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
+        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        query, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=App,
+    )
+    return page(rows, wanted, lambda app: (app.id,))
+
+
+def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
+    """Take an app out of the store, or let it back in, in the running transaction. Nothing of it can be fetched meanwhile."""
+    db.change("UPDATE apps SET suspended = ?, updated_at = ? WHERE id = ?", int(suspended), db.now, app.id)
+    audit.add(db, caller, "app.suspended" if suspended else "app.unsuspended", app.id, owner_id=app.developer_id, reason=reason)
+    return get(db, app.id)
+
+
 def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> App:
     """Change what is said about an app; its package_id stays for ever. In the running transaction."""
     if fields:

@@ -29,3 +29,8 @@ class Buckets:
             if len(self._kept) > MOST_KEYS:
                 self._kept.popitem(last=False)
         return 0.0 if fits else (tokens - left) / self.per_second
+
+    def left(self, key: str) -> float:
+        """How many tokens the bucket held when it was last taken from."""
+        with self._lock:
+            return self._kept.get(key, (self.burst, 0.0))[0]

@@ -33,6 +33,15 @@ class Caller:
         return self.developer_id is not None and ROLES.index(self.role) >= ROLES.index(role)
 
     @property
+    def household(self) -> str:
+        """Whom a limit counts for where nobody is signed in: the address, for IPv6 the /64 that a household has."""
+        try:
+            parsed = ipaddress.ip_address(self.address)
+        except ValueError:
+            return ""
+        return self.address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+
+    @property
     def network(self) -> str:
         """The address as it may be kept: the /24 or /48 it is in, never the whole."""
         return truncated(self.address)

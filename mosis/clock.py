@@ -15,6 +15,14 @@ def seconds(stamp: str) -> int:
     return int(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
 
 
+def is_time(stamp: str) -> bool:
+    """Whether this is a time of this century, written exactly as `text` writes it."""
+    try:
+        return stamp.startswith("20") and text(seconds(stamp)) == stamp
+    except ValueError:
+        return False
+
+
 class Clock:
     """What o'clock it is. `source` gives seconds since 1970; tests hand in their own."""
 

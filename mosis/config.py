@@ -85,6 +85,19 @@ def _provider_name(value: str) -> str:
     return value
 
 
+def _smtp(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ValueError("must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST")
+    return value
+
+
+def _mailbox(value: str) -> str:
+    if "@" not in value or any(character in value for character in "\r\n"):
+        raise ValueError("must be an e-mail address, such as portal@example.net")
+    return value
+
+
 def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
@@ -133,6 +146,8 @@ class Config:
     oidc_client_id: str | None = _setting(None)
     oidc_client_secret: str | None = _setting(None, secret=True)
     oidc_name: str = _setting("oidc", _provider_name)
+    smtp_url: str | None = _setting(None, _smtp, secret=True)
+    mail_from: str = _setting("mosis-portal@localhost", _mailbox)
     trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting((), _networks)
     review_policy: str = _setting("all", _one_of("all", "changes"))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))

@@ -66,6 +66,12 @@ class Connection:
         row = self._run(sql, values).fetchone()
         return row if row is None or into is None else into(*row)
 
+    def dicts(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Every row as {column: value}."""
+        cursor = self._run(sql, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row or None."""
         row = self._run(sql, values).fetchone()

@@ -14,6 +14,8 @@ from mosis.counts import Counts
 from mosis.db import Database
 from mosis.files import Files
 from mosis.group_commit import GroupCommit
+from mosis.limits import Limits
+from mosis.mail import Mailer
 from mosis.oauth import Provider, providers
 
 
@@ -31,8 +33,11 @@ class Environment:
     telemetry_senders: Buckets  # by address; a minute's worth at once
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
     checks: Checks
+    mailer: Mailer
+    limits: Limits
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
+    key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:
         """An address of this portal for the world outside."""
@@ -54,6 +59,8 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         db=Database(config.database_path, clock),
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
+        mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
+        limits=Limits(config.rate_limits),
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),
         telemetry_senders=Buckets(per_minute / 60, per_minute),

@@ -157,7 +157,7 @@ def _with_address(env: Environment, db: Connection, caller: Caller, name: str, p
         )
     developer = accounts.find_by_email(db, profile.email)
     if developer is None:
-        accounts.refuse_closed(env)
+        accounts.check_registration(env)
         return accounts.create(db, caller, profile.email, profile.name, None, verified=True)
     if not developer.email_verified:
         raise Conflict(

@@ -111,6 +111,14 @@ def recover(db: Connection) -> int:
         )
 
 
+def sweep(env: Any) -> None:
+    """The job that forgets what was done: after a day, and what was given up after a month."""
+    db = env.db.connection()
+    with db.write():
+        db.change("DELETE FROM jobs WHERE state = 'done' AND finished_at < ?", db.database.clock.now(-24 * 3600))
+        db.change("DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.database.clock.now(-30 * 24 * 3600))
+
+
 def next_due(db: Connection) -> str | None:
     """When the next waiting job is due, or None."""
     found: str | None = db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting'")

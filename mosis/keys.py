@@ -1,13 +1,163 @@
-"""Signing keys: the Ed25519 public keys with which a developer's packages are verified."""
+"""Keys: API keys, with which programs sign in, and the Ed25519 signing keys with which packages are verified."""
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
-from mosis import audit, packages
-from mosis.callers import Caller
+from mosis import apps, audit, events, packages, tokens
+from mosis.callers import ROLES, SCOPES, Caller
+from mosis.clock import seconds
 from mosis.db import Connection, columns, new_id
-from mosis.errors import Conflict, NotFound
+from mosis.environment import Environment
+from mosis.errors import Conflict, Denied, Invalid, NotFound
 
+LIVE_API_KEYS = 100
 LIVE_SIGNING_KEYS = 10
+NOTICE_SECONDS = 7 * 24 * 3600  # how long before a key ends its owner is told
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """An API key; of the key itself only the hash is kept."""
+
+    id: str
+    developer_id: str
+    name: str
+    prefix: str
+    scopes: str
+    apps: str | None
+    role: str
+    expires_at: str | None
+    last_used_at: str | None
+    created_at: str
+    revoked_at: str | None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """What a new API key may do. `apps` None: all apps of the account; `expires_at` None: until it is revoked."""
+
+    name: str
+    scopes: list[str]
+    apps: list[str] | None = None
+    expires_at: str | None = None
+    role: str = "developer"
+
+
+def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
+    """A new API key, which nobody can show again, and what is kept of it.
+
+    A key made with a key has at most what that key has. Raises Invalid, NotFound (apps), Denied, Conflict `limit_reached`.
+    """
+    account = caller.account
+    _check_no_more_than(caller, wanted)
+    if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.database.clock.time():
+        raise Invalid([{"pointer": "/expires_at", "code": "too_small", "detail": "This time has passed."}])
+    secret = tokens.make_key()
+    with db.write():
+        limited = caller.apps
+        if wanted.apps is not None:
+            limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
+        live = db.value(
+            "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+            account, db.now,
+        )
+        if live >= LIVE_API_KEYS:
+            raise Conflict("limit_reached", f"An account has at most {LIVE_API_KEYS} live API keys; revoke one first.")
+        key = ApiKey(
+            new_id(), account, wanted.name, secret[:14], json.dumps(sorted(set(wanted.scopes))),
+            None if limited is None else json.dumps(sorted(limited)), wanted.role, wanted.expires_at, None, db.now, None,
+        )
+        db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
+        audit.add(db, caller, "api_key.added", key.id, prefix=key.prefix, scopes=json.loads(key.scopes), role=key.role)
+        return key, secret
+
+
+def index(db: Connection, developer_id: str) -> list[ApiKey]:
+    """The living API keys of an account, the newest first."""
+    return db.all(
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL ORDER BY id DESC",
+        developer_id, into=ApiKey,
+    )
+
+
+def revoke(db: Connection, caller: Caller, key_id: str) -> None:
+    """The very next request with it is refused. Doing it twice does no harm. Raises NotFound."""
+    account = caller.account
+    with db.write():
+        if not db.value("SELECT 1 FROM api_keys WHERE id = ? AND developer_id = ?", key_id, account):
+            raise NotFound("API key")
+        if db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id):
+            audit.add(db, caller, "api_key.revoked", key_id)
+
+
+def report(db: Connection, caller: Caller, secret: str) -> bool:
+    """Somebody found this key in a public place: whoever presents it, it ends, and its owner is told. Whether it was alive."""
+    if not tokens.is_key(secret):
+        return False
+    with db.write():
+        row = db.one("SELECT id, developer_id, name, prefix FROM api_keys WHERE hash = ? AND revoked_at IS NULL", tokens.key_hash(secret))
+        if row is None:
+            return False
+        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, row[0])
+        audit.add(db, caller, "api_key.reported", row[0], owner_id=row[1])
+        events.add(db, row[1], "security.key_reported", name=row[2], prefix=row[3])
+        return True
+
+
+def caller_of_key(env: Environment, db: Connection, secret: str, address: str, client: str) -> Caller:
+    """Who presents this API key. Raises Denied `invalid_token`."""
+    row = tokens.is_key(secret) and db.one(
+        "SELECT k.id, k.developer_id, k.scopes, k.apps, k.role, k.expires_at, k.last_used_at, d.role FROM api_keys k"
+        " JOIN developers d ON d.id = k.developer_id WHERE k.hash = ? AND k.revoked_at IS NULL AND d.suspended = 0",
+        tokens.key_hash(secret),
+    )
+    now = env.clock.now()
+    if not row or (row[5] is not None and row[5] <= now):
+        raise Denied("invalid_token", "This API key is not one of ours, has expired or was revoked.")
+    minute = now[:16] + ":00Z"
+    if row[6] != minute:
+        env.key_uses.add(f"{row[0]}|{minute}")
+    role = min(row[4], row[7], key=ROLES.index)  # the account's role counts at every request
+    limited = None if row[3] is None else frozenset(json.loads(row[3]))
+    return Caller(row[1], role, address, client, key_id=row[0], scopes=frozenset(json.loads(row[2])), apps=limited)
+
+
+def flush_uses(env: Environment) -> None:
+    """Write when keys were last used, to the minute."""
+    uses = env.key_uses.take()
+    if not uses:
+        return
+    db = env.db.connection()
+    try:
+        with db.write():
+            for use in uses:
+                key_id, _, minute = use.partition("|")
+                db.change("UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?", minute, key_id)
+    except BaseException:
+        env.key_uses.put_back(uses)
+        raise
+
+
+def tell_of_expiring(env: Environment) -> None:
+    """The job that tells owners of keys that end within a week, once for each key."""
+    db = env.db.connection()
+    with db.write():
+        ending = db.all(
+            "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
+            " AND revoked_at IS NULL AND notified_at IS NULL", db.database.clock.now(NOTICE_SECONDS), db.now,
+        )
+        for key_id, developer_id, name, prefix, expires_at in ending:
+            db.change("UPDATE api_keys SET notified_at = ? WHERE id = ?", db.now, key_id)
+            events.add(db, developer_id, "key.expiring", name=name, prefix=prefix, expires_at=expires_at)
+
+
+def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
+    more = set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES))
+    if more:
+        raise Denied("insufficient_scope", f"You cannot give what you do not have: {', '.join(sorted(more))}.", scope=sorted(more)[0])
+    if wanted.role != "developer" and (caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")):
+        raise Denied("forbidden", "Only an administrator who is signed in makes keys with a role.")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "header_too_large": (431, "Header too large"),
     "not_implemented": (501, "Not implemented"),
     "oauth_state_invalid": (400, "Sign-in not begun here"),
+    "unsupported_grant_type": (400, "Unsupported grant type"),
+    # device login (RFC 8628, section 3.5)
+    "authorization_pending": (400, "Authorization pending"),
+    "slow_down": (400, "Slow down"),
+    "access_denied": (400, "Access denied"),
+    "expired_token": (400, "Expired"),
     # who is calling
     "unauthenticated": (401, "Not signed in"),
     "invalid_token": (401, "Invalid token"),

@@ -8,7 +8,10 @@ the successor of a token is always the same: a client that lost the answer can a
 import base64
 import hashlib
 import hmac
+import secrets
+import string
 import uuid
+import zlib
 from dataclasses import dataclass
 
 from mosis.errors import Denied
@@ -16,7 +19,10 @@ from mosis.errors import Denied
 ACCESS_SECONDS = 15 * 60
 REFRESH_SECONDS = 30 * 24 * 3600
 AUDIENCE = "mosis-portal"
+KEY_PREFIX = "mk_live_"
 _REFRESH = b"mosis refresh token 1"
+_TICKET = b"mosis ticket 1"
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def read_access(secret: str, issuer: str, token: str, now: float) -> Claims:
 def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
     """The refresh token of a session's generation. `seed` is the session's own random part, kept in the database."""
     head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
-    return "mr_" + base64.urlsafe_b64encode(head + _mac(secret, seed, head)).decode().rstrip("=")
+    return "mr_" + base64.urlsafe_b64encode(head + _mac(secret, _REFRESH + seed, head)).decode().rstrip("=")
 
 
 def split_refresh(token: str) -> tuple[str, int]:
@@ -79,6 +85,41 @@ def split_refresh(token: str) -> tuple[str, int]:
     return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 
+def make_ticket(secret: str, ticket_id: str) -> str:
+    """The token of a ticket: `mt_` and 59 URL-safe characters. It is made from the id and stored nowhere."""
+    head = uuid.UUID(ticket_id).bytes
+    return "mt_" + base64.urlsafe_b64encode(head + _mac(secret, _TICKET, head)).decode().rstrip("=")
+
+
+def read_ticket(secret: str, token: str) -> str:
+    """The id of the ticket with this token. Raises Denied `invalid_token`."""
+    try:
+        head = base64.urlsafe_b64decode(token.removeprefix("mt_") + "=")[:16]
+        ticket_id = str(uuid.UUID(bytes=head))
+    except ValueError:
+        ticket_id = ""
+    if not ticket_id or not same(token, make_ticket(secret, ticket_id)):
+        raise Denied("invalid_token", "This link is not one of ours; ask for a new one.")
+    return ticket_id
+
+
+def make_key() -> str:
+    """A new API key: `mk_live_`, 36 random letters and digits (214 bits) and six of checksum."""
+    body = "".join(secrets.choice(_DIGITS) for _ in range(36))
+    return KEY_PREFIX + body + _checksum(body)
+
+
+def is_key(key: str) -> bool:
+    """Whether this has the form and the checksum of an API key: what a scanner for leaked secrets can tell by itself."""
+    body = key.removeprefix(KEY_PREFIX)
+    return key.startswith(KEY_PREFIX) and body.isascii() and body.isalnum() and len(body) == 42 and body[36:] == _checksum(body[:36])
+
+
+def key_hash(key: str) -> str:
+    """What is kept of an API key. A plain hash is enough: there is nothing to guess in 214 random bits."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def same(one: str, other: str) -> bool:
     """Whether two secrets are equal, in a time that does not tell where they differ."""
     return hmac.compare_digest(one.encode(), other.encode())
@@ -86,8 +127,17 @@ def same(one: str, other: str) -> bool:
 
 def plausible(credential: str) -> bool:
     """Whether this has the form of a credential of ours: asked before a large body is let in, before the database is."""
-    return 40 <= len(credential) <= 4096 and (credential.count(".") == 2 or credential.startswith("mk_live_"))
+    return 40 <= len(credential) <= 4096 and (credential.count(".") == 2 or is_key(credential))
 
 
-def _mac(secret: str, seed: bytes, head: bytes) -> bytes:
-    return hmac.new(secret.encode(), _REFRESH + seed + head, hashlib.sha256).digest()[:28]
+def _mac(secret: str, salt: bytes, head: bytes) -> bytes:
+    return hmac.new(secret.encode(), salt + head, hashlib.sha256).digest()[:28]
+
+
+def _checksum(body: str) -> str:
+    """CRC-32 in base 62, six digits, as GitHub's tokens have it."""
+    number, digits = zlib.crc32(body.encode()), ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = _DIGITS[digit] + digits
+    return digits

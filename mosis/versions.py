@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mosis import audit, jobs
+from mosis import audit, events, jobs
 from mosis.apps import App
 from mosis.callers import PORTAL, Caller
 from mosis.clock import seconds
@@ -35,6 +35,12 @@ MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "unyank": (("yanked",), "published"),
 }
 DEVELOPERS_MOVES = ("submit", "withdraw", "publish", "halt", "yank", "unyank")
+# move: the event that tells its developer of it
+TOLD = {
+    "checked": "version.checked", "refused": "version.checked", "submit": "version.submitted", "approve": "version.approved",
+    "reject": "version.rejected", "publish": "version.published", "halt": "version.halted", "yank": "version.yanked",
+    "unyank": "version.published",
+}
 DEAD = ("failed", "rejected", "withdrawn")
 
 
@@ -141,6 +147,16 @@ def get(db: Connection, app: App, version: str) -> Version:
     return found
 
 
+def owned_by(db: Connection, caller: Caller, version: str, app: App | None = None) -> Version:
+    """A version of the caller's: by its id, or by its version string when the app is given. Raises NotFound."""
+    if app is not None:
+        return get(db, app, version)
+    found = by_id(db, version)
+    if found is None or developer_of(db, found) != caller.account or (caller.apps is not None and found.app_id not in caller.apps):
+        raise NotFound("version")
+    return found
+
+
 def by_id(db: Connection, version_id: str) -> Version | None:
     """The version with this id, whoever's app it is; for jobs and the review desk."""
     found: Version | None = db.one(f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version)
@@ -176,7 +192,9 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
     now: Version = by_id(db, version.id) or version
     if not moved:
         raise not_allowed(now, name)
-    owner = db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id)
+    owner, package_id = db.one("SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id)
+    if name in TOLD:
+        events.add(db, owner, TOLD[name], package_id=package_id, version=version.version, state=after)
     audit.add(db, caller, f"version.{name}", version.id, owner_id=owner, version=version.version, state=after)
     return now
 

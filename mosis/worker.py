@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from mosis import jobs, reviews, store, versions
+from mosis import jobs, keys, notifications, recovery, reviews, store, tickets, versions
 from mosis.clock import seconds
 from mosis.environment import Environment
 from mosis.jobs import Job
@@ -20,11 +20,17 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "submit_version": reviews.submit_when_ready,
     "publish_version": versions.publish_scheduled,
     "sweep_packages": store.sweep_packages,
+    "mail_event": notifications.mail,
+    "mail_ticket": tickets.mail,
+    "mail_reset": recovery.mail_reset,
+    "tell_of_expiring_keys": keys.tell_of_expiring,
+    "sweep_sign_in": recovery.sweep,
+    "sweep_jobs": jobs.sweep,
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
-SCHEDULE: list[tuple[int, str]] = [(3600, "sweep_packages")]
+SCHEDULE: list[tuple[int, str]] = [(3600, "sweep_packages"), (3600, "tell_of_expiring_keys"), (3600, "sweep_sign_in"), (3600, "sweep_jobs")]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
-TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads)]
+TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]
 LONGEST_SLEEP_SECONDS = 5.0
 
 

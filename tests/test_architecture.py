@@ -13,9 +13,9 @@ MOSIS = portal.HERE / "mosis"
 # From the ground up: a module imports what stands in a row above its own, or to its left.
 ORDER = [
     "errors clock config callers problems strict_json validation compiled pages counts buckets db",
-    "tokens oauth passwords packages checks files audit jobs group_commit",
+    "tokens oauth passwords packages checks files limits mail audit jobs events group_commit",
     "environment",
-    "accounts identities keys apps versions reviews store telemetry",
+    "tickets accounts identities recovery devices apps keys versions reviews store telemetry notifications erasure",
     "worker demo",
     "serving",
     "web",

@@ -20,7 +20,8 @@ from mosis.packages.signature import fingerprint, parse_public_key, to_pem
 from mosis.strict_json import load_json
 
 __all__ = [
-    "FINDINGS", "Archive", "Finding", "Package", "Unreadable", "fingerprint", "inspect", "is_package_id", "is_version",
+    "FINDINGS", "Archive", "Finding", "Package", "Unreadable", "fingerprint", "inspect", "is_package_id", "is_signed_by",
+    "is_version",
     "parse_public_key", "read_file", "to_pem", "version_key",
 ]  # fmt: skip
 
@@ -66,6 +67,12 @@ def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
     """One file of an inspected package. Raises KeyError, Unreadable, OSError."""
     with open(path, "rb") as file:
         return Archive(file).read(name, limit_bytes)
+
+
+def is_signed_by(path: Path, raw_key: bytes) -> bool:
+    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes)."""
+    found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
+    return found is not None and signatures.verify(raw_key, found, read_file(path, signatures.DIGESTS))
 
 
 class _Inspection:

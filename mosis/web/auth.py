@@ -1,11 +1,11 @@
-"""Signing in and out."""
+"""Signing in and out, and where one is signed in."""
 
 from typing import Any
 
 import bottle
 
 from mosis import accounts, tokens
-from mosis.accounts import SignedIn
+from mosis.accounts import Session, SignedIn
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
@@ -16,8 +16,9 @@ _ADDRESS = r"[^@\s\x00-\x1f\x7f<>]+@[^@\s\x00-\x1f\x7f<>]+\Z"
 EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": _ADDRESS}
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
 NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"}
+TICKET = {"type": "string", "required": True, "maxlength": 100}
 
-REGISTER = {"email": EMAIL, "password": PASSWORD, "name": NAME}
+REGISTER = {"email": EMAIL, "password": PASSWORD, "name": NAME, "invitation": {"type": "string", "maxlength": 100}}
 LOGIN = {"email": {"type": "string", "required": True, "maxlength": 254},
          "password": {"type": "string", "required": True, "maxlength": 1024}}
 REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
@@ -29,15 +30,23 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/login", callback=login, scope="public", lane="slow")
     app.post("/auth/refresh", callback=refresh, scope="public")
     app.post("/auth/logout", callback=logout, scope="account")
+    app.get("/auth/sessions", callback=sessions, scope="account")
+    app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
 def register(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     said = read_json(REGISTER)
+    env.limits.take("registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
 
 def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
-    return public(db, accounts.login(env, db, caller, **read_json(LOGIN)))
+    said = read_json(LOGIN)
+    # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
+    env.limits.take("sign_in", f"{said['email'].casefold()} {caller.network}")
+    env.limits.take("sign_in_network", caller.network)
+    env.limits.take("sign_in_all", "")
+    return public(db, accounts.login(env, db, caller, **said))
 
 
 def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
@@ -48,9 +57,24 @@ def logout(db: Connection, caller: Caller) -> None:
     accounts.logout(db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False))
 
 
+def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
+    return {"sessions": [_session(each, caller) for each in accounts.sessions(db, caller)], "next_cursor": None}
+
+
+def revoke(db: Connection, caller: Caller, session: str) -> None:
+    accounts.revoke_session(db, caller, session)
+
+
 def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
     return {
         "developer": faces.public(db, signed_in.developer),
         "access_token": signed_in.access_token, "token_type": "Bearer", "expires_in": tokens.ACCESS_SECONDS,
         "refresh_token": signed_in.refresh_token, "refresh_expires_in": tokens.REFRESH_SECONDS,
+    }
+
+
+def _session(session: Session, caller: Caller) -> dict[str, Any]:
+    return {
+        "id": session.id, "client": session.client, "network": session.address, "current": session.id == caller.session_id,
+        "created_at": session.created_at, "last_used_at": session.last_used_at, "expires_at": session.expires_at,
     }

@@ -1,15 +1,28 @@
-"""Signing keys over HTTP."""
+"""API keys and signing keys over HTTP."""
 
+import json
 from typing import Any
 
 import bottle
 
-from mosis import keys, packages
-from mosis.callers import Caller
+from mosis import apps, keys, packages, versions
+from mosis.callers import ROLES, SCOPES, Caller
+from mosis.clock import is_time
 from mosis.db import Connection
-from mosis.keys import SigningKey
+from mosis.environment import Environment
+from mosis.errors import Invalid, Malformed
+from mosis.keys import ApiKey, NewKey, SigningKey
 from mosis.web.request import created, read_json
 
+API_KEY = {
+    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
+    "scopes": {"type": "list", "required": True, "minlength": 1, "maxlength": len(SCOPES),
+               "schema": {"type": "string", "allowed": list(SCOPES)}},
+    "apps": {"type": "list", "nullable": True, "minlength": 1, "maxlength": 100, "schema": {"type": "string", "maxlength": 255}},
+    "expires_at": {"type": "string", "nullable": True, "maxlength": 20},
+    "role": {"type": "string", "allowed": list(ROLES)},
+}
+REPORT = {"key": {"type": "string", "required": True, "maxlength": 200}}
 SIGNING_KEY = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
@@ -17,9 +30,36 @@ SIGNING_KEY = {
 
 
 def routes(app: bottle.Bottle) -> None:
+    app.get("/keys", callback=api_keys, scope="keys:manage")
+    app.post("/keys", callback=add_api_key, scope="keys:manage")
+    app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage")
+    app.post("/keys/report", callback=report, scope="public")
     app.get("/signing-keys", callback=index, scope="keys:manage")
     app.post("/signing-keys", callback=add, scope="keys:manage")
     app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage")
+    app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
+
+
+def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
+    return {"keys": [public_api_key(key) for key in keys.index(db, caller.account)], "next_cursor": None}
+
+
+def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
+    said = read_json(API_KEY)
+    if said.get("expires_at") is not None and not is_time(said["expires_at"]):
+        raise Invalid([{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}])
+    key, secret = keys.add(db, caller, NewKey(**said))
+    return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
+
+
+def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
+    keys.revoke(db, caller, key)
+
+
+def report(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    said = read_json(REPORT)
+    env.limits.take("report", caller.network)
+    return {"revoked": keys.report(db, caller, said["key"])}
 
 
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
@@ -33,6 +73,28 @@ def add(db: Connection, caller: Caller) -> dict[str, Any]:
 
 def revoke(db: Connection, caller: Caller, key: str) -> None:
     keys.revoke_signing_key(db, caller, key)
+
+
+def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+    """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
+    query = bottle.request.query
+    app, version = query.get("app", ""), query.get("version", "")
+    if not version:
+        raise Malformed("malformed_request", "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.")
+    found = keys.get_signing_key(db, caller.account, key)
+    signed = versions.owned_by(db, caller, version, apps.owned_by(db, caller, app) if app else None)
+    versions.verify_file(env, db, signed)
+    by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)
+    return {"signing_key_id": found.id, "fingerprint": found.fingerprint, "version_id": signed.id, "version": signed.version,
+            "verified": by_it}
+
+
+def public_api_key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": json.loads(key.scopes),
+        "apps": None if key.apps is None else json.loads(key.apps), "role": key.role, "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at, "created_at": key.created_at,
+    }
 
 
 def public(key: SigningKey) -> dict[str, Any]:

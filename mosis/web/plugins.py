@@ -3,6 +3,7 @@
 A route's own line says the rest, in options that are plain text:
     scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
+    limit  "none" where requests are not counted; see _limit_of for the others
     lane   "slow" for what hashes passwords or checks packages, "telemetry" for its intake; serving gives these their own threads
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, problems
+from mosis import accounts, keys, problems, tokens
 from mosis.callers import ROLES, SCOPES, Caller
 from mosis.db import new_id
 from mosis.environment import Environment
@@ -45,6 +46,7 @@ class Portal(bottle.Bottle):
             shown["status"] = int(status[:3])
             shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
             headers += [("X-Request-Id", environ["mosis.request_id"]), ("X-Content-Type-Options", "nosniff")]
+            headers += environ.get("mosis.headers", ())
             return start_response(status, headers, exc_info)
 
         try:
@@ -102,12 +104,12 @@ class Callers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope = route.config["scope"]
+        scope, limit = route.config["scope"], route.config.get("limit") or _limit_of(route.rule)
         wanted = inspect.signature(route.callback).parameters
 
         def called(**arguments: Any) -> Any:
             db = self.env.db.connection()
-            caller = self._caller(db)
+            caller = self._caller(db, limit)
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope)
             known = {"db": db, "caller": caller, "env": self.env}
@@ -115,13 +117,34 @@ class Callers:
 
         return called
 
-    def _caller(self, db: Any) -> Caller:
-        address = client_address(self.env.config.trusted_proxy)
-        client = bottle.request.get_header("User-Agent", "")[:200]
+    def _caller(self, db: Any, limit: str) -> Caller:
+        """Who is calling; the request is counted, for the account or, where there is none, for the address."""
+        nobody = Caller(
+            address=client_address(self.env.config.trusted_proxy), client=bottle.request.get_header("User-Agent", "")[:200]
+        )
+        try:
+            caller = self._credential_holder(db, nobody)
+        except Denied:
+            self._count(limit, nobody)
+            raise
+        self._count(limit, caller)
+        return caller
+
+    def _credential_holder(self, db: Any, nobody: Caller) -> Caller:
         credential = _credential()
         if credential is None:
-            return Caller(address=address, client=client)
-        return accounts.caller_of_access_token(self.env, db, credential, address, client)
+            return nobody
+        of_credential = keys.caller_of_key if credential.startswith(tokens.KEY_PREFIX) else accounts.caller_of_access_token
+        return of_credential(self.env, db, credential, nobody.address, nobody.client)
+
+    def _count(self, limit: str, caller: Caller) -> None:
+        if limit == "none":
+            return
+        taken = self.env.limits.take("account", caller.developer_id) if caller.developer_id else (
+            self.env.limits.take(limit, caller.household)
+        )
+        if taken is not None:
+            bottle.request.environ["mosis.headers"] = taken.headers
 
 
 class Answers:
@@ -156,13 +179,22 @@ class Answers:
         return answered
 
 
+def _limit_of(rule: str) -> str:
+    """What counts requests of nobody in particular: the store is read by whole households, telemetry counts for itself."""
+    if rule.startswith(("/store/", "/packages/", "/assets/")):
+        return "store"
+    return "none" if rule.startswith("/telemetry/") else "address"
+
+
 def require(caller: Caller, scope: str) -> None:
     """Raises Denied when the caller does not have what a route's scope asks for."""
     if scope == "public":
         return
     caller.account  # noqa: B018  (raises when nobody is signed in)
-    if scope in ROLES and not caller.has_role(scope):
-        raise Denied("forbidden", f"This needs the role {scope}.")
+    if scope in ROLES:
+        if not caller.has_role(scope):
+            raise Denied("forbidden", f"This needs the role {scope}.")
+        return  # of keys only those have a role that were made with one
     if caller.scopes is None:
         return
     if scope not in SCOPES:

@@ -1,7 +1,6 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
-import re
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +8,7 @@ import bottle
 
 from mosis import apps, keys, packages, reviews, versions
 from mosis.callers import Caller
+from mosis.clock import is_time
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid
@@ -141,8 +141,6 @@ def public(env: Environment, db: Connection, app: apps.App, version: Version) ->
 
 
 def _time(text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not re.match(r"20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ\Z", text):
+    if text is not None and not is_time(text):
         raise Invalid([{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}])
     return text

@@ -1,0 +1,82 @@
+"""Leaving: everything stored about somebody as one document, and an account erased."""
+
+import json
+from typing import Any
+
+from mosis import accounts, apps, audit, passwords, versions
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.errors import Denied
+from mosis.versions import MOVES
+
+# What an export holds: name of the list -> the query, with the account's id as ?1. Secrets and hashes stay out.
+EXPORTED = {
+    "account": "SELECT id, email, email_verified, name, role, suspended, created_at, unmailed FROM developers WHERE id = ?1",
+    "sessions": "SELECT id, client, address, created_at, last_used_at, expires_at, ended_at, end_reason, scopes"
+                " FROM sessions WHERE developer_id = ?1",
+    "api_keys": "SELECT id, name, prefix, scopes, apps, role, expires_at, last_used_at, created_at, revoked_at"
+                " FROM api_keys WHERE developer_id = ?1",
+    "signing_keys": "SELECT id, name, fingerprint, state, created_at, revoked_at FROM signing_keys WHERE developer_id = ?1",
+    "identities": "SELECT id, provider, issuer, subject, created_at, last_used_at FROM identities WHERE developer_id = ?1",
+    "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
+    "apps": "SELECT * FROM apps WHERE developer_id = ?1",
+    "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.size_bytes, v.sha256,"
+                " v.created_at, v.published_at FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "reviews_decided": "SELECT id, version_id, state, reasons, comment, decided_at FROM reviews WHERE decided_by = ?1",
+    "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
+    "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",
+}
+
+JSON_COLUMNS = ("scopes", "apps", "tags", "data", "details", "reasons", "unmailed")
+
+
+def export(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Everything stored about the caller, a list of rows for each kind of thing."""
+    return {name: [_unpacked(row) for row in db.dicts(sql, caller.account)] for name, sql in EXPORTED.items()}
+
+
+def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool) -> None:
+    """Erase the caller's account: what is personal goes, the id stays as a pseudonym in the audit trail.
+
+    Published apps stay under that pseudonym, or are yanked with `withdraw_apps`; what was never published is deleted.
+    Raises Denied `invalid_credentials` when the account has a password and this is not it.
+    """
+    developer = accounts.get(db, caller.account)
+    if developer.password_hash and not passwords.verify(password or "", developer.password_hash):
+        raise Denied("invalid_credentials", "The password is another one.")
+    with db.write():
+        for app in db.all("SELECT id FROM apps WHERE developer_id = ?", developer.id):
+            _leave(db, caller, apps.get(db, app[0]), withdraw_apps)
+        accounts.end_all(db, developer.id, "erased")
+        for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets"):
+            db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
+        db.change(
+            "UPDATE signing_keys SET state = 'revoked', revoked_at = ?, name = 'erased' WHERE developer_id = ? AND state = 'active'",
+            db.now, developer.id,
+        )
+        db.change(
+            "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL, erased_at = ?"
+            " WHERE id = ?", f"erased-{developer.id}@invalid", "A former developer", db.now, developer.id,
+        )
+        audit.add(db, caller, "account.erased", developer.id, apps="withdrawn" if withdraw_apps else "kept")
+
+
+def _leave(db: Connection, caller: Caller, app: apps.App, withdraw: bool) -> None:
+    if not app.published:
+        apps.delete(db, caller, app)
+        return
+    for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
+        version = versions.by_id(db, version_id)
+        if version is None:
+            continue
+        if withdraw and version.state in MOVES["yank"][0]:
+            versions.move(db, caller, version, "yank", yank_reason="Its developer has left.")
+        elif version.state in MOVES["withdraw"][0] and version.state != "withdrawn":
+            db.change("UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
+                      " AND state IN ('waiting', 'claimed')", db.now, version.id)
+            versions.move(db, caller, version, "withdraw", publish_at=None)
+
+
+def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its JSON columns as what they are."""
+    return {name: json.loads(value) if name in JSON_COLUMNS and value else value for name, value in row.items()}

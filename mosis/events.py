@@ -1,0 +1,55 @@
+"""What happened that concerns a developer: one row an event, in the transaction of the change that it speaks of."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mosis import jobs
+from mosis.db import Connection, columns, new_id
+
+# kind: whether it is also sent by mail unless its owner has switched that off.
+KINDS: dict[str, bool] = {
+    "version.checked": True, "version.submitted": False, "version.approved": True, "version.rejected": True,
+    "version.published": False, "version.halted": False, "version.yanked": False,
+    "review.message": True, "crash.new_group": True, "security.signed_in_elsewhere": True, "security.token_reused": True,
+    "security.key_reported": True, "security.password_changed": True, "key.expiring": True,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as the database keeps it."""
+
+    number: int
+    id: str
+    developer_id: str
+    kind: str
+    package_id: str | None
+    version: str | None
+    data: str
+    created_at: str
+    read_at: str | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return dict(json.loads(self.data))
+
+
+def add(
+    db: Connection, developer_id: str, kind: str, *, package_id: str | None = None, version: str | None = None, **data: Any
+) -> str:
+    """Record an event in the running transaction, and queue the mail about it where its kind has one; its id."""
+    event_id = new_id()
+    db.insert(
+        "events", id=event_id, developer_id=developer_id, kind=kind, package_id=package_id, version=version,
+        data=json.dumps(data, ensure_ascii=False), created_at=db.now,
+    )
+    if KINDS[kind]:
+        jobs.add(db, "mail_event", event_id=event_id)
+    return event_id
+
+
+def find(db: Connection, event_id: str) -> Event | None:
+    """The event with this id."""
+    found: Event | None = db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
+    return found

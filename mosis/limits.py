@@ -1,0 +1,78 @@
+"""How often: token buckets in memory, one for each policy and caller. A restart fills them; nothing else does but time.
+
+Sign-in counts for each account together with the network it is tried from, so that nobody can lock somebody else out.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from mosis.buckets import Buckets
+from mosis.errors import LimitReached
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`quota` requests in `window_seconds`, spent at once or evenly."""
+
+    quota: int
+    window_seconds: int
+
+
+POLICIES = {
+    "account": Policy(1200, 60),            # everything an account does
+    "address": Policy(600, 60),             # everything from an address where nobody is signed in
+    "store": Policy(3000, 60),              # reads of the store from an address: a household or a company's NAT
+    "sign_in": Policy(10, 300),             # for an account from one network
+    "sign_in_network": Policy(100, 300),    # from one network
+    "sign_in_all": Policy(1200, 60),        # on the whole portal: what two cores can hash
+    "registration": Policy(20, 3600),       # from one network
+    "mail": Policy(5, 3600),                # to one address
+    "mail_network": Policy(30, 3600),       # asked for from one network
+    "device": Policy(30, 900),              # device logins begun from one network
+    "guess": Policy(10, 900),               # user codes tried by one account
+    "report": Policy(30, 60),               # leaked keys reported from one network
+}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is left of a bucket, and how many seconds until it is full again."""
+
+    name: str
+    left: int
+    reset_seconds: int
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """As the fields RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+        policy = POLICIES[self.name]
+        return [
+            ("RateLimit-Policy", f'"{self.name}";q={policy.quota};w={policy.window_seconds}'),
+            ("RateLimit", f'"{self.name}";r={self.left};t={self.reset_seconds}'),
+        ]
+
+
+class Limits:
+    """The buckets, shared by all threads."""
+
+    def __init__(self, on: bool = True, clock: Callable[[], float] = monotonic) -> None:
+        self.on = on
+        self._buckets = {
+            name: Buckets(policy.quota / policy.window_seconds, policy.quota, clock) for name, policy in POLICIES.items()
+        }
+
+    def take(self, name: str, key: str) -> Taken | None:
+        """Spend one; None when limits are switched off. Raises LimitReached `rate_limited` with `retry_after_seconds`."""
+        if not self.on:
+            return None
+        policy, bucket = POLICIES[name], self._buckets[name]
+        wait = math.ceil(bucket.take(key))
+        if wait:
+            raise LimitReached(
+                "rate_limited", f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s.",
+                retry_after_seconds=wait, policy=name,
+            )
+        left = bucket.left(key)
+        return Taken(name, int(left), math.ceil((policy.quota - left) / bucket.per_second))

@@ -1,0 +1,64 @@
+"""Sending one message: by SMTP (RFC 5321), or into a folder where no server is set."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+TIMEOUT_SECONDS = 15
+
+
+class Mailer:
+    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`."""
+
+    def __init__(self, url: str | None, sender: str, folder: Path) -> None:
+        self.url = url
+        self.sender = sender
+        self.folder = folder
+
+    def send(self, to: str, subject: str, text: str, message_id: str) -> None:
+        """Hand the message over. The same `message_id` for the same message: a mailbox can tell a repetition.
+
+        Raises OSError or smtplib.SMTPException when nobody takes it.
+        """
+        from email.message import EmailMessage
+
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = self.sender, to, subject
+        message["Message-ID"] = f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
+        message.set_content(text)
+        if self.url is None:
+            self._write(message, message_id)
+        else:
+            self._hand_over(self.url, message)
+
+    def _write(self, message: "EmailMessage", message_id: str) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = self.folder / f"{message_id}.part"
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(bytes(message))
+        fresh.replace(self.folder / f"{message_id}.eml")
+
+    def _hand_over(self, url: str, message: "EmailMessage") -> None:
+        import smtplib
+        import ssl
+
+        parts = urlsplit(url)
+        secure = parts.scheme == "smtps"
+        starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
+        context = ssl.create_default_context()
+        host, port = parts.hostname or "localhost", parts.port or (465 if secure else 587 if starttls else 25)
+        server = (
+            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context) if secure
+            else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+        )
+        with server:
+            if starttls:
+                server.starttls(context=context)
+            if parts.username:
+                server.login(unquote(parts.username), unquote(parts.password or ""))
+            server.send_message(message)

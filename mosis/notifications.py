@@ -1,0 +1,114 @@
+"""What developers are told: their events with a sentence each, read or unread, and by mail for the kinds they want."""
+
+import json
+from typing import Any
+
+from mosis import accounts, events
+from mosis.callers import Caller
+from mosis.db import Connection, columns
+from mosis.environment import Environment
+from mosis.errors import NotFound
+from mosis.events import KINDS, Event
+from mosis.pages import Page, Wanted, page
+
+# One sentence a kind. The names in braces are the event's own fields and facts.
+TEXTS = {
+    "version.checked": "{package_id} {version} passed the checks.",
+    "version.submitted": "{package_id} {version} waits for a reviewer.",
+    "version.approved": "{package_id} {version} was approved; publish it when you like.",
+    "version.rejected": "{package_id} {version} was rejected; the review says why.",
+    "version.published": "{package_id} {version} is published.",
+    "version.halted": "{package_id} {version} is halted: no further device is offered it.",
+    "version.yanked": "{package_id} {version} was taken back.",
+    "review.message": "A reviewer wrote about {package_id} {version}.",
+    "crash.new_group": "{package_id} crashes in a new way.",
+    "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
+    "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
+    "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
+    "security.password_changed": "Your password was changed and your other sessions were ended.",
+    "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
+}
+
+MAILED = [kind for kind, mailed in KINDS.items() if mailed]  # what a mail can be switched off for
+FAILED = "The checks of {package_id} {version} found errors; see its findings."
+
+
+class _Known(dict[str, Any]):
+    """Facts for a text; what an older event did not say yet is left open."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
+def text(event: Event) -> str:
+    """The event in a sentence."""
+    said = FAILED if _failed(event) else TEXTS[event.kind]
+    return said.format_map(_Known(event.facts, package_id=event.package_id, version=event.version))
+
+
+def index(db: Connection, caller: Caller, wanted: Wanted, *, unread: bool = False) -> Page[Event]:
+    """The caller's notifications, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
+        " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
+        caller.account, int(unread), wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Event,
+    )
+    return page(rows, wanted, lambda event: (event.number,))
+
+
+def unread_count(db: Connection, caller: Caller) -> int:
+    """How many the caller has not read."""
+    return int(db.value("SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account))
+
+
+def read(db: Connection, caller: Caller, event_id: str) -> Event:
+    """Mark one as read; twice keeps the first time. Raises NotFound."""
+    account = caller.account
+    with db.write():
+        db.change("UPDATE events SET read_at = ? WHERE id = ? AND developer_id = ? AND read_at IS NULL", db.now, event_id, account)
+        found = events.find(db, event_id)
+        if found is None or found.developer_id != account:
+            raise NotFound("notification")
+        return found
+
+
+def read_all(db: Connection, caller: Caller) -> int:
+    """Mark all as read; how many there were."""
+    account = caller.account
+    with db.write():
+        return db.change("UPDATE events SET read_at = ? WHERE developer_id = ? AND read_at IS NULL", db.now, account)
+
+
+def mail_settings(db: Connection, developer_id: str) -> dict[str, bool]:
+    """Which kinds of events are mailed to this account."""
+    off = json.loads(db.value("SELECT unmailed FROM developers WHERE id = ?", developer_id))
+    return {kind: kind not in off for kind in MAILED}
+
+
+def change_mail_settings(db: Connection, developer_id: str, wanted: dict[str, bool]) -> None:
+    """Switch the mail of some kinds on or off, in the running transaction."""
+    settings = mail_settings(db, developer_id) | wanted
+    off = sorted(kind for kind, on in settings.items() if not on)
+    db.change("UPDATE developers SET unmailed = ? WHERE id = ?", json.dumps(off), developer_id)
+
+
+def mail(env: Environment, event_id: str) -> None:
+    """The job that mails an event. It is marked when the server has taken it: a kill in between means twice, never not at all."""
+    db = env.db.connection()
+    event = events.find(db, event_id)
+    if event is None or db.value("SELECT mailed_at FROM events WHERE id = ?", event_id):
+        return
+    developer = accounts.get(db, event.developer_id)
+    if event.kind == "version.checked" and not _failed(event):
+        return  # good news that can wait
+    if developer.suspended or not mail_settings(db, developer.id).get(event.kind, False):
+        return
+    said = text(event)
+    details = f"{said}\n\n{event.created_at}, {env.config.base_url}\nPATCH /v1/auth/me with {{\"mail\": {{\"{event.kind}\": false}}}} ends these mails.\n"
+    env.mailer.send(developer.email, said[:150], details, event.id)
+    with db.write():
+        db.change("UPDATE events SET mailed_at = ? WHERE id = ?", db.now, event_id)
+
+
+def _failed(event: Event) -> bool:
+    return event.kind == "version.checked" and event.facts.get("state") == "failed"

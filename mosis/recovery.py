@@ -1,0 +1,80 @@
+"""What a mailbox proves: verifying an address, getting back in with a new password, inviting somebody."""
+
+from mosis import accounts, audit, jobs, passwords, tickets, tokens
+from mosis.accounts import Developer
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.errors import Denied
+from mosis.tickets import Ticket
+
+
+def ask_to_verify(db: Connection, caller: Caller) -> None:
+    """Mail the caller a link that verifies the address, unless it is verified."""
+    with db.write():
+        developer = accounts.get(db, caller.account)
+        if not developer.email_verified:
+            tickets.issue(db, "verify", developer.email, developer.id)
+
+
+def verify(env: Environment, db: Connection, caller: Caller, token: str) -> Developer:
+    """The address is the account's. ADMIN_EMAIL becomes admin by that. Raises Denied `invalid_token`."""
+    with db.write():
+        developer = _owner(db, tickets.spend(env, db, token, "verify"))
+        db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
+        audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
+        if env.config.admin_email and developer.email.casefold() == env.config.admin_email.casefold():
+            accounts.set_role(db, Caller(), developer.id, "admin")
+        return accounts.get(db, developer.id)
+
+
+def forgot(db: Connection, email: str) -> None:
+    """Mail a link that sets a new password, where there is such an account. Whether there is, only the job finds out: neither
+    the answer nor its time tells."""
+    with db.write():
+        jobs.add(db, "mail_reset", unique_key=f"reset:{email.casefold()}", email=email)
+
+
+def mail_reset(env: Environment, email: str) -> None:
+    """The job behind `forgot`. Twice means two mails, of which the second one's link is good."""
+    db = env.db.connection()
+    with db.write():
+        developer = accounts.find_by_email(db, email)
+        if developer and not developer.suspended:
+            tickets.issue(db, "reset", developer.email, developer.id)
+
+
+def reset(env: Environment, db: Connection, caller: Caller, token: str, new_password: str) -> None:
+    """Set a new password and end every session. The link proves the address too. Raises Denied `invalid_token`, Invalid."""
+    accounts.check_password(new_password, tickets.read(env, db, token, "reset").email, "/new_password")
+    password_hash = passwords.make_hash(new_password)
+    with db.write():
+        developer = _owner(db, tickets.spend(env, db, token, "reset"))
+        db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
+        accounts.set_password(db, caller, developer.id, password_hash)
+
+
+def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
+    """An invitation to register with this address, mailed there; the ticket and its token."""
+    with db.write():
+        ticket = tickets.issue(db, "invite", email)
+        audit.add(db, caller, "account.invited", ticket.id)
+        return ticket, tokens.make_ticket(env.secret, ticket.id)
+
+
+def sweep(env: Environment) -> None:
+    """The job that forgets tickets and device logins a day after they ended, and sessions a month after."""
+    db = env.db.connection()
+    with db.write():
+        day, month = db.database.clock.now(-24 * 3600), db.database.clock.now(-30 * 24 * 3600)
+        db.change("DELETE FROM tickets WHERE expires_at < ?", day)
+        db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
+        db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
+
+
+def _owner(db: Connection, ticket: Ticket) -> Developer:
+    """Whose ticket it is, when it went to the address that the account still has."""
+    developer = accounts.get(db, ticket.developer_id or "")
+    if developer.email.casefold() != ticket.email.casefold() or developer.suspended:
+        raise Denied("invalid_token", "This link is not good any more; ask for a new one.")
+    return developer
