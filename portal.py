@@ -27,7 +27,21 @@ USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 def build(env: Environment) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
     from mosis.web import (
-        accounts, admin, apps, auth, devices, docs, health, keys, notifications, oauth, recovery, reviews, store, telemetry, versions,
+        accounts,
+        admin,
+        apps,
+        auth,
+        devices,
+        docs,
+        health,
+        keys,
+        notifications,
+        oauth,
+        recovery,
+        reviews,
+        store,
+        telemetry,
+        versions,
     )
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 

@@ -24,7 +24,8 @@ EXPORTED = {
                 " v.created_at, v.published_at FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_decided": "SELECT id, version_id, state, reasons, comment, decided_at FROM reviews WHERE decided_by = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
-    "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",
+    "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1"
+             " ORDER BY number",
 }
 
 JSON_COLUMNS = ("scopes", "apps", "tags", "data", "details", "reasons", "unmailed")
@@ -51,7 +52,8 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
         for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets"):
             db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
         db.change(
-            "UPDATE signing_keys SET state = 'revoked', revoked_at = ?, name = 'erased' WHERE developer_id = ? AND state = 'active'",
+            "UPDATE signing_keys SET name = 'erased', state = 'revoked', revoked_at = ?"
+            " WHERE developer_id = ? AND state = 'active'",
             db.now, developer.id,
         )
         db.change(

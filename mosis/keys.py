@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from mosis import apps, audit, events, packages, tokens
 from mosis.callers import ROLES, SCOPES, Caller
@@ -59,7 +58,8 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         if wanted.apps is not None:
             limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
         live = db.value(
-            "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+            "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
+            " AND (expires_at IS NULL OR expires_at > ?)",
             account, db.now,
         )
         if live >= LIVE_API_KEYS:
@@ -96,7 +96,9 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
     if not tokens.is_key(secret):
         return False
     with db.write():
-        row = db.one("SELECT id, developer_id, name, prefix FROM api_keys WHERE hash = ? AND revoked_at IS NULL", tokens.key_hash(secret))
+        row = db.one(
+            "SELECT id, developer_id, name, prefix FROM api_keys WHERE hash = ? AND revoked_at IS NULL", tokens.key_hash(secret)
+        )
         if row is None:
             return False
         db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, row[0])
@@ -153,9 +155,9 @@ def tell_of_expiring(env: Environment) -> None:
 
 
 def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
-    more = set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES))
+    more = sorted(set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES)))
     if more:
-        raise Denied("insufficient_scope", f"You cannot give what you do not have: {', '.join(sorted(more))}.", scope=sorted(more)[0])
+        raise Denied("insufficient_scope", f"You cannot give what you do not have: {', '.join(more)}.", scope=more[0])
     if wanted.role != "developer" and (caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")):
         raise Denied("forbidden", "Only an administrator who is signed in makes keys with a role.")
 

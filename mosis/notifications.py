@@ -104,8 +104,9 @@ def mail(env: Environment, event_id: str) -> None:
     if developer.suspended or not mail_settings(db, developer.id).get(event.kind, False):
         return
     said = text(event)
-    details = f"{said}\n\n{event.created_at}, {env.config.base_url}\nPATCH /v1/auth/me with {{\"mail\": {{\"{event.kind}\": false}}}} ends these mails.\n"
-    env.mailer.send(developer.email, said[:150], details, event.id)
+    ending = f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'
+    body = f"{said}\n\n{event.created_at}, {env.config.base_url}\n{ending}\n"
+    env.mailer.send(developer.email, said[:150], body, event.id)
     with db.write():
         db.change("UPDATE events SET mailed_at = ? WHERE id = ?", db.now, event_id)
 

@@ -112,7 +112,8 @@ def make_key() -> str:
 def is_key(key: str) -> bool:
     """Whether this has the form and the checksum of an API key: what a scanner for leaked secrets can tell by itself."""
     body = key.removeprefix(KEY_PREFIX)
-    return key.startswith(KEY_PREFIX) and body.isascii() and body.isalnum() and len(body) == 42 and body[36:] == _checksum(body[:36])
+    formed = key.startswith(KEY_PREFIX) and len(body) == 42 and body.isascii() and body.isalnum()
+    return formed and body[36:] == _checksum(body[:36])
 
 
 def key_hash(key: str) -> str:

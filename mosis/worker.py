@@ -28,7 +28,12 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "sweep_jobs": jobs.sweep,
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
-SCHEDULE: list[tuple[int, str]] = [(3600, "sweep_packages"), (3600, "tell_of_expiring_keys"), (3600, "sweep_sign_in"), (3600, "sweep_jobs")]
+SCHEDULE: list[tuple[int, str]] = [
+    (3600, "sweep_packages"),
+    (3600, "tell_of_expiring_keys"),
+    (3600, "sweep_sign_in"),
+    (3600, "sweep_jobs"),
+]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]
 LONGEST_SLEEP_SECONDS = 5.0

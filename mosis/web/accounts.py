@@ -12,12 +12,13 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.request import listed, read_json, read_page, require_match
 
-CHANGE = {
+CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
     "mail": {"type": "dict", "keysrules": {"type": "string", "allowed": sorted(notifications.MAILED)},
              "valuesrules": {"type": "boolean"}},
 }
-ERASE = {"password": {"type": "string", "nullable": True, "maxlength": 1024}, "apps": {"type": "string", "allowed": ["keep", "withdraw"]}}
+ERASE: dict[str, dict[str, Any]] = {"password": {"type": "string", "nullable": True, "maxlength": 1024},
+         "apps": {"type": "string", "allowed": ["keep", "withdraw"]}}
 
 
 def routes(app: bottle.Bottle) -> None:

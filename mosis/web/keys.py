@@ -14,7 +14,7 @@ from mosis.errors import Invalid, Malformed
 from mosis.keys import ApiKey, NewKey, SigningKey
 from mosis.web.request import created, read_json
 
-API_KEY = {
+API_KEY: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
     "scopes": {"type": "list", "required": True, "minlength": 1, "maxlength": len(SCOPES),
                "schema": {"type": "string", "allowed": list(SCOPES)}},
@@ -22,7 +22,7 @@ API_KEY = {
     "expires_at": {"type": "string", "nullable": True, "maxlength": 20},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
-REPORT = {"key": {"type": "string", "required": True, "maxlength": 200}}
+REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
 SIGNING_KEY = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
@@ -77,11 +77,10 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
 
 def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
-    query = bottle.request.query
+    found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
         raise Malformed("malformed_request", "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.")
-    found = keys.get_signing_key(db, caller.account, key)
     signed = versions.owned_by(db, caller, version, apps.owned_by(db, caller, app) if app else None)
     versions.verify_file(env, db, signed)
     by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)

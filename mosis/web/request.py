@@ -38,7 +38,8 @@ def read_form_or_json(schema: Schema) -> dict[str, Any]:
         return read_json(schema)
     body = _read_body(JSON_LIMIT_BYTES)
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=50, errors="strict")
+        text = body.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=50, errors="strict")
     except ValueError as error:
         raise Malformed("malformed_request", f"The form cannot be read: {error}.") from None
     if len({name for name, _ in pairs}) != len(pairs):
