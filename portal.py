@@ -49,7 +49,8 @@ def build(env: Environment) -> Any:
     for plugin in (Errors(), Answers(), Callers(env)):
         app.install(plugin)
     for face in (
-        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, notifications, admin, store, telemetry,
+        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, notifications, admin, store,
+        telemetry,
     ):
         face.routes(app)
     return app

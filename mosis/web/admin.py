@@ -14,7 +14,7 @@ from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_json, read_page
 
-DEVELOPER = {"role": {"type": "string", "allowed": list(ROLES)}, "suspended": {"type": "boolean"}}
+DEVELOPER: dict[str, dict[str, Any]] = {"role": {"type": "string", "allowed": list(ROLES)}, "suspended": {"type": "boolean"}}
 APP: dict[str, dict[str, Any]] = {"suspended": {"type": "boolean", "required": True},
                                  "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
