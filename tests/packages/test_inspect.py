@@ -78,9 +78,11 @@ def test_a_package_of_somebody_without_keys() -> None:
     assert codes(raw_zip(entries()), keys={}) == {"no_signing_key"}
 
 
-def test_every_code_has_a_package_that_earns_it() -> None:
+def test_every_code_of_the_reader_has_a_package_that_earns_it() -> None:
+    """Those that follow it in the table are of the deep checks; test_checks.py holds them in the same way."""
     tested = {code for code, _ in CASES} | {code for _, expected in LIMITS.values() for code in expected} | {"no_signing_key"}
-    assert tested == set(FINDINGS)
+    every = list(FINDINGS)
+    assert tested == set(every[: every.index("rml_malformed")])
 
 
 def test_findings_come_all_at_once() -> None:
