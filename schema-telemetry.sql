@@ -110,6 +110,7 @@ CREATE TABLE crash_groups (
     devices         BLOB NOT NULL DEFAULT x'',  -- sketch
     first_seen      INTEGER NOT NULL,
     last_seen       INTEGER NOT NULL,
+    created_at      INTEGER NOT NULL,
     resolved_at     INTEGER,                    -- the last time
     reopened_at     INTEGER,                    -- the last time
     announced       INTEGER NOT NULL DEFAULT 0 CHECK (announced IN (0, 1)),  -- whether the job that tells the owner is queued

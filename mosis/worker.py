@@ -12,6 +12,7 @@ from mosis import jobs, keys, notifications, recovery, reviews, store, tickets, 
 from mosis.clock import seconds
 from mosis.environment import Environment
 from mosis.jobs import Job
+from mosis.telemetry import crashes
 
 log = logging.getLogger("mosis.worker")
 
@@ -26,6 +27,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "tell_of_expiring_keys": keys.tell_of_expiring,
     "sweep_sign_in": recovery.sweep,
     "sweep_jobs": jobs.sweep,
+    "crash_new_group": crashes.tell_owner,
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
 SCHEDULE: list[tuple[int, str]] = [

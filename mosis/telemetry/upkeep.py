@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from mosis.environment import Environment
-from mosis.telemetry import rollups
+from mosis.telemetry import crashes, rollups
 
 log = logging.getLogger("mosis.telemetry")
 PAUSE_SECONDS = 2.0
@@ -18,6 +18,7 @@ def turn(env: Environment, seconds: float = float("inf"), pause: Callable[[], ob
     """One round of everything, at most about so many seconds of each."""
     db = env.telemetry.connection()
     rollups.catch_up(db, seconds, pause)
+    crashes.announce(env)
 
 
 class Upkeep:

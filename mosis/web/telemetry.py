@@ -1,26 +1,35 @@
 """Telemetry over HTTP: what devices send, and what developers see of it."""
 
+import json
 from typing import Any
 
 import bottle
 
 from mosis import apps
 from mosis.callers import Caller
+from mosis.clock import text
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.telemetry import analytics, intake, settings
-from mosis.telemetry.intake import Receipt
+from mosis.telemetry import analytics, crashes, intake, settings
+from mosis.telemetry.crashes import Group
+from mosis.telemetry.intake import DAY, Receipt
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.telemetry.settings import Settings
-from mosis.web.request import client_address, read_choice, read_json, read_packed_json, require_match
+from mosis.telemetry.sketch import Sketch
+from mosis.web.request import client_address, listed, read_choice, read_json, read_packed_json, read_page, require_match
 
 CHOICES: dict[str, dict[str, Any]] = {
     "enabled": {"type": "boolean"}, "usage_events": {"type": "boolean"}, "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
+DECISION: dict[str, dict[str, Any]] = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
 
 
 def routes(app: bottle.Bottle) -> None:
     app.post("/telemetry/events", callback=events, scope="public", body="telemetry", lane="telemetry")
+    app.post("/telemetry/crashes", callback=crash, scope="public", body="telemetry", lane="telemetry")
+    app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
+    app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
+    app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
     app.get("/apps/<app>/analytics", callback=show, scope="telemetry:read")
     app.get("/apps/<app>/telemetry", callback=choices, scope="telemetry:read")
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
@@ -33,11 +42,54 @@ def events(env: Environment) -> dict[str, Any]:
     return public_receipt(receipt)
 
 
+def crash(env: Environment) -> dict[str, Any]:
+    address = client_address(env.config.trusted_proxy)
+    receipt = crashes.take(env, address, read_packed_json(BODY_LIMIT_BYTES))
+    bottle.response.status = 202
+    return public_receipt(receipt)
+
+
 def public_receipt(receipt: Receipt) -> dict[str, Any]:
     return {
         "accepted": receipt.accepted, "rejected": receipt.rejected, "duplicate": receipt.duplicate,
         "sample_rate": receipt.sample_rate, "errors": receipt.errors,
     }
+
+
+def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    page = crashes.index(telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved"))
+    return listed("crashes", page, [public_group(telemetry, each) for each in page.rows])
+
+
+def group(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
+
+
+def decide(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    crashes.get(telemetry, owned.id, group)
+    fields = read_json(DECISION)
+    with telemetry.write():
+        require_match(whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
+        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, fields["state"]))
+
+
+def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+    return {
+        "id": found.id, "type": found.type, "message": found.message, "frames": json.loads(found.frames), "state": found.state,
+        "count": found.count, "devices": Sketch(found.devices).estimate(),
+        "versions": [{"version": version, "count": count} for version, count in crashes.versions(telemetry, found.id)],
+        "first_seen": text(found.first_seen), "last_seen": text(found.last_seen),
+        "resolved_at": None if found.resolved_at is None else text(found.resolved_at),
+        "reopened_at": None if found.reopened_at is None else text(found.reopened_at), "algorithm": found.algorithm,
+    }
+
+
+def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
+    days = [{"day": text(day * DAY)[:10], "count": count} for day, count in crashes.days(telemetry, found.id)]
+    return public_group(telemetry, found) | {"days": days, "samples": crashes.samples(telemetry, found.id)}
 
 
 def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
@@ -53,7 +105,8 @@ def choices(env: Environment, db: Connection, caller: Caller, app: str) -> dict[
 
 
 def choose(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    fields, owned, telemetry = read_json(CHOICES), apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    fields = read_json(CHOICES)
     with telemetry.write():
         require_match(public_settings(settings.get(telemetry, owned.id)))
         return public_settings(settings.change(telemetry, owned.id, fields))
