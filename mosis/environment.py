@@ -6,7 +6,6 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mosis.buckets import Buckets
 from mosis.checks import Checks
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
@@ -30,7 +29,6 @@ class Environment:
     secret: str
     telemetry: Database
     telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
-    telemetry_senders: Buckets  # by address; a minute's worth at once
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
     checks: Checks
     mailer: Mailer
@@ -52,7 +50,6 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
     """Open everything. The database has been migrated by now."""
     clock = clock or Clock()
     telemetry = Database(config.telemetry_path, clock)
-    per_minute = config.telemetry_requests_per_address
     return Environment(
         config=config,
         clock=clock,
@@ -63,7 +60,6 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         limits=Limits(config.rate_limits),
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),
-        telemetry_senders=Buckets(per_minute / 60, per_minute),
         telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),

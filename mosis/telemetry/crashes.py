@@ -6,12 +6,11 @@ a better one makes new groups and leaves the old ones what they are.
 
 import hashlib
 import json
-import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from mosis import jobs
+from mosis import events, jobs
 from mosis.clock import text
 from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
@@ -23,8 +22,6 @@ from mosis.telemetry.intake import DAY, OTHER, Receipt, Sender
 from mosis.telemetry.schemas import CRASH, crash_fits
 from mosis.telemetry.sketch import Sketch
 from mosis.validation import check
-
-log = logging.getLogger("mosis.telemetry")
 
 ALGORITHM = 1
 TOP_FRAMES = 5
@@ -58,12 +55,11 @@ class Group:
     reopened_at: int | None
 
 
-def take(env: Environment, address: str, document: dict[str, Any]) -> Receipt:
+def take(env: Environment, document: dict[str, Any]) -> Receipt:
     """Store one report. The same report again (same device, moment and place) counts once.
 
     Raises like intake.take: Invalid, NotFound, LimitReached, Unavailable.
     """
-    intake.check_address(env, address)
     if not crash_fits(document):
         check(document, CRASH)
     at = intake.moment(document["timestamp"])
@@ -158,16 +154,22 @@ def announce(env: Environment) -> None:
 
 
 def tell_owner(env: Environment, group: str) -> None:
-    """The job: a group of crashes is new, or was resolved and has come back. Here its owner is told; safe to run twice.
-
-    Whoever tells people (mail, webhooks) takes over from here; until then it is a line in the log.
-    """
+    """The job: a group of crashes is new, or was resolved and has come back; its owner is told, once for each time."""
     row = env.telemetry.connection().one(
-        "SELECT a.app_id, g.type, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?", group
+        "SELECT a.app_id, g.type, g.message, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?", group
     )
-    app = row and env.db.connection().one("SELECT package_id, developer_id FROM apps WHERE id = ?", row[0])
-    if app:
-        log.info("crash group", extra={"group": group, "app": app[0], "owner": app[1], "type": row[1], "reopened": bool(row[2])})
+    if row is None:
+        return
+    app_id, kind, message, reopened_at = row
+    facts = {"group": group, "type": kind, "message": message, "reopened_at": None if reopened_at is None else text(reopened_at)}
+    db = env.db.connection()
+    with db.write():
+        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
+        if app and not db.value(
+            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group' AND json_extract(data, '$.group') = ?"
+            " AND json_extract(data, '$.reopened_at') IS ?", app[1], group, facts["reopened_at"],
+        ):
+            events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
 
 
 def _check_quota(env: Environment, sender: Sender, now: int) -> None:

@@ -61,13 +61,12 @@ class Receipt:
     errors: list[dict[str, Any]]
 
 
-def take(env: Environment, address: str, document: dict[str, Any]) -> Receipt:
+def take(env: Environment, document: dict[str, Any]) -> Receipt:
     """Store a batch of events; the receipt says what became of them.
 
     Raises Invalid when the batch itself does not fit, NotFound for an app that does not exist or is suspended, LimitReached
-    `rate_limited` when address or app have sent too much, Unavailable.
+    `rate_limited` when the app has sent too much, Unavailable.
     """
-    check_address(env, address)
     if not batch_fits(document):
         check(document, BATCH)
     sender = find_sender(env, document["app_id"], document["app_version"])
@@ -79,13 +78,6 @@ def take(env: Environment, address: str, document: dict[str, Any]) -> Receipt:
     stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, now))
     rate = told_rate(sender.sample_rate, sender.used / env.config.telemetry_events_per_app)
     return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, rate, counted.errors)
-
-
-def check_address(env: Environment, address: str) -> None:
-    """Raises LimitReached when one address sends too often. The address is forgotten with the process."""
-    if env.config.rate_limits and (wait := env.telemetry_senders.take(address)):
-        raise LimitReached("rate_limited", "Too much telemetry comes from this address; gather more events into a batch.",
-                           retry_after_seconds=int(wait) + 1)
 
 
 def find_sender(env: Environment, package_id: str, version: str) -> Sender:

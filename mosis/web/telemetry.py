@@ -16,7 +16,7 @@ from mosis.telemetry.intake import DAY, Receipt
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.telemetry.settings import Settings
 from mosis.telemetry.sketch import Sketch
-from mosis.web.request import client_address, listed, read_choice, read_json, read_packed_json, read_page, require_match
+from mosis.web.request import listed, read_choice, read_json, read_packed_json, read_page, require_match
 
 CHOICES: dict[str, dict[str, Any]] = {
     "enabled": {"type": "boolean"}, "usage_events": {"type": "boolean"}, "sample_rate": {"type": "number", "min": 0, "max": 1},
@@ -25,8 +25,8 @@ DECISION: dict[str, dict[str, Any]] = {"state": {"type": "string", "required": T
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/telemetry/events", callback=events, scope="public", body="telemetry", lane="telemetry")
-    app.post("/telemetry/crashes", callback=crash, scope="public", body="telemetry", lane="telemetry")
+    app.post("/telemetry/events", callback=events, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
+    app.post("/telemetry/crashes", callback=crash, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
     app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
@@ -36,15 +36,13 @@ def routes(app: bottle.Bottle) -> None:
 
 
 def events(env: Environment) -> dict[str, Any]:
-    address = client_address(env.config.trusted_proxy)
-    receipt = intake.take(env, address, read_packed_json(BODY_LIMIT_BYTES))
+    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES))
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
 def crash(env: Environment) -> dict[str, Any]:
-    address = client_address(env.config.trusted_proxy)
-    receipt = crashes.take(env, address, read_packed_json(BODY_LIMIT_BYTES))
+    receipt = crashes.take(env, read_packed_json(BODY_LIMIT_BYTES))
     bottle.response.status = 202
     return public_receipt(receipt)
 
