@@ -46,7 +46,7 @@ def build(env: Environment) -> Any:
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     app = Portal()
-    for plugin in (Errors(), Answers(), Callers(env)):
+    for plugin in (Errors(), Callers(env), Answers(env)):
         app.install(plugin)
     for face in (
         health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, notifications, admin, store,

@@ -175,6 +175,16 @@ class Database:
         self._kept = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
+        self._watcher: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+
+    def data_version(self) -> int:
+        """A number that changes with every commit, whoever made it (https://sqlite.org/pragma.html#pragma_data_version): read on
+        a connection of its own that never writes, because each connection counts for itself and leaves its own commits out."""
+        with self._watching:
+            if self._watcher is None:
+                self._watcher = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def connection(self) -> Connection:
         """This thread's connection, opened when first asked for."""
@@ -203,6 +213,10 @@ class Database:
                 opened[0].checkpoint("TRUNCATE")
         for connection in opened:
             connection.close()
+        with self._watching:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
         self._kept = threading.local()
 
 

@@ -5,6 +5,7 @@ import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mosis.checks import Checks
 from mosis.clock import Clock
@@ -13,6 +14,7 @@ from mosis.counts import Counts
 from mosis.db import Database
 from mosis.files import Files
 from mosis.group_commit import GroupCommit
+from mosis.kept import Kept
 from mosis.limits import Limits
 from mosis.mail import Mailer
 from mosis.oauth import Provider, providers
@@ -35,6 +37,8 @@ class Environment:
     limits: Limits
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
+    kept: Kept = field(default_factory=Kept)  # finished answers of the store
+    store_revision: dict[str, Any] = field(default_factory=dict)  # the one that mosis.store.revision saw last
     key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:

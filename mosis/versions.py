@@ -289,6 +289,35 @@ def rollout(db: Connection, caller: Caller, version: Version, percent: float) ->
         return replace(version, rollout_percent=percent)
 
 
+def rollback(env: Environment, db: Connection, caller: Caller, version: Version, reason: str) -> Version:
+    """Offer this version again instead of the newer ones of its channel, which are halted: devices that have one of those keep
+    it. One transaction, one line in the trail that names them all beside the lines of the moves.
+
+    Raises Conflict `invalid_state` when it is not published or halted, or when nothing newer is offered; Unavailable
+    `package_unavailable`.
+    """
+    verify_file(env, db, version)
+    with db.write():
+        version = by_id(db, version.id) or version
+        if version.state not in ("published", "halted"):
+            raise not_allowed(version, "rollback")
+        newer: list[Version] = db.all(
+            f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND channel = ? AND state = 'published' AND version_code > ?"
+            " ORDER BY version_code DESC", version.app_id, version.channel, version.version_code, into=Version,
+        )
+        if not newer:
+            raise Conflict("invalid_state", "No newer version of this channel is offered: there is nothing to roll back from.",
+                           state=version.state, allowed=version.moves)
+        for each in newer:
+            move(db, caller, each, "halt")
+        if version.state == "halted":
+            version = move(db, caller, version, "publish")
+        db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+        audit.add(db, caller, "version.rollback", version.id, owner_id=developer_of(db, version), version=version.version,
+                  halted=[each.version for each in newer], reason=reason)
+        return version
+
+
 def developer_of(db: Connection, version: Version) -> str:
     """Whose version it is."""
     return str(db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id))

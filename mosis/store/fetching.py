@@ -49,7 +49,7 @@ def icon(env: Environment, db: Connection, app_id: str, size: int) -> Picture:
 
 def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Picture:
     """A screenshot of the version that everybody gets, counted from 0. Raises as `icon`."""
-    if number > 99:
+    if not 0 <= number <= 99:
         raise NotFound("screenshot")
     return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
 

@@ -4,6 +4,7 @@ A route's own line says the rest, in options that are plain text:
     scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see _limit_of for the others
+    keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
     lane   "slow" for what hashes passwords or checks packages, "telemetry" for its intake; serving gives these their own threads
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, keys, problems, tokens
+from mosis import accounts, keys, problems, store, tokens
 from mosis.callers import ROLES, SCOPES, Caller
 from mosis.db import new_id
 from mosis.environment import Environment
@@ -148,16 +149,28 @@ class Callers:
 
 
 class Answers:
-    """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where."""
+    """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where. What a route with `keep` has
+    answered is kept in memory, finished, for as long as the store is as it was."""
 
     api = 2
 
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         cache_control = "public, max-age=60" if route.rule.startswith("/store/") else "private, no-store"
+        keep = route.config.get("keep") == "store"
 
         def answered(**arguments: Any) -> Any:
+            request, response = bottle.request, bottle.response
+            if keep:
+                revision, key = store.revision(self.env), f"{request.path}?{request.query_string}"
+                if kept := self.env.kept.get(key, revision):
+                    body, headers = kept
+                    for name, value in headers:
+                        response.set_header(name, value)
+                    return _unless_known(body, headers[0][1])
             document = callback(**arguments)
-            response = bottle.response
             if isinstance(document, bottle.HTTPResponse):
                 return document
             response.set_header("Cache-Control", cache_control)
@@ -166,15 +179,16 @@ class Answers:
             if document is None:
                 response.status = 204
                 return b""
-            body = dump(document)
+            body = document if isinstance(document, bytes) else dump(document)
             response.content_type = "application/json"
-            if bottle.request.method in ("GET", "HEAD"):
-                tag = etag(body)
-                response.set_header("ETag", tag)
-                if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
-                    response.status = 304
-                    return b""
-            return body
+            if request.method not in ("GET", "HEAD"):
+                return body
+            tag = etag(body)
+            response.set_header("ETag", tag)
+            if keep:
+                headers = [("ETag", tag), *((name, value) for name, value in response.headers.items() if name != "ETag")]
+                self.env.kept.put(key, revision, (body, headers), len(key) + len(body))
+            return _unless_known(body, tag)
 
         return answered
 
@@ -184,6 +198,14 @@ def _limit_of(rule: str) -> str:
     if rule.startswith(("/store/", "/packages/", "/assets/")):
         return "store"
     return "none" if rule.startswith("/telemetry/") else "address"
+
+
+def _unless_known(body: bytes, tag: str) -> bytes:
+    """The body, or 304 when the client has it."""
+    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+        bottle.response.status = 304
+        return b""
+    return body
 
 
 def require(caller: Caller, scope: str) -> None:

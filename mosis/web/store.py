@@ -1,29 +1,42 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
-from mosis import store, versions
+from mosis import packages, store, versions
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.errors import Unavailable
-from mosis.store import Listing, Picture, Query
+from mosis.errors import Invalid, Malformed, Unavailable
+from mosis.store import Device, Listing, Offer, Picture, Query
 from mosis.versions import Version
-from mosis.web.request import listed, read_choice, read_page
+from mosis.web.request import dump, listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
 
+CHANNELS = ("stable", "beta")
+LARGEST_CODE = 2_147_483_647
+UPDATES = {
+    "pkgs": {"type": "dict", "required": True, "maxlength": store.MOST_APPS},
+    "channel": {"type": "string", "maxlength": 20},
+    "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
+    "mosis_version": {"type": "string", "maxlength": 64},
+}
+_CODE = re.compile(r"[0-9]{1,10}\Z")
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/store/apps", callback=index, scope="public")
-    app.get("/store/apps/<package_id>", callback=show, scope="public")
-    app.get("/store/apps/<package_id>/versions", callback=history, scope="public")
+    app.get("/store/apps", callback=index, scope="public", keep="store")
+    app.get("/store/apps/<package_id>", callback=show, scope="public", keep="store")
+    app.get("/store/apps/<package_id>/versions", callback=history, scope="public", keep="store")
     app.get("/store/apps/<package_id>/download", callback=download, scope="public")
-    app.get("/store/categories", callback=categories, scope="public")
+    app.get("/store/categories", callback=categories, scope="public", keep="store")
+    app.get("/store/updates", callback=updates, scope="public")
+    app.post("/store/updates", callback=updates_of_many, scope="public")
     app.get("/packages/<developer_id>/<app_id>/<version>/package.mosis", callback=package, scope="public")
     app.get("/assets/<app_id>/icon-<size:int>.png", callback=icon, scope="public")
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
@@ -51,9 +64,60 @@ def categories(db: Connection) -> dict[str, Any]:
 
 
 def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPResponse:
-    listing = store.get(db, package_id)
-    env.downloads.add(listing.version_id)
-    return bottle.HTTPResponse(b"", 302, {"Location": env.url(package_path(listing, listing.version)), "Cache-Control": "no-store"})
+    offer = store.offered(env, db, package_id, read_device(said_in_query()))
+    if bottle.request.method == "GET":
+        env.downloads.add(offer.version_id)
+    return bottle.HTTPResponse(b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"})
+
+
+def updates(env: Environment, db: Connection) -> bytes:
+    said = said_in_query()
+    pairs = [pair.rpartition(":") for pair in said["pkgs"].split(",") if pair]
+    installed = {package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs}
+    if len(pairs) > store.MOST_APPS or not all(0 <= code <= LARGEST_CODE for code in installed.values()):
+        raise Malformed("malformed_request", f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.")
+    return shown_updates(env, store.updates(env, db, installed, read_device(said)))
+
+
+def updates_of_many(env: Environment, db: Connection) -> bytes:
+    said = read_json(UPDATES)
+    installed = said["pkgs"]
+    wrong = [
+        {"pointer": f"/pkgs/{package_id}", "code": "wrong_value", "detail": f"This must be a whole number up to {LARGEST_CODE}."}
+        for package_id, code in installed.items() if type(code) is not int or not 0 <= code <= LARGEST_CODE
+    ]
+    if wrong:
+        raise Invalid(wrong)
+    return shown_updates(env, store.updates(env, db, installed, read_device(said)))
+
+
+def said_in_query() -> dict[str, str]:
+    return {name: bottle.request.query.getunicode(name, "") for name in UPDATES}
+
+
+def read_device(said: Mapping[str, str]) -> Device:
+    """What a device says of itself, in a query or a JSON object. Raises Malformed."""
+    device = Device(said.get("channel") or "stable", said.get("device") or "", said.get("mosis_version") or "")
+    if device.channel not in CHANNELS:
+        raise Malformed("malformed_request", f"channel must be one of {', '.join(CHANNELS)}.")
+    if len(device.id) > store.LONGEST_DEVICE:
+        raise Malformed("malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters.")
+    if device.mosis_version and not packages.is_version(device.mosis_version):
+        raise Malformed("malformed_request", "mosis_version must be a semantic version such as 1.4.0.")
+    return device
+
+
+def shown_updates(env: Environment, offers: list[Offer]) -> bytes:
+    """The answer, put together from parts that are kept: most devices ask about the same versions."""
+    catalogue = store.revision(env)[0]
+    parts = []
+    for offer in offers:
+        part = env.kept.get(("update", offer.version_id), catalogue)
+        if part is None:
+            part = dump(public_offer(env, offer))
+            env.kept.put(("update", offer.version_id), catalogue, part, len(part))
+        parts.append(part)
+    return b'{"updates":[' + b",".join(parts) + b"]}"
 
 
 def package(env: Environment, db: Connection, developer_id: str, app_id: str, version: str) -> bottle.HTTPResponse:
@@ -82,8 +146,8 @@ def picture(found: Picture) -> bottle.HTTPResponse:
                      cache_control=IMMUTABLE if named else "public, max-age=3600")
 
 
-def package_path(listing: Listing, version: str) -> str:
-    return f"/packages/{listing.developer_id}/{listing.app_id}/{quote(version)}/package.mosis"
+def package_path(of: Listing | Offer) -> str:
+    return f"/packages/{of.developer_id}/{of.app_id}/{quote(of.version)}/package.mosis"
 
 
 def public(env: Environment, listing: Listing) -> dict[str, Any]:
@@ -99,8 +163,17 @@ def public(env: Environment, listing: Listing) -> dict[str, Any]:
         "version": listing.version,
         "version_code": listing.version_code, "size_bytes": listing.size_bytes, "sha256": listing.sha256,
         "permissions": json.loads(listing.permissions), "min_mosis_version": listing.min_mosis_version,
-        "release_notes": listing.release_notes, "download_url": env.url(package_path(listing, listing.version)),
+        "release_notes": listing.release_notes, "download_url": env.url(package_path(listing)),
         "downloads": listing.downloads, "published_at": listing.published_at, "updated_at": listing.updated_at,
+    }
+
+
+def public_offer(env: Environment, offer: Offer) -> dict[str, Any]:
+    return {
+        "package_id": offer.package_id, "version": offer.version, "version_code": offer.version_code,
+        "download_url": env.url(package_path(offer)), "sha256": offer.sha256, "size_bytes": offer.size_bytes,
+        "min_mosis_version": offer.min_mosis_version, "permissions": json.loads(offer.permissions),
+        "release_notes": offer.release_notes,
     }
 
 

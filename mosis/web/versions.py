@@ -22,6 +22,7 @@ PUBLISH = {
 }
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
 YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
+ROLLBACK = YANK
 NOTHING: dict[str, dict[str, Any]] = {}
 
 
@@ -34,6 +35,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/apps/<app>/versions/<version>/publish", callback=publish, scope="versions:publish", lane="slow")
     app.post("/apps/<app>/versions/<version>/rollout", callback=rollout, scope="versions:publish")
     app.post("/apps/<app>/versions/<version>/halt", callback=halt, scope="versions:publish")
+    app.post("/apps/<app>/versions/<version>/rollback", callback=rollback, scope="versions:publish", lane="slow")
     app.post("/apps/<app>/versions/<version>/yank", callback=yank, scope="versions:publish")
     app.post("/apps/<app>/versions/<version>/unyank", callback=unyank, scope="versions:publish")
 
@@ -96,6 +98,12 @@ def rollout(env: Environment, db: Connection, caller: Caller, app: str, version:
 def halt(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
+
+
+def rollback(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    reason = read_json(ROLLBACK)["reason"]
+    found = apps.owned_by(db, caller, app)
+    return public(env, db, found, versions.rollback(env, db, caller, versions.get(db, found, version), reason))
 
 
 def yank(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:

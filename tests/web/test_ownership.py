@@ -41,7 +41,10 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
     return filled
 
 
-BODIES = {"rollout": {"percent": 50}, "yank": {"reason": "x"}, "reject": {"reasons": ["spam"], "comment": "x"}}
+BODIES = {
+    "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
+    "reject": {"reasons": ["spam"], "comment": "x"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE)

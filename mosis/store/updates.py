@@ -1,0 +1,121 @@
+"""Which version a device is offered: channel, share of the devices, the Mosis it runs."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.errors import NotFound
+from mosis.packages import version_key
+from mosis.store.revision import revision
+
+MOST_APPS = 500
+LONGEST_DEVICE = 128
+DEEPEST = 50  # published versions of an app that are looked at, the newest first
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device says of itself. Without an `id` it is in no partial rollout; without a Mosis version none is too new."""
+
+    channel: str = "stable"
+    id: str = ""
+    mosis_version: str = ""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A published version, as far as an update needs to know it."""
+
+    package_id: str
+    app_id: str
+    developer_id: str
+    version_id: str
+    version: str
+    version_code: int
+    channel: str
+    rollout_percent: float
+    size_bytes: int
+    sha256: str
+    permissions: str
+    min_mosis_version: str
+    release_notes: str
+
+
+def updates(env: Environment, db: Connection, installed: Mapping[str, int], device: Device) -> list[Offer]:
+    """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
+    passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
+    chosen = (_best(offers, device, installed[package_id]) for package_id, offers in _offers(env, db, installed))
+    return [offer for offer in chosen if offer is not None]
+
+
+def offered(env: Environment, db: Connection, package_id: str, device: Device) -> Offer:
+    """The version that a device without the app gets. Raises NotFound."""
+    for _, offers in _offers(env, db, [package_id]):
+        best = _best(offers, device, 0)
+        if best is not None:
+            return best
+    raise NotFound("app in the store, or no version of it fits this device")
+
+
+def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) -> bool:
+    """Whether a device is among this share of the devices, for this version: by a keyed hash, so that nobody outside can
+    choose a side and each version has its own order of devices."""
+    if percent >= 100:
+        return True
+    if not device_id:
+        return False
+    digest = hashlib.blake2b(f"{version_id}:{device_id}".encode("utf-8", "surrogatepass"), key=placing, digest_size=8).digest()
+    return int.from_bytes(digest, "big") * 100 < percent * (1 << 64)
+
+
+@dataclass(frozen=True)
+class _Offers:
+    """What there is of one app, the newest first."""
+
+    placing: bytes
+    offers: tuple[tuple[Offer, tuple[object, ...]], ...]  # each with the sort key of its min_mosis_version
+
+
+def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
+    runs = version_key(device.mosis_version) if device.mosis_version else None
+    for offer, needs in app.offers:
+        if offer.version_code <= installed_code:
+            return None
+        if offer.channel != "stable" and offer.channel != device.channel:
+            continue
+        if runs is not None and needs > runs:
+            continue
+        if in_rollout(app.placing, offer.version_id, device.id, offer.rollout_percent):
+            return offer
+    return None
+
+
+def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Iterable[tuple[str, _Offers]]:
+    """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all."""
+    catalogue, placing = revision(env)[0], b""
+    for package_id in package_ids:
+        key = ("offers", package_id)
+        found = env.kept.get(key, catalogue)
+        if found is None:
+            placing = placing or db.value("SELECT placing FROM store_state")
+            found = _Offers(placing, _read(db, package_id))
+            env.kept.put(key, catalogue, found, 200 + sum(600 + len(offer.release_notes) for offer, _ in found.offers))
+        yield package_id, found
+
+
+def _read(db: Connection, package_id: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+    rows: list[Offer] = db.all(
+        "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
+        " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
+        " FROM apps a JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
+        " WHERE a.package_id = ? AND a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
+        " ORDER BY v.version_code DESC, v.channel DESC LIMIT ?", package_id, DEEPEST, into=Offer,
+    )
+    keyed = [(row, version_key(row.min_mosis_version)) for row in rows]
+    least = min((needs for _, needs in keyed), default=())
+    for place, (offer, needs) in enumerate(keyed):
+        if offer.channel == "stable" and offer.rollout_percent >= 100 and needs <= least:
+            return tuple(keyed[: place + 1])  # every device can have this one: none is ever offered an older
+    return tuple(keyed)

@@ -1,0 +1,195 @@
+"""The store over HTTP, as devices use it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mosis import store
+from mosis.packages.making import png
+from tests.client import Client, Person
+
+NOTES = "com.acme.notes"
+AT = f"/v1/apps/{NOTES}/versions"
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    person = client.register()
+    client.app_of(person)
+    return person
+
+
+def updates(client: Client, pkgs: str = f"{NOTES}:0", **more: Any) -> dict[str, str]:
+    """{package_id: version} that are offered."""
+    query = "".join(f"&{name}={value}" for name, value in more.items())
+    answer = client.get(f"/v1/store/updates?pkgs={pkgs}{query}").expect(200)
+    return {each["package_id"]: each["version"] for each in answer["updates"]}
+
+
+def test_a_store_app_shows_all_its_fields(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    shown = client.get(f"/v1/store/apps/{NOTES}").expect(200)
+    assert set(shown.json) == {
+        "package_id", "name", "summary", "description", "category", "tags", "homepage", "developer", "icon_url", "screenshots",
+        "version", "version_code", "size_bytes", "sha256", "permissions", "min_mosis_version", "release_notes", "download_url",
+        "downloads", "published_at", "updated_at",
+    }  # fmt: skip
+    assert client.get("/v1/store/apps").json["apps"] == [shown.json]
+    assert client.get("/store/apps?q=not")["apps"] == [shown.json]
+    assert client.get("/store/apps?q=nought")["apps"] == []
+    assert shown.headers["cache-control"] == "public, max-age=60"
+
+
+def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice: Person) -> None:
+    for name in ("todo", "maps"):
+        client.app_of(alice, f"com.acme.{name}")
+        client.published(alice, f"com.acme.{name}")
+    client.published(alice, NOTES)
+    found, path = [], "/v1/store/apps?limit=1&sort=name&category=other"
+    while path:
+        page = client.get(path).expect(200)
+        found += [app["name"] for app in page["apps"]]
+        path = page.headers["link"].partition(">")[0][1:] if page["next_cursor"] else ""
+    assert found == ["Maps", "Notes", "Todo"]
+    cursor = client.get("/v1/store/apps?limit=1&sort=name")["next_cursor"]
+    client.get(f"/v1/store/apps?sort=updated&cursor={cursor}").expect(400, code="bad_cursor")
+    client.get("/v1/store/apps?cursor=x").expect(400, code="bad_cursor")
+    client.get("/v1/store/apps?sort=size").expect(400, code="malformed_request")
+    client.get("/v1/store/apps?q=%ff%00%22&category=%ff&tag=%ff").expect(200)
+
+
+def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.published(alice, NOTES, "1.1.0", 2)
+    answer = client.get(f"/v1/store/updates?pkgs={NOTES}:1,com.none.such:7").expect(200)
+    (update,) = answer["updates"]
+    assert set(update) == {
+        "package_id", "version", "version_code", "download_url", "sha256", "size_bytes", "min_mosis_version", "permissions",
+        "release_notes",
+    }  # fmt: skip
+    assert (update["version"], update["permissions"]) == ("1.1.0", ["storage"])
+    again = client.get(f"/v1/store/updates?pkgs={NOTES}:1,com.none.such:7", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.expect(304).body, again.headers["etag"]) == (b"", answer.headers["etag"])
+    asked = {"pkgs": {NOTES: 1, "com.none.such": 7}, "channel": "stable", "device": "d", "mosis_version": "1.0.0"}
+    assert client.post("/v1/store/updates", asked).expect(200).json == answer.json
+    assert updates(client, f"{NOTES}:2") == {}
+    assert updates(client, mosis_version="0.9.0") == {}
+    assert client.get("/v1/store/updates").expect(200).json == {"updates": []}
+
+
+@pytest.mark.parametrize("query", [
+    "pkgs=com.acme.notes", "pkgs=com.acme.notes:x", "pkgs=a:-1", "pkgs=a:" + "9" * 6000, "pkgs=a:1&channel=nightly",
+    "pkgs=a:1&device=" + "d" * 129, "pkgs=a:1&mosis_version=1", "pkgs=" + ",".join(f"a.b{number}:1" for number in range(501)),
+])  # fmt: skip
+def test_an_update_check_that_cannot_be_read_is_said(client: Client, query: str) -> None:
+    client.get(f"/v1/store/updates?{query}").expect(400, code="malformed_request")
+
+
+@pytest.mark.parametrize(("body", "pointer"), [
+    ({}, "/pkgs"), ({"pkgs": {"a": "1"}}, "/pkgs/a"), ({"pkgs": {"a": -1}}, "/pkgs/a"), ({"pkgs": {"a": True}}, "/pkgs/a"),
+    ({"pkgs": {f"a.b{number}": 1 for number in range(501)}}, "/pkgs"), ({"pkgs": [], "device": 5}, "/device"),
+])  # fmt: skip
+def test_a_posted_update_check_is_validated(client: Client, body: dict[str, Any], pointer: str) -> None:
+    assert client.post("/v1/store/updates", body).expect(422, code="invalid").finding(pointer)
+
+
+def test_five_hundred_apps_in_one_call(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    pkgs = {f"com.side.app{number}": 1 for number in range(499)} | {NOTES: 0}
+    assert len(client.post("/v1/store/updates", {"pkgs": pkgs, "device": "\u00fc"}).expect(200)["updates"]) == 1
+
+
+def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.upload(NOTES, client.package(alice, version="1.1.0-rc.1", code=2), as_=alice, query="?submit=true").expect(201)
+    client.work()
+    at = f"{AT}/1.1.0-rc.1"
+    client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+    client.post(at + "/publish", as_=alice).expect(200)
+    assert client.get(f"/v1/store/apps/{NOTES}/download").expect(302).headers["location"].endswith("/1.0.0/package.mosis")
+    beta = client.get(f"/v1/store/apps/{NOTES}/download?channel=beta&device=x").expect(302).headers["location"]
+    client.get(beta.removeprefix(client.env.config.base_url)).expect(200)
+    client.call("HEAD", f"/v1/store/apps/{NOTES}/download").expect(302)
+    client.get(f"/v1/store/apps/{NOTES}/download?mosis_version=0.1.0").expect(404)
+    client.get("/v1/store/apps/com.none.such/download").expect(404)
+    store.flush_downloads(client.env)
+    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
+
+
+def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(client: Client, alice: Person) -> None:
+    for code in (1, 2, 3):
+        client.published(alice, NOTES, f"1.{code}.0", code)
+    client.post(f"{AT}/1.3.0/rollback", {"reason": "x"}, as_=alice).expect(409, code="invalid_state")
+    back = client.post(f"{AT}/1.1.0/rollback", {"reason": "1.2 and 1.3 lose notes."}, as_=alice).expect(200)
+    assert (back["version"], back["state"]) == ("1.1.0", "published")
+    assert [client.get(f"{AT}/1.{code}.0", as_=alice)["state"] for code in (2, 3)] == ["halted", "halted"]
+    assert (updates(client), updates(client, f"{NOTES}:3")) == ({NOTES: "1.1.0"}, {})
+    assert client.get(f"/v1/store/apps/{NOTES}")["version"] == "1.1.0"
+    db = client.env.db.connection()
+    owner, details = db.one("SELECT owner_id, details FROM audit WHERE action = 'version.rollback'")
+    assert (owner, json.loads(details)) == (
+        alice.id, {"version": "1.1.0", "halted": ["1.3.0", "1.2.0"], "reason": "1.2 and 1.3 lose notes."}
+    )
+    client.post(f"{AT}/1.3.0/publish", as_=alice).expect(200)
+    assert updates(client) == {NOTES: "1.3.0"}
+    client.post(f"{AT}/1.2.0/rollback", {"reason": "Again."}, as_=alice).expect(200)
+    assert updates(client) == {NOTES: "1.2.0"}, "a halted version is offered again when it is the one rolled back to"
+    client.post(f"{AT}/1.2.0/yank", {"reason": "r"}, as_=alice).expect(200)
+    client.post(f"{AT}/1.2.0/rollback", {"reason": "r"}, as_=alice).expect(409, code="invalid_state")
+
+
+def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    path = f"/v1/store/apps/{NOTES}"
+    first, kept = client.get(path).expect(200), client.get(path).expect(200)
+    ours = {"x-request-id": ""}
+    assert (kept.body, kept.headers | ours) == (first.body, first.headers | ours)
+    assert client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
+    assert client.call("HEAD", path).expect(200).body == b""
+    client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice).expect(200)
+    assert client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(200)["name"] == "Notes 2"
+    client.patch("/v1/auth/me", {"name": "Alice B."}, as_=alice).expect(200)
+    assert client.get(path)["developer"]["name"] == "Alice B."
+    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    store.flush_downloads(client.env)
+    assert client.get(path)["downloads"] == 1
+    client.post(f"{AT}/1.0.0/halt", as_=alice).expect(200)
+    client.get(path).expect(404)
+
+
+def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.env.kept.limit_bytes = 20_000
+    for number in range(100):
+        client.get(f"/v1/store/apps?q=notes&x={number}").expect(200)
+        assert 0 < client.env.kept.size_bytes <= 20_000
+
+
+def test_a_bad_token_is_refused_also_where_the_answer_is_kept(client: Client, alice: Person) -> None:
+    client.get("/v1/store/apps").expect(200)
+    client.get("/v1/store/apps", as_="nonsense").expect(401, code="invalid_token")
+
+
+def test_pictures_are_kept_for_ever_under_the_address_of_their_version(client: Client, alice: Person) -> None:
+    shots = {"assets/one.png": png(10), "assets/two.jpg": b"\xff\xd8\xff\xe0 picture"}
+    client.published(alice, NOTES, files=shots, manifest={"screenshots": list(shots)})
+    shown = client.get(f"/v1/store/apps/{NOTES}").expect(200)
+    base = client.env.config.base_url
+    icon = client.get(shown["icon_url"].removeprefix(base)).expect(200)
+    assert (icon.body, icon.headers["content-type"]) == (png(128), "image/png")
+    assert icon.headers["cache-control"] == "public, max-age=31536000, immutable"
+    first, second = (client.get(url.removeprefix(base)).expect(200) for url in shown["screenshots"])
+    assert (first.body, first.headers["content-type"]) == (png(10), "image/png")
+    assert (second.body, second.headers["content-type"]) == (shots["assets/two.jpg"], "image/jpeg")
+    plain = shown["icon_url"].removeprefix(base).partition("?")[0]
+    newest = client.get(plain, headers={"If-None-Match": icon.headers["etag"]}).expect(304)
+    assert newest.headers["cache-control"] == "public, max-age=3600"
+    for path in (plain.replace("128", "48"), plain.replace("128", "-1"), plain.replace("icon-128.png", "screenshot-2")):
+        client.get(path).expect(404)
+    client.get(plain.replace("icon-128.png", "screenshot--1")).expect(404)
+    client.published(alice, NOTES, "1.1.0", 2)
+    assert client.get(f"/v1/store/apps/{NOTES}")["screenshots"] == []
+    assert store.sweep_pictures(client.env) == 1
+    assert client.get(f"/v1/store/apps/{NOTES}")["icon_url"] != shown["icon_url"]
+    client.get(plain).expect(200)
