@@ -34,7 +34,9 @@ def build(env: Environment) -> Any:
         devices,
         docs,
         health,
+        jobs,
         keys,
+        messages,
         notifications,
         oauth,
         recovery,
@@ -49,8 +51,8 @@ def build(env: Environment) -> Any:
     for plugin in (Errors(), Callers(env), Answers(env)):
         app.install(plugin)
     for face in (
-        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, notifications, admin, store,
-        telemetry,
+        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications, admin, store,
+        telemetry, jobs,
     ):
         face.routes(app)
     return app
@@ -112,6 +114,22 @@ def serve(config: Config) -> int:
     server.run()
     worker.stop()
     upkeep.stop()
+    env.close()
+    return 0
+
+
+def work(config: Config) -> int:
+    """Do background jobs alone, beside a serving process with the same database, until SIGTERM or SIGINT."""
+    from mosis.worker import Worker
+
+    env = opened(config)
+    worker = Worker(env, longest_sleep_seconds=0.5)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    worker.start()
+    asked.wait()
+    worker.stop()
     env.close()
     return 0
 
@@ -210,6 +228,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
     """Do what the command line asks for."""
     if given.command == "serve":
         return serve(config)
+    if given.command == "worker":
+        return work(config)
     if given.command == "routes":
         routes()
     elif given.command == "version":
@@ -244,6 +264,7 @@ def parser() -> argparse.ArgumentParser:
                                   epilog="Settings come from the environment; docs/OPERATIONS.md lists them.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="migrate and serve until SIGTERM")
+    commands.add_parser("worker", help="do background jobs beside a serving process, until SIGTERM")
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
     commands.add_parser("routes", help="print every address, and who may call it")
     commands.add_parser("demo", help="fill an empty portal with a plausible catalogue")

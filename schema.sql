@@ -154,6 +154,7 @@ CREATE TABLE versions (
                                                      'withdrawn', 'published', 'halted', 'yanked')),
     released          INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1)),
     submit_when_ready INTEGER NOT NULL DEFAULT 0 CHECK (submit_when_ready IN (0, 1)),
+    publish_when_approved INTEGER NOT NULL DEFAULT 0 CHECK (publish_when_approved IN (0, 1)),
     findings          TEXT NOT NULL DEFAULT '[]' CHECK (json_type(findings) = 'array'),
     permissions       TEXT NOT NULL DEFAULT '[]' CHECK (json_type(permissions) = 'array'),
     min_mosis_version TEXT NOT NULL,
@@ -188,12 +189,25 @@ CREATE TABLE reviews (
     reasons         TEXT NOT NULL DEFAULT '[]' CHECK (json_type(reasons) = 'array'),
     comment         TEXT NOT NULL DEFAULT '' CHECK (state <> 'rejected' OR length(comment) > 0),
     decided_by      TEXT REFERENCES developers (id),    -- NULL: the policy decided
+    because         TEXT NOT NULL DEFAULT '[]' CHECK (json_type(because) = 'array'),    -- why a person is needed
     submitted_at    TEXT NOT NULL,
     decided_at      TEXT
 ) STRICT;
 CREATE INDEX reviews_by_version ON reviews (version_id, id);
 CREATE INDEX reviews_open ON reviews (submitted_at, id) WHERE state IN ('waiting', 'claimed');
 CREATE INDEX reviews_decided ON reviews (decided_at) WHERE decided_at IS NOT NULL;
+
+-- The conversation about a version, between its developer and the reviewers. Internal messages only reviewers see.
+CREATE TABLE messages (
+    id              TEXT PRIMARY KEY,
+    version_id      TEXT NOT NULL REFERENCES versions (id) ON DELETE CASCADE,
+    author_id       TEXT NOT NULL REFERENCES developers (id),
+    sender          TEXT NOT NULL CHECK (sender IN ('developer', 'reviewer')),
+    internal        INTEGER NOT NULL DEFAULT 0 CHECK (internal = 0 OR (internal = 1 AND sender = 'reviewer')),
+    text            TEXT NOT NULL CHECK (length(text) BETWEEN 1 AND 5000),
+    created_at      TEXT NOT NULL
+) STRICT;
+CREATE INDEX messages_by_version ON messages (version_id, id);
 
 -- How often each version was fetched, by day. Written in batches; a kill can lose the last few seconds of counting.
 CREATE TABLE downloads (
@@ -220,6 +234,7 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_due ON jobs (run_at, id) WHERE state = 'waiting';
 CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state = 'running';
+CREATE INDEX jobs_by_key ON jobs (unique_key, created_at) WHERE unique_key IS NOT NULL;
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state IN ('done', 'dead');
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'running');
 

@@ -150,6 +150,7 @@ class Config:
     mail_from: str = _setting("mosis-portal@localhost", _mailbox)
     trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting((), _networks)
     review_policy: str = _setting("all", _one_of("all", "changes"))
+    review_sample_percent: int = _setting(5, _number(0, 100))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
     rate_limits: bool = _setting(True, _switch)
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))

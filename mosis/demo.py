@@ -78,7 +78,7 @@ def _app(
     for code in range(1, dice.randint(2, 4)):
         version = _upload(env, db, caller, app, sign, f"1.{code - 1}.0", code)
         worker.run_due()
-        reviews.submit(db, caller, versions.get(db, app, version))
+        reviews.submit(env, db, caller, versions.get(db, app, version))
         standing = reviews.standing(db, versions.get(db, app, version).id)
         assert standing is not None
         reviews.approve(db, reviewer, standing.review, "")

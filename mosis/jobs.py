@@ -9,9 +9,14 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from mosis import audit
+from mosis.callers import Caller
 from mosis.db import Connection, columns, new_id
+from mosis.errors import Conflict, NotFound
+from mosis.pages import Page, Wanted, page
 
-LEASE_SECONDS = 60
+STATES = ("waiting", "running", "done", "dead")
+LEASE_SECONDS = 30  # the worker extends it every 10 seconds while a job runs
 ATTEMPTS = 8  # the last one comes about 20 minutes after the first
 
 
@@ -48,6 +53,14 @@ def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str 
     )
     db.after_commit(db.database.wake)
     return job_id
+
+
+def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
+    """Queue a job that is done every so often, in the running transaction; None when another process has done so this time."""
+    key, since = f"schedule:{kind}", db.database.clock.now(-every_seconds * 0.9)
+    if db.value("SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? LIMIT 1", key, since):
+        return None
+    return add(db, kind, unique_key=key)
 
 
 def claim(db: Connection) -> Job | None:
@@ -109,6 +122,37 @@ def recover(db: Connection) -> int:
             " WHERE state = 'running' AND lease_until < ?",
             ATTEMPTS, ATTEMPTS, db.now, db.now,
         )
+
+
+def index(db: Connection, wanted: Wanted, state: str | None = None) -> Page[Job]:
+    """The jobs, the newest first, all or those in a state."""
+    among, after = (state,) if state else STATES, wanted.after[0] if wanted.after else "~"
+    rows = db.all(
+        f"SELECT {columns(Job)} FROM jobs WHERE state IN ({', '.join('?' * len(among))}) AND id < ? ORDER BY id DESC LIMIT ?",
+        *among, after, wanted.limit + 1, into=Job,
+    )
+    return page(rows, wanted, lambda job: (job.id,))
+
+
+def retry(db: Connection, caller: Caller, job_id: str) -> Job:
+    """Give a dead job a new life: it is due at once, with all its attempts. Raises NotFound, Conflict `invalid_state`."""
+    with db.write():
+        job: Job | None = db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
+        if job is None:
+            raise NotFound("job")
+        if job.state != "dead":
+            detail = f"This job is {job.state}; only a dead one is tried again."
+            raise Conflict("invalid_state", detail, state=job.state, allowed=[])
+        again = db.change(
+            "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
+            " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
+            db.now, job_id,
+        )
+        if not again:
+            raise Conflict("invalid_state", "Another job does the same already.", state=job.state, allowed=[])
+        audit.add(db, caller, "job.retry", job_id, kind=job.kind)
+        db.after_commit(db.database.wake)
+        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)  # type: ignore[no-any-return]
 
 
 def sweep(env: Any) -> None:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from mosis import audit, versions
+from mosis import audit, changes, jobs, versions
 from mosis.callers import PORTAL, Caller
 from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
@@ -12,6 +12,7 @@ from mosis.errors import Conflict, Denied, NotFound
 from mosis.pages import Page, Wanted, page
 from mosis.versions import Version
 
+CLAIM_SECONDS = 2 * 3600
 REASONS = ("malware", "privacy", "permissions", "metadata", "quality", "content", "copyright", "crashes", "spam", "other")
 
 
@@ -26,6 +27,7 @@ class Review:
     claimed_until: str | None
     reasons: str
     comment: str
+    because: str
     submitted_at: str
     decided_at: str | None
 
@@ -40,10 +42,11 @@ class Standing:
     median_wait_seconds: int | None
 
 
-def submit(db: Connection, caller: Caller, version: Version) -> Version:
-    """Put a version that is ready into the queue. Raises Conflict `invalid_state`."""
+def submit(env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None) -> Version:
+    """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
+    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
     with db.write():
-        return _submit(db, caller, version)
+        return _submit(env, db, caller, version, publish)
 
 
 def submit_when_ready(env: Environment, version_id: str) -> None:
@@ -52,7 +55,7 @@ def submit_when_ready(env: Environment, version_id: str) -> None:
     with db.write():
         version = versions.by_id(db, version_id)
         if version and version.state == "ready":
-            _submit(db, PORTAL, version)
+            _submit(env, db, PORTAL, version)
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
@@ -62,7 +65,7 @@ def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
             "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
             " AND state IN ('waiting', 'claimed')", db.now, version.id,
         )
-        return versions.move(db, caller, version, "withdraw", publish_at=None)
+        return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
 
 
 def get(db: Connection, review_id: str) -> Review:
@@ -73,17 +76,82 @@ def get(db: Connection, review_id: str) -> Review:
     return found
 
 
-def index(db: Connection, wanted: Wanted, state: str) -> Page[Review]:
-    """The queue: `waiting` and `claimed` with the longest wait first, `decided` with the newest verdict first."""
+def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
+    """A review for the desk. Raises NotFound, Denied `forbidden` for one's own app: nobody looks behind their own review."""
+    review = get(db, review_id)
+    if versions.developer_of(db, version_of(db, review)) == caller.account:
+        raise Denied("forbidden", "This is an app of your own; another reviewer has to look at it.")
+    return review
+
+
+def version_of(db: Connection, review: Review) -> Version:
+    """The version that is reviewed. Raises NotFound."""
+    version = versions.by_id(db, review.version_id)
+    if version is None:
+        raise NotFound("review")
+    return version
+
+
+def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Review]:
+    """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
+    verdict first. A claim that has lapsed counts as waiting."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
-    among, after = json.dumps(states), wanted.after or (None, None)
     column, order, beyond = ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
+    after = wanted.after or (("9999", "") if state == "decided" else ("", ""))
     rows = db.all(
-        f"SELECT {columns(Review)} FROM reviews WHERE state IN (SELECT value FROM json_each(?1))"
-        f" AND (?2 IS NULL OR ({column}, id) {beyond} (?2, ?3)) ORDER BY {column} {order}, id {order} LIMIT ?4",
-        among, *after, wanted.limit + 1, into=Review,
+        f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
+        f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
+        f" AND apps.developer_id <> ? AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
+        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
+        *states, caller.account, *after, wanted.limit + 1, into=Review,
     )
     return page(rows, wanted, lambda review: (getattr(review, column), review.id))
+
+
+def claim(db: Connection, caller: Caller, review: Review) -> Review:
+    """Take a review for two hours, or for another two. Raises Conflict `already_decided` when it is decided or another's."""
+    with db.write():
+        until = db.database.clock.now(CLAIM_SECONDS)
+        claimed = db.change(
+            "UPDATE reviews SET state = 'claimed', claimed_by = ?, claimed_until = ? WHERE id = ? AND (state = 'waiting'"
+            " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
+            caller.account, until, review.id, caller.account, db.now,
+        )
+        if not claimed:
+            raise _taken(db, review)
+        jobs.add(db, "lapse_claim", after_seconds=CLAIM_SECONDS, review_id=review.id)
+        audit.add(db, caller, "review.claim", review.id, until=until)
+        return get(db, review.id)
+
+
+def release(db: Connection, caller: Caller, review: Review) -> Review:
+    """Give a claimed review back to the queue, where it keeps its place. An administrator may give back another's.
+
+    Raises Conflict `already_decided` when it is decided or another's; one that waits stays as it is.
+    """
+    with db.write():
+        released = db.change(
+            "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"
+            " AND (claimed_by = ? OR ?)", review.id, caller.account, caller.has_role("admin"),
+        )
+        now = get(db, review.id)
+        if not released and now.state != "waiting":
+            raise _taken(db, review)
+        if released:
+            audit.add(db, caller, "review.release", review.id)
+        return now
+
+
+def lapse(env: Environment, review_id: str) -> None:
+    """The job behind a claim: gives the review back to the queue when its time is over. Twice does no harm."""
+    db = env.db.connection()
+    with db.write():
+        lapsed = db.change(
+            "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
+            " WHERE id = ? AND state = 'claimed' AND claimed_until <= ?", review_id, db.now,
+        )
+        if lapsed:
+            audit.add(db, PORTAL, "review.lapse", review_id)
 
 
 def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:
@@ -126,6 +194,8 @@ def next_step(version: Version, standing: Standing | None) -> str:
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
+    if version.state == "approved" and version.publish_when_approved and version.publish_at:
+        return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."
     if version.state == "published" and version.rollout_percent < 100:
@@ -133,7 +203,8 @@ def next_step(version: Version, standing: Standing | None) -> str:
     if version.state == "in_review" and standing and standing.position:
         usual = standing.median_wait_seconds
         wait = f", usually about {_duration(usual)}" if usual is not None else ""
-        return f"Waiting for a reviewer: {_ordinal(standing.position)} of {standing.waiting}{wait}."
+        then = " It is published as soon as it is approved." if version.publish_when_approved else ""
+        return f"Waiting for a reviewer: {_ordinal(standing.position)} of {standing.waiting}{wait}.{then}"
     return steps.get(version.state, "Waiting for a reviewer.")
 
 
@@ -148,17 +219,21 @@ def median_wait_seconds(db: Connection) -> int | None:
     return found
 
 
-def _submit(db: Connection, caller: Caller, version: Version) -> Version:
-    version = versions.move(db, caller, version, "submit", submitted_at=db.now)
-    db.insert("reviews", id=new_id(), version_id=version.id, submitted_at=db.now)
-    return version
+def _submit(env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None) -> Version:
+    wanted = bool(version.publish_when_approved) if publish is None else publish
+    version = versions.move(db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted))
+    because, review_id = changes.need_a_person(env, db, version), new_id()
+    db.insert("reviews", id=review_id, version_id=version.id, submitted_at=db.now, because=json.dumps(because))
+    if because:
+        return version
+    comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
+    db.change("UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?", comment, db.now, review_id)
+    return _approved(db, PORTAL, version, review_id)
 
 
 def _decide(db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str) -> Review:
     with db.write():
-        version = versions.by_id(db, review.version_id)
-        if version is None:
-            raise NotFound("review")
+        version = version_of(db, review)
         if versions.developer_of(db, version) == caller.account:
             raise Denied("forbidden", "Nobody decides on an app of their own.")
         values: dict[str, Any] = {
@@ -170,12 +245,29 @@ def _decide(db: Connection, caller: Caller, review: Review, verdict: str, reason
             " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))", *values.values(), review.id, caller.account, db.now,
         )
         if not decided:
-            state = get(db, review.id).state
-            detail = "Another reviewer has claimed it." if state == "claimed" else f"This review has been decided: {state}."
-            raise Conflict("already_decided", detail, state=state)
-        versions.move(db, caller, version, verdict, decided_at=db.now)
-        audit.add(db, caller, f"review.{verdict}", review.id, owner_id=versions.developer_of(db, version), reasons=reasons)
+            raise _taken(db, review)
+        if verdict == "approve":
+            _approved(db, caller, version, review.id)
+        else:
+            versions.move(db, caller, version, verdict, decided_at=db.now)
+            audit.add(db, caller, "review.reject", review.id, owner_id=versions.developer_of(db, version), reasons=reasons)
         return get(db, review.id)
+
+
+def _approved(db: Connection, caller: Caller, version: Version, review_id: str) -> Version:
+    version = versions.move(db, caller, version, "approve", decided_at=db.now)
+    audit.add(db, caller, "review.approve", review_id, owner_id=versions.developer_of(db, version))
+    if version.publish_when_approved:
+        versions.publish_soon(db, version)
+    return version
+
+
+def _taken(db: Connection, review: Review) -> Conflict:
+    now = get(db, review.id)
+    if now.state == "claimed":
+        detail = f"Another reviewer has claimed it until {now.claimed_until}."
+        return Conflict("already_decided", detail, state=now.state, claimed_until=now.claimed_until)
+    return Conflict("already_decided", f"This review has been decided: {now.state}.", state=now.state)
 
 
 def _ordinal(number: int) -> str:

@@ -56,6 +56,7 @@ class Version:
     state: str
     released: int
     submit_when_ready: int
+    publish_when_approved: int
     findings: str
     permissions: str
     min_mosis_version: str
@@ -80,11 +81,13 @@ class Version:
 
 @dataclass(frozen=True)
 class Upload:
-    """What is said with a package: the channel (None: as its version says), the notes, whether to submit it at once."""
+    """What is said with a package: the channel (None: as its version says), the notes, whether to submit it once it is checked
+    and to publish it once it is approved."""
 
     channel: str | None = None
     release_notes: str = ""
     submit: bool = False
+    publish: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def create(db: Connection, caller: Caller, app: App, package: Package, received:
     version_id = new_id()
     db.insert(
         "versions", id=version_id, app_id=app.id, version=package.version, version_code=package.version_code, channel=channel,
-        state="checking", submit_when_ready=int(upload.submit), permissions=json.dumps(list(package.permissions)),
+        state="checking", submit_when_ready=int(upload.submit), publish_when_approved=int(upload.publish),
+        permissions=json.dumps(list(package.permissions)),
         min_mosis_version=package.min_mosis_version, release_notes=upload.release_notes,
         manifest=json.dumps(package.manifest, ensure_ascii=False), files=json.dumps(package.files, ensure_ascii=False),
         size_bytes=received.size_bytes, sha256=received.sha256, signing_key_id=package.signing_key_id, created_at=db.now,
@@ -271,8 +275,19 @@ def publish_scheduled(env: Environment, version_id: str, publish_at: str) -> Non
     verify_file(env, db, version)
     with db.write():
         version = by_id(db, version_id)
-        if version and version.state == "approved" and version.publish_at == publish_at:
+        if version is None or version.state != "approved" or version.publish_at != publish_at:
+            return
+        try:
             _publish_now(db, PORTAL, version, version.rollout_percent)
+        except Conflict as refusal:  # a higher one was published meanwhile: nothing was written, and trying again would not help
+            db.change("UPDATE versions SET publish_at = NULL, publish_when_approved = 0 WHERE id = ?", version.id)
+            audit.add(db, PORTAL, "version.publish_refused", version.id, owner_id=developer_of(db, version), why=refusal.code)
+
+
+def publish_soon(db: Connection, version: Version) -> None:
+    """Have an approved version published by a job, in the running transaction: the file is verified outside of it."""
+    db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
+    jobs.add(db, "publish_version", version_id=version.id, publish_at=db.now)
 
 
 def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:

@@ -7,19 +7,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mosis import jobs, keys, notifications, recovery, reviews, store, tickets, versions
 from mosis.clock import seconds
+from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.jobs import Job
 from mosis.telemetry import crashes
 
 log = logging.getLogger("mosis.worker")
 
-HANDLERS: dict[str, Callable[..., None]] = {
+HANDLERS: dict[str, Callable[..., Any]] = {
     "check_version": versions.check,
     "submit_version": reviews.submit_when_ready,
     "publish_version": versions.publish_scheduled,
+    "lapse_claim": reviews.lapse,
     "sweep_packages": store.sweep_packages,
     "mail_event": notifications.mail,
     "mail_ticket": tickets.mail,
@@ -39,13 +42,19 @@ SCHEDULE: list[tuple[int, str]] = [
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]
 LONGEST_SLEEP_SECONDS = 5.0
+HEARTBEAT_SECONDS = 10.0  # a third of the lease
 
 
 class Worker:
-    """Threads that do the queue's jobs until told to stop. A commit that queues a job wakes one at once."""
+    """Threads that do the queue's jobs until told to stop. A commit of this process that queues a job wakes one at once; jobs
+    that another process queues are seen within `longest_sleep_seconds`."""
 
-    def __init__(self, env: Environment, threads: int = 1) -> None:
+    def __init__(self, env: Environment, threads: int = 1, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
         self.env = env
+        self.longest_sleep_seconds = longest_sleep_seconds
+        self._running: dict[str, Job] = {}
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._stop_beating = threading.Event()
         self._wake = threading.Condition()
         self._signals = 0
         self._stopping = False
@@ -54,7 +63,7 @@ class Worker:
 
     def start(self) -> None:
         self.env.db.wake = self.wake
-        for thread in self._threads:
+        for thread in (*self._threads, self._heart):
             thread.start()
 
     def wake(self) -> None:
@@ -64,13 +73,16 @@ class Worker:
             self._wake.notify()
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """Finish the jobs at hand and end. A job that takes longer is done again by the next process."""
+        """Finish the jobs at hand and end. A job that takes longer is given back, and done again by the next process."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout_seconds)
+        self._stop_beating.set()
+        for job in list(self._running.values()):
+            jobs.release(self.env.db.connection(), job)
         for _, tick in TICKS:
             tick(self.env)
 
@@ -101,8 +113,24 @@ class Worker:
                 if signals == self._signals and not self._stopping:
                     self._wake.wait(self._pause())
 
+    def _beat(self) -> None:
+        """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
+        while not self._stop_beating.wait(HEARTBEAT_SECONDS):
+            for job in list(self._running.values()):
+                try:
+                    jobs.extend(self.env.db.connection(), job)
+                except Exception:  # a full disk or a locked database: the next beat tries again
+                    log.exception("a lease cannot be extended", extra={"job": job.id})
+
     def _run(self, job: Job) -> None:
         started, db = time.monotonic(), self.env.db.connection()
+        self._running[job.id] = job
+        try:
+            self._do(job, db, started)
+        finally:
+            self._running.pop(job.id, None)
+
+    def _do(self, job: Job, db: Connection, started: float) -> None:
         try:
             HANDLERS[job.kind](self.env, **job.named_arguments)
         except Exception as error:  # whatever a handler raises is the job's error, not the worker's end
@@ -120,7 +148,7 @@ class Worker:
             if self._is_due(kind, every_seconds):
                 db = self.env.db.connection()
                 with db.write():
-                    jobs.add(db, kind, unique_key=f"schedule:{kind}")
+                    jobs.add_scheduled(db, kind, every_seconds)
 
     def _is_due(self, what: object, every_seconds: int) -> bool:
         now = time.monotonic()
@@ -133,8 +161,8 @@ class Worker:
         try:
             due = jobs.next_due(self.env.db.connection())
         except Exception:
-            return LONGEST_SLEEP_SECONDS
-        wait = LONGEST_SLEEP_SECONDS if due is None else seconds(due) - self.env.clock.time()
-        return max(0.02, min(wait, LONGEST_SLEEP_SECONDS))
+            return self.longest_sleep_seconds
+        wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()
+        return max(0.02, min(wait, self.longest_sleep_seconds))
 
 

@@ -5,14 +5,19 @@ from typing import Any
 
 import bottle
 
-from mosis import apps, reviews, versions
+from mosis import apps, changes, reviews, versions
 from mosis.callers import Caller
+from mosis.changes import Changes
 from mosis.db import Connection
+from mosis.environment import Environment
 from mosis.reviews import REASONS, Review
+from mosis.versions import Version
 from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.sending import send_file
 
 _TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": rf"{_TEXT}\Z"}
+NOTHING: dict[str, dict[str, Any]] = {}
 APPROVE = {"comment": _COMMENT}
 REJECT = {
     "reasons": {"type": "list", "required": True, "minlength": 1, "maxlength": len(REASONS),
@@ -24,18 +29,45 @@ REJECT = {
 def routes(app: bottle.Bottle) -> None:
     app.get("/reviews", callback=index, scope="reviewer")
     app.get("/reviews/<review>", callback=show, scope="reviewer")
+    app.get("/reviews/<review>/package", callback=package, scope="reviewer")
+    app.post("/reviews/<review>/claim", callback=claim, scope="reviewer")
+    app.post("/reviews/<review>/release", callback=release, scope="reviewer")
     app.post("/reviews/<review>/approve", callback=approve, scope="reviewer")
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer")
 
 
-def index(db: Connection) -> dict[str, Any]:
+def index(db: Connection, caller: Caller) -> dict[str, Any]:
     state = read_choice("state", "waiting", "claimed", "decided", default="waiting")
-    page = reviews.index(db, read_page(str, str), str(state))
+    page = reviews.index(db, caller, read_page(str, str), str(state))
     return listed("reviews", page, [public(db, review) for review in page.rows])
 
 
-def show(db: Connection, review: str) -> dict[str, Any]:
-    return public(db, reviews.get(db, review))
+def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    found = reviews.for_reviewer(db, caller, review)
+    version = reviews.version_of(db, found)
+    return public(db, found) | {
+        "because": json.loads(found.because), "findings": json.loads(version.findings),
+        "permissions": json.loads(version.permissions),
+        "release_notes": version.release_notes, "size_bytes": version.size_bytes, "sha256": version.sha256,
+        "developer_id": versions.developer_of(db, version), "changes": changed(changes.since_last_published(db, version), version),
+    }
+
+
+def package(env: Environment, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
+    version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    file = env.files.open(versions.path(env.files, db, version), version.size_bytes)
+    return send_file(file, version.size_bytes, sha256=version.sha256, content_type="application/vnd.mosis.package+zip",
+                     cache_control="private, no-store", changed_at=version.created_at)
+
+
+def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    read_json(NOTHING, optional=True)
+    return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
+
+
+def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    read_json(NOTHING, optional=True)
+    return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
@@ -48,9 +80,19 @@ def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     return public(db, reviews.reject(db, caller, reviews.get(db, review), said["reasons"], said["comment"]))
 
 
+def changed(found: Changes, version: Version) -> dict[str, Any]:
+    """What a version changes, as it is shown."""
+    return {
+        "since": found.since and found.since.version,
+        "permissions": {"added": found.permissions_added, "removed": found.permissions_removed},
+        "files": {"added": found.files_added, "removed": found.files_removed, "changed": found.files_changed},
+        "findings": {"added": found.findings_added, "gone": found.findings_gone},
+        "size_bytes": {"before": found.since and found.since.size_bytes, "now": version.size_bytes},
+    }
+
+
 def public(db: Connection, review: Review) -> dict[str, Any]:
-    version = versions.by_id(db, review.version_id)
-    assert version is not None  # reviews go with their version
+    version = reviews.version_of(db, review)
     app = apps.get(db, version.app_id)
     return {
         "id": review.id, "app_id": app.id, "package_id": app.package_id, "version": version.version, "state": review.state,

@@ -12,7 +12,7 @@ from mosis.versions import Upload
 
 BLOCK = 64 * 1024
 LONGEST_NOTES = 5000
-_SAID = ("channel", "release_notes", "submit")
+_SAID = ("channel", "release_notes", "submit", "publish")
 
 
 class Sent:
@@ -28,14 +28,15 @@ class Sent:
         wrong = []
         if self._said.get("channel") not in (None, "stable", "beta"):
             wrong.append({"pointer": "/channel", "code": "not_allowed", "detail": "This must be one of: stable, beta."})
-        if self._said.get("submit") not in (None, "true", "false"):
-            wrong.append({"pointer": "/submit", "code": "not_allowed", "detail": "This must be one of: true, false."})
+        for name in ("submit", "publish"):
+            if self._said.get(name) not in (None, "true", "false"):
+                wrong.append({"pointer": f"/{name}", "code": "not_allowed", "detail": "This must be one of: true, false."})
         notes = self._said.get("release_notes", "")
         if len(notes) > LONGEST_NOTES:
             wrong.append({"pointer": "/release_notes", "code": "too_long", "detail": f"This may be at most {LONGEST_NOTES} long."})
         if wrong:
             raise Invalid(wrong)
-        return Upload(self._said.get("channel"), notes, self._said.get("submit") == "true")
+        return Upload(self._said.get("channel"), notes, self._said.get("submit") == "true", self._said.get("publish") == "true")
 
 
 def read_upload() -> Sent:

@@ -20,6 +20,7 @@ PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
     "publish_at": {"type": "string", "maxlength": 20, "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z"},
 }
+SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
 YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
 ROLLBACK = YANK
@@ -71,9 +72,9 @@ def show(env: Environment, db: Connection, caller: Caller, app: str, version: st
 
 
 def submit(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    read_json(NOTHING, optional=True)
+    said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
-    return public(env, db, found, reviews.submit(db, caller, versions.get(db, found, version)))
+    return public(env, db, found, reviews.submit(env, db, caller, versions.get(db, found, version), said.get("publish")))
 
 
 def withdraw(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:

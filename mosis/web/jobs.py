@@ -1,0 +1,35 @@
+"""The queue of background jobs over HTTP (role admin)."""
+
+from typing import Any
+
+import bottle
+
+from mosis import jobs
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.jobs import Job
+from mosis.web.request import listed, read_choice, read_json, read_page
+
+NOTHING: dict[str, dict[str, Any]] = {}
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/admin/jobs", callback=index, scope="admin")
+    app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin")
+
+
+def index(db: Connection) -> dict[str, Any]:
+    page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
+    return listed("jobs", page, [public(job) for job in page.rows])
+
+
+def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
+    read_json(NOTHING, optional=True)
+    return public(jobs.retry(db, caller, job))
+
+
+def public(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id, "kind": job.kind, "state": job.state, "attempts": job.attempts, "run_at": job.run_at,
+        "lease_until": job.lease_until, "last_error": job.last_error, "created_at": job.created_at,
+    }

@@ -1,0 +1,62 @@
+"""The conversation about a version over HTTP, from its developer's side and from the review desk."""
+
+from typing import Any
+
+import bottle
+
+from mosis import apps, messages, reviews, versions
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.messages import Message
+from mosis.web.request import listed, read_json, read_page
+
+_TEXT = {
+    "type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": r"\s*\S[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
+}
+SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
+SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps/<app>/versions/<version>/messages", callback=index, scope="apps:read")
+    app.post("/apps/<app>/versions/<version>/messages", callback=say, scope="versions:upload")
+    app.get("/reviews/<review>/messages", callback=index_for_reviewer, scope="reviewer")
+    app.post("/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer")
+
+
+def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    page = messages.index(db, found, read_page(str), internal=False)
+    return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
+
+
+def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    said = read_json(SAY)
+    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    return made(messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False)
+
+
+def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    page = messages.index(db, found, read_page(str), internal=True)
+    return listed("messages", page, [public(message, to_reviewer=True) for message in page.rows])
+
+
+def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    said = read_json(SAY_AS_REVIEWER)
+    found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    return made(messages.add(db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)), to_reviewer=True)
+
+
+def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+    bottle.response.status = 201
+    return public(message, to_reviewer=to_reviewer)
+
+
+def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+    """Developers are not told which reviewer speaks to them."""
+    author = message.author_id if to_reviewer or message.sender == "developer" else None
+    return {
+        "id": message.id, "sender": message.sender, "author_id": author, "internal": bool(message.internal), "text": message.text,
+        "created_at": message.created_at,
+    }
