@@ -1,6 +1,7 @@
 """What is not yours does not exist: every address that names something is tried with another developer's ids."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
     return filled
 
 
-BODIES = {
-    "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
+BODIES: dict[str, Any] = {
+    "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
     "reject": {"reasons": ["spam"], "comment": "x"},
 }  # fmt: skip
 
