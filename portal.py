@@ -51,8 +51,8 @@ def build(env: Environment) -> Any:
     for plugin in (Errors(), Callers(env), Answers(env)):
         app.install(plugin)
     for face in (
-        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications, admin, store,
-        telemetry, jobs,
+        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications, admin,
+        store, telemetry, jobs,
     ):
         face.routes(app)
     return app

@@ -15,7 +15,8 @@ ORDER = [
     "errors clock config callers problems strict_json validation compiled pages counts kept buckets db",
     "tokens oauth passwords packages checks files limits mail audit jobs events group_commit",
     "environment",
-    "tickets accounts identities recovery devices apps keys versions changes reviews messages store telemetry notifications erasure",
+    "tickets accounts identities recovery devices apps keys versions changes reviews messages store telemetry notifications"
+    " erasure",
     "worker demo",
     "serving",
     "web",
