@@ -15,6 +15,7 @@ def root(client: Client) -> Person:
 
 def dead_job(client: Client, kind: str = "sweep_packages", key: str | None = None) -> str:
     """A job that has failed for good."""
+    client.work()
     db = client.env.db.connection()
     with db.write():
         job_id = jobs.add(db, kind, unique_key=key)
