@@ -141,6 +141,21 @@ def resolve(
     return developer
 
 
+def unlink(env: Environment, db: Connection, caller: Caller, name: str) -> None:
+    """Nobody gets into the caller's account with this provider any more; sessions stay. Raises NotFound when nothing is linked,
+    Conflict `last_way_in` when the account has neither a password nor another provider."""
+    _provider(env, name)
+    with db.write():
+        developer = accounts.get(db, caller.account)
+        linked = providers_of(db, developer.id)
+        if name not in linked:
+            raise NotFound("linked identity")
+        if linked == [name] and developer.password_hash is None:
+            raise Conflict("last_way_in", f"Nothing but {name} opens this account; link another provider or set a password first.")
+        db.change("DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name)
+        audit.add(db, caller, "identity.unlinked", developer.id, provider=name)
+
+
 def providers_of(db: Connection, developer_id: str) -> list[str]:
     """The names of the providers that an account can sign in with, in the order of their linking."""
     rows = db.all("SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id)
@@ -158,10 +173,13 @@ def _with_address(env: Environment, db: Connection, caller: Caller, name: str, p
     developer = accounts.find_by_email(db, profile.email)
     if developer is None:
         accounts.check_registration(env)
-        return accounts.create(db, caller, profile.email, profile.name, None, verified=True)
+        is_admin = profile.email.casefold() == (env.config.admin_email or "").casefold()
+        role = "admin" if is_admin else "developer"  # ADMIN_EMAIL is admin once its address is verified, and it is
+        return accounts.create(db, caller, profile.email, profile.name, None, role=role, verified=True)
     if not developer.email_verified:
         raise Conflict(
-            "email_not_verified", f"There is an account with this address that has not verified it; sign in to it and link {name}.",
+            "email_not_verified",
+            f"There is an account with this address that has not verified it; verify it, or sign in to it and link {name}.",
             side="account",
         )
     return developer

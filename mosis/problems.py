@@ -46,6 +46,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "email_taken": (409, "E-mail address taken"),
     "email_not_verified": (409, "E-mail address not verified"),
     "identity_taken": (409, "Identity taken"),
+    "last_way_in": (409, "Last way in"),
     "package_id_taken": (409, "Package id taken"),
     "version_exists": (409, "Version exists"),
     "version_code_not_higher": (409, "Version code not higher"),

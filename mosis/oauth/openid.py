@@ -40,13 +40,13 @@ class OpenID(Provider):
             raise self.refused(answer.error)
         form = {"code": answer.code, "redirect_uri": redirect_uri, "code_verifier": tied.verifier}
         headers = {}
-        if "client_secret_basic" in metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]):
+        if "client_secret_basic" in metadata["token_endpoint_auth_methods_supported"]:
             headers["Authorization"] = basic(self.client_id, self.client_secret)
         else:
             form |= {"client_id": self.client_id, "client_secret": self.client_secret}
         tokens = self.exchange(metadata["token_endpoint"], form, headers)
         claims = self._verified(tokens.get("id_token"), tied.nonce)
-        if "email" not in claims and isinstance(metadata.get("userinfo_endpoint"), str):
+        if "email" not in claims and "userinfo_endpoint" in metadata:
             claims = self._userinfo(metadata["userinfo_endpoint"], tokens["access_token"], claims["sub"])
         return profile_of(
             self.issuer, claims["sub"], claims.get("email"), claims.get("email_verified"),
@@ -64,10 +64,12 @@ class OpenID(Provider):
             found = reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}
             if found.get("issuer") != self.issuer:
                 raise self.unavailable(f"discovery answers {reply.status} and names the issuer {str(found.get('issuer'))[:200]!r}")
-            scheme = "https://" if self.issuer.startswith("https://") else "http"
-            for name in _ENDPOINTS:
-                if not isinstance(found.get(name), str) or not found[name].startswith(scheme):
+            schemes = ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
+            for name in (*_ENDPOINTS, *({"userinfo_endpoint"} & found.keys())):
+                if not isinstance(found.get(name), str) or not found[name].startswith(schemes):
                     raise self.unavailable(f"discovery has no usable {name}")
+            if not isinstance(found.setdefault("token_endpoint_auth_methods_supported", ["client_secret_basic"]), list):
+                raise self.unavailable("discovery has no usable token_endpoint_auth_methods_supported")
             self._metadata = (now, found)
         return self._metadata[1]
 
@@ -87,7 +89,7 @@ class OpenID(Provider):
                 },
             )
             complaint = self._complaint(claims, nonce)
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise self.untrusted(f"ID token: {type(error).__name__} {error}") from error
         if complaint:
             raise self.untrusted(f"ID token: {complaint}")

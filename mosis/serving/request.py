@@ -39,7 +39,7 @@ _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
 _DROPPED = ("FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY")
 
 
-LaneName = Literal["quick", "slow", "telemetry"]
+LaneName = Literal["quick", "slow", "outside", "telemetry"]
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Request:
             self._expect_body(size, coding is not None)
         else:
             self.completed = True
-            if self.command not in ("GET", "HEAD") and self.bounds:
+            if self.bounds:
                 self.lane = self.bounds.admit(self.command, self.path, headers).lane
 
     def _expect_body(self, size: int, chunked: bool) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger("mosis.serving")
 
 MIB = 1024 * 1024
 SLOW_THREADS = 2
+OUTSIDE_THREADS = 4  # for what waits for other servers, which may take seconds each
 TELEMETRY_THREADS = 4
 TICK_SECONDS = 0.5  # how often the clocks are looked at
 SETTINGS = {
@@ -76,9 +77,9 @@ class Server(TcpWSGIServer):
     """A WSGI application on a port, with bounds on what clients can cost.
 
     `listen` is ":8080" (every address, IPv6 and IPv4), "127.0.0.1:8080" or "[::1]:8080"; port 0 takes a free one, see
-    `port`. `admit(method, path, headers)` decides on each request that has a body, and on those without one that are neither
-    GET nor HEAD, as soon as the head is there: it returns an Admission or raises PortalError, which is then the answer. It
-    runs in the loop's thread and must be quick; `headers` has WSGI names without HTTP_, such as CONTENT_LENGTH or X_API_KEY.
+    `port`. `admit(method, path, headers)` decides on each request as soon as its head is there: it returns an Admission or
+    raises PortalError, which is then the answer. It runs in the loop's thread and must be quick; `headers` has WSGI names
+    without HTTP_, such as CONTENT_LENGTH or X_API_KEY.
     Bodies over 64 KiB wait in `temporary_dir`, which is swept now. A head must be there within `head_timeout_seconds`; a
     body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
     Further settings are waitress's own. Raises OSError when the address cannot be had. Needs Linux, for epoll.
@@ -95,7 +96,7 @@ class Server(TcpWSGIServer):
             sweep(temporary_dir)
         sock = self.open(listen)
         self.bounds = Bounds(admit, temporary_dir, head_timeout_seconds, body_timeout_seconds)
-        sizes = {"quick": threads, "slow": SLOW_THREADS, "telemetry": TELEMETRY_THREADS}
+        sizes = {"quick": threads, "slow": SLOW_THREADS, "outside": OUTSIDE_THREADS, "telemetry": TELEMETRY_THREADS}
         self.lanes = {name: Lane(name, size) for name, size in sizes.items()}
         self.stopping = False
         self._stop_seconds = 0.0

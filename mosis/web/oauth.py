@@ -23,9 +23,9 @@ _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 
 
 def routes(app: bottle.Bottle) -> None:
-    # slow: they wait for the provider
-    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="slow")
-    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", lane="slow")
+    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="outside")
+    app.delete("/auth/oauth/<provider>", callback=unlink, scope="account")
+    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", lane="outside")
     app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public")
 
 
@@ -58,6 +58,10 @@ def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> 
     signed_in = identities.collect(env, db, caller, provider, _browser(env))
     _keep(bottle.response, env, "", 0)
     return auth.public(db, signed_in)
+
+
+def unlink(env: Environment, db: Connection, caller: Caller, provider: str) -> None:
+    identities.unlink(env, db, caller, provider)
 
 
 def _back(env: Environment, path: str, fragment: str) -> bottle.HTTPResponse:

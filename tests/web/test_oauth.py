@@ -1,9 +1,15 @@
 """Sign-in at a provider: the whole dance with real servers, and the attacks on it."""
 
+import json
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,7 +23,7 @@ from mosis.oauth import fetch, providers
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
 from tests.providers import Browser, GitHubShape, Issuer, changed, public_jwk, real_provider, rsa_key, signed
-from tests.server import free_port
+from tests.server import free_port, running
 
 BASE_URL = "http://localhost:8080"
 ALICE = "alice@example.net"
@@ -323,7 +329,6 @@ def _hs256_with(key: bytes) -> Callable[[dict[str, Any]], str]:
         import base64
         import hashlib
         import hmac
-        import json
 
         def text(raw: bytes) -> str:
             return base64.urlsafe_b64encode(raw).decode().rstrip("=")
@@ -676,6 +681,67 @@ def test_the_trail_says_what_happened(browser: Browser) -> None:
 def test_an_account_without_password_has_none_to_guess(browser: Browser) -> None:
     browser.sign_in("company").expect(200)
     browser.client.post("/v1/auth/login", {"email": ALICE, "password": PASSWORD}).expect(401, "invalid_credentials")
+
+
+def test_a_provider_is_unlinked_but_not_the_last_way_in(browser: Browser) -> None:
+    alice = register(browser.client, verified=True)
+    browser.sign_in("company").expect(200)
+    browser.client.delete("/v1/auth/oauth/github", as_=alice).expect(404)
+    browser.client.delete("/v1/auth/oauth/company").expect(401)
+    browser.client.delete("/v1/auth/oauth/company", as_=alice).expect(204)
+    assert browser.client.get("/v1/auth/me", as_=alice)["providers"] == ["password"]
+    octocat = browser.sign_in("github").expect(200)["access_token"]
+    browser.client.delete("/v1/auth/oauth/github", as_=octocat).expect(409, "last_way_in")
+    browser.client.delete("/v1/auth/oauth/elsewhere", as_=octocat).expect(404)
+
+
+class TestAdministrator:
+    @pytest.fixture
+    def settings(self, settings: dict[str, str]) -> dict[str, str]:
+        return settings | {"ADMIN_EMAIL": "Alice@example.net"}
+
+    def test_the_verified_address_of_the_administrator_is_admin(self, browser: Browser) -> None:
+        assert browser.sign_in("company").expect(200)["developer"]["role"] == "admin"
+        assert browser.sign_in("github").expect(200)["developer"]["role"] == "developer"
+
+
+# -- the whole server
+
+
+def test_a_provider_that_hangs_holds_up_nobody_else(tmp_path: Path, issuer: Issuer, settings: dict[str, str]) -> None:
+    issuer.now = time.time
+    with running(tmp_path, settings) as server:
+        ask = partial(asked, server.url)
+        assert ask("/v1/auth/register", {"email": ALICE, "password": PASSWORD, "name": "Alice"})[0] == 201
+        issuer.person["email"] = "bob@example.net"
+        jars = [CookieJar() for _ in range(12)]
+        begun = [json.loads(ask("/v1/auth/oauth/company", {}, jar)[1])["redirect_url"] for jar in jars]
+        status, body = asked("", begun[0], None, jars[0])  # follows the redirect to the provider and the one back
+        assert (status, json.loads(body)["developer"]["email"]) == (200, "bob@example.net")
+
+        issuer.instead["/token"] = lambda request: time.sleep(4)
+        with ThreadPoolExecutor(12) as pool:
+            waiting = [pool.submit(asked, "", address, None, jar) for address, jar in zip(begun[1:], jars[1:], strict=True)]
+            while "/token" not in issuer.asked[-len(jars):]:
+                time.sleep(0.01)
+            since = time.perf_counter()
+            assert [ask("/healthz")[0] for _ in range(20)] == [200] * 20
+            assert ask("/v1/auth/login", {"email": ALICE, "password": PASSWORD})[0] == 200
+            assert time.perf_counter() - since < 2
+            issuer.instead.clear()
+            assert all(future.result()[0] in (200, 503) for future in waiting)
+
+
+def asked(base: str, path: str, body: Any = None, jar: CookieJar | None = None) -> tuple[int, bytes]:
+    """Status and body of a request over a socket, with the browser's cookies; redirects are followed."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar if jar is not None else CookieJar()))
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with opener.open(urllib.request.Request(base + path, data, {"Content-Type": "application/json"}), timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
 
 
 # -- settings
