@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 
-from mosis import accounts, audit, oauth, tokens
+from mosis import accounts, audit, events, oauth, tokens
 from mosis.accounts import Developer, SignedIn
 from mosis.callers import Caller
 from mosis.db import Connection, columns, new_id
@@ -48,11 +48,12 @@ class Pending:
 def begin(env: Environment, db: Connection, caller: Caller, name: str, return_to: str | None) -> tuple[str, str]:
     """(where to send the browser, what to put into its cookie). Somebody signed in links the identity to their account.
 
-    Raises NotFound, Denied `forbidden` (an API key cannot link), Unavailable `provider_unavailable`.
+    Raises NotFound, Denied `forbidden` (what has only some scopes, as API keys, must not open a way to all of them),
+    Unavailable `provider_unavailable`.
     """
     provider = _provider(env, name)
-    if caller.developer_id is not None and caller.session_id is None:
-        raise Denied("forbidden", "This cannot be done with an API key; sign in.")
+    if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
+        raise Denied("forbidden", "This cannot be done with an API key or a limited session; sign in.")
     browser = secrets.token_urlsafe(32)
     address = provider.address(_callback(env, name), oauth.ties(env.secret, browser))
     with db.write():
@@ -132,7 +133,11 @@ def resolve(
             raise Conflict("identity_taken", f"This identity at {name} belongs to another account already.")
         db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
         return accounts.get(db, known.developer_id)
-    developer = linking or _with_address(env, db, caller, name, profile)
+    developer = linking or _with_address(db, name, profile)
+    if developer is None:
+        developer = _new(env, db, caller, profile)
+    else:
+        events.add(db, developer.id, "security.provider_linked", provider=name, network=caller.network)
     if developer.suspended:
         raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
     identity = Identity(new_id(), developer.id, name, profile.issuer, profile.subject, db.now, db.now)
@@ -141,10 +146,9 @@ def resolve(
     return developer
 
 
-def unlink(env: Environment, db: Connection, caller: Caller, name: str) -> None:
+def unlink(db: Connection, caller: Caller, name: str) -> None:
     """Nobody gets into the caller's account with this provider any more; sessions stay. Raises NotFound when nothing is linked,
     Conflict `last_way_in` when the account has neither a password nor another provider."""
-    _provider(env, name)
     with db.write():
         developer = accounts.get(db, caller.account)
         linked = providers_of(db, developer.id)
@@ -162,27 +166,31 @@ def providers_of(db: Connection, developer_id: str) -> list[str]:
     return list(dict.fromkeys(row[0] for row in rows))
 
 
-def _with_address(env: Environment, db: Connection, caller: Caller, name: str, profile: Profile) -> Developer:
-    """The account with the profile's address, or a new one. An address opens an account only when both sides have verified
-    it: else whoever types somebody's address at one side would get into their account at the other."""
+def _with_address(db: Connection, name: str, profile: Profile) -> Developer | None:
+    """The account with the profile's address. An address opens an account only when both sides have verified it: else whoever
+    types somebody's address at one side would get into their account at the other. Raises Conflict `email_not_verified`."""
     if profile.email is None or not profile.email_verified:
         raise Conflict(
             "email_not_verified", f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
             side="provider",
         )
     developer = accounts.find_by_email(db, profile.email)
-    if developer is None:
-        accounts.check_registration(env)
-        is_admin = profile.email.casefold() == (env.config.admin_email or "").casefold()
-        role = "admin" if is_admin else "developer"  # ADMIN_EMAIL is admin once its address is verified, and it is
-        return accounts.create(db, caller, profile.email, profile.name, None, role=role, verified=True)
-    if not developer.email_verified:
+    if developer is not None and not developer.email_verified:
         raise Conflict(
             "email_not_verified",
             f"There is an account with this address that has not verified it; verify it, or sign in to it and link {name}.",
             side="account",
         )
     return developer
+
+
+def _new(env: Environment, db: Connection, caller: Caller, profile: Profile) -> Developer:
+    """A new account without a password. Raises Denied `registration_closed`."""
+    accounts.check_registration(env)
+    address = profile.email or ""
+    is_admin = address.casefold() == (env.config.admin_email or "").casefold()
+    role = "admin" if is_admin else "developer"  # ADMIN_EMAIL is admin once its address is verified, and it is
+    return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
 
 
 def _linking(db: Connection, pending: Pending) -> Developer | None:

@@ -26,6 +26,7 @@ TEXTS = {
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
     "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
     "security.password_changed": "Your password was changed and your other sessions were ended.",
+    "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
     "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
 }
 

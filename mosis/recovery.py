@@ -45,11 +45,18 @@ def mail_reset(env: Environment, email: str) -> None:
 
 
 def reset(env: Environment, db: Connection, caller: Caller, token: str, new_password: str) -> None:
-    """Set a new password and end every session. The link proves the address too. Raises Denied `invalid_token`, Invalid."""
+    """Set a new password and end every session. The link proves the address too. Raises Denied `invalid_token`, Invalid.
+
+    Where nobody had proved the address before, somebody else may have made the account with it and be waiting for its owner to
+    come: then every other way in goes as well.
+    """
     accounts.check_password(new_password, tickets.read(env, db, token, "reset").email, "/new_password")
     password_hash = passwords.make_hash(new_password)
     with db.write():
         developer = _owner(db, tickets.spend(env, db, token, "reset"))
+        if not developer.email_verified:
+            db.change("DELETE FROM identities WHERE developer_id = ?", developer.id)
+            db.change("UPDATE api_keys SET revoked_at = ? WHERE developer_id = ? AND revoked_at IS NULL", db.now, developer.id)
         db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
         accounts.set_password(db, caller, developer.id, password_hash)
 

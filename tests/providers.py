@@ -86,7 +86,8 @@ class Server:
         self.asked.append(path)
         instead = self.instead.get(path)
         if callable(instead):
-            instead(request)
+            with contextlib.suppress(OSError):  # nobody listens any more
+                instead(request)
             return
         status, headers, content = instead or self.answer(path, dict(parse_qsl(query)), form, request.headers)
         body = content if isinstance(content, bytes) else json.dumps(content).encode()

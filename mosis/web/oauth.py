@@ -31,6 +31,7 @@ def routes(app: bottle.Bottle) -> None:
 
 def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     said = read_json(BEGIN, optional=True)
+    env.limits.take("sign_in_network", caller.network)
     address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
     _keep(bottle.response, env, browser, identities.BEGUN_SECONDS)
     return {"redirect_url": address}
@@ -60,8 +61,8 @@ def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> 
     return auth.public(db, signed_in)
 
 
-def unlink(env: Environment, db: Connection, caller: Caller, provider: str) -> None:
-    identities.unlink(env, db, caller, provider)
+def unlink(db: Connection, caller: Caller, provider: str) -> None:
+    identities.unlink(db, caller, provider)
 
 
 def _back(env: Environment, path: str, fragment: str) -> bottle.HTTPResponse:

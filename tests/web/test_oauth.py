@@ -16,7 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from mosis import accounts, audit
+from mosis import accounts, audit, tokens
+from mosis.callers import Caller
 from mosis.config import Config, ConfigError
 from mosis.environment import Environment
 from mosis.oauth import fetch, providers
@@ -163,6 +164,18 @@ def test_beginning_sets_a_cookie_that_only_the_way_back_sees(client: Client) -> 
     name, *attributes = answer.headers["set-cookie"].lower().split("; ")
     assert name.startswith("mosis_sign_in=")
     assert set(attributes) == {"httponly", "max-age=600", "path=/", "samesite=lax"}
+
+
+class TestLimits:
+    @pytest.fixture
+    def settings(self, settings: dict[str, str]) -> dict[str, str]:
+        return settings | {"RATE_LIMITS": "on"}
+
+    def test_a_network_begins_only_so_many(self, client: Client) -> None:
+        statuses = [client.post("/v1/auth/oauth/company").status for _ in range(102)]
+        assert statuses.count(200) in (100, 101)
+        client.post("/v1/auth/oauth/company").expect(429, "rate_limited")
+        client.post("/v1/auth/oauth/company", address="203.0.113.9").expect(200)
 
 
 class TestHttps:
@@ -627,6 +640,50 @@ def test_somebody_signed_in_links_a_provider(browser: Browser, issuer: Issuer) -
     assert browser.client.get("/v1/auth/me", as_=bob)["providers"] == ["password"]
 
 
+def test_what_has_only_some_scopes_links_nothing(client: Client) -> None:
+    alice = register(client, verified=True)
+    key = client.post("/v1/keys", {"name": "CI", "scopes": ["apps:read"]}, as_=alice).expect(201)["key"]
+    db = client.env.db.connection()
+    with db.write():
+        limited = accounts.sign_in(client.env, db, Caller(), accounts.get(db, alice.id), '["apps:read"]').access_token
+    for credential in (key, limited):
+        client.post("/v1/auth/oauth/company", as_=credential).expect(403, "forbidden")
+        client.delete("/v1/auth/oauth/company", as_=credential).expect(403, "forbidden")
+
+
+def test_the_owner_is_told_of_a_new_way_in(browser: Browser) -> None:
+    browser.sign_in("company").expect(200)
+    bob = browser.client.register("bob")
+    browser.sign_in("github", as_=bob).expect(200)
+    told = browser.client.get("/v1/notifications", as_=bob).expect(200)["notifications"]
+    assert [each["kind"] for each in told] == ["security.provider_linked"]
+    assert "github was linked" in told[0]["text"]
+    alice = browser.sign_in("company").expect(200)["access_token"]
+    assert browser.client.get("/v1/notifications", as_=alice)["notifications"] == []
+
+
+def test_whoever_made_an_account_with_somebody_elses_address_is_out_when_its_owner_comes(browser: Browser, issuer: Issuer) -> None:
+    client = browser.client
+    mallory = register(client, verified=False)  # as alice@example.net
+    issuer.person["email"] = "mallory@example.net"
+    browser.sign_in("company", as_=mallory).expect(200)
+    key = client.post("/v1/keys", {"name": "way back", "scopes": ["apps:read"]}, as_=mallory).expect(201)["key"]
+    reset_password(client, ALICE)
+    client.get("/v1/auth/me", as_=mallory).expect(401)
+    client.get("/v1/apps", as_=key).expect(401)
+    assert browser.sign_in("company").expect(200)["developer"]["id"] != mallory.id
+
+
+def reset_password(client: Client, email: str) -> None:
+    """As the owner of the mailbox does it, with the link in the mail."""
+    assert client.post("/v1/auth/password/forgot", {"email": email}).status < 300
+    client.work()
+    db = client.env.db.connection()
+    ticket = db.value("SELECT id FROM tickets WHERE purpose = 'reset' ORDER BY id DESC LIMIT 1")
+    token = tokens.make_ticket(client.env.secret, ticket)
+    client.post("/v1/auth/password/reset", {"token": token, "new_password": "another long password"}).expect(204)
+
+
 def test_a_session_that_has_ended_links_nothing(browser: Browser) -> None:
     alice = register(browser.client, verified=False)
     way_back = browser.walk(browser.begin("company", as_=alice))
@@ -665,7 +722,7 @@ class TestClosed:
         browser.sign_in("company").expect(403, "registration_closed")
         db = client.env.db.connection()
         with db.write():
-            accounts.create(db, accounts.Caller(), ALICE, "Alice", None, verified=True)
+            accounts.create(db, Caller(), ALICE, "Alice", None, verified=True)
         assert browser.sign_in("company").expect(200)["developer"]["providers"] == ["company"]
 
 
