@@ -51,6 +51,11 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
         accounts.end_all(db, developer.id, "erased")
         for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets"):
             db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
+        db.change("DELETE FROM jobs WHERE kind = 'mail_reset' AND lower(arguments ->> 'email') = lower(?)", developer.email)
+        db.change(
+            "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
+            " (SELECT id FROM apps WHERE developer_id = ?)", developer.id,
+        )
         db.change(
             "UPDATE signing_keys SET name = 'erased', state = 'revoked', revoked_at = ?"
             " WHERE developer_id = ? AND state = 'active'",

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -125,6 +125,26 @@ class Client:
         person = self.register(name)
         accounts.promote(self.env.db.connection(), person.email, "reviewer")
         return person
+
+    def admin(self, name: str = "root") -> Person:
+        """A new account with the role admin."""
+        person = self.register(name)
+        self.role_of(person, "admin")
+        return person
+
+    def role_of(self, person: Person, role: str) -> None:
+        """Give somebody a role, as the command line does."""
+        accounts.promote(self.env.db.connection(), person.email, role)
+
+    def sign_in(self, person: Person, password: str = PASSWORD, **more: Any) -> Person:
+        """The same person in another session."""
+        answer = self.post("/v1/auth/login", {"email": person.email, "password": password}, **more).expect(200)
+        return replace(person, token=answer["access_token"], refresh_token=answer["refresh_token"])
+
+    def told(self, person: Person) -> list[dict[str, Any]]:
+        """Somebody's notifications, the newest first."""
+        told: list[dict[str, Any]] = self.get("/v1/notifications?limit=100", as_=person).expect(200)["notifications"]
+        return told
 
     def app_of(self, person: Person, package_id: str = "com.acme.notes") -> str:
         """A new app of somebody who has registered a signing key; its package_id."""

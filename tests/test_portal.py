@@ -49,6 +49,15 @@ def test_the_first_administrator_can_sign_in(tmp_path: Path) -> None:
     assert password not in server.log.read_text()
 
 
+def test_the_audit_trail_is_proved_and_a_change_by_hand_shows(tmp_path: Path) -> None:
+    command(tmp_path, "admin", "create", "root@example.net")
+    assert command(tmp_path, "audit", "verify").stdout.strip() == "1 lines, unbroken"
+    with sqlite3.connect(tmp_path / "data/portal.db") as raw:
+        raw.execute("UPDATE audit SET action = 'nothing.happened'")
+    broken = command(tmp_path, "audit", "verify")
+    assert (broken.returncode, "broken at line 1" in broken.stderr) == (portal.FAILED, True)
+
+
 def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) -> None:
     command(tmp_path, "admin", "create", "root@example.net")
     assert "is reviewer now" in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout

@@ -178,7 +178,7 @@ class Answers:
             if cache_control.startswith("private"):
                 response.set_header("Vary", "Authorization, X-API-Key")
             if document is None:
-                response.status = 204
+                response.status = 204 if response.status_code == 200 else response.status_code
                 return b""
             body = document if isinstance(document, bytes) else dump(document)
             response.content_type = "application/json"

@@ -1,0 +1,78 @@
+"""A burst of sign-ins, and what a stranger could learn from the time of an answer.
+
+    python -m bench.sign_in
+
+Fifty sign-ins at once, with /healthz asked all the while; then 50 sign-ins each for an account that exists and one that does
+not, alternating: the ratio of their median times should be near 1.
+"""
+
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from bench.kill import call
+from tests.client import PASSWORD
+from tests.server import Running
+
+BURST, TRIES = 50, 50
+
+
+def signed_in(port: int, email: str, password: str) -> tuple[int, float]:
+    """The status and the seconds of one sign-in."""
+    begun = time.perf_counter()
+    status, _ = call(port, "POST", "/v1/auth/login", json.dumps({"email": email, "password": password}).encode())
+    return status, time.perf_counter() - begun
+
+
+def burst(port: int) -> None:
+    """Fifty at once beside /healthz."""
+    results: list[tuple[int, float]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(signed_in(port, "a@example.net", PASSWORD))) for _ in range(BURST)
+    ]
+    health = []
+    for each in threads:
+        each.start()
+    while any(each.is_alive() for each in threads):
+        begun = time.perf_counter()
+        call(port, "GET", "/healthz", b"")
+        health.append((time.perf_counter() - begun) * 1000)
+        time.sleep(0.002)
+    failed = sum(status != 200 for status, _ in results)
+    longest = max(seconds for _, seconds in results)
+    health.sort()
+    print(f"{BURST} sign-ins at once: {failed} failed, the longest took {longest:.2f} s; /healthz meanwhile, {len(health)} times:"
+          f" p50 {health[len(health) // 2]:.1f} ms, p95 {health[int(len(health) * 0.95)]:.1f} ms, longest {health[-1]:.1f} ms")
+
+
+def enumeration(port: int) -> None:
+    """The ratio of medians, of wrong passwords for a known and an unknown address."""
+    times: dict[str, list[float]] = {"a@example.net": [], "nobody@example.net": []}
+    for _ in range(TRIES):
+        for email, taken in times.items():
+            status, seconds = signed_in(port, email, "not this one")
+            assert status == 401
+            taken.append(seconds)
+    known, unknown = (statistics.median(taken) * 1000 for taken in times.values())
+    print(f"wrong password, median of {TRIES}: account {known:.2f} ms, no account {unknown:.2f} ms, ratio {unknown / known:.3f}")
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        portal = Running(Path(folder))
+        portal.start()
+        try:
+            account = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+            assert call(portal.port, "POST", "/v1/auth/register", json.dumps(account).encode())[0] == 201
+            burst(portal.port)
+            enumeration(portal.port)
+        finally:
+            portal.stop()
+
+
+if __name__ == "__main__":
+    main()

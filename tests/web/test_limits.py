@@ -1,0 +1,92 @@
+"""How often: what is counted for whom, and that nobody can lock out somebody else."""
+
+import pytest
+
+from mosis.environment import Environment
+from mosis.limits import POLICIES, Limits
+from tests.client import PASSWORD, Client
+
+
+@pytest.fixture(autouse=True)
+def still(env: Environment) -> None:
+    """No bucket fills while a test runs."""
+    object.__setattr__(env, "limits", Limits(clock=lambda: 0.0))
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"RATE_LIMITS": "on"}
+
+
+def wrong(client: Client, email: str, address: str = "203.0.113.9") -> int:
+    return client.post("/v1/auth/login", {"email": email, "password": "not this one"}, address=address).status
+
+
+def test_every_answer_says_what_is_left(client: Client) -> None:
+    alice = client.register()
+    first, second = client.get("/v1/apps", as_=alice), client.get("/v1/apps", as_=alice)
+    assert first.headers["ratelimit-policy"] == '"account";q=1200;w=60'
+    assert (first.headers["ratelimit"], second.headers["ratelimit"]) == ('"account";r=1199;t=1', '"account";r=1198;t=1')
+    assert client.get("/v1/store/apps").headers["ratelimit"].startswith('"store"')
+    assert client.get("/v1/nowhere").headers.get("ratelimit") is None
+    assert "ratelimit" not in client.get("/healthz").headers
+
+
+def test_a_thousand_wrong_passwords_meet_a_wall_and_the_owner_does_not(client: Client) -> None:
+    alice = client.register()
+    statuses = [wrong(client, alice.email) for _ in range(1000)]
+    assert statuses.count(401) == POLICIES["sign_in"].quota
+    assert statuses.count(429) == 1000 - POLICIES["sign_in"].quota
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(200)  # from her own network
+    refused = client.post("/v1/auth/login", {"email": alice.email.upper(), "password": PASSWORD}, address="203.0.113.200")
+    assert 1 <= int(refused.expect(429, "rate_limited").headers["retry-after"]) <= 30
+
+
+def test_behind_one_address_one_user_does_not_lock_out_the_others(client: Client) -> None:
+    alice, bob = client.register("alice"), client.register("bob")
+    for _ in range(20):
+        wrong(client, alice.email, "198.51.100.7")
+    client.post("/v1/auth/login", {"email": bob.email, "password": PASSWORD}).expect(200)
+
+
+def test_a_network_that_tries_many_accounts_is_stopped(client: Client) -> None:
+    statuses = [wrong(client, f"{number}@example.net") for number in range(POLICIES["sign_in_network"].quota + 5)]
+    assert statuses[-5:] == [429] * 5
+    assert set(statuses[:-5]) == {401}
+
+
+def test_registrations_mails_and_codes_have_buckets_of_their_own(client: Client) -> None:
+    for _ in range(POLICIES["mail"].quota):
+        client.post("/v1/auth/password/forgot", {"email": "a@example.net"}).expect(202)
+    client.post("/v1/auth/password/forgot", {"email": "A@example.net"}, address="203.0.113.9").expect(429, "rate_limited")
+    client.post("/v1/auth/password/forgot", {"email": "b@example.net"}).expect(202)
+    alice = client.register()
+    for _ in range(POLICIES["guess"].quota):
+        client.get("/v1/auth/device/BBBB-CCCC", as_=alice).expect(404)
+    client.get("/v1/auth/device/BBBB-CCCC", as_=alice).expect(429)
+    client.get("/v1/apps", as_=alice).expect(200)
+
+
+def test_rubbish_credentials_count_for_the_address(client: Client) -> None:
+    statuses = [client.get("/v1/apps", as_="rubbish").status for _ in range(POLICIES["address"].quota + 3)]
+    assert (statuses[0], statuses[-1]) == (401, 429)
+    client.get("/v1/store/apps").expect(200)
+    client.get("/v1/auth/me", address="203.0.113.9").expect(401)
+
+
+def test_an_ipv6_household_is_one_address(client: Client) -> None:
+    quota = POLICIES["address"].quota
+    for number in range(quota):
+        client.get("/v1/auth/me", address=f"2001:db8:1:1::{number:x}").expect(401)
+    client.get("/v1/auth/me", address="2001:db8:1:1:ffff::1").expect(429)
+    client.get("/v1/auth/me", address="2001:db8:1:2::1").expect(401)
+
+
+def test_a_bucket_fills_again_evenly() -> None:
+    now = [0.0]
+    limits = Limits(clock=lambda: now[0])
+    for _ in range(10):
+        assert limits.take("sign_in", "x") is not None
+    now[0] += 30  # 10 in 300 seconds: one each 30
+    assert limits.take("sign_in", "x") is not None
+    assert Limits(on=False).take("sign_in", "x") is None

@@ -1,0 +1,222 @@
+"""Notifications: everything that ends is told, in the portal and by mail, by choice; and leaving for good."""
+
+import json
+import smtplib
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mosis import audit, events, notifications
+from mosis.environment import Environment
+from mosis.mail import Mailer
+from tests.client import PASSWORD, Client, Person
+
+NOTES = "com.acme.notes"
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    person = client.register()
+    client.app_of(person)
+    return person
+
+
+def kinds(client: Client, person: Person) -> list[str]:
+    return [each["kind"] for each in client.told(person)]
+
+
+def mail_about(env: Environment, text: str) -> list[Path]:
+    return [path for path in env.mailer.folder.glob("*.eml") if text in path.read_text()]
+
+
+def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/halt", as_=alice).expect(200)
+    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(200)
+    told = client.told(alice)
+    assert [each["kind"] for each in told] == [
+        "version.yanked", "version.halted", "version.published", "version.approved", "version.submitted", "version.checked",
+    ]  # fmt: skip
+    assert set(told[0]) == {"id", "kind", "created_at", "app", "version", "data", "text", "read_at"}
+    assert (told[0]["app"], told[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
+    assert told[0]["text"] == "com.acme.notes 1.0.0 was taken back."
+
+
+def test_every_kind_has_a_text_that_its_facts_complete() -> None:
+    assert set(notifications.TEXTS) == set(events.KINDS)
+    for kind in events.KINDS:
+        event = events.Event(1, "id", "me", kind, NOTES, "1.0.0", "{}", "now", None)
+        assert notifications.text(event)
+
+
+def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    first = client.told(alice)[0]
+    client.post(f"/v1/notifications/{first['id']}/read", as_=client.register("bob")).expect(404)
+    read = client.post(f"/v1/notifications/{first['id']}/read", as_=alice).expect(200)
+    assert read["read_at"]
+    unread = client.get("/v1/notifications?unread=true", as_=alice).expect(200)
+    assert len(unread["notifications"]) == unread["unread"] == len(client.told(alice)) - 1
+    client.post("/v1/notifications/read-all", as_=alice).expect(200)
+    assert client.get("/v1/notifications", as_=alice)["unread"] == 0
+
+
+def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.work()
+    assert len(mail_about(client.env, "was approved")) == 1
+    assert not mail_about(client.env, "passed the checks")
+    event_id = next(each["id"] for each in client.told(alice) if each["kind"] == "version.approved")
+    mail_about(client.env, "was approved")[0].unlink()
+    notifications.mail(client.env, event_id)  # the job again: it was marked
+    assert not mail_about(client.env, "was approved")
+    client.patch("/v1/auth/me", {"mail": {"version.approved": False}}, as_=alice).expect(200)
+    client.published(alice, NOTES, "1.1.0", 2)
+    client.work()
+    assert not mail_about(client.env, "was approved")
+    assert client.get("/v1/auth/me", as_=alice)["mail"]["version.approved"] is False
+    client.patch("/v1/auth/me", {"mail": {"version.nothing": False}}, as_=alice).expect(422)
+
+
+def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(client: Client, alice: Person) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        client.env.mailer.url = f"smtp://127.0.0.1:{closed.getsockname()[1]}"
+        client.published(alice, NOTES)
+        client.work()
+    db = client.env.db.connection()
+    states = dict(db.all("SELECT state, count(*) FROM jobs WHERE kind = 'mail_event' GROUP BY state"))
+    assert states["waiting"] >= 1
+    assert "ConnectionRefusedError" in db.value("SELECT last_error FROM jobs WHERE kind = 'mail_event' AND state = 'waiting'")
+    assert "version.published" in kinds(client, alice)
+
+
+class Mailbox:
+    """A real SMTP server on 127.0.0.1 that keeps what it is given."""
+
+    def __init__(self) -> None:
+        from aiosmtpd.controller import Controller
+
+        self.taken: list[Any] = []
+        self.controller = Controller(self, hostname="127.0.0.1", port=0)
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.taken.append(envelope)
+        return "250 taken"
+
+
+def test_a_real_server_takes_it(tmp_path: Path) -> None:
+    mailbox = Mailbox()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        mailbox.controller.port = probe.getsockname()[1]
+    mailbox.controller.start()
+    try:
+        mailer = Mailer(f"smtp://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path)
+        mailer.send("alice@example.net", "Grüße", "Hello\n.\nwith a dot", "id-1")
+        with pytest.raises((smtplib.SMTPException, OSError)):
+            Mailer(f"smtps://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path).send("a@b", "x", "y", "z")
+        with pytest.raises(ValueError):
+            mailer.send("alice@example.net", "one\r\nBcc: mallory@example.net", "x", "id-2")
+    finally:
+        mailbox.controller.stop()
+    (envelope,) = mailbox.taken
+    assert envelope.rcpt_tos == ["alice@example.net"]
+    assert b"Message-ID: <id-1@example.net>" in envelope.content
+    assert b"\n.\r\n" not in envelope.content or b"with a dot" in envelope.content
+
+
+def test_signing_in_from_elsewhere_is_told(client: Client, alice: Person) -> None:
+    client.sign_in(alice)
+    assert kinds(client, alice) == []
+    client.sign_in(alice, address="203.0.113.9")
+    assert kinds(client, alice) == ["security.signed_in_elsewhere"]
+    assert "203.0.113.0/24" in client.told(alice)[0]["text"]
+
+
+def test_a_stolen_refresh_token_ends_the_session_and_is_told(client: Client, alice: Person) -> None:
+    elsewhere = client.sign_in(alice)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address="203.0.113.9").expect(401)
+    assert kinds(client, elsewhere) == ["security.token_reused"]
+
+
+def test_two_clients_that_use_a_refresh_token_at_once_never_both_win(client: Client, alice: Person) -> None:
+    answers: list[int] = []
+    together = threading.Barrier(2)
+
+    def use(address: str) -> None:
+        together.wait()
+        answers.append(client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address=address).status)
+
+    threads = [threading.Thread(target=use, args=(address,)) for address in ("198.51.100.7", "203.0.113.9")]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(answers) == [200, 401]
+
+
+# sessions
+
+
+def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Person) -> None:
+    phone = client.sign_in(alice)
+    listed = client.get("/v1/auth/sessions", as_=alice).expect(200)["sessions"]
+    assert [each["current"] for each in listed] == [False, True]
+    assert set(listed[0]) == {"id", "client", "network", "current", "created_at", "last_used_at", "expires_at"}
+    client.delete(f"/v1/auth/sessions/{listed[0]['id']}", as_=client.register("bob")).expect(404)
+    client.delete(f"/v1/auth/sessions/{listed[0]['id']}", as_=alice).expect(204)
+    client.get("/v1/auth/me", as_=phone).expect(401, "invalid_token")
+    client.post("/v1/auth/refresh", {"refresh_token": phone.refresh_token}).expect(401, "invalid_token")
+    assert len(client.get("/v1/auth/sessions", as_=alice)["sessions"]) == 1
+
+
+# leaving
+
+
+def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)["key"]
+    exported = client.get("/v1/auth/me/export", as_=alice).expect(200).json
+    assert exported["account"][0]["email"] == alice.email
+    assert [len(exported[name]) for name in ("apps", "versions", "api_keys", "signing_keys", "sessions")] == [1] * 5
+    assert len(exported["events"]) == len(client.told(alice))
+    text = json.dumps(exported)
+    assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))
+
+
+def test_the_export_knows_every_table_that_names_a_person(env: Environment) -> None:
+    from mosis.erasure import EXPORTED
+
+    db = env.db.connection()
+    queries = " ".join(EXPORTED.values())
+    for (table,) in db.all("SELECT name FROM sqlite_schema WHERE type = 'table'"):
+        names = {row[1] for row in db.all(f"PRAGMA table_info({table})")}
+        if "developer_id" in names and table not in ("tickets", "oauth_states", "listings"):
+            assert f"FROM {table}" in queries, f"{table} is missing from the export"
+
+
+@pytest.mark.parametrize("choice", ["keep", "withdraw"])
+def test_an_erased_account_leaves_nothing_personal(client: Client, alice: Person, choice: str) -> None:
+    client.published(alice, NOTES)
+    client.app_of(alice, "com.acme.draft")
+    client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)
+    client.work()
+    client.delete("/v1/auth/me", {"password": "wrong"}, as_=alice).expect(401, "invalid_credentials")
+    client.delete("/v1/auth/me", {"password": PASSWORD, "apps": choice}, as_=alice).expect(204)
+    client.get("/v1/auth/me", as_=alice).expect(401)
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(401, "invalid_credentials")
+    dump = "\n".join(client.env.db.connection()._raw.iterdump())
+    assert alice.email not in dump
+    assert "com.acme.draft'" not in [row[0] for row in client.env.db.connection().all("SELECT package_id FROM apps")]
+    shown = client.get(f"/v1/store/apps/{NOTES}")
+    if choice == "keep":
+        assert shown.expect(200)["developer"]["name"] == "A former developer"
+    else:
+        shown.expect(404)
+    assert audit.verify(client.env.db.connection()) > 0
+    client.register()  # the address is free again
