@@ -35,8 +35,8 @@ def test_jobs_are_listed_with_their_errors(client: Client, root: Person) -> None
     client.get("/v1/admin/jobs?state=odd", as_=root).expect(400)
     for _ in range(3):
         dead_job(client)
-    first = client.get("/v1/admin/jobs?limit=3", as_=root)
-    rest = client.get(f"/v1/admin/jobs?limit=3&cursor={first['next_cursor']}", as_=root)
+    first = client.get("/v1/admin/jobs?state=dead&limit=3", as_=root)
+    rest = client.get(f"/v1/admin/jobs?state=dead&limit=3&cursor={first['next_cursor']}", as_=root)
     assert (len(first["jobs"]), [each["id"] for each in rest["jobs"]]) == (3, [dead])
 
 
