@@ -80,8 +80,12 @@ def migrated(config: Config) -> list[tuple[Path, int, int]]:
 
 def opened(config: Config) -> Environment:
     """The environment over a database that has been brought up to date."""
+    from mosis import store
+
     migrated(config)
-    return environment(config)
+    env = environment(config)
+    store.index_keys(env)  # made at first start
+    return env
 
 
 def serve(config: Config) -> int:
@@ -200,6 +204,20 @@ def verify_audit(config: Config) -> int:
     return 0
 
 
+def store_key(env: Environment, action: str) -> None:
+    """Print the keys that sign the store's index; with `rotate` after making a new one."""
+    from mosis import audit, store
+    from mosis.callers import PORTAL
+
+    if action == "rotate":
+        key, db = store.rotate(env), env.db.connection()
+        with db.write():
+            audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
+    for key in store.index_keys(env):
+        told = f"announced until {key.announced_until}" if key.announced_until else "signs the index"
+        print(f"{key.fingerprint}  {told}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     given = parser().parse_args(arguments)
@@ -246,6 +264,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
                 from mosis.demo import fill
 
                 print(fill(env))
+            elif given.command == "store-key":
+                store_key(env, given.action)
             elif given.action == "create":
                 admin_create(env, given.email)
             else:
@@ -271,6 +291,8 @@ def parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")
     audit.add_argument("action", choices=("verify",))
     commands.add_parser("version", help="print the version")
+    key = commands.add_parser("store-key", help="the key that signs the store's index: show it, or rotate to a new one")
+    key.add_argument("action", choices=("show", "rotate"))
     admin = commands.add_parser("admin", help="make administrators").add_subparsers(dest="action", required=True, metavar="ACTION")
     create = admin.add_parser("create", help="make a new account with the role admin")
     promote = admin.add_parser("promote", help="give an account a role")

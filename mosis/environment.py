@@ -38,7 +38,7 @@ class Environment:
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
     kept: Kept = field(default_factory=Kept)  # finished answers of the store
-    store_revision: dict[str, Any] = field(default_factory=dict)  # the one that mosis.store.revision saw last
+    remembered: dict[str, Any] = field(default_factory=dict)  # what the store has read and looks at again only when it changes
     key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:

@@ -8,7 +8,7 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import NotFound
 from mosis.packages import version_key
-from mosis.store.revision import revision
+from mosis.store.revisions import revision
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128

@@ -159,7 +159,7 @@ class Answers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        cache_control = "public, max-age=60" if route.rule.startswith("/store/") else "private, no-store"
+        cache_control = "public, max-age=60" if route.rule.startswith(("/store/", "/.well-known/")) else "private, no-store"
         keep = route.config.get("keep") == "store"
 
         def answered(**arguments: Any) -> Any:

@@ -1,9 +1,11 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import bottle
@@ -26,6 +28,7 @@ UPDATES = {
     "mosis_version": {"type": "string", "maxlength": 64},
 }
 _CODE = re.compile(r"[0-9]{1,10}\Z")
+MINUTE = "public, max-age=60"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -37,6 +40,9 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/categories", callback=categories, scope="public", keep="store")
     app.get("/store/updates", callback=updates, scope="public")
     app.post("/store/updates", callback=updates_of_many, scope="public")
+    app.get("/store/index.json", callback=index_json, scope="public")
+    app.get("/store/index.json.sig", callback=index_signatures, scope="public")
+    app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
     app.get("/packages/<developer_id>/<app_id>/<version>/package.mosis", callback=package, scope="public")
     app.get("/assets/<app_id>/icon-<size:int>.png", callback=icon, scope="public")
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
@@ -120,6 +126,26 @@ def shown_updates(env: Environment, offers: list[Offer]) -> bytes:
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
 
+def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
+    found = store.signed_index(env, db)
+    file = opened(found.path)
+    return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/json", cache_control=MINUTE)
+
+
+def index_signatures(env: Environment, db: Connection) -> bytes:
+    return store.signed_index(env, db).signatures
+
+
+def store_key(env: Environment) -> dict[str, Any]:
+    return {"keys": [
+        {
+            "fingerprint": key.fingerprint, "algorithm": "Ed25519", "public_key": base64.b64encode(key.public).decode(),
+            "created_at": key.created_at, "announced_until": key.announced_until,
+        }
+        for key in store.index_keys(env)
+    ]}  # fmt: skip
+
+
 def package(env: Environment, db: Connection, developer_id: str, app_id: str, version: str) -> bottle.HTTPResponse:
     found = store.package(db, developer_id, app_id, version)
     file = env.files.open(versions.path(env.files, db, found), found.size_bytes)
@@ -138,12 +164,16 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bo
 def picture(found: Picture) -> bottle.HTTPResponse:
     """A picture; for ever when the address names its version, as those in our answers do, else for an hour."""
     named = bottle.request.query.get("v") == found.path.parent.name
-    try:
-        file = open(found.path, "rb")
-    except FileNotFoundError:
-        raise Unavailable("package_unavailable", "This picture was just cleared away; ask again.") from None
-    return send_file(file, found.size_bytes, sha256=found.sha256, content_type=found.content_type,
+    return send_file(opened(found.path), found.size_bytes, sha256=found.sha256, content_type=found.content_type,
                      cache_control=IMMUTABLE if named else "public, max-age=3600")
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file that was there a moment ago. Raises Unavailable when it has been cleared away since."""
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise Unavailable("package_unavailable", "This file was just replaced by a newer one; ask again.") from None
 
 
 def package_path(of: Listing | Offer) -> str:

@@ -11,9 +11,9 @@ def revision(env: Environment) -> Revision:
     SQLite says in 3 us whether anything was committed since the last time, by any process; only then the row is read.
     """
     version = env.db.data_version()
-    known = env.store_revision.get("known")
+    known = env.remembered.get("revision")
     if known is not None and known[0] == version:
         return known[1]  # type: ignore[no-any-return]
     found: Revision = env.db.connection().one("SELECT catalogue, counts FROM store_state")
-    env.store_revision["known"] = (version, found)
+    env.remembered["revision"] = (version, found)
     return found

@@ -1,0 +1,219 @@
+"""The signed index: what it says, that it cannot be forged or replayed, and how its key changes."""
+
+import base64
+import json
+import runpy
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portal
+from mosis import packages, store
+from mosis.clock import Clock
+from mosis.config import ConfigError
+from mosis.environment import Environment, environment
+from mosis.store.index_signing import IndexKey
+from tests.catalogue import add_app, add_developer, add_listed, add_version
+from tests.client import Client
+from tests.conftest import Hands
+from tests.server import running
+
+EXAMPLE = portal.HERE / "examples/verify_index.py"
+example = runpy.run_path(str(EXAMPLE))
+verify, Refused = example["verify"], example["Refused"]
+
+
+@pytest.fixture
+def acme(env: Environment) -> str:
+    db = env.db.connection()
+    with db.write():
+        developer = add_developer(db)
+        add_listed(db, developer, "a.b", "Über 天气")
+    return developer
+
+
+def fetched(client: Client) -> tuple[bytes, bytes]:
+    return client.get("/v1/store/index.json").expect(200).body, client.get("/v1/store/index.json.sig").expect(200).body
+
+
+def pinned(client: Client, sequence: int = 0) -> dict[str, Any]:
+    return {"keys": [client.get("/.well-known/mosis-store-key").expect(200)["keys"][0]["public_key"]], "sequence": sequence}
+
+
+def now(client: Client) -> datetime:
+    return datetime.fromtimestamp(client.env.clock.time(), UTC)
+
+
+def sequence(client: Client) -> int:
+    return int(client.get("/v1/store/index.json").expect(200)["sequence"])
+
+
+def test_the_index_holds_what_everybody_is_offered(client: Client, acme: str) -> None:
+    db = client.env.db.connection()
+    with db.write():
+        app = add_app(db, acme, "a.c", "Beta only")
+        add_version(db, acme, app, channel="beta")
+    document, state = verify(*fetched(client), pinned(client), now(client))
+    assert [set(each) for each in document["apps"]] == [{
+        "package_id", "name", "developer_id", "version", "version_code", "min_mosis_version", "size_bytes", "sha256",
+        "signing_key_fingerprint", "app_id",
+    }]  # fmt: skip
+    assert (document["apps"][0]["package_id"], document["apps"][0]["name"]) == ("a.b", "Über 天气")
+    assert document["expires_at"] == client.env.clock.now(7 * 86400)
+    assert state["sequence"] == document["sequence"]
+
+
+def test_many_apps_are_written_in_parts(client: Client, acme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosis.store.index_file.ROWS", 3)
+    db = client.env.db.connection()
+    with db.write():
+        for number in range(10):
+            add_listed(db, acme, f"z.b{number}", "App")
+    document, _ = verify(*fetched(client), pinned(client), now(client))
+    assert [each["package_id"] for each in document["apps"]] == ["a.b", *(f"z.b{number}" for number in range(10))]
+
+
+def test_an_empty_store_has_an_index_too(client: Client) -> None:
+    document, _ = verify(*fetched(client), pinned(client), now(client))
+    assert document["apps"] == []
+
+
+def test_what_is_forged_replayed_or_expired_is_refused(client: Client, acme: str, hands: Hands) -> None:
+    old, state = fetched(client), pinned(client)
+    with pytest.raises(Refused, match="no key"):
+        verify(old[0].replace(b"a.b", b"a.x"), old[1], state, now(client))
+    other = IndexKey(bytes(range(32)), "")
+    forged = {"key": other.fingerprint, "signature": base64.b64encode(other.sign(old[0])).decode()}
+    with pytest.raises(Refused, match="no key"):
+        verify(old[0], json.dumps({"signatures": [forged]}).encode(), state, now(client))
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE apps SET name = 'New'")
+    hands.turn(1)
+    new = fetched(client)
+    _, state = verify(*new, state, now(client))
+    with pytest.raises(Refused, match="old one"):
+        verify(*old, state, now(client))
+    verify(*new, state, now(client))
+    hands.turn(7 * 86400)
+    with pytest.raises(Refused, match="expired"):
+        verify(*new, state, now(client))
+    verify(*fetched(client), state, now(client))
+
+
+def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(client: Client, acme: str, hands: Hands) -> None:
+    first = client.get("/v1/store/index.json").expect(200)
+    hands.turn(3600)
+    same = client.get("/v1/store/index.json", headers={"If-None-Match": first.headers["etag"]}).expect(304)
+    assert same.headers["cache-control"] == "public, max-age=60"
+    client.register("somebody")
+    assert sequence(client) == first["sequence"]
+    hands.turn(86400)
+    assert sequence(client) > first["sequence"]
+
+
+def test_the_sequence_never_goes_back(client: Client, acme: str, hands: Hands, tmp_path: Path) -> None:
+    """Not at a restart, not when an older database is put back, not when the made files are lost with it."""
+    env = client.env
+    env.db.connection().copy_to(tmp_path / "older.db")
+    seen = [sequence(client)]
+
+    def restarted() -> None:
+        reopened = environment(env.config, Clock(lambda: hands.at))
+        other = Client(portal.build(reopened), reopened)
+        assert seen[-1] < sequence(other), "a restart makes a new one"
+        seen.append(sequence(other))
+        assert sequence(other) == seen[-1]
+        reopened.close()
+
+    for number in range(5):
+        with env.db.connection().write() as db:
+            db.change("UPDATE apps SET name = ?", f"Name {number}")
+        seen.append(sequence(client))
+    env.close()
+    restarted()
+    for suffix in ("", "-wal", "-shm"):
+        env.config.database_path.with_name(env.config.database_path.name + suffix).unlink(missing_ok=True)
+    (tmp_path / "older.db").rename(env.config.database_path)
+    restarted()  # at the same moment as before: the files know
+    for made in (env.config.data_dir / "store-index").iterdir():
+        made.unlink()
+    hands.turn(1)
+    with env.db.connection().write() as db:
+        db.change("UPDATE store_state SET sequence = 0")
+    restarted()  # the time knows
+    assert seen == sorted(set(seen))
+
+
+def test_few_files_are_kept(client: Client, acme: str) -> None:
+    for number in range(6):
+        with client.env.db.connection().write() as db:
+            db.change("UPDATE apps SET name = ?", f"Name {number}")
+        sequence(client)
+    assert len(list((client.env.config.data_dir / "store-index").iterdir())) == 3
+
+
+def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
+    client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosis.store.index_file.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("mosis.store.index_file.REST", 10_000)
+    first = sequence(client)
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE apps SET name = 'Other'")
+    assert sequence(client) == first
+
+
+def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(client: Client, acme: str, hands: Hands) -> None:
+    state = pinned(client)
+    never_asked = dict(state)
+    verify(*fetched(client), state, now(client))
+    new = store.rotate(client.env)
+    shown = client.get("/.well-known/mosis-store-key")["keys"]
+    assert shown[0]["fingerprint"] == new.fingerprint
+    assert [key["announced_until"] for key in shown] == [None, client.env.clock.now(30 * 86400)]
+    _, state = verify(*fetched(client), state, now(client))
+    hands.turn(31 * 86400)
+    assert len(client.get("/.well-known/mosis-store-key")["keys"]) == 1
+    verify(*fetched(client), state, now(client))
+    with pytest.raises(Refused, match="no key"):
+        verify(*fetched(client), never_asked, now(client))
+
+
+def test_the_keys_are_kept_to_their_owner(env: Environment) -> None:
+    first = store.index_keys(env)[0]
+    path = env.config.data_dir / "store_key.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    assert store.index_keys(env)[0].private == first.private
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert packages.parse_public_key(base64.b64encode(first.public).decode()) == first.public
+    for damage in (b"", b"{}", b'{"keys": []}', path.read_bytes().replace(b'"created_at": "', b'"created_ot": "')):
+        path.write_bytes(damage)
+        with pytest.raises(ConfigError, match=r"store_key\.json"):
+            store.index_keys(env)
+
+
+def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        def command(*words: str) -> str:
+            ran = subprocess.run([sys.executable, *words], env=server.environment, cwd=tmp_path, timeout=30, capture_output=True)
+            assert ran.returncode == 0, ran.stderr
+            return ran.stdout.decode()
+
+        key = json.loads((tmp_path / "data/store_key.json").read_bytes())["keys"][0]
+        public = base64.b64encode(IndexKey(base64.b64decode(key["private_key"]), "").public).decode()
+        example = [str(EXAMPLE), server.url, "--key", public, "--state", "state.json"]
+        assert command(*example).startswith("good: sequence ")
+        rotated = command(str(portal.HERE / "portal.py"), "store-key", "rotate").splitlines()
+        assert [line.partition("  ")[2].split()[0] for line in rotated] == ["signs", "announced"]
+        assert command(*example).startswith("good: sequence ")
+        assert len(json.loads((tmp_path / "state.json").read_text())["keys"]) == 2
+        state = json.loads((tmp_path / "state.json").read_text())
+        (tmp_path / "state.json").write_text(json.dumps(state | {"sequence": state["sequence"] + 10**9}))
+        refused = subprocess.run([sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True)
+        assert (refused.returncode, "it is an old one" in refused.stderr) == (1, True)
