@@ -23,7 +23,8 @@ Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
-COMMITS_PER_CHECKPOINT = 500
+MOST_COMMITS_PER_CHECKPOINT = 500
+PAGES_PER_CHECKPOINT = 1000  # 4 MiB, about 10 ms: who waits for the lock waits for the checkpoint too
 
 
 @cache
@@ -123,9 +124,9 @@ class Connection:
         """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
         self._after_commit.append(follow_up)
 
-    def checkpoint(self, mode: str = "PASSIVE") -> None:
-        """Move the WAL into the database file. The caller holds the writers' lock."""
-        self._raw.execute(f"PRAGMA wal_checkpoint({mode})")
+    def checkpoint(self, mode: str = "PASSIVE") -> int:
+        """Move the WAL into the database file; how many pages it had. The caller holds the writers' lock."""
+        return max(0, int(self._raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[1]))
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of the whole database, made while others write."""
@@ -172,6 +173,7 @@ class Database:
         self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
+        self._commits_per_checkpoint = MOST_COMMITS_PER_CHECKPOINT
         self._kept = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -199,10 +201,13 @@ class Database:
         return found
 
     def committed(self, connection: Connection) -> None:
-        """Called under the writers' lock after each commit."""
+        """Called under the writers' lock after each commit. How many commits make a checkpoint follows from how many pages
+        the last ones wrote."""
         self._commits += 1
-        if self.checkpoints and self._commits % COMMITS_PER_CHECKPOINT == 0:
-            connection.checkpoint()
+        if self.checkpoints and self._commits % self._commits_per_checkpoint == 0:
+            pages = connection.checkpoint()
+            fitting = self._commits_per_checkpoint * PAGES_PER_CHECKPOINT // max(1, pages)
+            self._commits_per_checkpoint = max(8, min(fitting, 2 * self._commits_per_checkpoint, MOST_COMMITS_PER_CHECKPOINT))
 
     def close(self) -> None:
         """Empty the WAL and close every connection; the threads that used them are done by now."""

@@ -2,7 +2,8 @@
 
     schemas.py    what devices may send, declared once
     intake.py     take in batches of events: quota, clock, once only, many in one commit
-    devices.py    what is known of a device: its pseudonym; export and erasure
+    pseudonyms.py what stands for a device in the database
+    devices.py    what is stored about a device: shown and erased
     settings.py   what a developer has chosen for an app
     sketch.py     how many different devices, without keeping them
     histogram.py  counts by size, from which percentiles are read

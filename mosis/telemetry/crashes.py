@@ -17,8 +17,8 @@ from mosis.environment import Environment
 from mosis.errors import Invalid, LimitReached, NotFound
 from mosis.pages import Page, Wanted, page
 from mosis.telemetry import intake, rollups
-from mosis.telemetry.devices import keyed, pseudonym
 from mosis.telemetry.intake import DAY, OTHER, Receipt, Sender
+from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import CRASH, crash_fits
 from mosis.telemetry.sketch import Sketch
 from mosis.validation import check

@@ -13,7 +13,7 @@ from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, LimitReached, NotFound
-from mosis.telemetry.devices import keyed, pseudonym
+from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
 from mosis.validation import check
 

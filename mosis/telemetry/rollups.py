@@ -107,6 +107,8 @@ def count_batches(rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, 
     """The sums of these batches by hour and version."""
     found: dict[Key, Sums] = {}
     for _, source, device, events in rows:
+        if source not in known:
+            continue  # its app was deleted
         app, version = known[source]
         started, hour, each = None, -1, Sums()
         for kind, at, *rest in json.loads(events):

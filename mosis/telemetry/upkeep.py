@@ -3,21 +3,28 @@ not wait, and whatever goes wrong here stays here."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from mosis.environment import Environment
-from mosis.telemetry import crashes, rollups
+from mosis.telemetry import crashes, retention, rollups
 
 log = logging.getLogger("mosis.telemetry")
 PAUSE_SECONDS = 2.0
 WORK_SECONDS = 1.0  # at a stretch
+PRUNE_SECONDS = 60.0  # how often it forgets
 BREATH_SECONDS = 0.005  # between two slices, so that requests get the lock
 
 
 def turn(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> None:
     """One round of everything, at most about so many seconds of each."""
-    db = env.telemetry.connection()
-    rollups.catch_up(db, seconds, pause)
+    add_up(env, seconds, pause)
+    retention.prune(env, seconds, pause)
+
+
+def add_up(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> None:
+    """What should be done soon after something came in."""
+    rollups.catch_up(env.telemetry.connection(), seconds, pause)
     crashes.announce(env)
 
 
@@ -38,9 +45,17 @@ class Upkeep:
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
 
+    def _breathe(self) -> None:
+        self._stopping.wait(BREATH_SECONDS)
+
     def _loop(self) -> None:
+        pruned = -PRUNE_SECONDS
         while not self._stopping.wait(PAUSE_SECONDS):
             try:
-                turn(self.env, WORK_SECONDS, lambda: self._stopping.wait(BREATH_SECONDS))
+                add_up(self.env, WORK_SECONDS, self._breathe)
+                if time.monotonic() > pruned + PRUNE_SECONDS:
+                    pruned = time.monotonic()
+                    longest = retention.prune(self.env, PRUNE_SECONDS / 2, self._breathe)
+                    log.debug("telemetry pruned", extra={"longest_lock_ms": round(longest * 1000, 1)})
             except Exception:  # a full disk or a broken file: the next round tries again
                 log.exception("telemetry upkeep failed")

@@ -1,6 +1,7 @@
 """Telemetry over HTTP: what devices send, and what developers see of it."""
 
 import json
+import re
 from typing import Any
 
 import bottle
@@ -10,7 +11,9 @@ from mosis.callers import Caller
 from mosis.clock import text
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.telemetry import analytics, crashes, intake, settings
+from mosis.errors import Malformed
+from mosis.pages import Page, cursor
+from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.intake import DAY, Receipt
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
@@ -27,6 +30,8 @@ DECISION: dict[str, dict[str, Any]] = {"state": {"type": "string", "required": T
 def routes(app: bottle.Bottle) -> None:
     app.post("/telemetry/events", callback=events, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
     app.post("/telemetry/crashes", callback=crash, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
+    app.get("/telemetry/devices/<device_id>", callback=export, scope="public", lane="slow", limit="device_data")
+    app.delete("/telemetry/devices/<device_id>", callback=erase, scope="public", lane="slow", limit="device_data")
     app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
@@ -52,6 +57,23 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
         "accepted": receipt.accepted, "rejected": receipt.rejected, "duplicate": receipt.duplicate,
         "sample_rate": receipt.sample_rate, "errors": receipt.errors,
     }
+
+
+def export(env: Environment, device_id: str) -> dict[str, Any]:
+    wanted = read_page(int)
+    stored = devices.export(env, _device(device_id), wanted.after[0] if wanted.after else 0, wanted.limit)
+    page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
+    return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
+
+
+def erase(env: Environment, device_id: str) -> None:
+    devices.erase(env, _device(device_id))
+
+
+def _device(device_id: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", device_id):
+        raise Malformed("malformed_request", "A device_id is 64 hex characters.")
+    return device_id
 
 
 def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
