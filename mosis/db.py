@@ -23,8 +23,8 @@ Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
-MOST_COMMITS_PER_CHECKPOINT = 500
-PAGES_PER_CHECKPOINT = 1000  # 4 MiB, about 10 ms: who waits for the lock waits for the checkpoint too
+CHECKPOINT_BYTES = 4 << 20  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
+COMMITS_PER_CHECKPOINT = 8  # at least, where a reader keeps the WAL from being used again
 
 
 @cache
@@ -53,7 +53,8 @@ class Connection:
             database.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         self._raw.execute("PRAGMA journal_mode = WAL")
-        for pragma in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0", "query_only = ON"):
+        for pragma in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0", "query_only = ON",
+                       f"journal_size_limit = {CHECKPOINT_BYTES}"):
             self._raw.execute(f"PRAGMA {pragma}")
         self._after_commit: list[Callable[[], None]] = []
 
@@ -124,9 +125,9 @@ class Connection:
         """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
         self._after_commit.append(follow_up)
 
-    def checkpoint(self, mode: str = "PASSIVE") -> int:
-        """Move the WAL into the database file; how many pages it had. The caller holds the writers' lock."""
-        return max(0, int(self._raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[1]))
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Move the WAL into the database file. The caller holds the writers' lock."""
+        self._raw.execute(f"PRAGMA wal_checkpoint({mode})")
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy of the whole database, made while others write."""
@@ -168,12 +169,13 @@ class Database:
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
+        self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
         self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
-        self._commits_per_checkpoint = MOST_COMMITS_PER_CHECKPOINT
+        self._checkpointed = 0  # after this many commits
         self._kept = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -201,13 +203,14 @@ class Database:
         return found
 
     def committed(self, connection: Connection) -> None:
-        """Called under the writers' lock after each commit. How many commits make a checkpoint follows from how many pages
-        the last ones wrote."""
+        """Called under the writers' lock after each commit. A WAL that was used up is cut to CHECKPOINT_BYTES when it begins
+        anew, so that a longer one holds at least as much that is not in the database file yet."""
         self._commits += 1
-        if self.checkpoints and self._commits % self._commits_per_checkpoint == 0:
-            pages = connection.checkpoint()
-            fitting = self._commits_per_checkpoint * PAGES_PER_CHECKPOINT // max(1, pages)
-            self._commits_per_checkpoint = max(8, min(fitting, 2 * self._commits_per_checkpoint, MOST_COMMITS_PER_CHECKPOINT))
+        if not self.checkpoints or self._commits < self._checkpointed + COMMITS_PER_CHECKPOINT:
+            return
+        if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
+            connection.checkpoint()
+            self._checkpointed = self._commits
 
     def close(self) -> None:
         """Empty the WAL and close every connection; the threads that used them are done by now."""

@@ -89,9 +89,9 @@ def test_slices_are_short_and_the_space_comes_back(client: Client, alice: Person
     rollups.catch_up(db)
     before = db.value("PRAGMA page_count")
     hands.turn(8 * DAY)
-    longest = retention.prune(client.env)
+    longest = retention.prune(client.env)  # on a quiet machine 30 ms
     assert rows(client, "batches") == 0
-    assert longest < 0.05
+    assert longest < 0.1
     assert db.value("PRAGMA page_count") < before / 5
     assert db.value("PRAGMA integrity_check") == "ok"
 

@@ -17,8 +17,8 @@ from mosis.telemetry.rollups import DAY, summed
 RAW_SECONDS = 7 * DAY
 CRASH_SECONDS = 90 * DAY  # a report since it came; a group since its last report
 HOUR_SECONDS = 90 * DAY  # sums by hour; those by day stay
-SHORT_SECONDS, LONG_SECONDS = 0.005, 0.015  # a slice that holds the lock for less grows, for more shrinks
-FIRST_SLICE, LARGEST_SLICE = 50, 2000  # rows
+SHORT_SECONDS, LONG_SECONDS = 0.004, 0.01  # a slice that holds the lock for less grows, for more shrinks
+FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
 FREE_SHARE = 20  # free pages up to a twentieth of the file are kept for what comes next
 LEAST_FREE_PAGES = 256
 
@@ -114,4 +114,5 @@ def _has_space_to_give(db: Connection) -> bool:
 
 
 def _give_space_back(db: Connection, rows: list[list[int]]) -> None:
-    db.all(f"PRAGMA incremental_vacuum({rows[0][0]})")
+    for _ in range(rows[0][0]):  # one by one: a larger number answers a row without columns for each page, and sqlite3 stops
+        db.all("PRAGMA incremental_vacuum(1)")
