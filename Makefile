@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint types check demo clean
+.PHONY: help run test lint types check demo fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ types: $(VENV)/.installed-lint ## check the types
 	@$(BIN)/mypy
 
 check: lint types test ## everything that must be green before a commit
+
+SECONDS ?= 600
+fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers: make fuzz SECONDS=600
+	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
 
 clean: ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache

@@ -16,7 +16,7 @@ from mosis.errors import Conflict, NotFound
 from mosis.pages import Page, Wanted, page
 
 STATES = ("waiting", "running", "done", "dead")
-LEASE_SECONDS = 30  # the worker extends it every 10 seconds while a job runs
+LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 ATTEMPTS = 8  # the last one comes about 20 minutes after the first
 
 

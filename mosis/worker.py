@@ -42,7 +42,7 @@ SCHEDULE: list[tuple[int, str]] = [
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]
 LONGEST_SLEEP_SECONDS = 5.0
-HEARTBEAT_SECONDS = 10.0  # a third of the lease
+HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 
 class Worker:

@@ -1,0 +1,232 @@
+"""Throws spoiled packages, manifests and files at their readers; whatever is not a clean answer is a find.
+
+    python -m bench.fuzz --seconds 600 --seed 7
+
+A clean answer is a Package or the findings, within a second. A find is written to a file beside its seed, so that it can be had
+again. With --plant one reader is made to break on a certain byte: the fuzzer must find it.
+"""
+
+import argparse
+import json
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mosis import packages
+from mosis.checks.inspection import KINDS, look_into
+from mosis.checks.kinds import Contents
+from mosis.errors import Invalid
+from mosis.packages import manifest as manifests
+from mosis.packages.archive import Unreadable
+from mosis.packages.making import png, signed, zipped
+from mosis.packages.signature import read_digests, read_signature
+from tests.package_builder import build_package, files_of, manifest_of, signing_key
+
+LONGEST_SECONDS = 5.0  # one input, on a busy machine
+KEY = signing_key()
+TOKENS = [
+    b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"\x00" * 4, b"\xff" * 4, b"../", b"..\\", b"\x00", b"/",
+    b"META-INF/", b"manifest.json", b"\xe2\x80\xae", b"\xc3\x28", b"<!DOCTYPE a [", b"<![CDATA[", b"]]>", b"&#x110000;", b"&a;",
+    b"/*", b"*/", b"{", b"}", b"(", b")", b"@media", b"url(", b"\\", b"'", b'"', b"--[[", b"]]", b"goto", b"function", b"end",
+    b"\x1bLua", b"1e999", b"NaN", b"\\ud800", b"IHDR", b"IDAT", b"IEND", b"OggS", b"RIFF", b"ID3", b"\xff\xd8", b"\xff\xda",
+]  # fmt: skip
+STRANGE: list[Any] = [
+    None, True, False, 0, -1, 2**31, 10**30, 1.5, "", " ", "a" * 70_000, "\x00", "\ud800", "../x", "com.acme.notes", "1.0.0",
+    "é", "e\u0301", [], {}, [[]], [None], {"": {}}, ["storage", "storage"], {"32": 1}, ["\ud800"], {"a" * 300: 1}, [{}] * 50,
+]  # fmt: skip
+SAMPLES: dict[str, bytes] = {
+    "rml": b'<rml><head><link type="text/rcss" href="a.rcss"/><script>local a = "b" .. 1</script></head>\n<body onload="f()">'
+           b"<p>a &amp; b &#160;</p></body></rml>",
+    "rcss": b"/* c */ @media (min-width: 3px) { a:hover > b, #c { decorator: image(\"x.png\"); color: #fff; } }\n"
+            b"@keyframes k { from { top: 0; } }",
+    "lua": b"local t = require('x.y') -- z\nfor i = 1, #t do mosis.storage.set(i, [[long]] .. t[i]) end\n"
+           b"return function(...) return ... end",
+    "json": b'{"a": [1, 2.5e3, "\\u00e9", null, true, {"b": "http://10.0.0.1/"}]}',
+    "txt": b"AKIAABCDEFGHIJKLMNOP http://example.net/ QUJDQUJD\n" * 3, "png": png(16),
+    "jpg": b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00"
+           b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00data\xff\xd9",
+    "webp": b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9),
+    "tga": struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12),
+    "ttf": b"\x00\x01\x00\x00\x00\x02" + bytes(6) + struct.pack(">4sLLL4sLLL", b"head", 0, 44, 54, b"cmap", 0, 44, 4) + bytes(54),
+    "ogg": b"OggS\x00\x02" + bytes(20) + b"\x01\x08\x01vorbis\x00",
+    "mp3": b"ID3\x04\x00\x00\x00\x00\x00\x02hi\xff\xfb\x90\x00" + bytes(413),
+    "wav": b"RIFF\x28\x00\x00\x00WAVEfmt \x10\x00\x00\x00" + bytes(16) + b"data\x04\x00\x00\x00" + bytes(4),
+}  # fmt: skip
+
+
+def spoiled(content: bytes, draw: random.Random) -> bytes:
+    """These bytes with one to six things done to them."""
+    data = bytearray(content)
+    for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
+        at = draw.randrange(len(data) + 1)
+        match draw.randrange(8):
+            case 0 if data:
+                data[at % len(data)] ^= 1 << draw.randrange(8)
+            case 1 if data:
+                data[at % len(data)] = draw.randrange(256)
+            case 2:
+                data[at:at] = draw.choice(TOKENS) * draw.choice((1, 1, 1, 2, 50))
+            case 3:
+                del data[at: at + draw.choice((1, 2, 4, 16, 1000))]
+            case 4:
+                width = draw.choice((1, 2, 4))
+                number = draw.choice((0, 1, 255, 1 << 15, 1 << 31, draw.randrange(1 << 32)))
+                data[at: at + width] = number.to_bytes(8, "little")[:width]
+            case 5:
+                other = draw.randrange(len(data) + 1)
+                data[at:at] = data[other: other + draw.choice((4, 30, 46, 200))]
+            case 6:
+                data[at:] = b""
+            case 7:
+                other = draw.randrange(len(data) + 1)
+                piece = draw.choice((2, 4, 30))
+                data[at: at + piece], data[other: other + piece] = data[other: other + piece], data[at: at + piece]
+    return bytes(data)
+
+
+def strange(value: Any, draw: random.Random) -> Any:
+    """A document with something in it exchanged."""
+    if draw.random() < 0.3 or not isinstance(value, (dict, list)) or not value:
+        return draw.choice(STRANGE)
+    if isinstance(value, list):
+        at = draw.randrange(len(value))
+        return [*value[:at], strange(value[at], draw), *value[at + 1:]]
+    name = draw.choice(list(value))
+    if draw.random() < 0.1:
+        rest = {each: part for each, part in value.items() if each != name}
+        return rest | {draw.choice(["", "~/", "x", "é"]): draw.choice(STRANGE)}
+    return value | {name: strange(value[name], draw)}
+
+
+class Fuzzer:
+    """The readers, each with its own kind of spoiled input."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.file = folder / "package.mosis"
+        self.good = [
+            build_package(key=KEY), build_package(key=KEY, files={"assets/a.txt": b"a" * 5000}),
+            zipped(signed(files_of(manifest_of()), KEY.sign), compression=0),
+        ]
+        self.kinds: list[tuple[str, Callable[[], tuple[bytes, Callable[[], Any]]]]] = [
+            ("archive", self._archive), ("package", self._package), ("manifest", self._manifest), ("digests", self._digests),
+            ("file", self._file),
+        ]
+        self.counts = {name: 0 for name, _ in self.kinds}
+
+    def turn(self) -> tuple[str, bytes, Callable[[], Any]]:
+        """The next input: its kind, its bytes, and what reads it."""
+        name, make = self.draw.choice(self.kinds)
+        self.counts[name] += 1
+        return name, *make()
+
+    def _archive(self) -> tuple[bytes, Callable[[], Any]]:
+        content = spoiled(self.draw.choice(self.good), self.draw)
+        return content, lambda: self._inspect(content)
+
+    def _package(self) -> tuple[bytes, Callable[[], Any]]:
+        """Whole and signed, but with strange content: it gets past the outer doors."""
+        files = files_of(manifest_of())
+        for _ in range(self.draw.randrange(1, 4)):
+            kind = self.draw.choice(list(SAMPLES))
+            files[f"assets/{self.draw.choice(['a', 'B', 'é', '..', 'con'])}.{kind}"] = spoiled(SAMPLES[kind], self.draw)
+        if self.draw.random() < 0.3:
+            files["manifest.json"] = spoiled(files["manifest.json"], self.draw)
+        content = zipped(signed(files, KEY.sign))
+        return content, lambda: self._inspect(content, deep=True)
+
+    def _manifest(self) -> tuple[bytes, Callable[[], Any]]:
+        document = strange(manifest_of(locales={"default": "en", "supported": ["de"]}, screenshots=["a.png"]), self.draw)
+        sizes = {"assets/main.rml": 1, "icons/icon-32.png": 1, "a.png": 1}
+
+        def read() -> None:
+            json.dumps([each.as_dict() for each in manifests.check(document, "com.acme.notes", sizes)])
+
+        return json.dumps(document).encode(), read
+
+    def _digests(self) -> tuple[bytes, Callable[[], Any]]:
+        content = spoiled(b"Manifest-Version: 1.0\r\n\r\nName: a.lua\r\nSHA-256-Digest: " + b"A" * 43 + b"=\r\n", self.draw)
+
+        def read() -> None:
+            read_digests(content)
+            read_signature(content)
+
+        return content, read
+
+    def _file(self) -> tuple[bytes, Callable[[], Any]]:
+        kind = self.draw.choice(list(SAMPLES))
+        content = spoiled(SAMPLES[kind], self.draw)
+        contents = Contents(frozenset(["a.png"]), {})
+        return content, lambda: [each.as_dict() for each in KINDS[kind](f"assets/a.{kind}", content, contents)]
+
+    def _inspect(self, content: bytes, deep: bool = False) -> None:
+        self.file.write_bytes(content)
+        try:
+            packages.inspect(self.file, package_id="com.acme.notes", keys={"k": KEY.raw})
+        except Invalid as refused:
+            if not refused.errors:
+                raise AssertionError("refused without a finding") from refused
+            json.dumps(refused.errors)
+            return
+        if deep:
+            with open(self.file, "rb") as file:
+                try:
+                    list(look_into(file))
+                except Unreadable as trouble:
+                    raise AssertionError("tier 1 let through what cannot be read") from trouble
+
+
+def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
+    """Run it; the figures, with every find."""
+    finds: list[dict[str, Any]] = []
+    slowest = 0.0
+    if plant:
+        whole = KINDS["txt"]
+        KINDS["txt"] = lambda path, content, contents: whole(path, content[: 1 // (b"\xff" not in content)], contents)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        fuzzer = Fuzzer(Path(folder), seed)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and len(finds) < (1 if plant else 20):
+            kind, content, read = fuzzer.turn()
+            begun = time.process_time()
+            try:
+                read()
+            except Exception:  # that is what is looked for
+                finds.append({"kind": kind, "content": content.hex(), "trace": traceback.format_exc()[-1500:]})
+            took = time.process_time() - begun
+            slowest = max(slowest, took)
+            if took > LONGEST_SECONDS:
+                finds.append({"kind": kind, "content": content.hex(), "trace": f"it took {took:.1f} s"})
+    inputs = sum(fuzzer.counts.values())
+    return {
+        "seed": seed, "seconds": seconds, "inputs": inputs, "of": fuzzer.counts, "slowest_seconds": round(slowest, 3),
+        "finds": finds,
+    }
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seconds", type=float, default=600)
+    options.add_argument("--seed", type=int, default=int(time.time()))
+    options.add_argument("--plant", action="store_true", help="make a reader break on a certain byte: it must be found")
+    given = options.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    result = campaign(given.seconds, given.seed, given.plant)
+    finds = result.pop("finds")
+    json.dump(result, sys.stdout, indent=1)
+    print(f"\n{len(finds)} find(s)")
+    for number, find in enumerate(finds):
+        path = Path(tempfile.gettempdir()) / f"fuzz-{given.seed}-{number}-{find['kind']}"
+        path.write_bytes(bytes.fromhex(find["content"]))
+        print(f"{path}\n{find['trace']}")
+    return 1 if finds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

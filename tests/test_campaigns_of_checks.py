@@ -1,0 +1,163 @@
+"""Short forms of the campaigns about checks and jobs; the long ones run from the command line (bench/)."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import portal
+from bench import fuzz, kill_checks
+from mosis import jobs, versions
+from mosis.checks import Checks, ChecksUnavailable
+from mosis.environment import Environment
+from tests.client import Client
+from tests.conftest import Hands
+from tests.package_builder import build_package, signing_key
+from tests.server import Running
+
+SLOW = {"assets/slow.rcss": b"a { b: c; }\n" * 300_000}  # seconds of checking
+HUNGRY = {"assets/hungry.lua": b"local a = " + b"{" * 150 + b"'x'," * 2_000_000 + b"}" * 150}
+
+
+@pytest.fixture
+def slow_package(tmp_path: Path) -> Path:
+    path = tmp_path / "slow.mosis"
+    path.write_bytes(build_package(key=signing_key(), files=SLOW))
+    return path
+
+
+def the_child(timeout_seconds: float = 10) -> int:
+    """The process that checks a package for us, once it is there."""
+    until = time.monotonic() + timeout_seconds
+    while time.monotonic() < until:
+        if found := kill_checks.children_of(os.getpid()):
+            return found[0]
+        time.sleep(0.01)
+    raise AssertionError("no child was started")
+
+
+def test_killed_while_checking_every_version_reaches_its_end(tmp_path: Path) -> None:
+    random.seed(2)
+    figures = kill_checks.campaign(tmp_path, cycles=2)
+    assert (figures["lost"], figures["versions"]) == (0, 6)
+
+
+def test_the_fuzzer_finds_nothing_and_what_is_planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fuzz.campaign(2, seed=5)["finds"] == []
+    monkeypatch.setitem(fuzz.KINDS, "txt", fuzz.KINDS["txt"])
+    assert fuzz.campaign(3, seed=5, plant=True)["finds"]
+
+
+def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path) -> None:
+    checks, findings = Checks(512 << 20, 60), []
+    with open(slow_package, "rb") as file:
+        thread = threading.Thread(target=lambda: findings.extend(checks.run(file)))
+        thread.start()
+        first = the_child()
+        time.sleep(0.3)
+        os.kill(first, signal.SIGKILL)
+        time.sleep(0.3)
+        second = the_child()
+        os.kill(second, signal.SIGKILL)
+        thread.join(30)
+    assert first != second
+    assert (findings[0]["code"], findings[0]["severity"]) == ("check_crashed", "error")
+
+
+def test_a_child_dies_with_its_portal(slow_package: Path) -> None:
+    script = (
+        "import sys; from mosis.checks import Checks\n"
+        "with open(sys.argv[1], 'rb') as file: Checks(1 << 30, 60).run(file)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(slow_package)], cwd=portal.HERE)
+    until = time.monotonic() + 20
+    while not (children := kill_checks.children_of(parent.pid)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait(10)
+    while any(kill_checks.alive(pid) for pid in children):
+        assert time.monotonic() < until, "the child lives on"
+        time.sleep(0.02)
+
+
+def test_the_portals_own_memory_does_not_move(tmp_path: Path) -> None:
+    path = tmp_path / "hungry.mosis"
+    path.write_bytes(build_package(key=signing_key(), files=HUNGRY))
+    before = resident_bytes()
+    with open(path, "rb") as file:
+        found = Checks(256 << 20, 20).run(file)
+    assert found[0]["code"] == "check_memory"
+    assert resident_bytes() - before < 4 << 20
+
+
+def test_a_child_cannot_open_anything(slow_package: Path) -> None:
+    with open(slow_package, "rb") as file:
+        thread = threading.Thread(target=Checks(512 << 20, 2).run, args=(file,))
+        thread.start()
+        child = the_child()
+        time.sleep(0.5)
+        limits = Path(f"/proc/{child}/limits").read_text()
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        session = os.getsid(child)
+        thread.join(30)
+    said = {line[:26].strip(): line[26:].split()[:2] for line in limits.splitlines()}
+    assert said["Max open files"] == ["3", "3"]
+    assert said["Max file size"] == ["0", "0"]
+    assert said["Max address space"] == [str(512 << 20)] * 2
+    assert said["Max cpu time"] == ["2", "4"]
+    assert (environment, session) == (b"", child)
+
+
+def test_a_child_that_cannot_start_is_not_the_packages_fault(slow_package: Path) -> None:
+    with open(slow_package, "rb") as file, pytest.raises(ChecksUnavailable):
+        Checks(1 << 20, 5).run(file)  # not enough even for Python
+
+
+def test_then_the_version_waits_and_is_checked_later(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = client.register()
+    client.upload(client.app_of(alice), client.package(alice), as_=alice).expect(201)
+    monkeypatch.setattr(client.env.checks, "memory_bytes", 1 << 20)
+    client.work()
+    at = "/v1/apps/com.acme.notes/versions/1.0.0"
+    assert client.get(at, as_=alice)["state"] == "checking"
+    monkeypatch.undo()
+    versions.check(client.env, client.get(at, as_=alice)["id"])
+    assert client.get(at, as_=alice)["state"] == "ready"
+
+
+def test_two_processes_share_one_queue(tmp_path: Path, env: Environment, hands: Hands) -> None:
+    """Beside this process `portal.py worker` does what it queues, and ends in order."""
+    environment = Running(tmp_path).environment | {
+        "DATABASE_PATH": str(env.config.database_path), "PACKAGES_DIR": str(env.config.packages_dir),
+        "ASSETS_DIR": str(env.config.assets_dir),
+    }
+    db = env.db.connection()
+    hands.at = time.time()
+    worker = subprocess.Popen(
+        [sys.executable, str(portal.HERE / "portal.py"), "worker"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
+    )
+    try:
+        with db.write():
+            job_id = jobs.add(db, "sweep_packages")
+        until = time.monotonic() + 20
+        while db.value("SELECT state FROM jobs WHERE id = ?", job_id) != "done":
+            assert time.monotonic() < until, "the worker does nothing"
+            time.sleep(0.05)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
