@@ -176,6 +176,23 @@ def routes() -> None:
         print(f"{route.method:<7}{prefix + route.rule:<60}{route.config['scope']}")
 
 
+def simulate(url: str, names: list[str] | None, devices: int, days: int, seed: int) -> int:
+    """Send telemetry as devices would, and say what became of it; the exit code."""
+    from mosis.telemetry import simulate as simulation
+
+    begun = time.monotonic()
+    apps = [(name, ["1.0.0"]) for name in names] if names else simulation.published_apps(url)
+    if not apps:
+        print(f"portal: {url} has no published app; `portal.py demo` makes some, --app names a draft.", file=sys.stderr)
+        return FAILED
+    sent = simulation.simulate(url, apps, devices, days, seed)
+    seconds = time.monotonic() - begun
+    what = f"{sent.events} events in {sent.batches} batches and {sent.crashes} crash reports"
+    print(f"{what} for {len(apps)} app(s) in {seconds:.1f} s")
+    print("answers:", ", ".join(f"{count} x {status or 'none'}" for status, count in sorted(sent.answers.items())))
+    return 0 if set(sent.answers) <= {202, 429, 503, 0} and sent.batches else FAILED
+
+
 def admin_create(env: Environment, email: str) -> None:
     """Make an administrator and print the password, once."""
     from mosis import accounts, passwords
@@ -254,6 +271,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
         print(VERSION)
     elif given.command == "audit":
         return verify_audit(config)
+    elif given.command == "telemetry" and given.action == "simulate":
+        return simulate(given.url or config.base_url, given.app, given.devices, given.days, given.seed)
     elif given.command == "migrate":
         for path, before, now in migrated(config):
             print(f"{path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
@@ -264,6 +283,10 @@ def run(given: argparse.Namespace, config: Config) -> int:
                 from mosis.demo import fill
 
                 print(fill(env))
+            elif given.command == "telemetry":
+                from mosis.telemetry import rollups
+
+                print(f"{rollups.recount(env.telemetry.connection())} hours and days put right.")
             elif given.command == "store-key":
                 store_key(env, given.action)
             elif given.action == "create":
@@ -291,6 +314,15 @@ def parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")
     audit.add_argument("action", choices=("verify",))
     commands.add_parser("version", help="print the version")
+    telemetry = commands.add_parser("telemetry", help="send as many devices would; count the raw events again").add_subparsers(
+        dest="action", required=True, metavar="ACTION")
+    devices = telemetry.add_parser("simulate", help="send what devices do in some days to a running portal")
+    devices.add_argument("--devices", type=int, default=100)
+    devices.add_argument("--days", type=int, default=7, choices=range(1, 30), metavar="1-29", help="whole days before today")
+    devices.add_argument("--url", help="the portal's address, BASE_URL unless said otherwise")
+    devices.add_argument("--app", action="append", metavar="PACKAGE_ID", help="for this app (again for more)")
+    devices.add_argument("--seed", type=int, default=1, help="the same seed sends the same, which counts once")
+    telemetry.add_parser("recount", help="count the raw events again and put the sums right, while the portal does not run")
     key = commands.add_parser("store-key", help="the key that signs the store's index: show it, or rotate to a new one")
     key.add_argument("action", choices=("show", "rotate"))
     admin = commands.add_parser("admin", help="make administrators").add_subparsers(dest="action", required=True, metavar="ACTION")

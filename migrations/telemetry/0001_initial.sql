@@ -62,7 +62,7 @@ CREATE TABLE intake (
     events          INTEGER NOT NULL DEFAULT 0,
     rejected        INTEGER NOT NULL DEFAULT 0, -- events that did not fit the schema
     duplicates      INTEGER NOT NULL DEFAULT 0, -- batches that were sent again
-    clock_behind    INTEGER NOT NULL DEFAULT 0, -- events older than 7 days, counted as 7 days old
+    clock_behind    INTEGER NOT NULL DEFAULT 0, -- events older than 30 days, counted as 30 days old
     clock_ahead     INTEGER NOT NULL DEFAULT 0, -- events from the future, counted as of now
     crash_reports   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (app, day)

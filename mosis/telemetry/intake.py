@@ -18,7 +18,7 @@ from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
 from mosis.validation import check
 
 DAY = 86_400
-OLDEST_SECONDS = 7 * DAY  # an event is at most this old when it arrives, else its clock is taken for wrong
+OLDEST_SECONDS = 30 * DAY  # an event is at most this old when it arrives, else its clock is taken for wrong
 SEEN_DAYS = 7  # how long a batch_id is remembered
 EXPLAINED = 3  # of the rejected events, in the answer
 OTHER = "other"
@@ -137,7 +137,7 @@ def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
 
 
 def clamped(at: int, now: int) -> int:
-    """A moment within the past seven days: a device's clock can be wrong either way."""
+    """A moment within the past thirty days: a device's clock can be wrong either way."""
     return min(max(at, now - OLDEST_SECONDS), now)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mosis.buckets import Buckets
 from mosis.clock import text
-from mosis.limits import POLICIES
 from mosis.telemetry import rollups, upkeep
 from tests.client import PASSWORD, Answer, Client, Person
 from tests.conftest import START, Hands
@@ -100,11 +100,11 @@ def test_a_bad_event_does_not_refuse_the_others(client: Client, alice: Person) -
     assert send(client, *bad).expect(202)["accepted"] == 0
 
 
-def test_wrong_clocks_are_counted_and_held_to_a_week(client: Client, alice: Person) -> None:
-    week = 7 * 86400
-    send(client, event(at=0), event(at=START - week), event(at=START + 5), event(at=START + 10 * week), event(at=START - 1))
+def test_wrong_clocks_are_counted_and_held_to_a_month(client: Client, alice: Person) -> None:
+    month = 30 * 86400
+    send(client, event(at=0), event(at=START - month), event(at=START + 5), event(at=START + 10 * month), event(at=START - 1))
     now = int(START)
-    assert [row[1] for row in stored(client)] == [now - week, now - week, now, now, now - 1]
+    assert [row[1] for row in stored(client)] == [now - month, now - month, now, now, now - 1]
     assert stored(client, "SELECT clock_behind, clock_ahead FROM intake") == [(1, 2)]
 
 
@@ -176,12 +176,10 @@ class TestAddresses:
         return {"RATE_LIMITS": "on"}
 
     def test_one_address_cannot_send_without_end(self, client: Client, alice: Person) -> None:
-        for _ in range(POLICIES["telemetry"].quota):
-            last = send(client, 1).expect(202)
-        assert "ratelimit" in last.headers
-        refused = [send(client, event()).status for _ in range(30)]
-        assert 429 in refused
-        assert int(send(client, event()).expect(429, code="rate_limited").headers["retry-after"]) == 1
+        client.env.limits._buckets["telemetry"] = Buckets(per_second=0.01, burst=3)
+        for _ in range(3):
+            assert "telemetry" in send(client, event()).expect(202).headers["ratelimit-policy"]
+        assert 90 <= int(send(client, event()).expect(429, code="rate_limited").headers["retry-after"]) <= 100
         client.post("/v1/telemetry/events", batch(event()), address="203.0.113.9").expect(202)
 
 
