@@ -6,11 +6,14 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mosis import accounts, tokens
 from tests.client import PASSWORD, Client
 from tests.conftest import Hands
+from tests.package_builder import signing_key
 
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ACCOUNT = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
 
 
@@ -67,6 +70,8 @@ def test_a_wrong_password_and_no_account_look_the_same(client: Client) -> None:
     lambda claims, secret: jwt.encode(claims, None, algorithm="none", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims, "another secret of thirty-two bytes!", algorithm="HS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims, secret * 2, algorithm="HS512", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims, signing_key().private, algorithm="EdDSA", headers={"typ": "at+jwt"}),
+    lambda claims, secret: jwt.encode(claims, RSA, algorithm="RS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "JWT"}),
     lambda claims, secret: jwt.encode(claims | {"aud": "elsewhere"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
     lambda claims, secret: jwt.encode(claims | {"iss": "https://evil.test"}, secret, algorithm="HS256", headers={"typ": "at+jwt"}),
