@@ -24,10 +24,12 @@ def is_time(stamp: str) -> bool:
 
 
 class Clock:
-    """What o'clock it is. `source` gives seconds since 1970; tests hand in their own."""
+    """What o'clock it is, and how much time passes. `source` gives seconds since 1970, `monotonic` seconds since whenever,
+    which nobody can turn back; tests hand in their own."""
 
-    def __init__(self, source: Callable[[], float] = time.time) -> None:
+    def __init__(self, source: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.time = source
+        self.monotonic = monotonic
 
     def now(self, plus_seconds: float = 0) -> str:
         """Now, or a while from now, as text."""

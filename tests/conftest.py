@@ -44,7 +44,7 @@ def env(tmp_path: Path, hands: Hands, settings: dict[str, str]) -> Iterator[Envi
     }
     config = Config.read(places | settings)
     portal.migrated(config)
-    opened = environment(config, Clock(lambda: hands.at))
+    opened = environment(config, Clock(lambda: hands.at, lambda: hands.at))
     yield opened
     opened.close()
 

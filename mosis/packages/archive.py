@@ -36,7 +36,6 @@ _DESCRIPTOR = struct.Struct("<3L")
 _ENCRYPTED, _DESCRIBED, _UTF8 = 1 << 0, 1 << 3, 1 << 11
 _ALLOWED_FLAGS = 0b110 | _DESCRIBED | _UTF8  # bits 1 and 2 are deflate's hint of how hard it tried
 _STORED, _DEFLATED = 0, 8
-_UNIX_HOSTS = (3, 19)
 _ZIP64_EXTRA, _UNICODE_PATH, _UNICODE_COMMENT = 0x0001, 0x7075, 0x6375
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -136,7 +135,7 @@ class Archive:
 
     def _take(self, entry: "_Entry") -> None:
         member, name = entry.member, entry.member.name
-        kind = stat.S_IFMT(entry.external >> 16) if entry.host in _UNIX_HOSTS else 0
+        kind = stat.S_IFMT(entry.external >> 16)  # of every host: some programs write Unix modes under another one's name
         is_folder = name.endswith("/")
         wanted = stat.S_IFDIR if is_folder else stat.S_IFREG
         if kind not in (0, wanted):
@@ -198,7 +197,6 @@ class Archive:
 @dataclass(frozen=True)
 class _Entry:
     member: Member
-    host: int
     external: int
 
 
@@ -245,7 +243,7 @@ def _entry(file: BinaryIO, directory: bytes, position: int, start: int, limit: i
     """The entry at `position` of the directory, whose local header must lie at `start`; (entry, next position, next start)."""
     if len(directory) - position < _CENTRAL.size:
         raise Unreadable("not_a_zip", "The central directory is cut off.")
-    (signature, made_by, needed, flags, method, mtime, mdate, crc, packed, size, name_length, extra_length, comment_length,
+    (signature, _made_by, needed, flags, method, mtime, mdate, crc, packed, size, name_length, extra_length, comment_length,
      disk, _, external, offset) = _CENTRAL.unpack_from(directory, position)
     end = position + _CENTRAL.size + name_length + extra_length + comment_length
     if signature != b"PK\x01\x02" or end > len(directory):
@@ -269,7 +267,7 @@ def _entry(file: BinaryIO, directory: bytes, position: int, start: int, limit: i
     if method == _STORED and packed != size:
         raise Unreadable("zip_headers_disagree", f"{name!r} is stored but has two sizes.", name)
     data, after = _local(file, offset, limit, raw_name, name, (flags, method, mtime, mdate, crc, packed, size))
-    return _Entry(Member(name, method, crc, packed, size, data), made_by >> 8, external), end, after
+    return _Entry(Member(name, method, crc, packed, size, data), external), end, after
 
 
 def _local(file: BinaryIO, offset: int, limit: int, raw_name: bytes, name: str, central: tuple[int, ...]) -> tuple[int, int]:

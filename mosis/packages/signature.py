@@ -82,8 +82,8 @@ def read_digests(content: bytes) -> tuple[dict[str, bytes], list[Finding]]:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return {}, [_finding("digests_malformed", "It is not UTF-8.")]
-    lines = text.replace("\r\n", "\n").replace("\n ", "").split("\n")
-    if lines[0] != "Manifest-Version: 1.0":
+    lines = _unfolded(text)
+    if lines[0][1] != "Manifest-Version: 1.0":
         return {}, [_finding("digests_malformed", "It must begin with `Manifest-Version: 1.0`.", 1)]
     digests: dict[str, bytes] = {}
     findings: list[Finding] = []
@@ -114,11 +114,22 @@ def check_digests(listed: Mapping[str, bytes], found: Mapping[str, bytes]) -> It
         yield Finding("digest_extra", f"{DIGESTS} lists {name[:256]!r}, which is not there.", DIGESTS)
 
 
-def _sections(lines: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _unfolded(text: str) -> list[tuple[int, str]]:
+    """The lines with their numbers, each with its continuations put behind it."""
+    lines: list[tuple[int, str]] = []
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if line.startswith(" ") and lines:
+            lines[-1] = (lines[-1][0], lines[-1][1] + line[1:])
+        else:
+            lines.append((number, line))
+    return lines
+
+
+def _sections(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, attributes) of each section after the first; a line without a colon makes the section empty."""
     attributes: dict[str, str] = {}
     start, in_head = 0, True
-    for number, line in enumerate([*lines, ""], 1):
+    for number, line in [*lines, (len(lines) + 1, "")]:
         if line:
             name, colon, value = line.partition(": ")
             start = start if attributes else number

@@ -124,6 +124,7 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     "a folder with content": ("zip_damaged", raw_zip(with_entry("sub/", b"abc", external=0))),
     **{f"mode {mode:o}": ("zip_link", raw_zip(with_last(external=mode << 16))) for mode in (
         0o120777, 0o20666, 0o60666, 0o10666, 0o140777, 0o40755)},
+    "a link under the name of another system": ("zip_link", raw_zip(with_last(host=0, external=0o120777 << 16))),
     "a link made on OS X": ("zip_link", raw_zip(with_last(host=19, external=0o120777 << 16))),
     "a folder that is a link": ("zip_link", raw_zip(with_entry("sub/", external=0o120777 << 16))),
     "a bomb": ("ratio_too_high", raw_zip(with_entry("a.txt", bytes(2 * MIB)))),

@@ -139,3 +139,5 @@ def test_manifest_mf_in_its_forms(digests: bytes, expected: set[str]) -> None:
 def test_a_finding_in_manifest_mf_names_its_line() -> None:
     _, findings = read_digests(b"Manifest-Version: 1.0\n\nName: a\nSHA-256-Digest: no\n")
     assert [(finding.code, finding.line) for finding in findings] == [("digests_malformed", 3)]
+    _, findings = read_digests(b"Manifest-Version: 1.0\n\nName: a\n b\nSHA-256-Digest: " + b"A" * 43 + b"=\n\nName: c\n")
+    assert [(finding.code, finding.line) for finding in findings] == [("digests_malformed", 7)]

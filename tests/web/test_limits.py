@@ -2,15 +2,8 @@
 
 import pytest
 
-from mosis.environment import Environment
 from mosis.limits import POLICIES, Limits
 from tests.client import PASSWORD, Client
-
-
-@pytest.fixture(autouse=True)
-def still(env: Environment) -> None:
-    """No bucket fills while a test runs."""
-    object.__setattr__(env, "limits", Limits(clock=lambda: 0.0))
 
 
 @pytest.fixture
