@@ -236,6 +236,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["WWW-Authenticate"] = " ".join(filter(None, ['Bearer realm="mosis"' + ("," if challenge else ""), challenge]))
     if error.code == "insufficient_scope":
         headers["WWW-Authenticate"] = f'Bearer realm="mosis", error="insufficient_scope", scope="{facts["scope"]}"'
+    if error.code == "range_not_satisfiable":
+        headers["Content-Range"] = f"bytes */{facts['size_bytes']}"
     if "retry_after_seconds" in facts:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)

@@ -7,16 +7,16 @@ however slowly the client reads.
 import base64
 import re
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import BinaryIO
 
 import bottle
 
 from mosis.clock import seconds
-from mosis.errors import LimitReached
+from mosis.errors import Conflict, LimitReached, PortalError
 from mosis.web.request import names_tag
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
+_RANGE = re.compile(r"bytes=([0-9]{0,40})-([0-9]{0,40})\Z", re.IGNORECASE)  # more digits than any file needs
 
 
 def send_file(
@@ -25,23 +25,24 @@ def send_file(
 ) -> bottle.HTTPResponse:
     """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest.
 
-    Raises LimitReached `range_not_satisfiable` (416). Of several ranges none is honoured: the whole is sent, as RFC 9110,
-    section 14.2 allows.
+    Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Of several ranges none is honoured:
+    the whole is sent, as RFC 9110, section 14.2 allows.
     """
     request = bottle.request
     headers = {"Content-Type": content_type, "Cache-Control": cache_control, "Accept-Ranges": "bytes"}
-    tag = ""
     if sha256:
-        tag = headers["ETag"] = f'"{sha256}"'
+        headers["ETag"] = f'"{sha256}"'
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
     if changed_at:
         headers["Last-Modified"] = format_datetime(datetime.fromtimestamp(seconds(changed_at), UTC), usegmt=True)
-    if tag and names_tag(request.get_header("If-None-Match", ""), tag):
-        file.close()
-        return bottle.HTTPResponse(b"", 304, headers)
+    tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
     try:
-        part = _part(request.get_header("Range"), request.get_header("If-Range"), tag, headers.get("Last-Modified"), size_bytes)
-    except LimitReached:
+        if _is_known(tag, changed):
+            file.close()
+            return bottle.HTTPResponse(b"", 304, headers)
+        wanted = request.get_header("Range") if request.method == "GET" else None  # for others it means nothing (section 14.2)
+        part = _part(wanted, request.get_header("If-Range"), tag, changed, size_bytes)
+    except PortalError:
         file.close()
         raise
     status, first, last = (206, *part) if part else (200, 0, size_bytes - 1)
@@ -52,13 +53,55 @@ def send_file(
         file.close()
         return bottle.HTTPResponse(b"", status, headers)
     file.seek(first)
-    return bottle.HTTPResponse(file, status, headers)
+    bounded = "wsgi.file_wrapper" in request.environ  # by Content-Length, as serving and most servers do
+    return bottle.HTTPResponse(file if bounded else _Bounded(file, last - first + 1), status, headers)
 
 
-def _part(wanted: str | None, if_range: str | None, tag: str, changed: str | None, size: int) -> tuple[int, int] | None:
+class _Bounded:
+    """The next so many bytes of a file, for servers without a file wrapper."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+        self.file = file
+        self.left = size_bytes
+        self.close = file.close
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(self.left if size < 0 else min(size, self.left))
+        self.left -= len(block)
+        return block
+
+
+def _is_known(tag: str, changed: str) -> bool:
+    """Whether the client has it: the preconditions in the order of RFC 9110, section 13.2.2. Raises Conflict when one that must
+    hold does not."""
+    given = bottle.request.get_header
+    if_match, if_none_match = given("If-Match"), given("If-None-Match")
+    if if_match is not None:
+        holds = names_tag(if_match, tag, strong=True)
+    else:
+        unmodified_since = _moment(given("If-Unmodified-Since"))
+        holds = unmodified_since is None or not changed or parsedate_to_datetime(changed) <= unmodified_since
+    if not holds:
+        raise Conflict("precondition_failed", "The file is another one than the request is about.")
+    if if_none_match is not None:
+        return bool(tag) and names_tag(if_none_match, tag)
+    modified_since = _moment(given("If-Modified-Since"))
+    return modified_since is not None and bool(changed) and parsedate_to_datetime(changed) <= modified_since
+
+
+def _moment(text: str | None) -> datetime | None:
+    """The time that a header names; None for none and for what is no HTTP date, which is ignored (section 13.1.3)."""
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
+
+
+def _part(wanted: str | None, if_range: str | None, tag: str, changed: str, size: int) -> tuple[int, int] | None:
     """First and last byte of the one range that is asked for, None for the whole."""
     found = _RANGE.match(wanted.replace(" ", "")) if wanted else None
-    if found is None or (if_range is not None and if_range.strip() not in (tag or None, changed)):
+    if found is None or (if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))):
         return None
     first, last = found.groups()
     if not first and not last:
