@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from mosis import accounts, apps, audit, passwords, versions
+from mosis import accounts, apps, audit, passwords, reviews, versions
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.errors import Denied
@@ -23,6 +23,7 @@ EXPORTED = {
     "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.size_bytes, v.sha256,"
                 " v.created_at, v.published_at FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_decided": "SELECT id, version_id, state, reasons, comment, decided_at FROM reviews WHERE decided_by = ?1",
+    "messages": "SELECT id, version_id, sender, internal, text, created_at FROM messages WHERE author_id = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
     "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1"
              " ORDER BY number",
@@ -52,6 +53,7 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
         for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets"):
             db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM jobs WHERE kind = 'mail_reset' AND lower(arguments ->> 'email') = lower(?)", developer.email)
+        db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer.id)
         db.change(
             "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
             " (SELECT id FROM apps WHERE developer_id = ?)", developer.id,
@@ -79,9 +81,7 @@ def _leave(db: Connection, caller: Caller, app: apps.App, withdraw: bool) -> Non
         if withdraw and version.state in MOVES["yank"][0]:
             versions.move(db, caller, version, "yank", yank_reason="Its developer has left.")
         elif version.state in MOVES["withdraw"][0] and version.state != "withdrawn":
-            db.change("UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
-                      " AND state IN ('waiting', 'claimed')", db.now, version.id)
-            versions.move(db, caller, version, "withdraw", publish_at=None)
+            reviews.take_back(db, caller, version)
 
 
 def _unpacked(row: dict[str, Any]) -> dict[str, Any]:

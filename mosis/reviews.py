@@ -61,11 +61,16 @@ def submit_when_ready(env: Environment, version_id: str) -> None:
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
     """Take a version back that was never published; its version string is free again. Raises Conflict `invalid_state`."""
     with db.write():
-        db.change(
-            "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
-            " AND state IN ('waiting', 'claimed')", db.now, version.id,
-        )
-        return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
+        return take_back(db, caller, version)
+
+
+def take_back(db: Connection, caller: Caller, version: Version) -> Version:
+    """As `withdraw`, in the running transaction."""
+    db.change(
+        "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
+        " AND state IN ('waiting', 'claimed')", db.now, version.id,
+    )
+    return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
 
 
 def get(db: Connection, review_id: str) -> Review:
