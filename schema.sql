@@ -221,6 +221,7 @@ CREATE TABLE downloads (
 CREATE TABLE jobs (
     id              TEXT PRIMARY KEY,
     kind            TEXT NOT NULL,
+    lane            TEXT NOT NULL CHECK (lane IN ('quick', 'checks', 'outside')),   -- has its own threads: none waits for another's
     arguments       TEXT NOT NULL DEFAULT '{}' CHECK (json_type(arguments) = 'object'),
     unique_key      TEXT,                       -- at most one unfinished job carries it
     state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'dead')),
@@ -232,7 +233,7 @@ CREATE TABLE jobs (
     created_at      TEXT NOT NULL,
     finished_at     TEXT
 ) STRICT;
-CREATE INDEX jobs_due ON jobs (run_at, id) WHERE state = 'waiting';
+CREATE INDEX jobs_due ON jobs (lane, run_at, id) WHERE state = 'waiting';
 CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state = 'running';
 CREATE INDEX jobs_by_key ON jobs (unique_key, created_at) WHERE unique_key IS NOT NULL;
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state IN ('done', 'dead');

@@ -15,6 +15,10 @@ from mosis.db import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound
 from mosis.pages import Page, Wanted, page
 
+# What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
+# others are being checked or a mail server does not answer. Every other kind is quick.
+LANES = ("quick", "checks", "outside")
+LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside"}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 ATTEMPTS = 8  # the last one comes about 20 minutes after the first
@@ -48,7 +52,7 @@ def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str 
         return None
     job_id = new_id()
     db.insert(
-        "jobs", id=job_id, kind=kind, arguments=json.dumps(arguments), unique_key=unique_key,
+        "jobs", id=job_id, kind=kind, lane=LANE_OF.get(kind, "quick"), arguments=json.dumps(arguments), unique_key=unique_key,
         run_at=db.database.clock.now(after_seconds), created_at=db.now,
     )
     db.after_commit(db.database.wake)
@@ -63,20 +67,18 @@ def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
     return add(db, kind, unique_key=key)
 
 
-def claim(db: Connection) -> Job | None:
-    """The next job that is due, leased to the caller; None when there is none."""
+def claim(db: Connection, *lanes: str) -> Job | None:
+    """The next job of these lanes (of any, when none is given) that is due, leased to the caller; None when there is none."""
     with db.write():
-        found: Job | None = db.one(
-            f"SELECT {columns(Job)} FROM jobs WHERE state = 'waiting' AND run_at <= ? ORDER BY run_at, id LIMIT 1",
-            db.now, into=Job,
-        )
-        if found is None:
+        found = [each for lane in lanes or LANES if (each := _next(db, lane))]
+        if not found:
             return None
+        job = min(found, key=lambda each: (each.run_at, each.id))
         db.change(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_until = ?, lease_token = ? WHERE id = ?",
-            db.database.clock.now(LEASE_SECONDS), secrets.token_hex(8), found.id,
+            db.database.clock.now(LEASE_SECONDS), secrets.token_hex(8), job.id,
         )
-        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", found.id, into=Job)  # type: ignore[no-any-return]
+        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)  # type: ignore[no-any-return]
 
 
 def extend(db: Connection, job: Job) -> bool:
@@ -163,9 +165,17 @@ def sweep(env: Any) -> None:
         db.change("DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.database.clock.now(-30 * 24 * 3600))
 
 
-def next_due(db: Connection) -> str | None:
-    """When the next waiting job is due, or None."""
-    found: str | None = db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting'")
+def next_due(db: Connection, *lanes: str) -> str | None:
+    """When the next waiting job of these lanes (of any, when none is given) is due, or None."""
+    due = [db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane) for lane in lanes or LANES]
+    return min((each for each in due if each), default=None)
+
+
+def _next(db: Connection, lane: str) -> Job | None:
+    found: Job | None = db.one(
+        f"SELECT {columns(Job)} FROM jobs WHERE state = 'waiting' AND lane = ? AND run_at <= ? ORDER BY run_at, id LIMIT 1",
+        lane, db.now, into=Job,
+    )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mosis import audit
+from mosis import audit, events
 from mosis.callers import Caller
 from mosis.db import Connection, columns, new_id
 from mosis.errors import Conflict
@@ -32,6 +32,9 @@ def add(db: Connection, caller: Caller, version: Version, sender: str, text: str
             raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
         message = Message(new_id(), version.id, caller.account, sender, int(internal), text, db.now)
         db.insert("messages", **vars(message))
+        if sender == "reviewer" and not internal:
+            owner, package_id = db.one("SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id)
+            events.add(db, owner, "review.message", package_id=package_id, version=version.version, message=message.id)
         audit.add(db, caller, "review.message", version.id, message=message.id, sender=sender, internal=internal)
         return message
 

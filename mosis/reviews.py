@@ -99,7 +99,7 @@ def version_of(db: Connection, review: Review) -> Version:
 
 def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Review]:
     """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
-    verdict first. A claim that has lapsed counts as waiting."""
+    verdict first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
     column, order, beyond = ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
     after = wanted.after or (("9999", "") if state == "decided" else ("", ""))

@@ -46,10 +46,10 @@ HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 
 class Worker:
-    """Threads that do the queue's jobs until told to stop. A commit of this process that queues a job wakes one at once; jobs
-    that another process queues are seen within `longest_sleep_seconds`."""
+    """Threads that do the queue's jobs until told to stop, some for each lane. A commit of this process that queues a job wakes
+    them at once; jobs that another process queues are seen within `longest_sleep_seconds`."""
 
-    def __init__(self, env: Environment, threads: int = 1, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
+    def __init__(self, env: Environment, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
         self.env = env
         self.longest_sleep_seconds = longest_sleep_seconds
         self._running: dict[str, Job] = {}
@@ -58,7 +58,8 @@ class Worker:
         self._wake = threading.Condition()
         self._signals = 0
         self._stopping = False
-        self._threads = [threading.Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(threads)]
+        lanes = [*jobs.LANES, *["checks"] * (env.config.check_processes - 1)]
+        self._threads = [threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True) for lane in lanes]
         self._due: dict[object, float] = {}
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Worker:
         """There is something to do."""
         with self._wake:
             self._signals += 1
-            self._wake.notify()
+            self._wake.notify_all()
 
     def stop(self, timeout_seconds: float = 5) -> None:
         """Finish the jobs at hand and end. A job that takes longer is given back, and done again by the next process."""
@@ -95,14 +96,17 @@ class Worker:
             done += 1
         return done
 
-    def _loop(self) -> None:
+    def _loop(self, lane: str) -> None:
         while not self._stopping:
             signals = self._signals
             try:
-                self._schedule()
                 db = self.env.db.connection()
-                jobs.recover(db)
-                job = jobs.claim(db) if jobs.next_due(db) else None
+                if lane == "quick":
+                    self._schedule()
+                    if jobs.recover(db):
+                        self.wake()
+                due = jobs.next_due(db, lane)
+                job = jobs.claim(db, lane) if due and due <= self.env.clock.now() else None
             except Exception:  # a full disk or a locked database: the queue goes on when it can
                 log.exception("the queue cannot be read")
                 job = None
@@ -111,7 +115,7 @@ class Worker:
                 continue
             with self._wake:
                 if signals == self._signals and not self._stopping:
-                    self._wake.wait(self._pause())
+                    self._wake.wait(self._pause(lane))
 
     def _beat(self) -> None:
         """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
@@ -157,9 +161,9 @@ class Worker:
         self._due[what] = now + every_seconds
         return True
 
-    def _pause(self) -> float:
+    def _pause(self, lane: str) -> float:
         try:
-            due = jobs.next_due(self.env.db.connection())
+            due = jobs.next_due(self.env.db.connection(), lane)
         except Exception:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()

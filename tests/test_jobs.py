@@ -126,3 +126,68 @@ def test_two_workers_share_one_queue(env: Environment, done: list[int]) -> None:
     for each in workers:
         each.join()
     assert sorted(done) == list(range(50))
+
+
+def test_a_lane_does_not_wait_for_another(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is published at once while another is being checked and a mail server does not answer."""
+    done, go_on = threading.Event(), threading.Event()
+    monkeypatch.setitem(worker.HANDLERS, "check_version", lambda env: go_on.wait(10))
+    monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: go_on.wait(10))
+    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: done.set())
+    running = Worker(env)
+    running.start()
+    try:
+        for kind in ("check_version", "mail_event", "count"):
+            add(env, kind)
+        assert done.wait(5)
+    finally:
+        go_on.set()
+        running.stop()
+
+
+def test_a_long_job_keeps_its_lease(env: Environment, monkeypatch: pytest.MonkeyPatch, hands: Hands) -> None:
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.02)
+    started, go_on, runs = threading.Event(), threading.Event(), []
+
+    def take_long(env: Environment) -> None:
+        runs.append(1)
+        started.set()
+        go_on.wait(10)
+
+    monkeypatch.setitem(worker.HANDLERS, "count", take_long)
+    running = Worker(env)
+    running.start()
+    try:
+        job_id = add(env)
+        assert started.wait(5)
+        for _ in range(6):
+            hands.turn(jobs.LEASE_SECONDS / 2)
+            time.sleep(0.1)
+        assert (jobs.recover(env.db.connection()), state(env, job_id)) == (0, ("running", 1))
+    finally:
+        go_on.set()
+        running.stop()
+    assert (runs, state(env, job_id)) == ([1], ("done", 1))
+
+
+def test_a_worker_that_stops_gives_back_what_it_has_not_finished(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: (started.set(), go_on.wait(10)))
+    running = Worker(env)
+    running.start()
+    job_id = add(env)
+    assert started.wait(5)
+    running.stop(timeout_seconds=0.05)
+    assert state(env, job_id) == ("waiting", 0)
+    go_on.set()
+
+
+def test_what_is_scheduled_is_queued_once_by_two_processes(env: Environment, hands: Hands) -> None:
+    db = env.db.connection()
+    for expected in (True, False):
+        with db.write():
+            assert bool(jobs.add_scheduled(db, "sweep_packages", 3600)) is expected
+        Worker(env).run_due()
+    hands.turn(3600)
+    with db.write():
+        assert jobs.add_scheduled(db, "sweep_packages", 3600)

@@ -26,6 +26,7 @@ from mosis.packages.findings import Finding
 log = logging.getLogger("mosis.checks")
 
 ANSWER_BYTES = 2 << 20  # 200 findings and 1000 names stay far below
+ENDING_SECONDS = 5.0  # from its last word to its end
 _CHILD = Path(__file__).with_name("child.py")
 _FAILURES = {
     "check_timeout": "The checks of {file} took more than {seconds} seconds of computing time.",
@@ -89,11 +90,15 @@ class Checks:
             with process.stdout as output:
                 for line in _lines(output, time.monotonic() + 2 * self.cpu_seconds + 5):
                     said.append(line)
-        except (TimeoutError, ValueError) as trouble:
-            hung = isinstance(trouble, TimeoutError)
+            process.wait(ENDING_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            hung = not _ended(said)
+        except ValueError as trouble:  # not our child's language
+            log.error("a child does not make sense", extra={"why": str(trouble)})
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL) if process.poll() is None and not _ended(said) else None
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         return _Answer(said, code, hung)
 

@@ -176,6 +176,8 @@ def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
     assert [each["text"] for each in client.get(review + "/messages", as_=rita)["messages"]] == [
         "Why storage?", "Looks odd.", "For the notes.",
     ]
+    told = [each["kind"] for each in client.get("/v1/notifications", as_=alice).expect(200)["notifications"]]
+    assert told.count("review.message") == 1
     client.post(ours, {"text": "secret", "internal": True}, as_=alice).expect(422)
     for text in ("", "   ", "a" * 5001, "bell\a"):
         client.post(ours, {"text": text}, as_=alice).expect(422)
