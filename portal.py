@@ -45,10 +45,11 @@ def build(env: Environment) -> Any:
         telemetry,
         versions,
     )
+    from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     app = Portal()
-    for plugin in (Errors(), Callers(env), Answers(env)):
+    for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
         app.install(plugin)
     for face in (
         health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications, admin,

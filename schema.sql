@@ -255,6 +255,18 @@ CREATE TABLE events (
 CREATE INDEX events_by_developer ON events (developer_id, number);
 CREATE INDEX events_unread ON events (developer_id, number) WHERE read_at IS NULL;
 
+-- What was answered to a POST that came with an Idempotency-Key, for a day, written in the transaction of the change itself.
+-- Nobody can read an answer here who does not have the server's secret and the client's key: answers hold tokens and keys.
+CREATE TABLE idempotency (
+    id              TEXT PRIMARY KEY,           -- MAC of who, method, path and the client's key
+    developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE,  -- NULL: nobody was signed in
+    body_mac        TEXT NOT NULL,
+    answer          BLOB NOT NULL,              -- status, headers and body, encrypted
+    expires_at      TEXT NOT NULL
+) STRICT;
+CREATE INDEX idempotency_by_developer ON idempotency (developer_id) WHERE developer_id IS NOT NULL;
+CREATE INDEX idempotency_expiring ON idempotency (expires_at);
+
 -- Who did what, when. Each line carries the hash of the one before it, so that a change in the past shows.
 CREATE TABLE audit (
     number          INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -57,6 +57,9 @@ class Connection:
                        f"journal_size_limit = {CHECKPOINT_BYTES}"):
             self._raw.execute(f"PRAGMA {pragma}")
         self._after_commit: list[Callable[[], None]] = []
+        self._changing = False  # inside `write()`
+        self._held = False  # inside `held()`
+        self._begun = False  # a transaction is ours to end
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
@@ -97,29 +100,81 @@ class Connection:
     def write(self) -> Iterator["Connection"]:
         """One transaction: BEGIN IMMEDIATE to COMMIT, `now` fixed. Raises Unavailable: `busy` when the lock is not had
         within five seconds, `no_space` when the disk is full; in both cases, and on any error, nothing has changed."""
-        if self.writing:
+        if self._changing:
             raise RuntimeError("a transaction is open already: only the use case begins one, and once")
+        if not self._begun:
+            self._begin()
+        self._changing = True
+        try:
+            self._execute("PRAGMA query_only = OFF")
+            if self._held:
+                self._execute("SAVEPOINT part")
+            yield self
+        except BaseException:
+            if self._held and self.writing:
+                self._raw.execute("ROLLBACK TO part")
+            else:
+                self._end("ROLLBACK")
+            raise
+        else:
+            if not self._held:
+                self._end("COMMIT")
+        finally:
+            self._changing = False
+            self._raw.execute("PRAGMA query_only = ON")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Whatever is written inside is committed when this ends, as one transaction; on any error nothing of it is. From the
+        first `write()` on it has the writers' lock: nothing slow comes after that."""
+        self._held = True
+        try:
+            yield
+        except BaseException:
+            if self._begun:
+                self._end("ROLLBACK")
+            raise
+        else:
+            if self._begun:
+                self._end("COMMIT")
+        finally:
+            self._held = False
+
+    def _begin(self) -> None:
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
         try:
             self._after_commit = []
             self._execute("PRAGMA query_only = OFF")
+            self._execute("BEGIN IMMEDIATE")
+            self.now = self.database.clock.now()
+            self._begun = True
+        except BaseException:
+            self._raw.execute("PRAGMA query_only = ON")
+            self.database.writers.release()
+            raise
+
+    def _end(self, how: str) -> None:
+        """COMMIT or ROLLBACK, let go of the writers' lock, and then what was to follow a commit."""
+        self._changing = self._begun = False
+        try:
             try:
-                self._execute("BEGIN IMMEDIATE")
-                self.now = self.database.clock.now()
-                yield self
-                self._execute("COMMIT")
+                self._raw.execute("PRAGMA query_only = OFF")
+                if self.writing:
+                    self._execute(how)
             except BaseException:
-                if self._raw.in_transaction:
+                if self.writing:
                     self._raw.execute("ROLLBACK")
                 raise
             finally:
                 self._raw.execute("PRAGMA query_only = ON")
-            self.database.committed(self)
+            if how == "COMMIT":
+                self.database.committed(self)
         finally:
             self.database.writers.release()
-        for follow_up in self._after_commit:
-            follow_up()
+        if how == "COMMIT":
+            for follow_up in self._after_commit:
+                follow_up()
 
     def after_commit(self, follow_up: Callable[[], None]) -> None:
         """Call this once the running transaction has been committed, outside the lock; never when it is undone."""

@@ -54,10 +54,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "limit_reached": (409, "Limit reached"),
     "invalid_state": (409, "Invalid state"),
     "already_decided": (409, "Already decided"),
+    "idempotency_in_progress": (409, "Still running"),
     # what is wrong inside
     "invalid": (422, "Invalid content"),
     "package_rejected": (422, "Package rejected"),
     "digest_mismatch": (422, "Digest mismatch"),
+    "idempotency_key_reused": (422, "Idempotency-Key reused"),
     # not now
     "rate_limited": (429, "Too many requests"),
     "internal": (500, "Internal error"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import jobs, keys, notifications, recovery, reviews, store, tickets, versions
+from mosis import idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions
 from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
@@ -30,6 +30,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "tell_of_expiring_keys": keys.tell_of_expiring,
     "sweep_sign_in": recovery.sweep,
     "sweep_jobs": jobs.sweep,
+    "sweep_idempotency": idempotency.sweep,
     "crash_new_group": crashes.tell_owner,
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
@@ -38,6 +39,7 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "tell_of_expiring_keys"),
     (3600, "sweep_sign_in"),
     (3600, "sweep_jobs"),
+    (3600, "sweep_idempotency"),
 ]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]

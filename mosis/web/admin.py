@@ -23,7 +23,7 @@ INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
 def routes(app: bottle.Bottle) -> None:
     app.get("/admin/developers", callback=developers, scope="admin")
     app.route("/admin/developers/<developer>", method="PATCH", callback=change_developer, scope="admin")
-    app.post("/admin/invitations", callback=invite, scope="admin")
+    app.post("/admin/invitations", callback=invite, scope="admin", idempotent="yes")
     app.get("/admin/apps", callback=all_apps, scope="admin")
     app.route("/admin/apps/<app>", method="PATCH", callback=change_app, scope="admin")
     app.get("/admin/audit", callback=trail, scope="admin")

@@ -30,7 +30,7 @@ CHANGE = _FIELDS
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps", callback=index, scope="apps:read")
-    app.post("/apps", callback=create, scope="apps:write")
+    app.post("/apps", callback=create, scope="apps:write", idempotent="yes")
     app.get("/apps/<app>", callback=show, scope="apps:read")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")

@@ -26,7 +26,7 @@ LOGOUT = {"everywhere": {"type": "boolean"}}
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/register", callback=register, scope="public", lane="slow")
+    app.post("/auth/register", callback=register, scope="public", lane="slow", idempotent="yes")
     app.post("/auth/login", callback=login, scope="public", lane="slow")
     app.post("/auth/refresh", callback=refresh, scope="public")
     app.post("/auth/logout", callback=logout, scope="account")

@@ -30,7 +30,7 @@ APPROVE = {"user_code": {"type": "string", "required": True, "minlength": 8, "ma
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/device", callback=begin, scope="public")
+    app.post("/auth/device", callback=begin, scope="public", idempotent="yes")
     app.post("/auth/token", callback=token, scope="public")
     app.get("/auth/device/<user_code>", callback=show, scope="account")
     app.post("/auth/device/approve", callback=approve, scope="account")

@@ -15,7 +15,7 @@ NOTHING: dict[str, dict[str, Any]] = {}
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/admin/jobs", callback=index, scope="admin")
-    app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin")
+    app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
 def index(db: Connection) -> dict[str, Any]:

@@ -31,11 +31,11 @@ SIGNING_KEY = {
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/keys", callback=api_keys, scope="keys:manage")
-    app.post("/keys", callback=add_api_key, scope="keys:manage")
+    app.post("/keys", callback=add_api_key, scope="keys:manage", idempotent="yes")
     app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage")
     app.post("/keys/report", callback=report, scope="public")
     app.get("/signing-keys", callback=index, scope="keys:manage")
-    app.post("/signing-keys", callback=add, scope="keys:manage")
+    app.post("/signing-keys", callback=add, scope="keys:manage", idempotent="yes")
     app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage")
     app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
 

@@ -19,9 +19,9 @@ SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type"
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps/<app>/versions/<version>/messages", callback=index, scope="apps:read")
-    app.post("/apps/<app>/versions/<version>/messages", callback=say, scope="versions:upload")
+    app.post("/apps/<app>/versions/<version>/messages", callback=say, scope="versions:upload", idempotent="yes")
     app.get("/reviews/<review>/messages", callback=index_for_reviewer, scope="reviewer")
-    app.post("/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer")
+    app.post("/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes")
 
 
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:

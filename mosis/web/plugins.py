@@ -5,6 +5,7 @@ A route's own line says the rest, in options that are plain text:
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see _limit_of for the others
     keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
+    idempotent  "yes" where an Idempotency-Key makes a retry safe: see mosis/web/idempotency.py
     lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
            intake; serving gives these their own threads
 """

@@ -24,7 +24,7 @@ def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
 
     Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
-    body = _read_body(JSON_LIMIT_BYTES)
+    body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
         return check({}, schema)
     if bottle.request.get_header("Content-Encoding", "identity") != "identity":
@@ -36,7 +36,7 @@ def read_form_or_json(schema: Schema) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if bottle.request.content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return read_json(schema)
-    body = _read_body(JSON_LIMIT_BYTES)
+    body = read_body(JSON_LIMIT_BYTES)
     try:
         text = body.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=50, errors="strict")
@@ -52,7 +52,7 @@ def read_packed_json(limit_bytes: int) -> dict[str, Any]:
 
     Raises Malformed, LimitReached `too_large`.
     """
-    body = _read_body(limit_bytes)
+    body = read_body(limit_bytes)
     coding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
@@ -61,7 +61,7 @@ def read_packed_json(limit_bytes: int) -> dict[str, Any]:
     return _object(body)
 
 
-def _read_body(limit_bytes: int) -> bytes:
+def read_body(limit_bytes: int) -> bytes:
     request = bottle.request
     body: bytes = b""
     if request.content_length <= limit_bytes and _has_body():

@@ -30,10 +30,10 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/reviews", callback=index, scope="reviewer")
     app.get("/reviews/<review>", callback=show, scope="reviewer")
     app.get("/reviews/<review>/package", callback=package, scope="reviewer")
-    app.post("/reviews/<review>/claim", callback=claim, scope="reviewer")
-    app.post("/reviews/<review>/release", callback=release, scope="reviewer")
-    app.post("/reviews/<review>/approve", callback=approve, scope="reviewer")
-    app.post("/reviews/<review>/reject", callback=reject, scope="reviewer")
+    app.post("/reviews/<review>/claim", callback=claim, scope="reviewer", idempotent="yes")
+    app.post("/reviews/<review>/release", callback=release, scope="reviewer", idempotent="yes")
+    app.post("/reviews/<review>/approve", callback=approve, scope="reviewer", idempotent="yes")
+    app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
 def index(db: Connection, caller: Caller) -> dict[str, Any]:

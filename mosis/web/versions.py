@@ -31,14 +31,14 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/apps/<app>/versions", callback=upload, scope="versions:upload", body="package", lane="slow")
     app.get("/apps/<app>/versions", callback=index, scope="apps:read")
     app.get("/apps/<app>/versions/<version>", callback=show, scope="apps:read")
-    app.post("/apps/<app>/versions/<version>/submit", callback=submit, scope="versions:upload")
-    app.post("/apps/<app>/versions/<version>/withdraw", callback=withdraw, scope="versions:upload")
-    app.post("/apps/<app>/versions/<version>/publish", callback=publish, scope="versions:publish", lane="slow")
-    app.post("/apps/<app>/versions/<version>/rollout", callback=rollout, scope="versions:publish")
-    app.post("/apps/<app>/versions/<version>/halt", callback=halt, scope="versions:publish")
-    app.post("/apps/<app>/versions/<version>/rollback", callback=rollback, scope="versions:publish", lane="slow")
-    app.post("/apps/<app>/versions/<version>/yank", callback=yank, scope="versions:publish")
-    app.post("/apps/<app>/versions/<version>/unyank", callback=unyank, scope="versions:publish")
+    app.post("/apps/<app>/versions/<version>/submit", callback=submit, scope="versions:upload", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/withdraw", callback=withdraw, scope="versions:upload", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/publish", callback=publish, scope="versions:publish", lane="slow", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/rollout", callback=rollout, scope="versions:publish", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/halt", callback=halt, scope="versions:publish", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/rollback", callback=rollback, scope="versions:publish", lane="slow", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/yank", callback=yank, scope="versions:publish", idempotent="yes")
+    app.post("/apps/<app>/versions/<version>/unyank", callback=unyank, scope="versions:publish", idempotent="yes")
 
 
 def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:

@@ -1,0 +1,259 @@
+"""Idempotency-Key: the same POST again is answered again and done once, whatever happens in between."""
+
+import http.client
+import json
+import sqlite3
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portal
+from mosis import idempotency
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.errors import Conflict, Unavailable
+from tests.client import PASSWORD, Answer, Client
+from tests.conftest import Hands
+from tests.server import Running, running
+
+NOTES = {"package_id": "com.acme.notes", "name": "Notes"}
+
+
+def with_key(key: str = "one") -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+def test_the_same_post_again_is_answered_again_and_done_once(client: Client) -> None:
+    alice = client.register()
+    first = client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+    again = client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+    assert again.body == first.body
+    for name in ("location", "content-type", "cache-control", "vary"):
+        assert again.headers[name] == first.headers[name]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert client.get("/v1/apps", as_=alice)["total"] == 1
+
+
+def test_the_address_without_prefix_is_the_same_address(client: Client) -> None:
+    alice = client.register()
+    client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+    client.post("/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+
+
+def test_a_key_with_another_body_is_refused(client: Client) -> None:
+    alice = client.register()
+    client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+    other = NOTES | {"package_id": "com.acme.todo"}
+    client.post("/v1/apps", other, as_=alice, headers=with_key()).expect(422, "idempotency_key_reused")
+    assert client.get("/v1/apps", as_=alice)["total"] == 1
+
+
+def test_a_key_counts_for_one_person_credential_and_path(client: Client) -> None:
+    alice, bob = client.register(), client.register("bob")
+    client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+    client.post("/v1/apps", NOTES, as_=bob, headers=with_key()).expect(409, "package_id_taken")
+    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:write"]}, as_=alice, headers=with_key()).expect(201)["key"]
+    client.post("/v1/apps", NOTES, as_=key, headers=with_key()).expect(409, "package_id_taken")
+
+
+def test_a_refusal_is_not_kept(client: Client) -> None:
+    alice = client.register()
+    client.post("/v1/apps", NOTES | {"name": ""}, as_=alice, headers=with_key()).expect(422, "invalid")
+    client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
+
+
+def test_an_answer_is_kept_for_a_day(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    message = {"name": "ci", "scopes": ["apps:read"]}
+    first = client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)
+    hands.turn(24 * 3600 - 1)
+    alice = client.sign_in(alice)
+    assert client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201).body == first.body
+    hands.turn(1)
+    assert client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)["id"] != first["id"]
+    hands.turn(24 * 3600)
+    idempotency.sweep(client.env)
+    assert client.env.db.connection().value("SELECT count(*) FROM idempotency") == 0
+
+
+def test_a_registration_can_be_retried_where_nobody_is_signed_in(client: Client) -> None:
+    account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
+    first = client.post("/v1/auth/register", account, headers=with_key()).expect(201)
+    again = client.post("/v1/auth/register", account, headers=with_key()).expect(201)
+    assert again.body == first.body
+    client.get("/v1/auth/me", as_=again["access_token"]).expect(200)
+    client.post("/v1/auth/register", account, headers=with_key(), address="203.0.113.9").expect(409, "email_taken")
+    guess = account | {"password": "another password"}
+    client.post("/v1/auth/register", guess, headers=with_key()).expect(422, "idempotency_key_reused")
+
+
+def test_nothing_readable_is_stored(client: Client, env: Environment) -> None:
+    alice = client.register()
+    headers = with_key("my-own-retry-key")
+    secret = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice, headers=headers).expect(201)["key"]
+    rows = env.db.connection().dicts("SELECT * FROM idempotency")
+    assert len(rows) == 1
+    stored = b"".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row.values())
+    for hidden in (secret, secret[:12], "my-own-retry-key", "ci\"", "apps:read"):
+        assert hidden.encode() not in stored
+
+
+@pytest.mark.parametrize("key", ["", " ", "x" * 256, "a\tb", "ü"])
+def test_a_key_is_printable_and_short(client: Client, key: str) -> None:
+    client.post("/v1/apps", NOTES, as_=client.register(), headers={"Idempotency-Key": key}).expect(400, "malformed_request")
+
+
+def test_a_move_can_be_retried(client: Client) -> None:
+    alice = client.register()
+    app = client.app_of(alice)
+    client.upload(app, client.package(alice), as_=alice).expect(201)
+    client.work()
+    at = f"/v1/apps/{app}/versions/1.0.0/submit"
+    first = client.post(at, as_=alice, headers=with_key()).expect(200)
+    assert client.post(at, as_=alice, headers=with_key()).expect(200).body == first.body
+    client.post(at, as_=alice).expect(409, "invalid_state")
+
+
+def test_the_same_package_again_needs_no_key(client: Client) -> None:
+    alice = client.register()
+    app, package = client.app_of(alice), client.package(alice)
+    first = client.upload(app, package, as_=alice).expect(201)
+    assert client.upload(app, package, as_=alice).expect(200)["id"] == first["id"]
+
+
+def test_at_once_fifty_are_one(client: Client) -> None:
+    alice = client.register()
+    body = {"name": "ci", "scopes": ["apps:read"]}
+
+    def post(_: int) -> Answer:
+        return client.post("/v1/keys", body, as_=alice, headers=with_key())
+
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(post, range(50)))
+    assert {answer.status for answer in answers} <= {201, 409}
+    assert len({answer.body for answer in answers if answer.status == 201}) == 1
+    assert all(answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409)
+    assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
+
+
+def test_what_runs_already_is_told_apart_from_what_is_done(client: Client, env: Environment) -> None:
+    alice = client.register()
+    with env.db.writers, ThreadPoolExecutor(1) as pool:  # nobody can write: the first request waits
+        first = pool.submit(client.post, "/v1/apps", NOTES, as_=alice, headers=with_key())
+        for _ in range(200):
+            second = client.post("/v1/apps", NOTES, as_=alice, headers=with_key("one" if first.running() else "two"))
+            if second.status == 409:
+                break
+            time.sleep(0.01)
+        second.expect(409, "idempotency_in_progress")
+        assert second.headers["retry-after"] == "1"
+        env.db.writers.release()
+        assert first.result().status == 201
+        env.db.writers.acquire()
+
+
+def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: Environment) -> None:
+    """Both have looked before either has written: as two applications with the same database would."""
+    alice = client.register()
+    other = Client(portal.build(env), env)
+    barrier = threading.Barrier(2)
+    body = {"name": "ci", "scopes": ["apps:read"]}
+
+    def post(which: Client) -> Answer:
+        db = env.db.connection()
+        real = Connection.held.__get__(db)
+
+        def held() -> Any:
+            barrier.wait(10)
+            return real()
+
+        db.held = held  # type: ignore[method-assign]
+        return which.post("/v1/keys", body, as_=alice, headers=with_key())
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(post, (client, other)))
+    assert sorted(answer.status for answer in answers) == [201, 409]
+    assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
+
+
+def test_held_writes_are_one_transaction(env: Environment) -> None:
+    db, calls = env.db.connection(), []
+    with db.held():
+        with db.write():
+            db.after_commit(lambda: calls.append("first"))
+            db.change("UPDATE store_state SET sequence = 1")
+        assert db.writing
+        assert calls == []
+        with pytest.raises(Conflict), db.write():
+            db.change("UPDATE store_state SET sequence = 2")
+            raise Conflict("invalid_state", "no")
+        with pytest.raises(Exception, match="readonly"):
+            db.change("UPDATE store_state SET sequence = 3")
+        with db.write():
+            db.change("UPDATE store_state SET counts = 7")
+    assert not db.writing
+    assert calls == ["first"]
+    assert db.one("SELECT sequence, counts FROM store_state") == (1, 7)
+    with pytest.raises(Unavailable), db.held():
+        with db.write():
+            db.change("UPDATE store_state SET sequence = 9")
+        raise Unavailable("busy", "no")
+    assert db.value("SELECT sequence FROM store_state") == 1
+    assert env.db.writers.acquire(blocking=False)
+    env.db.writers.release()
+
+
+def _post(server: Running, path: str, body: dict[str, Any], token: str = "", key: str = "") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    headers = {"Content-Type": "application/json"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Idempotency-Key": key} if key else {}
+    try:
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
+    """50 at once against the real process, which is killed while they run; then they are sent again."""
+    with running(tmp_path) as server:
+        account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
+        token = json.loads(_post(server, "/v1/auth/register", account)[1])["access_token"]
+        outcomes: Counter[str] = Counter()
+        for cycle in range(6):
+            body = {"name": f"cycle {cycle}", "scopes": ["apps:read"]}
+            answers: list[tuple[int, bytes]] = []
+
+            def post(body: dict[str, Any] = body, cycle: int = cycle, answers: list[tuple[int, bytes]] = answers) -> None:
+                try:
+                    answers.append(_post(server, "/v1/keys", body, token, f"key {cycle}"))
+                except (OSError, http.client.HTTPException):
+                    outcomes["cut off"] += 1
+
+            threads = [threading.Thread(target=post) for _ in range(50)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.01 * cycle)
+            server.kill()
+            for thread in threads:
+                thread.join(15)
+            server.start()
+            status, again = _post(server, "/v1/keys", body, token, f"key {cycle}")
+            assert status == 201
+            assert {status for status, _ in answers} <= {201, 409}
+            assert {answer for status, answer in answers if status == 201} <= {again}
+            outcomes["answered"] += len(answers)
+        assert outcomes["cut off"]
+        assert outcomes["answered"]
+        with sqlite3.connect(f"file:{server.environment['DATABASE_PATH']}?mode=ro", uri=True) as db:
+            assert db.execute("SELECT name, count(*) FROM api_keys GROUP BY name ORDER BY name").fetchall() == [
+                (f"cycle {cycle}", 1) for cycle in range(6)
+            ]
