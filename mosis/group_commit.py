@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mosis.db import Connection, Database
+from mosis.turns import given_up
 
 Result = TypeVar("Result")
 LARGEST_GROUP = 64
@@ -49,10 +50,11 @@ class GroupCommit:
             self._waiting.append(entry)
             entry.leads = not self._led
             self._led = True
-        if not entry.leads:
-            entry.gate.acquire()
-        if entry.leads:
-            self._lead()
+        with given_up():
+            if not entry.leads:
+                entry.gate.acquire()
+            if entry.leads:
+                self._lead()
         if entry.error is not None:
             raise entry.error
         return entry.result  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from mosis import turns
 from mosis.serving.channel import Channel
 from mosis.serving.request import SPOOL_PREFIX, Admission, Admit, Bounds
 
@@ -23,7 +24,8 @@ log = logging.getLogger("mosis.serving")
 MIB = 1024 * 1024
 SLOW_THREADS = 2
 OUTSIDE_THREADS = 4  # for what waits for other servers, which may take seconds each
-TELEMETRY_THREADS = 4
+TELEMETRY_THREADS = 8
+TURNS = {"telemetry": 1}  # of the threads of a lane, how many compute at the same time; see mosis/turns.py
 TICK_SECONDS = 0.5  # how often the clocks are looked at
 SETTINGS = {
     "connection_limit": 1000,
@@ -43,9 +45,10 @@ def admit_all(method: str, path: str, headers: Any) -> Admission:
 
 
 class Lane:
-    """Some threads and the channels that wait for them."""
+    """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
+        self._turns = threading.Semaphore(at_once or threads)
         self._waiting: SimpleQueue[Any] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(1, threads + 1)
@@ -67,7 +70,8 @@ class Lane:
             if channel is None:
                 return
             try:
-                channel.service()
+                with turns.taken(self._turns):
+                    channel.service()
             except Exception:
                 log.exception("crash in a worker")
             channel = None  # an idle thread keeps nothing of its last request, least of all a stored body
@@ -97,7 +101,7 @@ class Server(TcpWSGIServer):
         sock = self.open(listen)
         self.bounds = Bounds(admit, temporary_dir, head_timeout_seconds, body_timeout_seconds)
         sizes = {"quick": threads, "slow": SLOW_THREADS, "outside": OUTSIDE_THREADS, "telemetry": TELEMETRY_THREADS}
-        self.lanes = {name: Lane(name, size) for name, size in sizes.items()}
+        self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
         self.stopping = False
         self._stop_seconds = 0.0
         self._epoll = select.epoll()
