@@ -92,9 +92,8 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
             rollups.catch_up(db)
             adding += time.perf_counter() - begun
     size = sum(path.stat().st_size for path in (server.folder / "data").glob("telemetry.db*"))
-    return {
-        "events": done, "added_up_events_a_second": round(done / adding), "bytes_an_event": round(size / done, 1), "size_bytes": size,
-    }  # fmt: skip
+    rate = round(done / adding)
+    return {"events": done, "added_up_events_a_second": rate, "bytes_an_event": round(size / done, 1), "size_bytes": size}
 
 
 def _write(db: Connection, dice: random.Random, said: list[str], devices: list[bytes], received: int) -> None:
