@@ -176,10 +176,12 @@ class GitHubShape(Server):
             {"email": "octocat@example.net", "verified": True, "primary": True, "visibility": "private"},
         ]
         self.iss = self.url + "/login/oauth"
+        self.api = "/api/v3"
+        self.scopes = {"read:user", "user:email"}
 
     def answer(self, path: str, query: dict[str, str], form: dict[str, str], headers: Any) -> tuple[int, dict[str, str], Any]:
         if path == "/login/oauth/authorize":
-            assert set(query["scope"].split()) == {"read:user", "user:email"}
+            assert set(query["scope"].split()) == self.scopes
             return self._authorize(query, iss=self.iss)
         if path == "/login/oauth/access_token":
             assert headers["Accept"] == "application/json"
@@ -190,7 +192,7 @@ class GitHubShape(Server):
             return 200, {}, {"access_token": GITHUB_TOKEN, "scope": "user:email", "token_type": "bearer"}
         if headers["Authorization"] != f"Bearer {GITHUB_TOKEN}" or not headers["User-Agent"]:
             return 401, {}, {"message": "Bad credentials", "status": "401"}
-        return 200, {}, {"/api/v3/user": self.user, "/api/v3/user/emails": self.emails}[path]
+        return 200, {}, {self.api + "/user": self.user, self.api + "/user/emails": self.emails}[path]
 
 
 class Form(HTMLParser):

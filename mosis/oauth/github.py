@@ -17,11 +17,13 @@ class GitHub(Provider):
     def __init__(self, name: str, url: str, api: str, client_id: str, client_secret: str, clock: Clock) -> None:
         super().__init__(name, url, client_id, client_secret, clock)
         self.api = api
+        # GitHub's own scope for addresses is unknown to Gitea, which takes an unknown scope for all of them.
+        self._scope = "read:user" if api.endswith("/api/v1") else "read:user user:email"
 
     def address(self, redirect_uri: str, tied: Ties) -> str:
         return extended(self.issuer + "/login/oauth/authorize", {
             "response_type": "code", "client_id": self.client_id, "redirect_uri": redirect_uri, "state": tied.state,
-            "scope": "read:user user:email", "code_challenge": tied.challenge, "code_challenge_method": "S256",
+            "scope": self._scope, "code_challenge": tied.challenge, "code_challenge_method": "S256",
         })
 
     def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:

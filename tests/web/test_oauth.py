@@ -143,6 +143,17 @@ def test_github_is_asked_as_its_documents_say(browser: Browser, hub: GitHubShape
     assert hub.asked == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user", "/api/v3/user/emails"]
 
 
+class TestGitea:
+    @pytest.fixture
+    def settings(self, settings: dict[str, str], hub: GitHubShape) -> dict[str, str]:
+        hub.api, hub.scopes, hub.iss = "/api/v1", {"read:user"}, hub.url + "/"
+        return settings | {"GITHUB_API_URL": hub.url + "/api/v1"}
+
+    def test_gitea_is_asked_at_its_own_api_and_for_no_more_than_it_knows(self, browser: Browser, hub: GitHubShape) -> None:
+        browser.sign_in("github").expect(200)
+        assert hub.asked[-1] == "/api/v1/user/emails"
+
+
 def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(client: Client, browser: Browser, hands: Hands) -> None:
     browser.sign_in("company", "/console").expect(303)
     other = Browser(client)
