@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -15,17 +16,21 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import portal
@@ -48,11 +53,28 @@ def public_jwk(key: rsa.RSAPrivateKey, **more: str) -> dict[str, Any]:
     return found | {"use": "sig", "alg": "RS256"} | more
 
 
+def certificate_for_loopback(path: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its key, in one PEM file."""
+    name, now, key = x509.Name([]), datetime.now(UTC), rsa_key("tls")
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
 class Server:
     """A small HTTP server that runs while `with` holds it. `instead[path]` answers in place of what it would: (status, headers,
     body), or a function that takes the handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.asked: list[str] = []
         self.instead: dict[str, Any] = {}
         self.codes: dict[str, dict[str, str]] = {}
@@ -72,6 +94,11 @@ class Server:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
 
     def __enter__(self) -> Any:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -119,8 +146,8 @@ class Server:
 class Issuer(Server):
     """OpenID Connect, as small as it can be. `person` is who signs in; `sign` makes the ID token; `metadata` adds to discovery."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__()
+    def __init__(self, now: Callable[[], float], certificate: Path | None = None) -> None:
+        super().__init__(certificate)
         self.now = now
         self.person: dict[str, Any] = {"sub": "7f", "email": "alice@example.net", "email_verified": True, "name": "Alice"}
         self.told_by_userinfo: dict[str, Any] = {}

@@ -23,7 +23,17 @@ from mosis.environment import Environment
 from mosis.oauth import fetch, providers
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
-from tests.providers import Browser, GitHubShape, Issuer, changed, public_jwk, real_provider, rsa_key, signed
+from tests.providers import (
+    Browser,
+    GitHubShape,
+    Issuer,
+    certificate_for_loopback,
+    changed,
+    public_jwk,
+    real_provider,
+    rsa_key,
+    signed,
+)
 from tests.server import free_port, running
 
 BASE_URL = "http://localhost:8080"
@@ -567,6 +577,31 @@ def test_odd_answers_of_the_token_endpoint_are_not_used(browser: Browser, issuer
 def test_odd_answers_of_github_are_not_used(browser: Browser, hub: GitHubShape, path: str, reply: Any) -> None:
     hub.instead[path] = reply
     browser.sign_in("github").expect(403, "provider_answer_invalid")
+
+
+class TestEncrypted:
+    """An issuer behind TLS, whose certificate is trusted only where a test says so."""
+
+    @pytest.fixture
+    def issuer(self, hands: Hands, tmp_path: Path) -> Iterator[Issuer]:
+        with Issuer(lambda: hands.at, certificate_for_loopback(tmp_path / "tls.pem")) as server:
+            yield server
+
+    @pytest.fixture
+    def trusted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.pem"))
+
+    def test_a_certificate_that_nobody_vouches_for_is_503(self, client: Client, issuer: Issuer) -> None:
+        client.post("/v1/auth/oauth/company").expect(503, "provider_unavailable")
+        assert issuer.asked == []
+
+    def test_a_certificate_that_somebody_vouches_for_is_fine(self, trusted: None, browser: Browser) -> None:
+        browser.sign_in("company").expect(200)
+
+    @pytest.mark.parametrize("endpoint", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"])
+    def test_what_begins_encrypted_stays_so(self, trusted: None, client: Client, issuer: Issuer, endpoint: str) -> None:
+        issuer.metadata[endpoint] = issuer.url.replace("https:", "http:") + "/token"
+        client.post("/v1/auth/oauth/company").expect(503, "provider_unavailable")
 
 
 class TestUnreachable:
