@@ -95,6 +95,8 @@ def answer(env: Environment, db: Connection, caller: Caller, pending: Pending, b
         if pending.return_to is None:
             db.change("DELETE FROM oauth_states WHERE browser_hash = ?", pending.browser_hash)
             return accounts.sign_in(env, db, caller, developer)
+        if developer.suspended:  # said now, and nothing is linked: the error undoes that
+            raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
         db.change(
             "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
             developer.id, env.clock.now(ANSWERED_SECONDS), pending.browser_hash,
@@ -122,7 +124,7 @@ def resolve(
     """The account of whoever has this profile, in the running transaction: the one it is linked to, the one it is being linked
     to, the one with the same verified address, or a new one.
 
-    Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed` or `suspended`.
+    Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed`.
     """
     known: Identity | None = db.one(
         f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
@@ -138,8 +140,6 @@ def resolve(
         developer = _new(env, db, caller, profile)
     else:
         events.add(db, developer.id, "security.provider_linked", provider=name, network=caller.network)
-    if developer.suspended:
-        raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
     identity = Identity(new_id(), developer.id, name, profile.issuer, profile.subject, db.now, db.now)
     db.insert("identities", **vars(identity))
     audit.add(db, replace(caller, developer_id=developer.id), "identity.linked", identity.id, provider=name)
