@@ -37,6 +37,7 @@ def build(env: Environment) -> Any:
         jobs,
         keys,
         messages,
+        metrics,
         notifications,
         oauth,
         recovery,
@@ -48,12 +49,12 @@ def build(env: Environment) -> Any:
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
-    app = Portal()
+    app = Portal(env.measures if env else None)
     for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
         app.install(plugin)
     for face in (
-        health, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications, admin,
-        store, telemetry, jobs,
+        health, metrics, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications,
+        admin, store, telemetry, jobs,
     ):
         face.routes(app)
     return app
@@ -101,7 +102,7 @@ def serve(config: Config) -> int:
     app, worker, upkeep = build(env), Worker(env), Upkeep(env)
     server = Server(
         app, listen=config.listen_addr, threads=config.threads, admit=Admissions(app, env),
-        temporary_dir=config.packages_dir / "spool",
+        temporary_dir=config.packages_dir / "spool", measures=env.measures,
     )
     worker.start()
     upkeep.start()

@@ -177,6 +177,7 @@ CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
     WHERE state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1;
 CREATE INDEX versions_by_app ON versions (app_id, id);
 CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHERE state = 'published';
+CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
 
 -- One round of review of one version. The newest row of a version is the one that counts.
 CREATE TABLE reviews (

@@ -105,6 +105,10 @@ def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network
         raise ValueError("must be addresses or networks, separated by commas, such as 172.16.0.1 or 10.0.0.0/8") from None
 
 
+def _readers(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return () if value.lower() == "off" else _networks(value)
+
+
 def _setting(default: Any, read: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"read": read, "secret": secret})
 
@@ -161,6 +165,7 @@ class Config:
     check_memory_bytes: int = _setting(536_870_912, _number(134_217_728, 1 << 34))
     check_seconds: int = _setting(20, _number(1, 600))
     threads: int = _setting(8, _number(1, 64))
+    metrics: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(_networks("127.0.0.0/8,::1"), _readers)
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 
     @classmethod

@@ -17,6 +17,7 @@ from mosis.group_commit import GroupCommit
 from mosis.kept import Kept
 from mosis.limits import Limits
 from mosis.mail import Mailer
+from mosis.measures import Measures
 from mosis.oauth import Provider, providers
 
 
@@ -39,6 +40,7 @@ class Environment:
     downloads: Counts = field(default_factory=Counts)
     kept: Kept = field(default_factory=Kept)  # finished answers of the store
     remembered: dict[str, Any] = field(default_factory=dict)  # what the store has read and looks at again only when it changes
+    measures: Measures = field(default_factory=Measures)  # what /metrics tells
     key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:

@@ -19,6 +19,7 @@ class Kept:
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
+        self.hits = self.misses = 0
         self._entries: OrderedDict[Hashable, tuple[Hashable, int, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -27,7 +28,9 @@ class Kept:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry[0] != revision:
+                self.misses += 1
                 return None
+            self.hits += 1
             self._entries.move_to_end(key)
             return entry[2]
 

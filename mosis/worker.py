@@ -142,9 +142,14 @@ class Worker:
         except Exception as error:  # whatever a handler raises is the job's error, not the worker's end
             log.exception("job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts})
             jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500])
+            self._count(job, "dead" if job.attempts >= jobs.ATTEMPTS else "failed")
             return
         jobs.finish(db, job)
+        self._count(job, "done")
         log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round((time.monotonic() - started) * 1000, 1)})
+
+    def _count(self, job: Job, result: str) -> None:
+        self.env.measures.count("portal_jobs_total", kind=job.kind, result=result)
 
     def _schedule(self) -> None:
         for every_seconds, tick in TICKS:

@@ -113,6 +113,7 @@ class Refusal(Head, ErrorTask):
             self.response_headers.append(("WWW-Authenticate", 'Bearer realm="mosis"'))
         if "retry_after_seconds" in error.facts:
             self.response_headers.append(("Retry-After", str(error.facts["retry_after_seconds"])))
+        self.channel.server.measures.count("portal_refused_total", code=error.code)
         log.log(logging.ERROR if number == 500 else logging.INFO, "refused", extra={
             "request_id": request_id, "method": request.command or None, "path": request.path[:200] or None,
             "status": number, "code": error.code, "client": self.channel.addr[0],

@@ -5,6 +5,7 @@ import resource
 import select
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,6 +17,7 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from mosis import turns
+from mosis.measures import Family, Measures
 from mosis.serving.channel import Channel
 from mosis.serving.request import SPOOL_PREFIX, Admission, Admit, Bounds
 
@@ -50,8 +52,10 @@ class Lane:
     def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
         self._turns = threading.Semaphore(at_once or threads)
         self._waiting: SimpleQueue[Any] = SimpleQueue()
+        self._busy = [False] * threads  # each thread writes its own
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(1, threads + 1)
+            threading.Thread(target=self._work, args=(number,), name=f"{name}-{number + 1}", daemon=True)
+            for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -64,11 +68,18 @@ class Lane:
         for thread in self._threads:
             thread.join(max(0.0, deadline - monotonic()))
 
-    def _work(self) -> None:
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """How many threads there are, how many of them are busy, and how many requests wait for one."""
+        return len(self._threads), sum(self._busy), self._waiting.qsize()
+
+    def _work(self, number: int) -> None:
         while True:
+            self._busy[number] = False
             channel = self._waiting.get()
             if channel is None:
                 return
+            self._busy[number] = True
             try:
                 with turns.taken(self._turns):
                     channel.service()
@@ -86,6 +97,7 @@ class Server(TcpWSGIServer):
     without HTTP_, such as CONTENT_LENGTH or X_API_KEY.
     Bodies over 64 KiB wait in `temporary_dir`, which is swept now. A head must be there within `head_timeout_seconds`; a
     body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
+    `measures` is told of refusals, and asks for connections and threads.
     Further settings are waitress's own. Raises OSError when the address cannot be had. Needs Linux, for epoll.
     """
 
@@ -93,7 +105,7 @@ class Server(TcpWSGIServer):
 
     def __init__(
         self, app: Any, listen: str = ":8080", threads: int = 8, admit: Admit = admit_all,
-        temporary_dir: Path | None = None, *, head_timeout_seconds: float = 15.0,
+        temporary_dir: Path | None = None, *, measures: Measures | None = None, head_timeout_seconds: float = 15.0,
         body_timeout_seconds: float = 30.0, **settings: Any,
     ) -> None:
         if temporary_dir is not None:
@@ -102,6 +114,8 @@ class Server(TcpWSGIServer):
         self.bounds = Bounds(admit, temporary_dir, head_timeout_seconds, body_timeout_seconds)
         sizes = {"quick": threads, "slow": SLOW_THREADS, "outside": OUTSIDE_THREADS, "telemetry": TELEMETRY_THREADS}
         self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
+        self.measures = measures or Measures()
+        self.measures.readings.append(self.readings)
         self.stopping = False
         self._stop_seconds = 0.0
         self._epoll = select.epoll()
@@ -131,6 +145,18 @@ class Server(TcpWSGIServer):
     def port(self) -> int:
         """The port that it listens on."""
         return int(self.effective_port)
+
+    def readings(self) -> Iterator[Family]:
+        """Connections, and the threads of each lane."""
+        connections = Family("portal_connections", "gauge", "Connections of clients.")
+        yield connections.add(len(self.active_channels))
+        threads = Family("portal_threads", "gauge", "Threads of each lane.")
+        busy = Family("portal_threads_busy", "gauge", "Those that are at work.")
+        waiting = Family("portal_requests_waiting", "gauge", "Requests that wait for a thread of the lane.")
+        for name, lane in self.lanes.items():
+            for family, number in zip((threads, busy, waiting), lane.state, strict=True):
+                family.add(number, lane=name)
+        yield from (threads, busy, waiting)
 
     def run(self) -> None:
         """Serve until `stop` is called, then let what runs come to its end."""

@@ -25,16 +25,22 @@ from mosis.callers import ROLES, SCOPES, Caller
 from mosis.db import new_id
 from mosis.environment import Environment
 from mosis.errors import Denied, PortalError
+from mosis.measures import Measures
 from mosis.web.request import client_address, dump, etag, names_tag
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # a client may send any word
 _BOTTLES_CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
+
+    def __init__(self, measures: Measures | None = None) -> None:
+        super().__init__()
+        self.measures = measures or Measures()
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -56,10 +62,13 @@ class Portal(bottle.Bottle):
             return super().wsgi(environ, start)
         finally:
             route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
+            took, method = time.perf_counter() - started, environ.get("REQUEST_METHOD", "")
+            rule, status = route.rule if route is not None else None, shown.get("status", 500)
+            self.measures.request(method if method in _METHODS else "other", rule or "none", status, took)
             log.info("request", extra={
-                "request_id": environ["mosis.request_id"], "method": environ.get("REQUEST_METHOD"),
-                "route": route.rule if route is not None else None, "status": shown.get("status", 500),
-                "ms": round((time.perf_counter() - started) * 1000, 2), "bytes": shown.get("bytes", 0),
+                "request_id": environ["mosis.request_id"], "method": method or None,
+                "route": rule, "status": status,
+                "ms": round(took * 1000, 2), "bytes": shown.get("bytes", 0),
                 "caller": caller.developer_id if caller else None,
             })
 

@@ -44,6 +44,7 @@ def routes(app: bottle.Bottle) -> None:
 def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     found, sent = apps.owned_by(db, caller, app), read_upload()
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
+    result = "refused"
     try:
         check_content_digest(received.sha256)
         said = sent.upload()
@@ -54,7 +55,10 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
             version = versions.create(db, caller, apps.owned_by(db, caller, app), package, received, said)
             if version.new:
                 env.files.keep(received, versions.path(env.files, db, version.version))
+        result = "taken" if version.new else "known"
+        env.measures.count("portal_upload_bytes_total", received.size_bytes)
     finally:
+        env.measures.count("portal_uploads_total", result=result)
         received.discard()
     shown = public(env, db, found, version.version)
     return created(shown, location(found, version.version)) if version.new else shown

@@ -1,0 +1,115 @@
+"""What the process counts about itself, and the text that Prometheus reads (exposition format 0.0.4,
+https://prometheus.io/docs/instrumenting/exposition_formats/). Pure: what is counted is the callers' matter.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Family:
+    """Everything under one name: what it is, and a value for each set of labels."""
+
+    name: str
+    kind: str  # counter, gauge or histogram
+    help: str
+    samples: list[tuple[str, Labels, float]] = field(default_factory=list)  # (what follows the name, labels, value)
+
+    def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
+        """One more value."""
+        self.samples.append((suffix, tuple((name, str(label)) for name, label in labels.items()), value))
+        return self
+
+
+@dataclass
+class _Times:
+    """How long the requests of one route took."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    sum_seconds: float = 0.0
+
+
+class Measures:
+    """Counters and times of this process since its start, shared by all threads. `readings` are asked when somebody reads."""
+
+    def __init__(self) -> None:
+        self.readings: list[Callable[[], Iterable[Family]]] = []
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, Labels], float] = {}
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._times: dict[tuple[str, str], _Times] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter; its name and labels come from our own code, never from a request."""
+        key = (name, tuple(labels.items()))
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + amount
+
+    def counted(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        """What a counter has come to, for each set of labels."""
+        with self._lock:
+            found = [(dict(labels), value) for (each, labels), value in self._counts.items() if each == name]
+        return iter(found)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered; `route` is a line of the URL table, so that there are only so many."""
+        bucket = bisect_left(BUCKETS, seconds)
+        with self._lock:
+            self._requests[method, route, status] = self._requests.get((method, route, status), 0) + 1
+            times = self._times.get((method, route))
+            if times is None:
+                times = self._times[method, route] = _Times()
+            times.buckets[bucket] += 1
+            times.sum_seconds += seconds
+
+    def requests(self) -> Iterator[Family]:
+        """How many requests there were, and how long they took."""
+        answered = Family("portal_http_requests_total", "counter", "Requests that the application has answered.")
+        took = Family("portal_http_request_duration_seconds", "histogram", "Time in the application until the answer began.")
+        with self._lock:
+            counts = list(self._requests.items())
+            times = [(key, list(each.buckets), each.sum_seconds) for key, each in self._times.items()]
+        for (method, route, status), count in counts:
+            answered.add(count, method=method, route=route, status=status)
+        for (method, route), buckets, sum_seconds in times:
+            total = 0
+            for bound, count in zip((*map(_number, BUCKETS), "+Inf"), buckets, strict=True):
+                total += count
+                took.add(total, "_bucket", method=method, route=route, le=bound)
+            took.add(sum_seconds, "_sum", method=method, route=route).add(total, "_count", method=method, route=route)
+        yield answered
+        yield took
+
+
+def exposition(families: Iterable[Family]) -> bytes:
+    """The families as Prometheus reads them; those without a value are left out."""
+    lines = []
+    for family in families:
+        if family.samples:
+            lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
+            lines += [f"{family.name}{suffix}{_shown(labels)} {_number(value)}" for suffix, labels, value in family.samples]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _shown(labels: Labels) -> str:
+    return "{" + ",".join(f'{name}="{_escaped(label)}"' for name, label in labels) + "}" if labels else ""
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def gauges(help_texts: Mapping[str, tuple[str, float]]) -> Iterator[Family]:
+    """Families of one value without labels: {name: (help, value)}."""
+    for name, (text, value) in help_texts.items():
+        yield Family(name, "gauge", text).add(value)

@@ -1,0 +1,34 @@
+"""What the process measures, for Prometheus, and for nobody outside the networks that METRICS names."""
+
+import ipaddress
+
+import bottle
+
+from mosis import metrics
+from mosis.callers import Caller
+from mosis.environment import Environment
+from mosis.errors import NotFound
+from mosis.measures import CONTENT_TYPE
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/metrics", callback=read, scope="public", limit="none", lane="outside")
+
+
+def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
+    if not may_read(env, caller.address):
+        raise NotFound("address")
+    return bottle.HTTPResponse(metrics.read(env), 200, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+
+
+def may_read(env: Environment, address: str) -> bool:
+    """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
+    this machine would lend everybody its own address."""
+    peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request
+    if address == peer and (request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")):
+        return False
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in env.config.metrics)

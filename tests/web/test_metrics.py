@@ -1,0 +1,189 @@
+"""/metrics: what it tells, in a form that Prometheus reads, and to whom."""
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from wsgiref.validate import WSGIWarning
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import portal
+from mosis import jobs, metrics
+from mosis.db import Database
+from mosis.environment import Environment
+from mosis.measures import Family, Measures, exposition
+from tests.client import Client
+from tests.server import running
+
+HERE = "127.0.0.1"
+
+
+def figures(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """{name of the sample: {labels: value}}, as Prometheus's own parser reads it."""
+    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def value(client: Client, name: str, **labels: str) -> float:
+    read = figures(client.get("/metrics", address=HERE).expect(200).body.decode())
+    return read.get(name, {}).get(frozenset(labels.items()), 0)
+
+
+def test_requests_are_counted_by_route_and_status_with_their_times(client: Client) -> None:
+    alice = client.register()
+    for _ in range(3):
+        client.get("/v1/auth/me", as_=alice).expect(200)
+    client.get("/auth/me").expect(401)
+    client.get("/v1/rubbish/" + "x" * 50).expect(404)
+    with pytest.warns(WSGIWarning):
+        client.call("BREW", "/v1/rubbish")
+    count = "portal_http_requests_total"
+    assert value(client, count, method="GET", route="/auth/me", status="200") == 3
+    assert value(client, count, method="GET", route="/auth/me", status="401") == 1
+    assert value(client, count, method="GET", route="none", status="404") == 1
+    assert value(client, count, method="other", route="none", status="404") == 1
+    times = "portal_http_request_duration_seconds"
+    assert value(client, times + "_count", method="GET", route="/auth/me") == 4
+    assert value(client, times + "_bucket", method="GET", route="/auth/me", le="+Inf") == 4
+    assert 0 < value(client, times + "_sum", method="GET", route="/auth/me") < 4
+    assert "rubbish" not in client.get("/metrics", address=HERE).body.decode()
+
+
+def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Environment) -> None:
+    alice = client.register()
+    draft = client.app_of(alice)
+    client.upload(draft, client.package(alice, draft), as_=alice).expect(201)
+    client.upload(draft, b"not a package", as_=alice).expect(422)
+    assert value(client, "portal_uploads_total", result="taken") == 1
+    assert value(client, "portal_uploads_total", result="refused") == 1
+    assert value(client, "portal_upload_bytes_total") > 100
+    assert value(client, "portal_versions", state="checking") == 1
+    assert value(client, "portal_jobs", state="due") > 0
+    client.worker.run_due()
+    assert value(client, "portal_jobs_total", kind="check_version", result="done") == 1
+    assert (value(client, "portal_jobs", state="due"), value(client, "portal_versions", state="checking")) == (0, 0)
+
+
+def test_the_age_of_the_queue_is_that_of_the_oldest_job(client: Client, env: Environment, hands: object) -> None:
+    client.register()
+    hands.turn(90)  # type: ignore[attr-defined]
+    assert value(client, "portal_jobs_oldest_due_seconds") == 90
+
+
+def test_a_job_that_fails_is_counted_as_such(client: Client, env: Environment) -> None:
+    db = env.db.connection()
+    with db.write():
+        jobs.add(db, "check_version", version_id="gone", unknown_argument=1)
+    client.worker.run_due()
+    assert value(client, "portal_jobs_total", kind="check_version", result="failed") == 1
+
+
+def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Environment) -> None:
+    for _ in range(3):
+        client.get("/v1/store/apps").expect(200)
+    assert value(client, "portal_cache_requests_total", result="hit") == 2
+    assert value(client, "portal_cache_requests_total", result="miss") == 1
+    assert value(client, "portal_database_bytes", database="portal") == env.config.database_path.stat().st_size
+    assert value(client, "portal_disk_free_bytes", folder="packages") > 0
+    assert value(client, "process_resident_memory_bytes") > 10 << 20
+    assert value(client, "process_open_fds") > 3
+
+
+@pytest.mark.parametrize(("address", "headers"), [
+    ("198.51.100.7", {}),
+    ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}),  # through a proxy on this machine that nobody has called trusted
+    ("127.0.0.1", {"X-Real-IP": "198.51.100.7"}),
+    ("", {}),
+])  # fmt: skip
+def test_only_this_machine_may_read_unless_more_is_set(client: Client, address: str, headers: dict[str, str]) -> None:
+    client.get("/metrics", address=address, headers=headers).expect(404, code="not_found")
+    client.get("/metrics", address="::1").expect(200)
+
+
+class TestWithNetworks:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"METRICS": "10.0.0.0/8", "TRUSTED_PROXY": "10.1.0.1"}
+
+    @pytest.mark.parametrize(("address", "forwarded", "status"), [
+        ("10.2.3.4", "", 200), ("127.0.0.1", "", 404), ("10.1.0.1", "198.51.100.7", 404), ("10.1.0.1", "10.2.3.4", 200),
+    ])  # fmt: skip
+    def test_a_client_behind_a_trusted_proxy_counts_as_itself(
+        self, client: Client, address: str, forwarded: str, status: int
+    ) -> None:
+        headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+        client.get("/metrics", address=address, headers=headers).expect(status)
+
+
+class TestOff:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"METRICS": "off"}
+
+    def test_nobody_may_read(self, client: Client) -> None:
+        client.get("/metrics", address=HERE).expect(404)
+
+
+def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(env: Environment, tmp_path: Path) -> None:
+    read = figures(metrics.read(replace(env, db=Database(tmp_path / "nowhere/portal.db"))).decode())
+    assert read["portal_database_readable"] == {frozenset(): 0}
+    assert "process_open_fds" in read
+
+
+def test_nothing_is_lost_when_many_threads_count() -> None:
+    measures = Measures()
+
+    def count() -> None:
+        for _ in range(2000):
+            measures.count("portal_jobs_total", kind="x", result="done")
+            measures.request("GET", "/x", 200, 0.003)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert list(measures.counted("portal_jobs_total")) == [({"kind": "x", "result": "done"}, 16_000)]
+    read = figures(exposition(measures.requests()).decode())
+    assert list(read["portal_http_requests_total"].values()) == [16_000]
+    buckets = {dict(labels)["le"]: count for labels, count in read["portal_http_request_duration_seconds_bucket"].items()}
+    assert (buckets["0.0025"], buckets["0.005"], buckets["+Inf"]) == (0, 16_000, 16_000)
+
+
+def test_labels_are_written_so_that_they_can_be_read() -> None:
+    odd = 'a"b\\c\nd'
+    written = exposition([Family("x", "gauge", "X.").add(0.1, label=odd)])
+    assert figures(written.decode()) == {"x": {frozenset({("label", odd)}): 0.1}}
+
+
+def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(urllib.request.Request(server.url + "/v1/apps/x/versions", b"x", method="POST"), timeout=5)
+        with urllib.request.urlopen(server.url + "/metrics", timeout=5) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            read = figures(answer.read().decode())
+        assert server.stop() == 0
+    assert read["portal_refused_total"] == {frozenset({("code", "unauthenticated")}): 1}
+    assert read["portal_threads"][frozenset({("lane", "quick")})] == 8
+    assert sum(read["portal_threads_busy"].values()) == 1  # the one that answers
+
+
+def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(client: Client, env: Environment) -> None:
+    page = (portal.HERE / "docs/OPERATIONS.md").read_text(encoding="utf-8").partition("## Metrics")[2].partition("\n## ")[0]
+    named = set(re.findall(r"(?<!/)`((?:portal|process)_\w+)`", page))
+    server = {"portal_connections", "portal_threads", "portal_threads_busy", "portal_requests_waiting"}
+    assert named == {family.name for family in metrics.families(env)} | server
+    board = json.loads((portal.HERE / "contrib/grafana-dashboard.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    used = {re.sub(r"_bucket$", "", name) for each in asked for name in re.findall(r"\b(?:portal|process)_\w+", each)}
+    assert used <= named
+    assert len(used) > 12
