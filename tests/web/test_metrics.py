@@ -10,7 +10,6 @@ from pathlib import Path
 from wsgiref.validate import WSGIWarning
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 import portal
 from mosis import jobs, metrics
@@ -20,13 +19,14 @@ from mosis.measures import Family, Measures, exposition
 from tests.client import Client
 from tests.server import running
 
+reader = pytest.importorskip("prometheus_client.parser", reason="`make test` installs prometheus-client")
 HERE = "127.0.0.1"
 
 
 def figures(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
     """{name of the sample: {labels: value}}, as Prometheus's own parser reads it."""
     found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
-    for family in text_string_to_metric_families(text):
+    for family in reader.text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
     return found
