@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,7 @@ class Connection:
     def __init__(self, database: "Database") -> None:
         self.database = database
         self.now = ""
+        self.thread = threading.current_thread()
         self._raw = sqlite3.connect(
             database.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -268,14 +269,19 @@ class Database:
             self._checkpointed = self._commits
 
     def close(self) -> None:
-        """Empty the WAL and close every connection; the threads that used them are done by now."""
+        """Empty the WAL and close the connections. One whose thread is still at work (a job that takes longer than we wait) is left
+        to the end of the process: to close it meanwhile would crash SQLite, and nothing that was committed needs it."""
+        if self._open and self.checkpoints and self.writers.acquire(timeout=BUSY_SECONDS):
+            try:
+                with suppress(sqlite3.Error, Unavailable):  # a full disk: what is in the WAL is safe there
+                    self.connection().checkpoint("TRUNCATE")
+            finally:
+                self.writers.release()
         with self._opening:
             opened, self._open = self._open, []
-        if opened and self.checkpoints:
-            with self.writers:
-                opened[0].checkpoint("TRUNCATE")
         for connection in opened:
-            connection.close()
+            if connection.thread is threading.current_thread() or not connection.thread.is_alive():
+                connection.close()
         with self._watching:
             if self._watcher is not None:
                 self._watcher.close()

@@ -97,6 +97,31 @@ def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
         db.insert("developers", id="1", **ROW)
 
 
+def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> None:
+    database = Database(env.config.database_path)
+    done, trouble = threading.Event(), []
+
+    def work() -> None:
+        db = database.connection()
+        while not done.is_set():
+            try:
+                with db.write():
+                    db.all("SELECT * FROM jobs")
+            except Exception as error:
+                trouble.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for each in workers:
+        each.start()
+    for _ in range(20):
+        database.connection()
+        database.close()
+    done.set()
+    for each in workers:
+        each.join()
+    assert trouble == []
+
+
 def test_an_answer_means_that_the_change_is_on_disk(env: Environment) -> None:
     db = env.db.connection()
     assert (db.value("PRAGMA synchronous"), db.value("PRAGMA journal_mode"), db.value("PRAGMA foreign_keys")) == (2, "wal", 1)
