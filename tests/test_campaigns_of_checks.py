@@ -33,13 +33,22 @@ def slow_package(tmp_path: Path) -> Path:
     return path
 
 
-def the_child(timeout_seconds: float = 10) -> int:
-    """The process that checks a package for us, once it is there."""
+def limits_of(pid: int) -> dict[str, list[str]]:
+    """The soft and hard limits of a process by name; nothing when it has ended."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        return {line[:26].strip(): line[26:].split()[:2] for line in lines}
+    return {}
+
+
+def the_child(of: int | None = None, *, but: int = 0, timeout_seconds: float = 20) -> int:
+    """The process that checks a package for us (or for another process), once it has taken all its limits upon itself."""
     until = time.monotonic() + timeout_seconds
     while time.monotonic() < until:
-        if found := kill_checks.children_of(os.getpid()):
-            return found[0]
-        time.sleep(0.01)
+        for pid in kill_checks.children_of(of or os.getpid()):
+            if pid != but and limits_of(pid).get("Max open files") == ["3", "3"]:
+                return pid
+        time.sleep(0.005)
     raise AssertionError("no child was started")
 
 
@@ -61,14 +70,27 @@ def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path
         thread = threading.Thread(target=lambda: findings.extend(checks.run(file)))
         thread.start()
         first = the_child()
-        time.sleep(0.3)
+        time.sleep(0.1)
         os.kill(first, signal.SIGKILL)
-        time.sleep(0.3)
-        second = the_child()
+        second = the_child(but=first)
+        time.sleep(0.1)
         os.kill(second, signal.SIGKILL)
         thread.join(30)
     assert first != second
     assert (findings[0]["code"], findings[0]["severity"]) == ("check_crashed", "error")
+
+
+def test_a_child_that_does_nothing_at_all_is_ended(slow_package: Path) -> None:
+    findings: list[dict[str, object]] = []
+    with open(slow_package, "rb") as file:
+        thread = threading.Thread(target=lambda: findings.extend(Checks(512 << 20, 1).run(file)))
+        thread.start()
+        child = the_child()
+        time.sleep(0.1)
+        os.kill(child, signal.SIGSTOP)
+        thread.join(30)
+    assert not kill_checks.alive(child)
+    assert findings[0]["code"] == "check_timeout"
 
 
 def test_a_child_dies_with_its_portal(slow_package: Path) -> None:
@@ -77,14 +99,11 @@ def test_a_child_dies_with_its_portal(slow_package: Path) -> None:
         "with open(sys.argv[1], 'rb') as file: Checks(1 << 30, 60).run(file)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(slow_package)], cwd=portal.HERE)
-    until = time.monotonic() + 20
-    while not (children := kill_checks.children_of(parent.pid)):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    time.sleep(0.3)
+    child = the_child(parent.pid)
     parent.kill()
     parent.wait(10)
-    while any(kill_checks.alive(pid) for pid in children):
+    until = time.monotonic() + 10
+    while kill_checks.alive(child):
         assert time.monotonic() < until, "the child lives on"
         time.sleep(0.02)
 
@@ -104,12 +123,10 @@ def test_a_child_cannot_open_anything(slow_package: Path) -> None:
         thread = threading.Thread(target=Checks(512 << 20, 2).run, args=(file,))
         thread.start()
         child = the_child()
-        time.sleep(0.5)
-        limits = Path(f"/proc/{child}/limits").read_text()
+        said = limits_of(child)
         environment = Path(f"/proc/{child}/environ").read_bytes()
         session = os.getsid(child)
         thread.join(30)
-    said = {line[:26].strip(): line[26:].split()[:2] for line in limits.splitlines()}
     assert said["Max open files"] == ["3", "3"]
     assert said["Max file size"] == ["0", "0"]
     assert said["Max address space"] == [str(512 << 20)] * 2
