@@ -4,12 +4,15 @@ import hashlib
 import random
 import shutil
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +124,35 @@ def test_readers_of_a_byte_a_second_do_not_disturb_others(served: tuple[Running,
     assert beside < alone * 3 + 0.05
     with urllib.request.urlopen(server.url + path, timeout=20) as answer:
         assert answer.read() == body
+
+
+def test_counts_are_written_within_seconds_and_when_the_portal_stops(served: tuple[Running, str, bytes]) -> None:
+    server, path, _ = served
+
+    class Stays(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    opener = urllib.request.build_opener(Stays)
+
+    def ask() -> None:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            opener.open(f"{server.url}/v1/store/apps/{NOTES}/download", timeout=10)
+        assert (refused.value.code, refused.value.headers["location"]) == (302, server.url + path)
+
+    def written() -> int:
+        raw = sqlite3.connect(server.folder / "data/portal.db")
+        try:
+            return int(raw.execute("SELECT downloads FROM listings").fetchone()[0])
+        finally:
+            raw.close()
+
+    ask()
+    until = time.monotonic() + 15
+    while written() < 1 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert written() == 1
+    for _ in range(3):
+        ask()
+    server.stop()
+    assert written() == 4

@@ -1,6 +1,7 @@
 """The store as a noun: what is listed, found and offered."""
 
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from mosis.store import Query
 from mosis.store.search import spaced_words
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 
-RANDOM_SEARCHES = 3000
+RANDOM_SEARCHES = int(os.environ.get("RANDOM_SEARCHES", "3000"))
 
 
 @pytest.fixture

@@ -121,8 +121,9 @@ def _found(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Pa
     numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4)
     seek, position = _seek(wanted, query)
     rows = db.all(
-        f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([_AMONG, *seek])}"
-        f" ORDER BY +{column} {direction}, number {direction} LIMIT ?",
+        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT number FROM listings"  # only what is shown is read whole
+        f" WHERE {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?)"
+        f" ORDER BY +{column} {direction}, number {direction}",
         json.dumps(numbers), query.category, query.category, query.tag, query.tag, *position, wanted.limit + 1, into=Listing,
     )
     return _page(rows, wanted, query.order)
