@@ -132,18 +132,18 @@ CREATE TABLE apps (
     developer_id    TEXT NOT NULL REFERENCES developers (id),
     name            TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 50),
     summary         TEXT NOT NULL DEFAULT '',
-    description     TEXT NOT NULL DEFAULT '',
     category        TEXT NOT NULL DEFAULT 'other',
     tags            TEXT NOT NULL DEFAULT '[]' CHECK (json_type(tags) = 'array'),
     homepage        TEXT,
     published       INTEGER NOT NULL DEFAULT 0 CHECK (published IN (0, 1)),  -- whether anything was ever published
     suspended       INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
     created_at      TEXT NOT NULL,
-    updated_at      TEXT NOT NULL
+    updated_at      TEXT NOT NULL,
+    description     TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX apps_by_developer ON apps (developer_id, id);
 
--- One uploaded package and where it stands. `released` is 1 once devices were ever offered it: its version string is spent.
+-- One uploaded package and where it stands. The long texts come last: SQLite reads a row from its beginning. `released` is 1 once devices were ever offered it: its version string is spent.
 CREATE TABLE versions (
     id                TEXT PRIMARY KEY,
     app_id            TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
@@ -155,12 +155,8 @@ CREATE TABLE versions (
     released          INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1)),
     submit_when_ready INTEGER NOT NULL DEFAULT 0 CHECK (submit_when_ready IN (0, 1)),
     publish_when_approved INTEGER NOT NULL DEFAULT 0 CHECK (publish_when_approved IN (0, 1)),
-    findings          TEXT NOT NULL DEFAULT '[]' CHECK (json_type(findings) = 'array'),
     permissions       TEXT NOT NULL DEFAULT '[]' CHECK (json_type(permissions) = 'array'),
     min_mosis_version TEXT NOT NULL,
-    release_notes     TEXT NOT NULL DEFAULT '',
-    manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
-    files             TEXT NOT NULL CHECK (json_type(files) = 'object'),    -- name: {size_bytes, sha256}
     size_bytes        INTEGER NOT NULL,
     sha256            TEXT NOT NULL CHECK (length(sha256) = 64),
     signing_key_id    TEXT NOT NULL REFERENCES signing_keys (id),
@@ -170,7 +166,11 @@ CREATE TABLE versions (
     created_at        TEXT NOT NULL,
     submitted_at      TEXT,
     decided_at        TEXT,
-    published_at      TEXT CHECK (published_at IS NOT NULL OR state NOT IN ('published', 'halted', 'yanked'))
+    published_at      TEXT CHECK (published_at IS NOT NULL OR state NOT IN ('published', 'halted', 'yanked')),
+    findings          TEXT NOT NULL DEFAULT '[]' CHECK (json_type(findings) = 'array'),
+    release_notes     TEXT NOT NULL DEFAULT '',
+    manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
+    files             TEXT NOT NULL CHECK (json_type(files) = 'object')    -- name: {size_bytes, sha256}
 ) STRICT;
 -- A version string belongs to one living version: failed, rejected and withdrawn ones give it back, unless it was released.
 CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
@@ -293,9 +293,7 @@ CREATE TABLE listings (
     package_id        TEXT NOT NULL UNIQUE,
     name              TEXT NOT NULL COLLATE NOCASE,
     summary           TEXT NOT NULL,
-    description       TEXT NOT NULL,
     category          TEXT NOT NULL,
-    tags              TEXT NOT NULL,
     homepage          TEXT,
     developer_id      TEXT NOT NULL,
     developer_name    TEXT NOT NULL,
@@ -305,12 +303,16 @@ CREATE TABLE listings (
     sha256            TEXT NOT NULL,
     permissions       TEXT NOT NULL,
     min_mosis_version TEXT NOT NULL,
-    release_notes     TEXT NOT NULL,
-    screenshots       TEXT NOT NULL,              -- paths inside the package
     downloads         INTEGER NOT NULL DEFAULT 0,
     published_at      TEXT NOT NULL,
-    updated_at        TEXT NOT NULL
+    updated_at        TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    release_notes     TEXT NOT NULL,
+    tags              TEXT NOT NULL,
+    screenshots       TEXT NOT NULL              -- paths inside the package
 ) STRICT;
+-- Everything that a search filters and sorts by, without the texts: thousands are looked at here and twenty are read whole.
+CREATE INDEX listings_places ON listings (number, downloads, updated_at, category, name);
 CREATE INDEX listings_updated ON listings (updated_at, number);
 CREATE INDEX listings_named ON listings (name, number);
 CREATE INDEX listings_downloaded ON listings (downloads, number);

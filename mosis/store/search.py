@@ -27,10 +27,10 @@ _ORDERS = {
     "name": ("name", "ASC", ">"),
     "downloads": ("downloads", "DESC", "<"),
 }
-# Of these numbers, those in a category and with a tag, where one is given.
+# Of these numbers, those in a category and with a tag, where one is given; read from the index that has no texts.
 _AMONG = (
-    "number IN (SELECT value FROM json_each(?)) AND (? = '' OR category = ?)"
-    " AND (? = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?))"
+    "listings INDEXED BY listings_places WHERE number IN (SELECT value FROM json_each(?)) AND (? = '' OR category = ?)"
+    " AND (? = '' OR EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = listings.number))"
 )
 _TYPES: dict[str, tuple[type, ...]] = {
     "updated": (str, str, int), "name": (str, str, int), "downloads": (str, int, int), "relevance": (str, int, int, int, int),
@@ -68,7 +68,9 @@ def index(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     words = spaced_words(query.text)
     if not words:
         return Page([], None)
-    return _ranked(db, wanted, query, words) if query.order == "relevance" else _found(db, wanted, query, words)
+    if query.order == "relevance":
+        return _ranked(db, wanted, query, words)
+    return _sorted(db, wanted, query, _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4))
 
 
 def spaced_words(text: str) -> list[str]:
@@ -92,47 +94,49 @@ def _is_word_letter(letter: str) -> bool:
 def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
     column, direction, _ = _ORDERS[query.order]
-    source, where, values = "listings", ["true"], []
+    where, values = ["true"], []
     if query.tag:
-        few = db.value(
-            "SELECT count(*) FROM (SELECT 1 FROM listing_tags WHERE tag = ? LIMIT ?)", query.tag, CANDIDATES + 1
-        ) <= CANDIDATES
-        if few:  # CROSS JOIN keeps the order of the tables: https://sqlite.org/optoverview.html#crossjoin
-            source = "listing_tags t CROSS JOIN listings ON listings.number = t.number"
-            where.append("t.tag = ?")
-        else:
-            where.append("EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)")
+        tagged = db.all("SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1)
+        if len(tagged) <= CANDIDATES:
+            return _sorted(db, wanted, query, [number for (number,) in tagged])
+        where.append("EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)")
         values.append(query.tag)
     if query.category:
         where.append("category = ?")
         values.append(query.category)
     seek, position = _seek(wanted, query)
     rows = db.all(
-        f"SELECT {columns(Listing, 'listings')} FROM {source} WHERE {' AND '.join([*where, *seek])}"
-        f" ORDER BY {column} {direction}, listings.number {direction} LIMIT ?",
-        *values, *position, wanted.limit + 1, into=Listing,
+        f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([*where, *seek])}"
+        f" ORDER BY {column} {direction}, number {direction} LIMIT ?", *values, *position, wanted.limit + 1, into=Listing,
     )
     return _page(rows, wanted, query.order)
 
 
-def _found(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
-    """A text with another order than the rank: what is found, sorted."""
+def _sorted(db: Connection, wanted: Wanted, query: Query, numbers: list[int]) -> Page[Listing]:
+    """Some thousands of apps, narrowed and put in order."""
     column, direction, _ = _ORDERS[query.order]
-    numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4)
     seek, position = _seek(wanted, query)
-    rows = db.all(
-        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT number FROM listings"  # only what is shown is read whole
-        f" WHERE {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?)"
-        f" ORDER BY +{column} {direction}, number {direction}",
-        json.dumps(numbers), query.category, query.category, query.tag, query.tag, *position, wanted.limit + 1, into=Listing,
+    chosen = db.all(
+        f"SELECT number FROM {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
+        json.dumps(numbers), query.category, query.category, query.tag, query.tag, *position, wanted.limit + 1,
     )
-    return _page(rows, wanted, query.order)
+    return _page(_whole(db, [number for (number,) in chosen]), wanted, query.order)
+
+
+def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
+    """These listings, in this order."""
+    rows: list[Listing] = db.all(
+        f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
+        json.dumps(numbers), into=Listing,
+    )
+    found = {row.number: row for row in rows}
+    return [found[number] for number in numbers if number in found]
 
 
 def _seek(wanted: Wanted, query: Query) -> tuple[list[str], tuple[Any, ...]]:
     """The condition that goes on behind the last row, and its values."""
     column, _, beyond = _ORDERS[query.order]
-    return ([f"({column}, listings.number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
+    return ([f"({column}, number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
 
 
 def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
@@ -147,7 +151,7 @@ def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> P
         if len(ranks) >= CANDIDATES:
             break
     places = db.all(
-        f"SELECT number, downloads FROM listings WHERE {_AMONG}",
+        f"SELECT number, downloads FROM {_AMONG}",
         json.dumps(list(ranks)), query.category, query.category, query.tag, query.tag,
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
@@ -155,13 +159,7 @@ def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> P
         place = (after[0], -after[1], -after[2])
         order = [each for each in order if each > place]
     chosen = order[: wanted.limit]
-    found = {
-        row.number: row for row in db.all(
-            f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
-            json.dumps([-number for _, _, number in chosen]), into=Listing,
-        )
-    }
-    rows = [found[-number] for _, _, number in chosen if -number in found]
+    rows = _whole(db, [-number for _, _, number in chosen])
     if len(order) <= wanted.limit:
         return Page(rows, None)
     rank, downloads, number = chosen[-1]
