@@ -18,6 +18,7 @@ from mosis.config import Config, ConfigError
 from mosis.db import MigrationError, migrate
 from mosis.environment import Environment, environment
 from mosis.errors import PortalError
+from mosis.litestream import BackupError, Litestream
 
 VERSION = "0.1.0"
 HERE = Path(__file__).resolve().parent
@@ -97,6 +98,10 @@ def serve(config: Config) -> int:
     from mosis.web.admission import Admissions
     from mosis.worker import Worker
 
+    litestream = Litestream(config)
+    lock = litestream.hold() if litestream.wanted else None
+    if litestream.wanted and litestream.restore_if_lost():
+        print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
     env = opened(config)
     env.files.sweep_incoming()
     app, worker, upkeep = build(env), Worker(env), Upkeep(env)
@@ -106,6 +111,8 @@ def serve(config: Config) -> int:
     )
     worker.start()
     upkeep.start()
+    if env.replication is not None and lock is not None:
+        env.replication.start(lock)
     asked = threading.Event()
 
     def stop(number: int, _frame: Any) -> None:
@@ -121,6 +128,8 @@ def serve(config: Config) -> int:
     worker.stop()
     upkeep.stop()
     env.close()
+    if env.replication is not None:
+        env.replication.stop()
     return 0
 
 
@@ -145,7 +154,7 @@ def welcome(config: Config, port: int) -> str:
     from mosis.clock import Clock
     from mosis.oauth import providers
 
-    names = list(providers(config, Clock()))
+    names, litestream = list(providers(config, Clock())), Litestream(config)
     marks = {True: "on ", False: "off"}
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
@@ -154,6 +163,7 @@ def welcome(config: Config, port: int) -> str:
         (config.rate_limits, "rate limits", "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only"),
         (config.registration == "open", "registration", config.registration),
         (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
+        (litestream.wanted and litestream.program is not None, "backup", _backup_row(litestream)),
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
     ]
     lines = [f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}", ""]
@@ -166,6 +176,14 @@ def welcome(config: Config, port: int) -> str:
         f"        {python} portal.py demo   (in an empty portal) makes a catalogue to look around in.", "",
     ]
     return "\n".join(lines)
+
+
+def _backup_row(litestream: Litestream) -> str:
+    if not litestream.wanted:
+        return "NONE: set BACKUPS_DIR to a folder on another disk"
+    if litestream.program is None:
+        return "NOT RUNNING: there is no program `litestream`; pip install 'mosis-portal[backup]'"
+    return f"every commit goes to {litestream.replica_dir or 'BACKUP_URL'}"
 
 
 def routes() -> None:
@@ -253,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a port that is taken, a folder that cannot be made
         print(f"portal: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
         return CONFIG
-    except MigrationError as error:
+    except (MigrationError, BackupError) as error:
         print(f"portal: {error}", file=sys.stderr)
         return FAILED
     except PortalError as error:

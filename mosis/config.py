@@ -92,6 +92,13 @@ def _smtp(value: str) -> str:
     return value
 
 
+def _replica(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("s3", "sftp", "gs", "abs", "webdav", "webdavs") or not parts.netloc:
+        raise ValueError("must be an address that Litestream knows, such as s3://BUCKET/PATH or sftp://USER:PASSWORD@HOST/PATH")
+    return value
+
+
 def _mailbox(value: str) -> str:
     if "@" not in value or any(character in value for character in "\r\n"):
         raise ValueError("must be an e-mail address, such as portal@example.net")
@@ -138,6 +145,7 @@ class Config:
     packages_dir: Path = _setting(Path("packages").absolute(), _path)
     assets_dir: Path = _setting(Path("assets").absolute(), _path)
     backups_dir: Path | None = _setting(None, _path)
+    backup_url: str | None = _setting(None, _replica, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None)
     github_client_id: str | None = _setting(None)

@@ -21,6 +21,7 @@ from mosis.errors import Unavailable
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+SQLITE_VERSION = sqlite3.sqlite_version
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
 CHECKPOINT_BYTES = 4 << 20  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
@@ -287,6 +288,34 @@ class Database:
                 self._watcher.close()
                 self._watcher = None
         self._kept = threading.local()
+
+
+def has_tables(path: Path) -> bool:
+    """Whether there is a database here that something was ever made in; one that cannot be read counts, somebody must look."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    try:
+        return bool(raw.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'").fetchone())
+    except sqlite3.DatabaseError:
+        return True
+    finally:
+        raw.close()
+
+
+def faults(path: Path) -> list[str]:
+    """What is wrong inside a database file, looked at as a whole: integrity, and rows that refer to nothing. Up to 20 sentences."""
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    try:
+        found = [f"integrity_check: {line}" for (line,) in raw.execute("PRAGMA integrity_check(10)") if line != "ok"]
+        if not found:
+            rows = raw.execute("PRAGMA foreign_key_check").fetchmany(10)
+            found = [f"a row of {table} refers to nothing in {parent}" for table, _, parent, _ in rows]
+    except sqlite3.DatabaseError as error:
+        found = [f"it cannot be read: {error}"]
+    finally:
+        raw.close()
+    return found
 
 
 class MigrationError(Exception):

@@ -16,6 +16,7 @@ from mosis.files import Files
 from mosis.group_commit import GroupCommit
 from mosis.kept import Kept
 from mosis.limits import Limits
+from mosis.litestream import Replication
 from mosis.mail import Mailer
 from mosis.measures import Measures
 from mosis.oauth import Provider, providers
@@ -36,6 +37,7 @@ class Environment:
     checks: Checks
     mailer: Mailer
     limits: Limits
+    replication: Replication | None = None  # of portal.db, where the settings ask for it; started by `portal.py serve`
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
     kept: Kept = field(default_factory=Kept)  # finished answers of the store
@@ -55,11 +57,13 @@ class Environment:
 def environment(config: Config, clock: Clock | None = None) -> Environment:
     """Open everything. The database has been migrated by now."""
     clock = clock or Clock()
-    telemetry = Database(config.telemetry_path, clock)
+    db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
+    replicated = config.backups_dir is not None or config.backup_url is not None
+    db.checkpoints = not replicated  # whatever process this is: with Litestream about, checkpoints are its work alone
     return Environment(
         config=config,
         clock=clock,
-        db=Database(config.database_path, clock),
+        db=db,
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
         mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
@@ -69,6 +73,7 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),
+        replication=Replication(config, db) if replicated else None,
     )
 
 

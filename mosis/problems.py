@@ -67,6 +67,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "provider_unavailable": (503, "Provider unavailable"),
     "package_unavailable": (503, "Package unavailable"),
     "database_unavailable": (503, "Database unavailable"),
+    "not_ready": (503, "Not ready"),
     "no_space": (507, "Not enough space"),
 }
 

@@ -1,13 +1,29 @@
-"""Whether the process lives."""
+"""Whether the process lives, and whether it can do its work."""
 
+from dataclasses import asdict
 from typing import Any
 
 import bottle
 
+from mosis import readiness
+from mosis.environment import Environment
+
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/healthz", callback=healthz, scope="public", limit="none")
+    app.get("/readyz", callback=readyz, scope="public", limit="none")
 
 
 def healthz() -> dict[str, Any]:
     return {"status": "ok"}
+
+
+def readyz(env: Environment) -> dict[str, Any]:
+    found = readiness.require(env)
+    replica = asdict(found.replica) if found.replica else None
+    if replica:
+        del replica["trouble"]  # none, or it would not be ready; paths are not for everybody
+    return {
+        "status": "ready", "sqlite_version": found.sqlite_version, "disk_free_bytes": found.disk_free_bytes,
+        "queue_age_seconds": found.queue_age_seconds, "replica": replica,
+    }

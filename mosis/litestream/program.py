@@ -1,0 +1,196 @@
+"""Where Litestream is, what it is told, and getting a database back from a replica."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mosis.config import Config
+from mosis.db import has_tables
+
+log = logging.getLogger("mosis.backup")
+
+MISSING = "there is no program `litestream`: pip install 'mosis-portal[backup]', or unset BACKUPS_DIR and BACKUP_URL"
+TRIES = 3  # a restore that races with a compaction fails now and then
+RESTORE_SECONDS = 3600
+ASK_SECONDS = 60
+LOCK_SECONDS = 6.0
+
+
+class BackupError(Exception):
+    """No backup, or none that is whole; the sentence says what to do."""
+
+
+class Litestream:
+    """The program with the settings of this portal. `replica_dir` is None where the replica is not a folder here."""
+
+    def __init__(self, config: Config) -> None:
+        self.database = config.database_path
+        self.folder = config.data_dir
+        self.settings_path = self.folder / "litestream.yml"
+        self.state_dir = self.folder / f".{self.database.name}-litestream"  # what Litestream keeps beside a database
+        self.url = config.backup_url
+        self.replica_dir = config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
+        self.debug = config.log_level == "debug"
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the settings ask for a replica."""
+        return self.url is not None or self.replica_dir is not None
+
+    @property
+    def program(self) -> str | None:
+        """The program's path: of this Python's environment, else of PATH; None where there is none."""
+        beside = Path(sys.executable).parent / "litestream"
+        return str(beside) if os.access(beside, os.X_OK) else shutil.which("litestream")
+
+    def settings(self) -> dict[str, Any]:
+        """What Litestream is told; JSON, which YAML includes."""
+        replica: dict[str, Any] = (
+            {"url": self.url} if self.url else {"type": "file", "path": str(self.replica_dir)}
+        ) | {"sync-interval": "500ms"}
+        return {
+            "logging": {"type": "json", "level": "debug" if self.debug else "warn"},
+            # relative: it runs in this folder, and the path of a socket may have 107 bytes
+            "socket": {"enabled": True, "path": "litestream.sock", "permissions": 0o600},
+            "snapshot": {"interval": "6h", "retention": "168h"},
+            "l0-retention": "15m",
+            "verify-compaction": True,
+            "shutdown-sync-timeout": "4s",
+            "dbs": [{"path": str(self.database), "monitor-interval": "500ms", "replica": replica}],
+        }
+
+    def write_settings(self) -> None:
+        """Write them where only the portal may read: an address can carry a password."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.settings_path.with_suffix(".part")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(self.settings(), file, indent=1)
+        fresh.replace(self.settings_path)
+
+    def command(self, action: str, *arguments: str) -> list[str]:
+        """The command line for one of its actions. Raises BackupError where there is no such program."""
+        program = self.program
+        if program is None:
+            raise BackupError(MISSING)
+        return [program, action, "-config", str(self.settings_path), "-no-expand-env", *arguments]
+
+    def ask(self, action: str, *arguments: str, timeout_seconds: float = ASK_SECONDS) -> str:
+        """What it prints. Raises BackupError with its last words."""
+        self.write_settings()
+        command = self.command(action, *arguments)
+        try:
+            done = subprocess.run(  # noqa: S603  (Litestream with our settings)
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=timeout_seconds, check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BackupError(f"litestream {action} took more than {timeout_seconds:.0f} seconds") from None
+        if done.returncode:
+            words = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise BackupError(f"litestream {action}: {words.removeprefix('Error: ')[:500]}")
+        return done.stdout
+
+    def files(self) -> list[dict[str, Any]]:
+        """The files of the replica, each with level, min_txid, max_txid, size and timestamp; empty where there is no replica."""
+        if self.replica_dir is not None and not self.replica_dir.exists():
+            return []
+        return list(json.loads(self.ask("ltx", "-json", "-level", "all", str(self.database)) or "[]") or [])
+
+    def restore(self, target: Path, at: str | None = None) -> None:
+        """Restore the newest state, or that of a moment (RFC 3339), into a new file, checked as a whole.
+
+        A damaged newest state is given up for the one before it. Raises BackupError; then there is no file.
+        """
+        moment = ["-timestamp", at] if at else []
+        for attempt in range(TRIES):
+            try:
+                return self._restore(target, *moment)
+            except BackupError as error:
+                trouble = error
+                log.warning("restore failed", extra={"attempt": attempt + 1, "reason": str(error)})
+            time.sleep(0.2 * attempt)
+        steps = [] if at else self._steps(target)
+        if len(steps) < 2:
+            raise trouble
+        log.error("the newest state cannot be restored, taking the one before", extra={"txid": steps[-2]})
+        self._restore(target, "-txid", steps[-2])
+
+    def _restore(self, target: Path, *arguments: str) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        discard(part)
+        try:
+            self.ask("restore", "-integrity-check", "full", *arguments, "-o", str(part), str(self.database),
+                     timeout_seconds=RESTORE_SECONDS)
+            part.rename(target)
+        finally:
+            discard(part)
+
+    def _steps(self, target: Path) -> list[str]:
+        """The transactions at which the replica can be restored, the newest last."""
+        try:
+            plan = json.loads(self.ask("restore", "-json", "-dry-run", "-o", str(target) + ".plan", str(self.database)))
+        except (BackupError, ValueError):
+            return []
+        return [each["max_txid"] for each in plan.get("files", [])]
+
+    def reset(self) -> None:
+        """Forget what it knows of the database: it then begins with a whole copy."""
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+
+    def hold(self) -> int:
+        """The descriptor of a lock that the portal and its Litestream hold as long as either lives: one pair for a database.
+
+        Waits a little for one that is about to end. Raises BackupError when another portal holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "litestream.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(lock)
+                    raise BackupError(f"another portal serves {self.database}: stop it first") from None
+                time.sleep(0.05)
+
+    def restore_if_lost(self) -> bool:
+        """At start: where the database is missing, empty or without tables and there is a replica, restore it.
+
+        Raises BackupError when there is one that cannot be restored: an empty portal must not go over a good replica.
+        """
+        if has_tables(self.database):
+            return False
+        if self.program is None:
+            if self.replica_dir is not None and self.replica_dir.exists():
+                self.command("restore")  # says that it is missing
+            return False
+        if not self.files():
+            return False
+        left = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        for path in beside(self.database):  # a WAL without its database; never thrown away, never applied to another one
+            path.rename(path.with_name(f"{path.name}.left-{left}"))
+        self.reset()
+        self.restore(self.database)
+        log.warning("the database was missing and was restored from the replica", extra={"bytes": self.database.stat().st_size})
+        return True
+
+
+def beside(database: Path) -> list[Path]:
+    """A database and its sidecar files, as far as they exist."""
+    return [path for suffix in ("", "-wal", "-shm") if (path := Path(f"{database}{suffix}")).exists()]
+
+
+def discard(database: Path) -> None:
+    """Remove a database with its sidecar files."""
+    for path in beside(database):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""Litestream beside the portal: a child process that is watched, started again, and believed only when it proves itself."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from mosis.config import Config
+from mosis.db import Database
+from mosis.litestream.program import BackupError, Litestream
+
+log = logging.getLogger("mosis.backup")
+
+TICK_SECONDS = 0.5
+PROBE_SECONDS = 2.0  # how often it has to say that it has everything, while there is something new
+LONGEST_BACKOFF_SECONDS = 60.0
+STEADY_SECONDS = 60.0  # alive for so long, it may fail quickly again
+HEAL_AFTER_SECONDS = 60.0  # of standing still, which /readyz shows after 30
+HEAL_EVERY_SECONDS = 600.0
+END_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class State:
+    """How replication is. `behind_seconds`: for how long a commit has been waiting to be in the replica, 0 when none is."""
+
+    running: bool
+    behind_seconds: float
+    restarts: int
+    trouble: str | None
+
+
+class Replication:
+    """Runs Litestream for a database from `start` to `stop`."""
+
+    def __init__(self, config: Config, db: Database) -> None:
+        self.litestream = Litestream(config)
+        self.db = db
+        self._wal = Path(f"{config.database_path}-wal")
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="litestream", daemon=True)
+        self._restarts = -1  # the first start is none
+        self._failures = 0
+        self._started = 0.0  # all times here are monotonic
+        self._start_at = 0.0
+        self._probe_at = 0.0
+        self._healed = float("-inf")
+        self._seen: tuple[int, int] | None = None  # the WAL when it was last looked at
+        self._waiting_since: float | None = time.monotonic()  # a commit that nobody has confirmed
+        self._trouble: str | None = None
+
+    def start(self, lock: int) -> None:
+        """Start it, and hand it the lock of `Litestream.hold`. Whoever dies, the other does not go on alone for long."""
+        self._lock = lock
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it sync once more and end: after the last commit, when every connection is closed."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(END_SECONDS + 5)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def state(self) -> State:
+        """How it is now."""
+        child, since = self._child, self._waiting_since
+        return State(
+            running=child is not None and child.poll() is None,
+            behind_seconds=0.0 if since is None else max(0.1, round(time.monotonic() - since, 1)),
+            restarts=max(0, self._restarts), trouble=self._trouble,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        child = self._child
+        return child.pid if child is not None and child.poll() is None else None
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._tick()
+            except Exception:  # a full disk, no more processes: the next turn tries again
+                log.exception("the replica cannot be watched")
+            self._stopping.wait(TICK_SECONDS)
+        self._end()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._child is not None and self._child.poll() is not None:
+            self._ended(self._child.returncode, now)
+        if self._child is None:
+            if now >= self._start_at:
+                self._spawn(now)
+            return
+        self._watch(now)
+        since = self._waiting_since
+        stands_still = since is not None and now - max(since, self._started) > HEAL_AFTER_SECONDS
+        if stands_still and now - self._healed > HEAL_EVERY_SECONDS:
+            self._heal(now)
+        if self._failures and now - self._started > STEADY_SECONDS:
+            self._failures = 0
+
+    def _spawn(self, now: float) -> None:
+        assert self._lock is not None
+        try:
+            self.litestream.write_settings()
+            command = self.litestream.command("replicate")
+        except (BackupError, OSError) as error:
+            self._fail(str(error), now)
+            return
+        wrapper = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("child.py")), str(os.getpid()), str(self._lock)]
+        self._child = subprocess.Popen(  # noqa: S603  (our own program)
+            wrapper + command, cwd=self.litestream.folder, stdin=subprocess.DEVNULL,
+            pass_fds=(self._lock,), process_group=0,  # a Ctrl-C is for the portal: this ends after it
+        )
+        self.db.checkpoints = False  # from now on that is Litestream's work
+        self._restarts += 1
+        self._started, self._probe_at = now, now + 1.0
+        log.info("litestream started", extra={"pid": self._child.pid, "restarts": self._restarts})
+
+    def _ended(self, code: int, now: float) -> None:
+        self._child = None
+        self._fail(f"litestream ended with code {code}", now)
+
+    def _fail(self, trouble: str, now: float) -> None:
+        self.db.checkpoints = True  # the WAL must not grow for ever; Litestream begins anew after that
+        self._waiting_since = self._waiting_since or now
+        self._failures += 1
+        wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self._failures - 1) / 2)
+        self._start_at = now + wait
+        self._trouble = trouble
+        log.error("replication stands still", extra={"reason": trouble, "next_start_seconds": wait})
+
+    def _watch(self, now: float) -> None:
+        """Notice commits by the WAL, and have Litestream say that they are in the replica."""
+        wal = self._look()
+        if wal != self._seen:
+            self._seen = wal
+            self._waiting_since = self._waiting_since or now
+        if now < self._probe_at or (self._waiting_since is None and self._has_snapshot()):
+            return
+        self._probe_at = now + PROBE_SECONDS
+        trouble = self._probe()
+        if trouble is None and not self._has_snapshot() and now - self._started > PROBE_SECONDS:
+            trouble = "the replica has no snapshot"
+        if trouble is None:
+            self._waiting_since = None if self._look() == wal else now
+        else:
+            self._waiting_since = self._waiting_since or now
+            if trouble != self._trouble:
+                log.warning("the replica is behind", extra={"reason": trouble})
+        self._trouble = trouble
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._wal)
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    def _has_snapshot(self) -> bool:
+        """Whether there is anything to begin a restore with: Litestream does not notice when its replica is removed."""
+        if self.litestream.replica_dir is None:
+            return True
+        try:
+            with os.scandir(self.litestream.replica_dir / "ltx" / "9") as snapshots:
+                return next(snapshots, None) is not None
+        except OSError:
+            return False
+
+    def _probe(self) -> str | None:
+        """Have everything synced to the replica now; None when it is, else what is wrong."""
+        try:
+            answer = ask(self.litestream.folder, "/sync", {"path": str(self.litestream.database), "wait": True, "timeout": 10})
+        except (OSError, ValueError, HTTPException) as error:
+            return f"litestream does not answer: {error}"
+        if "error" in answer:
+            return str(answer["error"])[:300]
+        if answer.get("txid") != answer.get("replicated_txid"):
+            return f"transaction {answer.get('replicated_txid')} of {answer.get('txid')} is in the replica"
+        return None
+
+    def _heal(self, now: float) -> None:
+        """It lives, but the replica does not get on: let it forget what it knows and begin with a whole copy."""
+        log.error("replication is begun anew with a whole copy", extra={"reason": self._trouble})
+        self._healed = now
+        self._end()
+        self.litestream.reset()
+        self._start_at = now
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        log.info("litestream ended", extra={"code": child.returncode})
+
+
+class _Control(HTTPConnection):
+    """HTTP over Litestream's control socket. It is reached through the folder's descriptor: a socket's path may have 107 bytes."""
+
+    def __init__(self, folder: Path, timeout_seconds: float) -> None:
+        super().__init__("litestream", timeout=timeout_seconds)
+        self._folder = folder
+
+    def connect(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{folder}/litestream.sock")
+        finally:
+            os.close(folder)
+
+
+def ask(folder: Path, path: str, document: dict[str, object], timeout_seconds: float = 12) -> dict[str, object]:
+    """One question to a running Litestream; its answer. Raises OSError, HTTPException, ValueError."""
+    connection = _Control(folder, timeout_seconds)
+    try:
+        connection.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise ValueError("not an object")
+    return answer

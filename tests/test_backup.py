@@ -1,0 +1,264 @@
+"""The replica, with the real Litestream beside the real portal: what is written comes back when the data folder is lost."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portal
+from mosis import readiness
+from mosis.config import Config
+from mosis.environment import Environment
+from mosis.litestream import Litestream, replication
+from tests.client import Client
+from tests.server import Running
+from tests.test_portal import command
+
+
+class Backed(Running):
+    """A portal with a replica in `backups/`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {"BACKUPS_DIR": str(folder / "backups")})
+        self.data, self.backups = folder / "data", folder / "backups"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and document of one call."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, json.load(refusal)
+
+    def register(self, name: str) -> None:
+        account = {"email": f"{name}@example.net", "password": "three random words", "name": name}
+        assert self.ask("/v1/auth/register", account)[0] == 201
+
+    @property
+    def names(self) -> list[str]:
+        """Who has an account, by the database file."""
+        return names_in(self.data / "portal.db")
+
+    @property
+    def litestream(self) -> int:
+        """The process id of its Litestream."""
+        return int((self.data / "litestream.lock").read_text())
+
+    def wait_for(self, what: Callable[[Any], bool], timeout_seconds: float = 15) -> Any:
+        """The first answer of /readyz that is as it should be."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            status, document = self.ask("/readyz")
+            if what(document):
+                return document
+            assert time.monotonic() < deadline, (status, document)
+            time.sleep(0.1)
+
+    def replicated(self) -> None:
+        """Wait until everything is in the replica."""
+        self.wait_for(in_the_replica)
+
+    def lose_everything(self) -> None:
+        """SIGKILL for both, at once; then the data folder is gone."""
+        os.kill(self.litestream, signal.SIGKILL)
+        self.kill()
+        shutil.rmtree(self.data)
+
+
+def in_the_replica(ready: Any) -> bool:
+    return bool(ready["status"] == "ready" and ready["replica"]["running"] and ready["replica"]["behind_seconds"] == 0)
+
+
+def names_in(database: Path) -> list[str]:
+    db = sqlite3.connect(database)
+    try:
+        return sorted(name for (name,) in db.execute("SELECT name FROM developers"))
+    finally:
+        db.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Backed]:
+    made = Backed(tmp_path)
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()
+
+
+def test_a_lost_data_folder_comes_back_at_the_next_start(server: Backed) -> None:
+    server.register("alice")
+    server.replicated()
+    server.register("bob")
+    time.sleep(1.1)  # the promise is the last second
+    server.lose_everything()
+    server.start()
+    assert server.names == ["alice", "bob"]
+    assert "restored from the replica" in server.log.read_text()
+    server.register("carol")  # and it goes on from there
+    server.replicated()
+    server.lose_everything()
+    server.start()
+    assert server.names == ["alice", "bob", "carol"]
+
+
+def test_an_empty_database_is_not_replicated_over_the_good_one(server: Backed) -> None:
+    server.register("alice")
+    server.replicated()
+    assert server.stop() == 0
+    (server.data / "portal.db").write_bytes(b"")
+    server.start()
+    assert server.names == ["alice"]
+
+
+def test_a_replica_that_cannot_be_restored_stops_the_start_instead_of_being_overwritten(server: Backed) -> None:
+    server.replicated()
+    assert server.stop() == 0
+    (server.data / "portal.db").unlink()
+    for file in server.backups.rglob("*.ltx"):
+        file.write_bytes(b"rubbish")
+    refused = command(server.folder, "serve", settings={"BACKUPS_DIR": str(server.backups)})
+    assert (refused.returncode, "litestream" in refused.stderr) == (portal.FAILED, True)
+    assert not (server.data / "portal.db").exists()
+
+
+def test_stopping_takes_the_last_commit_along(server: Backed) -> None:
+    server.replicated()
+    server.register("alice")
+    litestream = server.litestream
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 10
+    assert not is_alive(litestream)
+    shutil.rmtree(server.data)
+    server.start()
+    assert server.names == ["alice"]
+
+
+def test_litestream_is_started_again_when_it_dies_and_it_is_said(server: Backed) -> None:
+    server.replicated()
+    os.kill(server.litestream, signal.SIGKILL)
+    ready = server.wait_for(lambda ready: in_the_replica(ready) and ready["replica"]["restarts"] == 1)
+    assert ready["sqlite_version"] == sqlite3.sqlite_version
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert any(line["level"] == "error" and "litestream ended with code -9" in line.get("reason", "") for line in lines)
+
+
+def test_litestream_dies_with_the_portal(server: Backed) -> None:
+    server.replicated()
+    litestream = server.litestream
+    server.kill()
+    deadline = time.monotonic() + 2
+    while is_alive(litestream):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_second_portal_on_the_same_data_is_refused(server: Backed) -> None:
+    refused = command(server.folder, "serve", settings={"BACKUPS_DIR": str(server.backups)})
+    assert (refused.returncode, "another portal serves" in refused.stderr) == (portal.FAILED, True)
+
+
+@pytest.fixture
+def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
+    """An environment whose database is replicated by a child of this process; it loses patience quickly."""
+    monkeypatch.setattr(replication, "HEAL_AFTER_SECONDS", 3.0)
+    monkeypatch.setattr(readiness, "BEHIND_SECONDS", 1.0)
+    monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
+    places = {
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages"),
+        "ASSETS_DIR": str(tmp_path / "assets"), "BACKUPS_DIR": str(tmp_path / "backups"), "DISK_RESERVE_BYTES": "0",
+    }
+    config = Config.read(places)
+    env = portal.opened(config)
+    assert env.replication is not None
+    env.replication.start(Litestream(config).hold())
+    try:
+        yield env
+    finally:
+        env.close()
+        env.replication.stop()
+
+
+def codes(env: Environment) -> list[str]:
+    return [each["code"] for each in readiness.look(env).reasons]
+
+
+def wait_until(what: Callable[[], bool], timeout_seconds: float = 15) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def settled(env: Environment) -> bool:
+    """Whether everything is in the replica."""
+    assert env.replication is not None
+    state = env.replication.state
+    return state.running and state.behind_seconds == 0 and state.trouble is None
+
+
+def write(env: Environment, name: str) -> None:
+    client = Client(portal.build(env), env)
+    client.register(name)
+
+
+def restored_names(env: Environment, folder: Path) -> list[str]:
+    Litestream(env.config).restore(folder / "restored.db")
+    return names_in(folder / "restored.db")
+
+
+def test_a_replica_folder_that_is_taken_away_is_said_and_healed(replicated_env: Environment, tmp_path: Path) -> None:
+    env, backups = replicated_env, tmp_path / "backups"
+    wait_until(lambda: settled(env))
+    shutil.rmtree(backups)
+    backups.write_text("not a folder any more")
+    write(env, "alice")
+    wait_until(lambda: codes(env) == ["replica_behind"])
+    backups.unlink()
+    wait_until(lambda: settled(env))
+    assert restored_names(env, tmp_path) == ["Alice"]
+
+
+def test_a_replica_that_somebody_emptied_is_begun_anew(replicated_env: Environment, tmp_path: Path) -> None:
+    env = replicated_env
+    write(env, "alice")
+    wait_until(lambda: settled(env) and (tmp_path / "backups/portal/ltx/9").exists())
+    shutil.rmtree(tmp_path / "backups")  # Litestream itself does not notice, and goes on with the newest transactions alone
+    wait_until(lambda: codes(env) == ["replica_behind"])
+    wait_until(lambda: settled(env))
+    assert restored_names(env, tmp_path) == ["Alice"]
+
+
+def test_damage_to_what_litestream_knows_is_healed(replicated_env: Environment, tmp_path: Path) -> None:
+    env = replicated_env
+    write(env, "alice")
+    wait_until(lambda: settled(env))
+    newest = max((tmp_path / "data/.portal.db-litestream/ltx/0").iterdir())
+    newest.write_bytes(b"")
+    write(env, "bob")
+    wait_until(lambda: not settled(env))
+    wait_until(lambda: settled(env))
+    assert restored_names(env, tmp_path) == ["Alice", "Bob"]
