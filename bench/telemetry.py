@@ -108,6 +108,30 @@ def _write(db: Connection, dice: random.Random, said: list[str], devices: list[b
             )
 
 
+def synchronous(server: Running) -> dict[str, Any]:
+    """What synchronous=FULL costs beside NORMAL when eight threads share commits: batches a second, without HTTP, in turn."""
+    apps, dice, rates = app_names(server), random.Random(2), {"FULL": [], "NORMAL": []}
+    with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
+        said = events(dice, int(time.time()) - 3600)
+
+        def some(mode: str, documents: list[dict[str, Any]]) -> None:
+            env.telemetry.connection().all(f"PRAGMA synchronous = {mode}")
+            for document in documents:
+                intake.take(env, document)
+
+        for _ in range(ROUNDS):
+            for mode, found in rates.items():
+                parts = [[batch(dice, dice.choice(apps), said) for _ in range(200)] for _ in range(8)]
+                threads = [threading.Thread(target=some, args=(mode, part)) for part in parts]
+                begun = time.perf_counter()
+                for each in threads:
+                    each.start()
+                for each in threads:
+                    each.join()
+                found.append(1600 / (time.perf_counter() - begun))
+    return {mode: round(statistics.median(found)) for mode, found in rates.items()}
+
+
 def answers(sock: socket.socket, head_and_body: bytes) -> int:
     """One request on a kept connection; the status."""
     sock.sendall(head_and_body)
@@ -237,6 +261,7 @@ def main() -> None:
             (folder / each).mkdir()
         empty, full = prepared(folder / "empty"), prepared(folder / "full")
         apps = app_names(empty)
+        print(json.dumps({"batches_a_second_by_synchronous": synchronous(empty)}), flush=True)
         print(json.dumps({"filling": fill(full, given.events)}, indent=1), flush=True)
         rates: dict[str, list[float]] = {"empty": [], "full": []}
         for _ in range(ROUNDS):

@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Environment:
     kept: Kept = field(default_factory=Kept)  # finished answers of the store
     remembered: dict[str, Any] = field(default_factory=dict)  # what the store has read and looks at again only when it changes
     measures: Measures = field(default_factory=Measures)  # what /metrics tells
+    telemetry_search: threading.Lock = field(default_factory=threading.Lock)  # looking through all raw events, one at a time
     key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:

@@ -178,3 +178,11 @@ def test_the_newest_batch_erased_leaves_no_number_for_the_next(client: Client, a
 def test_what_is_no_device_id(client: Client) -> None:
     client.get("/v1/telemetry/devices/abc").expect(400, code="malformed_request")
     client.delete(f"/v1/telemetry/devices/{'g' * 64}").expect(400)
+
+
+def test_one_search_at_a_time(client: Client, alice: Person) -> None:
+    send(client, event())
+    with client.env.telemetry_search:
+        refused = client.get(f"/v1/telemetry/devices/{DEVICE}").expect(503, code="busy")
+        assert refused.headers["retry-after"] == "5"
+    assert len(everything(client, DEVICE)[0]) == 1

@@ -5,12 +5,14 @@ Who knows a device_id may have what is stored under it shown and erased: it is 2
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import text
 from mosis.db import Connection
 from mosis.environment import Environment
+from mosis.errors import Unavailable
 from mosis.telemetry import retention
 from mosis.telemetry.pseudonyms import pseudonym
 from mosis.telemetry.schemas import TYPES
@@ -30,25 +32,27 @@ class Stored:
 
 
 def export(env: Environment, device_id: str, after: int = 0, limit: int = 50) -> Stored:
-    """Everything that is stored about a device, a page at a time; crash reports come with the first."""
+    """Everything that is stored about a device, a page at a time; crash reports come with the first. Raises Unavailable."""
     db, names = env.telemetry.connection(), _package_ids(env)
     known = _pseudonyms(env, db, device_id)
     reports = [] if after else _reports(db, known, names)
     found: list[dict[str, Any]] = []
     last = after
-    for number, _, device in _scan(db, known, after):
-        if len(found) == limit:
-            return Stored(found, reports, last)
-        found.append(_batch(db, number) | {"app_id": names.get(known[device])})
-        last = number
+    with _alone(env):
+        for number, _, device in _scan(db, known, after):
+            if len(found) == limit:
+                return Stored(found, reports, last)
+            found.append(_batch(db, number) | {"app_id": names.get(known[device])})
+            last = number
     return Stored(found, reports, None)
 
 
 def erase(env: Environment, device_id: str) -> None:
-    """Delete all raw events and crash reports of a device. Sums stay: they do not know whom they count."""
+    """Delete all raw events and crash reports of a device. Sums stay: they do not know whom they count. Raises Unavailable."""
     db = env.telemetry.connection()
     known = _pseudonyms(env, db, device_id)
-    rows = [(number, received_at) for number, received_at, _ in _scan(db, known, 0)]
+    with _alone(env):
+        rows = [(number, received_at) for number, received_at, _ in _scan(db, known, 0)]
     for place in range(0, len(rows), ERASED_AT_ONCE):
         with db.write():
             retention.forget_batches(db, rows[place:place + ERASED_AT_ONCE])
@@ -57,6 +61,17 @@ def erase(env: Environment, device_id: str) -> None:
         with db.write():
             ids = json.dumps(numbers[place:place + ERASED_AT_ONCE])
             db.change("DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids)
+
+
+@contextmanager
+def _alone(env: Environment) -> Iterator[None]:
+    """One search at a time: it is the dearest thing that a stranger can ask for. Raises Unavailable `busy`."""
+    if not env.telemetry_search.acquire(timeout=2):
+        raise Unavailable("busy", "Another device's telemetry is being looked for; try again in a moment.", retry_after_seconds=5)
+    try:
+        yield
+    finally:
+        env.telemetry_search.release()
 
 
 def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes, str]:
