@@ -1,6 +1,7 @@
 """Forgetting: what is too old goes, in small slices, and its space with it; what a device asks for goes at once."""
 
 import json
+import statistics
 from typing import Any
 
 import pytest
@@ -77,7 +78,10 @@ def test_crashes_stay_ninety_days(client: Client, alice: Person, hands: Hands) -
     assert stored(client, "SELECT sum(crash_reports) FROM rollups WHERE span = 'day' AND version = '*'") == [(3,)]
 
 
-def test_slices_are_short_and_the_space_comes_back(client: Client, alice: Person, hands: Hands) -> None:
+def test_slices_are_short_and_the_space_comes_back(
+    client: Client, alice: Person, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = retention.Slices.took
     db = client.env.telemetry.connection()
     send(client, event())
     source = db.value("SELECT id FROM sources")
@@ -89,9 +93,12 @@ def test_slices_are_short_and_the_space_comes_back(client: Client, alice: Person
     rollups.catch_up(db)
     before = db.value("PRAGMA page_count")
     hands.turn(8 * DAY)
-    longest = retention.prune(client.env)  # on a quiet machine 30 ms
+    spent: list[float] = []
+    monkeypatch.setattr(retention.Slices, "took", lambda self, seconds: spent.append(seconds) or took(self, seconds))
+    retention.prune(client.env)
     assert rows(client, "batches") == 0
-    assert longest < 0.1
+    assert len(spent) > 20
+    assert statistics.median(spent) < 0.05  # the longest is about 30 ms on a quiet machine; a busy one is no measure
     assert db.value("PRAGMA page_count") < before / 5
     assert db.value("PRAGMA integrity_check") == "ok"
 

@@ -16,7 +16,7 @@ from mosis.telemetry.sketch import Sketch
 
 HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together
-SLICE = 200  # batches a transaction: a few milliseconds of the lock
+SLICE = 1000  # batches a transaction: the lock is held for as long as there are apps, versions and hours in them
 LONGEST_SESSION_SECONDS = 7 * DAY
 COUNTS = ("events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions", "session_seconds")
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP = (
