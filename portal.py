@@ -34,6 +34,7 @@ def build(env: Environment) -> Any:
         auth,
         devices,
         docs,
+        events,
         health,
         jobs,
         keys,
@@ -55,7 +56,7 @@ def build(env: Environment) -> Any:
         app.install(plugin)
     for face in (
         health, metrics, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications,
-        admin, store, telemetry, jobs,
+        events, admin, store, telemetry, jobs,
     ):
         face.routes(app)
     return app

@@ -230,6 +230,7 @@ class Database:
         self.clock = clock or Clock()
         self.writers = threading.Lock()
         self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
+        self.news: Callable[[str], None] = lambda developer_id: None  # called after a commit that concerns an account
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
         self._checkpointed = 0  # after this many commits

@@ -20,6 +20,7 @@ from mosis.limits import Limits
 from mosis.litestream import Replication
 from mosis.mail import Mailer
 from mosis.measures import Measures
+from mosis.news import News
 from mosis.oauth import Provider, providers
 
 
@@ -38,6 +39,7 @@ class Environment:
     checks: Checks
     mailer: Mailer
     limits: Limits
+    news: News
     replication: Replication | None = None  # of portal.db, where the settings ask for it; started by `portal.py serve`
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
@@ -52,6 +54,7 @@ class Environment:
         return self.config.base_url + path
 
     def close(self) -> None:
+        self.news.close()
         self.db.close()
         self.telemetry.close()
 
@@ -66,6 +69,7 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         config=config,
         clock=clock,
         db=db,
+        news=News(db),
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
         mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),

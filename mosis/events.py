@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis import jobs
+from mosis.callers import Caller
 from mosis.db import Connection, columns, new_id
+from mosis.errors import Malformed
+from mosis.pages import Page, Wanted, page
 
 # kind: whether it is also sent by mail unless its owner has switched that off.
 KINDS: dict[str, bool] = {
@@ -44,6 +47,7 @@ def add(
         "events", id=event_id, developer_id=developer_id, kind=kind, package_id=package_id, version=version,
         data=json.dumps(data, ensure_ascii=False), created_at=db.now,
     )
+    db.after_commit(lambda: db.database.news(developer_id))
     if KINDS[kind]:
         jobs.add(db, "mail_event", event_id=event_id)
     return event_id
@@ -53,3 +57,24 @@ def find(db: Connection, event_id: str) -> Event | None:
     """The event with this id."""
     found: Event | None = db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
     return found
+
+
+def after(db: Connection, caller: Caller, wanted: Wanted) -> Page[Event]:
+    """The caller's events in order, those after a number. What is limited to scopes (API keys, device logins) sees the events of
+    apps alone, and of those only the ones it may touch."""
+    limited, only = caller.scopes is not None, None if caller.apps is None else json.dumps(sorted(caller.apps))
+    rows = db.all(
+        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL)"
+        " AND (?4 IS NULL OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM json_each(?4))))"
+        " ORDER BY number LIMIT ?5",
+        caller.account, wanted.after[0] if wanted.after else 0, int(limited), only, wanted.limit + 1, into=Event,
+    )
+    return page(rows, wanted, lambda event: (event.number,))
+
+
+def number_of(db: Connection, caller: Caller, event_id: str) -> int:
+    """Where one of the caller's events stands in the order. Raises Malformed `bad_cursor`."""
+    number: int | None = db.value("SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account)
+    if number is None:
+        raise Malformed("bad_cursor", "`after` is not the id of one of your events; start again without it.")
+    return number

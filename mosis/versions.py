@@ -197,6 +197,7 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
     if not moved:
         raise not_allowed(now, name)
     owner, package_id = db.one("SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id)
+    db.after_commit(lambda: db.database.news(owner))
     if name in TOLD:
         events.add(db, owner, TOLD[name], package_id=package_id, version=version.version, state=after)
     audit.add(db, caller, f"version.{name}", version.id, owner_id=owner, version=version.version, state=after)
@@ -300,6 +301,8 @@ def rollout(db: Connection, caller: Caller, version: Version, percent: float) ->
             raise Conflict("invalid_state", "A share only grows, so that no device goes back; halt the version instead.",
                            state=version.state, allowed=version.moves)
         db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+        owner = developer_of(db, version)
+        db.after_commit(lambda: db.database.news(owner))
         audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
         return replace(version, rollout_percent=percent)
 

@@ -12,6 +12,7 @@ import re
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from time import monotonic
@@ -37,6 +38,18 @@ LINGER_SECONDS = 3.0  # how long what a refused client still sends is read and t
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _date = lru_cache(2)(build_http_date)  # the same text for a whole second
+
+
+class Parked(BaseException):
+    """The application has nothing to answer yet: run the request again when what `arm` subscribes to calls back, or after the
+    time. No Exception, so that nothing on the way makes an answer of it."""
+
+    def __init__(self, seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.arm = arm
+        self.until = 0.0  # monotonic
+        self.end: Callable[[], None] | None = None  # ends the subscription
 
 
 class Head:
@@ -87,7 +100,19 @@ class Head:
 
 
 class Answer(Head, WSGITask):
-    """Runs the application."""
+    """Runs the application. It may put a request aside by calling `mosis.park(seconds, arm)` of its environment; `mosis.memory` is
+    then what it remembers of the request when it is run again."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ["mosis.memory"] = self.request.memory
+        environ["mosis.park"] = self._park
+        return environ
+
+    def _park(self, seconds: float, arm: Any) -> None:
+        """Returns when nothing more can be put aside."""
+        if self.channel.server.may_park():
+            raise Parked(seconds, arm)
 
 
 class Refusal(Head, ErrorTask):
@@ -132,6 +157,7 @@ class Channel(HTTPChannel):
 
     request: Request | None = None  # the one that is arriving
     refused = False  # the last request that this connection will have is among `requests`, and it is refused
+    parked: Parked | None = None  # while the first request is put aside
     lingers_until = 0.0  # monotonic; not 0 once everything is sent and the rest of the input is thrown away
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:
@@ -208,6 +234,8 @@ class Channel(HTTPChannel):
             self.outbuf_lock.notify_all()  # a worker may wait for room
             if self.socket is not None:
                 self.close()
+        if self.parked:
+            self.resume(self.parked)
 
     def check_time(self, now: float) -> None:
         """Close what is idle, and give up requests that take too long to arrive. `now` is monotonic."""
@@ -215,6 +243,8 @@ class Channel(HTTPChannel):
             if now > self.lingers_until:
                 self.handle_close()
             return
+        if self.parked and now > self.parked.until:
+            self.resume(self.parked)
         if self.requests:
             return  # running; that it has an end is the application's matter
         if self.request is not None and not self.total_outbufs_len and self.request.overdue(now):
@@ -323,8 +353,12 @@ class Channel(HTTPChannel):
     # The worker's thread
 
     def service(self) -> None:
-        """Run one request and send as much of its answer as the client takes."""
-        super().service()
+        """Run one request and send as much of its answer as the client takes, or put it aside."""
+        try:
+            super().service()
+        except Parked as parked:
+            self._park(parked)
+            return
         with self.outbuf_lock:
             if self.connected:
                 self._flush_some()
@@ -333,6 +367,33 @@ class Channel(HTTPChannel):
             if self.request is not None:
                 self.request.since = self.active_at  # it could not arrive while we were busy with the one before it
         self.arm()
+
+    def _park(self, parked: Parked) -> None:
+        parked.until = monotonic() + parked.seconds
+        self.parked = parked
+        try:
+            end = parked.arm(lambda: self.resume(parked))
+        except Exception:
+            log.exception("crash while a request was put aside")
+            self.resume(parked)
+            return
+        with self.requests_lock:
+            still = self.parked is parked
+            parked.end = end
+        if not still:
+            end()
+        elif self.server.stopping or not self.connected:
+            self.resume(parked)
+
+    def resume(self, parked: Parked) -> None:
+        """Run the request again that was put aside; any thread, any number of times."""
+        with self.requests_lock:
+            if self.parked is not parked:
+                return
+            self.parked = None
+        if parked.end is not None:
+            parked.end()
+        self.server.add_task(self)
 
     def write_soon(self, data: Any) -> int:
         """Queue a piece of the answer. Waits while the client leaves more than the high watermark unread; a file does not

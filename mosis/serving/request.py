@@ -97,6 +97,7 @@ class Request:
         self.adj = adj
         self.bounds = bounds
         self.headers: dict[str, str] = {}
+        self.memory: dict[str, Any] = {}  # what the application remembers of a request that it has put aside
         self.since = monotonic()
         self._head = b""
         self._spool: Spool | None = None

@@ -168,6 +168,8 @@ class Server(TcpWSGIServer):
         self.socket.close()
         while self.active_channels and monotonic() < deadline:
             for channel in list(self.active_channels.values()):
+                if channel.parked:
+                    channel.resume(channel.parked)
                 if not channel.requests and not channel.total_outbufs_len:
                     channel.handle_close()
             self._turn(0.05)
@@ -188,6 +190,12 @@ class Server(TcpWSGIServer):
     def add_task(self, channel: Channel) -> None:
         """Have a channel's first request run in its lane."""
         self.lanes[channel.requests[0].lane].add(channel)
+
+    def may_park(self) -> bool:
+        """Whether another request may be put aside: not while the server stops, and at most half of the connections."""
+        if self.stopping:
+            return False
+        return sum(1 for each in list(self.active_channels.values()) if each.parked) < self.adj.connection_limit // 2
 
     def watch(self, fd: int, events: int, new: bool = False) -> None:
         """Wait for the next of these events on a channel; any thread may ask."""

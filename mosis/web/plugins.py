@@ -61,16 +61,20 @@ class Portal(bottle.Bottle):
         try:
             return super().wsgi(environ, start)
         finally:
-            route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
-            took, method = time.perf_counter() - started, environ.get("REQUEST_METHOD", "")
-            rule, status = route.rule if route is not None else None, shown.get("status", 500)
-            self.measures.request(method if method in _METHODS else "other", rule or "none", status, took)
-            log.info("request", extra={
-                "request_id": environ["mosis.request_id"], "method": method or None,
-                "route": rule, "status": status,
-                "ms": round(took * 1000, 2), "bytes": shown.get("bytes", 0),
-                "caller": caller.developer_id if caller else None,
-            })
+            if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
+                self._record(environ, shown, time.perf_counter() - started)
+
+    def _record(self, environ: dict[str, Any], shown: dict[str, Any], took: float) -> None:
+        """The measures and the log line of a request."""
+        route, caller, method = environ.get("bottle.route"), environ.get("mosis.caller"), environ.get("REQUEST_METHOD", "")
+        rule, status = route.rule if route is not None else None, shown.get("status", 500)
+        self.measures.request(method if method in _METHODS else "other", rule or "none", status, took)
+        log.info("request", extra={
+            "request_id": environ["mosis.request_id"], "method": method or None,
+            "route": rule, "status": status,
+            "ms": round(took * 1000, 2), "bytes": shown.get("bytes", 0),
+            "caller": caller.developer_id if caller else None,
+        })
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
         """Bottle's own refusals, and crashes, in the shape of ours."""
@@ -150,13 +154,15 @@ class Callers:
         return of_credential(self.env, db, credential, nobody.address, nobody.client)
 
     def _count(self, limit: str, caller: Caller) -> None:
-        if limit == "none":
+        memory = bottle.request.environ.get("mosis.memory", {})
+        if limit == "none" or "until" in memory:  # it has been counted before it waited
+            bottle.request.environ["mosis.headers"] = memory.get("headers", [])
             return
         taken = self.env.limits.take("account", caller.developer_id) if caller.developer_id else (
             self.env.limits.take(limit, caller.household)
         )
         if taken is not None:
-            bottle.request.environ["mosis.headers"] = taken.headers
+            bottle.request.environ["mosis.headers"] = memory["headers"] = taken.headers
 
 
 class Answers:

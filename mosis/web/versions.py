@@ -13,8 +13,9 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid
 from mosis.versions import Publication, Version
-from mosis.web.request import created, listed, read_json, read_page
+from mosis.web.request import created, dump, etag, listed, names_tag, read_json, read_page
 from mosis.web.upload import check_content_digest, read_upload
+from mosis.web.waiting import first_seen, wait, wait_seconds
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -71,8 +72,13 @@ def index(env: Environment, db: Connection, caller: Caller, app: str) -> dict[st
 
 
 def show(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    found = apps.owned_by(db, caller, app)
-    return public(env, db, found, versions.get(db, found, version))
+    seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
+    shown = public(env, db, found, versions.get(db, found, version))
+    if seconds:
+        known = first_seen(etag(dump(shown)))
+        if names_tag(known, etag(dump(shown))):
+            wait(env, caller.account, seconds, lambda: public(env, db, found, versions.get(db, found, version)) != shown)
+    return shown
 
 
 def submit(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:

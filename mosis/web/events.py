@@ -1,0 +1,28 @@
+"""The caller's events in order, at once or as soon as there are some."""
+
+from typing import Any
+
+import bottle
+
+from mosis import events
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.pages import Wanted
+from mosis.web.notifications import public
+from mosis.web.request import listed, read_page
+from mosis.web.waiting import wait, wait_seconds
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/events", callback=index, scope="apps:read")
+
+
+def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    seconds, wanted = wait_seconds(), read_page(int)
+    if after := bottle.request.query.get("after"):
+        wanted = Wanted(wanted.limit, wanted.after or (events.number_of(db, caller, after),))
+    page = events.after(db, caller, wanted)
+    if not page.rows and seconds:
+        wait(env, caller.account, seconds, lambda: bool(events.after(db, caller, wanted).rows))
+    return listed("events", page, [public(each) for each in page.rows])
