@@ -100,7 +100,8 @@ class Speaker:
         """Something happens that another process has seen: an event written past the running portal."""
         with sqlite3.connect(self.server.environment["DATABASE_PATH"], timeout=20) as db:
             db.execute("INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
-                       " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')", (self.id,))
+                       " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')",
+                       (self.id,))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,8 @@ def test_whoever_waits_is_answered_when_it_happens(server: Running) -> None:
         waiting = pool.submit(alice.call, "GET", "/v1/events?wait=20")
         time.sleep(0.5)
         assert not waiting.done()
-        assert alice.post("/v1/keys/report", {"key": alice.post("/v1/keys", {"name": "k", "scopes": ["apps:read"]})["key"]})["revoked"]
+        key = alice.post("/v1/keys", {"name": "k", "scopes": ["apps:read"]})["key"]
+        assert alice.post("/v1/keys/report", {"key": key})["revoked"]
         status, _, answer = waiting.result(10)
     assert status == 200
     assert [each["kind"] for each in answer["events"]] == ["security.key_reported"]
