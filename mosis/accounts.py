@@ -268,7 +268,7 @@ def caller_of_access_token(env: Environment, db: Connection, token: str, address
 
     Raises Denied `invalid_token`.
     """
-    claims = tokens.read_access(env.secret, env.config.base_url, token, env.clock.time())
+    claims = env.access_tokens.read(token, env.clock.time())
     row = db.one(
         "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
         " WHERE s.id = ? AND d.id = ?", claims.session_id, claims.developer_id,
@@ -301,9 +301,7 @@ def sign_in(env: Environment, db: Connection, caller: Caller, developer: Develop
 
 
 def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
-    access = tokens.make_access(
-        env.secret, env.config.base_url, developer.id, session.id, developer.role, env.clock.time(), new_id()
-    )
+    access = env.access_tokens.make(developer.id, session.id, developer.role, env.clock.time(), new_id())
     return SignedIn(developer, access, tokens.make_refresh(env.secret, session.id, session.seed, session.generation))
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mosis.errors import Denied
 
@@ -47,6 +48,7 @@ class Caller:
         return truncated(self.address)
 
 
+@lru_cache(maxsize=4096)
 def truncated(address: str) -> str:
     """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; what is not an address becomes the empty text."""
     try:

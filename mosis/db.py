@@ -1,7 +1,8 @@
 """SQLite, the one engine: connections that only read until they are told to write, and the migrations.
 
 What a caller can count on: inside `with db.write():` everything or nothing happens, `db.now` stands still, and when it
-ends without an error the change survives a power cut (WAL with synchronous=FULL, https://sqlite.org/pragma.html#pragma_synchronous).
+ends without an error the change survives a power cut: SQLite commits to the WAL without waiting for the disk (synchronous=NORMAL,
+https://sqlite.org/pragma.html#pragma_synchronous), and then one flush of the WAL serves everybody who has committed by then.
 """
 
 import os
@@ -55,10 +56,11 @@ class Connection:
             database.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         self._raw.execute("PRAGMA journal_mode = WAL")
-        for pragma in ("foreign_keys = ON", "synchronous = FULL", "wal_autocheckpoint = 0", "query_only = ON",
+        for pragma in ("foreign_keys = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0", "query_only = ON",
                        f"journal_size_limit = {CHECKPOINT_BYTES}"):
             self._raw.execute(f"PRAGMA {pragma}")
         self._after_commit: list[Callable[[], None]] = []
+        self._number = 0  # of the last commit
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # a transaction is ours to end
@@ -171,12 +173,15 @@ class Connection:
             finally:
                 self._raw.execute("PRAGMA query_only = ON")
             if how == "COMMIT":
-                self.database.committed(self)
+                self._number = self.database.committed(self)
         finally:
             self.database.writers.release()
         if how == "COMMIT":
-            for follow_up in self._after_commit:
-                follow_up()
+            try:
+                self.database.flush(self._number)
+            finally:  # it is committed in any case, and the work that follows from it is there
+                for follow_up in self._after_commit:
+                    follow_up()
 
     def after_commit(self, follow_up: Callable[[], None]) -> None:
         """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
@@ -233,6 +238,8 @@ class Database:
         self.news: Callable[[str], None] = lambda developer_id: None  # called after a commit that concerns an account
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
+        self._flushed = 0  # so many of them are on disk
+        self._flushing = threading.Lock()
         self._checkpointed = 0  # after this many commits
         self._kept = threading.local()
         self._open: list[Connection] = []
@@ -260,15 +267,34 @@ class Database:
                 self._open.append(found)
         return found
 
-    def committed(self, connection: Connection) -> None:
-        """Called under the writers' lock after each commit. A WAL that was used up is cut to CHECKPOINT_BYTES when it begins
-        anew, so that a longer one holds at least as much that is not in the database file yet."""
-        self._commits += 1
-        if not self.checkpoints or self._commits < self._checkpointed + COMMITS_PER_CHECKPOINT:
-            return
+    def flush(self, number: int) -> None:
+        """Wait until the commit with this number, and so every one before it, is on disk. Whoever comes first flushes the WAL for
+        all who have committed by then; the others find it done. Raises Unavailable `database_unavailable`."""
+        with self._flushing:
+            if self._flushed >= number:
+                return
+            covered = self._commits
+            try:
+                handle = os.open(self._wal, os.O_RDONLY)
+                try:
+                    os.fdatasync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                detail = "The disk did not take the change; it may be lost if the power fails. The operator is told."
+                raise Unavailable("database_unavailable", detail) from error
+            self._flushed = covered
+
+    def committed(self, connection: Connection) -> int:
+        """Called under the writers' lock after each commit; its number. A WAL that was used up is cut to CHECKPOINT_BYTES when
+        it begins anew, so that a longer one holds at least as much that is not in the database file yet."""
+        number = self._commits = self._commits + 1
+        if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
+            return number
         if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
             connection.checkpoint()
-            self._checkpointed = self._commits
+            self._checkpointed = number
+        return number
 
     def close(self) -> None:
         """Empty the WAL and close the connections. One whose thread is still at work (a job that takes longer than we wait) is left

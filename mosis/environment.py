@@ -22,6 +22,7 @@ from mosis.mail import Mailer
 from mosis.measures import Measures
 from mosis.news import News
 from mosis.oauth import Provider, providers
+from mosis.tokens import AccessTokens
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Environment:
     db: Database
     files: Files
     secret: str
+    access_tokens: AccessTokens
     telemetry: Database
     telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
@@ -65,13 +67,16 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
     db.checkpoints = not replicated  # whatever process this is: with Litestream about, checkpoints are its work alone
+    telemetry = Database(config.telemetry_path, clock)
+    secret = config.jwt_secret or kept_secret(config.data_dir / "jwt_secret")
     return Environment(
         config=config,
         clock=clock,
         db=db,
         news=News(db),
         files=Files(config.packages_dir, config.disk_reserve_bytes),
-        secret=config.jwt_secret or kept_secret(config.data_dir / "jwt_secret"),
+        secret=secret,
+        access_tokens=AccessTokens(secret, config.base_url),
         mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,

@@ -185,6 +185,15 @@ def latest(db: Connection, app_id: str) -> str | None:
     return found
 
 
+def latest_of(db: Connection, app_ids: list[str]) -> dict[str, str]:
+    """As `latest` for several apps at once; those without a published version are left out."""
+    rows = db.all(
+        "SELECT app_id, version, max(channel || printf('%010d', version_code)) FROM versions WHERE state = 'published'"
+        " AND app_id IN (SELECT value FROM json_each(?)) GROUP BY app_id", json.dumps(app_ids),
+    )
+    return {app_id: version for app_id, version, _ in rows}
+
+
 def move(db: Connection, caller: Caller, version: Version, name: str, **changes: Any) -> Version:
     """Make a move, in the running transaction, with what changes beside the state. Raises Conflict `invalid_state`."""
     before, after = MOVES[name]

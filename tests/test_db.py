@@ -1,8 +1,11 @@
 """The database: who may write, what a failure leaves, and how older files get to today's schema."""
 
+import errno
+import os
 import re
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -122,9 +125,63 @@ def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> 
     assert trouble == []
 
 
-def test_an_answer_means_that_the_change_is_on_disk(env: Environment) -> None:
+def test_an_answer_means_that_the_change_is_on_disk(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, flushed = env.db.connection(), []
+    assert (db.value("PRAGMA synchronous"), db.value("PRAGMA journal_mode"), db.value("PRAGMA foreign_keys")) == (1, "wal", 1)
+    flush = os.fdatasync
+
+    def watched(handle: int) -> None:
+        flushed.append((os.readlink(f"/proc/self/fd/{handle}"), os.fstat(handle).st_size))
+        flush(handle)
+
+    monkeypatch.setattr("os.fdatasync", watched)
+    with db.write():
+        db.insert("developers", id="1", **ROW)
+        assert flushed == []
+    wal = str(env.config.database_path) + "-wal"
+    assert flushed == [(wal, os.stat(wal).st_size)]  # after the commit, with all that it has written
+
+
+def test_a_disk_that_does_not_take_the_change_is_said(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    followed: list[int] = []
     db = env.db.connection()
-    assert (db.value("PRAGMA synchronous"), db.value("PRAGMA journal_mode"), db.value("PRAGMA foreign_keys")) == (2, "wal", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", broken)
+        with pytest.raises(Unavailable, match="database_unavailable"), db.write():
+            db.insert("developers", id="1", **ROW)
+            db.after_commit(lambda: followed.append(1))
+    assert followed == [1]  # the job that was queued with it is there, and somebody has to look
+    with db.write():
+        db.insert("developers", id="2", **ROW | {"email": "b@example.net"})
+
+
+def test_one_flush_serves_all_who_have_committed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes: list[int] = []
+    together, flush = threading.Barrier(8), os.fdatasync
+
+    def slow(handle: int) -> None:
+        time.sleep(0.02)
+        flushes.append(1)
+        flush(handle)
+
+    monkeypatch.setattr("os.fdatasync", slow)
+
+    def write(number: int) -> None:
+        together.wait()
+        for each in range(5):
+            with env.db.connection().write() as db:
+                db.insert("developers", id=f"{number}-{each}", **ROW | {"email": f"{number}-{each}@example.net"})
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert env.db.connection().value("SELECT count(*) FROM developers") == 40
+    assert len(flushes) <= 20
 
 
 def test_time_stands_still_in_a_transaction(env: Environment, hands: object) -> None:

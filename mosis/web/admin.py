@@ -55,7 +55,7 @@ def invite(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 
 def all_apps(env: Environment, db: Connection) -> dict[str, Any]:
     page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", "")[:200])
-    return listed("apps", page, [catalogue.public(env, db, each) for each in page.rows])
+    return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
 
 def change_app(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
