@@ -67,7 +67,6 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
     db.checkpoints = not replicated  # whatever process this is: with Litestream about, checkpoints are its work alone
-    telemetry = Database(config.telemetry_path, clock)
     secret = config.jwt_secret or kept_secret(config.data_dir / "jwt_secret")
     return Environment(
         config=config,
