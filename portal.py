@@ -103,6 +103,7 @@ def serve(config: Config) -> int:
     lock = litestream.hold() if litestream.wanted else None
     if litestream.wanted and litestream.restore_if_lost():
         print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
+    sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)
     env.files.sweep_incoming()
     app, worker, upkeep = build(env), Worker(env), Upkeep(env)

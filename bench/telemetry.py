@@ -10,6 +10,7 @@ The filling writes the rows that the intake would write, a thousand batches to a
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -85,7 +86,7 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
             for _ in range(200):
                 session = events(dice, int(time.time()) - (30 - day) * 86_400 + dice.randrange(86_000))
                 said.append(intake._encode(intake.look_at(session, False, received).rows))
-            for _ in range(wanted // 30 // BATCH // 1000):
+            for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
                 _write(db, dice, said, devices, received)
                 done += 1000 * BATCH
             begun = time.perf_counter()
