@@ -154,7 +154,7 @@ def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
     try:
         for number in range(cycles):
             run.cycle(number)
-        settled = run.settle(60 + 2 * cycles)
+        settled = run.settle(120 + 6 * cycles)
         run.verify()
     except (OSError, http.client.HTTPException) as trouble:
         raise AssertionError(f"the portal does not answer: {trouble!r}\n{run.server.log.read_text()[-2000:]}") from trouble

@@ -21,6 +21,7 @@ LANES = ("quick", "checks", "outside")
 LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside"}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
+LIVES = 40  # workers that may die over a job before it is given up
 ATTEMPTS = 8  # the last one comes about 20 minutes after the first
 
 
@@ -114,16 +115,23 @@ def release(db: Connection, job: Job) -> None:
 
 
 def recover(db: Connection) -> int:
-    """Put jobs whose lease has ended back into the queue; how many. Given up as dead when it was their last attempt."""
-    if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", db.database.clock.now()):
+    """Put jobs whose lease has ended back into the queue; how many.
+
+    That their worker died need not be their fault, so they have many more lives than jobs that fail; but from the third time on
+    they wait, in case they are what kills it: up to a minute, so that others get their turn.
+    """
+    now = db.database.clock.now()
+    if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
         return 0
     with db.write():
-        return db.change(
-            "UPDATE jobs SET state = CASE WHEN attempts >= ? THEN 'dead' ELSE 'waiting' END, lease_until = NULL,"
-            " lease_token = NULL, last_error = 'the worker died or hung', finished_at = CASE WHEN attempts >= ? THEN ? END"
-            " WHERE state = 'running' AND lease_until < ?",
-            ATTEMPTS, ATTEMPTS, db.now, db.now,
-        )
+        lost = db.all(f"SELECT {columns(Job)} FROM jobs WHERE state = 'running' AND lease_until < ?", db.now, into=Job)
+        for job in lost:
+            if job.attempts >= LIVES:
+                _end(db, job, "dead", "the worker died or hung")
+            else:
+                delay = min(2 ** (job.attempts - 2), 60) if job.attempts > 2 else 0
+                _give_back(db, job, db.database.clock.now(delay), "the worker died or hung")
+        return len(lost)
 
 
 def index(db: Connection, wanted: Wanted, state: str | None = None) -> Page[Job]:

@@ -191,3 +191,16 @@ def test_what_is_scheduled_is_queued_once_by_two_processes(env: Environment, han
     hands.turn(3600)
     with db.write():
         assert jobs.add_scheduled(db, "sweep_packages", 3600)
+
+
+def test_a_job_whose_workers_die_has_many_lives_but_waits(env: Environment, done: list[int], hands: Hands) -> None:
+    job_id, db, waits = add(env), env.db.connection(), []
+    while state(env, job_id)[0] != "dead":
+        lost = hands.at
+        while jobs.claim(db) is None:
+            hands.turn(1)
+        waits.append(hands.at - lost)
+        hands.turn(jobs.LEASE_SECONDS + 1)
+        assert jobs.recover(db) == 1
+    assert waits[:6] == [0, 0, 0, 2, 4, 8]
+    assert (len(waits), max(waits)) == (jobs.LIVES, 60)
