@@ -93,7 +93,7 @@ def _is_word_letter(letter: str) -> bool:
 
 def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
-    column, direction, _ = _ORDERS[query.order]
+    column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
     if query.tag:
         tagged = db.all("SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1)
@@ -104,11 +104,20 @@ def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     if query.category:
         where.append("category = ?")
         values.append(query.category)
-    seek, position = _seek(wanted, query)
-    rows = db.all(
-        f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([*where, *seek])}"
-        f" ORDER BY {column} {direction}, number {direction} LIMIT ?", *values, *position, wanted.limit + 1, into=Listing,
-    )
+    # SQLite seeks by the first column of a row value alone, and thousands of apps have as many downloads: so first what is left
+    # of those that are equal, then the others.
+    seeks: list[tuple[str, tuple[Any, ...]]] = [("true", ())]
+    if wanted.after:
+        _, value, number = wanted.after
+        seeks = [(f"{column} = ? AND number {beyond} ?", (value, number)), (f"{column} {beyond} ?", (value,))]
+    rows: list[Listing] = []
+    for seek, position in seeks:
+        if len(rows) <= wanted.limit:
+            rows += db.all(
+                f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([*where, seek])}"
+                f" ORDER BY {column} {direction}, number {direction} LIMIT ?",
+                *values, *position, wanted.limit + 1 - len(rows), into=Listing,
+            )
     return _page(rows, wanted, query.order)
 
 
