@@ -32,6 +32,7 @@ def build(env: Environment) -> Any:
         admin,
         apps,
         auth,
+        backups,
         devices,
         docs,
         events,
@@ -56,7 +57,7 @@ def build(env: Environment) -> Any:
         app.install(plugin)
     for face in (
         health, metrics, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications,
-        events, admin, store, telemetry, jobs,
+        events, admin, store, telemetry, jobs, backups,
     ):
         face.routes(app)
     return app
@@ -94,6 +95,7 @@ def opened(config: Config) -> Environment:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    from mosis import backup
     from mosis.serving import Server
     from mosis.telemetry.upkeep import Upkeep
     from mosis.web.admission import Admissions
@@ -101,7 +103,7 @@ def serve(config: Config) -> int:
 
     litestream = Litestream(config)
     lock = litestream.hold() if litestream.wanted else None
-    if litestream.wanted and litestream.restore_if_lost():
+    if litestream.wanted and backup.give_back_lost(config, litestream):
         print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
     sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)
@@ -257,6 +259,32 @@ def store_key(env: Environment, action: str) -> None:
         print(f"{key.fingerprint}  {told}")
 
 
+def restore(config: Config, at: str | None, to: str | None) -> None:
+    """Put the database back, or somewhere else."""
+    from mosis import backup
+
+    print(backup.restore(config, at, Path(to).absolute() if to else None).text)
+    if to is None:
+        print("Start the portal. The files that were put aside can be deleted once all is well.")
+
+
+def drill(env: Environment, whole: bool) -> int:
+    """Try whether the replica is good; the exit code."""
+    from mosis import backup
+
+    found = backup.drill(env, whole)
+    print(found.text)
+    return 0 if found.passed else FAILED
+
+
+def copy_now(env: Environment) -> None:
+    """Make a copy and say where it is."""
+    from mosis import backup
+
+    copy = backup.make(env)
+    print(f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in packages.sha256, and the secrets")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     given = parser().parse_args(arguments)
@@ -293,6 +321,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
         print(VERSION)
     elif given.command == "audit":
         return verify_audit(config)
+    elif given.command == "restore":
+        restore(config, given.at, given.to)
     elif given.command == "telemetry" and given.action == "simulate":
         return simulate(given.url or config.base_url, given.app, given.devices, given.days, given.seed)
     elif given.command == "migrate":
@@ -301,7 +331,11 @@ def run(given: argparse.Namespace, config: Config) -> int:
     else:
         env = opened(config)
         try:
-            if given.command == "demo":
+            if given.command == "backup":
+                copy_now(env)
+            elif given.command == "drill":
+                return drill(env, given.whole)
+            elif given.command == "demo":
                 from mosis.demo import fill
 
                 print(fill(env))
@@ -331,6 +365,12 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="migrate and serve until SIGTERM")
     commands.add_parser("worker", help="do background jobs beside a serving process, until SIGTERM")
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
+    commands.add_parser("backup", help="make a copy of the database, a list of packages and the secrets, also while it runs")
+    restoring = commands.add_parser("restore", help="put the database back from the replica; the portal must be stopped")
+    restoring.add_argument("--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z")
+    restoring.add_argument("--to", metavar="FOLDER", help="into this folder instead, also while the portal runs")
+    trying = commands.add_parser("drill", help="restore the replica into a temporary folder and look whether it is good")
+    trying.add_argument("--whole", action="store_true", help="hash every package, not a sample")
     commands.add_parser("routes", help="print every address, and who may call it")
     commands.add_parser("demo", help="fill an empty portal with a plausible catalogue")
     audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")

@@ -16,6 +16,7 @@ KINDS: dict[str, bool] = {
     "version.published": False, "version.halted": False, "version.yanked": False,
     "review.message": True, "crash.new_group": True, "security.signed_in_elsewhere": True, "security.token_reused": True,
     "security.key_reported": True, "security.password_changed": True, "security.provider_linked": True, "key.expiring": True,
+    "operator.drill": True,
 }
 
 

@@ -18,7 +18,8 @@ from mosis.pages import Page, Wanted, page
 # What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
 # others are being checked or a mail server does not answer. Every other kind is quick.
 LANES = ("quick", "checks", "outside")
-LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside"}
+LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside",
+           "copy_database": "outside", "copy_telemetry": "outside", "drill": "outside"}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 LIVES = 40  # workers that may die over a job before it is given up
@@ -169,7 +170,11 @@ def sweep(env: Any) -> None:
     """The job that forgets what was done: after a day, and what was given up after a month."""
     db = env.db.connection()
     with db.write():
-        db.change("DELETE FROM jobs WHERE state = 'done' AND finished_at < ?", db.database.clock.now(-24 * 3600))
+        db.change(
+            "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
+            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key))",  # the last says when it ran
+            db.database.clock.now(-24 * 3600),
+        )
         db.change("DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.database.clock.now(-30 * 24 * 3600))
 
 

@@ -35,6 +35,7 @@ def families(env: Environment) -> Iterator[Family]:
         yield from reading()
     yield from cache(env)
     yield from disks(env)
+    yield from replica(env)
     yield from process()
     readable = 1
     try:
@@ -92,6 +93,19 @@ def disks(env: Environment) -> Iterator[Family]:
         free.add(disk.f_bavail * disk.f_frsize, folder=name)
     yield from (size, wal, free)
     yield from gauges({"portal_disk_reserve_bytes": ("Uploads are refused below this.", env.config.disk_reserve_bytes)})
+
+
+def replica(env: Environment) -> Iterator[Family]:
+    """How Litestream is doing; without values where the settings ask for none."""
+    running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
+    behind = Family("portal_replica_behind_seconds", "gauge", "How long a commit has been waiting to be in the replica.")
+    restarts = Family("portal_replica_restarts", "gauge", "How often Litestream was started again.")
+    if env.replication is not None:
+        state = env.replication.state
+        running.add(int(state.running))
+        behind.add(state.behind_seconds)
+        restarts.add(state.restarts)
+    yield from (running, behind, restarts)
 
 
 def process() -> Iterator[Family]:

@@ -28,10 +28,14 @@ TEXTS = {
     "security.password_changed": "Your password was changed and your other sessions were ended.",
     "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
     "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
+    "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
 }
 
 MAILED = [kind for kind, mailed in KINDS.items() if mailed]  # what a mail can be switched off for
-FAILED = "The checks of {package_id} {version} found errors; see its findings."
+FAILED = {
+    "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
+    "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
+}
 
 
 class _Known(dict[str, Any]):
@@ -43,7 +47,7 @@ class _Known(dict[str, Any]):
 
 def text(event: Event) -> str:
     """The event in a sentence."""
-    said = FAILED if _failed(event) else TEXTS[event.kind]
+    said = (FAILED if _failed(event) else TEXTS)[event.kind]
     return said.format_map(_Known(event.facts, package_id=event.package_id, version=event.version))
 
 
@@ -100,7 +104,7 @@ def mail(env: Environment, event_id: str) -> None:
     if event is None or db.value("SELECT mailed_at FROM events WHERE id = ?", event_id):
         return
     developer = accounts.get(db, event.developer_id)
-    if event.kind == "version.checked" and not _failed(event):
+    if event.kind in FAILED and not _failed(event):
         return  # good news that can wait
     if developer.suspended or not mail_settings(db, developer.id).get(event.kind, False):
         return
@@ -113,4 +117,7 @@ def mail(env: Environment, event_id: str) -> None:
 
 
 def _failed(event: Event) -> bool:
-    return event.kind == "version.checked" and event.facts.get("state") == "failed"
+    facts = event.facts
+    return (event.kind == "version.checked" and facts.get("state") == "failed") or (
+        event.kind == "operator.drill" and not facts.get("passed")
+    )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions
+from mosis import backup, idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions
 from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
@@ -32,6 +32,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_jobs": jobs.sweep,
     "sweep_idempotency": idempotency.sweep,
     "crash_new_group": crashes.tell_owner,
+    "copy_database": backup.make_by_job,
+    "copy_telemetry": backup.daily,
+    "drill": backup.drill_by_schedule,
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
 SCHEDULE: list[tuple[int, str]] = [
@@ -40,9 +43,13 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_sign_in"),
     (3600, "sweep_jobs"),
     (3600, "sweep_idempotency"),
+    (24 * 3600, "copy_telemetry"),
+    (7 * 24 * 3600, "drill"),
 ]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
-TICKS: list[tuple[int, Callable[[Environment], None]]] = [(5, store.flush_downloads), (5, keys.flush_uses)]
+TICKS: list[tuple[int, Callable[[Environment], None]]] = [
+    (5, store.flush_downloads), (5, keys.flush_uses), (60, backup.keep_secrets),
+]
 LONGEST_SLEEP_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
@@ -156,7 +163,7 @@ class Worker:
             if self._is_due(tick, every_seconds):
                 tick(self.env)
         for every_seconds, kind in SCHEDULE:
-            if self._is_due(kind, every_seconds):
+            if self._is_due(kind, min(every_seconds, 3600)):  # the table knows when it was done last, also by another process
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, kind, every_seconds)

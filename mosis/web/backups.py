@@ -1,0 +1,32 @@
+"""Copies, the replica and the last drill over HTTP (role admin)."""
+
+from dataclasses import asdict
+from typing import Any
+
+import bottle
+
+from mosis import backup
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.web.request import read_json
+
+NOTHING: dict[str, dict[str, Any]] = {}
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/admin/backups", callback=index, scope="admin")
+    app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
+
+
+def index(env: Environment, db: Connection) -> dict[str, Any]:
+    copies = [{"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages} for each in backup.index(env.config)]
+    replica = asdict(env.replication.state) if env.replication else None
+    return {"backups": copies, "next_cursor": None, "replica": replica, "drill": backup.last_drill(db)}
+
+
+def make(db: Connection, caller: Caller) -> dict[str, Any]:
+    read_json(NOTHING, optional=True)
+    actor = caller.account
+    bottle.response.status = 202
+    return {"job": backup.ask_for_copy(db, actor)}

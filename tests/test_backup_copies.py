@@ -1,0 +1,225 @@
+"""Copies, restoring to a moment, and the drill: in one process where that is enough, with the real Litestream throughout."""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import portal
+from mosis import audit, backup, jobs
+from mosis.environment import Environment
+from mosis.litestream import BackupError, Litestream
+from mosis.worker import Worker
+from tests.client import Client, Person
+from tests.conftest import Hands
+from tests.test_backup import Backed, names_in, server
+from tests.test_portal import command
+
+__all__ = ["server"]  # the fixture of a running portal with a replica
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    return {"BACKUPS_DIR": str(tmp_path / "backups")}
+
+
+@pytest.fixture
+def replicated(env: Environment) -> Iterator[Environment]:
+    """The environment with Litestream running for it."""
+    assert env.replication is not None
+    env.replication.start(Litestream(env.config).hold())
+    yield env
+    env.replication.stop()
+
+
+def settle(env: Environment) -> None:
+    """Wait until everything is in the replica."""
+    assert env.replication is not None
+    deadline = time.monotonic() + 15
+    while not env.replication.state.running or env.replication.state.behind_seconds:
+        assert time.monotonic() < deadline, env.replication.state
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    """Somebody with a published app."""
+    person = client.register()
+    client.published(person, client.app_of(person))
+    return person
+
+
+def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(client: Client, env: Environment, alice: Person) -> None:
+    made = backup.make(env)
+    assert names_in(made.path / "portal.db") == names_in(env.config.database_path)
+    proved = subprocess.run(
+        ["sha256sum", "--check", "--strict", str(made.path / "packages.sha256")], cwd=env.config.packages_dir,
+        capture_output=True, check=False,
+    )
+    assert (proved.returncode, made.packages) == (0, 1)
+    assert {path.name for path in made.path.iterdir()} >= {"portal.db", "packages.sha256", "jwt_secret", "telemetry_secret"}
+    assert not [path for path in made.path.iterdir() if path.stat().st_mode & 0o077 and path.name != "packages.sha256"]
+
+
+def test_the_newest_seven_copies_are_kept(env: Environment, hands: Hands) -> None:
+    for _ in range(9):
+        hands.turn(60)
+        newest = backup.make(env)
+    copies = backup.index(env.config)
+    assert (len(copies), copies[0].name) == (7, newest.name)
+
+
+def test_administrators_have_copies_made_and_see_them(client: Client, env: Environment) -> None:
+    root = client.admin()
+    assert client.get("/v1/admin/backups", as_=root).expect(200).json == {
+        "backups": [], "next_cursor": None, "drill": None,
+        "replica": {"running": False, "behind_seconds": client.get("/v1/admin/backups", as_=root)["replica"]["behind_seconds"],
+                    "restarts": 0, "trouble": None},
+    }
+    job = client.post("/v1/admin/backups", as_=root).expect(202)["job"]
+    assert client.post("/v1/admin/backups", as_=root).expect(202)["job"] == job  # one at a time
+    client.work()
+    shown = client.get("/v1/admin/backups", as_=root)["backups"]
+    assert [(set(each), each["packages"]) for each in shown] == [({"name", "size_bytes", "packages"}, 0)]
+    line = client.get("/v1/admin/audit?action=backup.made", as_=root)["entries"][0]
+    assert line["details"]["asked_by"] == root.id
+    client.post("/v1/admin/backups", as_=client.reviewer()).expect(403)
+
+
+def test_telemetry_and_secrets_are_copied_every_day_and_never_half(env: Environment, tmp_path: Path) -> None:
+    backup.daily(env)
+    backup.daily(env)  # a job may run twice
+    kept = tmp_path / "backups"
+    assert sqlite3.connect(kept / "telemetry.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert (kept / "secrets/jwt_secret").read_bytes() == (tmp_path / "data/jwt_secret").read_bytes()
+    assert not list(kept.rglob("*.part"))
+
+
+def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(env: Environment, hands: Hands) -> None:
+    db, worker = env.db.connection(), Worker(env)
+    week = 7 * 24 * 3600
+
+    def runs() -> int:
+        with db.write():
+            added = jobs.add_scheduled(db, "sweep_jobs", week)
+        worker.run_due()
+        jobs.sweep(env)
+        return int(added is not None)
+
+    counts = []
+    for _ in range(15):
+        counts.append(runs())
+        hands.turn(24 * 3600)
+    assert counts == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_the_drill_proves_a_good_replica(client: Client, replicated: Environment, alice: Person) -> None:
+    settle(replicated)
+    found = backup.drill(replicated, whole=True)
+    assert (found.findings, found.lost, found.packages_checked, found.packages) == ([], {}, 1, 1)
+    assert found.newest_change == found.newest_change_here is not None
+    assert not list(replicated.config.data_dir.glob("drill-*"))
+
+
+def test_the_drill_finds_lost_rows_and_bad_packages(client: Client, replicated: Environment, alice: Person) -> None:
+    assert replicated.replication is not None
+    settle(replicated)
+    replicated.replication.stop()
+    client.register("bob")  # nobody replicates this
+    package = next(replicated.config.packages_dir.glob("*/*/*/package.mosis"))
+    package.write_bytes(package.read_bytes()[:-1] + b"x")
+    found = backup.drill(replicated)
+    assert found.lost["developers"] == 1
+    assert [finding.endswith("is damaged") for finding in found.findings] == [True]
+    package.unlink()
+    assert "is missing" in backup.drill(replicated).text
+
+
+def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
+    client: Client, replicated: Environment, tmp_path: Path
+) -> None:
+    root = client.admin()
+    settle(replicated)
+    backup.drill_by_schedule(replicated)
+    assert [(each["kind"], each["data"]["passed"]) for each in client.told(root)] == [("operator.drill", True)]
+    snapshots = tmp_path / "backups/portal/ltx/9"
+    while not snapshots.exists():  # the last file that Litestream writes by itself
+        time.sleep(0.05)
+    for file in (tmp_path / "backups/portal").rglob("*.ltx"):
+        file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
+    backup.drill_by_schedule(replicated)
+    newest = client.told(root)[0]
+    assert (newest["data"]["passed"], "would not help" in newest["text"]) == (False, True)
+    assert client.get("/v1/admin/backups", as_=root)["drill"]["passed"] is False
+    client.work()
+    mails = [path.read_text() for path in (tmp_path / "data/mail").glob("*.eml")]
+    assert sum("FAILED" in mail for mail in mails) == 1  # good news is not mailed
+    assert audit.verify(replicated.db.connection())
+
+
+def test_without_a_replica_there_is_no_drill(client: Client, env: Environment) -> None:
+    with pytest.raises(BackupError):
+        backup.restore(env.config, at="yesterday")
+    assert backup.drill(env).findings  # a folder without a replica in it
+
+
+def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Backed) -> None:
+    names, moments = [], []
+    for name in ("alice", "bob", "carol"):
+        server.register(name)
+        names.append(name)
+        time.sleep(1.2)
+        moments.append((datetime.now(UTC).isoformat(), list(names)))
+        time.sleep(1.2)
+    settings = {"BACKUPS_DIR": str(server.backups)}
+    for number, (moment, there) in enumerate(moments):  # beside the portal, while it runs
+        folder = server.folder / f"restored-{number}"
+        done = command(server.folder, "restore", "--at", moment, "--to", str(folder), settings=settings)
+        assert done.returncode == 0, done.stderr
+        assert names_in(folder / "portal.db") == there
+    refused = command(server.folder, "restore", "--at", moments[0][0], settings=settings)
+    assert (refused.returncode, "stop it first" in refused.stderr) == (portal.FAILED, True)
+    assert server.stop() == 0
+    done = command(server.folder, "restore", "--at", moments[1][0], settings=settings)  # in place
+    assert (done.returncode, "Put aside" in done.stdout) == (0, True)
+    server.start()
+    assert server.names == ["alice", "bob"]
+    server.register("dave")  # and on from there: what was undone does not come back
+    server.replicated()
+    server.lose_everything()
+    server.start()
+    assert server.names == ["alice", "bob", "dave"]
+
+
+def test_a_lost_data_folder_comes_back_with_its_secrets_so_that_nobody_is_signed_out(server: Backed) -> None:
+    server.register("alice")
+    server.wait_for(lambda _: (server.backups / "secrets/store_key.json").exists())
+    secrets = {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()}
+    server.replicated()
+    server.lose_everything()
+    server.start()
+    assert set(secrets) == {"jwt_secret", "telemetry_secret", "store_key.json"}
+    assert {name: (server.data / name).read_bytes() for name in secrets} == secrets
+
+
+def test_the_commands_say_what_they_have_done(server: Backed) -> None:
+    settings = {"BACKUPS_DIR": str(server.backups)}
+    server.register("alice")
+    server.replicated()
+    made = command(server.folder, "backup", settings=settings)
+    assert (made.returncode, "bytes of database" in made.stdout) == (0, True)
+    tried = command(server.folder, "drill", "--whole", settings=settings)
+    assert (tried.returncode, tried.stdout.strip().splitlines()[-1]) == (0, "passed"), tried.stdout + tried.stderr
+    shutil.rmtree(server.backups / "portal")
+    tried = command(server.folder, "drill", settings=settings)
+    assert (tried.returncode, "FAILED" in tried.stdout) == (portal.FAILED, True)
+    assert json.loads(next(line for line in tried.stdout.splitlines() if line.startswith("{")))["logger"] == "mosis.backup"
+    odd = command(server.folder, "restore", "--at", "yesterday", settings=settings)
+    assert (odd.returncode, "is not a moment" in odd.stderr) == (portal.FAILED, True)
