@@ -5,6 +5,7 @@ import ipaddress
 import json
 import zlib
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -137,13 +138,13 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     return document
 
 
-def client_address(trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> str:
+def client_address(trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], environ: Mapping[str, Any]) -> str:
     """The address the request comes from. X-Forwarded-For counts only when it comes from a trusted proxy: then the last
     entry that is not a trusted proxy itself; entries that are not addresses end the search."""
-    address: str = bottle.request.environ.get("REMOTE_ADDR", "")
+    address: str = environ.get("REMOTE_ADDR", "")
     if not trusted or not _is_in(address, trusted):
         return address
-    for entry in reversed(bottle.request.get_header("X-Forwarded-For", "").split(",")):
+    for entry in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
         try:
             parsed = ipaddress.ip_address(entry.strip().strip("[]"))
         except ValueError:
