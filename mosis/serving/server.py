@@ -50,7 +50,7 @@ class Lane:
     """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
 
     def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
-        self._turns = threading.Semaphore(at_once or threads)
+        self._turns = threading.Semaphore(at_once) if at_once else None
         self._waiting: SimpleQueue[Any] = SimpleQueue()
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
@@ -81,8 +81,11 @@ class Lane:
                 return
             self._busy[number] = True
             try:
-                with turns.taken(self._turns):
+                if self._turns is None:
                     channel.service()
+                else:
+                    with turns.taken(self._turns):
+                        channel.service()
             except Exception:
                 log.exception("crash in a worker")
             channel = None  # an idle thread keeps nothing of its last request, least of all a stored body
