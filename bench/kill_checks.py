@@ -150,8 +150,8 @@ def alive(pid: int) -> bool:
 def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
     """Run it; the figures. Raises AssertionError with what was lost."""
     run = Campaign(folder, plant)
-    run.prepare()
     try:
+        run.prepare()
         for number in range(cycles):
             run.cycle(number)
         settled = run.settle(120 + 6 * cycles)
