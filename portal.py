@@ -288,6 +288,17 @@ def drill(env: Environment, whole: bool) -> int:
     return 0 if found.passed else FAILED
 
 
+def doctor(config: Config) -> int:
+    """Look at everything that can be wrong, and say what to do; the exit code."""
+    from mosis.doctor import examine
+
+    worst = 0
+    for line in examine(config, len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))):
+        print(line, flush=True)
+        worst = max(worst, FAILED if line.level == "bad" else 0)
+    return worst
+
+
 def copy_now(env: Environment) -> None:
     """Make a copy and say where it is."""
     from mosis import backup
@@ -332,6 +343,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
         print(VERSION)
     elif given.command == "audit":
         return verify_audit(config)
+    elif given.command == "doctor":
+        return doctor(config)
     elif given.command == "restore":
         restore(config, given.at, given.to)
     elif given.command == "telemetry" and given.action == "simulate":
@@ -376,6 +389,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="migrate and serve until SIGTERM")
     commands.add_parser("worker", help="do background jobs beside a serving process, until SIGTERM")
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
+    commands.add_parser("doctor", help="look at disks, clock, proxy, mail, database and replica, and say what to do")
     commands.add_parser("backup", help="make a copy of the database, a list of packages and the secrets, also while it runs")
     restoring = commands.add_parser("restore", help="put the database back from the replica; the portal must be stopped")
     restoring.add_argument("--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z")

@@ -330,6 +330,27 @@ def has_tables(path: Path) -> bool:
         raw.close()
 
 
+def schema_number(path: Path) -> int:
+    """The number of the schema of a database file that can be read."""
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    try:
+        return int(raw.execute("PRAGMA user_version").fetchone()[0])
+    finally:
+        raw.close()
+
+
+def has_full_text_search() -> bool:
+    """Whether this SQLite has FTS5."""
+    raw = sqlite3.connect(":memory:")
+    try:
+        raw.execute("CREATE VIRTUAL TABLE words USING fts5 (word)")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        raw.close()
+    return True
+
+
 def faults(path: Path) -> list[str]:
     """What is wrong inside a database file, looked at as a whole: integrity, and rows that refer to nothing. Up to 20 sentences."""
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS)

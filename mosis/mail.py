@@ -1,12 +1,16 @@
 """Sending one message: by SMTP (RFC 5321), or into a folder where no server is set."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
+    from smtplib import SMTP
 
 TIMEOUT_SECONDS = 15
 
@@ -43,7 +47,29 @@ class Mailer:
             file.write(bytes(message))
         fresh.replace(self.folder / f"{message_id}.eml")
 
+    def try_out(self, to: str) -> str | None:
+        """Why the server would not take a message to this address, or None when it would; none is sent."""
+        import smtplib
+
+        try:
+            with self._session(self.url or "") as server:
+                server.ehlo_or_helo_if_needed()
+                for step in (partial(server.mail, self.sender), partial(server.rcpt, to)):
+                    code, answer = step()
+                    if code >= 400:
+                        return f"{code} {answer.decode('utf-8', 'replace')}"
+                server.rset()
+        except (OSError, smtplib.SMTPException) as error:
+            return str(error) or type(error).__name__
+        return None
+
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
+        with self._session(url) as server:
+            server.send_message(message)
+
+    @contextmanager
+    def _session(self, url: str) -> Iterator["SMTP"]:
+        """A server that is connected, encrypted and signed in to as the address says."""
         import smtplib
         import ssl
 
@@ -61,4 +87,4 @@ class Mailer:
                 server.starttls(context=context)
             if parts.username:
                 server.login(unquote(parts.username), unquote(parts.password or ""))
-            server.send_message(message)
+            yield server

@@ -16,7 +16,7 @@ ORDER = [
     "litestream tokens oauth passwords packages checks files limits mail audit jobs events group_commit idempotency news",
     "environment",
     "tickets accounts identities recovery devices apps keys versions changes reviews messages store telemetry notifications"
-    " erasure backup readiness metrics",
+    " erasure backup readiness metrics doctor",
     "worker demo",
     "serving",
     "web",

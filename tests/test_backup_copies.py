@@ -20,7 +20,7 @@ from mosis.worker import Worker
 from tests.client import Client, Person
 from tests.conftest import Hands
 from tests.test_backup import Backed, names_in, server
-from tests.test_portal import command
+from tests.test_portal import campaign, command
 
 __all__ = ["server"]  # the fixture of a running portal with a replica
 
@@ -223,3 +223,19 @@ def test_the_commands_say_what_they_have_done(server: Backed) -> None:
     assert json.loads(next(line for line in tried.stdout.splitlines() if line.startswith("{")))["logger"] == "mosis.backup"
     odd = command(server.folder, "restore", "--at", "yesterday", settings=settings)
     assert (odd.returncode, "is not a moment" in odd.stderr) == (portal.FAILED, True)
+
+
+def test_the_whole_group_killed_and_the_data_deleted_loses_little() -> None:
+    done = campaign("bench.restore", "--cycles", "3", "--most", "3")  # 1 on a machine that does nothing else
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.partition("\n")[2])["acknowledged_writes"] > 0
+
+
+def test_the_portal_alone_killed_in_mid_commit_leaves_no_phantom_in_the_replica() -> None:
+    done = campaign("bench.restore", "--cycles", "3", "--phantom")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_campaign_notices_a_replica_that_stands_still() -> None:
+    done = campaign("bench.restore", "--cycles", "1", "--plant")
+    assert (done.returncode, "are lost" in done.stderr) == (1, True)
