@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test lint types check demo fuzz clean
+.PHONY: bench profile soak help run test lint types check demo fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -28,6 +28,15 @@ check: lint types test ## everything that must be green before a commit
 SECONDS ?= 600
 fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers: make fuzz SECONDS=600
 	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
+
+bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, node)
+	@$(BIN)/python -m bench.compare --write bench
+
+profile: $(VENV)/.installed-test ## a flame graph of the server under a mixed load: profile.svg
+	@$(BIN)/python -m pip install -q --disable-pip-version-check py-spy && $(BIN)/python -m bench.profile
+
+soak: $(VENV)/.installed-test ## an hour of mixed load: does memory grow?
+	@$(BIN)/python -m bench.soak --minutes 60
 
 clean: ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache

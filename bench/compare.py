@@ -30,6 +30,7 @@ from typing import Any
 
 import portal
 from bench.peers import dataset
+from tests.package_builder import build_package, signing_key
 from tests.server import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -326,6 +327,34 @@ def load(system: System, file: Path, seconds: float, connections: int) -> Measur
     )
 
 
+def posted(system: System, path: str, body: bytes, kind: str) -> float:
+    """Seconds that one POST takes. Raises HTTPError unless it is 201."""
+    headers = {"Content-Type": kind, "Authorization": f"Bearer {system.token}"}
+    request = urllib.request.Request(system.url + path, body, headers)
+    begun = time.perf_counter()
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answer.read()
+        assert answer.status == 201, answer.status
+    return time.perf_counter() - begun
+
+
+def uploads(systems: list[System], package_id: str, mib: int, count: int) -> dict[str, float]:
+    """{system: median seconds} of one upload after the other; the portal checks the package, signature and all, the others store
+    and hash the bytes."""
+    key, noise = signing_key(), os.urandom(mib * 1024 * 1024 // 5)
+    own, files = f"net.upload.m{mib}", {f"assets/{number}.txt": noise for number in range(5)}
+    taking_part = [system for system in systems if system.name != "PocketBase"]
+    posted(systems[0], "/signing-keys", json.dumps({"name": f"bench {mib}", "public_key": key.public_base64}).encode(), "application/json")
+    posted(systems[0], "/apps", json.dumps({"package_id": own, "name": "Upload"}).encode(), "application/json")
+    taken: dict[str, list[float]] = {system.name: [] for system in taking_part}
+    for number in range(1, count + 1):
+        package = build_package(own, f"1.0.{number}", number, key=key, files=files)  # type: ignore[arg-type]
+        for system in taking_part:
+            app = own if system is systems[0] else package_id
+            taken[system.name].append(posted(system, f"/apps/{app}/versions", package, "application/octet-stream"))
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
 def median(runs: list[Measured]) -> Measured:
     """The median of each figure; errors are added up."""
     middle = {name: statistics.median(getattr(run, name) for run in runs) for name in
@@ -397,7 +426,9 @@ def measured(systems: list[System], apps: int, seconds: float, rounds: int, fold
     return results
 
 
-def report(systems: list[System], results: dict[str, dict[str, Measured]], given: argparse.Namespace) -> str:
+def report(
+    systems: list[System], results: dict[str, dict[str, Measured]], sent: dict[int, dict[str, float]], given: argparse.Namespace
+) -> str:
     """The tables of RESULTS.md."""
     names = [system.name for system in systems]
     lines = [
@@ -411,6 +442,11 @@ def report(systems: list[System], results: dict[str, dict[str, Measured]], given
         cells = [f"{row[name].per_second:,.0f}" + (f" ({own / max(row[name].per_second, 0.01):.2f})" if name != names[0] else "")
                  + (f", {row[name].errors} errors" if row[name].errors else "") if name in row else "-" for name in names]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    for mib, row in sent.items():
+        own = row[names[0]]
+        cells = [f"{row[name] * 1000:,.0f} ms" + (f" ({row[name] / own:.2f})" if name != names[0] else "") if name in row else "-"
+                 for name in names]
+        lines.append(f"| an upload of {mib} MiB | " + " | ".join(cells) + " |")
     lines += ["", "Milliseconds, p50 / p95 / p99:", "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, row in results.items():
         cells = [f"{row[n].p50_ms:.1f} / {row[n].p95_ms:.1f} / {row[n].p99_ms:.1f}" if n in row else "-" for n in names]
@@ -440,11 +476,14 @@ def main() -> None:
         systems = made(folder, [each for each in given.only.split(",") if each], given.developers, given.apps)
         with started(systems):
             results = measured(systems, given.apps, given.seconds, given.rounds, folder)
-            text = report(systems, results, given)
+            sent = {mib: uploads(systems, dataset.package_ids(1)[0], mib, count) for mib, count in ((1, 15), (45, 5))}
+            text = report(systems, results, sent, given)
     print(text)
     if given.write:
         (given.write / f"results-{given.apps}.md").write_text(text)
-        figures = {title: {system: vars(each) for system, each in row.items()} for title, row in results.items()}
+        figures: dict[str, Any] = {title: {system: vars(each) for system, each in row.items()} for title, row in results.items()}
+        for mib, row in sent.items():
+            figures[f"an upload of {mib} MiB"] = {system: {"per_second": 1 / seconds} for system, seconds in row.items()}
         (given.write / f"results-{given.apps}.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
