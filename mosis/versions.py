@@ -242,6 +242,22 @@ def check(env: Environment, version_id: str) -> None:
             jobs.add(db, "submit_version", unique_key=f"submit:{version.id}", version_id=version.id)
 
 
+def end_stuck_checks(env: Environment) -> None:
+    """The job that ends what nobody checks any more: a version whose check was given up fails with the finding
+    `check_crashed`, so that its developer learns of it and can upload again. Twice does no harm."""
+    db = env.db.connection()
+    with db.write():
+        stuck = db.all(
+            "SELECT v.id FROM versions v WHERE v.state = 'checking' AND NOT EXISTS (SELECT 1 FROM jobs j"
+            " WHERE j.unique_key = 'check:' || v.id AND j.state IN ('waiting', 'running'))"
+        )
+        finding = Finding("check_crashed", "The checks could not be run; upload the package again, or ask the operator.", tier=2)
+        for (version_id,) in stuck:
+            version = by_id(db, version_id)
+            if version is not None:
+                move(db, PORTAL, version, "refused", findings=json.dumps([finding.as_dict()]))
+
+
 def last_published(db: Connection, version: Version) -> Version | None:
     """The version of the same app that was published last, this one apart; what a review compares with."""
     found: Version | None = db.one(

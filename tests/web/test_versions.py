@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mosis import versions
 from tests.client import Client, Person
 from tests.conftest import Hands
 
@@ -202,3 +203,18 @@ def test_the_queue_says_where_one_stands(client: Client, alice: Person, hands: H
     assert shown["next_step"].startswith("Waiting for a reviewer: 2nd of 2, usually about")
     client.post(f"/v1/apps/{NOTES}/versions/1.2.0/withdraw", as_=alice).expect(200)
     assert client.get(f"/v1/apps/{NOTES}/versions/1.3.0", as_=alice)["review"]["position"] == 1
+
+
+def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(client: Client, alice: Person) -> None:
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    versions.end_stuck_checks(client.env)
+    assert client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["state"] == "checking"  # its job waits
+    db = client.env.db.connection()
+    with db.write():
+        db.change("UPDATE jobs SET state = 'dead' WHERE kind = 'check_version'")
+    versions.end_stuck_checks(client.env)
+    versions.end_stuck_checks(client.env)
+    failed = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
+    assert (failed["state"], [each["code"] for each in failed["findings"]]) == ("failed", ["check_crashed"])
+    assert [each["kind"] for each in client.told(alice)] == ["version.checked"]
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
