@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mosis import VERSION
 from mosis.config import Config, ConfigError
 from mosis.db import MigrationError, migrate
 from mosis.environment import Environment, environment
 from mosis.errors import PortalError
 from mosis.litestream import BackupError, Litestream
 
-VERSION = "0.1.0"
 HERE = Path(__file__).resolve().parent
 USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 

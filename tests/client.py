@@ -12,6 +12,7 @@ from wsgiref.validate import validator
 from mosis import accounts
 from mosis.environment import Environment
 from mosis.worker import Worker
+from tests import described
 from tests.package_builder import build_package, signing_key
 
 PASSWORD = "correct horse battery"
@@ -100,6 +101,8 @@ class Client:
             content = b"".join(answer)
         finally:
             answer.close()
+        sent = (method, parts.query, environ.get("CONTENT_TYPE", ""), raw)
+        described.check(environ.get("bottle.route"), sent, started["status"], started["headers"], content)
         return Answer(started["status"], started["headers"], content)
 
     def get(self, path: str, **more: Any) -> Answer:

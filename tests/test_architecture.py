@@ -53,12 +53,13 @@ def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
     for name in imports(path):
         first, *rest = name.split(".")
         assert own in ONLY_IN.get(first, (own,)), f"{first} belongs in {ONLY_IN[first]}"
-        if first == "mosis" and rest[0] != own:
+        if first == "mosis" and rest[0] not in (own, "VERSION"):
             assert PLACE[rest[0]] < PLACE[own], f"{own} imports {rest[0]}, which stands above it"
 
 
 def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
-    allowed = {"plugins", "request", "sending", "upload", "waiting"} | {"accounts", "apps", "auth", "notifications"}  # for shapes
+    bases = {"plugins", "request", "sending", "upload", "waiting", "shapes", "description", "handbook"}
+    allowed = bases | {"accounts", "apps", "auth", "notifications"}  # faces, for what they show
     for path in MODULES:
         for name in imports(path) if noun(path) == "web" else []:
             parts = name.split(".")

@@ -5,12 +5,15 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import jsonschema
+
 import portal
 from mosis.callers import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
 from mosis.worker import HANDLERS, SCHEDULE
+from tests import described
 
 API = (portal.HERE / "docs/API.md").read_text(encoding="utf-8")
 OPERATIONS = (portal.HERE / "docs/OPERATIONS.md").read_text(encoding="utf-8")
@@ -26,6 +29,35 @@ def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
         routes[f"{route.method} {path}"] = scope
     assert rows == routes
+
+
+def test_every_address_is_described_by_its_own_handler() -> None:
+    """Every route is in the description and nothing else is; nobody gets by without says() and a first sentence."""
+    described_calls = {
+        f"{method.upper()} {path.removeprefix('/v1')}": call
+        for path, calls in described.whole()["paths"].items() for method, call in calls.items()
+    }
+    for route in portal.build(None).routes:  # type: ignore[arg-type]
+        path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
+        assert hasattr(route.callback, "says"), f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
+        assert route.callback.__doc__, f"{route.callback.__module__}.{route.callback.__name__} has no docstring"
+        call = described_calls.pop(f"{route.method} {path}")
+        asked = {each["name"] for each in call["parameters"] if each["in"] == "path"}
+        assert asked == set(re.findall(r"{(\w+)}", path))
+    assert described_calls == {}
+
+
+def test_the_examples_fit_what_they_are_examples_of() -> None:
+    components = {"components": described.whole()["components"]}
+    examples = 0
+    for calls in described.whole()["paths"].values():
+        for call in calls.values():
+            for part in (call.get("requestBody", {}), *call["responses"].values()):
+                for media in part.get("content", {}).values():
+                    if "example" in media:
+                        jsonschema.Draft202012Validator(media["schema"] | components).validate(media["example"])
+                        examples += 1
+    assert examples > 100
 
 
 def test_every_code_that_is_raised_stands_in_the_table_and_on_the_page() -> None:

@@ -7,10 +7,11 @@ import bottle
 from mosis import accounts, audit, erasure, identities, notifications
 from mosis.accounts import Developer
 from mosis.audit import Entry
-from mosis.callers import Caller
+from mosis.callers import ROLES, Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.request import listed, read_json, read_page, require_match
+from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, YES, each, list_of, many, maybe, one_of, says, shape, wider
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
@@ -19,6 +20,16 @@ CHANGE: dict[str, dict[str, Any]] = {
 }
 ERASE: dict[str, dict[str, Any]] = {"password": {"type": "string", "nullable": True, "maxlength": 1024},
          "apps": {"type": "string", "allowed": ["keep", "withdraw"]}}
+
+DEVELOPER = shape(
+    "Developer", id=ID, email=TEXT, email_verified=YES, name=TEXT, role=one_of(*ROLES), suspended=YES, providers=many(TEXT),
+    created_at=TIME,
+)
+OWN = wider("Me", DEVELOPER, mail=each(YES))
+ENTRY = shape(
+    "AuditEntry", number=COUNT, at=TIME, actor_id=maybe(ID), action=TEXT, subject_id=maybe(TEXT), owner_id=maybe(ID), network=TEXT,
+    details=FREE, hash=TEXT,
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -29,11 +40,15 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/auth/me/audit", callback=trail, scope="account")
 
 
+@says(OWN)
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
+    """The caller's account."""
     return _own(db, accounts.get(db, caller.account))
 
 
+@says(OWN, body=CHANGE, matches=True)
 def change(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Change the caller's name, or which kinds of notifications are mailed."""
     changes = read_json(CHANGE)
     with db.write():
         require_match(_own(db, accounts.get(db, caller.account)))
@@ -43,17 +58,23 @@ def change(db: Connection, caller: Caller) -> dict[str, Any]:
         return _own(db, accounts.change(db, caller, changes))
 
 
+@says(body=ERASE, optional=True, refuses="invalid_credentials")
 def erase(env: Environment, db: Connection, caller: Caller) -> None:
+    """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
     said = read_json(ERASE, optional=True)
     env.limits.take("sign_in", f"{caller.account} {caller.network}")
     erasure.erase(db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
 
 
+@says(each(many(FREE)))
 def export(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Everything stored about the caller, a list of rows for each kind of thing."""
     return erasure.export(db, caller)
 
 
+@says(list_of("entries", ENTRY))
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
+    """The lines of the audit trail that touch the caller's account and apps, the newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed("entries", page, [entry(each) for each in page.rows])
 

@@ -13,11 +13,16 @@ from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_json, read_page
+from mosis.web.shapes import TEXT, TIME, list_of, says, shape
 
 DEVELOPER: dict[str, dict[str, Any]] = {"role": {"type": "string", "allowed": list(ROLES)}, "suspended": {"type": "boolean"}}
 APP: dict[str, dict[str, Any]] = {"suspended": {"type": "boolean", "required": True},
                                  "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
+
+SEARCH: dict[str, dict[str, Any]] = {"q": {"type": "string"}}
+OF_TRAIL: dict[str, dict[str, Any]] = {"owner": {"type": "string"}, "action": {"type": "string"}}
+INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -29,12 +34,16 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/admin/audit", callback=trail, scope="admin")
 
 
+@says(list_of("developers", people.DEVELOPER), query=SEARCH)
 def developers(db: Connection) -> dict[str, Any]:
+    """All developers, the newest first; q is a part of the name or address."""
     page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", "")[:200])
     return listed("developers", page, [people.public(db, each) for each in page.rows])
 
 
+@says(people.DEVELOPER, body=DEVELOPER, refuses="invalid_state")
 def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str, Any]:
+    """Give a developer a role, suspend them, or let them in again."""
     changes = read_json(DEVELOPER)
     if developer == caller.account:
         raise Denied("forbidden", "Nobody changes their own role or suspension; ask another administrator.")
@@ -47,25 +56,33 @@ def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str
         return people.public(db, accounts.get(db, developer))
 
 
+@says({201: INVITATION}, body=INVITE, refuses="email_taken")
 def invite(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Invite somebody to register; the invitation is shown once and mailed."""
     ticket, token = recovery.invite(env, db, caller, read_json(INVITE)["email"])
     bottle.response.status = 201
     return {"email": ticket.email, "invitation": token, "expires_at": ticket.expires_at}
 
 
+@says(list_of("apps", catalogue.APP), query=SEARCH)
 def all_apps(env: Environment, db: Connection) -> dict[str, Any]:
+    """All apps, the newest first; q is a part of the name or package_id."""
     page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", "")[:200])
     return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
 
+@says(catalogue.APP, body=APP)
 def change_app(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Suspend an app, or let it back into the store."""
     said = read_json(APP)
     with db.write():
         found = apps.get(db, app)
         return catalogue.public(env, db, apps.set_suspended(db, caller, found, said["suspended"], said["reason"]))
 
 
+@says(list_of("entries", people.ENTRY), query=OF_TRAIL)
 def trail(db: Connection) -> dict[str, Any]:
+    """The audit trail, the newest line first."""
     query = bottle.request.query
     page = audit.index(db, read_page(int), owner_id=query.get("owner") or None, action=query.get("action") or None)
     return listed("entries", page, [people.entry(each) for each in page.rows])

@@ -11,6 +11,7 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
+from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, list_of, many, maybe, one_of, says, shape
 
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -27,6 +28,12 @@ CREATE = _FIELDS | {
 }
 CHANGE = _FIELDS
 
+STATUSES = ("draft", "published", "suspended")
+APP = shape(
+    "App", id=ID, package_id=TEXT, name=TEXT, summary=TEXT, description=TEXT, category=TEXT, tags=many(TEXT), homepage=maybe(TEXT),
+    status=one_of(*STATUSES), developer_id=ID, icon_url=maybe(LINK), latest_version=maybe(TEXT), created_at=TIME, updated_at=TIME,
+)
+
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps", callback=index, scope="apps:read")
@@ -36,22 +43,30 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
 
+@says(list_of("apps", APP, total=COUNT), query={"status": {"type": "string", "allowed": [*STATUSES]}})
 def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
-    status = read_choice("status", "draft", "published", "suspended")
+    """The caller's apps, the newest first."""
+    status = read_choice("status", *STATUSES)
     page, total = apps.index(db, caller, read_page(str), status)
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
+@says({201: APP}, body=CREATE, refuses="package_id_taken limit_reached")
 def create(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Make an app; its package_id is unique in the portal."""
     app = apps.create(db, caller, read_json(CREATE))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
+@says(APP)
 def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """One app of the caller."""
     return public(env, db, apps.owned_by(db, caller, app))
 
 
+@says(APP, body=CHANGE, matches=True)
 def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Change what an app says of itself."""
     fields = read_json(CHANGE)
     with db.write():
         found = apps.owned_by(db, caller, app)
@@ -59,7 +74,9 @@ def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
         return public(env, db, apps.change(db, caller, found, fields))
 
 
+@says(matches=True, refuses="invalid_state")
 def delete(env: Environment, db: Connection, caller: Caller, app: str) -> None:
+    """Delete an app of which nothing was ever published."""
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(public(env, db, found))

@@ -10,7 +10,9 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web import accounts as faces
+from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, read_json
+from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, says, shape, whole, wider
 
 _ADDRESS = r"[^@\s\x00-\x1f\x7f<>]+@[^@\s\x00-\x1f\x7f<>]+\Z"
 EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": _ADDRESS}
@@ -24,6 +26,14 @@ LOGIN = {"email": {"type": "string", "required": True, "maxlength": 254},
 REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
 LOGOUT = {"everywhere": {"type": "boolean"}}
 
+TOKENS = shape(
+    "Tokens", access_token=TEXT, token_type={"const": "Bearer"}, expires_in=COUNT, refresh_token=TEXT, refresh_expires_in=COUNT
+)
+SIGNED_IN = wider("SignedIn", TOKENS, developer=DEVELOPER)
+SESSION = shape(
+    "Session", id=ID, client=TEXT, network=TEXT, current=YES, created_at=TIME, last_used_at=TIME, expires_at=TIME
+)
+
 
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/register", callback=register, scope="public", lane="slow", idempotent="yes")
@@ -34,13 +44,20 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
+@says({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
 def register(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Make an account; the answer is signed in."""
     said = read_json(REGISTER)
     env.limits.take("registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
 
+@says(SIGNED_IN, body=LOGIN, refuses="invalid_credentials")
 def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Sign in with a password.
+
+    401 is the same answer in the same time whether the account exists or not.
+    """
     said = read_json(LOGIN)
     # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
     env.limits.take("sign_in", f"{said['email'].casefold()} {caller.network}")
@@ -49,19 +66,30 @@ def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     return public(db, accounts.login(env, db, caller, **said))
 
 
+@says(SIGNED_IN, body=REFRESH)
 def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Get a new pair of tokens; the old refresh token is spent.
+
+    A spent one that is presented again ends the whole session, because one of its two holders is a thief.
+    """
     return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
 
 
+@says(body=LOGOUT, optional=True)
 def logout(db: Connection, caller: Caller) -> None:
+    """End the session, or all sessions of the account."""
     accounts.logout(db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False))
 
 
+@says(whole("sessions", SESSION))
 def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Where the caller is signed in."""
     return {"sessions": [_session(each, caller) for each in accounts.sessions(db, caller)], "next_cursor": None}
 
 
+@says()
 def revoke(db: Connection, caller: Caller, session: str) -> None:
+    """End a session; its tokens die at once."""
     accounts.revoke_session(db, caller, session)
 
 

@@ -10,7 +10,9 @@ from mosis.callers import SCOPES, Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed
+from mosis.web.auth import TOKENS
 from mosis.web.request import read_form_or_json, read_json
+from mosis.web.shapes import COUNT, LINK, TEXT, TIME, YES, many, says, shape
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
@@ -28,6 +30,13 @@ TOKEN = {
 APPROVE = {"user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
            "approve": {"type": "boolean", "required": True}}
 
+BEGUN = shape(
+    "DeviceLogin", device_code=TEXT, user_code=TEXT, verification_uri=LINK, verification_uri_complete=LINK, expires_in=COUNT,
+    interval=COUNT,
+)
+ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
+DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
+
 
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device", callback=begin, scope="public", idempotent="yes")
@@ -36,7 +45,9 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device/approve", callback=approve, scope="account")
 
 
+@says(BEGUN, body=BEGIN, form=True, refuses="limit_reached")
 def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
     said = read_form_or_json(BEGIN)
     env.limits.take("device", caller.network)
     scopes = said.get("scopes") or said.get("scope", "").split()
@@ -51,7 +62,9 @@ def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     }
 
 
+@says(TOKENS, body=TOKEN, form=True, refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token")
 def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Ask whether a device login has been approved; in the end, its tokens."""
     said = read_form_or_json(TOKEN)
     if said["grant_type"] != GRANT:
         raise Malformed("unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type")
@@ -62,14 +75,18 @@ def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     }
 
 
+@says(ASKED)
 def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
+    """Who asks for what under the code that a device shows."""
     env.limits.take("guess", caller.account)
     login = devices.find(db, user_code)
     return {"user_code": login.user_code, "client_name": login.client_name, "scopes": json.loads(login.scopes),
             "expires_at": login.expires_at}
 
 
+@says(DECIDED, body=APPROVE, refuses="not_found invalid_state")
 def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Approve or deny a device login."""
     said = read_json(APPROVE)
     env.limits.take("guess", caller.account)
     login = devices.decide(db, caller, said["user_code"], said["approve"])

@@ -9,16 +9,19 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.pages import Wanted
-from mosis.web.notifications import public
+from mosis.web.notifications import NOTIFICATION, public
 from mosis.web.request import listed, read_page
-from mosis.web.waiting import wait, wait_seconds
+from mosis.web.shapes import list_of, says
+from mosis.web.waiting import WAIT, wait, wait_seconds
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/events", callback=index, scope="apps:read")
 
 
+@says(list_of("events", NOTIFICATION), query=WAIT | {"after": {"type": "string"}})
 def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """The caller's events in order; with `wait` the answer comes when there are some."""
     seconds, wanted = wait_seconds(), read_page(int)
     if after := bottle.request.query.get("after"):
         wanted = Wanted(wanted.limit, wanted.after or (events.number_of(db, caller, after),))

@@ -7,6 +7,12 @@ import bottle
 
 from mosis import readiness
 from mosis.environment import Environment
+from mosis.web.shapes import COUNT, FREE, TEXT, maybe, says, shape
+
+ALIVE = shape("Alive", status={"const": "ok"})
+READY = shape(
+    "Ready", status={"const": "ready"}, sqlite_version=TEXT, disk_free_bytes=COUNT, queue_age_seconds=COUNT, replica=maybe(FREE)
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -14,11 +20,15 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/readyz", callback=readyz, scope="public", limit="none")
 
 
+@says(ALIVE)
 def healthz() -> dict[str, Any]:
+    """Whether the process lives."""
     return {"status": "ok"}
 
 
+@says(READY, refuses="not_ready")
 def readyz(env: Environment) -> dict[str, Any]:
+    """Whether the portal can do its work; 503 with every reason why not."""
     found = readiness.require(env)
     replica = asdict(found.replica) if found.replica else None
     if replica:

@@ -9,8 +9,14 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.jobs import Job
 from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.shapes import COUNT, ID, TEXT, TIME, list_of, maybe, one_of, says, shape
 
 NOTHING: dict[str, dict[str, Any]] = {}
+
+JOB = shape(
+    "Job", id=ID, kind=TEXT, state=one_of(*jobs.STATES), attempts=COUNT, run_at=TIME, lease_until=maybe(TIME),
+    last_error=maybe(TEXT), created_at=TIME,
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -18,12 +24,16 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
+@says(list_of("jobs", JOB), query={"state": {"type": "string", "allowed": [*jobs.STATES]}})
 def index(db: Connection) -> dict[str, Any]:
+    """The background jobs, the newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
+@says(JOB, body=NOTHING, optional=True, refuses="invalid_state")
 def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
+    """Run a job once more that was given up."""
     read_json(NOTHING, optional=True)
     return public(jobs.retry(db, caller, job))
 

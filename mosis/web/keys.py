@@ -13,6 +13,7 @@ from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed
 from mosis.keys import ApiKey, NewKey, SigningKey
 from mosis.web.request import created, read_json
+from mosis.web.shapes import ID, TEXT, TIME, YES, many, maybe, one_of, says, shape, whole, wider
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
@@ -28,6 +29,19 @@ SIGNING_KEY = {
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
 
+KEY = shape(
+    "ApiKey", id=ID, name=TEXT, prefix=TEXT, scopes=many(one_of(*SCOPES)), apps=maybe(many(TEXT)), role=one_of(*ROLES),
+    expires_at=maybe(TIME), last_used_at=maybe(TIME), created_at=TIME,
+)
+NEW_KEY = wider("NewApiKey", KEY, key=TEXT)
+REPORTED = shape("Reported", revoked=YES)
+PUBLIC_KEY = shape(
+    "SigningKey", id=ID, name=TEXT, public_key=TEXT, fingerprint=TEXT, state=one_of("active", "revoked"), created_at=TIME,
+    revoked_at=maybe(TIME),
+)
+VERIFIED = shape("SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES)
+OF_VERIFY: dict[str, dict[str, Any]] = {"app": {"type": "string"}, "version": {"type": "string", "required": True}}
+
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/keys", callback=api_keys, scope="keys:manage")
@@ -40,11 +54,15 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
 
 
+@says(whole("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
+    """The living API keys of the caller, the newest first."""
     return {"keys": [public_api_key(key) for key in keys.index(db, caller.account)], "next_cursor": None}
 
 
+@says({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Make an API key; `key` is shown this once."""
     said = read_json(API_KEY)
     if said.get("expires_at") is not None and not is_time(said["expires_at"]):
         raise Invalid([{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}])
@@ -52,29 +70,40 @@ def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
+@says()
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
+    """Revoke an API key; the very next request with it is refused."""
     keys.revoke(db, caller, key)
 
 
+@says(REPORTED, body=REPORT)
 def report(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
     said = read_json(REPORT)
     env.limits.take("report", caller.network)
     return {"revoked": keys.report(db, caller, said["key"])}
 
 
+@says(whole("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
+    """All signing keys of the caller, the newest first."""
     return {"signing_keys": [public(key) for key in keys.signing_keys(db, caller.account)], "next_cursor": None}
 
 
+@says({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
 def add(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Register an Ed25519 public key, as PEM or base64."""
     key = keys.add_signing_key(db, caller, **read_json(SIGNING_KEY))
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
+@says()
 def revoke(db: Connection, caller: Caller, key: str) -> None:
+    """Revoke a signing key: no new upload may use it, what is installed stays."""
     keys.revoke_signing_key(db, caller, key)
 
 
+@says(VERIFIED, query=OF_VERIFY, refuses="package_unavailable")
 def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query

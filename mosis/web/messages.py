@@ -9,12 +9,17 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.messages import Message
 from mosis.web.request import listed, read_json, read_page
+from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, maybe, one_of, says, shape
 
 _TEXT = {
     "type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": r"\s*\S[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
 }
 SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
 SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
+
+MESSAGE = shape(
+    "Message", id=ID, sender=one_of("developer", "reviewer"), author_id=maybe(ID), internal=YES, text=TEXT, created_at=TIME
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -24,25 +29,33 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes")
 
 
+@says(list_of("messages", MESSAGE))
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """The conversation with the reviewers about a version, the oldest message first."""
     found = versions.get(db, apps.owned_by(db, caller, app), version)
     page = messages.index(db, found, read_page(str), internal=False)
     return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
 
 
+@says({201: MESSAGE}, body=SAY)
 def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Write to the reviewers."""
     said = read_json(SAY)
     found = versions.get(db, apps.owned_by(db, caller, app), version)
     return made(messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False)
 
 
+@says(list_of("messages", MESSAGE))
 def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """The conversation about a version with the internal messages, the oldest first."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     page = messages.index(db, found, read_page(str), internal=True)
     return listed("messages", page, [public(message, to_reviewer=True) for message in page.rows])
 
 
+@says({201: MESSAGE}, body=SAY_AS_REVIEWER)
 def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Write to the developer, or an internal message that only reviewers see."""
     said = read_json(SAY_AS_REVIEWER)
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return made(messages.add(db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)), to_reviewer=True)

@@ -9,13 +9,16 @@ from mosis.callers import Caller
 from mosis.environment import Environment
 from mosis.errors import NotFound
 from mosis.measures import CONTENT_TYPE
+from mosis.web.shapes import File, says
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/metrics", callback=read, scope="public", limit="none", lane="outside")
 
 
+@says(File("text/plain"), refuses="not_found")
 def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
+    """What the process measures, as text for Prometheus; not found for who is in none of the networks of METRICS."""
     if not may_read(env, caller.address):
         raise NotFound("address")
     return bottle.HTTPResponse(metrics.read(env), 200, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

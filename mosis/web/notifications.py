@@ -9,6 +9,14 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.events import Event
 from mosis.web.request import listed, read_choice, read_page
+from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
+
+NOTIFICATION = shape(
+    "Notification", id=ID, kind=TEXT, created_at=TIME, app=maybe(shape("", package_id=TEXT)), version=maybe(TEXT), data=FREE,
+    text=TEXT, read_at=maybe(TIME),
+)
+READ = shape("ReadAll", read=COUNT)
+UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "string", "allowed": ["true", "false"]}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -17,17 +25,23 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/notifications/<event>/read", callback=read, scope="account")
 
 
+@says(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
+    """What the caller is told, the newest first."""
     unread = read_choice("unread", "true", "false", default="false") == "true"
     page = notifications.index(db, caller, read_page(int), unread=unread)
     return listed("notifications", page, [public(each) for each in page.rows], unread=notifications.unread_count(db, caller))
 
 
+@says(NOTIFICATION)
 def read(db: Connection, caller: Caller, event: str) -> dict[str, Any]:
+    """Mark one notification as read."""
     return public(notifications.read(db, caller, event))
 
 
+@says(READ)
 def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Mark all notifications as read."""
     return {"read": notifications.read_all(db, caller)}
 
 

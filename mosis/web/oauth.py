@@ -14,12 +14,20 @@ from mosis.errors import Malformed, PortalError
 from mosis.oauth import Answer
 from mosis.web import auth
 from mosis.web.request import read_json
+from mosis.web.shapes import LINK, says, shape
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
 _PATH = r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z"
 BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
 NOTHING: dict[str, Any] = {}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
+
+BEGUN = shape("SignInBegun", redirect_url=LINK)
+OF_PROVIDER: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in ("state", "code", "error", "iss")}
+REFUSED = (
+    "oauth_state_invalid provider_refused provider_answer_invalid provider_unavailable email_not_verified identity_taken"
+    " registration_closed"
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -29,7 +37,9 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public")
 
 
+@says(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
 def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+    """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     said = read_json(BEGIN, optional=True)
     env.limits.take("sign_in_network", caller.network)
     address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
@@ -37,7 +47,9 @@ def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> di
     return {"redirect_url": address}
 
 
+@says({200: auth.SIGNED_IN, 303: None}, query=OF_PROVIDER, refuses=REFUSED)
 def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -> Any:
+    """Where the provider sends the browser back to."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = _browser(env)
     pending = identities.spend(env, db, provider, browser, _parameter("state") or "")
@@ -54,14 +66,18 @@ def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -
     return auth.public(db, signed_in)
 
 
+@says(auth.SIGNED_IN, body=NOTHING, optional=True, refuses=REFUSED)
 def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+    """Collect the sign-in that is kept ready for the page at return_to: once, within a minute, by the same browser."""
     read_json(NOTHING, optional=True)
     signed_in = identities.collect(env, db, caller, provider, _browser(env))
     _keep(bottle.response, env, "", 0)
     return auth.public(db, signed_in)
 
 
+@says(refuses="last_way_in")
 def unlink(db: Connection, caller: Caller, provider: str) -> None:
+    """Take a provider's identity off the account."""
     identities.unlink(db, caller, provider)
 
 

@@ -3,7 +3,7 @@
 A route's own line says the rest, in options that are plain text:
     scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
-    limit  "none" where requests are not counted; see _limit_of for the others
+    limit  "none" where requests are not counted; see limit_of for the others
     keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
     idempotent  "yes" where an Idempotency-Key makes a retry safe: see mosis/web/idempotency.py
     lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
@@ -132,7 +132,7 @@ class Callers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit = route.config["scope"], route.config.get("limit") or _limit_of(route.rule)
+        scope, limit = route.config["scope"], limit_of(route)
         wanted = inspect.signature(route.callback).parameters
 
         def called(**arguments: Any) -> Any:
@@ -251,8 +251,11 @@ def _kept_under(environ: Mapping[str, Any]) -> str:
     return f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
 
 
-def _limit_of(rule: str) -> str:
+def limit_of(route: bottle.Route) -> str:
     """What counts requests of nobody in particular: the store is read by whole households, telemetry counts for itself."""
+    rule: str = route.rule
+    if "limit" in route.config:
+        return str(route.config["limit"])
     if rule.startswith(("/store/", "/packages/", "/assets/")):
         return "store"
     return "none" if rule.startswith("/telemetry/") else "address"

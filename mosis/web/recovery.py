@@ -8,6 +8,7 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
 from mosis.web.request import read_json
+from mosis.web.shapes import says
 
 CHANGE = {"current_password": {"type": "string", "required": True, "maxlength": 1024}, "new_password": PASSWORD}
 FORGOT = {"email": EMAIL}
@@ -23,13 +24,17 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/email/resend", callback=resend, scope="account")
 
 
+@says(body=CHANGE, refuses="invalid_credentials")
 def change(env: Environment, db: Connection, caller: Caller) -> None:
+    """Change the password; the account's other sessions end."""
     said = read_json(CHANGE)
     env.limits.take("sign_in", f"{caller.account} {caller.network}")
     accounts.change_password(db, caller, said["current_password"], said["new_password"])
 
 
+@says({202: None}, body=FORGOT)
 def forgot(env: Environment, db: Connection, caller: Caller) -> None:
+    """Ask for a link that sets a new password; the answer does not say whether there is an account."""
     email = read_json(FORGOT)["email"]
     env.limits.take("mail_network", caller.network)
     env.limits.take("mail", email.casefold())
@@ -37,17 +42,23 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     bottle.response.status = 202
 
 
+@says(body=RESET)
 def reset(env: Environment, db: Connection, caller: Caller) -> None:
+    """Set a new password with the token of that link; all sessions end."""
     said = read_json(RESET)
     env.limits.take("sign_in_network", caller.network)
     recovery.reset(env, db, caller, said["token"], said["new_password"])
 
 
+@says(body=VERIFY)
 def verify(env: Environment, db: Connection, caller: Caller) -> None:
+    """Verify an e-mail address with the token of the mail that registration sends."""
     recovery.verify(env, db, caller, read_json(VERIFY)["token"])
 
 
+@says({202: None})
 def resend(env: Environment, db: Connection, caller: Caller) -> None:
+    """Send that mail again."""
     env.limits.take("mail", caller.account)
     recovery.ask_to_verify(db, caller)
     bottle.response.status = 202

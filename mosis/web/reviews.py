@@ -14,6 +14,7 @@ from mosis.reviews import REASONS, Review
 from mosis.versions import Version
 from mosis.web.request import listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
+from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape, wider
 
 _TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": rf"{_TEXT}\Z"}
@@ -24,6 +25,23 @@ REJECT = {
                 "schema": {"type": "string", "allowed": list(REASONS)}},
     "comment": _COMMENT | {"required": True, "minlength": 1, "regex": rf"\s*\S{_TEXT}\Z"},
 }
+
+STATES = ("waiting", "claimed", "decided")
+REVIEW = shape(
+    "Review", id=ID, app_id=ID, package_id=TEXT, version=TEXT,
+    state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
+    claimed_by=maybe(ID), claimed_until=maybe(TIME), reasons=many(one_of(*REASONS)), comment=TEXT, submitted_at=TIME,
+    decided_at=maybe(TIME),
+)
+CHANGES = shape(
+    "Changes", since=maybe(TEXT), permissions=shape("", added=many(TEXT), removed=many(TEXT)),
+    files=shape("", added=many(FREE), removed=many(FREE), changed=many(FREE)),
+    findings=shape("", added=many(FREE), gone=many(FREE)), size_bytes=shape("", before=maybe(COUNT), now=COUNT),
+)
+WHOLE = wider(
+    "ReviewDetail", REVIEW, because=many(TEXT), findings=many(FREE), permissions=many(TEXT), release_notes=TEXT, size_bytes=COUNT,
+    sha256=TEXT, developer_id=ID, changes=CHANGES,
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -36,13 +54,17 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
+@says(list_of("reviews", REVIEW), query={"state": {"type": "string", "allowed": [*STATES]}})
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    state = read_choice("state", "waiting", "claimed", "decided", default="waiting")
+    """The reviews that wait, are claimed or decided; the longest wait first."""
+    state = read_choice("state", *STATES, default="waiting")
     page = reviews.index(db, caller, read_page(str, str), str(state))
     return listed("reviews", page, [public(db, review) for review in page.rows])
 
 
+@says(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """One review with what a reviewer needs to decide."""
     found = reviews.for_reviewer(db, caller, review)
     version = reviews.version_of(db, found)
     return public(db, found) | {
@@ -53,29 +75,39 @@ def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     }
 
 
+@says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
 def package(env: Environment, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
+    """The bytes of the package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     file = env.files.open(versions.path(env.files, db, version), version.size_bytes)
     return send_file(file, version.size_bytes, sha256=version.sha256, content_type="application/vnd.mosis.package+zip",
                      cache_control="private, no-store", changed_at=version.created_at)
 
 
+@says(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Claim a review for two hours; again: another two."""
     read_json(NOTHING, optional=True)
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
+@says(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Give a review back to the queue, at its old place."""
     read_json(NOTHING, optional=True)
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
+@says(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
 def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Approve a version."""
     said = read_json(APPROVE, optional=True)
     return public(db, reviews.approve(db, caller, reviews.get(db, review), said.get("comment", "")))
 
 
+@says(REVIEW, body=REJECT, refuses="already_decided")
 def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Reject a version, with reasons and a comment."""
     said = read_json(REJECT)
     return public(db, reviews.reject(db, caller, reviews.get(db, review), said["reasons"], said["comment"]))
 

@@ -15,13 +15,15 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed, Unavailable
 from mosis.store import Device, Listing, Offer, Picture, Query
+from mosis.validation import Schema
 from mosis.versions import Version
 from mosis.web.request import dump, listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
+from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape, whole
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
-UPDATES = {
+UPDATES: Schema = {
     "pkgs": {"type": "dict", "required": True, "maxlength": store.MOST_APPS},
     "channel": {"type": "string", "maxlength": 20},
     "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
@@ -30,6 +32,36 @@ UPDATES = {
 _CODE = re.compile(r"[0-9]{1,10}\Z")
 MINUTE = "public, max-age=60"
 IMMUTABLE = "public, max-age=31536000, immutable"
+
+STORE_APP = shape(
+    "StoreApp", package_id=TEXT, name=TEXT, summary=TEXT, description=TEXT, category=TEXT, tags=many(TEXT), homepage=maybe(TEXT),
+    developer=shape("", id=ID, name=TEXT), icon_url=LINK, screenshots=many(LINK), version=TEXT, version_code=COUNT,
+    size_bytes=COUNT, sha256=TEXT, permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, download_url=LINK,
+    downloads=COUNT, published_at=TIME, updated_at=TIME,
+)
+STORE_VERSION = shape(
+    "StoreVersion", version=TEXT, version_code=COUNT, channel=one_of(*CHANNELS), size_bytes=COUNT, sha256=TEXT,
+    permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, published_at=TIME,
+)
+OFFER = shape(
+    "Update", package_id=TEXT, version=TEXT, version_code=COUNT, download_url=LINK, sha256=TEXT, size_bytes=COUNT,
+    min_mosis_version=maybe(TEXT), permissions=many(TEXT), release_notes=TEXT,
+)
+SIGNATURES = shape(
+    "IndexSignatures", sequence=COUNT, sha256=TEXT, signatures=many(shape("", key=TEXT, signature=TEXT))
+)
+OFFERS = shape("Updates", updates=many(OFFER))
+CATEGORIES = whole("categories", shape("Category", name=TEXT, apps=COUNT))
+STORE_KEYS = shape("StoreKeys", keys=many(shape(
+    "StoreKey", fingerprint=TEXT, algorithm={"const": "Ed25519"}, public_key=TEXT, created_at=TIME, announced_until=maybe(TIME)
+)))
+SEARCH: Schema = {"q": {"type": "string"}, "category": {"type": "string"}, "tag": {"type": "string"},
+          "sort": {"type": "string", "allowed": [*store.SORTS]}}
+DEVICE: Schema = {"channel": {"type": "string", "allowed": ["", *CHANNELS]},
+          "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
+          "mosis_version": {"type": "string"}}
+INSTALLED: Schema = UPDATES | {"pkgs": UPDATES["pkgs"] | {"valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}}}
+OF_PICTURE: Schema = {"v": {"type": "string"}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -48,7 +80,9 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
 
 
+@says(list_of("apps", STORE_APP), query=SEARCH)
 def index(env: Environment, db: Connection) -> dict[str, Any]:
+    """Published apps: all of them, or those that a search fits; any text is a search."""
     said = bottle.request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
     query = Query(said.getunicode("q", ""), said.getunicode("category", ""), said.getunicode("tag", ""), sort)
@@ -56,27 +90,37 @@ def index(env: Environment, db: Connection) -> dict[str, Any]:
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
 
+@says(STORE_APP)
 def show(env: Environment, db: Connection, package_id: str) -> dict[str, Any]:
+    """One published app."""
     return public(env, store.get(db, package_id))
 
 
+@says(list_of("versions", STORE_VERSION))
 def history(env: Environment, db: Connection, package_id: str) -> dict[str, Any]:
+    """The published versions of an app, the newest first."""
     page = store.history(db, package_id, read_page(str, str))
     return listed("versions", page, [public_version(version) for version in page.rows])
 
 
+@says(CATEGORIES)
 def categories(db: Connection) -> dict[str, Any]:
+    """The categories with the number of their apps."""
     return {"categories": [{"name": name, "apps": count} for name, count in store.categories(db)], "next_cursor": None}
 
 
+@says({302: None}, query=DEVICE)
 def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPResponse:
+    """The way to an app's package; counts one download."""
     offer = store.offered(env, db, package_id, read_device(said_in_query()))
     if bottle.request.method == "GET":
         env.downloads.add(offer.version_id)
     return bottle.HTTPResponse(b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"})
 
 
+@says(OFFERS, query=DEVICE | {"pkgs": {"type": "string"}})
 def updates(env: Environment, db: Connection) -> bytes:
+    """What is newer than what a device has: pkgs=com.acme.notes:12,com.acme.todo:3."""
     said = said_in_query()
     pairs = [pair.rpartition(":") for pair in said["pkgs"].split(",") if pair]
     installed = {package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs}
@@ -85,7 +129,9 @@ def updates(env: Environment, db: Connection) -> bytes:
     return shown_updates(env, store.updates(env, db, installed, read_device(said)))
 
 
+@says(OFFERS, body=INSTALLED)
 def updates_of_many(env: Environment, db: Connection) -> bytes:
+    """The same question as JSON, for up to 500 apps."""
     said = read_json(UPDATES)
     installed = said["pkgs"]
     wrong = [
@@ -126,17 +172,23 @@ def shown_updates(env: Environment, offers: list[Offer]) -> bytes:
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
 
+@says(File("application/json", ranges=True))
 def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
+    """The whole catalogue as one signed document."""
     found = store.signed_index(env, db)
     file = opened(found.path)
     return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/json", cache_control=MINUTE)
 
 
+@says(SIGNATURES)
 def index_signatures(env: Environment, db: Connection) -> bytes:
+    """The signatures of exactly these bytes of index.json."""
     return store.signed_index(env, db).signatures
 
 
+@says(STORE_KEYS)
 def store_key(env: Environment) -> dict[str, Any]:
+    """The public keys that sign the store's index, the one that signs now first."""
     return {"keys": [
         {
             "fingerprint": key.fingerprint, "algorithm": "Ed25519", "public_key": base64.b64encode(key.public).decode(),
@@ -146,18 +198,24 @@ def store_key(env: Environment) -> dict[str, Any]:
     ]}  # fmt: skip
 
 
+@says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
 def package(env: Environment, db: Connection, developer_id: str, app_id: str, version: str) -> bottle.HTTPResponse:
+    """The bytes of a published package."""
     found = store.package(db, developer_id, app_id, version)
     file = env.files.open(versions.path(env.files, db, found), found.size_bytes)
     return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/vnd.mosis.package+zip",
                      cache_control=IMMUTABLE, changed_at=found.created_at)
 
 
+@says(File("image/png", ranges=True), query=OF_PICTURE)
 def icon(env: Environment, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
+    """An app's icon in 32, 64 or 128 pixels."""
     return picture(store.icon(env, db, app_id, size))
 
 
+@says(File("image/*", ranges=True), query=OF_PICTURE)
 def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
+    """A screenshot of an app, counted from 0."""
     return picture(store.screenshot(env, db, app_id, number))
 
 

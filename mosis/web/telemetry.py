@@ -16,15 +16,44 @@ from mosis.pages import Page, cursor
 from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.intake import DAY, Receipt
-from mosis.telemetry.schemas import BODY_LIMIT_BYTES
+from mosis.telemetry.schemas import BATCH, BODY_LIMIT_BYTES, CRASH, EVENT
 from mosis.telemetry.settings import Settings
 from mosis.telemetry.sketch import Sketch
 from mosis.web.request import listed, read_choice, read_json, read_packed_json, read_page, require_match
+from mosis.web.shapes import COUNT, DATE, FREE, ID, NUMBER, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 
 CHOICES: dict[str, dict[str, Any]] = {
     "enabled": {"type": "boolean"}, "usage_events": {"type": "boolean"}, "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
 DECISION: dict[str, dict[str, Any]] = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
+
+RECEIPT = shape("Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE))
+EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
+STATES = ("open", "resolved")
+SPANS = ("day", "hour")
+GROUP = shape(
+    "CrashGroup", id=ID, type=TEXT, message=TEXT, frames=many(TEXT), state=one_of(*STATES), count=COUNT, devices=COUNT,
+    versions=many(shape("", version=TEXT, count=COUNT)), first_seen=TIME, last_seen=TIME, resolved_at=maybe(TIME),
+    reopened_at=maybe(TIME), algorithm=COUNT,
+)
+WHOLE_GROUP = wider("CrashGroupDetail", GROUP, days=many(shape("", day=DATE, count=COUNT)), samples=many(shape(
+    "CrashSample", number=COUNT, at=TIME, version=TEXT, mosis_version=TEXT, message=TEXT, stack_trace=TEXT, context=FREE
+)))
+SETTINGS = shape("TelemetrySettings", enabled=YES, usage_events=YES, sample_rate=NUMBER)
+SUMS = shape(
+    "Sums", events=COUNT, starts=COUNT, stops=COUNT, crashes=COUNT, lua_errors=COUNT, unique_devices=COUNT,
+    session_seconds_mean=maybe(NUMBER), crash_free_share=maybe(NUMBER), frame_ms_p50=maybe(NUMBER), frame_ms_p95=maybe(NUMBER),
+    startup_ms_p50=maybe(NUMBER), startup_ms_p95=maybe(NUMBER),
+)
+ANALYTICS = shape("Analytics", **{
+    "package_id": TEXT, "from": TIME, "to": TIME, "granularity": one_of(*SPANS), "version": maybe(TEXT), "totals": SUMS,
+    "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
+    "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)), "series": many(wider("Bucket", SUMS, start=TIME)),
+})
+RANGE: dict[str, dict[str, Any]] = {
+    "granularity": {"type": "string", "allowed": [*SPANS]}, "from": {"type": "string"}, "to": {"type": "string"},
+    "version": {"type": "string"},
+}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -40,13 +69,17 @@ def routes(app: bottle.Bottle) -> None:
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
+@says({202: RECEIPT}, body=EVENTS, refuses="not_found")
 def events(env: Environment) -> dict[str, Any]:
+    """Take in what a device has to tell; the answer comes once it is on disk."""
     receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES))
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
+@says({202: RECEIPT}, body=CRASH, refuses="not_found")
 def crash(env: Environment) -> dict[str, Any]:
+    """Take in a crash with its trace."""
     receipt = crashes.take(env, read_packed_json(BODY_LIMIT_BYTES))
     bottle.response.status = 202
     return public_receipt(receipt)
@@ -59,14 +92,18 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
     }
 
 
+@says(list_of("batches", FREE, crash_reports=many(FREE)))
 def export(env: Environment, device_id: str) -> dict[str, Any]:
+    """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.after[0] if wanted.after else 0, wanted.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
     return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
 
 
+@says()
 def erase(env: Environment, device_id: str) -> None:
+    """Erase everything that is stored about a device."""
     devices.erase(env, _device(device_id))
 
 
@@ -76,18 +113,24 @@ def _device(device_id: str) -> str:
     return device_id
 
 
+@says(list_of("crashes", GROUP), query={"state": {"type": "string", "allowed": [*STATES]}})
 def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The crashes of an app, grouped by type and top frames, the last seen first."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     page = crashes.index(telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved"))
     return listed("crashes", page, [public_group(telemetry, each) for each in page.rows])
 
 
+@says(WHOLE_GROUP)
 def group(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+    """One group of crashes, with its days and samples."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
+@says(WHOLE_GROUP, body=DECISION, matches=True)
 def decide(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+    """Say that a group of crashes is resolved, or open again."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
     fields = read_json(DECISION)
@@ -112,7 +155,9 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
     return public_group(telemetry, found) | {"days": days, "samples": crashes.samples(telemetry, found.id)}
 
 
+@says(ANALYTICS, query=RANGE)
 def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The sums of an app over some days or hours."""
     owned, query = apps.owned_by(db, caller, app), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
     wanted = analytics.read_range(span, query.get("from"), query.get("to"), int(env.clock.time()))
@@ -120,11 +165,15 @@ def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str
     return {"package_id": owned.package_id} | found
 
 
+@says(SETTINGS)
 def choices(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Which telemetry an app takes."""
     return public_settings(settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id))
 
 
+@says(SETTINGS, body=CHOICES, matches=True)
 def choose(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Choose which telemetry an app takes."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     fields = read_json(CHOICES)
     with telemetry.write():

@@ -14,8 +14,9 @@ from mosis.environment import Environment
 from mosis.errors import Invalid
 from mosis.versions import Publication, Version
 from mosis.web.request import created, dump, etag, listed, names_tag, read_json, read_page
-from mosis.web.upload import check_content_digest, read_upload
-from mosis.web.waiting import first_seen, wait, wait_seconds
+from mosis.web.shapes import COUNT, FREE, ID, LINK, NUMBER, TEXT, TIME, list_of, many, maybe, one_of, says, shape
+from mosis.web.upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.waiting import WAIT, first_seen, wait, wait_seconds
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -26,6 +27,27 @@ ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 10
 YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
 ROLLBACK = YANK
 NOTHING: dict[str, dict[str, Any]] = {}
+
+CHANNELS = ("stable", "beta")
+STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
+VERSION = shape(
+    "Version", id=ID, app_id=ID, package_id=TEXT, version=TEXT, version_code=COUNT, channel=one_of(*CHANNELS),
+    state=one_of(*STATES), next_step=TEXT, findings=many(FREE), review=maybe(shape(
+        "ReviewState", id=ID, state=TEXT, position=maybe(COUNT), median_wait_seconds=maybe(NUMBER), reasons=many(TEXT), comment=TEXT
+    )),
+    permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, size_bytes=COUNT, sha256=TEXT,
+    signing_key_id=maybe(ID), rollout_percent=NUMBER, publish_at=maybe(TIME), download_url=maybe(LINK), created_at=TIME,
+    submitted_at=maybe(TIME), decided_at=maybe(TIME), published_at=maybe(TIME),
+)
+_FLAG = {"type": "string", "allowed": ["true", "false"]}
+SAID: dict[str, dict[str, Any]] = {
+    "channel": {"type": "string", "allowed": [*CHANNELS]}, "release_notes": {"type": "string", "maxlength": LONGEST_NOTES},
+    "submit": _FLAG, "publish": _FLAG,
+}
+MOVE_REFUSED = "invalid_state version_code_not_higher"
+UPLOAD_REFUSED = (
+    "version_exists version_code_not_higher package_rejected digest_mismatch limit_reached invalid_state suspended"
+)
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -42,7 +64,12 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/apps/<app>/versions/<version>/unyank", callback=unyank, scope="versions:publish", idempotent="yes")
 
 
+@says({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
 def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Upload a package, as the raw body or as a form.
+
+    The same bytes sent again give 200 and the version that is there.
+    """
     found, sent = apps.owned_by(db, caller, app), read_upload()
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "refused"
@@ -65,13 +92,17 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     return created(shown, location(found, version.version)) if version.new else shown
 
 
+@says(list_of("versions", VERSION))
 def index(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The versions of an app, the newest upload first."""
     found = apps.owned_by(db, caller, app)
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
 
 
+@says(VERSION, query=WAIT)
 def show(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """One version, with its findings, its review and what happens next."""
     seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
     shown = public(env, db, found, versions.get(db, found, version))
     if seconds:
@@ -81,47 +112,63 @@ def show(env: Environment, db: Connection, caller: Caller, app: str, version: st
     return shown
 
 
+@says(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
 def submit(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, reviews.submit(env, db, caller, versions.get(db, found, version), said.get("publish")))
 
 
+@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
 def withdraw(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Take back what was never published; the version string is free again."""
     read_json(NOTHING, optional=True)
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
+@says(VERSION, body=PUBLISH, optional=True, refuses=MOVE_REFUSED + " package_unavailable no_space suspended")
 def publish(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
     publication = Publication(said.get("rollout_percent", 100), _time(said.get("publish_at")))
     return public(env, db, found, versions.publish(env, db, caller, versions.get(db, found, version), publication))
 
 
+@says(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
 def rollout(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Offer a version to a larger share of the devices."""
     percent = read_json(ROLLOUT)["percent"]
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, versions.rollout(db, caller, versions.get(db, found, version), percent))
 
 
+@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
 def halt(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Offer a version to no further device."""
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
+@says(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = read_json(ROLLBACK)["reason"]
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, versions.rollback(env, db, caller, versions.get(db, found, version), reason))
 
 
+@says(VERSION, body=YANK, refuses=MOVE_REFUSED)
 def yank(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Take a version out of the store: it cannot be fetched any more."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
 
 
+@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
 def unyank(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Bring a yanked version back."""
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
