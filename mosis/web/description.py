@@ -47,6 +47,7 @@ EXAMPLES: dict[str, Any] = {
     "text": "Which permission is it?", "percent": 25, "rollout_percent": 25, "publish_at": "2027-01-31T12:00:00Z",
     "public_key": "GDJZJ4r0bQVQ0tqjPn2sB0KLwW8SEcW4wuDqKq1l0T0=", "user_code": "BCDF-GHJK", "pkgs": {"com.acme.notes": 12},
     "id": "0198c0de-0000-7000-8000-000000000000", "device_id": "0" * 63 + "1", "channel": "stable", "client_name": "build machine",
+    "timestamp": "2027-01-31T12:00:00Z", "app_id": "com.acme.notes", "app_version": "1.0.0", "mosis_version": "1.4.0",
 }
 # Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
@@ -165,7 +166,7 @@ class _Made:
         found = {}
         for status, together in sorted(grouped.items()):
             name = f"{status}_{'_or_'.join(together)}"
-            headers = ["X-Request-Id"] + ["WWW-Authenticate"] * (status == 401) + ["Retry-After"] * (status in (429, 503))
+            headers = ["X-Request-Id"] + ["WWW-Authenticate"] * (status == 401) + ["Retry-After"] * (status in (409, 429, 503, 507))
             self.responses[name] = {
                 "description": "; ".join(f"`{code}`: {problems.PROBLEMS[code][1]}" for code in together),
                 "headers": _headers(headers),
