@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench profile soak help run test lint types check demo fuzz clean
+.PHONY: bench profile soak help run test lint types check demo fuzz image supply-chain clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -37,6 +37,33 @@ profile: $(VENV)/.installed-test ## a flame graph of the server under a mixed lo
 
 soak: $(VENV)/.installed-test ## an hour of mixed load: does memory grow?
 	@$(BIN)/python -m bench.soak --minutes 60
+
+IMAGE ?= mosis-portal
+ENGINE ?= $(notdir $(firstword $(shell command -v docker podman)))
+VERSION_OF_SETUP = $(shell sed -n 's/^version = //p' setup.cfg)
+image: ## build the container image and print its compressed size, without and with Litestream: make image ENGINE=podman
+	@test -n "$(ENGINE)" || { echo "Docker or podman is needed: make image ENGINE=/path/to/it"; exit 1; }
+	@for target in portal portal-with-litestream; do \
+		$(ENGINE) build $(BUILD_FLAGS) --target $$target --build-arg VERSION=$(VERSION_OF_SETUP) \
+			--build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
+			-t $(IMAGE):$(VERSION_OF_SETUP)$$(test $$target != portal || echo -plain) . || exit 1; \
+	done
+	@for tag in $(VERSION_OF_SETUP)-plain $(VERSION_OF_SETUP); do \
+		echo "$(IMAGE):$$tag  $$($(ENGINE) save $(IMAGE):$$tag | gzip | wc -c | awk '{printf "%.1f MB compressed", $$1 / 1e6}')"; \
+	done
+
+SUPPLY = .cache/supply-chain
+supply-chain: ## pin the dependencies with hashes, list them (CycloneDX), look for known vulnerabilities and for careless code
+	@mkdir -p .cache && test -x $(SUPPLY)/bin/uv || { $(PYTHON) -m venv $(SUPPLY) && \
+		$(SUPPLY)/bin/python -m pip install -q --disable-pip-version-check uv pip-audit bandit cyclonedx-bom; }
+	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate setup.cfg -o requirements.txt
+	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-litestream.in \
+		-o requirements-litestream.txt
+	@echo "requirements.txt and requirements-litestream.txt hold what the image installs; remove them first to have newer versions"
+	@mkdir -p build && $(SUPPLY)/bin/cyclonedx-py requirements requirements.txt --output-reproducible --of JSON -o build/sbom.cyclonedx.json
+	@echo "build/sbom.cyclonedx.json lists them"
+	@$(SUPPLY)/bin/bandit -q -c pyproject.toml -r mosis portal.py image && echo "bandit has no finding"
+	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements-litestream.txt
 
 clean: ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache

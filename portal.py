@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -76,8 +77,12 @@ def application(settings: Mapping[str, str] | None = None) -> Any:
 
 
 def migrated(config: Config) -> list[tuple[Path, int, int]]:
-    """Bring both databases up to date: (path, schema before, schema now) of each. Raises MigrationError."""
+    """Bring both databases up to date: (path, schema before, schema now) of each. Raises MigrationError, PermissionError."""
     main, telemetry = config.database_path, config.telemetry_path
+    for folder in (main.parent, telemetry.parent, config.packages_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable", str(folder))
     return [
         (main, *migrate(main, HERE / "schema.sql", HERE / "migrations")),
         (telemetry, *migrate(telemetry, HERE / "schema-telemetry.sql", HERE / "migrations" / "telemetry", shrinks=True)),
@@ -318,7 +323,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"portal: {complaint}" for complaint in error.complaints), file=sys.stderr)
         return CONFIG
     except PermissionError as error:
-        print(f"portal: {error.filename}: not allowed; the folder must belong to the user that runs the portal.", file=sys.stderr)
+        owner = f"{os.getuid()}:{os.getgid()}"
+        print(f"portal: {error.filename}: the portal runs as {owner} and may not write here: `chown -R {owner}` the folder on the"
+              " host, or run the portal as its owner (PUID and PGID of compose.yaml).", file=sys.stderr)
         return CONFIG
     except OSError as error:  # a port that is taken, a folder that cannot be made
         print(f"portal: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
