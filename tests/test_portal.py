@@ -16,6 +16,7 @@ import pytest
 
 import portal
 from mosis import audit
+from mosis.config import Config
 from mosis.environment import Environment
 from tests.client import Client
 from tests.server import Running, running
@@ -157,3 +158,27 @@ def test_the_kill_campaign_notices_a_loss() -> None:
     done = campaign("bench.kill", "--cycles", "3", "--plant")
     assert done.returncode != 0
     assert "file of" in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away and run as somebody else")
+@pytest.mark.parametrize("folder", ["data", "packages"])
+def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: str) -> None:
+    for name in ("data", "packages", "assets"):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, 65534, 65534)
+    os.chown(tmp_path / folder, 1, 1)
+    os.chmod(tmp_path / folder, 0o755)
+    config = Config.read({"DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages")})
+    for each in (tmp_path, *tmp_path.parents[:-2]):
+        os.chmod(each, 0o755)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            portal.migrated(config)
+        except PermissionError as error:
+            os._exit(7 if error.filename == str(tmp_path / folder) else 8)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
