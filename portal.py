@@ -24,6 +24,7 @@ from mosis.errors import PortalError
 from mosis.litestream import BackupError, Litestream
 
 HERE = Path(__file__).resolve().parent
+STOP_SECONDS = 4.0  # for requests and jobs at hand together; what is left of ten seconds is Litestream's last synchronisation
 USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 
 
@@ -124,20 +125,28 @@ def serve(config: Config) -> int:
     upkeep.start()
     if env.replication is not None and lock is not None:
         env.replication.start(lock)
-    asked = threading.Event()
+    asked: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:
-        if asked.is_set():
+        if asked:
             raise SystemExit(128 + number)
-        asked.set()
-        threading.Thread(target=server.stop, name="stopping").start()
+        asked.append(time.monotonic())
+        threading.Thread(target=end, name="stopping").start()  # not here: what this interrupts may hold a lock
+
+    def end() -> None:
+        server.stop(STOP_SECONDS)
+        worker.quit()
+        upkeep.quit()
+
+    def left() -> float:
+        return max(0.1, asked[0] + STOP_SECONDS - time.monotonic()) if asked else STOP_SECONDS
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     server.run()
-    worker.stop()
-    upkeep.stop()
+    worker.stop(left())
+    upkeep.stop(left())
     env.close()
     if env.replication is not None:
         env.replication.stop()

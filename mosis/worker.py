@@ -84,19 +84,27 @@ class Worker:
             self._signals += 1
             self._wake.notify_all()
 
-    def stop(self, timeout_seconds: float = 5) -> None:
-        """Finish the jobs at hand and end. A job that takes longer is given back, and done again by the next process."""
+    def quit(self) -> None:
+        """Begin no other job. Does not wait."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """Finish the jobs at hand and end. Those that take longer are given back, and done again by the next process."""
+        self.quit()
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(timeout_seconds)
+                thread.join(max(0.0, deadline - time.monotonic()))
         self._stop_beating.set()
         for job in list(self._running.values()):
             jobs.release(self.env.db.connection(), job)
         for _, tick in TICKS:
-            tick(self.env)
+            try:
+                tick(self.env)
+            except Exception:  # a full disk: the process ends all the same
+                log.exception("counts are lost")
 
     def run_due(self) -> int:
         """Do everything that is due now, in this thread; how many jobs. What tests and `portal.py demo` use."""

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import audit
+from mosis import audit, jobs, worker
 from mosis.config import Config
 from mosis.environment import Environment
 from tests.client import Client
@@ -113,6 +114,59 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             os.kill(server.pid, signal.SIGTERM)
         assert server.process is not None
         assert server.process.wait(10) in (0, 128 + signal.SIGTERM)
+
+
+def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(tmp_path: Path) -> None:
+    """A body that is still arriving when SIGTERM comes is not begun; an answer that is being computed is sent."""
+    with running(tmp_path) as server:
+        answers: list[int] = []
+
+        def register(number: int) -> None:
+            body = json.dumps({"email": f"{number}@example.net", "password": "correct horse battery", "name": "A"}).encode()
+            request = urllib.request.Request(server.url + "/v1/auth/register", body, {"Content-Type": "application/json"})
+            try:
+                with urllib.request.urlopen(request, timeout=15) as answer:
+                    answers.append(answer.status)
+            except OSError:
+                answers.append(0)
+
+        senders = [threading.Thread(target=register, args=(number,)) for number in range(6)]
+        for each in senders:
+            each.start()
+        time.sleep(0.1)
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 10
+        for each in senders:
+            each.join(15)
+    with sqlite3.connect(tmp_path / "data/portal.db") as raw:
+        made = raw.execute("SELECT count(*) FROM developers").fetchone()[0]
+    assert made == answers.count(201)  # nobody was told nothing about an account that exists
+    assert answers.count(201) > 0
+
+
+def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
+    tmp_path: Path, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def endless(_env: Environment) -> None:
+        begun.set()
+        gate.wait(30)
+
+    monkeypatch.setitem(worker.HANDLERS, "sweep_jobs", endless)
+    db = env.db.connection()
+    with db.write():
+        job = jobs.add(db, "sweep_jobs")
+    running_worker = worker.Worker(env)
+    running_worker.start()
+    assert begun.wait(10)
+    started = time.monotonic()
+    running_worker.stop(timeout_seconds=0.5)
+    assert time.monotonic() - started < 3
+    row = db.one("SELECT state, attempts, lease_until FROM jobs WHERE id = ?", job)
+    assert row == ("waiting", 0, None)
+    gate.set()
 
 
 def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None:

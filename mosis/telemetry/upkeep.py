@@ -39,9 +39,13 @@ class Upkeep:
     def start(self) -> None:
         self._thread.start()
 
+    def quit(self) -> None:
+        """Begin no other slice. Does not wait."""
+        self._stopping.set()
+
     def stop(self, timeout_seconds: float = 5) -> None:
         """End after the slice at hand; the next process goes on where this one was."""
-        self._stopping.set()
+        self.quit()
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
 
