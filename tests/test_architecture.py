@@ -24,7 +24,7 @@ ORDER = [
 PLACE = {name: place for place, name in enumerate(" ".join(ORDER).split())}
 ONLY_IN = {
     "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens", "oauth"),
-    "multipart": ("web",), "lupa": ("checks",), "tinycss2": ("checks",), "smtplib": ("mail",),
+    "multipart": ("web",), "lupa": ("checks",), "tinycss2": ("checks",), "smtplib": ("mail",), "mistune": ("web",),
 }
 MODULES = sorted(MOSIS.rglob("*.py"))
 
@@ -77,7 +77,7 @@ def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Pa
     script = (
         "import sys, threading, portal, mosis.worker, mosis.serving\n"
         "from mosis.web import accounts, apps, auth, keys, oauth, plugins, reviews, store, versions\n"
-        "heavy = {'jwt', 'cryptography', 'cerberus', 'multipart', 'asyncio', 'lupa', 'tinycss2'} & set(sys.modules)\n"
+        "heavy = {'jwt', 'cryptography', 'cerberus', 'multipart', 'asyncio', 'lupa', 'tinycss2', 'mistune'} & set(sys.modules)\n"
         "assert threading.active_count() == 1 and not heavy, heavy\n"
     )
     environment = {"PYTHONPATH": str(portal.HERE)}

@@ -1,8 +1,10 @@
-"""The API's description for programs and people, and the page that links in mails and on devices' screens lead to."""
+"""The documents for programs and people: the API's description, what shows it, our handbook, and the page that links in mails and
+on devices' screens lead to."""
 
 import hashlib
 import json
 import re
+import secrets
 from base64 import b64encode
 from functools import cache, lru_cache
 from pathlib import Path
@@ -11,13 +13,26 @@ import bottle
 
 from mosis import VERSION
 from mosis.environment import Environment
+from mosis.errors import NotFound
+from mosis.web import handbook
 from mosis.web.request import etag, names_tag
+from mosis.web.sending import send_file
 from mosis.web.shapes import File, says
+
+HERE = Path(__file__).parent
+SCRIPTS = ("redoc.standalone.js", "start.js")
+PAGE = File("text/html")
+SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/openapi.json", callback=openapi, scope="public")
+    app.get("/docs", callback=reference, scope="public")
     app.get("/docs/account", callback=account_page, scope="public")
+    app.get("/docs/errors", callback=errors, scope="public")
+    app.get("/docs/assets/<file>", callback=asset, scope="public")
+    app.get("/docs/decisions/<name>", callback=decision, scope="public")
+    app.get("/docs/<name>", callback=document, scope="public")
 
 
 @says(File("application/json"))
@@ -26,23 +41,64 @@ def openapi(env: Environment) -> bottle.HTTPResponse:
 
     OpenAPI 3.1, for programs; people read /docs.
     """
-    return _sent(*_openapi(bottle.request.app, env.config.base_url), "application/json", {})
+    return _sent(*_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"})
 
 
-@says(File("text/html"))
+@says(PAGE)
+def reference() -> bottle.HTTPResponse:
+    """A page that shows this description to people."""
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; worker-src blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    page = (HERE / "reference.html").read_text(encoding="utf-8").replace("NONCE", nonce)
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Cache-Control": "no-store"}
+    return bottle.HTTPResponse(page.encode(), 200, headers | SAFE)
+
+
+@says(PAGE)
+def errors() -> bottle.HTTPResponse:
+    """What every error code means; `type` of a problem points here."""
+    return _page(handbook.errors())
+
+
+@says(PAGE)
+def document(name: str) -> bottle.HTTPResponse:
+    """One of the portal's documents as a page."""
+    return _page(handbook.page(name))
+
+
+@says(PAGE)
+def decision(name: str) -> bottle.HTTPResponse:
+    """A decision about how the portal is built, as a page."""
+    return _page(handbook.page(f"decisions/{name}"))
+
+
+@says(File("text/javascript", ranges=True))
+def asset(file: str) -> bottle.HTTPResponse:
+    """The scripts of /docs."""
+    if file not in SCRIPTS:
+        raise NotFound("file")
+    path = HERE / "assets" / file
+    content_type = "text/javascript; charset=utf-8"
+    size = path.stat().st_size
+    return send_file(open(path, "rb"), size, content_type=content_type, cache_control="public, max-age=3600", sha256=_sha256(path))
+
+
+@says(PAGE)
 def account_page() -> bottle.HTTPResponse:
     """A page with a form for each kind of link. What the link carries stands behind its #, which browsers do not send:
     it never reaches a log."""
     page, policy = _account_page()
     return bottle.HTTPResponse(page, 200, {
         "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Cache-Control": "public, max-age=300",
-        "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
-    })
+    } | SAFE)  # fmt: skip
 
 
 @cache
 def _account_page() -> tuple[bytes, str]:
-    page = Path(__file__).with_name("account.html").read_bytes()
+    page = HERE.joinpath("account.html").read_bytes()
     parts = {
         name: b64encode(hashlib.sha256(re.search(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[1]).digest()).decode()  # type: ignore[index]
         for name, tag in (("script-src", b"script"), ("style-src", b"style"))
@@ -60,9 +116,19 @@ def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     return body, etag(body)
 
 
-def _sent(body: bytes, tag: str, content_type: str, headers: dict[str, str]) -> bottle.HTTPResponse:
+def _page(page: bytes) -> bottle.HTTPResponse:
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": handbook.POLICY}
+    return _sent(page, etag(page), headers | SAFE)
+
+
+def _sent(body: bytes, tag: str, headers: dict[str, str]) -> bottle.HTTPResponse:
     """Something that changes only with the program."""
-    headers = {"Content-Type": content_type, "ETag": tag, "Cache-Control": "public, max-age=300"} | headers
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
     if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
         return bottle.HTTPResponse(b"", 304, headers)
     return bottle.HTTPResponse(body, 200, headers)
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

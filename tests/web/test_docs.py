@@ -1,0 +1,68 @@
+"""The API's description, the page that shows it, and our documents as pages."""
+
+import hashlib
+import re
+
+import pytest
+
+import portal
+from mosis.problems import PROBLEMS
+from tests.client import Client
+
+ASSETS = portal.HERE / "mosis/web/assets"
+
+
+def test_the_description_is_public_and_kept_by_its_tag(client: Client) -> None:
+    first = client.get("/openapi.json").expect(200)
+    assert first["openapi"] == "3.1.0"
+    assert first["info"]["version"] == portal.VERSION
+    assert first["servers"] == [{"url": client.env.config.base_url}]
+    client.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]}).expect(304)
+
+
+def test_a_problem_points_to_the_line_that_explains_it(client: Client) -> None:
+    refused = client.get("/v1/apps").expect(401)
+    address, _, anchor = refused["type"].partition("#")
+    page = client.get(address).expect(200).body.decode()
+    assert f'<h2 id="{anchor}">' in page
+    for code in PROBLEMS:
+        found = re.search(rf'<h2 id="{code}">.*?</h2>\n<p>.*?</p>\n<p>(.+?)</p>', page, re.DOTALL)
+        assert found, f"{code} is not explained"
+
+
+@pytest.mark.parametrize("path", sorted(portal.HERE.joinpath("docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client, path: object) -> None:
+    name = str(path).partition("/docs/")[2][:-3]
+    page = client.get(f"/docs/{name}").expect(200)
+    text = page.body.decode()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<script" not in text
+    for anchor in re.findall(r'href="#([^"]+)"', text):
+        assert f'id="{anchor}"' in text, anchor
+    for target in set(re.findall(r'href="([A-Z][A-Za-z_]+)(?:#[^"]*)?"', text)):
+        client.get(f"/docs/{target}").expect(200)
+
+
+@pytest.mark.parametrize("name", ["nothing", "..%2F..%2Fsetup.cfg", "decisions", "%2e%2e", "API.md"])
+def test_only_documents_are_pages(client: Client, name: str) -> None:
+    client.get(f"/docs/{name}").expect(404, "not_found")
+    client.get(f"/docs/assets/{name}").expect(404, "not_found")
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_nothing_without_its_nonce(client: Client) -> None:
+    page = client.get("/docs").expect(200)
+    text, policy = page.body.decode(), page.headers["content-security-policy"]
+    nonce = re.search(r"script-src 'nonce-([\w-]+)'", policy)
+    assert nonce
+    assert "unsafe" not in policy
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+    assert text.count(f'nonce="{nonce[1]}"') == len(re.findall("<(?:script|style)", text)) == 3
+    assert nonce[1] not in client.get("/docs").headers["content-security-policy"]
+    for source in re.findall(r'src="([^"]+)"', text):
+        assert client.get(source).expect(200).headers["content-type"].startswith("text/javascript")
+
+
+def test_the_renderer_is_the_one_that_is_written_down() -> None:
+    digest = hashlib.sha256((ASSETS / "redoc.standalone.js").read_bytes()).hexdigest()
+    assert digest in (ASSETS / "README.md").read_text()
