@@ -67,13 +67,17 @@ def build(env: Environment) -> Any:
 
 
 def application(settings: Mapping[str, str] | None = None) -> Any:
-    """The migrated portal with its worker, for another WSGI server: `waitress-serve --call portal:application`."""
+    """The migrated portal with its worker, for another WSGI server of one process: `waitress-serve --call portal:application`."""
     from mosis.telemetry.upkeep import Upkeep
     from mosis.worker import Worker
 
-    env = opened(Config.read(settings))
+    config = Config.read(settings)
+    lock = given_back(config)
+    env = opened(config)
     Worker(env).start()
     Upkeep(env).start()
+    if env.replication is not None and lock is not None:
+        env.replication.start(lock)
     return build(env)
 
 
@@ -100,18 +104,27 @@ def opened(config: Config) -> Environment:
     return env
 
 
+def given_back(config: Config) -> int | None:
+    """Where a replica is wanted: restore a database that is lost, and the lock with which to replicate it. Raises BackupError."""
+    from mosis import backup
+
+    litestream = Litestream(config)
+    if not litestream.wanted:
+        return None
+    lock = litestream.hold()
+    if backup.give_back_lost(config, litestream):
+        print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
+    return lock
+
+
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
-    from mosis import backup
     from mosis.serving import Server
     from mosis.telemetry.upkeep import Upkeep
     from mosis.web.admission import Admissions
     from mosis.worker import Worker
 
-    litestream = Litestream(config)
-    lock = litestream.hold() if litestream.wanted else None
-    if litestream.wanted and backup.give_back_lost(config, litestream):
-        print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
+    lock = given_back(config)
     keep_memory_together()
     sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)

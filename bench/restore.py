@@ -163,12 +163,13 @@ class Campaign:
 def run(folder: Path, cycles: int, most_seconds: float, phantom: bool = False, plant: bool = False) -> dict[str, Any]:
     """Run it; the figures. Raises AssertionError when more is lost than may be."""
     campaign = Campaign(folder)
-    campaign.begin()
     try:
+        campaign.begin()
         for _ in range(cycles):
             campaign.phantom() if phantom else campaign.lose_the_folder(plant)
     finally:
-        campaign.server.kill()
+        if campaign.server.process is not None:
+            campaign.server.kill()
     figures = campaign.figures()
     assert max(campaign.lost_seconds, default=0) <= most_seconds, f"more than {most_seconds} s are lost: {figures}"
     return figures

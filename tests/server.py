@@ -53,6 +53,7 @@ class Running:
             if self.process.poll() is not None:
                 break
             time.sleep(0.005)
+        self.kill()
         raise RuntimeError(f"the portal did not start:\n{self.log.read_text()[-3000:]}")
 
     @property

@@ -100,8 +100,8 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Backed]:
     made = Backed(tmp_path)
-    made.start()
     try:
+        made.start()
         yield made
     finally:
         if made.process is not None and made.process.poll() is None:
