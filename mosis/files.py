@@ -89,7 +89,7 @@ class Files:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
-            for folder in (target.parent, *(each.parent for each in missing), self.incoming):
+            for folder in (target.parent, *(each.parent for each in missing)):
                 _flush_folder(folder)
         except OSError as error:
             if error.errno in _FULL:
