@@ -23,12 +23,12 @@ class Kept:
         self._entries: OrderedDict[Hashable, tuple[Hashable, int, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, revision: Hashable) -> Any:
-        """The value, or None."""
+    def get(self, key: Hashable, revision: Hashable, *, again: bool = False) -> Any:
+        """The value, or None. `again`: who gets None here asks a second time, and only that is counted as a miss."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry[0] != revision:
-                self.misses += 1
+                self.misses += not again
                 return None
             self.hits += 1
             self._entries.move_to_end(key)

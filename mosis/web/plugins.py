@@ -230,7 +230,9 @@ def finished_answers(env: Environment) -> Finished:
     def finished(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
         if environ["REQUEST_METHOD"] != "GET" or "HTTP_AUTHORIZATION" in environ or "HTTP_X_API_KEY" in environ:
             return None
-        kept = env.kept.get(_kept_under(environ), store.revision(env)) if environ["PATH_INFO"].startswith("/store/") else None
+        if not environ["PATH_INFO"].startswith("/store/"):
+            return None
+        kept = env.kept.get(_kept_under(environ), store.revision(env), again=True)
         if kept is None:
             return None
         body, headers, environ["bottle.route"] = kept
