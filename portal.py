@@ -51,6 +51,7 @@ def build(env: Environment) -> Any:
         store,
         telemetry,
         versions,
+        webhooks,
     )
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal, finished_answers
@@ -60,7 +61,7 @@ def build(env: Environment) -> Any:
         app.install(plugin)
     for face in (
         health, metrics, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications,
-        events, admin, store, telemetry, jobs, backups,
+        events, webhooks, admin, store, telemetry, jobs, backups,
     ):
         face.routes(app)
     return app

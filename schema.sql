@@ -222,7 +222,7 @@ CREATE TABLE downloads (
 CREATE TABLE jobs (
     id              TEXT PRIMARY KEY,
     kind            TEXT NOT NULL,
-    lane            TEXT NOT NULL CHECK (lane IN ('quick', 'checks', 'outside')),   -- has its own threads: none waits for another's
+    lane            TEXT NOT NULL CHECK (lane IN ('quick', 'checks', 'outside', 'webhooks')),   -- has its own threads: none waits for another's
     arguments       TEXT NOT NULL DEFAULT '{}' CHECK (json_type(arguments) = 'object'),
     unique_key      TEXT,                       -- at most one unfinished job carries it
     state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'dead')),
@@ -255,6 +255,43 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_by_developer ON events (developer_id, number);
 CREATE INDEX events_unread ON events (developer_id, number) WHERE read_at IS NULL;
+
+-- Where a developer wants events sent. The secrets are kept as they are, because every delivery is signed with them.
+CREATE TABLE webhooks (
+    id              TEXT PRIMARY KEY,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    url             TEXT NOT NULL,
+    kinds           TEXT CHECK (json_type(kinds) = 'array'),    -- of events; NULL: all
+    secret          TEXT NOT NULL,
+    old_secret      TEXT,                       -- signs too until then, after a rotation
+    old_until       TEXT CHECK ((old_until IS NULL) = (old_secret IS NULL)),
+    enabled         INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    failures        INTEGER NOT NULL DEFAULT 0, -- attempts in a row that failed
+    failing_since   TEXT CHECK ((failing_since IS NULL) = (failures = 0)),
+    rests_until     TEXT,                       -- after a failure: nothing is sent before
+    created_at      TEXT NOT NULL
+) STRICT;
+CREATE INDEX webhooks_by_developer ON webhooks (developer_id, id);
+
+-- One event on its way to one webhook, and afterwards the log of it.
+CREATE TABLE webhook_deliveries (
+    id              TEXT PRIMARY KEY,
+    webhook_id      TEXT NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
+    event_id        TEXT NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'failed')),
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    due_at          TEXT NOT NULL,
+    status          INTEGER,                    -- of the last answer
+    error           TEXT,                       -- why there was none
+    attempted_at    TEXT,
+    begun_at        TEXT NOT NULL,              -- the 24 hours count from here; a redelivery begins anew
+    created_at      TEXT NOT NULL,
+    finished_at     TEXT CHECK ((finished_at IS NULL) = (state = 'waiting'))
+) STRICT;
+CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id, id);
+CREATE INDEX webhook_deliveries_by_event ON webhook_deliveries (event_id);
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, due_at) WHERE state = 'waiting';
+CREATE INDEX webhook_deliveries_finished ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL;
 
 -- What was answered to a POST that came with an Idempotency-Key, for a day, written in the transaction of the change itself.
 -- Nobody can read an answer here who does not have the server's secret and the client's key: answers hold tokens and keys.

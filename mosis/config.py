@@ -165,6 +165,7 @@ class Config:
     review_sample_percent: int = _setting(5, _number(0, 100))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
     rate_limits: bool = _setting(True, _switch)
+    webhooks_private: str = _setting("deny", _one_of("deny", "allow"))
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
     disk_reserve_bytes: int = _setting(268_435_456, _number(0, 1 << 40))
     telemetry: bool = _setting(True, _switch)

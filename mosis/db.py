@@ -394,6 +394,7 @@ def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
     if sorted(steps) != list(range(1, newest + 1)):
         raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it holds secrets of webhooks; -wal and -shm get the same mode
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if shrinks:

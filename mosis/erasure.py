@@ -25,12 +25,15 @@ EXPORTED = {
     "reviews_decided": "SELECT id, version_id, state, reasons, comment, decided_at FROM reviews WHERE decided_by = ?1",
     "messages": "SELECT id, version_id, sender, internal, text, created_at FROM messages WHERE author_id = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
+    "webhooks": "SELECT id, url, kinds, enabled, created_at FROM webhooks WHERE developer_id = ?1",
+    "webhook_deliveries": "SELECT d.id, d.webhook_id, d.event_id, d.state, d.attempts, d.status, d.error, d.created_at FROM"
+                          " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
     "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1"
              " ORDER BY number",
 }
 
-JSON_COLUMNS = ("scopes", "apps", "tags", "data", "details", "reasons", "unmailed")
+JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "unmailed")
 
 
 def export(db: Connection, caller: Caller) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
             _leave(db, caller, apps.get(db, app[0]), withdraw_apps)
         accounts.end_all(db, developer.id, "erased")
         for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets",
-                      "idempotency"):
+                      "idempotency", "webhooks"):
             db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM jobs WHERE kind = 'mail_reset' AND lower(arguments ->> 'email') = lower(?)", developer.email)
         db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer.id)

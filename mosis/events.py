@@ -17,6 +17,7 @@ KINDS: dict[str, bool] = {
     "review.message": True, "crash.new_group": True, "security.signed_in_elsewhere": True, "security.token_reused": True,
     "security.key_reported": True, "security.password_changed": True, "security.provider_linked": True, "key.expiring": True,
     "operator.drill": True,
+    "webhook.switched_off": True,
 }
 
 
@@ -42,7 +43,8 @@ class Event:
 def add(
     db: Connection, developer_id: str, kind: str, *, package_id: str | None = None, version: str | None = None, **data: Any
 ) -> str:
-    """Record an event in the running transaction, and queue the mail about it where its kind has one; its id."""
+    """Record an event in the running transaction, and queue what tells of it: the mail where its kind has one, the webhooks;
+    its id."""
     event_id = new_id()
     db.insert(
         "events", id=event_id, developer_id=developer_id, kind=kind, package_id=package_id, version=version,
@@ -51,6 +53,13 @@ def add(
     db.after_commit(lambda: db.database.news(developer_id))
     if KINDS[kind]:
         jobs.add(db, "mail_event", event_id=event_id)
+    for (webhook_id,) in db.all(
+        "SELECT id FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
+        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))", developer_id, kind,
+    ):
+        db.insert("webhook_deliveries", id=new_id(), webhook_id=webhook_id, event_id=event_id, due_at=db.now, begun_at=db.now,
+                  created_at=db.now)
+        jobs.add(db, "deliver_webhook", webhook_id=webhook_id)
     return event_id
 
 

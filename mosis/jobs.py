@@ -17,9 +17,9 @@ from mosis.pages import Page, Wanted, page
 
 # What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
 # others are being checked or a mail server does not answer. Every other kind is quick.
-LANES = ("quick", "checks", "outside")
+LANES = ("quick", "checks", "outside", "webhooks")
 LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside",
-           "copy_database": "outside", "copy_telemetry": "outside", "drill": "outside"}
+           "copy_database": "outside", "copy_telemetry": "outside", "drill": "outside", "deliver_webhook": "webhooks"}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 LIVES = 40  # workers that may die over a job before it is given up

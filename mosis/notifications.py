@@ -29,6 +29,7 @@ TEXTS = {
     "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
     "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
     "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
+    "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
 }
 
 MAILED = [kind for kind, mailed in KINDS.items() if mailed]  # what a mail can be switched off for
@@ -49,6 +50,15 @@ def text(event: Event) -> str:
     """The event in a sentence."""
     said = (FAILED if _failed(event) else TEXTS)[event.kind]
     return said.format_map(_Known(event.facts, package_id=event.package_id, version=event.version))
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """The event as clients and receivers of webhooks see it."""
+    return {
+        "id": event.id, "kind": event.kind, "created_at": event.created_at,
+        "app": {"package_id": event.package_id} if event.package_id else None, "version": event.version, "data": event.facts,
+        "text": text(event), "read_at": event.read_at,
+    }
 
 
 def index(db: Connection, caller: Caller, wanted: Wanted, *, unread: bool = False) -> Page[Event]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import backup, idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions
+from mosis import backup, idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions, webhooks
 from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
@@ -32,6 +32,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
     "sweep_idempotency": idempotency.sweep,
+    "deliver_webhook": webhooks.deliver,
+    "sweep_webhooks": webhooks.sweep,
     "crash_new_group": crashes.tell_owner,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
@@ -45,6 +47,7 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
     (3600, "sweep_idempotency"),
+    (3600, "sweep_webhooks"),
     (24 * 3600, "copy_telemetry"),
     (7 * 24 * 3600, "drill"),
 ]
@@ -53,6 +56,7 @@ TICKS: list[tuple[int, Callable[[Environment], None]]] = [
     (5, store.flush_downloads), (5, keys.flush_uses), (60, backup.keep_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
+WEBHOOK_THREADS = 3  # each waits at most five seconds for a receiver
 HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 
@@ -69,7 +73,7 @@ class Worker:
         self._wake = threading.Condition()
         self._signals = 0
         self._stopping = False
-        lanes = [*jobs.LANES, *["checks"] * (env.config.check_processes - 1)]
+        lanes = [*jobs.LANES, *["checks"] * (env.config.check_processes - 1), *["webhooks"] * (WEBHOOK_THREADS - 1)]
         self._threads = [threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True) for lane in lanes]
         self._due: dict[object, float] = {}
 

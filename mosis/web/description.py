@@ -36,7 +36,7 @@ PARAMETERS = {
     "developer": "The developer's id.",
     "provider": "`github`, `google`, or what the operator has named the issuer.", "group": "The crash group's id.",
     "device_id": "64 hex characters, as the device sends them.", "event": "The notification's id.", "job": "The job's id.",
-    "user_code": "The code that the device shows.",
+    "user_code": "The code that the device shows.", "webhook": "The webhook's id.", "delivery": "The delivery's id.",
 }
 # One plausible value for each name of a field or parameter, wherever it stands.
 EXAMPLES: dict[str, Any] = {
@@ -47,12 +47,13 @@ EXAMPLES: dict[str, Any] = {
     "text": "Which permission is it?", "percent": 25, "rollout_percent": 25, "publish_at": "2027-01-31T12:00:00Z",
     "public_key": "GDJZJ4r0bQVQ0tqjPn2sB0KLwW8SEcW4wuDqKq1l0T0=", "user_code": "BCDF-GHJK", "pkgs": {"com.acme.notes": 12},
     "id": "0198c0de-0000-7000-8000-000000000000", "device_id": "0" * 63 + "1", "channel": "stable", "client_name": "build machine",
+    "url": "https://ci.acme.example/mosis", "kinds": ["version.published"],
     "timestamp": "2027-01-31T12:00:00Z", "app_id": "com.acme.notes", "app_version": "1.0.0", "mosis_version": "1.4.0",
 }
 # Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
     "App": {"app": "package_id"}, "Version": {"app": "package_id", "version": "version"}, "SigningKey": {"key": "id"},
-    "NewApiKey": {"key": "id"},
+    "NewApiKey": {"key": "id"}, "NewWebhook": {"webhook": "id"},
 }  # fmt: skip
 
 

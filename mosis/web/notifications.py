@@ -46,8 +46,4 @@ def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 def public(event: Event) -> dict[str, Any]:
-    return {
-        "id": event.id, "kind": event.kind, "created_at": event.created_at,
-        "app": {"package_id": event.package_id} if event.package_id else None, "version": event.version, "data": event.facts,
-        "text": notifications.text(event), "read_at": event.read_at,
-    }
+    return notifications.shown(event)

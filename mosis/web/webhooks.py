@@ -1,0 +1,117 @@
+"""Webhooks over HTTP."""
+
+import json
+from typing import Any
+
+import bottle
+
+from mosis import webhooks
+from mosis.callers import Caller
+from mosis.db import Connection
+from mosis.environment import Environment
+from mosis.events import KINDS
+from mosis.web.request import created, listed, read_json, read_page, require_match
+from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, whole, wider
+from mosis.webhooks import Delivery, Webhook
+
+_URL = {"type": "string", "minlength": 1, "maxlength": 2000}
+_KINDS = {"type": "list", "nullable": True, "minlength": 1, "maxlength": len(KINDS),
+          "schema": {"type": "string", "allowed": sorted(KINDS)}}
+ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
+CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
+NOTHING: dict[str, dict[str, Any]] = {}
+
+WEBHOOK = shape(
+    "Webhook", id=ID, url=TEXT, kinds=maybe(many(one_of(*KINDS))), enabled=YES, failing_since=maybe(TIME),
+    old_secret_until=maybe(TIME), created_at=TIME,
+)
+NEW_WEBHOOK = wider("NewWebhook", WEBHOOK, secret=TEXT)
+DELIVERY = shape(
+    "Delivery", id=ID, event_id=ID, state=one_of("waiting", "delivered", "failed"), attempts=COUNT, due_at=maybe(TIME),
+    status=maybe(COUNT), error=maybe(TEXT), attempted_at=maybe(TIME), created_at=TIME, finished_at=maybe(TIME),
+)
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/webhooks", callback=index, scope="account")
+    app.post("/webhooks", callback=add, scope="account", idempotent="yes")
+    app.get("/webhooks/<webhook>", callback=show, scope="account")
+    app.route("/webhooks/<webhook>", method="PATCH", callback=change, scope="account")
+    app.delete("/webhooks/<webhook>", callback=delete, scope="account")
+    app.post("/webhooks/<webhook>/rotate", callback=rotate, scope="account", idempotent="yes")
+    app.get("/webhooks/<webhook>/deliveries", callback=deliveries, scope="account")
+    app.post("/webhooks/<webhook>/deliveries/<delivery>/redeliver", callback=redeliver, scope="account", idempotent="yes")
+
+
+@says(whole("webhooks", WEBHOOK))
+def index(db: Connection, caller: Caller) -> dict[str, Any]:
+    """The account's webhooks, the newest first."""
+    return {"webhooks": [public(each) for each in webhooks.index(db, caller)], "next_cursor": None}
+
+
+@says({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
+def add(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Have events sent to an address; `secret` is shown this once."""
+    said = read_json(ADD)
+    webhook = webhooks.add(env, db, caller, said["url"], said.get("kinds"))
+    return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
+
+
+@says(WEBHOOK)
+def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+    """One webhook."""
+    return public(webhooks.get(db, caller, webhook))
+
+
+@says(WEBHOOK, body=CHANGE)
+def change(env: Environment, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+    """Change the address or the kinds, switch it on or off."""
+    said = read_json(CHANGE)
+    with db.write():
+        found = webhooks.get(db, caller, webhook)
+        require_match(public(found))
+        return public(webhooks.change(env, db, caller, found, said))
+
+
+@says()
+def delete(db: Connection, caller: Caller, webhook: str) -> None:
+    """Delete a webhook and its log."""
+    webhooks.delete(db, caller, webhook)
+
+
+@says(NEW_WEBHOOK, body=NOTHING, optional=True)
+def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+    """Make a new secret; for a day deliveries are signed with both."""
+    read_json(NOTHING, optional=True)
+    changed = webhooks.rotate(db, caller, webhook)
+    return public(changed) | {"secret": changed.secret}
+
+
+@says(list_of("deliveries", DELIVERY))
+def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+    """The log of a webhook, the newest first."""
+    page = webhooks.deliveries(db, webhooks.get(db, caller, webhook), read_page(str))
+    return listed("deliveries", page, [_delivery(each) for each in page.rows])
+
+
+@says(DELIVERY, body=NOTHING, optional=True, refuses="invalid_state")
+def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
+    """Send it again."""
+    read_json(NOTHING, optional=True)
+    return _delivery(webhooks.redeliver(db, caller, webhook, delivery))
+
+
+def public(webhook: Webhook) -> dict[str, Any]:
+    return {
+        "id": webhook.id, "url": webhook.url, "kinds": None if webhook.kinds is None else json.loads(webhook.kinds),
+        "enabled": bool(webhook.enabled), "failing_since": webhook.failing_since, "old_secret_until": webhook.old_until,
+        "created_at": webhook.created_at,
+    }
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id, "event_id": delivery.event_id, "state": delivery.state, "attempts": delivery.attempts,
+        "due_at": delivery.due_at if delivery.state == "waiting" else None, "status": delivery.status, "error": delivery.error,
+        "attempted_at": delivery.attempted_at, "created_at": delivery.created_at, "finished_at": delivery.finished_at,
+    }
