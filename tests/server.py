@@ -36,6 +36,7 @@ class Running:
             "PACKAGES_DIR": str(folder / "packages"), "ASSETS_DIR": str(folder / "assets"), "RATE_LIMITS": "off",
             "DISK_RESERVE_BYTES": "0", **(settings or {}),
         }
+        self.command = [sys.executable, str(portal.HERE / "portal.py"), "serve"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout_seconds: float = 20) -> float:
@@ -43,8 +44,7 @@ class Running:
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(portal.HERE / "portal.py"), "serve"], env=self.environment, cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.command, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
         while time.perf_counter() < begun + timeout_seconds:
             with contextlib.suppress(OSError), urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer:
