@@ -241,10 +241,16 @@ def serve_without(fault: str) -> int:
     """Serve with this fault planted."""
     from mosis.db import Database
 
+    wanted = os.fsync
+
+    def fsync(handle: int) -> None:
+        if not os.readlink(f"/proc/self/fd/{handle}").startswith(os.environ["PACKAGES_DIR"]):
+            wanted(handle)
+
     if fault == "flush":
         Database.flush = lambda self, number: None  # type: ignore[method-assign]
     else:
-        os.fsync = lambda handle: None  # the flush of the WAL is an fdatasync
+        os.fsync = fsync  # type: ignore[assignment]
     return portal.main(["serve"])
 
 
