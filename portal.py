@@ -338,6 +338,7 @@ def copy_now(env: Environment) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     given = parser().parse_args(arguments)
+    os.umask(0o027)  # what the portal writes is for its user, and for a group that may read it
     try:
         config = Config.read()
         configure_logging(config)
