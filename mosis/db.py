@@ -16,6 +16,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from mosis.clock import Clock
 from mosis.errors import Unavailable
@@ -52,9 +53,7 @@ class Connection:
         self.database = database
         self.now = ""
         self.thread = threading.current_thread()
-        self._raw = sqlite3.connect(
-            database.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        self._raw = _opened(database.path, cached_statements=256)
         self._raw.execute("PRAGMA journal_mode = WAL")
         for pragma in ("foreign_keys = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0", "query_only = ON",
                        f"journal_size_limit = {CHECKPOINT_BYTES}"):
@@ -226,6 +225,12 @@ def _translated(error: sqlite3.OperationalError) -> Exception:
     return error
 
 
+def _opened(path: Path, **more: Any) -> sqlite3.Connection:
+    """The file that is there, to read and write: one that somebody has deleted is not made anew, empty."""
+    address = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, **more)
+
+
 class Database:
     """A database file: a connection for each thread, one lock for all writers, checkpoints now and then."""
 
@@ -252,7 +257,7 @@ class Database:
         a connection of its own that never writes, because each connection counts for itself and leaves its own commits out."""
         with self._watching:
             if self._watcher is None:
-                self._watcher = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+                self._watcher = _opened(self.path)
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def connection(self) -> Connection:

@@ -6,15 +6,19 @@ a rename alone can be lost). PACKAGES_DIR/{developer_id}/{app_id}/{version}/pack
 
 import errno
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mosis.db import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
+
+log = logging.getLogger("mosis.files")
 
 BLOCK = 256 * 1024
 NAME = "package.mosis"
@@ -57,7 +61,8 @@ class Files:
     def receive(self, body: Readable, limit_bytes: int, expected_bytes: int | None = None) -> Received:
         """Copy a body into incoming/, counting and hashing as it goes, and flush it.
 
-        Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space`.
+        Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space` or
+        `package_unavailable` (a folder that cannot be written).
         """
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
@@ -73,9 +78,10 @@ class Files:
                     raise Malformed("malformed_request", f"{expected_bytes} bytes were announced, {size} came.")
                 os.fsync(file.fileno())
         except BaseException as error:
-            path.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in _FULL:
-                raise Unavailable("no_space", "The portal's disk is full; nothing was kept.") from error
+            with suppress(OSError):  # on a read-only file system nothing was made
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise _not_kept(error) from error
             raise
         return Received(path, size, digest.hexdigest())
 
@@ -92,9 +98,7 @@ class Files:
             for folder in (target.parent, *(each.parent for each in missing)):
                 _flush_folder(folder)
         except OSError as error:
-            if error.errno in _FULL:
-                raise Unavailable("no_space", "The portal's disk is full; nothing was kept.") from error
-            raise
+            raise _not_kept(error) from error
 
     def open(self, path: Path, size_bytes: int) -> BinaryIO:
         """The package, open for reading. Raises Unavailable `package_unavailable` when it is missing or not of this size."""
@@ -143,6 +147,13 @@ def sha256_of(path: Path) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _not_kept(error: OSError) -> Unavailable:
+    if error.errno in _FULL:
+        return Unavailable("no_space", "The portal's disk is full; nothing was kept.")
+    log.error("packages folder not writable", extra={"reason": str(error)})
+    return Unavailable("package_unavailable", "The packages folder cannot be written at the moment; nothing was kept.")
 
 
 def _write_all(file: BinaryIO, block: bytes) -> None:

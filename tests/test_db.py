@@ -100,6 +100,16 @@ def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
         db.insert("developers", id="1", **ROW)
 
 
+def test_a_database_that_was_deleted_is_not_made_anew(env: Environment, tmp_path: Path) -> None:
+    gone = Database(tmp_path / "100% gone?#.db")
+    with pytest.raises(Unavailable, match="database_unavailable"):
+        gone.connection()
+    assert not gone.path.exists()
+    migrate(gone.path, SCHEMA, MIGRATIONS)
+    assert gone.connection().value("SELECT count(*) FROM jobs") == 0
+    gone.close()
+
+
 def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> None:
     database = Database(env.config.database_path)
     done, trouble = threading.Event(), []
@@ -267,6 +277,41 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, st
     raw = sqlite3.connect(path)
     assert (shape(path), raw.execute("PRAGMA user_version").fetchone()) == (before, (1,))
     assert raw.execute("SELECT * FROM b").fetchall() == []
+
+
+def test_an_upgrade_without_room_for_its_copy_is_refused_before_anything_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, schema = tmp_path / "x.db", tmp_path / "schema.sql"
+    schema.write_text(FIRST)
+    migrate(path, schema, migrations(tmp_path / "m", FIRST))
+    steps = migrations(tmp_path / "m", FIRST, "CREATE TABLE c (id INTEGER) STRICT;\n")
+    before, disk = shape(path), os.statvfs(tmp_path)
+    full = os.statvfs_result((disk.f_bsize, 4096, disk.f_blocks, 1, 1, *tuple(disk)[5:]))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", lambda _: full)
+        with pytest.raises(MigrationError, match="free bytes beside"):
+            migrate(path, schema, steps)
+    assert (shape(path), list(tmp_path.glob("*.before-*"))) == (before, [])
+    assert migrate(path, schema, steps) == (1, 2)
+
+
+def test_the_copy_of_before_brings_the_old_program_back(tmp_path: Path) -> None:
+    path, schema = tmp_path / "x.db", tmp_path / "schema.sql"
+    schema.write_text(FIRST)
+    old = migrations(tmp_path / "old", FIRST)
+    migrate(path, schema, old)
+    with sqlite3.connect(path) as raw:
+        raw.execute("INSERT INTO a VALUES (7)")
+    raw.close()
+    migrate(path, schema, migrations(tmp_path / "new", FIRST, "DROP TABLE b;\n"))
+    with pytest.raises(MigrationError, match=r"put back the copy x\.db\.before-2"):
+        migrate(path, schema, old)
+    for rest in ("-wal", "-shm"):
+        path.with_name(path.name + rest).unlink(missing_ok=True)
+    path.with_name("x.db.before-2").replace(path)
+    assert migrate(path, schema, old) == (1, 1)
+    assert sqlite3.connect(path).execute("SELECT id FROM a").fetchall() == [(7,)]
 
 
 def test_a_newer_database_and_what_is_no_database_are_refused(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Environment) 
     for _ in range(3):
         client.get("/v1/store/apps").expect(200)
     assert value(client, "portal_cache_requests_total", result="hit") == 2
-    assert value(client, "portal_cache_requests_total", result="miss") == 1
+    assert value(client, "portal_cache_requests_total", result="miss") >= 1
     assert value(client, "portal_database_bytes", database="portal") == env.config.database_path.stat().st_size
     assert value(client, "portal_disk_free_bytes", folder="packages") > 0
     assert value(client, "process_resident_memory_bytes") > 10 << 20
