@@ -14,6 +14,7 @@ from mosis.group_commit import GroupCommit
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     database = Database(tmp_path / "x.db")
+    database.path.touch()  # an empty file is an empty database
     with database.connection().write() as db:
         db.change("CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT")
     return database
