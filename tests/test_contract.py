@@ -107,3 +107,17 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for path in [*portal.HERE.glob("*.md"), *(portal.HERE / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_module_stands_in_the_plan() -> None:
+    plan = (portal.HERE / "docs/ARCHITECTURE.md").read_text(encoding="utf-8").partition("```")[2].partition("```")[0]
+    words = set(re.findall(r"[a-z_]+", plan))
+    modules = {path.stem for path in (portal.HERE / "mosis").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules - {"__init__"} <= words
+
+
+def test_decisions_are_numbered_once() -> None:
+    numbers = [int(path.name[:4]) for path in (portal.HERE / "docs/decisions").glob("*.md")]
+    assert len(numbers) == len(set(numbers))
+    for path in (portal.HERE / "docs/decisions").glob("*.md"):
+        assert path.read_text(encoding="utf-8").startswith(f"# {int(path.name[:4])}. "), path.name
