@@ -135,6 +135,7 @@ def serve(config: Config) -> int:
         app, listen=config.listen_addr, threads=config.threads, admit=Admissions(app, env),
         temporary_dir=config.packages_dir / "spool", measures=env.measures,
     )
+    live = listening(env)
     worker.start()
     upkeep.start()
     if env.replication is not None and lock is not None:
@@ -149,6 +150,8 @@ def serve(config: Config) -> int:
 
     def end() -> None:
         server.stop(STOP_SECONDS)
+        if live is not None:
+            live.stop(0)
         worker.quit()
         upkeep.quit()
 
@@ -159,12 +162,28 @@ def serve(config: Config) -> int:
         signal.signal(number, stop)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     server.run()
+    if live is not None:
+        live.stop(left())
     worker.stop(left())
     upkeep.stop(left())
     env.close()
     if env.replication is not None:
         env.replication.stop()
     return 0
+
+
+def listening(env: Environment) -> Any:
+    """The started WebSocket listener, None where it is off. Raises ConfigError without its library."""
+    if env.config.events_addr is None:
+        return None
+    from mosis.live import Listener
+
+    try:
+        live = Listener(env, env.config.events_addr)
+    except ImportError:
+        raise ConfigError(['EVENTS_ADDR: needs the library websockets: pip install "mosis-portal[live]".']) from None
+    live.start()
+    return live
 
 
 def work(config: Config) -> int:
@@ -203,6 +222,7 @@ def welcome(config: Config, port: int) -> str:
     rows = [
         (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
         (config.smtp_url is not None, "mail", "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}"),
+        (config.events_addr is not None, "websockets", f"events on {config.events_addr}" if config.events_addr else ""),
         (config.rate_limits, "rate limits", "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only"),
         (config.registration == "open", "registration", config.registration),
         (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),

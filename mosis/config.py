@@ -139,6 +139,7 @@ class Config:
     """Each field is the setting of the same name in capitals."""
 
     listen_addr: str = _setting(":8080", _address)
+    events_addr: str | None = _setting(None, _address)
     base_url: str = _setting("http://localhost:8080", _url)
     database_path: Path = _setting(Path("data/portal.db").absolute(), _path)
     telemetry_database_path: Path | None = _setting(None, _path)

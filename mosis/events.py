@@ -88,3 +88,8 @@ def number_of(db: Connection, caller: Caller, event_id: str) -> int:
     if number is None:
         raise Malformed("bad_cursor", "`after` is not the id of one of your events; start again without it.")
     return number
+
+
+def newest(db: Connection, caller: Caller) -> int:
+    """Where the caller's last event stands in the order; 0 without any."""
+    return int(db.value("SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account))

@@ -18,13 +18,14 @@ ORDER = [
     "tickets accounts identities recovery devices apps keys versions changes reviews messages store telemetry notifications"
     " webhooks erasure backup readiness metrics doctor",
     "worker demo",
-    "serving",
+    "serving live",
     "web",
 ]
 PLACE = {name: place for place, name in enumerate(" ".join(ORDER).split())}
 ONLY_IN = {
     "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens", "oauth"),
-    "multipart": ("web",), "lupa": ("checks",), "tinycss2": ("checks",), "smtplib": ("mail",), "mistune": ("web",),
+    "multipart": ("web",), "lupa": ("checks",), "tinycss2": ("checks",), "smtplib": ("mail",),
+    "websockets": ("live",), "mistune": ("web",),
 }
 MODULES = sorted(MOSIS.rglob("*.py"))
 

@@ -118,6 +118,8 @@ class _Made:
             "description": more.strip() or summary, "security": security(route.config["scope"]),
             "parameters": parameters + query_parameters(said) + header_parameters(route, said),
         }
+        if "deprecated" in route.config:
+            made["deprecated"] = True
         content = self.body(route, said)
         if content:
             made["requestBody"] = {"required": not said.optional, "content": content}

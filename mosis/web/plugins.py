@@ -6,6 +6,8 @@ A route's own line says the rest, in options that are plain text:
     limit  "none" where requests are not counted; see limit_of for the others
     keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
     idempotent  "yes" where an Idempotency-Key makes a retry safe: see mosis/web/idempotency.py
+    deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
+           address that takes its place: said in headers and in the description
     lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
            intake; serving gives these their own threads
 """
@@ -16,12 +18,14 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
 from typing import Any
 
 import bottle
 
 from mosis import accounts, keys, problems, store, tokens
 from mosis.callers import ROLES, SCOPES, Caller
+from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, PortalError
@@ -61,6 +65,8 @@ class Portal(bottle.Bottle):
             shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
             headers += [("X-Request-Id", environ["mosis.request_id"]), ("X-Content-Type-Options", "nosniff")]
             headers += environ.get("mosis.headers", ())
+            if (route := environ.get("bottle.route")) is not None and "deprecated" in route.config:
+                headers += dates_of_life(route)
             return start_response(status, headers, exc_info)
 
         try:
@@ -247,6 +253,20 @@ def finished_answers(env: Environment) -> Finished:
         return "200 OK", headers, body
 
     return finished
+
+
+def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
+    """The headers of an address on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and what takes its place."""
+    found = [("Deprecation", f"@{_midnight(route.config['deprecated'])}")]
+    if "sunset" in route.config:
+        found.append(("Sunset", formatdate(_midnight(route.config["sunset"]), usegmt=True)))
+    if "successor" in route.config:
+        found.append(("Link", f'<{route.config["successor"]}>; rel="successor-version"'))
+    return found
+
+
+def _midnight(day: str) -> int:
+    return seconds(f"{day}T00:00:00Z")
 
 
 def _kept_under(environ: Mapping[str, Any]) -> str:

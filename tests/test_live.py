@@ -1,0 +1,136 @@
+"""Events over WebSockets, from a real listener."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from mosis import events
+from mosis.environment import Environment
+from mosis.live import OF_ONE, Listener
+from tests.client import Client, Person
+
+
+@pytest.fixture
+def live(env: Environment) -> Iterator[Listener]:
+    listener = Listener(env, "127.0.0.1:0", heartbeat_seconds=0.3, slow_seconds=0.5)
+    listener.start()
+    yield listener
+    listener.stop()
+
+
+def join(live: Listener, credential: str, query: str = "", **more: Any) -> ClientConnection:
+    return connect(
+        f"ws://127.0.0.1:{live.port}/v1/events{query}", additional_headers={"Authorization": f"Bearer {credential}"},
+        compression=None, **more,
+    )
+
+
+def happen(client: Client, person: Person, package_id: str | None = "com.acme.notes", **data: Any) -> str:
+    db = client.env.db.connection()
+    with db.write():
+        return events.add(db, person.id, "version.published", package_id=package_id, version="1.0.0", **data)
+
+
+def test_events_come_as_they_happen(client: Client, live: Listener) -> None:
+    alice, bob = client.register(), client.register("bob")
+    happen(client, alice)
+    with join(live, alice.token) as connection:
+        happen(client, bob)
+        ids = [happen(client, alice) for _ in range(3)]
+        got = [json.loads(connection.recv(5)) for _ in ids]
+    assert [each["id"] for each in got] == ids
+    assert got[0] == client.get("/v1/events", as_=alice)["events"][1]
+
+
+def test_a_connection_resumes_behind_an_event(client: Client, live: Listener) -> None:
+    alice = client.register()
+    ids = [happen(client, alice) for _ in range(120)]
+    with join(live, alice.token, f"?after={ids[0]}") as connection:
+        assert [json.loads(connection.recv(5))["id"] for _ in ids[1:]] == ids[1:]
+
+
+@pytest.mark.parametrize(("credential", "path", "status"), [
+    ("", "/v1/events", 401), ("nonsense", "/v1/events", 401), (None, "/v1/nothing", 404), (None, "/v1/events?after=x", 400),
+])  # fmt: skip
+def test_a_handshake_is_refused_as_any_request(
+    client: Client, live: Listener, credential: str | None, path: str, status: int
+) -> None:
+    token = client.register().token if credential is None else credential
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{live.port}{path}", additional_headers={"Authorization": f"Bearer {token}"})
+    answer = refused.value.response
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(answer.body or b"")["status"] == status
+
+
+def test_a_key_needs_the_scope_and_sees_its_apps(client: Client, live: Listener) -> None:
+    alice = client.register()
+    todo = client.app_of(alice, "com.acme.todo")
+    none = client.post("/v1/keys", {"name": "none", "scopes": ["keys:manage"]}, as_=alice)["key"]
+    with pytest.raises(InvalidStatus), join(live, none):
+        pass
+    one = client.post("/v1/keys", {"name": "one", "scopes": ["apps:read"], "apps": [todo]}, as_=alice)["key"]
+    with join(live, one) as connection:
+        for package_id in ("com.acme.notes", None, todo):
+            happen(client, alice, package_id)
+        assert json.loads(connection.recv(5))["app"] == {"package_id": todo}
+
+
+def test_a_session_that_ends_ends_its_connection(client: Client, live: Listener) -> None:
+    alice = client.register()
+    with join(live, alice.token) as connection:
+        client.post("/v1/auth/logout", as_=alice).expect(204)
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(5)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "invalid_token")
+
+
+def test_an_account_has_a_bounded_number(client: Client, live: Listener) -> None:
+    alice = client.register()
+    with contextlib.ExitStack() as opened:
+        for _ in range(OF_ONE):
+            opened.enter_context(join(live, alice.token))
+        with pytest.raises(InvalidStatus) as refused:
+            opened.enter_context(join(live, alice.token))
+        assert refused.value.response.status_code == 429
+    time.sleep(0.5)
+    with join(live, alice.token) as connection:
+        happen(client, alice)
+        assert connection.recv(5)
+
+
+def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(client: Client, live: Listener) -> None:
+    alice = client.register()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", live.port))
+        slow.sendall((f"GET /v1/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      "Sec-WebSocket-Version: 13\r\n"
+                      f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {alice.token}\r\n\r\n").encode())
+        time.sleep(0.3)
+        with join(live, alice.token) as good:
+            for number in range(100):
+                happen(client, alice, filling="x" * 60_000, number=number)
+                assert json.loads(good.recv(5))["data"]["number"] == number
+        deadline = time.monotonic() + 8
+        while live._open and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not live._open
+
+
+def test_a_stop_says_going_away(client: Client, env: Environment, live: Listener) -> None:
+    with join(live, client.register().token) as connection:
+        live.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
