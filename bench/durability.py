@@ -57,7 +57,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as folder:
         path = Path(folder) / "portal.db"
         migrate(path, portal.HERE / "schema.sql", portal.HERE / "migrations")
-        path.touch()
         database = Database(path)
         for threads in (1, 8):
             rates: dict[str, list[float]] = {mode: [] for mode in MODES}

@@ -18,6 +18,7 @@ from tests.server import Running
 
 MIB = 1024 * 1024
 STARTS = 21
+REST_SECONDS = 60
 
 
 def memory_mib(pid: int, file: str, name: str) -> float:
@@ -52,6 +53,22 @@ def upload(portal: Running) -> None:
     print(f"upload of {len(large) / MIB:.1f} MiB: {took:.2f} s, peak memory {before:.1f} -> {after:.1f} MiB")
 
 
+def at_rest(portal: Running) -> None:
+    """How much of a core it takes, and how often it wakes, while nobody asks for anything."""
+    def taken() -> tuple[float, int]:
+        fields = Path(f"/proc/{portal.pid}/stat").read_text().rpartition(") ")[2].split()
+        threads = Path(f"/proc/{portal.pid}/task").iterdir()
+        wakes = sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (each / "status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
+                    for each in threads)
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), wakes
+
+    time.sleep(5)
+    (cpu, wakes), begun = taken(), time.monotonic()
+    time.sleep(REST_SECONDS)
+    (cpu_after, wakes_after), seconds = taken(), time.monotonic() - begun
+    print(f"at rest: {(cpu_after - cpu) / seconds * 100:.2f} % of a core, {(wakes_after - wakes) / seconds:.1f} wakes a second")
+
+
 def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +82,9 @@ def main() -> None:
         time.sleep(2)
         print(f"idle: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS")
         try:
+            at_rest(portal)
             upload(portal)
+            print(f"busy, after that upload: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS")
         finally:
             portal.stop()
 
