@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench profile soak help run test lint types check demo fuzz image supply-chain clean
+.PHONY: bench profile soak help run test lint types check demo fuzz image supply-chain contract contract-short clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -51,6 +51,17 @@ image: ## build the container image and print its compressed size, without and w
 	@for tag in $(VERSION_OF_SETUP)-plain $(VERSION_OF_SETUP); do \
 		echo "$(IMAGE):$$tag  $$($(ENGINE) save $(IMAGE):$$tag | gzip | wc -c | awk '{printf "%.1f MB compressed", $$1 / 1e6}')"; \
 	done
+
+CONTRACT = .cache/contract
+contract: $(CONTRACT)/.installed ## try the running portal with 20,000 generated requests and a generated client (ten minutes)
+	@$(CONTRACT)/bin/python -m tests.contract.run
+
+contract-short: $(CONTRACT)/.installed ## the same with a few hundred requests (under a minute)
+	@$(CONTRACT)/bin/python -m tests.contract.run --short
+
+$(CONTRACT)/.installed: setup.cfg pyproject.toml
+	@mkdir -p .cache && test -x $(CONTRACT)/bin/python || $(PYTHON) -m venv $(CONTRACT)
+	@$(CONTRACT)/bin/python -m pip install -q --disable-pip-version-check -e '.[contract]' && touch $@
 
 SUPPLY = .cache/supply-chain
 supply-chain: ## pin the dependencies with hashes, list them (CycloneDX), look for known vulnerabilities and for careless code

@@ -22,7 +22,7 @@ PROBLEM: Shape = {
                    "errors": {"type": "array", "items": {"type": "object"}}},
     "required": ["type", "title", "status", "detail", "code", "request_id"],
 }
-PACKAGE = {"type": "string", "contentMediaType": "application/vnd.mosis.package+zip"}
+PACKAGE = {"type": "string", "format": "binary", "contentMediaType": "application/vnd.mosis.package+zip"}
 
 # What any call can be refused with, then what depends on its line in the URL table.
 ALWAYS = ("malformed_request", "too_large", "header_too_large", "busy", "database_unavailable")
@@ -151,7 +151,9 @@ class _Made:
                 found["304"] = {"description": "It is as you know it.", "headers": _headers([*headers, "ETag"])}
             made: dict[str, Any] = {"description": problems_title(status)}
             if isinstance(answer, File):
-                made["content"] = {answer.media_type: {"schema": {"type": "string", "contentMediaType": answer.media_type}}}
+                bytes_of_it = {"type": "string", "format": "binary", "contentMediaType": answer.media_type}
+                is_json = answer.media_type == "application/json"
+                made["content"] = {answer.media_type: {"schema": {"type": "object"} if is_json else bytes_of_it}}
                 if answer.ranges:
                     found["206"] = made | {"description": "The part that was asked for.", "headers": _headers(names)}
             elif answer is not None:

@@ -33,7 +33,7 @@ STATES = sorted({state for before, after in versions.MOVES.values() for state in
 VERSION = shape(
     "Version", id=ID, app_id=ID, package_id=TEXT, version=TEXT, version_code=COUNT, channel=one_of(*CHANNELS),
     state=one_of(*STATES), next_step=TEXT, findings=many(FREE), review=maybe(shape(
-        "ReviewState", id=ID, state=TEXT, position=maybe(COUNT), median_wait_seconds=maybe(NUMBER), reasons=many(TEXT), comment=TEXT
+        "Standing", id=ID, state=TEXT, position=maybe(COUNT), median_wait_seconds=maybe(NUMBER), reasons=many(TEXT), comment=TEXT
     )),
     permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, size_bytes=COUNT, sha256=TEXT,
     signing_key_id=maybe(ID), rollout_percent=NUMBER, publish_at=maybe(TIME), download_url=maybe(LINK), created_at=TIME,
