@@ -114,7 +114,7 @@ def read_page(*types: type | tuple[type, ...]) -> Wanted:
 def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:
     """A query parameter that is one of a few words. Raises Malformed."""
     value = bottle.request.query.get(name)
-    if value is None or value == "":
+    if value is None:
         return default
     if value not in choices:
         raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
