@@ -56,7 +56,7 @@ CONTRACT = .cache/contract
 contract: $(CONTRACT)/.installed ## try the running portal with 20,000 generated requests and a generated client (ten minutes)
 	@$(CONTRACT)/bin/python -m tests.contract.run
 
-contract-short: $(CONTRACT)/.installed ## the same with a few hundred requests (under a minute)
+contract-short: $(CONTRACT)/.installed ## the same with a few thousand requests (half a minute)
 	@$(CONTRACT)/bin/python -m tests.contract.run --short
 
 $(CONTRACT)/.installed: setup.cfg pyproject.toml
