@@ -27,7 +27,6 @@ import random
 import signal
 import sqlite3
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +39,7 @@ from typing import Any
 
 import portal
 from bench import kill
+from bench.disk import Disk, sharing_disk
 from bench.kill import call
 from tests.package_builder import SigningKey, build_package, signing_key
 from tests.server import Running
@@ -47,7 +47,6 @@ from tests.server import Running
 CUTS_PER_DISK = 25  # then a new file system and a new portal: the first writes of all are part of it
 SHORTEST, LONGEST = 0.05, 7.0  # seconds of writing before a cut; ext4 commits its journal by itself every 5
 UPLOADING, CHANGING, REGISTERING = 3, 4, 1  # clients
-INSIDE, OUTSIDE = 2 << 30, 16 << 30  # bytes of the images; sparse
 FAULTS = ("flush", "files")
 
 
@@ -91,75 +90,6 @@ class Figures:
     lost: Counter[str] = field(default_factory=Counter)
     starts: list[float] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
-
-
-def run(*command: object) -> str:
-    """Its output. Raises CalledProcessError with what it complained about on standard error."""
-    words = [str(each) for each in command]
-    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, timeout=120)
-    return done.stdout.strip()
-
-
-def mount(image: Path, folder: Path, *, around_cache: bool) -> None:
-    """Mount it. The loop device goes when it is unmounted."""
-    device = run("losetup", f"--direct-io={'on' if around_cache else 'off'}", "--find", "--show", image)
-    try:
-        taken = Path(f"/sys/block/{Path(device).name}/loop/dio").read_text().strip()
-        if around_cache and taken != "1":
-            raise SystemExit(f"{device} does not go around the page cache: the image would hold what a power cut loses")
-        folder.mkdir(exist_ok=True)
-        run("mount", "-o", "noatime" if around_cache else "noatime,discard", device, folder)
-    finally:
-        run("losetup", "--detach", device)  # while it is mounted: as soon as it is not
-
-
-@contextlib.contextmanager
-def sharing_disk(folder: Path) -> Iterator[Path]:
-    """An XFS whose files can be copied in an instant."""
-    image, place = folder / "outside.img", folder / "outside"
-    with open(image, "wb") as file:
-        file.truncate(OUTSIDE)
-    run("mkfs.xfs", "-q", "-m", "reflink=1", image)
-    mount(image, place, around_cache=False)
-    try:
-        yield place
-    finally:
-        run("umount", place)
-
-
-class Disk:
-    """The file system on which the portal works, and its power."""
-
-    def __init__(self, outside: Path, kind: str) -> None:
-        self.outside, self.place, self.number = outside, outside.parent / "inside", 0
-        with open(self.image, "wb") as file:
-            file.truncate(INSIDE)
-        run(f"mkfs.{kind}", "-q", self.image)
-        mount(self.image, self.place, around_cache=True)
-
-    @property
-    def image(self) -> Path:
-        return self.outside / f"inside{self.number}.img"
-
-    def cut(self) -> None:
-        """What is on the disk now is what the next `restore` finds. XFS lets no write in while it shares the blocks."""
-        run("cp", "--reflink=always", self.image, self.outside / f"inside{self.number + 1}.img")
-
-    def restore(self) -> None:
-        """Power again: mount what the cut has left. Nobody uses the old one any more."""
-        self.remove()
-        self.number += 1
-        mount(self.image, self.place, around_cache=True)
-
-    def remove(self) -> None:
-        """Unmount and forget it. A check that was running may need a moment to see that its portal is gone."""
-        for _ in range(100):
-            if subprocess.run(["umount", self.place], stderr=subprocess.DEVNULL, timeout=120).returncode == 0:
-                break
-            time.sleep(0.05)
-        else:
-            run("umount", self.place)
-        self.image.unlink()
 
 
 class Client(threading.Thread):
