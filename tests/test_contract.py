@@ -12,6 +12,7 @@ from mosis.callers import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
+from mosis.web.description import is_page
 from mosis.worker import HANDLERS, SCHEDULE
 from tests import described
 
@@ -45,6 +46,18 @@ def test_every_address_is_described_by_its_own_handler() -> None:
         asked = {each["name"] for each in call["parameters"] if each["in"] == "path"}
         assert asked == set(re.findall(r"{(\w+)}", path))
     assert described_calls == {}
+
+
+def test_what_is_said_is_what_the_handler_does() -> None:
+    """The schema that it reads with is the one that is described; who reads a page says so, and so does who honours If-Match."""
+    explained_further = {"updates_of_many"}  # its numbers are checked by hand, which is faster for 500 of them
+    for route in portal.build(None).routes:  # type: ignore[arg-type]
+        names, said = route.callback.__code__.co_names, route.callback.says
+        if {"read_json", "read_form_or_json"} & set(names) and route.callback.__name__ not in explained_further:
+            assert any(route.callback.__globals__.get(name) is said.body for name in names), route
+        assert ("require_match" in names) == said.matches, route
+        paged = any(isinstance(answer, dict) and is_page(answer) for answer in said.answers.values())
+        assert ("read_page" in names) == paged, route
 
 
 def test_the_examples_fit_what_they_are_examples_of() -> None:

@@ -248,7 +248,7 @@ def query_parameters(said: Says) -> list[dict[str, Any]]:
         | ({"description": rules["meta"]} if "meta" in rules else {})
         for name, rules in said.query.items()
     ]
-    if any(_is_page(answer) for answer in said.answers.values()):
+    if any(is_page(answer) for answer in said.answers.values()):
         limit = {"type": "integer", "minimum": 1, "maximum": pages.MOST, "default": pages.DEFAULT}
         found += [{"name": "limit", "in": "query", "schema": limit},
                   {"name": "cursor", "in": "query", "schema": TEXT, "description": "`next_cursor` of the page before."}]
@@ -283,7 +283,7 @@ def codes(route: bottle.Route, said: Says) -> set[str]:
         found |= {"insufficient_scope"}
     if "<" in route.rule:
         found |= {"not_found"}
-    if any(_is_page(answer) for answer in said.answers.values()):
+    if any(is_page(answer) for answer in said.answers.values()):
         found |= {"bad_cursor"}
     if said.matches:
         found |= {"precondition_failed"}
@@ -367,7 +367,7 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, wanted.get(kind, ()))
 
 
-def _is_page(answer: Any) -> bool:
+def is_page(answer: Any) -> bool:
     properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
     return properties.get("next_cursor") == maybe(TEXT)
 

@@ -50,8 +50,8 @@ def reference() -> bottle.HTTPResponse:
     """A page that shows this description to people."""
     nonce = secrets.token_urlsafe(16)
     policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {SCROLLBARS}; connect-src 'self'; img-src 'self' data:;"
-        " font-src 'self'; worker-src blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {SCROLLBARS}; connect-src 'self';"
+        " img-src 'self' data:; font-src 'self'; worker-src blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     )
     page = (HERE / "reference.html").read_text(encoding="utf-8").replace("NONCE", nonce)
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Cache-Control": "no-store"}

@@ -63,7 +63,7 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return public(webhooks.get(db, caller, webhook))
 
 
-@says(WEBHOOK, body=CHANGE)
+@says(WEBHOOK, body=CHANGE, matches=True)
 def change(env: Environment, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Change the address or the kinds, switch it on or off."""
     said = read_json(CHANGE)
