@@ -53,6 +53,9 @@ class Portal(bottle.Bottle):
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
+        for name, value in environ.items():
+            if name.startswith("HTTP_") and not value.isascii():
+                environ[name] = _readable(value)
         given = environ.get("HTTP_X_REQUEST_ID", "")
         environ["mosis.request_id"] = given if _REQUEST_ID.match(given) else new_id()
         path = environ.get("PATH_INFO", "/")
@@ -271,6 +274,12 @@ def _midnight(day: str) -> int:
 
 def _kept_under(environ: Mapping[str, Any]) -> str:
     return f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
+
+
+def _readable(value: str) -> str:
+    """A header's value (PEP 3333: bytes as Latin-1) as UTF-8 throughout, which is what Bottle takes it for: what is none of it
+    becomes U+FFFD, and is refused, or not found, by whoever looks at it."""
+    return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
 def limit_of(route: bottle.Route) -> str:

@@ -193,3 +193,15 @@ def test_a_suspended_account_dies_at_once(client: Client) -> None:
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
     client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(403, code="suspended")
     assert accounts.find_by_email(db, alice.email) is not None
+
+
+@pytest.mark.parametrize("value", ["Op\xe9ra", "\xff\xfe", "\x80", "\xc3\xa9"])
+def test_headers_need_not_be_utf_8(client: Client, value: str) -> None:
+    alice = client.register()
+    client.get("/v1/auth/me", as_=alice, headers={"User-Agent": value, "If-None-Match": value}).expect(200)
+    client.get("/v1/auth/me", headers={"Authorization": "Bearer " + value}).expect(401, "invalid_token")
+    client.get("/v1/auth/me", headers={"X-API-Key": value}).expect(401, "invalid_token")
+    client.get("/v1/store/apps", headers={"If-None-Match": value, "Accept": value}).expect(200)
+    client.patch("/v1/auth/me", {"name": "A"}, as_=alice, headers={"If-Match": value}).expect(412)
+    said = {"email": alice.email, "password": PASSWORD}
+    client.post("/v1/auth/login", said, headers={"User-Agent": value}).expect(200)
