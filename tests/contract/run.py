@@ -54,9 +54,9 @@ def generate(server: Running, *, short: bool, seed: int) -> tuple[int, int]:
         "CONTRACT_URL": server.url, "CONTRACT_PASSWORD": PASSWORD, "CONTRACT_PACKAGE": str(server.folder / "notes.mosis"),
         "SCHEMATHESIS_HOOKS": "tests.contract.hooks", "PYTHONPATH": str(HERE.parents[1]),
     }
-    command = [
+    command = [  # one worker: two that parse Python at once trip over a fault of 3.11 (https://github.com/python/cpython/issues/106905)
         str(BIN / "schemathesis"), f"--config-file={HERE / 'schemathesis.toml'}", "run", server.url + "/openapi.json",
-        f"--seed={seed}", "--workers=2", "--max-response-time=25",
+        f"--seed={seed}", "--workers=1", "--max-response-time=25",
         "--warnings=off", "--continue-on-failure", "--request-timeout=30", *phases,
     ]
     done = subprocess.run(command, env=environment, cwd=server.folder, stdout=subprocess.PIPE, text=True, check=False)
