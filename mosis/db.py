@@ -47,17 +47,16 @@ def new_id(nanoseconds: int | None = None) -> str:
 
 
 class Connection:
-    """One connection, used by one thread. It refuses to write outside `write()`; values are always bound."""
+    """What one thread sees of the database: a connection of its own that only reads and, inside `write()`, the one that all
+    threads write with in turn. So it refuses to write outside `write()`; values are always bound."""
 
     def __init__(self, database: "Database") -> None:
         self.database = database
         self.now = ""
         self.thread = threading.current_thread()
-        self._raw = _opened(database.path, cached_statements=256)
-        self._raw.execute("PRAGMA journal_mode = WAL")
-        for pragma in ("foreign_keys = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0", "query_only = ON",
-                       f"journal_size_limit = {CHECKPOINT_BYTES}"):
-            self._raw.execute(f"PRAGMA {pragma}")
+        self._reading = _prepared(database.path)
+        self._reading.execute("PRAGMA query_only = ON")
+        self._raw = self._reading  # what statements run on now
         self._after_commit: list[Callable[[], None]] = []
         self._number = 0  # of the last commit
         self._changing = False  # inside `write()`
@@ -87,10 +86,12 @@ class Connection:
 
     def change(self, sql: str, *values: Any) -> int:
         """Run a statement that changes rows; how many it changed."""
+        self._refuse_between_parts()
         return self._run(sql, values).rowcount
 
     def insert(self, table: str, **row: Any) -> int:
         """Insert one row given by its columns; its rowid. Table and columns are names from our own code."""
+        self._refuse_between_parts()
         sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
         return self._run(sql, tuple(row.values())).lastrowid or 0
 
@@ -109,7 +110,6 @@ class Connection:
             self._begin()
         self._changing = True
         try:
-            self._execute("PRAGMA query_only = OFF")
             if self._held:
                 self._execute("SAVEPOINT part")
             yield self
@@ -124,7 +124,6 @@ class Connection:
                 self._end("COMMIT")
         finally:
             self._changing = False
-            self._raw.execute("PRAGMA query_only = ON")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -148,12 +147,12 @@ class Connection:
             raise Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
         try:
             self._after_commit = []
-            self._execute("PRAGMA query_only = OFF")
+            self._raw = self.database.writer()
             self._execute("BEGIN IMMEDIATE")
             self.now = self.database.clock.now()
             self._begun = True
         except BaseException:
-            self._raw.execute("PRAGMA query_only = ON")
+            self._raw = self._reading
             self.database.writers.release()
             raise
 
@@ -162,18 +161,16 @@ class Connection:
         self._changing = self._begun = False
         try:
             try:
-                self._raw.execute("PRAGMA query_only = OFF")
                 if self.writing:
                     self._execute(how)
             except BaseException:
                 if self.writing:
                     self._raw.execute("ROLLBACK")
                 raise
-            finally:
-                self._raw.execute("PRAGMA query_only = ON")
             if how == "COMMIT":
                 self._number = self.database.committed(self)
         finally:
+            self._raw = self._reading
             self.database.writers.release()
         if how == "COMMIT":
             try:
@@ -199,7 +196,12 @@ class Connection:
             target.close()
 
     def close(self) -> None:
-        self._raw.close()
+        self._reading.close()
+
+    def _refuse_between_parts(self) -> None:
+        """Between two `write()` of one `held()` the writing connection is in use; SQLite would let it write."""
+        if self._begun and not self._changing:
+            raise sqlite3.OperationalError("attempt to write a readonly database: there is no write() around this")
 
     def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
         if "?1" in sql:  # numbered parameters: Python takes them by name only, from 3.14 on
@@ -231,8 +233,17 @@ def _opened(path: Path, **more: Any) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, **more)
 
 
+def _prepared(path: Path) -> sqlite3.Connection:
+    """A connection with our settings."""
+    raw = _opened(path, cached_statements=256)
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0",
+                   f"journal_size_limit = {CHECKPOINT_BYTES}"):
+        raw.execute(f"PRAGMA {pragma}")
+    return raw
+
+
 class Database:
-    """A database file: a connection for each thread, one lock for all writers, checkpoints now and then."""
+    """A database file: a connection for each thread, one that writes and a lock for it, checkpoints now and then."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
@@ -249,6 +260,7 @@ class Database:
         self._kept = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watching = threading.Lock()
 
@@ -259,6 +271,16 @@ class Database:
             if self._watcher is None:
                 self._watcher = _opened(self.path)
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes, for who holds the writers' lock. It is never switched between reading and writing: PRAGMA
+        query_only, like all that change flags, has every statement compiled anew (half of the time of a small change)."""
+        if self._writer is None:
+            try:
+                self._writer = _prepared(self.path)
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
+        return self._writer
 
     def connection(self) -> Connection:
         """This thread's connection, opened when first asked for."""
@@ -304,10 +326,14 @@ class Database:
     def close(self) -> None:
         """Empty the WAL and close the connections. One whose thread is still at work (a job that takes longer than we wait) is left
         to the end of the process: to close it meanwhile would crash SQLite, and nothing that was committed needs it."""
-        if self._open and self.checkpoints and self.writers.acquire(timeout=BUSY_SECONDS):
+        if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
                 with suppress(sqlite3.Error, Unavailable):  # a full disk: what is in the WAL is safe there
-                    self.connection().checkpoint("TRUNCATE")
+                    if self.checkpoints:
+                        self.connection().checkpoint("TRUNCATE")
+                if self._writer is not None:
+                    self._writer.close()
+                    self._writer = None
             finally:
                 self.writers.release()
         with self._opening:

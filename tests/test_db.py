@@ -76,7 +76,7 @@ def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Environmen
     other.execute("BEGIN IMMEDIATE")
     database = Database(env.config.database_path)
     db = database.connection()
-    db._raw.execute("PRAGMA busy_timeout = 50")
+    database.writer().execute("PRAGMA busy_timeout = 50")
     with pytest.raises(Unavailable, match="busy"), db.write():
         pass
     other.execute("COMMIT")
@@ -89,13 +89,13 @@ def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Environmen
 def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
     db = env.db.connection()
     pages = db.value("PRAGMA page_count")
-    db._raw.execute(f"PRAGMA max_page_count = {pages}")
+    env.db.writer().execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(Unavailable) as refused, db.write():
         for number in range(1000):
             db.insert("developers", id=str(number), **ROW | {"email": f"{number}@example.net"})
     assert refused.value.code == "no_space"
     assert db.value("SELECT count(*) FROM developers") == 0
-    db._raw.execute("PRAGMA max_page_count = 1000000")
+    env.db.writer().execute("PRAGMA max_page_count = 1000000")
     with db.write():
         db.insert("developers", id="1", **ROW)
 
