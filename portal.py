@@ -120,9 +120,7 @@ def given_back(config: Config) -> int | None:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
-    from mosis.serving import Server
     from mosis.telemetry.upkeep import Upkeep
-    from mosis.web.admission import Admissions
     from mosis.worker import Worker
 
     lock = given_back(config)
@@ -131,10 +129,7 @@ def serve(config: Config) -> int:
     env = opened(config)
     env.files.sweep_incoming()
     app, worker, upkeep = build(env), Worker(env), Upkeep(env)
-    server = Server(
-        app, listen=config.listen_addr, threads=config.threads, admit=Admissions(app, env),
-        temporary_dir=config.packages_dir / "spool", measures=env.measures,
-    )
+    server = bound(env, app)
     live = listening(env)
     worker.start()
     upkeep.start()
@@ -170,6 +165,18 @@ def serve(config: Config) -> int:
     if env.replication is not None:
         env.replication.stop()
     return 0
+
+
+def bound(env: Environment, app: Any) -> Any:
+    """The server that the settings ask for, on its port. Raises OSError."""
+    from mosis.serving import Server, StockServer
+    from mosis.web.admission import Admissions, limit_bytes
+
+    config = env.config
+    spool = config.packages_dir / "spool"
+    if config.server == "waitress":
+        return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
+    return Server(app, config.listen_addr, config.threads, Admissions(app, env), spool, measures=env.measures)
 
 
 def listening(env: Environment) -> Any:
@@ -224,6 +231,7 @@ def welcome(config: Config, port: int) -> str:
         (config.smtp_url is not None, "mail", "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}"),
         (config.events_addr is not None, "websockets", f"events on {config.events_addr}" if config.events_addr else ""),
         (config.rate_limits, "rate limits", "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only"),
+        (config.server == "portal", "own server", "" if config.server == "portal" else "waitress as it comes: fewer bounds"),
         (config.registration == "open", "registration", config.registration),
         (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
         (litestream.wanted and litestream.program is not None, "backup", _backup_row(litestream)),

@@ -1,5 +1,5 @@
 """How long /healthz takes while slow clients do their worst: 900 half-open heads, 40 readers that do not read, 6 uploads
-without a credential. Prints figures; `python bench/slow_clients.py --stock` shows plain waitress with the same settings."""
+without a credential. Prints figures; `python bench/slow_clients.py --stock` shows waitress as it comes (SERVER=waitress)."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mosis.errors import Denied
-from mosis.serving import Admission, Server
+from mosis.serving import Admission, Server, StockServer
 
 MIB = 1024 * 1024
 HOST = "Host: localhost\r\n"
@@ -44,15 +44,8 @@ def application(big: Path) -> Callable[..., Any]:
 
 def start(stock: bool, app: Callable[..., Any], spool: Path) -> int:
     """The port of a server that runs in a thread of this process."""
-    if stock:
-        import waitress
-
-        tempfile.tempdir = str(spool)
-        settings: dict[str, Any] = {"threads": 8, "connection_limit": 1000, "asyncore_use_poll": True}
-        plain = waitress.create_server(app, host="127.0.0.1", port=0, **settings)
-        threading.Thread(target=plain.run, daemon=True).start()
-        return int(plain.effective_port)
-    server = Server(app, "127.0.0.1:0", 8, admit, spool)
+    listen = "127.0.0.1:0"
+    server = StockServer(app, listen, 8, 50 * MIB, spool) if stock else Server(app, listen, 8, admit, spool)
     threading.Thread(target=server.run, daemon=True).start()
     return server.port
 
@@ -82,7 +75,7 @@ def health_ms(port: int, count: int) -> list[float]:
 def main() -> None:
     """Measure without and with the crowd, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stock", action="store_true", help="plain waitress instead of mosis.serving")
+    parser.add_argument("--stock", action="store_true", help="waitress as it comes (SERVER=waitress)")
     stock = parser.parse_args().stock
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 < hard < 8192 else 8192, hard))

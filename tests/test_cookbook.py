@@ -22,8 +22,9 @@ def commands(document: str) -> str:
 
 
 @pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}")
-def test_the_cookbook_works_word_for_word(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+@pytest.mark.parametrize("name", ["portal", "waitress"])
+def test_the_cookbook_works_word_for_word_on_both_servers(tmp_path: Path, name: str) -> None:
+    with running(tmp_path, {"SERVER": name}) as server:
         environment = server.environment | {"PORTAL": server.url, "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
         done = subprocess.run(
             ["sh", "-c", commands("COOKBOOK.md")], cwd=portal.HERE, env=environment | {"PATH": os.environ["PATH"]},

@@ -11,6 +11,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -98,8 +100,9 @@ def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_sigterm_lets_it_end_in_order(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+@pytest.mark.parametrize("name", ["portal", "waitress"])
+def test_sigterm_lets_it_end_in_order(tmp_path: Path, name: str) -> None:
+    with running(tmp_path, {"SERVER": name}) as server:
         begun = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - begun < 10
@@ -116,9 +119,37 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert server.process.wait(10) in (0, 128 + signal.SIGTERM)
 
 
-def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(tmp_path: Path) -> None:
+def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path: Path) -> None:
+    with running(tmp_path, {"SERVER": "waitress", "PACKAGE_LIMIT_BYTES": "1000000"}) as server:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
+            client.request("GET", "/v1/store/apps")
+            answer = client.getresponse()
+            assert (answer.status, json.loads(answer.read())["apps"]) == (200, [])
+            assert answer.headers["Server"] is None
+            client.putrequest("POST", "/v1/apps")
+            client.putheader("Content-Length", "1065537")  # the package limit, what a form adds, and one
+            client.endheaders()
+            assert client.getresponse().status == 413
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
+            client.putrequest("POST", "/v1/apps/com.acme.notes/versions")
+            client.putheader("Content-Length", "1065536")
+            client.endheaders(bytes(900_000))
+            open_files = Path(f"/proc/{server.pid}/fd")
+            spooled = f"{tmp_path}/packages/spool/"
+            until = time.monotonic() + 10
+            while not any(os.path.realpath(each).startswith(spooled) for each in open_files.iterdir()):
+                assert time.monotonic() < until, "the body does not wait in PACKAGES_DIR/spool"
+                time.sleep(0.05)
+            client.send(bytes(165_536))
+            refused = client.getresponse()
+            assert (refused.status, json.loads(refused.read())["code"]) == (401, "unauthenticated")
+        assert "waitress as it comes" in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["portal", "waitress"])
+def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(tmp_path: Path, name: str) -> None:
     """A body that is still arriving when SIGTERM comes is not begun; an answer that is being computed is sent."""
-    with running(tmp_path) as server:
+    with running(tmp_path, {"SERVER": name}) as server:
         answers: list[int] = []
 
         def register(number: int) -> None:

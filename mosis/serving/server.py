@@ -91,17 +91,63 @@ class Lane:
             channel = None  # an idle thread keeps nothing of its last request, least of all a stored body
 
 
-class Server(TcpWSGIServer):
-    """A WSGI application on a port, with bounds on what clients can cost.
+class Listening(TcpWSGIServer):
+    """Where a server listens and how it is told to stop; `run` of a subclass serves until then.
 
     `listen` is ":8080" (every address, IPv6 and IPv4), "127.0.0.1:8080" or "[::1]:8080"; port 0 takes a free one, see
-    `port`. `admit(method, path, headers)` decides on each request as soon as its head is there: it returns an Admission or
+    `port`. Raises OSError when the address cannot be had.
+    """
+
+    stopping = False
+    _stop_seconds = 0.0
+
+    def __init__(self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None) -> None:
+        super().__init__(
+            app, _sock=sock, dispatcher=dispatcher, adj=adj, bind_socket=False,
+            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+        )
+        allow_descriptors(4 * adj.connection_limit)
+
+    @staticmethod
+    def open(listen: str) -> socket.socket:
+        """The listening socket for an address as the class describes it."""
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", int(port)), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family, backlog=1024)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.effective_port)
+
+    def fix_addr(self, addr: Any) -> Any:
+        """The peer; an IPv4 address that came through the IPv6 socket is written as what it is."""
+        host: str = addr[0]
+        return (host[7:], *addr[1:]) if host.startswith("::ffff:") and "." in host else addr
+
+    def stop(self, timeout_seconds: float = 8.0) -> None:
+        """Make `run` take no new connection, finish running requests within the time, and return. Does not wait itself: any
+        thread or signal handler may call it. The first call counts."""
+        if self.stopping:
+            return  # the pipe that wakes the loop may be closed already, and its number be another file's
+        self._stop_seconds = timeout_seconds
+        self.stopping = True
+        self.trigger.pull_trigger()
+
+
+class Server(Listening):
+    """A WSGI application on a port, with bounds on what clients can cost.
+
+    `admit(method, path, headers)` decides on each request as soon as its head is there: it returns an Admission or
     raises PortalError, which is then the answer. It runs in the loop's thread and must be quick; `headers` has WSGI names
     without HTTP_, such as CONTENT_LENGTH or X_API_KEY.
     Bodies over 64 KiB wait in `temporary_dir`, which is swept now. A head must be there within `head_timeout_seconds`; a
     body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
     `measures` is told of refusals, and asks for connections and threads.
-    Further settings are waitress's own. Raises OSError when the address cannot be had. Needs Linux, for epoll.
+    Further settings are waitress's own. Needs Linux, for epoll.
     """
 
     channel_class = Channel
@@ -119,35 +165,14 @@ class Server(TcpWSGIServer):
         self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
         self.measures = measures or Measures()
         self.measures.readings.append(self.readings)
-        self.stopping = False
-        self._stop_seconds = 0.0
         self._epoll = select.epoll()
         self._listening = True
         self._next_tick = 0.0
         self._accept_after = 0.0  # monotonic
         # the loop and the lanes are ours: waitress's dispatcher has no part in it
-        super().__init__(
-            app, _sock=sock, dispatcher=self, adj=Adjustments(**SETTINGS | settings), bind_socket=False,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-        )
-        self._allow_descriptors(4 * self.adj.connection_limit)
+        super().__init__(app, sock, Adjustments(**SETTINGS | settings), dispatcher=self)
         self._epoll.register(self.trigger._fileno, select.EPOLLIN)
         self._epoll.register(self._fileno, select.EPOLLIN)
-
-    @staticmethod
-    def open(listen: str) -> socket.socket:
-        """The listening socket for an address as the class describes it."""
-        host, _, port = listen.rpartition(":")
-        host = host.strip("[]")
-        if not host and socket.has_dualstack_ipv6():
-            return socket.create_server(("", int(port)), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, backlog=1024)
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self.effective_port)
 
     def readings(self) -> Iterator[Family]:
         """Connections, and the threads of each lane."""
@@ -181,15 +206,6 @@ class Server(TcpWSGIServer):
         wasyncore.close_all(self._map, ignore_all=True)
         self._epoll.close()
 
-    def stop(self, timeout_seconds: float = 8.0) -> None:
-        """Make `run` take no new connection, finish running requests within the time, and return. Does not wait itself: any
-        thread or signal handler may call it. The first call counts."""
-        if self.stopping:
-            return  # the pipe that wakes the loop may be closed already, and its number be another file's
-        self._stop_seconds = timeout_seconds
-        self.stopping = True
-        self.trigger.pull_trigger()
-
     def add_task(self, channel: Channel) -> None:
         """Have a channel's first request run in its lane."""
         self.lanes[channel.requests[0].lane].add(channel)
@@ -213,11 +229,6 @@ class Server(TcpWSGIServer):
 
     def pull_trigger(self) -> None:
         """Nothing: waitress wakes its loop by this, and here channels are armed instead."""
-
-    def fix_addr(self, addr: Any) -> Any:
-        """The peer; an IPv4 address that came through the IPv6 socket is written as what it is."""
-        host: str = addr[0]
-        return (host[7:], *addr[1:]) if host.startswith("::ffff:") and "." in host else addr
 
     def handle_accept(self) -> None:
         """Take what waits, as far as the connection limit goes."""
@@ -259,12 +270,6 @@ class Server(TcpWSGIServer):
             self._listening = wanted
             self._epoll.modify(self._fileno, select.EPOLLIN if wanted else 0)
 
-    def _allow_descriptors(self, wanted: int) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
 
 def sweep(folder: Path) -> None:
     """Make the folder, and remove the bodies that a killed process left in it."""
@@ -272,3 +277,11 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(SPOOL_PREFIX + "*"):
         with suppress(FileNotFoundError):
             left.unlink()
+
+
+def allow_descriptors(wanted: int) -> None:
+    """Have the process open this many files and sockets, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import bottle
 
 from mosis import tokens
+from mosis.config import Config
 from mosis.environment import Environment
 from mosis.errors import Denied
 from mosis.serving import Admission
@@ -13,6 +14,11 @@ from mosis.web.plugins import UNVERSIONED
 from mosis.web.request import JSON_LIMIT_BYTES
 
 MULTIPART_EXTRA_BYTES = 64 * 1024
+
+
+def limit_bytes(config: Config) -> int:
+    """The largest body that any route takes: a package in a form."""
+    return config.package_limit_bytes + MULTIPART_EXTRA_BYTES
 
 
 class Admissions:
@@ -39,7 +45,7 @@ class Admissions:
         bearer = headers.get("AUTHORIZATION", "").partition(" ")[2].strip()
         if not tokens.plausible(headers.get("X_API_KEY", bearer)):
             raise Denied("unauthenticated", "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.")
-        limit = self.env.config.package_limit_bytes + MULTIPART_EXTRA_BYTES
+        limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit
         self.env.files.check_room(2 * expected)  # once spooled by the server, once received
