@@ -93,6 +93,8 @@ class Client:
         started: dict[str, Any] = {}
 
         def start_response(status: str, answered: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            names = [name.lower() for name, _ in answered]
+            assert sorted(set(names)) == sorted(names) or names.count("set-cookie") > 1, f"a header stands twice: {sorted(names)}"
             started.update(status=int(status[:3]), headers={name.lower(): value for name, value in answered})
             return lambda data: None
 

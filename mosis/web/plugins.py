@@ -110,6 +110,10 @@ class Portal(bottle.Bottle):
         }
         detail = details.get(code, "The request cannot be read: " + str(res.body))
         bottle.response.content_type = problems.CONTENT_TYPE
+        bottle.response.set_header("Cache-Control", "no-store")
+        if code == "method_not_allowed":
+            allowed = set(bottle.response.get_header("Allow").split(","))
+            bottle.response.set_header("Allow", ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))))
         return problems.body(code, detail, environ["mosis.request_id"])
 
 
@@ -225,7 +229,7 @@ class Answers:
             tag = etag(body)
             response.set_header("ETag", tag)
             if keep:
-                headers = [("ETag", tag), *((name, value) for name, value in response.headers.items() if name != "ETag")]
+                headers = [("ETag", tag), *((name, value) for name, value in response.headers.items() if name.lower() != "etag")]
                 self.env.kept.put(key, revision, (body, headers, route), len(key) + len(body))
             return _unless_known(body, tag)
 

@@ -101,3 +101,11 @@ def test_at_most_ten_signing_keys_are_live(client: Client) -> None:
 @pytest.mark.parametrize("key", ["", "x", "AAAA", "A" * 43 + "=", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
 def test_other_keys_are_refused(client: Client, key: str) -> None:
     client.post("/v1/signing-keys", {"name": "k", "public_key": key}, as_=client.register()).expect(422)
+
+
+def test_an_address_that_does_not_take_a_method_names_those_that_it_takes(client: Client) -> None:
+    for path, allowed in (("/v1/apps", "GET, HEAD, POST"), ("/v1/apps/com.acme.notes", "DELETE, GET, HEAD, PATCH"),
+                          ("/v1/auth/login", "POST")):
+        refused = client.call("PUT", path, {}).expect(405, code="method_not_allowed")
+        assert (refused.headers["allow"], refused.headers["cache-control"]) == (allowed, "no-store")
+    assert client.get("/v1/nowhere").expect(404, code="not_found").headers["cache-control"] == "no-store"
