@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mosis-portal: the front door. `python portal.py help` lists the commands; `application()` is for other WSGI servers."""
+"""mosis-portal: the front door. `python portal.py --help` lists the commands; `application()` is for other WSGI servers."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ from mosis.litestream import BackupError, Litestream
 
 HERE = Path(__file__).resolve().parent
 STOP_SECONDS = 4.0  # for requests and jobs at hand together; what is left of ten seconds is Litestream's last synchronisation
-USAGE, CONFIG, FAILED = 2, 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 
 
 def build(env: Environment) -> Any:
@@ -238,7 +238,7 @@ def welcome(config: Config, port: int) -> str:
         (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
     ]
     lines = [f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}", ""]
-    lines += [f"  {marks[on]} {name:<14} {text}" for on, name, text in rows]
+    lines += [f"  {marks[on]} {name:<14} {text}".rstrip() for on, name, text in rows]
     lines += [
         "", f"  data in {config.data_dir}, packages in {config.packages_dir}", "",
         f"  Try:  curl -s {config.base_url}/healthz",
@@ -419,8 +419,10 @@ def run(given: argparse.Namespace, config: Config) -> int:
             elif given.command == "drill":
                 return drill(env, given.whole)
             elif given.command == "demo":
-                from mosis.demo import fill
+                from mosis.demo import APPS, fill
 
+                print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)
+                logging.getLogger().setLevel(logging.WARNING)  # not a line for each of the hundreds of jobs
                 print(fill(env))
             elif given.command == "telemetry":
                 from mosis.telemetry import rollups

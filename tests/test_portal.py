@@ -225,6 +225,23 @@ def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environm
     assert any(app["downloads"] for app in first["apps"])
 
 
+def test_the_demo_can_be_made_beside_a_portal_that_runs(
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mosis import demo
+
+    monkeypatch.setattr(demo, "APPS", 2)
+    monkeypatch.setattr(worker.Worker, "run_due", lambda self: 0)  # the other one is always faster
+    beside = worker.Worker(env)
+    beside.start()
+    try:
+        assert "2 apps" in demo.fill(env)
+    finally:
+        beside.stop()
+    assert len(client.get("/v1/store/apps").expect(200)["apps"]) == 2
+    assert not list((env.config.data_dir / "mail").glob("*"))  # nobody reads it
+
+
 def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE ...` at the top of the project."""
     command = [sys.executable, "-m", *arguments]
