@@ -61,15 +61,15 @@ def _secret(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not port.isdigit() or int(port) > 65535 or (host.startswith("[") != host.endswith("]")):
-        raise ValueError("must be HOST:PORT or :PORT")
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
+    if not found or int(found[1]) > 65535:
+        raise ValueError("must be HOST:PORT or :PORT; an IPv6 address stands in brackets, [::1]:8080")
     return value
 
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError("must be an http or https address without query, such as https://apps.example.net")
     return value.rstrip("/")
 
@@ -148,7 +148,7 @@ class Config:
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
-    admin_email: str | None = _setting(None)
+    admin_email: str | None = _setting(None, _mailbox)
     github_client_id: str | None = _setting(None)
     github_client_secret: str | None = _setting(None, secret=True)
     github_url: str = _setting("https://github.com", _url)
@@ -197,7 +197,10 @@ class Config:
         complaints += _halves(given)
         if complaints:
             raise ConfigError(complaints)
-        return cls(**values)
+        config = cls(**values)
+        if config.telemetry_path == config.database_path:
+            raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
+        return config
 
     @property
     def github_api(self) -> str:

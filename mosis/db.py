@@ -5,6 +5,7 @@ ends without an error the change survives a power cut: SQLite commits to the WAL
 https://sqlite.org/pragma.html#pragma_synchronous), and then one flush of the WAL serves everybody who has committed by then.
 """
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -418,13 +419,15 @@ def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
 
     A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
     a transaction of its own, with the foreign keys checked before it is committed. With `shrinks` a new database can give
-    space back (PRAGMA incremental_vacuum). Raises MigrationError.
+    space back (PRAGMA incremental_vacuum). Raises MigrationError, OSError.
     """
     steps = {int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))}
     newest = max(steps, default=0)
     if sorted(steps) != list(range(1, newest + 1)):
         raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a database should be here, and a folder is", str(path))
     path.touch(mode=0o600)  # it holds secrets of webhooks; -wal and -shm get the same mode
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:

@@ -82,6 +82,13 @@ def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Path, 
     assert len(refused.stderr.strip().splitlines()) == len(said)
 
 
+def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "data/portal.db").mkdir(parents=True)
+    refused = command(tmp_path, "serve")
+    assert refused.returncode == portal.CONFIG
+    assert refused.stderr == f"portal: a database should be here, and a folder is: {tmp_path}/data/portal.db\n"
+
+
 def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
     command(tmp_path, "migrate")
     with sqlite3.connect(tmp_path / "data/portal.db") as raw:
