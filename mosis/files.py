@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ class Files:
         Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space` or
         `package_unavailable` (a folder that cannot be written).
         """
+        self.check_room(expected_bytes or 0)  # other servers have not asked before they stored the body
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
         try:
@@ -115,7 +116,7 @@ class Files:
         """Remove a package and the folders that it leaves empty."""
         path.unlink(missing_ok=True)
         for folder in path.parents:
-            if folder == self.root:
+            if folder in (self.root, self.incoming):
                 break
             try:
                 folder.rmdir()
@@ -129,15 +130,19 @@ class Files:
             path.unlink(missing_ok=True)
         return len(left)
 
-    def sweep(self, is_named: Callable[[Path], bool], older_than_seconds: float = FORGOTTEN_AFTER_SECONDS) -> int:
-        """Remove packages that no row names, once they are a day old (a row is committed after its file); how many."""
+    def forgotten(
+        self, is_named: Callable[[Path], bool], among: Iterable[Path] | None = None,
+        older_than_seconds: float = FORGOTTEN_AFTER_SECONDS,
+    ) -> list[Path]:
+        """Packages that no row names (a row is committed after its file) and uploads that were never ended, once they are a day
+        old: all of them, or those `among` some. Under the writers' lock, where packages get their names, none is new."""
         before = time.time() - older_than_seconds
-        removed = 0
-        for path in list(self.root.glob(f"*/*/*/{NAME}")):
-            if path.stat().st_mtime < before and not is_named(path):
-                self.remove(path)
-                removed += 1
-        return removed
+        found = []
+        for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
+            with suppress(FileNotFoundError):  # an upload that has just ended
+                if path.stat().st_mtime < before and (path.parent == self.incoming or not is_named(path)):
+                    found.append(path)
+        return found
 
 
 def sha256_of(path: Path) -> str:

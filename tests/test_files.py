@@ -56,7 +56,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert refused.value.code == "no_space"
     assert left(files) == []
     with pytest.raises(Unavailable, match="no_space"):
-        Files(files.root, reserve_bytes=1 << 60).check_room(1)
+        Files(files.root, reserve_bytes=1 << 60).receive(io.BytesIO(b"x"), 1000)
+    assert left(files) == []
 
 
 def test_a_missing_or_shortened_package_is_never_served(files: Files) -> None:
@@ -69,15 +70,22 @@ def test_a_missing_or_shortened_package_is_never_served(files: Files) -> None:
         files.open(target, 5)
 
 
-def test_the_sweep_takes_only_what_is_old_and_has_no_name(files: Files) -> None:
+def test_only_what_is_old_and_has_no_name_is_forgotten(files: Files) -> None:
     named, fresh, orphan = (files.path("developer", "app", version) for version in ("1.0.0", "2.0.0", "3.0.0"))
     for path in (named, fresh, orphan):
         files.keep(files.receive(io.BytesIO(b"x"), 10), path)
-    for path in (named, orphan):
+    old, running = (files.receive(io.BytesIO(b"x"), 10).path for _ in range(2))
+    for path in (named, orphan, old):
         os.utime(path, (1, 1))
-    assert files.sweep(lambda path: path == named) == 1
-    assert sorted(left(files)) == sorted([named, fresh])
+    found = files.forgotten(lambda path: path == named)
+    assert found == [orphan, old]
+    files.keep(files.receive(io.BytesIO(b"x"), 10), orphan)  # somebody uploads it meanwhile
+    assert files.forgotten(lambda path: path == named, found) == [old]
+    for path in (old, orphan):
+        files.remove(path)
+    assert sorted(left(files)) == sorted([named, fresh, running])
     assert not orphan.parent.exists()
+    assert files.incoming.exists()
 
 
 def test_what_a_killed_process_left_is_swept_at_start(files: Files) -> None:

@@ -73,14 +73,18 @@ def flush_downloads(env: Environment) -> None:
 
 
 def sweep_packages(env: Environment) -> None:
-    """Remove package files that no row names, and the pictures of versions that are not shown any more."""
+    """Remove package files that no row names, uploads that were never ended, and the pictures of versions that are not shown any
+    more."""
     db = env.db.connection()
 
     def is_named(path: Path) -> bool:
         _, app_id, version = path.parts[-4:-1]
         return bool(db.value("SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version))
 
-    env.files.sweep(is_named)
+    if found := env.files.forgotten(is_named):
+        with db.write():  # an upload that gives one of them a name at this moment has it
+            for path in env.files.forgotten(is_named, found):
+                env.files.remove(path)
     sweep_pictures(env)
 
 

@@ -1,9 +1,13 @@
 """Apps and signing keys over HTTP."""
 
+import io
+import os
 from typing import Any
 
 import pytest
 
+from mosis import store
+from mosis.environment import Environment
 from tests.client import Client
 from tests.package_builder import signing_key
 
@@ -109,3 +113,23 @@ def test_an_address_that_does_not_take_a_method_names_those_that_it_takes(client
         refused = client.call("PUT", path, {}).expect(405, code="method_not_allowed")
         assert (refused.headers["allow"], refused.headers["cache-control"]) == (allowed, "no-store")
     assert client.get("/v1/nowhere").expect(404, code="not_found").headers["cache-control"] == "no-store"
+
+
+def test_the_packages_of_a_deleted_app_go_after_a_day_and_nothing_else_does(client: Client, env: Environment) -> None:
+    alice = client.register()
+    for package_id in ("com.acme.notes", "com.acme.todo"):
+        client.upload(client.app_of(alice, package_id), client.package(alice, package_id), as_=alice).expect(201)
+    client.work()
+    client.delete("/v1/apps/com.acme.todo", as_=alice).expect(204)
+    left = env.files.receive(io.BytesIO(b"of a killed process"), 100).path
+    packages = sorted(env.config.packages_dir.glob("*/*/*/package.mosis"))
+    store.sweep_packages(env)
+    assert sorted(env.config.packages_dir.glob("*/*/*/package.mosis")) == packages
+    for path in (*packages, left):
+        os.utime(path, (1, 1))
+    for _ in range(2):
+        store.sweep_packages(env)
+        assert len(list(env.config.packages_dir.glob("*/*/*/package.mosis"))) == 1
+        assert list(env.files.incoming.iterdir()) == []
+    version = client.get("/v1/apps/com.acme.notes/versions/1.0.0", as_=alice)
+    assert env.files.path(alice.id, version["app_id"], "1.0.0").exists()
