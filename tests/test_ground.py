@@ -39,7 +39,7 @@ def test_good_settings_are_taken(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("LISTEN_ADDR", ":"), ("LISTEN_ADDR", "8080"), ("LISTEN_ADDR", "localhost"), ("LISTEN_ADDR", ":65536"), ("LISTEN_ADDR", "::1:80"),
+    ("LISTEN_ADDR", ":"), ("LISTEN_ADDR", "80"), ("LISTEN_ADDR", "localhost"), ("LISTEN_ADDR", ":65536"), ("LISTEN_ADDR", "::1:80"),
     ("LISTEN_ADDR", "[::1]"), ("LISTEN_ADDR", "http://localhost:80"), ("LISTEN_ADDR", ":\u0663"), ("LISTEN_ADDR", " :80"),
     ("BASE_URL", "http://x:99999"), ("BASE_URL", "http://"), ("ADMIN_EMAIL", "nobody"), ("SERVER", "apache"), ("THREADS", "\u0663"),
     ("TELEMETRY_DATABASE_PATH", "data/portal.db"), ("DATABASE_PATH", "data/telemetry.db"),

@@ -37,6 +37,8 @@ _ENCRYPTED, _DESCRIBED, _UTF8 = 1 << 0, 1 << 3, 1 << 11
 _ALLOWED_FLAGS = 0b110 | _DESCRIBED | _UTF8  # bits 1 and 2 are deflate's hint of how hard it tried
 _STORED, _DEFLATED = 0, 8
 _ZIP64_EXTRA, _UNICODE_PATH, _UNICODE_COMMENT = 0x0001, 0x7075, 0x6375
+# What other readers look for, not at the first byte: PDF in the first kilobyte, tar in its first header, a disk image's volume.
+_OTHER_FORMATS = ((b"%PDF-", 0, 1024), (b"ustar", 257, 262), (b"CD001", 32769, 32774))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -214,6 +216,10 @@ def _entries(file: BinaryIO) -> list[_Entry]:
         raise Unreadable("not_a_zip", "The central directory has more bytes than entries.")
     if expected_start != directory_start:
         raise Unreadable("not_a_zip", "There are bytes between the last entry and the central directory.")
+    for mark, begin, end in _OTHER_FORMATS:
+        file.seek(begin)
+        if mark in file.read(end - begin):
+            raise Unreadable("other_format", f"Other programs take the file for another format: it has {mark.decode()!r} in it.")
     return entries
 
 

@@ -6,6 +6,7 @@ from typing import Any
 FINDINGS: dict[str, str] = {
     # the archive
     "not_a_zip": "The file is not a ZIP archive, is cut off, or has bytes before, between or after what belongs to it.",
+    "other_format": "The file can be read as another format too: as a PDF, a tar archive or a disk image.",
     "zip_comment": "The archive or an entry carries a comment.",
     "zip_multi_disk": "The archive is split over several disks.",
     "zip64": "The archive uses ZIP64, which no package within the limits needs.",

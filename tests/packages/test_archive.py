@@ -79,6 +79,8 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     **{f"{kind} in front": ("not_a_zip", raw_zip(entries(), before=head)) for kind, head in {
         "PDF": b"%PDF-1.7\n", "PNG": b"\x89PNG\r\n\x1a\n", "ELF": b"\x7fELF\x02\x01\x01", "GIF": b"GIF89a",
             "MZ": b"MZ\x90\0"}.items()},
+    **{f"also {kind}": ("other_format", raw_zip([Entry("a.txt", bytes(at - 35) + mark + bytes(600), method=0), *entries()]))
+       for kind, at, mark in (("PDF", 900, b"%PDF-1.7\n"), ("tar", 257, b"ustar\x0000"), ("ISO 9660", 32769, b"CD001\1"))},
     "two directories": ("not_a_zip", two_directories()),
     "a second archive behind": ("not_a_zip", GOOD + GOOD),
     "an end record in the comment": ("not_a_zip", raw_zip(entries(), comment=GOOD[-22:])),
