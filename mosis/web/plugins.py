@@ -60,7 +60,7 @@ class Portal(bottle.Bottle):
         environ["mosis.request_id"] = given if _REQUEST_ID.match(given) else new_id()
         path = environ.get("PATH_INFO", "/")
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
-            environ["PATH_INFO"] = path[3:]
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = environ.get("SCRIPT_NAME", "") + "/v1", path[3:]
         shown: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -277,7 +277,7 @@ def _midnight(day: str) -> int:
 
 
 def _kept_under(environ: Mapping[str, Any]) -> str:
-    return f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
+    return f"{environ.get('SCRIPT_NAME', '')}{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
 
 
 def _readable(value: str) -> str:

@@ -29,15 +29,21 @@ def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
         return check({}, schema)
-    if bottle.request.get_header("Content-Encoding", "identity") != "identity":
-        raise Malformed("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
+    refuse_coding()
     return check(_object(body), schema)
+
+
+def refuse_coding() -> None:
+    """Raises Malformed `unsupported_media_type` when the body is packed: what it would unpack to is not bounded."""
+    if bottle.request.get_header("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Malformed("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
 
 
 def read_form_or_json(schema: Schema) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if bottle.request.content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return read_json(schema)
+    refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
         text = body.decode("ascii")
@@ -126,7 +132,7 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
     if page.next_cursor:
         query = bottle.request.query
         parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [("cursor", page.next_cursor)]
-        address = bottle.request.path + "?" + bottle.urlencode(parts)
+        address = bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")  # as Bottle has taken them apart
         bottle.response.set_header("Link", f'<{address}>; rel="next"')
     return {name: shown, "next_cursor": page.next_cursor, **more}
 

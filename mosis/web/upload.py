@@ -1,6 +1,7 @@
 """A package and what is said with it: as the raw body with a query string, or as a multipart form (RFC 7578)."""
 
 import base64
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,11 @@ import bottle
 from mosis.errors import Invalid, LimitReached, Malformed
 from mosis.files import Readable
 from mosis.versions import Upload
+from mosis.web.request import refuse_coding
 
 BLOCK = 64 * 1024
 LONGEST_NOTES = 5000
+_NOTES = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z")
 _SAID = ("channel", "release_notes", "submit", "publish")
 
 
@@ -34,6 +37,9 @@ class Sent:
         notes = self._said.get("release_notes", "")
         if len(notes) > LONGEST_NOTES:
             wrong.append({"pointer": "/release_notes", "code": "too_long", "detail": f"This may be at most {LONGEST_NOTES} long."})
+        elif not _NOTES.match(notes):
+            detail = "This must be UTF-8 text without control characters other than tabs and line ends."
+            wrong.append({"pointer": "/release_notes", "code": "wrong_format", "detail": detail})
         if wrong:
             raise Invalid(wrong)
         return Upload(self._said.get("channel"), notes, self._said.get("submit") == "true", self._said.get("publish") == "true")
@@ -42,10 +48,11 @@ class Sent:
 def read_upload() -> Sent:
     """What the request sends. Raises Malformed."""
     request = bottle.request
-    said = {name: request.query[name] for name in _SAID if name in request.query}
-    kind = request.content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return Sent(_Form(request.environ["wsgi.input"], request.content_type, said), said, None)
+    said = {name: request.query.getunicode(name, "\ufffd") for name in _SAID if name in request.query}
+    refuse_coding()
+    kind = request.environ.get("CONTENT_TYPE", "")  # as it came: Bottle gives it in lower case, and a boundary is not
+    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+        return Sent(_Form(request.environ["wsgi.input"], kind, said), said, None)
     length = request.content_length
     if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
         raise Malformed("malformed_request", "Send the package as the body: curl --data-binary @notes.mosis.")

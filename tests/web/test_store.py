@@ -41,6 +41,18 @@ def test_a_store_app_shows_all_its_fields(client: Client, alice: Person) -> None
     assert shown.headers["cache-control"] == "public, max-age=60"
 
 
+@pytest.mark.parametrize("prefix", ["/v1", ""])
+def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(client: Client, alice: Person, prefix: str) -> None:
+    for name in ("todo", "maps"):
+        client.patch(f"/v1/apps/{client.app_of(alice, f'com.acme.{name}')}", {"name": f"Grüße {name}"}, as_=alice).expect(200)
+        client.published(alice, f"com.acme.{name}")
+    for _ in range(3):  # once made, then kept
+        page = client.get(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe").expect(200)
+    link = page.headers["link"].partition(">")[0][1:]
+    assert link.startswith(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe&cursor=")
+    assert [app["name"] for app in page["apps"] + client.get(link).expect(200)["apps"]] == ["Grüße maps", "Grüße todo"]
+
+
 def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice: Person) -> None:
     for name in ("todo", "maps"):
         client.app_of(alice, f"com.acme.{name}")

@@ -1,6 +1,7 @@
 """Versions over HTTP: uploads, moves, reviews."""
 
 import base64
+import gzip
 import hashlib
 from typing import Any
 
@@ -58,15 +59,15 @@ def test_a_published_version_spends_its_string_and_code(client: Client, alice: P
 
 def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) -> None:
     def part(name: str, content: bytes) -> bytes:
-        return b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
+        return b'--aB\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
 
     for number, parts in enumerate([["package", "release_notes", "channel"], ["channel", "package", "release_notes"]], 1):
         fields = {
             "package": client.package(alice, version=f"1.0.{number}", code=number), "release_notes": "Grüße".encode(),
             "channel": b"beta",
         }
-        body = b"".join(part(name, fields[name]) for name in parts) + b"--b--\r\n"
-        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        body = b"".join(part(name, fields[name]) for name in parts) + b"--aB--\r\n"
+        form = {"Content-Type": "Multipart/Form-Data; boundary=aB"}  # as browsers have it: capitals count in a boundary
         made = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers=form)
         assert (made.expect(201)["channel"], made["release_notes"]) == ("beta", "Grüße")
 
@@ -79,6 +80,20 @@ def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) 
 def test_broken_forms_are_said(client: Client, alice: Person, body: bytes) -> None:
     answer = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers={"Content-Type": "multipart/form-data; boundary=b"})
     answer.expect(400, code="malformed_request")
+
+
+def test_notes_in_the_query_are_utf_8_without_control_characters(client: Client, alice: Person) -> None:
+    said = client.upload(NOTES, client.package(alice), as_=alice, query="?release_notes=Gr%C3%BC%C3%9Fe%0A%E2%9C%93").expect(201)
+    assert said["release_notes"] == "Grüße\n✓"
+    for wrong in ("%00", "%1b[2J", "%ff", "x" * 5001):
+        refused = client.upload(NOTES, client.package(alice, version="2.0.0", code=2), as_=alice, query=f"?release_notes={wrong}")
+        assert refused.expect(422, code="invalid").finding("/release_notes") in ("wrong_format", "too_long")
+
+
+def test_a_packed_body_is_refused(client: Client, alice: Person) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    refused = client.post(f"/v1/apps/{NOTES}/versions", gzip.compress(client.package(alice)), as_=alice, headers=packed)
+    refused.expect(415, code="unsupported_media_type")
 
 
 def test_a_content_digest_is_compared(client: Client, alice: Person) -> None:
