@@ -92,25 +92,38 @@ class Files:
 
     def keep(self, received: Received, target: Path) -> None:
         """Give a received file its final name, for good; called in the transaction, before its COMMIT."""
-        missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
-            for folder in (target.parent, *(each.parent for each in missing)):
+            for folder in target.parents:  # also those that were there: whoever made them may have been stopped before this
                 _flush_folder(folder)
+                if folder == self.root:
+                    break
         except OSError as error:
             raise _not_kept(error) from error
 
     def open(self, path: Path, size_bytes: int) -> BinaryIO:
-        """The package, open for reading. Raises Unavailable `package_unavailable` when it is missing or not of this size."""
+        """The package, open for reading. Raises Unavailable `package_unavailable` when it is missing or not of this size, and
+        tells the operator."""
         try:
             file = open(path, "rb")
         except OSError as error:
-            raise Unavailable("package_unavailable", "This package cannot be read at the moment; the operator is told.") from error
-        if os.fstat(file.fileno()).st_size != size_bytes:
+            raise _damaged(path, str(error)) from error
+        found = os.fstat(file.fileno()).st_size
+        if found != size_bytes:
             file.close()
-            raise Unavailable("package_unavailable", "This package is damaged and is not served; the operator is told.")
+            raise _damaged(path, f"it has {found} bytes instead of {size_bytes}")
         return file
+
+    def verify(self, path: Path, size_bytes: int, sha256: str) -> None:
+        """Read a package and compare it with its hash. Raises as `open` does."""
+        try:
+            with self.open(path, size_bytes) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _damaged(path, str(error)) from error
+        if found != sha256:
+            raise _damaged(path, f"its SHA-256 is {found} instead of {sha256}")
 
     def remove(self, path: Path) -> None:
         """Remove a package and the folders that it leaves empty."""
@@ -152,6 +165,11 @@ def sha256_of(path: Path) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _damaged(path: Path, reason: str) -> Unavailable:
+    log.error("package missing or damaged", extra={"path": str(path), "reason": reason})
+    return Unavailable("package_unavailable", "This package is missing, damaged or cannot be read; the operator is told.")
 
 
 def _not_kept(error: OSError) -> Unavailable:

@@ -15,8 +15,8 @@ from mosis.callers import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
-from mosis.errors import Conflict, NotFound, Unavailable
-from mosis.files import Files, Received, sha256_of
+from mosis.errors import Conflict, NotFound
+from mosis.files import Files, Received
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.pages import Page, Wanted, page
@@ -373,10 +373,7 @@ def path(files: Files, db: Connection, version: Version) -> Path:
 
 def verify_file(env: Environment, db: Connection, version: Version) -> None:
     """Compare the package on disk with the hash in the row. Raises Unavailable `package_unavailable`."""
-    file = path(env.files, db, version)
-    env.files.open(file, version.size_bytes).close()
-    if sha256_of(file) != version.sha256:
-        raise Unavailable("package_unavailable", "The package on disk is not the one that was uploaded; the operator is told.")
+    env.files.verify(path(env.files, db, version), version.size_bytes, version.sha256)
 
 
 def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:

@@ -60,14 +60,23 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert left(files) == []
 
 
-def test_a_missing_or_shortened_package_is_never_served(files: Files) -> None:
+def test_a_missing_or_damaged_package_is_never_served_and_the_operator_is_told(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
     target = files.path("developer", "app", "1.0.0")
     with pytest.raises(Unavailable, match="package_unavailable"):
         files.open(target, 5)
     files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
+    files.verify(target, 5, hashlib.sha256(b"12345").hexdigest())
     target.write_bytes(b"1234")
     with pytest.raises(Unavailable, match="package_unavailable"):
         files.open(target, 5)
+    target.write_bytes(b"1234x")
+    with pytest.raises(Unavailable, match="package_unavailable"):
+        files.verify(target, 5, hashlib.sha256(b"12345").hexdigest())
+    told = [vars(record) for record in caplog.records if record.message == "package missing or damaged"]
+    assert [(each["levelname"], each["path"]) for each in told] == [("ERROR", str(target))] * 3
+    assert [each["reason"][:6] for each in told] == ["[Errno", "it has", "its SH"]
 
 
 def test_only_what_is_old_and_has_no_name_is_forgotten(files: Files) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Invalid, Malformed, Unavailable
 from mosis.packages import manifest as manifests
 from mosis.packages import signature as signatures
 from mosis.packages.archive import META, Archive, Unreadable
@@ -49,15 +49,16 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     """Look at an uploaded file without unpacking it to disk, in constant memory.
 
     `keys` are the live signing keys of the app's owner by id, 32 raw bytes each. Raises Invalid `package_rejected` with every
-    finding (up to 200).
+    finding (up to 200), Unavailable `package_unavailable` when the disk does not give it back.
     """
-    with open(path, "rb") as file:
-        try:
-            archive = Archive(file)
-        except Unreadable as error:
-            raise _rejected([error.finding]) from error
-        inspection = _Inspection(archive)
-        package = inspection.package(package_id, keys)
+    try:
+        with open(path, "rb") as file:
+            inspection = _Inspection(Archive(file))
+            package = inspection.package(package_id, keys)
+    except Unreadable as error:
+        raise _rejected([error.finding]) from error
+    except OSError as error:
+        raise Unavailable("package_unavailable", "The package cannot be read back from the disk; send it again later.") from error
     if package is None:
         raise _rejected(inspection.findings)
     return package

@@ -47,6 +47,7 @@ SAID: dict[str, dict[str, Any]] = {
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
     "version_exists version_code_not_higher package_rejected digest_mismatch limit_reached invalid_state suspended"
+    " package_unavailable"
 )
 
 

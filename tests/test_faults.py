@@ -1,0 +1,107 @@
+"""The Nth call of the system that an upload or a publication makes fails, once, for every N: what was acknowledged is there, a
+row has its file, and nothing half-made stays."""
+
+import builtins
+import errno
+import itertools
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from mosis.environment import Environment
+from mosis.files import sha256_of
+from tests.client import Answer, Client
+
+CALLS = [(os, "open"), (os, "mkdir"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (builtins, "open")]
+
+
+class Fault:
+    """Counts calls, and lets the Nth fail."""
+
+    def __init__(self, number: int, error: int) -> None:
+        self.left = number
+        self.error = error
+        self.where = ""
+
+    @property
+    def at_commit(self) -> bool:
+        """Whether it came when SQLite had committed and the WAL was to be flushed."""
+        return self.where.startswith("fdatasync") or self.where.endswith("portal.db-wal")
+
+    def in_place_of(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{name} of {arguments[0]}"
+                raise OSError(self.error, os.strerror(self.error), str(arguments[0]))
+            return call(*arguments, **named)
+
+        return called
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, fault: Fault, what: Callable[[], Answer]) -> Answer:
+    """The answer when the fault lies in wait."""
+    with monkeypatch.context() as patch:
+        for module, name in CALLS:
+            patch.setattr(module, name, fault.in_place_of(name, getattr(module, name)))
+        return what()
+
+
+def check_invariants(env: Environment) -> None:
+    """Every row has its file, with the bytes that it speaks of, and nothing half-received stays."""
+    sql = "SELECT a.developer_id, v.app_id, v.version, v.sha256 FROM versions v JOIN apps a ON a.id = v.app_id"
+    rows = env.db.connection().all(sql)
+    for developer_id, app_id, version, sha256 in rows:
+        assert sha256_of(env.files.path(developer_id, app_id, version)) == sha256
+    assert list(env.files.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "codes"), [
+    (errno.EIO, {"package_unavailable", "database_unavailable"}), (errno.EROFS, {"package_unavailable", "database_unavailable"}),
+    (errno.ENOSPC, {"no_space", "package_unavailable", "database_unavailable"}),
+])  # fmt: skip
+def test_an_upload_meets_a_fault_at_every_step(
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch, error: int, codes: set[str]
+) -> None:
+    alice = client.register()
+    app = client.app_of(alice)
+    client.upload(app, client.package(alice, version="0.1.0"), as_=alice).expect(201)  # what is imported late is there now
+    steps = []
+    for number in itertools.count(1):
+        fault, package = Fault(number, error), client.package(alice, version=f"1.0.{number}", code=number)
+        answer = tried(monkeypatch, fault, partial(client.upload, app, package, as_=alice))
+        check_invariants(env)
+        if not fault.where:
+            answer.expect(201)
+            break
+        assert answer["code"] in codes, (fault.where, answer.body)
+        steps.append(fault.where.partition(" of ")[0])
+        # A commit that the disk may not have taken is told as a failure, and is there when it has; the same bytes say so.
+        committed = fault.at_commit
+        client.upload(app, package, as_=alice).expect(200 if committed else 201)
+    assert steps.count("fsync") >= 4, steps  # the file, and the folders down to it
+    assert {"open", "mkdir", "replace", "fdatasync"} <= set(steps)
+
+
+def test_a_publication_meets_a_fault_at_every_step(client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = client.register()
+    app = client.app_of(alice)
+    client.published(alice, app, "0.1.0")
+    for number in itertools.count(1):
+        version, fault = f"1.0.{number}", Fault(number, errno.EIO)
+        client.upload(app, client.package(alice, app, version, number + 1), as_=alice, query="?submit=true").expect(201)
+        client.work()
+        at = f"/v1/apps/{app}/versions/{version}"
+        client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+        answer = tried(monkeypatch, fault, partial(client.post, at + "/publish", as_=alice))
+        check_invariants(env)
+        if not fault.where:
+            break
+        assert answer.expect(503)["code"] in ("package_unavailable", "database_unavailable"), fault.where
+        committed = fault.at_commit
+        assert client.get(at, as_=alice)["state"] == ("published" if committed else "approved")
+    assert number >= 4
+    answer.expect(200)
