@@ -64,7 +64,7 @@ def check_invariants(env: Environment) -> None:
     (errno.ENOSPC, {"no_space", "package_unavailable", "database_unavailable"}),
 ])  # fmt: skip
 def test_an_upload_meets_a_fault_at_every_step(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch, error: int, codes: set[str]
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int, codes: set[str]
 ) -> None:
     alice = client.register()
     app = client.app_of(alice)
@@ -78,6 +78,9 @@ def test_an_upload_meets_a_fault_at_every_step(
             answer.expect(201)
             break
         assert answer["code"] in codes, (fault.where, answer.body)
+        told = [vars(record) for record in caplog.records if record.message == "failed"][-1]
+        assert (told["code"], told["request_id"]) == (answer["code"], answer["request_id"])
+        assert os.strerror(error) in told["reason"]
         steps.append(fault.where.partition(" of ")[0])
         # A commit that the disk may not have taken is told as a failure, and is there when it has; the same bytes say so.
         committed = fault.at_commit

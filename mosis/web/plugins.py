@@ -127,7 +127,10 @@ class Errors:
             try:
                 return callback(**arguments)
             except PortalError as error:
-                return problem(error, bottle.request.environ["mosis.request_id"])
+                request_id = bottle.request.environ["mosis.request_id"]
+                if error.__cause__ is not None and problems.status(error.code) >= 500:  # a disk or the database
+                    log.error("failed", extra={"request_id": request_id, "code": error.code, "reason": str(error.__cause__)})
+                return problem(error, request_id)
             except (bottle.HTTPResponse, MemoryError):
                 raise
             except Exception as error:
