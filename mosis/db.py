@@ -267,11 +267,16 @@ class Database:
 
     def data_version(self) -> int:
         """A number that changes with every commit, whoever made it (https://sqlite.org/pragma.html#pragma_data_version): read on
-        a connection of its own that never writes, because each connection counts for itself and leaves its own commits out."""
+        a connection of its own that never writes, because each connection counts for itself and leaves its own commits out.
+
+        Raises Unavailable `database_unavailable`."""
         with self._watching:
-            if self._watcher is None:
-                self._watcher = _opened(self.path)
-            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            try:
+                if self._watcher is None:
+                    self._watcher = _opened(self.path)
+                return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
 
     def writer(self) -> sqlite3.Connection:
         """The connection that writes, for who holds the writers' lock. It is never switched between reading and writing: PRAGMA

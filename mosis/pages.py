@@ -45,6 +45,7 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
     """The position in a cursor whose parts have these types. Raises Malformed `bad_cursor`."""
     try:
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        json.dumps(found, ensure_ascii=False).encode()  # a ValueError where there is half a character (a lone surrogate)
         if isinstance(found, list) and len(found) == len(types) and all(map(_is, found, types)):
             return tuple(found)
     except (ValueError, RecursionError):

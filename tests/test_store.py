@@ -146,6 +146,16 @@ def test_scripts_without_spaces_are_found_by_any_part(db: Connection, acme: str)
         assert names(db, text) == ["บันทึกประจำวัน"], text
 
 
+def test_what_the_documents_say_of_other_scripts_holds(db: Connection, acme: str) -> None:
+    found = ["İstanbul Rehberi", "ışık", "हिन्दी नोट्स", "شَمس", "שלום", "🙂 Smile", "C++"]
+    with db.write():
+        for number, name in enumerate(found):
+            add_listed(db, acme, f"x.y{number}", name)
+    for text, number in (("istan", 0), ("İSTANBUL", 0), ("IŞIK", None), ("ışık", 1), ("हिन्दी", 2), ("नोट", 2),
+                         ("شَمس", 3), ("شمس", None), ("של", 4), ("smile 🙂", 5), ("🙂", None), ("C++", 6), ("+", None)):
+        assert names(db, text) == ([found[number]] if number is not None else []), text
+
+
 def test_the_rank_is_where_the_words_are_then_downloads(db: Connection, acme: str) -> None:
     with db.write():
         add_listed(db, acme, "a.a", "Other", description="notes")

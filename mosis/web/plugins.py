@@ -28,7 +28,7 @@ from mosis.callers import ROLES, SCOPES, Caller
 from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
-from mosis.errors import Denied, LimitReached, PortalError
+from mosis.errors import Denied, LimitReached, PortalError, Unavailable
 from mosis.measures import Measures
 from mosis.web.request import client_address, dump, etag, names_tag
 
@@ -248,14 +248,14 @@ def finished_answers(env: Environment) -> Finished:
             return None
         if not environ["PATH_INFO"].startswith("/store/"):
             return None
-        kept = env.kept.get(_kept_under(environ), store.revision(env), again=True)
-        if kept is None:
-            return None
-        body, headers, environ["bottle.route"] = kept
         try:
+            kept = env.kept.get(_kept_under(environ), store.revision(env), again=True)
+            if kept is None:
+                return None
             taken = env.limits.take("store", Caller(address=client_address(env.config.trusted_proxy, environ)).household)
-        except LimitReached:
+        except (LimitReached, Unavailable):
             return None  # says so itself
+        body, headers, environ["bottle.route"] = kept
         if taken is not None:
             environ["mosis.headers"] = taken.headers
         if names_tag(environ.get("HTTP_IF_NONE_MATCH", ""), headers[0][1]):

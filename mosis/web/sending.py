@@ -16,7 +16,7 @@ from mosis.clock import seconds
 from mosis.errors import Conflict, LimitReached, PortalError
 from mosis.web.request import names_tag
 
-_RANGE = re.compile(r"bytes=([0-9]{0,40})-([0-9]{0,40})\Z", re.IGNORECASE)  # more digits than any file needs
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE)  # more digits than any file needs
 
 
 def send_file(
@@ -100,7 +100,7 @@ def _moment(text: str | None) -> datetime | None:
 
 def _part(wanted: str | None, if_range: str | None, tag: str, changed: str, size: int) -> tuple[int, int] | None:
     """First and last byte of the one range that is asked for, None for the whole."""
-    found = _RANGE.match(wanted.replace(" ", "")) if wanted else None
+    found = _RANGE.match(wanted) if wanted else None
     if found is None or (if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))):
         return None
     first, last = found.groups()

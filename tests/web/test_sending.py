@@ -59,6 +59,7 @@ def test_one_range_is_answered_with_that_part(package: Download, wanted: str, fi
 
 @pytest.mark.parametrize("wanted", [
     "bytes=0-1,4-5", "bytes=0-0,-1", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "lines=0-1", "bytes 0-1", "0-1", "bytes=1-2-3",
+    "bytes=1 2-13", "bytes =0-1",
     "bytes=--1", "bytes=+1-2", "bytes=\u0660-\u0661".encode().decode("latin-1"), "bytes=" + "1" * 50 + "-",
 ])  # fmt: skip
 def test_other_ranges_are_ignored_and_the_whole_comes(package: Download, wanted: str) -> None:

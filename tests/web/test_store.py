@@ -2,11 +2,14 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from mosis import store
 from mosis.packages.making import png
+from mosis.pages import cursor
+from tests.catalogue import add_developer, add_listed
 from tests.client import Client, Person
 
 NOTES = "com.acme.notes"
@@ -69,6 +72,33 @@ def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice:
     client.get("/v1/store/apps?cursor=x").expect(400, code="bad_cursor")
     client.get("/v1/store/apps?sort=size").expect(400, code="malformed_request")
     client.get("/v1/store/apps?q=%ff%00%22&category=%ff&tag=%ff").expect(200)
+
+
+def test_the_link_to_the_next_page_asks_for_the_same(client: Client) -> None:
+    db = client.env.db.connection()
+    with db.write():
+        acme = add_developer(db)
+        for number in range(3):
+            add_listed(db, acme, f"a.b{number}", f"天气 {number}", tags='["c++ é"]')
+    found, path = [], "/v1/store/apps?limit=1&q=" + quote("天气") + "&tag=" + quote("c++ é")
+    while path:
+        page = client.get(path).expect(200)
+        found += [app["name"] for app in page["apps"]]
+        path = page.headers.get("link", "").partition(">")[0][1:]
+        assert path.startswith("/v1/store/apps?") or not path
+        assert path.count("cursor=") == bool(path)
+    assert found == ["天气 2", "天气 1", "天气 0"]
+
+
+def test_a_cursor_with_half_a_character_is_refused(client: Client) -> None:
+    client.get("/v1/store/apps?cursor=" + cursor(("name", "\ud800", 5))).expect(400, code="bad_cursor")
+
+
+def test_a_database_that_is_not_there_is_said(client: Client) -> None:
+    for file in client.env.config.data_dir.glob("portal.db*"):
+        file.unlink()
+    for path in ("/v1/store/apps", "/v1/store/updates?pkgs=a.b:1", "/v1/store/index.json"):
+        client.get(path).expect(503, code="database_unavailable")
 
 
 def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
