@@ -38,6 +38,46 @@ def test_a_device_is_offered_the_highest_of_its_channel(env: Environment, db: Co
     assert (offered(env, channel="beta"), offered(env, 4, channel="beta")) == (4, None)
 
 
+def test_many_betas_hide_no_stable_version(env: Environment, db: Connection, acme: str) -> None:
+    with db.write():
+        app = add_app(db, acme, "a.b", "App")
+        add_version(db, acme, app, 1)
+        for code in range(2, 200):
+            add_version(db, acme, app, code, channel="beta", rollout_percent=100 if code % 2 else 10)
+    assert (offered(env), offered(env, channel="beta")) == (1, 199)
+
+
+def test_a_device_is_offered_the_best_of_all_versions(env: Environment, db: Connection, acme: str) -> None:
+    """What is left out beforehand is what nobody would be offered: random versions, against a look at every one of them."""
+    seed = random.randrange(1 << 32)
+    dice = random.Random(seed)
+    with db.write():
+        app = add_app(db, acme, "a.b", "App")
+    needs = ["1.0.0", "1.2.0-rc.1", "1.2.0", "2.0.0"]
+    for _ in range(30):
+        made = [(dice.choice(["stable", "beta"]), dice.choice([1, 50, 100, 100]), dice.randrange(4)) for _ in range(12)]
+        with db.write():
+            db.change("DELETE FROM versions")
+            ids = [
+                add_version(db, acme, app, code, channel=channel, rollout_percent=percent, min_mosis_version=needs[needed])
+                for code, (channel, percent, needed) in enumerate(made, 1)
+            ]
+        placing = db.value("SELECT placing FROM store_state")
+        for number in range(30):
+            channel, runs, device = dice.choice(["stable", "beta"]), dice.randrange(4), str(number)
+            fitting = [
+                code for code, (its, percent, needed) in enumerate(made, 1)
+                if its in ("stable", channel) and needed <= runs and in_rollout(placing, ids[code - 1], device, percent)
+            ]
+            found = offered(env, channel=channel, id=device, mosis_version=needs[runs])
+            assert found == max(fitting, default=None), f"seed {seed}"
+
+
+def test_what_is_no_package_id_is_not_kept(env: Environment, db: Connection) -> None:
+    store.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
+    assert env.kept.size_bytes == 0
+
+
 def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(env: Environment, db: Connection, acme: str) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")

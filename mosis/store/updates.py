@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import NotFound
-from mosis.packages import version_key
+from mosis.packages import is_package_id, version_key
 from mosis.store.revisions import revision
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128
-DEEPEST = 50  # published versions of an app that are looked at, the newest first
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,10 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
 
 
 def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Iterable[tuple[str, _Offers]]:
-    """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all."""
+    """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all. What is no package id
+    is not looked for, and so not kept either, however long it is."""
     catalogue, placing = revision(env)[0], b""
-    for package_id in package_ids:
+    for package_id in filter(is_package_id, package_ids):
         key = ("offers", package_id)
         found = env.kept.get(key, catalogue)
         if found is None:
@@ -106,16 +106,21 @@ def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Ite
 
 
 def _read(db: Connection, package_id: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+    """What any device can be offered: a version is left out when everybody who could have it can have a newer one."""
     rows: list[Offer] = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
         " FROM apps a JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.package_id = ? AND a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
-        " ORDER BY v.version_code DESC, v.channel DESC LIMIT ?", package_id, DEEPEST, into=Offer,
+        " ORDER BY v.version_code DESC, v.channel DESC", package_id, into=Offer,
     )
-    keyed = [(row, version_key(row.min_mosis_version)) for row in rows]
-    least = min((needs for _, needs in keyed), default=())
-    for place, (offer, needs) in enumerate(keyed):
-        if offer.channel == "stable" and offer.rollout_percent >= 100 and needs <= least:
-            return tuple(keyed[: place + 1])  # every device can have this one: none is ever offered an older
-    return tuple(keyed)
+    chosen: list[tuple[Offer, tuple[object, ...]]] = []
+    least: dict[str, tuple[object, ...]] = {}  # by channel, what its versions for everybody need that were seen so far
+    for offer in rows:
+        needs = version_key(offer.min_mosis_version)
+        if any(channel in least and least[channel] <= needs for channel in ("stable", offer.channel)):
+            continue
+        chosen.append((offer, needs))
+        if offer.rollout_percent >= 100:
+            least[offer.channel] = needs
+    return tuple(chosen)

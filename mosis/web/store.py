@@ -13,7 +13,7 @@ import bottle
 from mosis import packages, store, versions
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.errors import Invalid, Malformed, Unavailable
+from mosis.errors import Malformed, Unavailable
 from mosis.store import Device, Listing, Offer, Picture, Query
 from mosis.validation import Schema
 from mosis.versions import Version
@@ -24,7 +24,8 @@ from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, File, list_of, many, m
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
 UPDATES: Schema = {
-    "pkgs": {"type": "dict", "required": True, "maxlength": store.MOST_APPS},
+    "pkgs": {"type": "dict", "required": True, "maxlength": store.MOST_APPS,
+             "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}},
     "channel": {"type": "string", "maxlength": 20},
     "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
     "mosis_version": {"type": "string", "maxlength": 64},
@@ -60,7 +61,6 @@ SEARCH: Schema = {"q": {"type": "string"}, "category": {"type": "string"}, "tag"
 DEVICE: Schema = {"channel": {"type": "string", "allowed": ["", *CHANNELS]},
           "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
           "mosis_version": {"type": "string"}}
-INSTALLED: Schema = UPDATES | {"pkgs": UPDATES["pkgs"] | {"valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}}}
 OF_PICTURE: Schema = {"v": {"type": "string"}}
 
 
@@ -126,21 +126,14 @@ def updates(env: Environment, db: Connection) -> bytes:
     installed = {package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs}
     if len(pairs) > store.MOST_APPS or not all(0 <= code <= LARGEST_CODE for code in installed.values()):
         raise Malformed("malformed_request", f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.")
-    return shown_updates(env, store.updates(env, db, installed, read_device(said)))
+    return shown_updates(env, db, installed, read_device(said))
 
 
-@says(OFFERS, body=INSTALLED)
+@says(OFFERS, body=UPDATES)
 def updates_of_many(env: Environment, db: Connection) -> bytes:
     """The same question as JSON, for up to 500 apps."""
     said = read_json(UPDATES)
-    installed = said["pkgs"]
-    wrong = [
-        {"pointer": f"/pkgs/{package_id}", "code": "wrong_value", "detail": f"This must be a whole number up to {LARGEST_CODE}."}
-        for package_id, code in installed.items() if type(code) is not int or not 0 <= code <= LARGEST_CODE
-    ]
-    if wrong:
-        raise Invalid(wrong)
-    return shown_updates(env, store.updates(env, db, installed, read_device(said)))
+    return shown_updates(env, db, said["pkgs"], read_device(said))
 
 
 def said_in_query() -> dict[str, str]:
@@ -159,11 +152,11 @@ def read_device(said: Mapping[str, str]) -> Device:
     return device
 
 
-def shown_updates(env: Environment, offers: list[Offer]) -> bytes:
+def shown_updates(env: Environment, db: Connection, installed: Mapping[str, int], device: Device) -> bytes:
     """The answer, put together from parts that are kept: most devices ask about the same versions."""
     catalogue = store.revision(env)[0]
     parts = []
-    for offer in offers:
+    for offer in store.updates(env, db, installed, device):
         part = env.kept.get(("update", offer.version_id), catalogue)
         if part is None:
             part = dump(public_offer(env, offer))

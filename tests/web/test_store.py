@@ -130,6 +130,7 @@ def test_an_update_check_that_cannot_be_read_is_said(client: Client, query: str)
 
 @pytest.mark.parametrize(("body", "pointer"), [
     ({}, "/pkgs"), ({"pkgs": {"a": "1"}}, "/pkgs/a"), ({"pkgs": {"a": -1}}, "/pkgs/a"), ({"pkgs": {"a": True}}, "/pkgs/a"),
+    ({"pkgs": {"a/b~": 2**31}}, "/pkgs/a~1b~0"),
     ({"pkgs": {f"a.b{number}": 1 for number in range(501)}}, "/pkgs"), ({"pkgs": [], "device": 5}, "/device"),
 ])  # fmt: skip
 def test_a_posted_update_check_is_validated(client: Client, body: dict[str, Any], pointer: str) -> None:
