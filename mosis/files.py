@@ -17,12 +17,14 @@ from typing import BinaryIO, Protocol
 
 from mosis.db import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
+from mosis.kept import Kept
 
 log = logging.getLogger("mosis.files")
 
 BLOCK = 256 * 1024
 NAME = "package.mosis"
 FORGOTTEN_AFTER_SECONDS = 24 * 3600
+HASHED_EVERY_SECONDS = 24 * 3600
 
 
 class Readable(Protocol):
@@ -50,6 +52,7 @@ class Files:
         self.root = packages_dir
         self.incoming = packages_dir / "incoming"
         self.reserve_bytes = reserve_bytes
+        self._good = Kept(4 << 20)  # hashes that were compared with their file, of some ten thousand files
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
@@ -102,28 +105,32 @@ class Files:
         except OSError as error:
             raise _not_kept(error) from error
 
-    def open(self, path: Path, size_bytes: int) -> BinaryIO:
-        """The package, open for reading. Raises Unavailable `package_unavailable` when it is missing or not of this size, and
-        tells the operator."""
+    def find(self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False) -> BinaryIO | None:
+        """The file with this hash, open for reading; None when it is missing or another. It is hashed when it is first asked for
+        in a day and whenever it has been touched; with `anew` in any case."""
         try:
             file = open(path, "rb")
-        except OSError as error:
-            raise _damaged(path, str(error)) from error
-        found = os.fstat(file.fileno()).st_size
-        if found != size_bytes:
-            file.close()
-            raise _damaged(path, f"it has {found} bytes instead of {size_bytes}")
-        return file
+        except OSError:
+            return None
+        state = os.fstat(file.fileno())
+        seen = (state.st_ino, state.st_mtime_ns, state.st_size, time.time() // HASHED_EVERY_SECONDS)
+        if state.st_size == size_bytes and not anew and self._good.get(sha256, seen):
+            return file
+        with suppress(OSError):  # a disk that cannot read it
+            if state.st_size == size_bytes and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                file.seek(0)
+                self._good.put(sha256, seen, True, len(sha256))
+                return file
+        file.close()
+        return None
 
-    def verify(self, path: Path, size_bytes: int, sha256: str) -> None:
-        """Read a package and compare it with its hash. Raises as `open` does."""
-        try:
-            with self.open(path, size_bytes) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _damaged(path, str(error)) from error
-        if found != sha256:
-            raise _damaged(path, f"its SHA-256 is {found} instead of {sha256}")
+    def open(self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False) -> BinaryIO:
+        """The package, as `find` finds it. Raises Unavailable `package_unavailable`, and says so loudly: never wrong bytes."""
+        file = self.find(path, size_bytes, sha256, anew=anew)
+        if file is None:
+            log.error("package damaged" if path.exists() else "package missing", extra={"path": str(path), "sha256": sha256})
+            raise Unavailable("package_unavailable", "This package is missing or damaged; the operator finds it in the log.")
+        return file
 
     def remove(self, path: Path) -> None:
         """Remove a package and the folders that it leaves empty."""
@@ -165,11 +172,6 @@ def sha256_of(path: Path) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _damaged(path: Path, reason: str) -> Unavailable:
-    log.error("package missing or damaged", extra={"path": str(path), "reason": reason})
-    return Unavailable("package_unavailable", "This package is missing, damaged or cannot be read; the operator is told.")
 
 
 def _not_kept(error: OSError) -> Unavailable:

@@ -229,8 +229,7 @@ def check(env: Environment, version_id: str) -> None:
     version = by_id(db, version_id)
     if version is None or version.state != "checking":
         return
-    verify_file(env, db, version)
-    with env.files.open(path(env.files, db, version), version.size_bytes) as package:
+    with env.files.open(path(env.files, db, version), version.size_bytes, version.sha256, anew=True) as package:
         findings = [*env.checks.run(package), *(finding.as_dict() for finding in _circumstances(db, version))]
     refused = any(finding["severity"] == "error" for finding in findings)
     with db.write():
@@ -373,7 +372,7 @@ def path(files: Files, db: Connection, version: Version) -> Path:
 
 def verify_file(env: Environment, db: Connection, version: Version) -> None:
     """Compare the package on disk with the hash in the row. Raises Unavailable `package_unavailable`."""
-    env.files.verify(path(env.files, db, version), version.size_bytes, version.sha256)
+    env.files.open(path(env.files, db, version), version.size_bytes, version.sha256, anew=True).close()
 
 
 def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:

@@ -28,7 +28,7 @@ def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
     target = files.path("developer", "app", "1.0.0")
     files.keep(received, target)
     received.discard()  # what the handler does in any case
-    with files.open(target, len(content)) as file:
+    with files.open(target, len(content), received.sha256) as file:
         assert file.read() == content
     assert sha256_of(target) == received.sha256
     assert left(files) == [target]
@@ -60,23 +60,49 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert left(files) == []
 
 
-def test_a_missing_or_damaged_package_is_never_served_and_the_operator_is_told(
-    files: Files, caplog: pytest.LogCaptureFixture
-) -> None:
-    target = files.path("developer", "app", "1.0.0")
-    with pytest.raises(Unavailable, match="package_unavailable"):
-        files.open(target, 5)
+def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    target, sha256 = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest()
+
+    def refused() -> str:
+        caplog.clear()
+        with pytest.raises(Unavailable, match="package_unavailable"):
+            files.open(target, 5, sha256)
+        (said,) = caplog.records
+        assert (said.levelname, said.__dict__["path"]) == ("ERROR", str(target))
+        return said.message
+
+    assert refused() == "package missing"
     files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
-    files.verify(target, 5, hashlib.sha256(b"12345").hexdigest())
-    target.write_bytes(b"1234")
-    with pytest.raises(Unavailable, match="package_unavailable"):
-        files.open(target, 5)
-    target.write_bytes(b"1234x")
-    with pytest.raises(Unavailable, match="package_unavailable"):
-        files.verify(target, 5, hashlib.sha256(b"12345").hexdigest())
-    told = [vars(record) for record in caplog.records if record.message == "package missing or damaged"]
-    assert [(each["levelname"], each["path"]) for each in told] == [("ERROR", str(target))] * 3
-    assert [each["reason"][:6] for each in told] == ["[Errno", "it has", "its SH"]
+    files.open(target, 5, sha256).close()
+    for damage in (b"1234", b"", b"12346", b"123456"):
+        target.write_bytes(damage)
+        assert refused() == "package damaged"
+    target.write_bytes(b"12345")
+    with files.open(target, 5, sha256) as file:
+        assert file.read() == b"12345"
+    target.unlink()
+    target.mkdir()
+    assert refused() == "package damaged"
+
+
+def test_a_package_is_hashed_once_a_day_and_when_it_was_touched(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, sha256, hashed = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest(), []
+    files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
+    real, now = hashlib.file_digest, [1e9]
+    monkeypatch.setattr("mosis.files.hashlib.file_digest", lambda *given: hashed.append(1) or real(*given))
+    monkeypatch.setattr("mosis.files.time.time", lambda: now[0])
+
+    def times(**more: bool) -> int:
+        hashed.clear()
+        for _ in range(3):
+            files.open(target, 5, sha256, **more).close()
+        return len(hashed)
+
+    assert (times(), times(), times(anew=True)) == (1, 0, 3)
+    os.utime(target, (5, 5))
+    assert (times(), times()) == (1, 0)
+    now[0] += 86400
+    assert (times(), times()) == (1, 0)
 
 
 def test_only_what_is_old_and_has_no_name_is_forgotten(files: Files) -> None:

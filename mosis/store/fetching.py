@@ -1,10 +1,15 @@
 """What devices fetch: packages, and the pictures inside them; counting that without a write for each."""
 
+import hashlib
+import io
 import json
+import logging
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mosis import packages
 from mosis.db import Connection, columns, new_id
@@ -12,15 +17,18 @@ from mosis.environment import Environment
 from mosis.errors import Conflict, NotFound, Unavailable
 from mosis.versions import Version
 
+log = logging.getLogger("mosis.store")
+
 ICON_SIZES = (32, 64, 128)
 PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An icon or screenshot as a file of ASSETS_DIR, with the hash that the signed package gives it."""
+    """An icon or screenshot of a version, open for reading, with the hash that the signed package gives it."""
 
-    path: Path
+    file: BinaryIO
+    version_id: str
     size_bytes: int
     sha256: str
     content_type: str
@@ -112,17 +120,29 @@ def _picture(env: Environment, db: Connection, app_id: str, where: str, name: st
     if known is None or suffix not in PICTURE_TYPES:
         raise NotFound("picture")
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
-    if not target.exists():
-        _take_out(env.files.path(developer_id, app_id, version), inside, target)
-    return Picture(target, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix])
+    file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
+        _taken_out(env.files.path(developer_id, app_id, version), inside, known["sha256"], target)
+    )
+    return Picture(file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix])
 
 
-def _take_out(source: Path, inside: str, target: Path) -> None:
+def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:
+    """The picture out of the package, kept in ASSETS_DIR for the next one who asks; where that cannot be written it is shown all
+    the same. Raises Unavailable `package_unavailable`."""
     try:
         content = packages.read_file(source, inside)
-    except (OSError, KeyError, packages.Unreadable) as error:
-        raise Unavailable("package_unavailable", "The package with this picture cannot be read at the moment.") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{inside} is not what was uploaded")
+    except (OSError, KeyError, ValueError, packages.Unreadable) as error:
+        log.error("package damaged", extra={"path": str(source), "reason": str(error)})
+        raise Unavailable("package_unavailable", "The package with this picture is missing or damaged.") from error
     unfinished = target.with_name(f"{new_id()}.part")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        os.replace(unfinished, target)
+    except OSError as error:
+        log.warning("a picture cannot be kept", extra={"path": str(target), "reason": str(error)})
+        with suppress(OSError):
+            unfinished.unlink()
+    return io.BytesIO(content)

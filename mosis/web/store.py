@@ -195,7 +195,7 @@ def store_key(env: Environment) -> dict[str, Any]:
 def package(env: Environment, db: Connection, developer_id: str, app_id: str, version: str) -> bottle.HTTPResponse:
     """The bytes of a published package."""
     found = store.package(db, developer_id, app_id, version)
-    file = env.files.open(versions.path(env.files, db, found), found.size_bytes)
+    file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
     return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/vnd.mosis.package+zip",
                      cache_control=IMMUTABLE, changed_at=found.created_at)
 
@@ -214,8 +214,8 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bo
 
 def picture(found: Picture) -> bottle.HTTPResponse:
     """A picture; for ever when the address names its version, as those in our answers do, else for an hour."""
-    named = bottle.request.query.get("v") == found.path.parent.name
-    return send_file(opened(found.path), found.size_bytes, sha256=found.sha256, content_type=found.content_type,
+    named = bottle.request.query.get("v") == found.version_id
+    return send_file(found.file, found.size_bytes, sha256=found.sha256, content_type=found.content_type,
                      cache_control=IMMUTABLE if named else "public, max-age=3600")
 
 

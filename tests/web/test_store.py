@@ -1,13 +1,14 @@
 """The store over HTTP, as devices use it."""
 
 import json
+import shutil
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from mosis import store
-from mosis.packages.making import png
+from mosis.packages.making import png, zipped
 from mosis.pages import cursor
 from tests.catalogue import add_developer, add_listed
 from tests.client import Client, Person
@@ -236,3 +237,25 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(client: C
     assert store.sweep_pictures(client.env) == 1
     assert client.get(f"/v1/store/apps/{NOTES}")["icon_url"] != shown["icon_url"]
     client.get(plain).expect(200)
+
+
+def test_a_picture_is_what_was_uploaded_whatever_becomes_of_the_copy(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    address = client.get(f"/v1/store/apps/{NOTES}")["icon_url"].removeprefix(client.env.config.base_url)
+    assets = client.env.config.assets_dir
+    assert client.get(address).expect(200).body == png(128)
+    copy = next(assets.glob("*/*/icon-128.png"))
+    for damage in (b"", b"junk", png(128)[:-1] + b"x"):
+        copy.write_bytes(damage)
+        assert client.get(address).expect(200).body == png(128)
+        assert copy.read_bytes() == png(128), "it was taken out anew"
+    shutil.rmtree(assets)
+    assets.touch()  # where nothing can be written, pictures are shown all the same
+    assert client.get(address, headers={"Range": "bytes=1-3"}).expect(206).body == png(128)[1:4]
+    assets.unlink()
+    package = next(client.env.config.packages_dir.glob("*/*/1.0.0/package.mosis"))
+    package.write_bytes(zipped({"icons/icon-128.png": png(128)[:-1] + b"x"}))
+    client.get(address).expect(503, code="package_unavailable")
+    package.unlink()
+    client.get(address).expect(503, code="package_unavailable")
+    client.get(f"/v1/store/apps/{NOTES}").expect(200)

@@ -171,8 +171,13 @@ def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands
 def test_a_damaged_package_is_never_published_or_served(client: Client, alice: Person) -> None:
     url = client.published(alice, NOTES)["download_url"].removeprefix(client.env.config.base_url)
     file = next(client.env.config.packages_dir.glob("*/*/1.0.0/package.mosis"))
-    file.write_bytes(file.read_bytes()[:-1])
-    client.get(url).expect(503, code="package_unavailable")
+    good = file.read_bytes()
+    for damage in (good[:-1], good[:100] + bytes([good[100] ^ 1]) + good[101:]):
+        file.write_bytes(damage)
+        for headers in ({}, {"Range": "bytes=0-9"}, {"If-None-Match": "*"}):
+            client.get(url, headers=headers).expect(503, code="package_unavailable")
+    file.write_bytes(good)
+    assert client.get(url).expect(200).body == good
     file.unlink()
     client.get(url).expect(503, code="package_unavailable")
     client.post(AT + "/halt", as_=alice).expect(200)
