@@ -92,9 +92,9 @@ class Upload:
 
 @dataclass(frozen=True)
 class Publication:
-    """How to publish: to what share of the devices, and when (None: now)."""
+    """How to publish: to what share of the devices (None: all, or the share that a halted version had), and when (None: now)."""
 
-    rollout_percent: float = 100
+    rollout_percent: float | None = None
     publish_at: str | None = None
 
 
@@ -272,23 +272,33 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def publish(env: Environment, db: Connection, caller: Caller, version: Version, publication: Publication) -> Version:
-    """Offer a version to devices, now or at a time; a halted one goes on with the share it had.
+    """Offer a version to devices, now or at a time; a halted one goes on at once, with the share it had or a larger one.
 
     Raises Conflict `invalid_state` or `version_code_not_higher`, Unavailable `package_unavailable`.
     """
     verify_file(env, db, version)
+    percent = publication.rollout_percent
     with db.write():
         version = by_id(db, version.id) or version
-        if publication.publish_at and publication.publish_at > db.now and version.state == "approved":
+        if version.state == "halted":
+            if publication.publish_at and publication.publish_at > db.now:
+                raise Conflict("invalid_state", "A halted version goes on at once; publish_at is for one that is approved.",
+                               state=version.state, allowed=version.moves)
+            version = move(db, caller, version, "publish")
+            db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+            return version if percent is None else _grow(db, caller, version, percent)
+        if version.state != "approved":
+            raise not_allowed(version, "publish")
+        percent = 100 if percent is None else percent
+        if publication.publish_at and publication.publish_at > db.now:
             db.change(
-                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
-                publication.publish_at, publication.rollout_percent, version.id,
+                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?", publication.publish_at, percent, version.id,
             )
             wait = seconds(publication.publish_at) - seconds(db.now)
             jobs.add(db, "publish_version", after_seconds=wait, version_id=version.id, publish_at=publication.publish_at)
             audit.add(db, caller, "version.scheduled", version.id, publish_at=publication.publish_at)
             return by_id(db, version.id) or version
-        return _publish_now(db, caller, version, publication.rollout_percent)
+        return _publish_now(db, caller, version, percent)
 
 
 def publish_scheduled(env: Environment, version_id: str, publish_at: str) -> None:
@@ -318,17 +328,7 @@ def publish_soon(db: Connection, version: Version) -> None:
 def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
     """Offer a published version to a larger share of the devices. Raises Conflict `invalid_state`: a share never shrinks."""
     with db.write():
-        version = by_id(db, version.id) or version
-        if version.state != "published":
-            raise not_allowed(version, "rollout")
-        if percent < version.rollout_percent:
-            raise Conflict("invalid_state", "A share only grows, so that no device goes back; halt the version instead.",
-                           state=version.state, allowed=version.moves)
-        db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
-        owner = developer_of(db, version)
-        db.after_commit(lambda: db.database.news(owner))
-        audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
-        return replace(version, rollout_percent=percent)
+        return _grow(db, caller, by_id(db, version.id) or version, percent)
 
 
 def rollback(env: Environment, db: Connection, caller: Caller, version: Version, reason: str) -> Version:
@@ -376,13 +376,24 @@ def verify_file(env: Environment, db: Connection, version: Version) -> None:
 
 
 def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    resumed = version.state == "halted"
-    if not resumed:
-        _check_code(db, version.app_id, version.channel, version.version_code)
-    changes = {} if resumed else {"released": 1, "published_at": db.now, "publish_at": None, "rollout_percent": percent}
-    version = move(db, caller, version, "publish", **changes)
+    _check_code(db, version.app_id, version.channel, version.version_code)
+    version = move(db, caller, version, "publish", released=1, published_at=db.now, publish_at=None, rollout_percent=percent)
     db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
     return version
+
+
+def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    """Raise the share of the devices, in the running transaction. Raises Conflict `invalid_state`."""
+    if version.state != "published":
+        raise not_allowed(version, "rollout")
+    if percent < version.rollout_percent:
+        raise Conflict("invalid_state", "A share only grows, so that no device goes back; halt the version instead.",
+                       state=version.state, allowed=version.moves)
+    db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+    owner = developer_of(db, version)
+    db.after_commit(lambda: db.database.news(owner))
+    audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
+    return replace(version, rollout_percent=percent)
 
 
 def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:

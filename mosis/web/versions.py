@@ -134,7 +134,7 @@ def publish(env: Environment, db: Connection, caller: Caller, app: str, version:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
-    publication = Publication(said.get("rollout_percent", 100), _time(said.get("publish_at")))
+    publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
     return public(env, db, found, versions.publish(env, db, caller, versions.get(db, found, version), publication))
 
 

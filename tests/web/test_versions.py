@@ -154,6 +154,25 @@ def test_a_share_only_grows(client: Client, alice: Person) -> None:
     client.post(at + "/rollout", {"percent": 101}, as_=alice).expect(422)
 
 
+def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    client.upload(NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true").expect(201)
+    client.work()
+    at = f"/v1/apps/{NOTES}/versions/1.1.0"
+    client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+    client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
+    refused = client.post(at + "/publish", {"rollout_percent": 20}, as_=alice).expect(409, code="invalid_state")
+    assert "rollout" in refused["allowed"]
+    client.post(at + "/halt", as_=alice).expect(200)
+    client.post(at + "/publish", {"rollout_percent": 5}, as_=alice).expect(409, code="invalid_state")
+    client.post(at + "/publish", {"publish_at": client.env.clock.now(600)}, as_=alice).expect(409, code="invalid_state")
+    assert client.get(at, as_=alice)["state"] == "halted", "what is refused has changed nothing"
+    assert client.post(at + "/publish", as_=alice).expect(200)["rollout_percent"] == 10
+    client.post(at + "/halt", as_=alice).expect(200)
+    assert client.post(at + "/publish", {"rollout_percent": 30}, as_=alice).expect(200)["rollout_percent"] == 30
+    assert client.get(at, as_=alice)["rollout_percent"] == 30
+
+
 def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands: Hands) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
