@@ -39,7 +39,10 @@ def verify(index: bytes, signatures: bytes, state: dict[str, Any], now: datetime
 
     The order matters: nothing of the index is read before its signature holds.
     """
-    said = {each["key"]: base64.b64decode(each["signature"]) for each in json.loads(signatures)["signatures"]}
+    try:
+        said = {each["key"]: base64.b64decode(each["signature"]) for each in json.loads(signatures)["signatures"]}
+    except (ValueError, KeyError, TypeError):
+        raise Refused("what should be its signatures cannot be read") from None
     pinned = [base64.b64decode(key) for key in state["keys"]]
     if not any(_signed(key, said.get(fingerprint(key), b""), index) for key in pinned):
         raise Refused("no key that this device knows has signed it")
@@ -56,7 +59,7 @@ def fetch(store: str) -> tuple[bytes, bytes]:
     """The index and its signatures. They are two requests: when the store makes a new one in between, both are asked for again."""
     for _ in range(3):
         signatures, index = _get(f"{store}/v1/store/index.json.sig"), _get(f"{store}/v1/store/index.json")
-        if json.loads(signatures)["sha256"] == hashlib.sha256(index).hexdigest():
+        if hashlib.sha256(index).hexdigest().encode() in signatures:
             break
     return index, signatures  # if they still differ, no signature will hold
 
@@ -72,7 +75,8 @@ def _signed(key: bytes, signature: bytes, message: bytes) -> bool:
 def _get(url: str) -> bytes:
     if not url.startswith(("https://", "http://")):
         raise Refused(f"{url} is not a web address")
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  (looked at above)
+    asked = urllib.request.Request(url, headers={"Cache-Control": "no-cache"})  # noqa: S310  (looked at above)
+    with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
         return bytes(answer.read(MOST_BYTES))
 
 
@@ -93,6 +97,9 @@ def main() -> int:
         document, state = verify(*fetch(given.store.rstrip("/")), state, datetime.now(UTC))
     except Refused as error:
         print(f"refused: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"not fetched: {error}", file=sys.stderr)
         return 1
     unfinished = given.state.with_suffix(".part")
     unfinished.write_text(json.dumps(state), encoding="ascii")

@@ -91,6 +91,9 @@ def test_what_is_forged_replayed_or_expired_is_refused(client: Client, acme: str
     forged = {"key": other.fingerprint, "signature": base64.b64encode(other.sign(old[0])).decode()}
     with pytest.raises(Refused, match="no key"):
         verify(old[0], json.dumps({"signatures": [forged]}).encode(), state, now(client))
+    for rubbish in (b"", b"[]", b"\xff", b'{"signatures": [{"key": 1}]}', b'{"signatures": [{"key": "x", "signature": "="}]}'):
+        with pytest.raises(Refused):
+            verify(old[0], rubbish, state, now(client))
     with client.env.db.connection().write() as db:
         db.change("UPDATE apps SET name = 'New'")
     hands.turn(1)
@@ -147,6 +150,14 @@ def test_the_sequence_never_goes_back(client: Client, acme: str, hands: Hands, t
         db.change("UPDATE store_state SET sequence = 0")
     restarted()  # the time knows
     assert seen == sorted(set(seen))
+
+
+def test_an_index_that_was_lost_is_made_anew(client: Client, acme: str) -> None:
+    first = sequence(client)
+    for made in (client.env.config.data_dir / "store-index").iterdir():
+        made.unlink()
+    assert sequence(client) > first
+    verify(*fetched(client), pinned(client), now(client))
 
 
 def test_few_files_are_kept(client: Client, acme: str) -> None:
@@ -217,3 +228,6 @@ def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_
         (tmp_path / "state.json").write_text(json.dumps(state | {"sequence": state["sequence"] + 10**9}))
         refused = subprocess.run([sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True)
         assert (refused.returncode, "it is an old one" in refused.stderr) == (1, True)
+        server.stop()
+        missed = subprocess.run([sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True)
+        assert (missed.returncode, missed.stderr.startswith("not fetched: ")) == (1, True)

@@ -74,7 +74,7 @@ def signed_index(env: Environment, db: Connection) -> SignedIndex:
 
 def _is_right(env: Environment, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
     return (
-        index is not None and index.catalogue == revision(env)[0]
+        index is not None and index.catalogue == revision(env)[0] and index.path.exists()
         and index.fingerprints == tuple(key.fingerprint for key in keys)
         and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
     )
