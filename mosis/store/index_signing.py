@@ -7,6 +7,7 @@ it can verify.
 
 import base64
 import json
+import logging
 import os
 import secrets
 import stat
@@ -19,6 +20,8 @@ from mosis import packages
 from mosis.clock import seconds, text
 from mosis.config import ConfigError
 from mosis.environment import Environment
+
+log = logging.getLogger("mosis.store")
 
 ANNOUNCED_DAYS = 30
 
@@ -61,6 +64,8 @@ def index_keys(env: Environment) -> list[IndexKey]:
     except FileNotFoundError:
         _write(path, [_new(env)])
         state = path.stat()
+        if env.db.connection().value("SELECT sequence FROM store_state"):
+            log.error("store_key.json was lost, and a new key made: no device trusts it until it is given to it")
     if stat.S_IMODE(state.st_mode) & 0o077:
         path.chmod(0o600)
     seen = (state.st_ino, state.st_mtime_ns, state.st_size)
