@@ -1,6 +1,7 @@
 """The signed index: what it says, that it cannot be forged or replayed, and how its key changes."""
 
 import base64
+import errno
 import json
 import runpy
 import stat
@@ -158,6 +159,33 @@ def test_an_index_that_was_lost_is_made_anew(client: Client, acme: str) -> None:
         made.unlink()
     assert sequence(client) > first
     verify(*fetched(client), pinned(client), now(client))
+
+
+def test_an_index_that_cannot_be_made_is_the_one_before(
+    client: Client, acme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = client.env.config.data_dir / "store-index"
+    folder.touch()
+    for name in ("index.json", "index.json.sig"):
+        client.get(f"/v1/store/{name}").expect(503, code="package_unavailable")
+    folder.unlink()
+    first, state = fetched(client), pinned(client)
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE apps SET name = 'Other'")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mosis.store.index_file.os.fsync", full)
+    caplog.clear()
+    for _ in range(3):
+        assert fetched(client) == first
+    assert ["cannot be made" in said.message for said in caplog.records if said.levelname == "ERROR"] == [True], "not for each"
+    assert [made.suffix for made in folder.iterdir()] == [".json"], "nothing half-made stays"
+    monkeypatch.undo()
+    client.env.remembered["index"].rests_until = 0.0
+    document, _ = verify(*fetched(client), state, now(client))
+    assert document["apps"][0]["name"] == "Other"
 
 
 def test_few_files_are_kept(client: Client, acme: str) -> None:

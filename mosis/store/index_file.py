@@ -7,6 +7,7 @@ does not go back when an older database is put back either. Each process makes o
 import base64
 import hashlib
 import json
+import logging
 import mmap
 import os
 import re
@@ -20,12 +21,16 @@ from typing import Any, BinaryIO
 from mosis.clock import seconds, text
 from mosis.db import Connection
 from mosis.environment import Environment
+from mosis.errors import Unavailable
 from mosis.store.index_signing import IndexKey, flush_folder, index_keys
 from mosis.store.revisions import revision
+
+log = logging.getLogger("mosis.store")
 
 EXPIRES_AFTER_SECONDS = 7 * 86400
 RENEWED_AFTER_SECONDS = 86400
 SLOW_SECONDS, REST = 0.2, 10  # what takes longer to make is made at most a tenth of the time
+FAILED_SECONDS = 5  # until the next try where one could not be made
 FILES_KEPT = 3
 ROWS = 1000
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
@@ -55,7 +60,8 @@ class Shelf:
 
 
 def signed_index(env: Environment, db: Connection) -> SignedIndex:
-    """The index of the catalogue as it is. One that takes long to make may be behind, by ten times as long at most."""
+    """The index of the catalogue as it is. One that takes long to make may be behind, by ten times as long at most, and so may one
+    that cannot be made because the disk is full. Raises Unavailable `package_unavailable` when there is none."""
     shelf: Shelf = env.remembered.setdefault("index", Shelf())
     keys = index_keys(env)
     if _is_right(env, shelf.index, keys):
@@ -65,7 +71,14 @@ def signed_index(env: Environment, db: Connection) -> SignedIndex:
     with shelf.lock:
         if not _is_right(env, shelf.index, keys):
             started = monotonic()
-            shelf.index = _make(env, db, keys)
+            try:
+                shelf.index = _make(env, db, keys)
+            except (OSError, Unavailable) as error:
+                log.error("the store's index cannot be made", extra={"reason": str(error)})
+                if shelf.index is None or not shelf.index.path.exists():
+                    raise Unavailable("package_unavailable", "The index cannot be made at the moment; see the log.") from error
+                shelf.rests_until = monotonic() + FAILED_SECONDS
+                return shelf.index
             took = monotonic() - started
             shelf.rests_until = started + took * (REST + 1) if took > SLOW_SECONDS else 0.0
         assert shelf.index is not None
@@ -90,15 +103,19 @@ def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex
         db.change("UPDATE store_state SET sequence = ?", sequence)
     path, digest = folder / f"{sequence}.json", hashlib.sha256()
     unfinished = path.with_suffix(".part")
-    with open(unfinished, "w+b") as file:
-        size = 0
-        for part in _document(env, db, keys, sequence, now):
-            digest.update(part)
-            size += file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-        signatures = _signatures(file, sequence, digest.hexdigest(), keys)
-    os.replace(unfinished, path)
+    try:
+        with open(unfinished, "w+b") as file:
+            size = 0
+            for part in _document(env, db, keys, sequence, now):
+                digest.update(part)
+                size += file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+            signatures = _signatures(file, sequence, digest.hexdigest(), keys)
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     flush_folder(folder)
     for older in sorted(_sequences(folder))[:-FILES_KEPT]:
         with suppress(FileNotFoundError):

@@ -173,7 +173,7 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
     return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/json", cache_control=MINUTE)
 
 
-@says(SIGNATURES)
+@says(SIGNATURES, refuses="package_unavailable")
 def index_signatures(env: Environment, db: Connection) -> bytes:
     """The signatures of exactly these bytes of index.json."""
     return store.signed_index(env, db).signatures
