@@ -204,7 +204,10 @@ def next_step(version: Version, standing: Standing | None) -> str:
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."
     if version.state == "published" and version.rollout_percent < 100:
-        return f"Published to {version.rollout_percent:g} % of the devices; rollout raises the share."
+        share = f"Published to {version.rollout_percent:g} % of the devices"
+        return f"{share}; rollout raises the share, and the store's lists show it once everybody is offered it."
+    if version.state == "published" and version.channel == "beta":
+        return "Published: devices on the beta channel are offered it. The store's lists show stable versions."
     if version.state == "in_review" and standing and standing.position:
         usual = standing.median_wait_seconds
         wait = f", usually about {_duration(usual)}" if usual is not None else ""

@@ -10,7 +10,7 @@ import pytest
 from mosis import store
 from mosis.packages.making import png, zipped
 from mosis.pages import cursor
-from tests.catalogue import add_developer, add_listed
+from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client, Person
 
 NOTES = "com.acme.notes"
@@ -155,10 +155,27 @@ def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: P
     beta = client.get(f"/v1/store/apps/{NOTES}/download?channel=beta&device=x").expect(302).headers["location"]
     client.get(beta.removeprefix(client.env.config.base_url)).expect(200)
     client.call("HEAD", f"/v1/store/apps/{NOTES}/download").expect(302)
+    assert "beta channel" in client.get(at, as_=alice)["next_step"]
     client.get(f"/v1/store/apps/{NOTES}/download?mosis_version=0.1.0").expect(404)
     client.get("/v1/store/apps/com.none.such/download").expect(404)
     store.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
+
+
+def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> None:
+    db = client.env.db.connection()
+    with db.write():
+        acme = add_developer(db)
+        for package_id, more in (("a.beta", {"channel": "beta"}), ("a.share", {"rollout_percent": 99.9})):
+            add_version(db, acme, add_app(db, acme, package_id, package_id), **more)
+    for package_id in ("a.beta", "a.share"):
+        client.get(f"/v1/store/apps/{package_id}").expect(404)
+        assert len(client.get(f"/v1/store/apps/{package_id}/versions").expect(200)["versions"]) == 1
+        client.get(f"/v1/store/apps/{package_id}/download?channel=beta&device=x").expect(302)
+    assert client.get("/v1/store/apps")["apps"] == client.get("/v1/store/apps?q=a.")["apps"] == []
+    with db.write():
+        db.change("UPDATE versions SET rollout_percent = 100")
+    assert [app["package_id"] for app in client.get("/v1/store/apps")["apps"]] == ["a.share"]
 
 
 def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(client: Client, alice: Person) -> None:

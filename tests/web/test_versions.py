@@ -147,6 +147,7 @@ def test_a_share_only_grows(client: Client, alice: Person) -> None:
     client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     assert client.get("/v1/store/apps/com.acme.notes")["version"] == "1.0.0"
+    assert "10 % of the devices" in client.get(at, as_=alice)["next_step"]
     client.post(at + "/rollout", {"percent": 5}, as_=alice).expect(409)
     assert "50 %" in client.post(at + "/rollout", {"percent": 50}, as_=alice).expect(200)["next_step"]
     client.post(at + "/rollout", {"percent": 100}, as_=alice).expect(200)
