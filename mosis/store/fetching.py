@@ -70,6 +70,7 @@ def flush_downloads(env: Environment) -> None:
     db = env.db.connection()
     try:
         with db.write():
+            db.after_commit(counts.clear)  # written is written, also when the disk then refuses to flush: nothing is put back
             for version_id, count in counts.items():
                 db.change(
                     "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from mosis import store
+from mosis.errors import Unavailable
 from mosis.packages.making import png, zipped
 from mosis.pages import cursor
 from tests.catalogue import add_app, add_developer, add_listed, add_version
@@ -176,6 +177,30 @@ def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> Non
     with db.write():
         db.change("UPDATE versions SET rollout_percent = 100")
     assert [app["package_id"] for app in client.get("/v1/store/apps")["apps"]] == ["a.share"]
+
+
+def test_downloads_are_counted_once_whatever_the_disk_says(client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.published(alice, NOTES)
+    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    db, failed = client.env.db.connection(), Unavailable("database_unavailable", "The disk did not take it.")
+
+    def refuse(*_: Any) -> None:
+        raise failed
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(client.env.db, "flush", refuse)
+        with pytest.raises(Unavailable):
+            store.flush_downloads(client.env)
+    store.flush_downloads(client.env)
+    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
+    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    with monkeypatch.context() as trouble:
+        trouble.setattr(db, "change", refuse)
+        with pytest.raises(Unavailable):
+            store.flush_downloads(client.env)
+    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
+    store.flush_downloads(client.env)
+    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
 
 
 def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(client: Client, alice: Person) -> None:

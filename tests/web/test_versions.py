@@ -127,6 +127,8 @@ def test_a_move_that_is_not_allowed_names_those_that_are(client: Client, alice: 
 
 def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
     url = client.published(alice, NOTES)["download_url"].removeprefix(client.env.config.base_url)
+    icon = client.get("/v1/store/apps/com.acme.notes")["icon_url"].removeprefix(client.env.config.base_url)
+    client.get(icon).expect(200)
     client.post(AT + "/halt", as_=alice).expect(200)
     client.get("/v1/store/apps/com.acme.notes").expect(404)
     client.get(url).expect(200)
@@ -135,6 +137,11 @@ def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
     client.post(AT + "/yank", {"reason": "It eats notes."}, as_=alice).expect(200)
     gone = client.get(url).expect(410, code="gone")
     assert "It eats notes." in gone["detail"]
+    assert gone.headers["cache-control"] == "no-store"
+    for headers in ({"If-None-Match": "*"}, {"Range": "bytes=0-1"}, {"If-Match": '"x"'}):
+        client.get(url, headers=headers).expect(410, code="gone")
+    assert client.call("HEAD", url).status == 410
+    client.get(icon).expect(404)
     client.post(AT + "/unyank", as_=alice).expect(200)
     client.get(url).expect(200)
 
