@@ -245,12 +245,14 @@ def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
     return page(rows, wanted, lambda developer: (developer.id,))
 
 
-def sessions(db: Connection, caller: Caller) -> list[Session]:
+def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
     """Where the caller is signed in, the newest first."""
-    return db.all(
-        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ? AND ended_at IS NULL AND expires_at > ? ORDER BY id DESC",
-        caller.account, db.database.clock.now(), into=Session,
+    rows = db.all(
+        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
+        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+        caller.account, db.database.clock.now(), wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Session,
     )
+    return page(rows, wanted, lambda session: (session.id,))
 
 
 def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:

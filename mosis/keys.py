@@ -9,6 +9,7 @@ from mosis.clock import seconds
 from mosis.db import Connection, columns, new_id
 from mosis.environment import Environment
 from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.pages import Page, Wanted, page
 
 LIVE_API_KEYS = 100
 LIVE_SIGNING_KEYS = 10
@@ -73,22 +74,32 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         return key, secret
 
 
-def index(db: Connection, developer_id: str) -> list[ApiKey]:
+def index(db: Connection, developer_id: str, wanted: Wanted) -> Page[ApiKey]:
     """The living API keys of an account, the newest first."""
-    return db.all(
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL ORDER BY id DESC",
-        developer_id, into=ApiKey,
+    rows = db.all(
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND revoked_at IS NULL AND (?2 IS NULL OR id < ?2)"
+        " ORDER BY id DESC LIMIT ?3", developer_id, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=ApiKey,
     )
+    return page(rows, wanted, lambda key: (key.id,))
+
+
+def get(db: Connection, developer_id: str, key_id: str) -> ApiKey:
+    """One living API key of an account. Raises NotFound."""
+    found: ApiKey | None = db.one(
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE id = ? AND developer_id = ? AND revoked_at IS NULL", key_id, developer_id,
+        into=ApiKey,
+    )
+    if found is None:
+        raise NotFound("API key")
+    return found
 
 
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
-    """The very next request with it is refused. Doing it twice does no harm. Raises NotFound."""
-    account = caller.account
-    with db.write():
-        if not db.value("SELECT 1 FROM api_keys WHERE id = ? AND developer_id = ?", key_id, account):
-            raise NotFound("API key")
-        if db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id):
-            audit.add(db, caller, "api_key.revoked", key_id)
+    """The very next request with it is refused, in the running transaction. Doing it twice does no harm. Raises NotFound."""
+    if not db.value("SELECT 1 FROM api_keys WHERE id = ? AND developer_id = ?", key_id, caller.account):
+        raise NotFound("API key")
+    if db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id):
+        audit.add(db, caller, "api_key.revoked", key_id)
 
 
 def report(db: Connection, caller: Caller, secret: str) -> bool:
@@ -192,11 +203,13 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
         return key
 
 
-def signing_keys(db: Connection, developer_id: str) -> list[SigningKey]:
+def signing_keys(db: Connection, developer_id: str, wanted: Wanted) -> Page[SigningKey]:
     """All keys of an account, the newest first."""
-    return db.all(
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ? ORDER BY id DESC", developer_id, into=SigningKey
+    rows = db.all(
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"
+        " ORDER BY id DESC LIMIT ?3", developer_id, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=SigningKey,
     )
+    return page(rows, wanted, lambda key: (key.id,))
 
 
 def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:
@@ -215,12 +228,11 @@ def live_signing_keys(db: Connection, developer_id: str) -> dict[str, bytes]:
 
 
 def revoke_signing_key(db: Connection, caller: Caller, key_id: str) -> None:
-    """No new upload may use it from now on; what is installed stays. Doing it twice does no harm. Raises NotFound."""
-    account = caller.account
-    with db.write():
-        get_signing_key(db, account, key_id)
-        if db.change(
-            "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
-            db.now, key_id, account,
-        ):
-            audit.add(db, caller, "signing_key.revoked", key_id)
+    """No new upload may use it from now on, in the running transaction; what is installed stays. Doing it twice does no harm.
+    Raises NotFound."""
+    get_signing_key(db, caller.account, key_id)
+    if db.change(
+        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
+        db.now, key_id, caller.account,
+    ):
+        audit.add(db, caller, "signing_key.revoked", key_id)

@@ -70,11 +70,13 @@ class Delivery:
     finished_at: str | None
 
 
-def index(db: Connection, caller: Caller) -> list[Webhook]:
+def index(db: Connection, caller: Caller, wanted: Wanted) -> Page[Webhook]:
     """The caller's webhooks, the newest first."""
-    return db.all(
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? ORDER BY id DESC", caller.account, into=Webhook,
+    rows = db.all(
+        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        caller.account, wanted.after[0] if wanted.after else "~", wanted.limit + 1, into=Webhook,
     )
+    return page(rows, wanted, lambda webhook: (webhook.id,))
 
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
@@ -128,12 +130,10 @@ def rotate(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
         return get(db, caller, webhook_id)
 
 
-def delete(db: Connection, caller: Caller, webhook_id: str) -> None:
-    """Delete a webhook with its log. Raises NotFound."""
-    with db.write():
-        webhook = get(db, caller, webhook_id)
-        db.change("DELETE FROM webhooks WHERE id = ?", webhook.id)
-        audit.add(db, caller, "webhook.deleted", webhook.id, owner_id=webhook.developer_id)
+def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
+    """Delete a webhook with its log, in the running transaction."""
+    db.change("DELETE FROM webhooks WHERE id = ?", webhook.id)
+    audit.add(db, caller, "webhook.deleted", webhook.id, owner_id=webhook.developer_id)
 
 
 def deliveries(db: Connection, webhook: Webhook, wanted: Wanted) -> Page[Delivery]:

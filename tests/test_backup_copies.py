@@ -16,6 +16,7 @@ import portal
 from mosis import audit, backup, jobs
 from mosis.environment import Environment
 from mosis.litestream import BackupError, Litestream
+from mosis.pages import Wanted
 from mosis.worker import Worker
 from tests.client import Client, Person
 from tests.conftest import Hands
@@ -72,7 +73,7 @@ def test_the_newest_seven_copies_are_kept(env: Environment, hands: Hands) -> Non
     for _ in range(9):
         hands.turn(60)
         newest = backup.make(env)
-    copies = backup.index(env.config)
+    copies = backup.index(env.config, Wanted()).rows
     assert (len(copies), copies[0].name) == (7, newest.name)
 
 

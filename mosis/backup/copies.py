@@ -17,6 +17,7 @@ from mosis.environment import Environment
 from mosis.files import NAME
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
+from mosis.pages import Page, Wanted, page
 
 log = logging.getLogger("mosis.backup")
 
@@ -40,10 +41,11 @@ def copies_dir(config: Config) -> Path:
     return (config.backups_dir or config.data_dir) / "copies"
 
 
-def index(config: Config) -> list[Copy]:
+def index(config: Config, wanted: Wanted) -> Page[Copy]:
     """The copies, the newest first."""
-    folders = sorted((path for path in copies_dir(config).glob("*T*Z") if path.is_dir()), reverse=True)
-    return [_described(folder) for folder in folders]
+    after = wanted.after[0] if wanted.after else "~"
+    folders = [path for path in _folders(config) if path.name < after]
+    return page([_described(folder) for folder in folders[: wanted.limit + 1]], wanted, lambda copy: (copy.name,))
 
 
 def make(env: Environment) -> Copy:
@@ -71,8 +73,8 @@ def make(env: Environment) -> Copy:
         _flush(root)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    for old in index(env.config)[COPIES_KEPT:]:
-        shutil.rmtree(old.path, ignore_errors=True)
+    for old in _folders(env.config)[COPIES_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
     return _described(root / name)
 
 
@@ -183,6 +185,10 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _folders(config: Config) -> list[Path]:
+    return sorted((path for path in copies_dir(config).glob("*T*Z") if path.is_dir()), reverse=True)
 
 
 def _described(folder: Path) -> Copy:

@@ -61,6 +61,10 @@ def history(db: Connection, package_id: str, wanted: Wanted) -> Page[Version]:
     return page(rows, wanted, lambda version: (version.published_at, version.id))
 
 
-def categories(db: Connection) -> list[tuple[str, int]]:
-    """Each category with the number of its published apps."""
-    return db.all("SELECT category, count(*) FROM listings GROUP BY category ORDER BY category")
+def categories(db: Connection, wanted: Wanted) -> Page[tuple[str, int]]:
+    """Each category with the number of its published apps, by name."""
+    rows = db.all(
+        "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
+        wanted.after[0] if wanted.after else None, wanted.limit + 1,
+    )
+    return page(rows, wanted, lambda category: (category[0],))

@@ -51,17 +51,18 @@ def change(db: Connection, caller: Caller) -> dict[str, Any]:
     """Change the caller's name, or which kinds of notifications are mailed."""
     changes = read_json(CHANGE)
     with db.write():
-        require_match(_own(db, accounts.get(db, caller.account)))
+        require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = changes.pop("mail", None)
         if mail is not None:
             notifications.change_mail_settings(db, caller.account, mail)
         return _own(db, accounts.change(db, caller, changes))
 
 
-@says(body=ERASE, optional=True, refuses="invalid_credentials")
+@says(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
 def erase(env: Environment, db: Connection, caller: Caller) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
     said = read_json(ERASE, optional=True)
+    require_match(lambda: _own(db, accounts.get(db, caller.account)))
     env.limits.take("sign_in", f"{caller.account} {caller.network}")
     erasure.erase(db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
 

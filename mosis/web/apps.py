@@ -70,7 +70,7 @@ def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     fields = read_json(CHANGE)
     with db.write():
         found = apps.owned_by(db, caller, app)
-        require_match(public(env, db, found))
+        require_match(lambda: public(env, db, found))
         return public(env, db, apps.change(db, caller, found, fields))
 
 
@@ -79,7 +79,7 @@ def delete(env: Environment, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app of which nothing was ever published."""
     with db.write():
         found = apps.owned_by(db, caller, app)
-        require_match(public(env, db, found))
+        require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
 
 

@@ -11,8 +11,8 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
-from mosis.web.request import created, read_json
-from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, says, shape, whole, wider
+from mosis.web.request import created, listed, read_json, read_page
+from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 
 _ADDRESS = r"[^@\s\x00-\x1f\x7f<>]+@[^@\s\x00-\x1f\x7f<>]+\Z"
 EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": _ADDRESS}
@@ -81,10 +81,11 @@ def logout(db: Connection, caller: Caller) -> None:
     accounts.logout(db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False))
 
 
-@says(whole("sessions", SESSION))
+@says(list_of("sessions", SESSION))
 def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
-    """Where the caller is signed in."""
-    return {"sessions": [_session(each, caller) for each in accounts.sessions(db, caller)], "next_cursor": None}
+    """Where the caller is signed in, the newest first."""
+    page = accounts.sessions(db, caller, read_page(str))
+    return listed("sessions", page, [_session(each, caller) for each in page.rows])
 
 
 @says()

@@ -9,14 +9,11 @@ from mosis import backup
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.web.request import read_json
-from mosis.web.shapes import COUNT, FREE, ID, TEXT, many, maybe, says, shape
+from mosis.web.request import listed, read_json, read_page
+from mosis.web.shapes import COUNT, FREE, ID, TEXT, list_of, maybe, says, shape
 
 NOTHING: dict[str, dict[str, Any]] = {}
-BACKUPS = shape(
-    "Backups", backups=many(shape("", name=TEXT, size_bytes=COUNT, packages=COUNT)), next_cursor={"type": "null"},
-    replica=maybe(FREE), drill=maybe(FREE),
-)
+COPY = shape("Copy", name=TEXT, size_bytes=COUNT, packages=COUNT)
 ASKED = shape("BackupAsked", job=ID)
 
 
@@ -25,12 +22,13 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
 
 
-@says(BACKUPS)
+@says(list_of("backups", COPY, replica=maybe(FREE), drill=maybe(FREE)))
 def index(env: Environment, db: Connection) -> dict[str, Any]:
     """The copies there are, the replica and the last drill."""
-    copies = [{"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages} for each in backup.index(env.config)]
+    page = backup.index(env.config, read_page(str))
+    copies = [{"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages} for each in page.rows]
     replica = asdict(env.replication.state) if env.replication else None
-    return {"backups": copies, "next_cursor": None, "replica": replica, "drill": backup.last_drill(db)}
+    return listed("backups", page, copies, replica=replica, drill=backup.last_drill(db))
 
 
 @says({202: ASKED}, body=NOTHING, optional=True)

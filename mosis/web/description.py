@@ -258,12 +258,13 @@ def query_parameters(said: Says) -> list[dict[str, Any]]:
 def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
     """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
     method, in_parts = route.method, any(isinstance(answer, File) and answer.ranges for answer in said.answers.values())
-    names = ["If-None-Match"] * (method == "GET" and 200 in said.answers) + ["If-Match"] * (said.matches or in_parts)
+    names = ["If-None-Match"] * (method == "GET" and 200 in said.answers)
+    names += ["If-Match"] * (method in ("PATCH", "DELETE") or in_parts)
     found = [{"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."} for name in names]
     if in_parts:
         found.append({"name": "Range", "in": "header", "schema": TEXT, "description": "One range of bytes (RFC 9110)."})
         found.append({"name": "If-Range", "in": "header", "schema": TEXT, "description": "A range, if it is still this tag."})
-    if route.config.get("idempotent") == "yes":
+    if "idempotent" in route.config:
         name = {"name": "Idempotency-Key", "in": "header", "schema": TEXT | {"minLength": 1, "maxLength": 255}}
         found.append(name | {"description": "The same request with the same key within 24 hours gets the same answer."})
     return found
@@ -285,11 +286,11 @@ def codes(route: bottle.Route, said: Says) -> set[str]:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):
         found |= {"bad_cursor"}
-    if said.matches:
+    if route.method in ("PATCH", "DELETE"):
         found |= {"precondition_failed"}
     if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}
-    if route.config.get("idempotent") == "yes":
+    if "idempotent" in route.config:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
     if limit_of(route) != "none" or "rate_limited" in said.refuses:
         found |= {"rate_limited"}

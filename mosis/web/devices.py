@@ -42,7 +42,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device", callback=begin, scope="public", idempotent="yes")
     app.post("/auth/token", callback=token, scope="public")
     app.get("/auth/device/<user_code>", callback=show, scope="account")
-    app.post("/auth/device/approve", callback=approve, scope="account")
+    app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
 
 
 @says(BEGUN, body=BEGIN, form=True, refuses="limit_reached")

@@ -92,9 +92,7 @@ def account_page() -> bottle.HTTPResponse:
     """A page with a form for each kind of link. What the link carries stands behind its #, which browsers do not send:
     it never reaches a log."""
     page, policy = _account_page()
-    return bottle.HTTPResponse(page, 200, {
-        "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Cache-Control": "public, max-age=300",
-    } | SAFE)  # fmt: skip
+    return _page(page, policy)
 
 
 @cache
@@ -117,8 +115,8 @@ def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     return body, etag(body)
 
 
-def _page(page: bytes) -> bottle.HTTPResponse:
-    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": handbook.POLICY}
+def _page(page: bytes, policy: str = handbook.POLICY) -> bottle.HTTPResponse:
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
     return _sent(page, etag(page), headers | SAFE)
 
 

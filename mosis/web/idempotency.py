@@ -1,11 +1,11 @@
-"""Idempotency-Key on the routes that say idempotent="yes": the change and its answer are committed together, and the same request
+"""Idempotency-Key on the routes that say `idempotent`: the change and its answer are committed together, and the same request
 again is answered the same."""
 
 import io
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import bottle
@@ -14,7 +14,7 @@ from mosis import idempotency
 from mosis.environment import Environment
 from mosis.errors import Malformed
 from mosis.idempotency import Answer, Request
-from mosis.web.request import JSON_LIMIT_BYTES, read_body
+from mosis.web.request import JSON_LIMIT_BYTES, body_is, read_body
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[!-~][ -~]{0,253}[!-~]\Z|[!-~]\Z")
@@ -32,40 +32,47 @@ class Retries:
         self._lock = threading.Lock()
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        if route.config.get("idempotent") != "yes":
+        how = route.config.get("idempotent")
+        if how is None:
             return callback
 
         def answered(**arguments: Any) -> Any:
-            key = bottle.request.environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused below
+            environ = bottle.request.environ
+            key = environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused here
             if key is None:
                 return callback(**arguments)
-            asked = self._asked(key)
-            with self._alone(asked):
-                return self._once(asked, lambda: callback(**arguments))
+            if not _KEY.match(key):
+                raise Malformed("malformed_request", f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.")
+            with ExitStack() as alone:
+                known: list[Request] = []
+                environ["mosis.body_is"] = lambda content: known.append(self._new(key, content, alone))
+                if how == "yes":
+                    body = read_body(JSON_LIMIT_BYTES)
+                    environ["wsgi.input"] = io.BytesIO(body)
+                    body_is(body)
+                return self._once(known, lambda: callback(**arguments))
 
         return answered
 
-    def _once(self, asked: Request, run: Callable[[], Any]) -> Any:
+    def _new(self, key: str, content: bytes, alone: ExitStack) -> Request:
+        """What is asked for, which nobody else does meanwhile. Raises the answer that was given before."""
+        request = bottle.request
+        caller, path = request.environ["mosis.caller"], f"{request.path}?{request.query_string}"
+        asked = idempotency.request(self.env.secret, caller, request.method, path, key, content)
+        alone.enter_context(self._alone(asked))
+        if before := idempotency.find(self.env.db.connection(), asked):
+            raise bottle.HTTPResponse(before.body, before.status, [*before.headers, ("Idempotency-Replayed", "true")])
+        return asked
+
+    def _once(self, known: list[Request], run: Callable[[], Any]) -> Any:
         db = self.env.db.connection()
-        if before := idempotency.find(db, asked):
-            return bottle.HTTPResponse(before.body, before.status, [*before.headers, ("Idempotency-Replayed", "true")])
         with db.held():
             body = run()
             response = bottle.response
             if isinstance(body, bytes) and 200 <= response.status_code < 300:
                 with db.write():
-                    idempotency.keep(db, asked, Answer(response.status_code, list(response.headers.items()), body))
+                    idempotency.keep(db, known[0], Answer(response.status_code, list(response.headers.items()), body))
             return body
-
-    def _asked(self, key: str) -> Request:
-        request = bottle.request
-        if not _KEY.match(key):
-            raise Malformed("malformed_request", f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.")
-        body = read_body(JSON_LIMIT_BYTES)
-        request.environ["wsgi.input"] = io.BytesIO(body)
-        return idempotency.request(
-            self.env.secret, request.environ["mosis.caller"], request.method, f"{request.path}?{request.query_string}", key, body,
-        )
 
     @contextmanager
     def _alone(self, asked: Request) -> Iterator[None]:

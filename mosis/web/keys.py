@@ -12,8 +12,8 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed
 from mosis.keys import ApiKey, NewKey, SigningKey
-from mosis.web.request import created, read_json
-from mosis.web.shapes import ID, TEXT, TIME, YES, many, maybe, one_of, says, shape, whole, wider
+from mosis.web.request import created, listed, read_json, read_page, require_match
+from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
@@ -46,18 +46,21 @@ OF_VERIFY: dict[str, dict[str, Any]] = {"app": {"type": "string"}, "version": {"
 def routes(app: bottle.Bottle) -> None:
     app.get("/keys", callback=api_keys, scope="keys:manage")
     app.post("/keys", callback=add_api_key, scope="keys:manage", idempotent="yes")
+    app.get("/keys/<key>", callback=show_api_key, scope="keys:manage")
     app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage")
     app.post("/keys/report", callback=report, scope="public")
     app.get("/signing-keys", callback=index, scope="keys:manage")
     app.post("/signing-keys", callback=add, scope="keys:manage", idempotent="yes")
+    app.get("/signing-keys/<key>", callback=show, scope="keys:manage")
     app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage")
     app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
 
 
-@says(whole("keys", KEY))
+@says(list_of("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     """The living API keys of the caller, the newest first."""
-    return {"keys": [public_api_key(key) for key in keys.index(db, caller.account)], "next_cursor": None}
+    page = keys.index(db, caller.account, read_page(str))
+    return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
 @says({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
@@ -70,10 +73,18 @@ def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
-@says()
+@says(KEY)
+def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+    """One living API key; the key itself nobody can show again."""
+    return public_api_key(keys.get(db, caller.account, key))
+
+
+@says(matches=True)
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
     """Revoke an API key; the very next request with it is refused."""
-    keys.revoke(db, caller, key)
+    with db.write():
+        require_match(lambda: public_api_key(keys.get(db, caller.account, key)))
+        keys.revoke(db, caller, key)
 
 
 @says(REPORTED, body=REPORT)
@@ -84,10 +95,11 @@ def report(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     return {"revoked": keys.report(db, caller, said["key"])}
 
 
-@says(whole("signing_keys", PUBLIC_KEY))
+@says(list_of("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """All signing keys of the caller, the newest first."""
-    return {"signing_keys": [public(key) for key in keys.signing_keys(db, caller.account)], "next_cursor": None}
+    page = keys.signing_keys(db, caller.account, read_page(str))
+    return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
 @says({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
@@ -97,10 +109,18 @@ def add(db: Connection, caller: Caller) -> dict[str, Any]:
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
-@says()
+@says(PUBLIC_KEY)
+def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+    """One signing key."""
+    return public(keys.get_signing_key(db, caller.account, key))
+
+
+@says(matches=True)
 def revoke(db: Connection, caller: Caller, key: str) -> None:
     """Revoke a signing key: no new upload may use it, what is installed stays."""
-    keys.revoke_signing_key(db, caller, key)
+    with db.write():
+        require_match(lambda: public(keys.get_signing_key(db, caller.account, key)))
+        keys.revoke_signing_key(db, caller, key)
 
 
 @says(VERIFIED, query=OF_VERIFY, refuses="package_unavailable")

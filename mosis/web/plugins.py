@@ -5,7 +5,8 @@ A route's own line says the rest, in options that are plain text:
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
     keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
-    idempotent  "yes" where an Idempotency-Key makes a retry safe: see mosis/web/idempotency.py
+    idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
+           says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
     lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
@@ -29,8 +30,9 @@ from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, PortalError, Unavailable
+from mosis.limits import POLICIES, Taken
 from mosis.measures import Measures
-from mosis.web.request import client_address, dump, etag, names_tag
+from mosis.web.request import client_address, dump, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
@@ -206,9 +208,12 @@ class Answers:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         cache_control = "public, max-age=60" if route.rule.startswith(("/store/", "/.well-known/")) else "private, no-store"
         keep = route.config.get("keep") == "store"
+        tagless = route.method in ("PATCH", "DELETE") and not route.callback.says.matches  # nobody could know a tag
 
         def answered(**arguments: Any) -> Any:
             request, response = bottle.request, bottle.response
+            if tagless:
+                require_match(None)
             if keep:
                 revision, key = store.revision(self.env), _kept_under(request.environ)
                 if kept := self.env.kept.get(key, revision):
@@ -338,6 +343,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["Content-Range"] = f"bytes */{facts['size_bytes']}"
     if "retry_after_seconds" in facts:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
+    if "policy" in facts:
+        headers |= Taken(facts["policy"], 0, POLICIES[facts["policy"]].window_seconds).headers
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
     return bottle.HTTPResponse(body, status, headers)
 

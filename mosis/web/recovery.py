@@ -21,7 +21,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/password/forgot", callback=forgot, scope="public")
     app.post("/auth/password/reset", callback=reset, scope="public", lane="slow")
     app.post("/auth/email/verify", callback=verify, scope="public")
-    app.post("/auth/email/resend", callback=resend, scope="account")
+    app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
 @says(body=CHANGE, refuses="invalid_credentials")

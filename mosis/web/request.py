@@ -5,7 +5,7 @@ import ipaddress
 import json
 import zlib
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -77,6 +77,12 @@ def read_body(limit_bytes: int) -> bytes:
     if max(request.content_length, len(body)) > limit_bytes:
         raise _too_large(limit_bytes)
     return body
+
+
+def body_is(content: bytes) -> None:
+    """Called by the handler of a route that says idempotent="late", once it knows what it was sent and before it changes anything.
+    What was answered to the same before is raised, as the answer."""
+    bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
@@ -183,10 +189,11 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
     return header.strip() == "*" or tag in tags
 
 
-def require_match(document: dict[str, Any]) -> None:
-    """Raises Conflict `precondition_failed` when If-Match names another state of the resource than this one."""
+def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
+    """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
+    is no address that tells its tag, so that only `*` fits."""
     header = bottle.request.get_header("If-Match")
-    if header is not None and not names_tag(header, etag(dump(document)), strong=True):
+    if header is not None and header.strip() != "*" and not (now and names_tag(header, etag(dump(now())), strong=True)):
         raise Conflict("precondition_failed", "It has changed since you read it; read it again and decide anew.")
 
 

@@ -101,8 +101,3 @@ def each(what: Shape) -> Shape:
 def list_of(name: str, what: Shape, /, **more: Shape) -> Shape:
     """A list as request.listed() answers it, a page at a time."""
     return shape("", **{name: many(what), "next_cursor": maybe(TEXT)}, **more)
-
-
-def whole(name: str, what: Shape) -> Shape:
-    """A list that is answered whole; its cursor is always null."""
-    return shape("", **{name: many(what), "next_cursor": {"type": "null"}})

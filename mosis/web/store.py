@@ -19,7 +19,7 @@ from mosis.validation import Schema
 from mosis.versions import Version
 from mosis.web.request import dump, listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
-from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape, whole
+from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -52,7 +52,7 @@ SIGNATURES = shape(
     "IndexSignatures", sequence=COUNT, sha256=TEXT, signatures=many(shape("", key=TEXT, signature=TEXT))
 )
 OFFERS = shape("Updates", updates=many(OFFER))
-CATEGORIES = whole("categories", shape("Category", name=TEXT, apps=COUNT))
+CATEGORY = shape("Category", name=TEXT, apps=COUNT)
 STORE_KEYS = shape("StoreKeys", keys=many(shape(
     "StoreKey", fingerprint=TEXT, algorithm={"const": "Ed25519"}, public_key=TEXT, created_at=TIME, announced_until=maybe(TIME)
 )))
@@ -103,10 +103,11 @@ def history(env: Environment, db: Connection, package_id: str) -> dict[str, Any]
     return listed("versions", page, [public_version(version) for version in page.rows])
 
 
-@says(CATEGORIES)
+@says(list_of("categories", CATEGORY))
 def categories(db: Connection) -> dict[str, Any]:
-    """The categories with the number of their apps."""
-    return {"categories": [{"name": name, "apps": count} for name, count in store.categories(db)], "next_cursor": None}
+    """The categories with the number of their apps, by name."""
+    page = store.categories(db, read_page(str))
+    return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
 
 
 @says({302: None}, query=DEVICE)

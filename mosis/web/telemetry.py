@@ -135,7 +135,7 @@ def decide(env: Environment, db: Connection, caller: Caller, app: str, group: st
     crashes.get(telemetry, owned.id, group)
     fields = read_json(DECISION)
     with telemetry.write():
-        require_match(whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
+        require_match(lambda: whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
         return whole_group(telemetry, crashes.change(telemetry, owned.id, group, fields["state"]))
 
 
@@ -177,7 +177,7 @@ def choose(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     fields = read_json(CHOICES)
     with telemetry.write():
-        require_match(public_settings(settings.get(telemetry, owned.id)))
+        require_match(lambda: public_settings(settings.get(telemetry, owned.id)))
         return public_settings(settings.change(telemetry, owned.id, fields))
 
 

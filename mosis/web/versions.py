@@ -1,6 +1,7 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
+from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
 
@@ -11,9 +12,9 @@ from mosis.callers import Caller
 from mosis.clock import is_time
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.errors import Invalid
+from mosis.errors import Invalid, PortalError
 from mosis.versions import Publication, Version
-from mosis.web.request import created, dump, etag, listed, names_tag, read_json, read_page
+from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
 from mosis.web.shapes import COUNT, FREE, ID, LINK, NUMBER, TEXT, TIME, list_of, many, maybe, one_of, says, shape
 from mosis.web.upload import LONGEST_NOTES, check_content_digest, read_upload
 from mosis.web.waiting import WAIT, first_seen, wait, wait_seconds
@@ -52,7 +53,7 @@ UPLOAD_REFUSED = (
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/apps/<app>/versions", callback=upload, scope="versions:upload", body="package", lane="slow")
+    app.post("/apps/<app>/versions", callback=upload, scope="versions:upload", body="package", lane="slow", idempotent="late")
     app.get("/apps/<app>/versions", callback=index, scope="apps:read")
     app.get("/apps/<app>/versions/<version>", callback=show, scope="apps:read")
     app.post("/apps/<app>/versions/<version>/submit", callback=submit, scope="versions:upload", idempotent="yes")
@@ -73,10 +74,11 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     """
     found, sent = apps.owned_by(db, caller, app), read_upload()
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
-    result = "refused"
+    result = "known"
     try:
         check_content_digest(received.sha256)
         said = sent.upload()
+        body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
             received.path, package_id=found.package_id, keys=keys.live_signing_keys(db, found.developer_id),
         )
@@ -84,8 +86,11 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
             version = versions.create(db, caller, apps.owned_by(db, caller, app), package, received, said)
             if version.new:
                 env.files.keep(received, versions.path(env.files, db, version.version))
-        result = "taken" if version.new else "known"
+                result = "taken"
         env.measures.count("portal_upload_bytes_total", received.size_bytes)
+    except PortalError:
+        result = "refused"
+        raise
     finally:
         env.measures.count("portal_uploads_total", result=result)
         received.discard()

@@ -11,7 +11,7 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.events import KINDS
 from mosis.web.request import created, listed, read_json, read_page, require_match
-from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, whole, wider
+from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 from mosis.webhooks import Delivery, Webhook
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
@@ -43,10 +43,11 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/webhooks/<webhook>/deliveries/<delivery>/redeliver", callback=redeliver, scope="account", idempotent="yes")
 
 
-@says(whole("webhooks", WEBHOOK))
+@says(list_of("webhooks", WEBHOOK))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """The account's webhooks, the newest first."""
-    return {"webhooks": [public(each) for each in webhooks.index(db, caller)], "next_cursor": None}
+    page = webhooks.index(db, caller, read_page(str))
+    return listed("webhooks", page, [public(each) for each in page.rows])
 
 
 @says({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
@@ -69,14 +70,17 @@ def change(env: Environment, db: Connection, caller: Caller, webhook: str) -> di
     said = read_json(CHANGE)
     with db.write():
         found = webhooks.get(db, caller, webhook)
-        require_match(public(found))
+        require_match(lambda: public(found))
         return public(webhooks.change(env, db, caller, found, said))
 
 
-@says()
+@says(matches=True)
 def delete(db: Connection, caller: Caller, webhook: str) -> None:
     """Delete a webhook and its log."""
-    webhooks.delete(db, caller, webhook)
+    with db.write():
+        found = webhooks.get(db, caller, webhook)
+        require_match(lambda: public(found))
+        webhooks.delete(db, caller, found)
 
 
 @says(NEW_WEBHOOK, body=NOTHING, optional=True)

@@ -252,3 +252,40 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
             assert db.execute("SELECT name, count(*) FROM api_keys GROUP BY name ORDER BY name").fetchall() == [
                 (f"cycle {cycle}", 1) for cycle in range(6)
             ]
+
+
+def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(client: Client, hands: Hands) -> None:
+    alice = client.register()
+    app, package = client.app_of(alice), client.package(alice)
+    at = f"/v1/apps/{app}/versions"
+    first = client.post(at, package, as_=alice, headers=with_key()).expect(201)
+    client.work()
+    again = client.post(at, package, as_=alice, headers=with_key()).expect(201)
+    assert (again.body, again.headers["location"]) == (first.body, first.headers["location"])
+    assert again.headers["idempotency-replayed"] == "true"
+    form = (b'--x\r\nContent-Disposition: form-data; name="package"; filename="p"\r\n\r\n%b\r\n--x\r\n'
+            b'Content-Disposition: form-data; name="release_notes"\r\n\r\n%b\r\n--x--\r\n')
+    headers = with_key() | {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post(at, form % (package, b""), as_=alice, headers=headers).expect(201).body == first.body
+    client.post(at, form % (package, b"other notes"), as_=alice, headers=headers).expect(422, "idempotency_key_reused")
+    other = client.package(alice, version="2.0.0", code=2)
+    client.post(at, other, as_=alice, headers=with_key()).expect(422, "idempotency_key_reused")
+    assert len(client.get(at, as_=alice)["versions"]) == 1
+    assert client.post(at, package, as_=alice).expect(200)["state"] == "ready"
+    client.post(at, b"PK", as_=alice, headers=with_key("two")).expect(422, "package_rejected")
+    client.post(at, other, as_=alice, headers=with_key("two")).expect(201)
+    hands.turn(24 * 3600)
+    client.post(at, package, as_=client.sign_in(alice), headers=with_key()).expect(200)
+    assert list(client.env.config.packages_dir.glob("incoming/*")) == []
+
+
+def test_at_once_fifty_uploads_are_one(client: Client) -> None:
+    alice = client.register()
+    at, package = f"/v1/apps/{client.app_of(alice)}/versions", client.package(alice)
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: client.post(at, package, as_=alice, headers=with_key()), range(50)))
+    assert {answer.status for answer in answers} <= {201, 409}
+    assert len({answer.body for answer in answers if answer.status == 201}) == 1
+    assert all(answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409)
+    assert len(client.get(at, as_=alice)["versions"]) == 1
+    assert len(list(client.env.config.packages_dir.rglob("package.mosis"))) == 1
