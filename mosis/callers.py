@@ -58,4 +58,30 @@ def truncated(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
+def client_address(
+    trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], address: str, forwarded_for: str
+) -> str:
+    """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
+    a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search."""
+    if not trusted or not _is_in(address, trusted):
+        return address
+    for entry in reversed(forwarded_for.split(",")):
+        try:
+            parsed = ipaddress.ip_address(entry.strip().strip("[]"))
+        except ValueError:
+            break
+        address = str(parsed)
+        if not _is_in(address, trusted):
+            break
+    return address
+
+
+def _is_in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
 PORTAL = Caller()

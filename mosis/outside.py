@@ -1,15 +1,17 @@
 """One POST to an address that somebody gave us, under bounds: never into the operator's own network, five seconds for
-everything, no redirect followed, and hardly anything of the answer read.
+everything (the name and the connection too), no redirect followed, and hardly anything of the answer read.
 
 The name is resolved once, every address that comes out is checked, and the connection goes to the address that was checked: a
 name that points elsewhere a moment later (DNS rebinding) changes nothing.
 """
 
 import ipaddress
+import queue
 import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -51,9 +53,18 @@ def complaint(url: str, *, private: bool = False) -> str | None:
         return "This must be an http or https address without user name and fragment."
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         return "This must be ASCII without blanks; write other host names as xn--..."
+    address = _written_out(parts.hostname)
+    if address and not private and not is_public(address):
+        return "This address is not of the public internet."
+    return None
+
+
+def _written_out(host: str) -> str | None:
+    """The address, where the host is one and no name: also in the forms that resolvers take, as 0177.0.0.1 and 2130706433."""
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
     with suppress(ValueError):
-        if not private and not is_public(str(ipaddress.ip_address(parts.hostname))):
-            return "This address is not of the public internet."
+        return str(ipaddress.ip_address(host))
     return None
 
 
@@ -63,13 +74,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
     if wrong := complaint(url, private=private):
         raise Unreachable(wrong)
-    parts, late = urlsplit(url), threading.Event()
+    parts, late, deadline = urlsplit(url), threading.Event(), monotonic() + WHOLE_SECONDS
     try:
-        raw = _connected(parts, private)
+        raw = _connected(parts, private, deadline)
         # A receiver that sends a byte now and then would never run into the timeout of a single wait. The descriptor is a
         # second one of the same connection, because TLS takes the first over.
+        raw.settimeout(WHOLE_SECONDS)
         with raw, raw.dup() as same:
-            alarm = threading.Timer(WHOLE_SECONDS, _shut, (same, late))
+            alarm = threading.Timer(deadline - monotonic(), _shut, (same, late))
             alarm.daemon = True
             alarm.start()
             try:
@@ -82,13 +94,38 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
         raise Unreachable(reason) from error
 
 
-def _connected(parts: SplitResult, private: bool) -> socket.socket:
+def _connected(parts: SplitResult, private: bool, deadline: float) -> socket.socket:
+    """A connection to the first of the name's addresses that takes one. Raises Unreachable, OSError."""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    addresses = [str(each[4][0]) for each in found]
+    addresses = _resolved(str(parts.hostname), port, deadline)
     if not private and not all(map(is_public, addresses)):
         raise Unreachable("its name leads to an address that is not of the public internet")
-    return socket.create_connection((addresses[0], port), timeout=WHOLE_SECONDS)
+    *others, last = addresses[:4]
+    for address in others:  # one that is dead has half of the time that is left, and leaves the rest to the next
+        with suppress(OSError):
+            return socket.create_connection((address, port), timeout=(deadline - monotonic()) / 2)
+    return socket.create_connection((last, port), timeout=deadline - monotonic())
+
+
+def _resolved(host: str, port: int, deadline: float) -> list[str]:
+    """The addresses of a name. The resolver takes as long as it likes (half a minute, when a name server is silent) and cannot be
+    stopped: it has a thread of its own, which is left alone when the time is over."""
+    found: queue.SimpleQueue[list[str] | OSError | ValueError] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            found.put([str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        except (OSError, ValueError) as error:
+            found.put(error)
+
+    threading.Thread(target=resolve, name="resolver", daemon=True).start()
+    try:
+        answer = found.get(timeout=deadline - monotonic())
+    except queue.Empty:
+        raise TimeoutError("its name was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _asked(parts: SplitResult, raw: socket.socket, body: bytes, headers: Mapping[str, str]) -> int:

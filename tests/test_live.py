@@ -1,6 +1,7 @@
 """Events over WebSockets, from a real listener."""
 
 import contextlib
+import http.client
 import json
 import socket
 import time
@@ -13,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from mosis import events
 from mosis.environment import Environment
+from mosis.limits import POLICIES
 from mosis.live import OF_ONE, Listener
 from tests.client import Client, Person
 
@@ -92,6 +94,75 @@ def test_a_session_that_ends_ends_its_connection(client: Client, live: Listener)
             connection.recv(5)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "invalid_token")
+
+
+def test_it_ends_also_while_events_go_on(client: Client, live: Listener) -> None:
+    alice = client.register()
+    with join(live, alice.token) as connection:
+        client.post("/v1/auth/logout", as_=alice).expect(204)
+        with pytest.raises(ConnectionClosed) as closed:
+            for _ in range(200):
+                happen(client, alice)
+                connection.recv(5)
+                time.sleep(0.05)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "invalid_token")
+
+
+def test_a_handshake_has_a_request_id(client: Client, live: Listener) -> None:
+    alice, named = client.register(), {"X-Request-Id": "mine.1"}
+    with connect(f"ws://127.0.0.1:{live.port}/v1/events", additional_headers=named | {"X-API-Key": alice.token}) as connection:
+        assert connection.response is not None
+        assert connection.response.headers["X-Request-Id"] == "mine.1"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{live.port}/v1/events", additional_headers=named)
+    answer = refused.value.response
+    assert (answer.headers["X-Request-Id"], json.loads(answer.body or b"")["request_id"]) == ("mine.1", "mine.1")
+
+
+def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -> None:
+    plain = http.client.HTTPConnection("127.0.0.1", live.port, timeout=10)
+    plain.request("GET", "/v1/events", headers={"Authorization": "Bearer " + client.register().token})
+    answer = plain.getresponse()
+    assert (answer.status, answer.getheader("Content-Type")) == (400, "application/problem+json")
+    assert json.loads(answer.read())["code"] == "malformed_request"
+    deadline = time.monotonic() + 5
+    while live._open and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not live._open
+
+
+def test_sockets_that_say_nothing_are_bounded(client: Client, live: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosis.live.SOCKETS", 5)
+    alice = client.register()
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=5)) for _ in range(8)]
+        assert [each.recv(1) for each in silent[5:]] == [b""] * 3
+        silent.pop(0).close()
+        time.sleep(0.3)
+        with join(live, alice.token) as connection:
+            happen(client, alice)
+            assert connection.recv(5)
+
+
+class TestLimits:
+    """With the limits on."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"RATE_LIMITS": "on", "TRUSTED_PROXY": "127.0.0.1"}
+
+    def test_rubbish_counts_for_the_address_that_it_comes_from(self, client: Client, env: Environment, live: Listener) -> None:
+        alice = client.register()
+        for _ in range(POLICIES["address"].quota):
+            env.limits.take("address", "203.0.113.9")
+        for address, status in (("203.0.113.9", 429), ("203.0.113.8", 401)):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"ws://127.0.0.1:{live.port}/v1/events",
+                        additional_headers={"X-API-Key": "rubbish", "X-Forwarded-For": address})
+            assert refused.value.response.status_code == status
+        with join(live, alice.token):
+            pass
 
 
 def test_an_account_has_a_bounded_number(client: Client, live: Listener) -> None:

@@ -25,14 +25,14 @@ from typing import Any
 import bottle
 
 from mosis import accounts, keys, problems, store, tokens
-from mosis.callers import ROLES, SCOPES, Caller
+from mosis.callers import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, PortalError, Unavailable
 from mosis.limits import POLICIES, Taken
 from mosis.measures import Measures
-from mosis.web.request import client_address, dump, etag, names_tag, require_match
+from mosis.web.request import dump, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
@@ -166,7 +166,7 @@ class Callers:
     def _caller(self, db: Any, limit: str) -> Caller:
         """Who is calling; the request is counted, for the account or, where there is none, for the address."""
         nobody = Caller(
-            address=client_address(self.env.config.trusted_proxy, bottle.request.environ),
+            address=address_of(self.env, bottle.request.environ),
             client=bottle.request.get_header("User-Agent", "")[:200]
         )
         try:
@@ -257,7 +257,7 @@ def finished_answers(env: Environment) -> Finished:
             kept = env.kept.get(_kept_under(environ), store.revision(env), again=True)
             if kept is None:
                 return None
-            taken = env.limits.take("store", Caller(address=client_address(env.config.trusted_proxy, environ)).household)
+            taken = env.limits.take("store", Caller(address=address_of(env, environ)).household)
         except (LimitReached, Unavailable):
             return None  # says so itself
         body, headers, environ["bottle.route"] = kept
@@ -278,6 +278,11 @@ def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
     if "successor" in route.config:
         found.append(("Link", f'<{route.config["successor"]}>; rel="successor-version"'))
     return found
+
+
+def address_of(env: Environment, environ: Mapping[str, Any]) -> str:
+    """The address that a request comes from."""
+    return client_address(env.config.trusted_proxy, environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
 
 
 def _midnight(day: str) -> int:

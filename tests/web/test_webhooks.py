@@ -359,6 +359,40 @@ def test_a_name_is_resolved_once_and_what_was_checked_is_called(receiver: Receiv
     assert len(answers) == 1
 
 
+def test_a_name_that_is_not_resolved_takes_no_longer_than_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent name server holds the resolver for half a minute, and nobody who waits for it longer than they want to."""
+    asked, released = threading.Event(), threading.Event()
+
+    def resolve(*_: object, **__: object) -> None:
+        asked.set()
+        released.wait(60)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(outside, "WHOLE_SECONDS", 0.3)
+    with pytest.raises(outside.Unreachable, match="took longer than"):
+        outside.post("http://silent.example/", b"{}", {})
+    assert asked.is_set()
+    released.set()
+
+
+def test_the_next_address_is_tried_when_one_is_dead(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = receiver.server.server_address[1]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.3", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(outside.Unreachable, match="not of the public internet"):
+        outside.post(f"http://several.example:{port}/", b"{}", {})
+    assert outside.post(f"http://several.example:{port}/", b"{}", {}, private=True) == 204
+
+
+def test_one_address_that_is_not_public_among_others_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("connected"))
+    with pytest.raises(outside.Unreachable, match="not of the public internet"):
+        outside.post("http://mixed.example/", b"{}", {})
+
+
 def _refuse() -> socket.socket:
     raise ConnectionRefusedError
 
@@ -369,6 +403,21 @@ def _refuse() -> socket.socket:
 ])  # fmt: skip
 def test_an_address_has_to_be_one(client: Client, alice: Person, url: str) -> None:
     client.post("/v1/webhooks", {"url": url}, as_=alice).expect(422, "invalid")
+
+
+@pytest.mark.parametrize("host", [
+    "127.0.0.1", "2130706433", "0177.0.0.1", "0x7f.1", "127.1", "0", "017700000001", "10.1", "[::1]", "[::ffff:10.0.0.1]",
+    "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "[fe80::1%25eth0]",
+])  # fmt: skip
+def test_a_private_address_is_refused_when_it_is_written_down(host: str) -> None:
+    assert outside.complaint(f"http://{host}/") is not None
+    if "%" not in host:
+        assert outside.complaint(f"http://{host}/", private=True) is None
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "134744072", "[2606:4700:4700::1111]", "ci.acme.example", "1password.example"])
+def test_public_addresses_and_names_may_be_written_down(host: str) -> None:
+    assert outside.complaint(f"http://{host}/") is None
 
 
 def test_ten_are_the_most(client: Client, alice: Person, receiver: Receiver) -> None:
