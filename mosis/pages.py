@@ -11,6 +11,7 @@ from mosis.errors import Malformed
 
 Item = TypeVar("Item")
 DEFAULT, MOST = 20, 100
+LONGEST = 2000  # characters of a cursor
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def cursor(position: tuple[Any, ...]) -> str:
 def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
     """The position in a cursor whose parts have these types. Raises Malformed `bad_cursor`."""
     try:
+        if len(text) > LONGEST:
+            raise ValueError
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         json.dumps(found, ensure_ascii=False).encode()  # a ValueError where there is half a character (a lone surrogate)
         if isinstance(found, list) and len(found) == len(types) and all(map(_is, found, types)):

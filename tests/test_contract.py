@@ -1,6 +1,7 @@
 """What the documents promise is what the program has: addresses, scopes, codes, findings, settings, job kinds."""
 
 import ast
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_the_examples_fit_what_they_are_examples_of() -> None:
                         jsonschema.Draft202012Validator(media["schema"] | components).validate(media["example"])
                         examples += 1
     assert examples > 100
+
+
+def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> None:
+    for path, calls in described.whole()["paths"].items():
+        for method, call in calls.items():
+            for each in call["parameters"]:
+                at = f"{method} {path} {each['name']}"
+                assert each.get("description"), at
+                schema, bounds = each["schema"], {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}}
+                assert each["in"] == "header" or bounds[schema["type"]] & set(schema), at  # a head has 32 KiB at most
+                if "example" in each:
+                    jsonschema.Draft202012Validator(schema).validate(each["example"])
+            parts = [call.get("requestBody", {}), *call["responses"].values()]
+            for media in [media for part in parts for media in part.get("content", {}).values()]:
+                shown = json.dumps(media.get("example"))
+                assert '"text"' not in shown.replace('"text":', "").replace('["notes", "text"]', ""), f"{method} {path}: {shown}"
+                assert "[{}]" not in shown, f"{method} {path}: {shown}"
 
 
 def test_every_code_that_is_raised_stands_in_the_table_and_on_the_page() -> None:

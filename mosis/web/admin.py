@@ -20,8 +20,11 @@ APP: dict[str, dict[str, Any]] = {"suspended": {"type": "boolean", "required": T
                                  "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
 
-SEARCH: dict[str, dict[str, Any]] = {"q": {"type": "string"}}
-OF_TRAIL: dict[str, dict[str, Any]] = {"owner": {"type": "string"}, "action": {"type": "string"}}
+SEARCH: dict[str, dict[str, Any]] = {"q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}}
+OF_TRAIL: dict[str, dict[str, Any]] = {
+    "owner": {"type": "string", "maxlength": 100, "meta": "An account's id: what touches it."},
+    "action": {"type": "string", "maxlength": 100, "meta": "What was done, such as `version.uploaded`."},
+}
 INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
 
 
@@ -37,7 +40,7 @@ def routes(app: bottle.Bottle) -> None:
 @says(list_of("developers", people.DEVELOPER), query=SEARCH)
 def developers(db: Connection) -> dict[str, Any]:
     """All developers, the newest first; q is a part of the name or address."""
-    page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", "")[:200])
+    page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("developers", page, [people.public(db, each) for each in page.rows])
 
 
@@ -67,7 +70,7 @@ def invite(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 @says(list_of("apps", catalogue.APP), query=SEARCH)
 def all_apps(env: Environment, db: Connection) -> dict[str, Any]:
     """All apps, the newest first; q is a part of the name or package_id."""
-    page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", "")[:200])
+    page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
 

@@ -43,7 +43,7 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
 
-@says(list_of("apps", APP, total=COUNT), query={"status": {"type": "string", "allowed": [*STATUSES]}})
+@says(list_of("apps", APP, total=COUNT), query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}})
 def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's apps, the newest first."""
     status = read_choice("status", *STATUSES)

@@ -10,6 +10,7 @@ import bottle
 from mosis import pages, problems
 from mosis.callers import ROLES, SCOPES
 from mosis.validation import Schema
+from mosis.web.examples import EXAMPLES, ID, body_of, example_of
 from mosis.web.plugins import UNVERSIONED, limit_of
 from mosis.web.shapes import COUNT, TEXT, File, Says, Shape, maybe, shape
 
@@ -30,25 +31,23 @@ WITH_BODY = ("malformed_json", "unsupported_media_type", "request_timeout", "len
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
 
+# GETs without a tag: pages that are made anew for each request, figures of the moment, a way back from a provider.
+TAGLESS = ("/docs", "/metrics", "/auth/oauth/<provider>/callback")
+EITHER_WAY = ("POST /auth/oauth/<provider>",)  # public, and does more for somebody who is signed in
+
 PARAMETERS = {
     "app": "The app's package_id or id.", "version": "The version string or the version's id.", "review": "The review's id.",
     "package_id": "The app's package_id.", "key": "The key's id.", "session": "The session's id.",
-    "developer": "The developer's id.",
+    "developer": "The developer's id.", "developer_id": "The developer's id.", "app_id": "The app's id.",
     "provider": "`github`, `google`, or what the operator has named the issuer.", "group": "The crash group's id.",
     "device_id": "64 hex characters, as the device sends them.", "event": "The notification's id.", "job": "The job's id.",
     "user_code": "The code that the device shows.", "webhook": "The webhook's id.", "delivery": "The delivery's id.",
+    "size": "Pixels.", "number": "Counted from 0.", "name": "Without `.md`.", "file": "As the page names it.",
 }
-# One plausible value for each name of a field or parameter, wherever it stands.
-EXAMPLES: dict[str, Any] = {
-    "app": "com.acme.notes", "package_id": "com.acme.notes", "version": "1.0.0", "version_code": 1, "email": "ada@example.net",
-    "password": "correct horse battery", "current_password": "correct horse battery", "new_password": "battery staple correct",
-    "name": "Notes", "summary": "Notes that stay on the device.", "category": "productivity", "tags": ["notes", "text"],
-    "homepage": "https://acme.example/notes", "scopes": ["versions:upload"], "reason": "It loses notes.", "comment": "Very nice.",
-    "text": "Which permission is it?", "percent": 25, "rollout_percent": 25, "publish_at": "2027-01-31T12:00:00Z",
-    "public_key": "GDJZJ4r0bQVQ0tqjPn2sB0KLwW8SEcW4wuDqKq1l0T0=", "user_code": "BCDF-GHJK", "pkgs": {"com.acme.notes": 12},
-    "id": "0198c0de-0000-7000-8000-000000000000", "device_id": "0" * 63 + "1", "channel": "stable", "client_name": "build machine",
-    "url": "https://ci.acme.example/mosis", "kinds": ["version.published"],
-    "timestamp": "2027-01-31T12:00:00Z", "app_id": "com.acme.notes", "app_version": "1.0.0", "mosis_version": "1.4.0",
+LONGEST_IN_PATH = 255  # characters: nothing has a longer name
+IN_PATH: dict[str, Shape] = {
+    "device_id": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$", "minLength": 64, "maxLength": 64},
+    "size": {"type": "integer", "enum": [32, 64, 128]}, "number": {"type": "integer", "minimum": 0, "maximum": 99},
 }
 # Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
@@ -87,6 +86,7 @@ SECURITY = {
 }
 HEADERS: dict[str, Any] = {
     "X-Request-Id": {"description": "Stands in the log and in every error.", "schema": TEXT},
+    "Idempotency-Replayed": {"description": "`true`: this was answered before to the same request.", "schema": TEXT},
     "ETag": {"description": "The strong entity tag of this state of the resource.", "schema": TEXT},
     "Location": {"description": "Where it is found.", "schema": {"type": "string", "format": "uri-reference"}},
     "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
@@ -114,8 +114,9 @@ class _Made:
         tag = face.replace("_", " ").capitalize()
         self.tags.add(tag)
         made: dict[str, Any] = {
-            "operationId": f"{face}_{route.callback.__name__}", "tags": [tag], "summary": summary.rstrip("."),
-            "description": more.strip() or summary, "security": security(route.config["scope"]),
+            "operationId": operation_id(route), "tags": [tag], "summary": summary.rstrip("."),
+            "description": more.strip() or summary,
+            "security": [{}, {"bearer": []}] if f"{route.method} {route.rule}" in EITHER_WAY else security(route.config["scope"]),
             "parameters": parameters + query_parameters(said) + header_parameters(route, said),
         }
         if "deprecated" in route.config:
@@ -134,9 +135,7 @@ class _Made:
                     "multipart/form-data": {"schema": form | {"required": ["package"]}}}
         if said.body is None:
             return {}
-        media = {"schema": json_schema(said.body), "example": {
-            name: example_of(name, rules) for name, rules in said.body.items() if rules.get("required") or name in EXAMPLES
-        }}
+        media = {"schema": json_schema(said.body), "example": body_of(operation_id(route), said.body)}
         return {"application/json": media} | ({"application/x-www-form-urlencoded": media} if said.form else {})
 
     def answers(self, route: bottle.Route, said: Says) -> dict[str, Any]:
@@ -146,7 +145,9 @@ class _Made:
             names = list(headers)
             if status in (201, 302, 303):
                 names.append("Location")
-            if route.method == "GET" and status == 200:
+            if "idempotent" in route.config:
+                names.append("Idempotency-Replayed")
+            if route.method == "GET" and status == 200 and route.rule not in TAGLESS:
                 names.append("ETag")
                 found["304"] = {"description": "It is as you know it.", "headers": _headers([*headers, "ETag"])}
             made: dict[str, Any] = {"description": problems_title(status)}
@@ -176,7 +177,7 @@ class _Made:
                 "description": "; ".join(f"`{code}`: {problems.PROBLEMS[code][1]}" for code in together),
                 "headers": _headers(headers),
                 "content": {problems.CONTENT_TYPE: {"schema": self.named(PROBLEM), "examples": {
-                    code: {"value": problems.document(code, problems.PROBLEMS[code][1] + ".", EXAMPLES["id"])} for code in together
+                    code: {"value": problems.document(code, problems.PROBLEMS[code][1] + ".", ID)} for code in together
                 }}},
             }
             found[str(status)] = {"$ref": f"#/components/responses/{name}"}
@@ -221,13 +222,19 @@ class _Made:
 KEYS = ("SigningKey", "NewApiKey")  # both are {key}: each links only to what lies under its own list
 
 
+def operation_id(route: bottle.Route) -> str:
+    """What a call is called in generated clients: face and handler."""
+    return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
+
+
 def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
     """A rule of the URL table as a path of OpenAPI, and its parameters."""
     parameters = []
-    for name, kind in re.findall(r"<(\w+)(?::(\w+))?>", rule):
-        schema: Shape = {"type": "integer", "minimum": 0} if kind == "int" else {"type": "string", "minLength": 1}
-        found = {"name": name, "in": "path", "required": True, "schema": schema, "description": PARAMETERS.get(name, name)}
-        parameters.append(found | ({"example": EXAMPLES[name]} if name in EXAMPLES else {}))
+    for name in re.findall(r"<(\w+)", rule):
+        schema = IN_PATH.get(name, {"type": "string", "minLength": 1, "maxLength": LONGEST_IN_PATH})
+        found = {"name": name, "in": "path", "required": True, "schema": schema, "description": PARAMETERS[name]}
+        wanted = ID if name in ("app_id", "developer_id") else EXAMPLES.get(name)
+        parameters.append(found | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {}))
     path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
     return path if rule.startswith(UNVERSIONED) else "/v1" + path, parameters
 
@@ -250,15 +257,16 @@ def query_parameters(said: Says) -> list[dict[str, Any]]:
     ]
     if any(is_page(answer) for answer in said.answers.values()):
         limit = {"type": "integer", "minimum": 1, "maximum": pages.MOST, "default": pages.DEFAULT}
-        found += [{"name": "limit", "in": "query", "schema": limit},
-                  {"name": "cursor", "in": "query", "schema": TEXT, "description": "`next_cursor` of the page before."}]
+        cursor = TEXT | {"maxLength": pages.LONGEST}
+        found += [{"name": "limit", "in": "query", "schema": limit, "description": "How many at most."},
+                  {"name": "cursor", "in": "query", "schema": cursor, "description": "`next_cursor` of the page before."}]
     return found
 
 
 def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
     """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
     method, in_parts = route.method, any(isinstance(answer, File) and answer.ranges for answer in said.answers.values())
-    names = ["If-None-Match"] * (method == "GET" and 200 in said.answers)
+    names = ["If-None-Match"] * (method == "GET" and 200 in said.answers and route.rule not in TAGLESS)
     names += ["If-Match"] * (method in ("PATCH", "DELETE") or in_parts)
     found = [{"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."} for name in names]
     if in_parts:
@@ -335,37 +343,6 @@ def _rule(rules: dict[str, Any]) -> Shape:
     if rules.get("nullable"):
         types, found = [*types, "null"], found | ({"enum": [*found["enum"], None]} if "enum" in found else {})
     return found | {"type": types[0] if len(types) == 1 else types} if types else found
-
-
-def example_of(name: str, what: dict[str, Any]) -> Any:
-    """A plausible value for a field of this name that is declared so, as a schema of either kind."""
-    kinds = what.get("type", "")
-    kind = kinds if isinstance(kinds, str) else kinds[0]
-    words = what.get("enum") or what.get("allowed")
-    if words or "const" in what:
-        return words[0] if words else what["const"]
-    if name in EXAMPLES and _fits(EXAMPLES[name], kind):
-        return EXAMPLES[name]
-    inside = what.get("properties") or (what.get("schema") if kind == "dict" else None)
-    if inside:
-        return {each: example_of(each, rules) for each, rules in inside.items() if "properties" in what or rules.get("required")}
-    if kind in ("array", "list"):
-        items = what.get("items") or what.get("schema")
-        return [example_of(name, items)] if items and items.get("type") else []
-    for choice in what.get("oneOf", ()):
-        return example_of(name, choice)
-    if kind == "null" or ("null" in kinds and isinstance(kinds, list)):
-        return None
-    formats = {"uuid": EXAMPLES["id"], "date-time": "2027-01-31T12:00:00Z", "date": "2027-01-31", "uri-reference": "https://portal.example/"}
-    plain = {"string": formats.get(what.get("format", ""), "text"), "integer": 1, "number": 1.5, "boolean": True}
-    return plain.get(kind, {})
-
-
-def _fits(value: Any, kind: str) -> bool:
-    wanted: dict[str, type | tuple[type, ...]] = {
-        "string": str, "integer": int, "number": (int, float), "array": list, "list": list, "object": dict, "dict": dict,
-    }
-    return isinstance(value, wanted.get(kind, ()))
 
 
 def is_page(answer: Any) -> bool:

@@ -14,12 +14,14 @@ from mosis.web.request import listed, read_page
 from mosis.web.shapes import list_of, says
 from mosis.web.waiting import WAIT, wait, wait_seconds
 
+AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}}
+
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/events", callback=index, scope="apps:read")
 
 
-@says(list_of("events", NOTIFICATION), query=WAIT | {"after": {"type": "string"}})
+@says(list_of("events", NOTIFICATION), query=WAIT | AFTER)
 def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's events in order; with `wait` the answer comes when there are some."""
     seconds, wanted = wait_seconds(), read_page(int)

@@ -24,7 +24,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
-@says(list_of("jobs", JOB), query={"state": {"type": "string", "allowed": [*jobs.STATES]}})
+@says(list_of("jobs", JOB), query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}})
 def index(db: Connection) -> dict[str, Any]:
     """The background jobs, the newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))

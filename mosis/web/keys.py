@@ -40,7 +40,10 @@ PUBLIC_KEY = shape(
     revoked_at=maybe(TIME),
 )
 VERIFIED = shape("SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES)
-OF_VERIFY: dict[str, dict[str, Any]] = {"app": {"type": "string"}, "version": {"type": "string", "required": True}}
+OF_VERIFY: dict[str, dict[str, Any]] = {
+    "app": {"type": "string", "maxlength": 255, "meta": "Its package_id or id; needed with a version string."},
+    "version": {"type": "string", "required": True, "maxlength": 255, "meta": "A version's id, or its version string."},
+}
 
 
 def routes(app: bottle.Bottle) -> None:

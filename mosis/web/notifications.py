@@ -16,7 +16,9 @@ NOTIFICATION = shape(
     text=TEXT, read_at=maybe(TIME),
 )
 READ = shape("ReadAll", read=COUNT)
-UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "string", "allowed": ["true", "false"]}}
+UNREAD: dict[str, dict[str, Any]] = {
+    "unread": {"type": "string", "allowed": ["true", "false"], "meta": "`true`: only those."},
+}
 
 
 def routes(app: bottle.Bottle) -> None:

@@ -23,7 +23,10 @@ NOTHING: dict[str, Any] = {}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 
 BEGUN = shape("SignInBegun", redirect_url=LINK)
-OF_PROVIDER: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in ("state", "code", "error", "iss")}
+OF_PROVIDER: dict[str, dict[str, Any]] = {
+    name: {"type": "string", "maxlength": 8000, "meta": "From the provider (RFC 6749, RFC 9207)."}
+    for name in ("state", "code", "error", "iss")
+}
 REFUSED = (
     "oauth_state_invalid provider_refused provider_answer_invalid provider_unavailable email_not_verified identity_taken"
     " registration_closed"

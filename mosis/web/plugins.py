@@ -32,7 +32,7 @@ from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, PortalError, Unavailable
 from mosis.limits import POLICIES, Taken
 from mosis.measures import Measures
-from mosis.web.request import dump, etag, names_tag, require_match
+from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
@@ -208,12 +208,17 @@ class Answers:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         cache_control = "public, max-age=60" if route.rule.startswith(("/store/", "/.well-known/")) else "private, no-store"
         keep = route.config.get("keep") == "store"
-        tagless = route.method in ("PATCH", "DELETE") and not route.callback.says.matches  # nobody could know a tag
+        said = route.callback.says
+        tagless = route.method in ("PATCH", "DELETE") and not said.matches  # nobody could know a tag
+        asked = said.query.items() if route.method == "GET" else ()
+        bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
 
         def answered(**arguments: Any) -> Any:
             request, response = bottle.request, bottle.response
             if tagless:
                 require_match(None)
+            if bounded:
+                check_lengths(bounded)
             if keep:
                 revision, key = store.revision(self.env), _kept_under(request.environ)
                 if kept := self.env.kept.get(key, revision):

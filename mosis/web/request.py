@@ -132,6 +132,13 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     return str(value)
 
 
+def check_lengths(longest: dict[str, int]) -> None:
+    """Raises Malformed when a parameter of the query is longer than it may be."""
+    for name, most in longest.items():
+        if len(bottle.request.query.getunicode(name) or "") > most:
+            raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
+
+
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
     if page.next_cursor:

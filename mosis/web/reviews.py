@@ -54,7 +54,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
-@says(list_of("reviews", REVIEW), query={"state": {"type": "string", "allowed": [*STATES]}})
+@says(list_of("reviews", REVIEW), query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}})
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """The reviews that wait, are claimed or decided; the longest wait first."""
     state = read_choice("state", *STATES, default="waiting")

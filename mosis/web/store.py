@@ -56,12 +56,20 @@ CATEGORY = shape("Category", name=TEXT, apps=COUNT)
 STORE_KEYS = shape("StoreKeys", keys=many(shape(
     "StoreKey", fingerprint=TEXT, algorithm={"const": "Ed25519"}, public_key=TEXT, created_at=TIME, announced_until=maybe(TIME)
 )))
-SEARCH: Schema = {"q": {"type": "string"}, "category": {"type": "string"}, "tag": {"type": "string"},
-          "sort": {"type": "string", "allowed": [*store.SORTS]}}
-DEVICE: Schema = {"channel": {"type": "string", "allowed": ["", *CHANNELS]},
-          "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
-          "mosis_version": {"type": "string"}}
-OF_PICTURE: Schema = {"v": {"type": "string"}}
+SEARCH: Schema = {
+    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; its first 8 words count."},
+    "category": {"type": "string", "maxlength": 100, "meta": "Only of this category."},
+    "tag": {"type": "string", "maxlength": 100, "meta": "Only with this tag."},
+    "sort": {"type": "string", "allowed": [*store.SORTS], "meta": "The order, instead of the best first."},
+}
+DEVICE: Schema = {
+    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "`stable` unless said otherwise."},
+    "device": {"type": "string", "maxlength": store.LONGEST_DEVICE, "meta": "Any text that stays; places it in a rollout."},
+    "mosis_version": {"type": "string", "maxlength": 64, "meta": "What the device runs; leaves out what needs more."},
+}
+PKGS: Schema = {"pkgs": {"type": "string", "maxlength": 32_768, "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500."}}
+INSTALLED: Schema = UPDATES | {"pkgs": UPDATES["pkgs"] | {"valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}}}
+OF_PICTURE: Schema = {"v": {"type": "string", "maxlength": 100, "meta": "The version's id, as our answers name it."}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -119,7 +127,7 @@ def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPRe
     return bottle.HTTPResponse(b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"})
 
 
-@says(OFFERS, query=DEVICE | {"pkgs": {"type": "string"}})
+@says(OFFERS, query=DEVICE | PKGS)
 def updates(env: Environment, db: Connection) -> bytes:
     """What is newer than what a device has: pkgs=com.acme.notes:12,com.acme.todo:3."""
     said = said_in_query()

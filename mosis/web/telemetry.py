@@ -51,8 +51,10 @@ ANALYTICS = shape("Analytics", **{
     "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)), "series": many(wider("Bucket", SUMS, start=TIME)),
 })
 RANGE: dict[str, dict[str, Any]] = {
-    "granularity": {"type": "string", "allowed": [*SPANS]}, "from": {"type": "string"}, "to": {"type": "string"},
-    "version": {"type": "string"},
+    "granularity": {"type": "string", "allowed": [*SPANS], "meta": "What a bucket is."},
+    "from": {"type": "string", "maxlength": 30, "meta": "The first day (`2026-01-31`) or moment."},
+    "to": {"type": "string", "maxlength": 30, "meta": "The last one."},
+    "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
 }
 
 
@@ -113,7 +115,7 @@ def _device(device_id: str) -> str:
     return device_id
 
 
-@says(list_of("crashes", GROUP), query={"state": {"type": "string", "allowed": [*STATES]}})
+@says(list_of("crashes", GROUP), query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}})
 def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the last seen first."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()

@@ -42,8 +42,10 @@ VERSION = shape(
 )
 _FLAG = {"type": "string", "allowed": ["true", "false"]}
 SAID: dict[str, dict[str, Any]] = {
-    "channel": {"type": "string", "allowed": [*CHANNELS]}, "release_notes": {"type": "string", "maxlength": LONGEST_NOTES},
-    "submit": _FLAG, "publish": _FLAG,
+    "channel": {"type": "string", "allowed": [*CHANNELS], "meta": "Unless said: beta for a version with a pre-release suffix."},
+    "release_notes": {"type": "string", "maxlength": LONGEST_NOTES, "meta": "What is new."},
+    "submit": _FLAG | {"meta": "`true`: submit it when the checks are through."},
+    "publish": _FLAG | {"meta": "`true`: publish it once it is approved."},
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (

@@ -9,7 +9,7 @@ from mosis.environment import Environment
 from mosis.errors import Malformed
 
 LONGEST_SECONDS = 20
-WAIT = {"wait": {"type": "integer", "min": 0, "max": LONGEST_SECONDS}}
+WAIT = {"wait": {"type": "integer", "min": 0, "max": LONGEST_SECONDS, "meta": "Seconds to wait for something new."}}
 MOST_OF_ONE = 16  # waiting requests of one account; further ones are answered at once
 
 
