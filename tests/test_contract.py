@@ -91,6 +91,11 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
                 assert "[{}]" not in shown, f"{method} {path}: {shown}"
 
 
+def test_every_tag_is_declared_and_used() -> None:
+    used = {tag for calls in described.whole()["paths"].values() for call in calls.values() for tag in call["tags"]}
+    assert used == {tag["name"] for tag in described.whole()["tags"]}
+
+
 def test_every_code_that_is_raised_stands_in_the_table_and_on_the_page() -> None:
     raised = set()
     for path in [*Path(portal.HERE / "mosis").rglob("*.py"), portal.HERE / "portal.py"]:

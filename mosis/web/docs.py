@@ -22,7 +22,8 @@ from mosis.web.shapes import File, says
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
 PAGE = File("text/html")
-SCROLLBARS = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"  # Redoc's style before it knows the nonce
+# Redoc's styles before it knows the nonce: an empty one, and the one for its scrollbars
+EARLY_STYLES = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
 
@@ -50,7 +51,7 @@ def reference() -> bottle.HTTPResponse:
     """A page that shows this description to people."""
     nonce = secrets.token_urlsafe(16)
     policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {SCROLLBARS}; connect-src 'self';"
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {EARLY_STYLES}; connect-src 'self';"
         " img-src 'self' data:; font-src 'self'; worker-src blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     )
     page = (HERE / "reference.html").read_text(encoding="utf-8").replace("NONCE", nonce)

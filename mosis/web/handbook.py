@@ -14,9 +14,11 @@ from mosis.errors import NotFound
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
-nav { border-bottom: 1px solid #ccc; padding-bottom: .5rem; } nav a { margin-right: 1rem; }
+nav { border-bottom: 1px solid #ccc; padding-bottom: .5rem; display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 pre, code { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; } pre { padding: .8rem; overflow-x: auto; }
-table { border-collapse: collapse; } th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+body, td { overflow-wrap: anywhere; } td:first-child { min-width: 8rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 :target { background: #fff3c4; }
 @media (prefers-color-scheme: dark) {
   body { color: #ddd; background: #16181d; } a { color: #8ab4f8; } pre, code { background: #23262d; }
