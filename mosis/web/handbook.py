@@ -16,7 +16,7 @@ STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
 nav { border-bottom: 1px solid #ccc; padding-bottom: .5rem; display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 pre, code { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; } pre { padding: .8rem; overflow-x: auto; }
-body, td { overflow-wrap: anywhere; } td:first-child { min-width: 8rem; }
+body { overflow-wrap: break-word; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 :target { background: #fff3c4; }
