@@ -102,7 +102,7 @@ class Listener:
         async with serve(
             self._talk, sock=self._socket, process_request=self._admit, process_response=self._answered, compression=None,
             max_size=1024, max_queue=2, write_limit=WRITE_BYTES, ping_interval=self.heartbeat_seconds,
-            ping_timeout=self.heartbeat_seconds, open_timeout=10, close_timeout=2, server_header=None, logger=protocol_log,
+            ping_timeout=HEARTBEAT_SECONDS, open_timeout=10, close_timeout=2, server_header=None, logger=protocol_log,
             create_connection=Counted,
         ):
             self._ready.set()

@@ -132,6 +132,7 @@ def test_every_list_is_read_in_pages(world: World) -> None:
             if page["next_cursor"] is None:
                 assert "link" not in page.headers, route
                 break
+            assert page.headers["link"].startswith("</v1" + route.rule.partition("<")[0]), route
             assert page.headers["link"].endswith(f'cursor={quote(page["next_cursor"])}>; rel="next"'), route
             cursor = f"&cursor={page['next_cursor']}"
         assert found == whole[name], route

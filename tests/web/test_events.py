@@ -172,8 +172,11 @@ def test_two_hundred_who_wait_hold_no_thread(server: Running) -> None:
 def test_too_many_of_one_account_are_answered_at_once(server: Running) -> None:
     alice = Speaker(server, "many")
     with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(alice.get, "/v1/events?wait=6") for _ in range(20)]
-        time.sleep(2.5)
+        waiting = [pool.submit(alice.get, "/v1/events?wait=12") for _ in range(20)]
+        deadline = time.monotonic() + 5
+        while sum(each.done() for each in waiting) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
         assert sum(each.done() for each in waiting) == 4
 
 
