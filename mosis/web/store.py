@@ -68,7 +68,6 @@ DEVICE: Schema = {
     "mosis_version": {"type": "string", "maxlength": 64, "meta": "What the device runs; leaves out what needs more."},
 }
 PKGS: Schema = {"pkgs": {"type": "string", "maxlength": 32_768, "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500."}}
-INSTALLED: Schema = UPDATES | {"pkgs": UPDATES["pkgs"] | {"valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}}}
 OF_PICTURE: Schema = {"v": {"type": "string", "maxlength": 100, "meta": "The version's id, as our answers name it."}}
 
 
