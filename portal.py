@@ -120,6 +120,7 @@ def given_back(config: Config) -> int | None:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    from mosis import recovery
     from mosis.telemetry.upkeep import Upkeep
     from mosis.worker import Worker
 
@@ -128,6 +129,7 @@ def serve(config: Config) -> int:
     sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)
     env.files.sweep_incoming()
+    recovery.appoint(env)
     app, worker, upkeep = build(env), Worker(env), Upkeep(env)
     server = bound(env, app)
     live = listening(env)

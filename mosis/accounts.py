@@ -74,6 +74,12 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
     return found
 
 
+def folded(email: str) -> str:
+    """An address in the form in which two of the same account are equal, as for the database (NOCASE): ASCII letters in lower
+    case. Folding more would be wrong: `ß` becomes `ss`, and the mailboxes of the two domains are different people's."""
+    return email.encode().lower().decode()
+
+
 def check_registration(env: Environment, *, invited: bool = False) -> None:
     """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
@@ -91,7 +97,7 @@ def register(
     check_password(password, email)
     password_hash = passwords.make_hash(password)
     with db.write():
-        if invitation is not None and tickets.spend(env, db, invitation, "invite").email.casefold() != email.casefold():
+        if invitation is not None and folded(tickets.spend(env, db, invitation, "invite").email) != folded(email):
             raise Denied("invalid_token", "This invitation is for another e-mail address.")
         developer = create(db, caller, email, name, password_hash)
         tickets.issue(db, "verify", email, developer.id)

@@ -188,7 +188,7 @@ def _new(env: Environment, db: Connection, caller: Caller, profile: Profile) -> 
     """A new account without a password. Raises Denied `registration_closed`."""
     accounts.check_registration(env)
     address = profile.email or ""
-    is_admin = address.casefold() == (env.config.admin_email or "").casefold()
+    is_admin = accounts.folded(address) == accounts.folded(env.config.admin_email or "")
     role = "admin" if is_admin else "developer"  # ADMIN_EMAIL is admin once its address is verified, and it is
     return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
 

@@ -2,7 +2,7 @@
 
 from mosis import accounts, audit, jobs, passwords, tickets, tokens
 from mosis.accounts import Developer
-from mosis.callers import Caller
+from mosis.callers import PORTAL, Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Denied
@@ -21,18 +21,24 @@ def verify(env: Environment, db: Connection, caller: Caller, token: str) -> Deve
     """The address is the account's. ADMIN_EMAIL becomes admin by that. Raises Denied `invalid_token`."""
     with db.write():
         developer = _owner(db, tickets.spend(env, db, token, "verify"))
-        db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
-        audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
-        if env.config.admin_email and developer.email.casefold() == env.config.admin_email.casefold():
-            accounts.set_role(db, Caller(), developer.id, "admin")
+        _verified(env, db, caller, developer)
         return accounts.get(db, developer.id)
+
+
+def appoint(env: Environment) -> None:
+    """At start: ADMIN_EMAIL is admin also when the setting came after the address was verified."""
+    db = env.db.connection()
+    with db.write():
+        developer = accounts.find_by_email(db, env.config.admin_email or "")
+        if developer and developer.email_verified and developer.role != "admin":
+            accounts.set_role(db, PORTAL, developer.id, "admin")
 
 
 def forgot(db: Connection, email: str) -> None:
     """Mail a link that sets a new password, where there is such an account. Whether there is, only the job finds out: neither
     the answer nor its time tells."""
     with db.write():
-        jobs.add(db, "mail_reset", unique_key=f"reset:{email.casefold()}", email=email)
+        jobs.add(db, "mail_reset", unique_key=f"reset:{accounts.folded(email)}", email=email)
 
 
 def mail_reset(env: Environment, email: str) -> None:
@@ -55,9 +61,10 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
     with db.write():
         developer = _owner(db, tickets.spend(env, db, token, "reset"))
         if not developer.email_verified:
-            db.change("DELETE FROM identities WHERE developer_id = ?", developer.id)
+            for table in ("identities", "webhooks"):  # and where its events went
+                db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
             db.change("UPDATE api_keys SET revoked_at = ? WHERE developer_id = ? AND revoked_at IS NULL", db.now, developer.id)
-        db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
+            _verified(env, db, caller, developer)
         accounts.set_password(db, caller, developer.id, password_hash)
 
 
@@ -79,9 +86,16 @@ def sweep(env: Environment) -> None:
         db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
 
 
+def _verified(env: Environment, db: Connection, caller: Caller, developer: Developer) -> None:
+    db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
+    audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
+    if accounts.folded(developer.email) == accounts.folded(env.config.admin_email or ""):
+        accounts.set_role(db, PORTAL, developer.id, "admin")
+
+
 def _owner(db: Connection, ticket: Ticket) -> Developer:
     """Whose ticket it is, when it went to the address that the account still has."""
     developer = accounts.get(db, ticket.developer_id or "")
-    if developer.email.casefold() != ticket.email.casefold() or developer.suspended:
+    if accounts.folded(developer.email) != accounts.folded(ticket.email) or developer.suspended:
         raise Denied("invalid_token", "This link is not good any more; ask for a new one.")
     return developer

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.oauth.fetch import Reply, Unreachable, ask
+from mosis.validation import EMAIL_ADDRESS
 
 log = logging.getLogger("mosis.oauth")
 REST_SECONDS = 5  # a provider that was not reached is not asked again for so long: waiting for it holds up other sign-ins
@@ -22,7 +23,6 @@ _ERRORS = {
     "login_required", "account_selection_required", "consent_required", "bad_verification_code", "incorrect_client_credentials",
     "redirect_uri_mismatch", "unverified_user_email", "application_suspended",
 }
-_EMAIL = re.compile(r"[^@\s<>]{1,64}@[^@\s<>]{1,189}\Z")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def extended(endpoint: str, parameters: dict[str, str]) -> str:
 
 def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any) -> Profile:
     """A profile out of what a provider says; the first name that is left when it has been cleaned is taken."""
-    good = isinstance(email, str) and email.isprintable() and _EMAIL.match(email) is not None
+    good = isinstance(email, str) and re.match(EMAIL_ADDRESS, email) is not None
     cleaned = ("".join(filter(str.isprintable, name)).strip()[:100] for name in names if isinstance(name, str))
     local = str(email).partition("@")[0] if good else ""
     # Some send the word instead of the value (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).

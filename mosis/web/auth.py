@@ -9,13 +9,13 @@ from mosis.accounts import Session, SignedIn
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
+from mosis.validation import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_json, read_page
 from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 
-_ADDRESS = r"[^@\s\x00-\x1f\x7f<>]+@[^@\s\x00-\x1f\x7f<>]+\Z"
-EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": _ADDRESS}
+EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": EMAIL_ADDRESS}
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
 NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
@@ -60,7 +60,7 @@ def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """
     said = read_json(LOGIN)
     # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
-    env.limits.take("sign_in", f"{said['email'].casefold()} {caller.network}")
+    env.limits.take("sign_in", f"{accounts.folded(said['email'])} {caller.network}")
     env.limits.take("sign_in_network", caller.network)
     env.limits.take("sign_in_all", "")
     return public(db, accounts.login(env, db, caller, **said))

@@ -37,7 +37,7 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     """Ask for a link that sets a new password; the answer does not say whether there is an account."""
     email = read_json(FORGOT)["email"]
     env.limits.take("mail_network", caller.network)
-    env.limits.take("mail", email.casefold())
+    env.limits.take("mail", accounts.folded(email))
     recovery.forgot(db, email)
     bottle.response.status = 202
 

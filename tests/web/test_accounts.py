@@ -1,5 +1,6 @@
 """Accounts and sign-in over HTTP."""
 
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,6 +38,12 @@ def test_an_address_has_one_account_whatever_its_case(client: Client) -> None:
 @pytest.mark.parametrize(("change", "pointer", "code"), [
     ({"email": "no address"}, "/email", "wrong_format"),
     ({"email": "a@b\r\nBcc: c"}, "/email", "wrong_format"),
+    ({"email": "a,victim@example.net"}, "/email", "wrong_format"),  # the head of a mail would name two
+    ({"email": "group:victim@example.net;"}, "/email", "wrong_format"),
+    ({"email": "(comment)victim@example.net"}, "/email", "wrong_format"),
+    ({"email": '"a@example.net"'}, "/email", "wrong_format"),
+    ({"email": "alice@fu\xdfball.example"}, "/email", "wrong_format"),
+    ({"email": "alice@example.net\n"}, "/email", "wrong_format"),
     ({"email": None}, "/email", "null"),
     ({"password": "short"}, "/password", "too_short"),
     ({"password": "x" * 1025}, "/password", "too_long"),
@@ -170,18 +177,26 @@ def test_passwords_and_tokens_are_not_in_the_database(client: Client) -> None:
         assert secret.encode() not in content
 
 
-def test_an_unknown_account_costs_the_same_time(client: Client) -> None:
+@pytest.mark.parametrize(("path", "said", "status"), [
+    ("/v1/auth/login", {"password": "not this one"}, 401), ("/v1/auth/password/forgot", {}, 202),
+])  # fmt: skip
+def test_an_unknown_account_costs_the_same_time(client: Client, path: str, said: dict[str, str], status: int) -> None:
+    """The processor's time, because a busy machine makes everything else wait; bench/sign_in.py measures what a stranger sees."""
     alice = client.register()
 
-    def median(email: str) -> float:
-        times = []
-        for _ in range(7):
-            begun = time.perf_counter()
-            client.post("/v1/auth/login", {"email": email, "password": "not this one"}).expect(401)
-            times.append(time.perf_counter() - begun)
-        return sorted(times)[3]
+    def ratio() -> float:
+        taken: dict[str, list[float]] = {"nobody@example.net": [], alice.email: []}
+        for number in range(50):
+            for email, times in sorted(taken.items(), reverse=number % 2 == 0):  # who comes first pays for what has gone cold
+                begun = time.thread_time()
+                client.post(path, said | {"email": email}).expect(status)
+                times.append(time.thread_time() - begun)
+            client.work()
+        unknown, known = (statistics.median(times) for times in taken.values())
+        return unknown / known
 
-    assert 0.5 < median("nobody@example.net") / median(alice.email) < 2
+    # What differs by itself differs every time; what the machine does to one of three rounds proves nothing.
+    assert any(0.9 < ratio() < 1.1 for _ in range(3))
 
 
 def test_a_suspended_account_dies_at_once(client: Client) -> None:

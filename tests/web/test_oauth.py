@@ -657,6 +657,7 @@ def test_an_account_that_has_not_verified_its_address_is_not_given_away(browser:
 @pytest.mark.parametrize("claims", [
     {"email_verified": False}, {"email_verified": None}, {"email_verified": 1}, {"email_verified": "yes"}, {"email": None},
     {"email": "no address"}, {"email": "alice@example.net\n"}, {"email": ["alice@example.net"]}, {"email": "a@" + "b" * 300},
+    {"email": "x,alice@example.net"},
 ])  # fmt: skip
 def test_an_address_that_the_provider_has_not_verified_opens_nothing(
     browser: Browser, issuer: Issuer, claims: dict[str, Any]
@@ -726,9 +727,11 @@ def test_whoever_made_an_account_with_somebody_elses_address_is_out_when_its_own
     issuer.person["email"] = "mallory@example.net"
     browser.sign_in("company", as_=mallory).expect(200)
     key = client.post("/v1/keys", {"name": "way back", "scopes": ["apps:read"]}, as_=mallory).expect(201)["key"]
+    client.post("/v1/webhooks", {"url": "https://mallory.example/"}, as_=mallory).expect(201)
     reset_password(client, ALICE)
     client.get("/v1/auth/me", as_=mallory).expect(401)
     client.get("/v1/apps", as_=key).expect(401)
+    assert client.env.db.connection().value("SELECT count(*) FROM webhooks") == 0
     assert browser.sign_in("company").expect(200)["developer"]["id"] != mallory.id
 
 

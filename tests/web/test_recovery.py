@@ -129,6 +129,32 @@ class TestTheAdministratorBySetting:
         client.post("/v1/auth/email/verify", {"token": mailed(client, "Verify")}).expect(204)
         client.get("/v1/admin/developers", as_=root).expect(200)
 
+    def test_becomes_one_by_a_new_password_too_because_that_proves_the_address(self, client: Client) -> None:
+        squatter = client.register("root")
+        client.post("/v1/auth/password/forgot", {"email": squatter.email}).expect(202)
+        client.post("/v1/auth/password/reset", {"token": mailed(client, "new password"), "new_password": NEW}).expect(204)
+        client.get("/v1/admin/developers", as_=squatter).expect(401)
+        client.get("/v1/admin/developers", as_=client.sign_in(squatter, NEW)).expect(200)
+
+    def test_becomes_one_at_start_when_the_setting_came_after_the_address_was_verified(self, client: Client) -> None:
+        client.register("root")
+        recovery.appoint(client.env)
+        db = client.env.db.connection()
+        assert db.value("SELECT role FROM developers") == "developer"
+        with db.write():
+            db.change("UPDATE developers SET email_verified = 1")
+        recovery.appoint(client.env)
+        recovery.appoint(client.env)
+        assert db.value("SELECT role FROM developers") == "admin"
+        assert db.value("SELECT count(*) FROM audit WHERE action = 'account.role_changed'") == 1
+
+
+@pytest.mark.parametrize(("setting", "other"), [("root@fu\xdfball.example", "root@fussball.example"), ("\u212a@a", "k@a")])
+def test_addresses_that_only_look_alike_are_different_peoples(setting: str, other: str) -> None:
+    assert setting.casefold() == other  # what a careless comparison says
+    assert accounts.folded(setting) != accounts.folded(other)
+    assert accounts.folded(other.upper()) == accounts.folded(other)
+
 
 class TestByInvitation:
     """REGISTRATION=invite."""
