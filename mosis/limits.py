@@ -4,7 +4,7 @@ Sign-in counts for each account together with the network it is tried from, so t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -40,20 +40,22 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What is left of a bucket, and how many seconds until it is full again."""
+    """What is left of a bucket, and how many seconds until it is full again; with nothing left, until there is one again."""
 
     name: str
     left: int
     reset_seconds: int
 
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """As the fields RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
-        policy = POLICIES[self.name]
-        return [
-            ("RateLimit-Policy", f'"{self.name}";q={policy.quota};w={policy.window_seconds}'),
-            ("RateLimit", f'"{self.name}";r={self.left};t={self.reset_seconds}'),
-        ]
+
+def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
+    """The limits that a request counted for, as RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+    if not taken:
+        return []
+    policies = [(each.name, POLICIES[each.name]) for each in taken]
+    return [
+        ("RateLimit-Policy", ", ".join(f'"{name}";q={policy.quota};w={policy.window_seconds}' for name, policy in policies)),
+        ("RateLimit", ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in taken)),
+    ]
 
 
 class Limits:

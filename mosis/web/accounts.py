@@ -10,7 +10,7 @@ from mosis.audit import Entry
 from mosis.callers import ROLES, Caller
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.web.request import listed, read_json, read_page, require_match
+from mosis.web.request import listed, read_json, read_page, require_match, spend
 from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, YES, each, list_of, many, maybe, one_of, says, shape, wider
 
 CHANGE: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
-    env.limits.take("sign_in", f"{caller.account} {caller.network}")
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
     erasure.erase(db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
 
 

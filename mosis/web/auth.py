@@ -12,7 +12,7 @@ from mosis.environment import Environment
 from mosis.validation import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
-from mosis.web.request import created, listed, read_json, read_page
+from mosis.web.request import created, listed, read_json, read_page, spend
 from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 
 EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": EMAIL_ADDRESS}
@@ -48,7 +48,7 @@ def routes(app: bottle.Bottle) -> None:
 def register(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
     said = read_json(REGISTER)
-    env.limits.take("registration", caller.network)
+    spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
 
@@ -60,9 +60,9 @@ def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """
     said = read_json(LOGIN)
     # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
-    env.limits.take("sign_in", f"{accounts.folded(said['email'])} {caller.network}")
-    env.limits.take("sign_in_network", caller.network)
-    env.limits.take("sign_in_all", "")
+    spend(env, "sign_in", f"{accounts.folded(said['email'])} {caller.network}")
+    spend(env, "sign_in_network", caller.network)
+    spend(env, "sign_in_all", "")
     return public(db, accounts.login(env, db, caller, **said))
 
 

@@ -11,7 +11,7 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed
 from mosis.web.auth import TOKENS
-from mosis.web.request import read_form_or_json, read_json
+from mosis.web.request import read_form_or_json, read_json, spend
 from mosis.web.shapes import COUNT, LINK, TEXT, TIME, YES, many, says, shape
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -49,7 +49,7 @@ def routes(app: bottle.Bottle) -> None:
 def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
     said = read_form_or_json(BEGIN)
-    env.limits.take("device", caller.network)
+    spend(env, "device", caller.network)
     scopes = said.get("scopes") or said.get("scope", "").split()
     if not scopes or not set(scopes) <= set(SCOPES):
         raise Invalid([{"pointer": "/scopes", "code": "not_allowed", "detail": f"Name one or more of: {', '.join(SCOPES)}."}])
@@ -78,7 +78,7 @@ def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 @says(ASKED)
 def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
     """Who asks for what under the code that a device shows."""
-    env.limits.take("guess", caller.account)
+    spend(env, "guess", caller.account)
     login = devices.find(db, user_code)
     return {"user_code": login.user_code, "client_name": login.client_name, "scopes": json.loads(login.scopes),
             "expires_at": login.expires_at}
@@ -88,6 +88,6 @@ def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> di
 def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Approve or deny a device login."""
     said = read_json(APPROVE)
-    env.limits.take("guess", caller.account)
+    spend(env, "guess", caller.account)
     login = devices.decide(db, caller, said["user_code"], said["approve"])
     return {"user_code": login.user_code, "client_name": login.client_name, "approved": said["approve"]}

@@ -12,7 +12,7 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, Malformed
 from mosis.keys import ApiKey, NewKey, SigningKey
-from mosis.web.request import created, listed, read_json, read_page, require_match
+from mosis.web.request import created, listed, read_json, read_page, require_match, spend
 from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 
 API_KEY: dict[str, dict[str, Any]] = {
@@ -94,7 +94,7 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 def report(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
     said = read_json(REPORT)
-    env.limits.take("report", caller.network)
+    spend(env, "report", caller.network)
     return {"revoked": keys.report(db, caller, said["key"])}
 
 

@@ -13,7 +13,7 @@ from mosis.environment import Environment
 from mosis.errors import Malformed, PortalError
 from mosis.oauth import Answer
 from mosis.web import auth
-from mosis.web.request import read_json
+from mosis.web.request import read_json, spend
 from mosis.web.shapes import LINK, says, shape
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
@@ -44,7 +44,7 @@ def routes(app: bottle.Bottle) -> None:
 def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     said = read_json(BEGIN, optional=True)
-    env.limits.take("sign_in_network", caller.network)
+    spend(env, "sign_in_network", caller.network)
     address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
     _keep(bottle.response, env, browser, identities.BEGUN_SECONDS)
     return {"redirect_url": address}

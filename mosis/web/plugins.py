@@ -24,13 +24,12 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, keys, problems, store, tokens
+from mosis import accounts, keys, limits, problems, store, tokens
 from mosis.callers import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, PortalError, Unavailable
-from mosis.limits import POLICIES, Taken
 from mosis.measures import Measures
 from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
 
@@ -69,7 +68,7 @@ class Portal(bottle.Bottle):
             shown["status"] = int(status[:3])
             shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
             headers += [("X-Request-Id", environ["mosis.request_id"]), ("X-Content-Type-Options", "nosniff")]
-            headers += environ.get("mosis.headers", ())
+            headers += limits.headers(environ.get("mosis.taken", ()))
             if (route := environ.get("bottle.route")) is not None and "deprecated" in route.config:
                 headers += dates_of_life(route)
             return start_response(status, headers, exc_info)
@@ -187,13 +186,13 @@ class Callers:
     def _count(self, limit: str, caller: Caller) -> None:
         memory = bottle.request.environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited
-            bottle.request.environ["mosis.headers"] = memory.get("headers", [])
+            bottle.request.environ["mosis.taken"] = memory.get("taken", [])
             return
         taken = self.env.limits.take("account", caller.developer_id) if caller.developer_id else (
             self.env.limits.take(limit, caller.household)
         )
         if taken is not None:
-            bottle.request.environ["mosis.headers"] = memory["headers"] = taken.headers
+            bottle.request.environ["mosis.taken"] = memory["taken"] = [taken]
 
 
 class Answers:
@@ -267,7 +266,7 @@ def finished_answers(env: Environment) -> Finished:
             return None  # says so itself
         body, headers, environ["bottle.route"] = kept
         if taken is not None:
-            environ["mosis.headers"] = taken.headers
+            environ["mosis.taken"] = [taken]
         if names_tag(environ.get("HTTP_IF_NONE_MATCH", ""), headers[0][1]):
             return "304 Not Modified", [each for each in headers if each[0] != "Content-Type"], b""
         return "200 OK", headers, body
@@ -351,10 +350,11 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["WWW-Authenticate"] = f'Bearer realm="mosis", error="insufficient_scope", scope="{facts["scope"]}"'
     if error.code == "range_not_satisfiable":
         headers["Content-Range"] = f"bytes */{facts['size_bytes']}"
+    if facts.get("policy") in limits.POLICIES:
+        empty = limits.Taken(facts["policy"], 0, facts["retry_after_seconds"])
+        bottle.request.environ["mosis.taken"] = [*bottle.request.environ.get("mosis.taken", ()), empty]
     if "retry_after_seconds" in facts:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
-    if "policy" in facts:
-        headers |= Taken(facts["policy"], 0, POLICIES[facts["policy"]].window_seconds).headers
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
     return bottle.HTTPResponse(body, status, headers)
 

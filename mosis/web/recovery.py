@@ -7,7 +7,7 @@ from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
-from mosis.web.request import read_json
+from mosis.web.request import read_json, spend
 from mosis.web.shapes import says
 
 CHANGE = {"current_password": {"type": "string", "required": True, "maxlength": 1024}, "new_password": PASSWORD}
@@ -28,7 +28,7 @@ def routes(app: bottle.Bottle) -> None:
 def change(env: Environment, db: Connection, caller: Caller) -> None:
     """Change the password; the account's other sessions end."""
     said = read_json(CHANGE)
-    env.limits.take("sign_in", f"{caller.account} {caller.network}")
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
     accounts.change_password(db, caller, said["current_password"], said["new_password"])
 
 
@@ -36,8 +36,8 @@ def change(env: Environment, db: Connection, caller: Caller) -> None:
 def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     """Ask for a link that sets a new password; the answer does not say whether there is an account."""
     email = read_json(FORGOT)["email"]
-    env.limits.take("mail_network", caller.network)
-    env.limits.take("mail", accounts.folded(email))
+    spend(env, "mail_network", caller.network)
+    spend(env, "mail", accounts.folded(email))
     recovery.forgot(db, email)
     bottle.response.status = 202
 
@@ -46,7 +46,7 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
 def reset(env: Environment, db: Connection, caller: Caller) -> None:
     """Set a new password with the token of that link; all sessions end."""
     said = read_json(RESET)
-    env.limits.take("sign_in_network", caller.network)
+    spend(env, "sign_in_network", caller.network)
     recovery.reset(env, db, caller, said["token"], said["new_password"])
 
 
@@ -59,6 +59,6 @@ def verify(env: Environment, db: Connection, caller: Caller) -> None:
 @says({202: None})
 def resend(env: Environment, db: Connection, caller: Caller) -> None:
     """Send that mail again."""
-    env.limits.take("mail", caller.account)
+    spend(env, "mail", caller.account)
     recovery.ask_to_verify(db, caller)
     bottle.response.status = 202

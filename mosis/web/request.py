@@ -12,6 +12,7 @@ import bottle
 
 from mosis import pages
 from mosis.compiled import check
+from mosis.environment import Environment
 from mosis.errors import Conflict, LimitReached, Malformed
 from mosis.pages import Page, Wanted
 from mosis.strict_json import load_json
@@ -137,6 +138,14 @@ def check_lengths(longest: dict[str, int]) -> None:
     for name, most in longest.items():
         if len(bottle.request.query.getunicode(name) or "") > most:
             raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
+
+
+def spend(env: Environment, name: str, key: str) -> None:
+    """Count the request for a limit of its own, which the answer speaks of too. Raises LimitReached `rate_limited`."""
+    taken = env.limits.take(name, key)
+    if taken is not None:
+        environ = bottle.request.environ
+        environ["mosis.taken"] = [*environ.get("mosis.taken", ()), taken]
 
 
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

@@ -25,6 +25,29 @@ def test_every_answer_says_what_is_left(client: Client) -> None:
     assert "ratelimit" not in client.get("/healthz").headers
 
 
+def test_an_answer_speaks_of_every_limit_that_it_counted_for(client: Client) -> None:
+    said = {"email": "a@example.net", "password": "not this one"}
+    first = client.post("/v1/auth/login", said).expect(401)
+    assert first.headers["ratelimit-policy"] == (
+        '"address";q=600;w=60, "sign_in";q=10;w=300, "sign_in_network";q=100;w=300, "sign_in_all";q=1200;w=60'
+    )
+    assert first.headers["ratelimit"].startswith('"address";r=599;t=1, "sign_in";r=9;t=30, "sign_in_network";r=99;t=3, ')
+    for _ in range(9):
+        client.post("/v1/auth/login", said).expect(401)
+    refused = client.post("/v1/auth/login", said).expect(429, "rate_limited")
+    assert refused.headers["ratelimit-policy"] == '"address";q=600;w=60, "sign_in";q=10;w=300'
+    assert refused.headers["ratelimit"] == f'"address";r=589;t=2, "sign_in";r=0;t={refused.headers["retry-after"]}'
+    registered = client.post("/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"}).expect(201)
+    assert '"registration";r=19;t=180' in registered.headers["ratelimit"]
+
+
+def test_a_refusal_speaks_of_the_limit_that_refuses(client: Client) -> None:
+    for _ in range(POLICIES["address"].quota):
+        client.get("/v1/auth/me").expect(401)
+    refused = client.get("/v1/auth/me").expect(429, "rate_limited")
+    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == ('"address";q=600;w=60', '"address";r=0;t=1')
+
+
 def test_a_thousand_wrong_passwords_meet_a_wall_and_the_owner_does_not(client: Client) -> None:
     alice = client.register()
     statuses = [wrong(client, alice.email) for _ in range(1000)]
