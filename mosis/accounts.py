@@ -130,7 +130,18 @@ def login(env: Environment, db: Connection, caller: Caller, email: str, password
     if not passwords.verify(password, developer.password_hash if developer else None) or developer is None:
         raise Denied("invalid_credentials", "There is no account with this e-mail address and password.")
     with db.write():
-        return sign_in(env, db, caller, get(db, developer.id))
+        return sign_in(env, db, caller, unchanged(db, developer))
+
+
+def unchanged(db: Connection, developer: Developer) -> Developer:
+    """The account as it is now, in the running transaction, whose password was found right before the lock was had.
+
+    Raises Denied `invalid_credentials` when that has been changed since: a new password ends all that came with the old one.
+    """
+    now = get(db, developer.id)
+    if now.password_hash != developer.password_hash:
+        raise Denied("invalid_credentials", "The password has been changed a moment ago.")
+    return now
 
 
 def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
@@ -166,8 +177,11 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
 
 
 def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
-    """End the caller's session, or all of the account's, at once: access tokens die with it."""
+    """End the caller's session, or all of the account's, at once: access tokens die with it. Raises Denied `forbidden` when a
+    device login wants to end others."""
     account = caller.account
+    if everywhere and caller.scopes is not None:
+        raise Denied("forbidden", "A device login ends itself alone; sign in to end all sessions.")
     with db.write():
         if everywhere:
             end_all(db, account, "everywhere")
@@ -182,7 +196,10 @@ def end_session(db: Connection, session_id: str, reason: str) -> None:
 
 
 def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
-    """End every session of an account (`but` one), in the running transaction."""
+    """End every session of an account (`but` one), in the running transaction, and what would become one: device logins that were
+    approved and sign-ins at a provider that were answered, but not yet collected."""
+    db.change("DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id)
+    db.change("DELETE FROM oauth_states WHERE developer_id = ?", developer_id)
     db.change(
         "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
         db.now, reason, developer_id, but,
@@ -238,7 +255,7 @@ def change_password(db: Connection, caller: Caller, current: str, new: str) -> N
     check_password(new, developer.email, "/new_password")
     password_hash = passwords.make_hash(new)
     with db.write():
-        set_password(db, caller, developer.id, password_hash)
+        set_password(db, caller, unchanged(db, developer).id, password_hash)
 
 
 def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:

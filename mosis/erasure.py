@@ -51,6 +51,7 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
     if developer.password_hash and not passwords.verify(password or "", developer.password_hash):
         raise Denied("invalid_credentials", "The password is another one.")
     with db.write():
+        accounts.unchanged(db, developer)
         for app in db.all("SELECT id FROM apps WHERE developer_id = ?", developer.id):
             _leave(db, caller, apps.get(db, app[0]), withdraw_apps)
         accounts.end_all(db, developer.id, "erased")

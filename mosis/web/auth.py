@@ -36,10 +36,10 @@ SESSION = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/register", callback=register, scope="public", lane="slow", idempotent="yes")
-    app.post("/auth/login", callback=login, scope="public", lane="slow")
-    app.post("/auth/refresh", callback=refresh, scope="public")
-    app.post("/auth/logout", callback=logout, scope="account")
+    app.post("/auth/register", callback=register, scope="public", credential="ignored", lane="slow", idempotent="yes")
+    app.post("/auth/login", callback=login, scope="public", credential="ignored", lane="slow")
+    app.post("/auth/refresh", callback=refresh, scope="public", credential="ignored")
+    app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 

@@ -250,7 +250,7 @@ def security(scope: str) -> list[dict[str, list[str]]]:
     """Who may call: nobody in particular, a session, or also a key with the scope."""
     if scope == "public":
         return []
-    if scope == "account":
+    if scope in ("account", "session"):
         return [{"bearer": []}]
     return [{"bearer": [scope]}, {"key": [scope]}]
 
@@ -309,7 +309,7 @@ def codes(route: bottle.Route, said: Says) -> set[str]:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
     if limit_of(route) != "none" or "rate_limited" in said.refuses:
         found |= {"rate_limited"}
-    assert scope in {"public", "account", *ROLES, *SCOPES}
+    assert scope in {"public", "account", "session", *ROLES, *SCOPES}
     return found
 
 

@@ -36,8 +36,8 @@ REFUSED = (
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="outside")
     app.delete("/auth/oauth/<provider>", callback=unlink, scope="account")
-    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", lane="outside")
-    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public")
+    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", credential="ignored", lane="outside")
+    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public", credential="ignored")
 
 
 @says(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")

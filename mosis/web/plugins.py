@@ -1,7 +1,9 @@
 """What every request goes through: an id, the log line, errors in one shape, who is calling, and the answer as JSON.
 
 A route's own line says the rest, in options that are plain text:
-    scope  who may call: "public", "account" (anybody signed in), a role, or a scope of API keys
+    scope  who may call: "public", "account" (anybody signed in), "session" (also by a device login, which has only some scopes),
+           a role, or a scope of API keys
+    credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
     keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
@@ -149,12 +151,12 @@ class Callers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit = route.config["scope"], limit_of(route)
+        scope, limit, looks = route.config["scope"], limit_of(route), route.config.get("credential") != "ignored"
         wanted = inspect.signature(route.callback).parameters
 
         def called(**arguments: Any) -> Any:
             db = self.env.db.connection()
-            caller = self._caller(db, limit)
+            caller = self._caller(db, limit, looks)
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope)
             known = {"db": db, "caller": caller, "env": self.env}
@@ -162,14 +164,14 @@ class Callers:
 
         return called
 
-    def _caller(self, db: Any, limit: str) -> Caller:
-        """Who is calling; the request is counted, for the account or, where there is none, for the address."""
+    def _caller(self, db: Any, limit: str, looks: bool) -> Caller:
+        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address."""
         nobody = Caller(
             address=address_of(self.env, bottle.request.environ),
             client=bottle.request.get_header("User-Agent", "")[:200]
         )
         try:
-            caller = self._credential_holder(db, nobody)
+            caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
             self._count(limit, nobody)
             raise
@@ -330,12 +332,12 @@ def require(caller: Caller, scope: str) -> None:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
         return  # of keys only those have a role that were made with one
-    if caller.scopes is None:
+    if caller.scopes is None or (scope == "session" and caller.session_id is not None):
         return
     if scope not in SCOPES:
-        raise Denied("forbidden", "This cannot be done with an API key; sign in.")
+        raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
     if scope not in caller.scopes:
-        raise Denied("insufficient_scope", f"This API key lacks the scope {scope}.", scope=scope)
+        raise Denied("insufficient_scope", f"This API key or device login lacks the scope {scope}.", scope=scope)
 
 
 def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:

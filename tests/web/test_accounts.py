@@ -9,7 +9,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mosis import accounts, tokens
+from mosis import accounts, passwords, tokens
+from mosis.callers import PORTAL
 from tests.client import PASSWORD, Client
 from tests.conftest import Hands
 from tests.package_builder import signing_key
@@ -155,6 +156,41 @@ def test_logging_out_ends_the_session_at_once(client: Client) -> None:
     third = client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD})["access_token"]
     client.post("/v1/auth/logout", {"everywhere": True}, as_=third).expect(204)
     client.get("/v1/auth/me", as_=other).expect(401)
+
+
+def test_what_is_left_of_an_old_session_does_not_keep_one_from_signing_in(client: Client) -> None:
+    alice, old = client.register(), {"Authorization": "Bearer an.old.token"}
+    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, headers=old).expect(200)
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}, headers=old).expect(200)
+    client.post("/v1/auth/register", ACCOUNT | {"email": "bob@example.net"}, headers=old).expect(201)
+    client.post("/v1/auth/password/forgot", {"email": alice.email}, headers=old).expect(202)
+    client.post("/v1/auth/device", {"client_name": "ci", "scopes": ["apps:read"]}, headers=old).expect(200)
+    client.post("/v1/keys/report", {"key": "x"}, headers=old).expect(401, "invalid_token")
+
+
+@pytest.mark.parametrize(("method", "path", "said"), [
+    ("POST", "/v1/auth/login", {"email": ACCOUNT["email"], "password": PASSWORD}),
+    ("POST", "/v1/auth/password", {"current_password": PASSWORD, "new_password": "the thief chose this one"}),
+    ("DELETE", "/v1/auth/me", {"password": PASSWORD}),
+])  # fmt: skip
+def test_an_old_password_is_good_for_nothing_once_there_is_a_new_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch, method: str, path: str, said: dict[str, str]
+) -> None:
+    """Also not in the moment between its check and the lock."""
+    alice, verify = client.register(), passwords.verify
+
+    def verified_and_then_changed(password: str, phc: str | None) -> bool:
+        is_right = verify(password, phc)
+        monkeypatch.setattr(passwords, "verify", verify)
+        db = client.env.db.connection()
+        with db.write():
+            accounts.set_password(db, PORTAL, alice.id, passwords.make_hash("the owner chose this one"))
+        return is_right
+
+    monkeypatch.setattr(passwords, "verify", verified_and_then_changed)
+    client.call(method, path, said, as_=alice).expect(401, "invalid_credentials")
+    assert client.env.db.connection().value("SELECT count(*) FROM sessions WHERE ended_at IS NULL") == 0
+    client.sign_in(alice, "the owner chose this one")
 
 
 def test_one_changes_ones_name_and_nothing_else(client: Client) -> None:

@@ -49,6 +49,24 @@ def test_a_machine_is_signed_in_once_its_owner_approves(client: Client, alice: P
     client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=again).expect(403, "insufficient_scope")
 
 
+def test_a_machine_signs_itself_out_and_nobody_else(client: Client, alice: Person) -> None:
+    begun = begin(client)
+    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice).expect(200)
+    machine = poll(client, begun).expect(200)
+    client.post("/v1/auth/logout", {"everywhere": True}, as_=machine["access_token"]).expect(403, "forbidden")
+    client.post("/v1/auth/logout", as_=machine["access_token"]).expect(204)
+    client.get("/v1/apps", as_=machine["access_token"]).expect(401, "invalid_token")
+    client.post("/v1/auth/refresh", {"refresh_token": machine["refresh_token"]}).expect(401, "invalid_token")
+    client.get("/v1/apps", as_=alice).expect(200)
+
+
+def test_what_was_approved_and_not_collected_ends_with_the_sessions(client: Client, alice: Person) -> None:
+    begun = begin(client)
+    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice).expect(200)
+    client.post("/v1/auth/logout", {"everywhere": True}, as_=alice).expect(204)
+    poll(client, begun).expect(400, "expired_token")
+
+
 def test_a_machine_of_an_administrator_has_no_role(client: Client, hands: Hands) -> None:
     root = client.admin()
     begun = begin(client)

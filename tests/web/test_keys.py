@@ -43,6 +43,7 @@ def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(client: Cli
     assert 'scope="apps:write"' in refused.headers["www-authenticate"]
     client.get("/v1/auth/me", as_=key).expect(403, "forbidden")
     client.get("/v1/reviews", as_=key).expect(403, "forbidden")
+    client.post("/v1/auth/logout", as_=key).expect(403, "forbidden")
 
 
 def test_a_key_uploads(client: Client, alice: Person) -> None:

@@ -179,6 +179,15 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(client: Cli
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
 
 
+def test_what_is_kept_ready_ends_with_the_sessions(browser: Browser) -> None:
+    alice = browser.client.register("alice")
+    verify_address(browser.client.env, alice.email)
+    browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/account"))).expect(303)
+    said = {"current_password": PASSWORD, "new_password": "another long password"}
+    browser.client.post("/v1/auth/password", said, as_=alice).expect(204)
+    browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
+
+
 def test_beginning_sets_a_cookie_that_only_the_way_back_sees(client: Client) -> None:
     answer = client.post("/v1/auth/oauth/company").expect(200)
     assert set(answer.json) == {"redirect_url"}
