@@ -35,7 +35,8 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class NewKey:
-    """What a new API key may do. `apps` None: all apps of the account; `expires_at` None: until it is revoked."""
+    """What a new API key may do. `apps` None: all apps of the account; `expires_at` None: until it is revoked; where a key makes
+    it, None is what that key has."""
 
     name: str
     scopes: list[str]
@@ -55,7 +56,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         raise Invalid([{"pointer": "/expires_at", "code": "too_small", "detail": "This time has passed."}])
     secret = tokens.make_key()
     with db.write():
-        limited = caller.apps
+        limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
         if wanted.apps is not None:
             limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
         live = db.value(
@@ -67,7 +68,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             raise Conflict("limit_reached", f"An account has at most {LIVE_API_KEYS} live API keys; revoke one first.")
         key = ApiKey(
             new_id(), account, wanted.name, secret[:14], json.dumps(sorted(set(wanted.scopes))),
-            None if limited is None else json.dumps(sorted(limited)), wanted.role, wanted.expires_at, None, db.now, None,
+            None if limited is None else json.dumps(sorted(limited)), wanted.role, expires_at, None, db.now, None,
         )
         db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
         audit.add(db, caller, "api_key.added", key.id, prefix=key.prefix, scopes=json.loads(key.scopes), role=key.role)
@@ -163,6 +164,14 @@ def tell_of_expiring(env: Environment) -> None:
         for key_id, developer_id, name, prefix, expires_at in ending:
             db.change("UPDATE api_keys SET notified_at = ? WHERE id = ?", db.now, key_id)
             events.add(db, developer_id, "key.expiring", name=name, prefix=prefix, expires_at=expires_at)
+
+
+def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | None:
+    """When a new key ends: not after the key that makes it, or whoever finds that one would keep what it was good for."""
+    limit: str | None = db.value("SELECT expires_at FROM api_keys WHERE id = ?", caller.key_id) if caller.key_id else None
+    if limit is not None and wanted is not None and wanted > limit:
+        raise Invalid([{"pointer": "/expires_at", "code": "too_large", "detail": f"The key that makes it ends at {limit}."}])
+    return wanted or limit
 
 
 def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:

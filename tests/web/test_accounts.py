@@ -146,6 +146,18 @@ def test_a_refresh_token_lives_for_thirty_days_of_silence(client: Client, hands:
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
 
 
+def test_sessions_are_listed_in_pages_and_ended_one_by_one(client: Client) -> None:
+    alice = client.register()
+    others = [client.sign_in(alice) for _ in range(2)]
+    first = client.get("/v1/auth/sessions?limit=2", as_=alice).expect(200)
+    rest = client.get(f"/v1/auth/sessions?limit=2&cursor={first['next_cursor']}", as_=alice).expect(200)
+    assert [each["current"] for each in first["sessions"] + rest["sessions"]] == [False, False, True]
+    client.get("/v1/auth/sessions?cursor=rubbish", as_=alice).expect(400, "bad_cursor")
+    client.delete(f"/v1/auth/sessions/{first['sessions'][0]['id']}", as_=alice).expect(204)
+    client.get("/v1/auth/me", as_=others[1]).expect(401, "invalid_token")
+    client.get("/v1/auth/me", as_=others[0]).expect(200)
+
+
 def test_logging_out_ends_the_session_at_once(client: Client) -> None:
     alice = client.register()
     other = client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD})["access_token"]
@@ -198,6 +210,7 @@ def test_one_changes_ones_name_and_nothing_else(client: Client) -> None:
     seen = client.get("/v1/auth/me", as_=alice).headers["etag"]
     assert client.patch("/v1/auth/me", {"name": "Alice B"}, as_=alice, headers={"If-Match": seen}).expect(200)["name"] == "Alice B"
     client.patch("/v1/auth/me", {"name": "Late"}, as_=alice, headers={"If-Match": seen}).expect(412, code="precondition_failed")
+    client.delete("/v1/auth/me", {"password": PASSWORD}, as_=alice, headers={"If-Match": seen}).expect(412, "precondition_failed")
     client.patch("/v1/auth/me", {"role": "admin"}, as_=alice).expect(422)
 
 

@@ -7,6 +7,7 @@ import pytest
 from mosis import keys, tokens
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
+from tests.package_builder import signing_key
 
 NOTES = "com.acme.notes"
 
@@ -68,6 +69,43 @@ def test_a_key_gives_no_more_than_it_has(client: Client, alice: Person) -> None:
     made = new_key(client, manager)
     assert made["apps"] == [client.get(f"/v1/apps/{NOTES}", as_=alice)["id"]]
     client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"], "role": "admin"}, as_=manager).expect(403, "forbidden")
+
+
+def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Person) -> None:
+    ends, later = "2027-01-15T09:00:00Z", "2027-01-15T09:00:01Z"
+    manager = new_key(client, alice, scopes=["keys:manage", "apps:read"], expires_at=ends)["key"]
+    said = {"name": "x", "scopes": ["apps:read"], "expires_at": later}
+    refused = client.post("/v1/keys", said, as_=manager).expect(422, "invalid")
+    assert refused.finding("/expires_at") == "too_large"
+    assert new_key(client, manager)["expires_at"] == ends
+    assert new_key(client, manager, expires_at="2027-01-15T08:30:00Z")["expires_at"] == "2027-01-15T08:30:00Z"
+
+
+@pytest.mark.parametrize(("path", "name", "said"), [
+    ("/v1/keys", "keys", {"name": "ci", "scopes": ["apps:read"]}), ("/v1/signing-keys", "signing_keys", {"name": "laptop"}),
+])  # fmt: skip
+def test_keys_are_found_where_location_says_and_listed_in_pages(
+    client: Client, alice: Person, path: str, name: str, said: dict[str, Any]
+) -> None:
+    def make() -> Answer:
+        more = {"public_key": signing_key().public_base64} if name == "signing_keys" else {}
+        return client.post(path, said | more, as_=alice).expect(201)
+
+    made = [make() for _ in range(3)]
+    at = made[0].headers["location"]
+    shown = client.get(at, as_=alice).expect(200)
+    assert {"id": shown["id"], "name": shown["name"]} == {"id": made[0]["id"], "name": made[0]["name"]}
+    assert "key" not in shown.json
+    first = client.get(f"{path}?limit=2", as_=alice).expect(200)
+    rest = client.get(f"{path}?limit=100&cursor={first['next_cursor']}", as_=alice).expect(200)
+    ids = [each["id"] for each in first[name] + rest[name]]
+    assert ids[:3] == [each["id"] for each in reversed(made)]
+    assert len(first[name]) == 2
+    assert rest["next_cursor"] is None
+    client.get(f"{path}?cursor=rubbish", as_=alice).expect(400, "bad_cursor")
+    client.get(f"{path}?limit=0", as_=alice).expect(400, "malformed_request")
+    client.delete(at, as_=alice, headers={"If-Match": '"another"'}).expect(412, "precondition_failed")
+    client.delete(at, as_=alice, headers={"If-Match": shown.headers["etag"]}).expect(204)
 
 
 def test_a_role_is_for_administrators_to_give_and_dies_with_theirs(client: Client) -> None:

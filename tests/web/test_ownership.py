@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import portal
-from tests.client import Client, Person
+from tests.client import PASSWORD, Client, Person
 
 # Addresses that are public or of a role by design; everything else that names something must be 404 for a stranger.
 PUBLIC_SCOPES = ("public", "reviewer", "admin")
@@ -27,6 +27,9 @@ def alice(client: Client) -> Person:
     app = client.app_of(person)
     client.upload(app, client.package(person), as_=person, query="?submit=true").expect(201)
     client.work()
+    client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=person).expect(201)
+    client.post("/v1/webhooks", {"url": "https://alice.example/"}, as_=person).expect(201)
+    client.post("/v1/auth/password", {"current_password": PASSWORD, "new_password": "another long password"}, as_=person).expect(204)
     return person
 
 
@@ -34,7 +37,11 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
     """The rule with Alice's things in it: by id and, where there are, by name."""
     db = client.env.db.connection()
     names = {"app": [db.value("SELECT id FROM apps"), "com.acme.notes"], "version": [db.value("SELECT id FROM versions"), "1.0.0"],
-             "review": [db.value("SELECT id FROM reviews")], "key": [db.value("SELECT id FROM signing_keys")]}  # fmt: skip
+             "review": [db.value("SELECT id FROM reviews")], "session": [db.value("SELECT id FROM sessions")],
+             "key": [db.value(f"SELECT id FROM {'signing_keys' if 'signing' in rule else 'api_keys'}")],
+             "event": [db.value("SELECT id FROM events")], "webhook": [db.value("SELECT id FROM webhooks")],
+             "delivery": [db.value("SELECT id FROM webhook_deliveries")]}  # fmt: skip
+    assert all(None not in values for values in names.values())
     filled = [rule]
     for parameter in re.findall(r"<(\w+)", rule):
         values = names.get(parameter, [alice.id])
