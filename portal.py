@@ -302,10 +302,12 @@ def admin_create(env: Environment, email: str) -> None:
 def verify_audit(config: Config) -> int:
     """Prove the chain of the audit trail."""
     from mosis import audit
+    from mosis.pages import Wanted
 
     env = opened(config)
     try:
-        print(f"{audit.verify(env.db.connection())} lines, unbroken")
+        count, newest = audit.verify(db := env.db.connection()), audit.index(db, Wanted(1)).rows
+        print(f"{count} lines, unbroken" + (f"; the last is {newest[0].hash}" if newest else ""))
     except ValueError as error:
         print(f"portal: {error}: somebody has changed the database by hand", file=sys.stderr)
         return FAILED

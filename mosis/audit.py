@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mosis.callers import Caller
@@ -10,6 +10,7 @@ from mosis.db import Connection, columns
 from mosis.pages import Page, Wanted, page
 
 FIRST = "0" * 64
+COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # SQLite's own: of all lines there ever were, also of deleted ones
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Entry:
 def add(
     db: Connection, caller: Caller, action: str, subject_id: str | None = None, *, owner_id: str | None = None, **details: Any
 ) -> None:
-    """Append a line, in the transaction of the change that it speaks of. No secret and no address of a person in it."""
-    last = db.one("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1") or (0, FIRST)
+    """Append a line, in the transaction of the change that it speaks of. No secret and no address of a person in it; of what an
+    API key does it says which, so that after a leak it can be told what that one was used for."""
+    if caller.key_id is not None:
+        details["api_key_id"] = caller.key_id
+    count, last_hash = db.one(f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)")
     row = {
-        "number": last[0] + 1, "at": db.now, "actor_id": caller.developer_id, "action": action, "subject_id": subject_id,
+        "number": (count or 0) + 1, "at": db.now, "actor_id": caller.developer_id, "action": action, "subject_id": subject_id,
         "owner_id": owner_id or caller.developer_id, "address": caller.network,
-        "details": json.dumps(details, ensure_ascii=False, sort_keys=True), "previous_hash": last[1],
+        "details": json.dumps(details, ensure_ascii=False, sort_keys=True), "previous_hash": last_hash or FIRST,
     }
     db.insert("audit", **row, hash=_digest(row))
 
@@ -55,8 +59,13 @@ def index(db: Connection, wanted: Wanted, *, owner_id: str | None = None, action
     return page(rows, wanted, lambda entry: (entry.number,))
 
 
+def seen_by_owner(entry: Entry, owner_id: str) -> Entry:
+    """A line as the owner of the account may see it: not who of the staff has acted, nor from where."""
+    return entry if entry.actor_id in (None, owner_id) else replace(entry, actor_id=None, address="")
+
+
 def verify(db: Connection) -> int:
-    """How many lines there are, all of them unbroken. Raises ValueError with the first line that does not fit."""
+    """How many lines there are, all of them unbroken and none missing. Raises ValueError with the first line that does not fit."""
     number, previous = 0, FIRST
     while lines := db.all(f"SELECT {columns(Entry)} FROM audit WHERE number > ? ORDER BY number LIMIT 1000", number, into=Entry):
         for entry in lines:
@@ -64,6 +73,8 @@ def verify(db: Connection) -> int:
             if entry.number != number + 1 or entry.previous_hash != previous or row.pop("hash") != _digest(row):
                 raise ValueError(f"the audit trail is broken at line {number + 1}")
             number, previous = entry.number, entry.hash
+    if number != (db.value(COUNT) or 0):
+        raise ValueError(f"the audit trail is broken after line {number}: lines are missing at its end")
     return number
 
 

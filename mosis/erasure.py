@@ -29,8 +29,8 @@ EXPORTED = {
     "webhook_deliveries": "SELECT d.id, d.webhook_id, d.event_id, d.state, d.attempts, d.status, d.error, d.created_at FROM"
                           " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
-    "audit": "SELECT number, at, action, subject_id, address, details FROM audit WHERE actor_id = ?1 OR owner_id = ?1"
-             " ORDER BY number",
+    "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
+             " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
 }
 
 JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "unmailed")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mosis import audit, pages
 from mosis.callers import Caller, truncated
 from mosis.config import Config, ConfigError
+from mosis.db import Database
 from mosis.environment import Environment, kept_secret
 from mosis.errors import Invalid, Malformed
 from mosis.strict_json import load_json
@@ -157,6 +159,41 @@ def test_a_change_in_the_past_shows(env: Environment, change: str) -> None:
         db.change(change)
     with pytest.raises(ValueError, match="broken at line"):
         audit.verify(db)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_lines_that_are_missing_at_the_end_show(env: Environment, more: int) -> None:
+    """Also when others have come since."""
+    entries(env, 3)
+    db = env.db.connection()
+    with db.write():
+        db.change("DELETE FROM audit WHERE number = 3")
+    entries(env, more)
+    with pytest.raises(ValueError, match="broken"):
+        audit.verify(db)
+
+
+def test_many_that_append_at_once_make_one_chain(env: Environment) -> None:
+    """Threads of one process, who queue on its lock, beside another process, which has a lock of its own."""
+    other = Database(env.config.database_path, env.clock)
+
+    def append(database: Database) -> None:
+        db = database.connection()
+        for number in range(25):
+            with db.write():
+                audit.add(db, Caller(), "test.happened", number=number)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(append, [env.db, other] * 3))
+    other.close()
+    assert audit.verify(env.db.connection()) == 150
+
+
+def test_what_an_api_key_did_is_told_apart(env: Environment) -> None:
+    db = env.db.connection()
+    with db.write():
+        audit.add(db, Caller("alice", key_id="key-1"), "test.happened", number=1)
+    assert json.loads(db.value("SELECT details FROM audit")) == {"api_key_id": "key-1", "number": 1}
 
 
 def test_the_trail_keeps_networks_and_not_addresses(env: Environment, client: Client) -> None:

@@ -77,7 +77,7 @@ def export(db: Connection, caller: Caller) -> dict[str, Any]:
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     """The lines of the audit trail that touch the caller's account and apps, the newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
-    return listed("entries", page, [entry(each) for each in page.rows])
+    return listed("entries", page, [entry(audit.seen_by_owner(each, caller.account)) for each in page.rows])
 
 
 def public(db: Connection, developer: Developer) -> dict[str, Any]:

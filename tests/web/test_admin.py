@@ -76,5 +76,10 @@ def test_the_trail_is_for_admins_whole_and_for_owners_their_part(client: Client,
     own = client.get("/v1/auth/me/audit?limit=100", as_=alice).expect(200)["entries"]
     assert {each["owner_id"] for each in own} == {alice.id}
     assert {"account.created", "account.role_changed", "app.created", "signing_key.added"} <= {each["action"] for each in own}
+    raised = next(each for each in own if each["action"] == "account.role_changed")
+    assert (raised["actor_id"], raised["network"]) == (None, ""), "the owner is not told who of the staff it was"
+    exported = client.get("/v1/auth/me/export", as_=alice).expect(200)["audit"]
+    from_where = {each["action"]: each["address"] for each in exported}
+    assert (from_where["account.role_changed"], from_where["account.created"]) == ("", "198.51.100.0/24")
     changed = client.get("/v1/admin/audit?action=account.role_changed", as_=root)["entries"][0]
     assert (changed["actor_id"], changed["details"], changed["network"]) == (root.id, {"role": "reviewer"}, "198.51.100.0/24")
