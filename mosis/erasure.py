@@ -5,7 +5,9 @@ from typing import Any
 
 from mosis import accounts, apps, audit, passwords, reviews, versions
 from mosis.callers import Caller
+from mosis.clock import text
 from mosis.db import Connection
+from mosis.environment import Environment
 from mosis.errors import Denied
 from mosis.versions import MOVES
 
@@ -18,30 +20,44 @@ EXPORTED = {
                 " FROM api_keys WHERE developer_id = ?1",
     "signing_keys": "SELECT id, name, fingerprint, state, created_at, revoked_at FROM signing_keys WHERE developer_id = ?1",
     "identities": "SELECT id, provider, issuer, subject, created_at, last_used_at FROM identities WHERE developer_id = ?1",
+    "sign_ins_begun": "SELECT provider, stage, return_to, expires_at FROM oauth_states WHERE developer_id = ?1 OR session_id IN"
+                      " (SELECT id FROM sessions WHERE developer_id = ?1)",
+    "tickets": "SELECT purpose, email, created_at, expires_at, used_at FROM tickets WHERE developer_id = ?1"
+               " OR email = (SELECT email FROM developers WHERE id = ?1)",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
-    "apps": "SELECT * FROM apps WHERE developer_id = ?1",
-    "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.size_bytes, v.sha256,"
-                " v.created_at, v.published_at FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
-    "reviews_decided": "SELECT id, version_id, state, reasons, comment, decided_at FROM reviews WHERE decided_by = ?1",
+    "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
+            " updated_at FROM apps WHERE developer_id = ?1",
+    "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.manifest,"
+                " v.size_bytes, v.sha256, v.yank_reason, v.created_at, v.submitted_at, v.decided_at, v.published_at FROM versions v"
+                " JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "reviews": "SELECT r.id, r.version_id, r.state, r.reasons, r.comment, r.submitted_at, r.decided_at FROM reviews r"
+               " JOIN versions v ON v.id = r.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "reviews_done": "SELECT id, version_id, state, reasons, comment, claimed_until, decided_at FROM reviews"
+                    " WHERE decided_by = ?1 OR claimed_by = ?1",
     "messages": "SELECT id, version_id, sender, internal, text, created_at FROM messages WHERE author_id = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
     "webhooks": "SELECT id, url, kinds, enabled, created_at FROM webhooks WHERE developer_id = ?1",
     "webhook_deliveries": "SELECT d.id, d.webhook_id, d.event_id, d.state, d.attempts, d.status, d.error, d.created_at FROM"
                           " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
+    "jobs": "SELECT kind, state, created_at, last_error FROM jobs WHERE arguments ->> 'email' = (SELECT email FROM developers"
+            " WHERE id = ?1) COLLATE NOCASE",
     "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
              " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
 }
 
-JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "unmailed")
+JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "unmailed", "manifest")
 
 
-def export(db: Connection, caller: Caller) -> dict[str, Any]:
+def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
-    return {name: [_unpacked(row) for row in db.dicts(sql, caller.account)] for name, sql in EXPORTED.items()}
+    mails = env.mailer.written_to(accounts.get(db, caller.account).email)
+    return {name: [_unpacked(row) for row in db.dicts(sql, caller.account)] for name, sql in EXPORTED.items()} | {"mails": [
+        {"subject": mail.subject, "written_at": text(mail.written_at)} for mail in mails  # what is in them opens accounts
+    ]}
 
 
-def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool) -> None:
+def erase(env: Environment, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool) -> None:
     """Erase the caller's account: what is personal goes, the id stays as a pseudonym in the audit trail.
 
     Published apps stay under that pseudonym, or are yanked with `withdraw_apps`; what was never published is deleted.
@@ -58,7 +74,9 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
         for table in ("sessions", "identities", "oauth_states", "api_keys", "device_logins", "events", "tickets",
                       "idempotency", "webhooks"):
             db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
-        db.change("DELETE FROM jobs WHERE kind = 'mail_reset' AND lower(arguments ->> 'email') = lower(?)", developer.email)
+        db.change("DELETE FROM tickets WHERE email = ?", developer.email)  # invitations
+        db.change("DELETE FROM jobs WHERE arguments ->> 'email' = ? COLLATE NOCASE", developer.email)
+        db.change("UPDATE jobs SET last_error = '(erased)' WHERE instr(lower(last_error), lower(?))", developer.email)
         db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer.id)
         db.change(
             "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
@@ -74,6 +92,8 @@ def erase(db: Connection, caller: Caller, password: str | None, *, withdraw_apps
             " WHERE id = ?", f"erased-{developer.id}@invalid", "A former developer", db.now, developer.id,
         )
         audit.add(db, caller, "account.erased", developer.id, apps="withdrawn" if withdraw_apps else "kept")
+    for mail in env.mailer.written_to(developer.email):
+        mail.path.unlink(missing_ok=True)
 
 
 def _leave(db: Connection, caller: Caller, app: apps.App, withdraw: bool) -> None:

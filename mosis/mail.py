@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from smtplib import SMTP
 
 TIMEOUT_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Written:
+    """A message in the folder; `written_at` in seconds since 1970."""
+
+    path: Path
+    to: str
+    subject: str
+    written_at: float
 
 
 class Mailer:
@@ -46,6 +57,24 @@ class Mailer:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(bytes(message))
         fresh.replace(self.folder / f"{message_id}.eml")
+
+    def written_to(self, address: str) -> list[Written]:
+        """The messages to this address that lie in the folder."""
+        return [each for each in self._folder() if each.to.lower() == address.lower()]
+
+    def sweep(self, before: float) -> None:
+        """Remove what was written into the folder before this time (seconds since 1970)."""
+        for each in self._folder():
+            if each.written_at < before:
+                each.path.unlink(missing_ok=True)
+
+    def _folder(self) -> Iterator[Written]:
+        from email import message_from_bytes, policy
+
+        for path in sorted(self.folder.glob("*.eml")):
+            with suppress(FileNotFoundError):  # swept meanwhile
+                message = message_from_bytes(path.read_bytes(), policy=policy.default)
+                yield Written(path, str(message["To"]), str(message["Subject"]), path.stat().st_mtime)
 
     def try_out(self, to: str) -> str | None:
         """Why the server would not take a message to this address, or None when it would; none is sent."""

@@ -3,6 +3,7 @@
 from mosis import accounts, audit, jobs, passwords, tickets, tokens
 from mosis.accounts import Developer
 from mosis.callers import PORTAL, Caller
+from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Denied
@@ -77,13 +78,14 @@ def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tupl
 
 
 def sweep(env: Environment) -> None:
-    """The job that forgets tickets and device logins a day after they ended, and sessions a month after."""
+    """The job that forgets tickets and device logins a day after they ended; sessions, and mails in the folder, a month after."""
     db = env.db.connection()
     with db.write():
         day, month = db.database.clock.now(-24 * 3600), db.database.clock.now(-30 * 24 * 3600)
         db.change("DELETE FROM tickets WHERE expires_at < ?", day)
         db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
         db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
+    env.mailer.sweep(seconds(month))
 
 
 def _verified(env: Environment, db: Connection, caller: Caller, developer: Developer) -> None:

@@ -64,13 +64,13 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    erasure.erase(db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
+    erasure.erase(env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
 
 
 @says(each(many(FREE)))
-def export(db: Connection, caller: Caller) -> dict[str, Any]:
+def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
-    return erasure.export(db, caller)
+    return erasure.export(env, db, caller)
 
 
 @says(list_of("entries", ENTRY))

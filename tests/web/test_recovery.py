@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import os
 import re
 from email.message import EmailMessage
 
@@ -69,6 +70,18 @@ def test_links_are_for_one_purpose_and_for_a_while(client: Client, alice: Person
     hands.turn(9 * 24 * 3600)
     recovery.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM tickets") == 0
+
+
+def test_mails_in_the_folder_are_removed_after_thirty_days(client: Client, alice: Person, hands: Hands) -> None:
+    client.work()
+    (written,) = client.env.mailer.folder.iterdir()
+    os.utime(written, (hands.at, hands.at))
+    hands.turn(30 * 24 * 3600)
+    recovery.sweep(client.env)
+    assert written.exists()
+    hands.turn(1)
+    recovery.sweep(client.env)
+    assert not written.exists()
 
 
 def test_a_forgotten_password_is_set_anew_and_every_session_ends(client: Client, alice: Person) -> None:
