@@ -62,7 +62,8 @@ def client_address(
     trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], address: str, forwarded_for: str
 ) -> str:
     """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
-    a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search."""
+    a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search.
+    `::ffff:192.0.2.1`, as proxies write that listen for both kinds, is 192.0.2.1: as IPv6 all of them were one household."""
     if not trusted or not _is_in(address, trusted):
         return address
     for entry in reversed(forwarded_for.split(",")):
@@ -70,7 +71,7 @@ def client_address(
             parsed = ipaddress.ip_address(entry.strip().strip("[]"))
         except ValueError:
             break
-        address = str(parsed)
+        address = str(getattr(parsed, "ipv4_mapped", None) or parsed)
         if not _is_in(address, trusted):
             break
     return address

@@ -6,7 +6,7 @@ from mosis.callers import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
-from mosis.errors import Denied
+from mosis.errors import Conflict, Denied
 from mosis.tickets import Ticket
 
 
@@ -70,8 +70,10 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
 
 
 def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
-    """An invitation to register with this address, mailed there; the ticket and its token."""
+    """An invitation to register with this address, mailed there; the ticket and its token. Raises Conflict `email_taken`."""
     with db.write():
+        if accounts.find_by_email(db, email):
+            raise Conflict("email_taken", "There is an account with this address already.")
         ticket = tickets.issue(db, "invite", email)
         audit.add(db, caller, "account.invited", ticket.id)
         return ticket, tokens.make_ticket(env.secret, ticket.id)

@@ -45,7 +45,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
 
 
-@says(BEGUN, body=BEGIN, form=True, refuses="limit_reached")
+@says(BEGUN, body=BEGIN, form=True)
 def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
     said = read_form_or_json(BEGIN)
@@ -84,7 +84,7 @@ def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> di
             "expires_at": login.expires_at}
 
 
-@says(DECIDED, body=APPROVE, refuses="not_found invalid_state")
+@says(DECIDED, body=APPROVE, refuses="not_found")
 def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Approve or deny a device login."""
     said = read_json(APPROVE)

@@ -98,6 +98,36 @@ def test_an_ipv6_household_is_one_address(client: Client) -> None:
     client.get("/v1/auth/me", address="2001:db8:1:2::1").expect(401)
 
 
+class TestBehindAProxy:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"RATE_LIMITS": "on", "TRUSTED_PROXY": "10.0.0.0/8,192.0.2.1"}
+
+    @pytest.mark.parametrize(("peer", "forwarded", "network"), [
+        ("10.0.0.1", "203.0.113.9", "203.0.113.0/24"),
+        ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.0/24"),
+        ("10.0.0.1", "[2001:db8:1:2::3]", "2001:db8:1::/48"),
+        ("10.0.0.1", "198.51.100.1, 203.0.113.9, 192.0.2.1, 10.9.9.9", "203.0.113.0/24"),
+        ("10.0.0.1", "203.0.113.9, rubbish", "10.0.0.0/24"),
+        ("10.0.0.1", "203.0.113.9, evil, 192.0.2.1", "192.0.2.0/24"),
+        ("10.0.0.1", "", "10.0.0.0/24"),
+        ("198.51.100.7", "203.0.113.9", "198.51.100.0/24"),
+    ])  # fmt: skip
+    def test_the_address_is_the_last_that_no_trusted_proxy_has(
+        self, client: Client, peer: str, forwarded: str, network: str
+    ) -> None:
+        said = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+        client.post("/v1/auth/register", said, address=peer, headers={"X-Forwarded-For": forwarded}).expect(201)
+        assert client.env.db.connection().value("SELECT address FROM sessions") == network
+
+    def test_each_address_has_its_own_limit(self, client: Client) -> None:
+        for number in range(POLICIES["sign_in_network"].quota):
+            said = {"email": f"{number}@example.net", "password": "not this one"}
+            client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:203.0.113.9"}).expect(401)
+        client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:203.0.113.8"}).expect(429)
+        client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:198.51.100.8"}).expect(401)
+
+
 def test_a_bucket_fills_again_evenly() -> None:
     now = [0.0]
     limits = Limits(clock=lambda: now[0])

@@ -188,6 +188,7 @@ class TestByInvitation:
         client.post("/v1/auth/register", mallory).expect(401, "invalid_token")
         client.post("/v1/auth/register", said | {"invitation": invitation}).expect(201)
         client.post("/v1/auth/register", said | {"invitation": invitation}).expect(401, "invalid_token")
+        client.post("/v1/admin/invitations", {"email": "Bob@example.net"}, as_=root).expect(409, "email_taken")
 
 
 def test_the_page_behind_the_links_keeps_strangers_out(client: Client) -> None:
