@@ -34,7 +34,8 @@ TOKENS = [
     b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"\x00" * 4, b"\xff" * 4, b"../", b"..\\", b"\x00", b"/",
     b"META-INF/", b"manifest.json", b"\xe2\x80\xae", b"\xc3\x28", b"<!DOCTYPE a [", b"<![CDATA[", b"]]>", b"&#x110000;", b"&a;",
     b"/*", b"*/", b"{", b"}", b"(", b")", b"@media", b"url(", b"\\", b"'", b'"', b"--[[", b"]]", b"goto", b"function", b"end",
-    b"\x1bLua", b"1e999", b"NaN", b"\\ud800", b"IHDR", b"IDAT", b"IEND", b"OggS", b"RIFF", b"ID3", b"\xff\xd8", b"\xff\xda",
+    b"\x1bLua", b"1e999", b"\r", b"\\z\n", b"_G.", b"<style>", b"</style>", b"<script>", b"<?x ", b"@import ",
+    b"\xff\xd9", b"TRUEVISION-XFILE.\x00",  b"NaN", b"\\ud800", b"IHDR", b"IDAT", b"IEND", b"OggS", b"RIFF", b"ID3", b"\xff\xd8", b"\xff\xda",
 ]  # fmt: skip
 STRANGE: list[Any] = [
     None, True, False, 0, -1, 2**31, 10**30, 1.5, "", " ", "a" * 70_000, "\x00", "\ud800", "../x", "com.acme.notes", "1.0.0",

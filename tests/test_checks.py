@@ -32,6 +32,13 @@ def findings(
         return (checks or Checks(ROOM, 20)).run(file)
 
 
+def codes_of(ending: str, sources: list[bytes], more: Mapping[str, bytes] | None = None) -> list[list[str]]:
+    """The codes of each of these files, all looked at in one package."""
+    names = [f"assets/{number}.{ending}" for number in range(len(sources))]
+    found = findings(dict(zip(names, sources, strict=True)) | dict(more or {}))
+    return [[each["code"] for each in found if each["path"] == name] for name in names]
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -63,12 +70,13 @@ JPEG = (
 )
 WEBP = b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9)
 TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12)
+PACKED_TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 20, 10, 24, 0) + b"\xff\1\2\3\xc6\1\2\3" + b"\0\1\2\3"
 MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
 GOOD_FONT = font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
 GOOD: dict[str, bytes] = {
     "assets/a.jpg": JPEG, "assets/a.webp": WEBP, "assets/a.tga": TGA, "assets/a.ttf": GOOD_FONT,
     "assets/a.ogg": ogg(b"\x01vorbis" + bytes(20)), "assets/a.wav": wav(),
-    "assets/a.mp3": b"ID3\x04\x00\x00\x00\x00\x00\x05hello" + MP3_FRAME * 3, "assets/b.mp3": MP3_FRAME,
+    "assets/a.mp3": b"ID3\x04\x00\x00\x00\x00\x00\x05hello" * 2 + MP3_FRAME * 3, "assets/b.mp3": MP3_FRAME,
     "assets/one-bit.png": image(9, 2, b"\x00\xff\x80" * 2), "readme.md": "Grüße\n".encode(), "locales/de.json": b'{"add": "Neu"}',
     "assets/template.rml":
         b'<template name="t" content="c"><head><script src="main.lua"/></head><body>&amp;&#160;</body></template>',
@@ -82,6 +90,32 @@ GOOD: dict[str, bytes] = {
         b"return t:load('https://example.net/') .. json.a",
     "assets/lib/json.lua": b"return { a = 'https://example.net/a' }\n",
 }  # fmt: skip
+
+# Written the way that RmlUi's documentation does.
+DOCUMENTED: dict[str, bytes] = {
+    "assets/theme.tga": TGA, "assets/font.ttf": GOOD_FONT,
+    "assets/window.rml":
+        b'<template name="window" content="content">\n<head><link type="text/rcss" href="theme.rcss"/></head>\n'
+        b'<body class="window"><handle move_target="#document"/><div id="content"/></body></template>',
+    "assets/page.rml":
+        b'<rml><head><link type="text/template" href="window.rml"/><title>Page</title>\n<style>\n'
+        b"@spritesheet page { src: /assets/theme.tga; one: 0px 0px 2px 2px; }\n"
+        b".box { box-shadow:\n #f00f 40px 30px 25px 0px,\n #333a 0px 0px 30px 15px inset\n ; }\n</style>\n"
+        b"<script>\nPage = Page or {}\nfunction Page.go(event) return event.parameters['a'] >= 2 end\n</script></head>\n"
+        b'<body template="window" data-model="page" onload="Page.go(event) Page.go(event)">\n'
+        b'<p data-if="rating &gt; 50 &amp;&amp; rating &lt; 80" data-class-big="n >= 3">{{ rating | format(1) }} of {{ max }}</p>\n'
+        b'<span data-for="pos, i : positions">{{ i }}: {{ pos.x }}<br/></span><img sprite="one"/><img src="{{ picture }}"/>\n'
+        b'<progress data-attr-value="rating" max="100"/><button data-event-click="rating = 3; show(\'a\')">x</button></body></rml>',
+    "assets/theme.rcss":
+        b"@spritesheet theme\n{\n\tsrc: theme.tga;\n\tresolution: 2x;\n\ticon-r: 10px 139px -10px 1px; /* mirrored */\n}\n"
+        b'@decorator stars : image { src: theme.tga; }\n@font-face { font-family: "F"; src: font.ttf; font-weight: bold; }\n'
+        b"@media (orientation: landscape) and (min-width: 640px), not (theme: dark) { body { color: #FFFFFFA0; } }\n"
+        b"@keyframes spin { from, 50% { transform: rotate3d(1, -1, 0.3, 0deg); } to { transform: translate(1px, 2px); } }\n"
+        b"div#title > h1.big:hover ~ p + a:nth-child(2n+1):not(.x)[href^=\"a\"], * { --gap: 4dp; margin: var(--gap) auto -2px; }\n"
+        b"a { decorator: tiled-box( a-tl, a-t, auto, b, c, d, e, f, g ),\n linear-gradient(110deg, #fff3, #fff 10%, #000); }\n"
+        b"b { decorator: image( icon-r scale-none 70% 30% ); font-effect: glow( 2dp 4dp #ed5 ), shadow(1px 1px #000);\n"
+        b"    animation: 3s spin infinite back-in-out; transition: top left 0.6s back-out, opacity 0.4s;; mask-image: none }\n",
+}
 
 # code: (severity, files, line). The package that earns it.
 EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
@@ -130,11 +164,13 @@ def test_each_code_is_earned(code: str) -> None:
 @pytest.mark.parametrize(("name", "content"), [
     ("a.png", png(8)[:-20]), ("a.png", image(8, 8, bytes(17))), ("a.png", image(8, 8, bytes(15))), ("a.png", image(0, 8, b"")),
     ("a.png", png(8).replace(b"IDAT", b"IDAX")), ("a.jpg", JPEG[:-2]), ("a.jpg", JPEG[:20]),
+    ("a.jpg", JPEG[:21] + b"\xff\xd9"), ("a.webp", WEBP[:12] + b"VP8X" + bytes(18)), ("b.tga", PACKED_TGA[:-1]),
     ("a.webp", WEBP[:20]), ("a.webp", JPEG),
     ("a.tga", TGA[:-1]), ("a.tga", bytes(40)), ("a.otf", GOOD_FONT[:-1]), ("a.ttf", b"wOFF" + GOOD_FONT[4:]),
     ("a.ttf", font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp", magic=1)), ("a.ogg", ogg(b"\x01vorbis")[:-1]), ("a.wav", wav(9999)),
     ("a.mp3", b"ID3\x04\x00\x00\x00\x00\x00\x05hello"), ("a.mp3", MP3_FRAME + b"<?php no frame"), ("a.rcss", b"a { b: c; "),
     ("a.rcss", b"a { b: 'c; }"), ("a.rcss", b"a { b: c; } }"), ("a.rcss", b"{ b: c; }"), ("a.rcss", b"\xff"), ("a.rcss", b"/* a"),
+    ("a.rcss", b"a { b: " + b"(" * 2000 + b")" * 2000), ("a.rcss", b"a { b: image(url(x y)); }"),
     ("a.rml", b""), ("a.rml", b"<rml><script>local = 1</script></rml>"),
     ("a.rml", b'<?xml version="1.0" encoding="utf-16"?><rml/>\xff'),
     ("a.lua", b"x = " + b"(" * 100_000), ("a.lua", b"goto nowhere"), ("a.json", b"[" * 100), ("a.json", b"NaN"),
@@ -151,8 +187,111 @@ def test_scripts_in_documents_are_looked_at_too() -> None:
     assert found == {"lua_dangerous": 1, "permission_undeclared": 3}
 
 
+def test_nothing_dangerous_hides_in_lua() -> None:
+    sources = [
+        b"_G.os.exit()", b"_G._G.os.exit()", b"x = 1. os.exit()", b'x = f"." os.exit()', b'x = f"function" os.exit()',
+        b'x = "a\\z\n b" os.exit()', b'x = "a\\\r\nb" os.exit() y = "c"', b"-- a comment\ros.exit()",
+        b"x = [==[ ]] ]==] .. os.time()",
+        b"--[==[ ]] ]==] os.exit()", b"x = { a = os.exit }", b"require 'os'.exit()", b"local o = require('os')",
+    ]  # fmt: skip
+    assert codes_of("lua", sources, {"assets/os.lua": b"return 1"}) == [["lua_dangerous"]] * len(sources)
+
+
+def test_ways_around_are_said() -> None:
+    sources = [
+        b"local g = _G", b"rawget(_G, 'o' .. 's')", b"local e = _ENV", b"local g = require('_G')",
+        b"local m = mosis m.camera.open()",
+        b"local m = require('mosis')", b"mosis['cam' .. 'era'].open()", b"f(mosis)",
+    ]  # fmt: skip
+    assert codes_of("lua", sources) == [["lua_indirect"]] * len(sources)
+
+
+@pytest.mark.parametrize("source", [
+    b"mosis.camera.open()", b"mosis['camera'].open()", b"_G.mosis.camera.open()", b"local c = require('mosis.camera')",
+])  # fmt: skip
+def test_a_permission_is_used_whichever_way_it_is_written(source: bytes) -> None:
+    assert [each["code"] for each in findings({"assets/a.lua": source})] == ["permission_undeclared"]
+
+
+def test_lua_as_people_write_it_is_fine() -> None:
+    sources = [
+        b"local mosis = require('mosis')\nif mosis and mosis.storage then return 1 end",
+        b"goto on\n::on::\nreturn 7 // 2 & ~1 << 3 >> 1",
+        b"local t <const>, u <close> = { os = 1, load = 2 }, nil\nfunction t.load(x) return x.io, t.os end",
+        b"return require 'lib.debug'",
+        b"return '\\u{1F600}\\x41\\065\\z   \n  b', 0x1p-4, 1e+5, .5, 3.e2, 0xA.8p0", b"return (...), ...",
+        b"local s = [=[ os ]=] -- io",
+    ]  # fmt: skip
+    assert codes_of("lua", sources, {"assets/lib/debug.lua": b"return 1"}) == [[]] * len(sources)
+
+
+def test_what_a_device_would_read_otherwise_is_refused() -> None:
+    """Devices take what is in a script as it stands, and processing instructions for elements."""
+    sources = [
+        b"<rml><script>--<!--\nos.exit()\n--></script></rml>", b"<rml><script>--<b a='\nos.exit()--'/></script></rml>",
+        b"<rml><script>x = a&quot; os.exit() --&quot;\n</script></rml>", b"<rml><?x > <script>os.exit()</script> ?></rml>",
+        b"<rml><script><![CDATA[--]]>x<![CDATA[]]></script></rml>", "<rml><p/></rml>".encode("utf-16"),
+    ]  # fmt: skip
+    assert codes_of("rml", sources) == [["rml_malformed"]] * len(sources)
+
+
+@pytest.mark.parametrize(("source", "line"), [
+    (b"<rml><SCRIPT>os.exit()</SCRIPT></rml>", 1), (b"<rml><body ONLOAD='os.exit()'/></rml>", 1),
+    (b"\xef\xbb\xbf<rml>\n<script a='>'\nb='1'>\nos.exit()</script></rml>", 4),
+    (b"<rml>\n<script>\n<![CDATA[\nif 1 < 2 then os.exit() end ]]></script></rml>", 4),
+])  # fmt: skip
+def test_scripts_are_found_as_devices_find_them(source: bytes, line: int) -> None:
+    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [("lua_dangerous", line)]
+
+
+def test_styles_in_documents_are_style_sheets() -> None:
+    source = b"<rml><head>\n<style>\na > b { c: d; }\nb { c d; }\n</style></head></rml>"
+    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [("rcss_malformed", 4)]
+
+
+@pytest.mark.parametrize("source", [
+    b'<rml><p data-if="a < 3"/></rml>', b'<rml><p data-if="a && b"/></rml>', b"<rml><input autofocus/></rml>",
+])  # fmt: skip
+def test_what_rml_must_write_otherwise_is_said(source: bytes) -> None:
+    (found,) = findings({"assets/a.rml": source})
+    assert "Write &lt; for <" in found["detail"]
+
+
+def test_rml_and_rcss_as_their_documentation_writes_them_are_fine() -> None:
+    assert findings(DOCUMENTED) == []
+
+
+def test_files_that_a_style_sheet_names_must_be_there() -> None:
+    sources = [
+        b"@spritesheet s { src: gone.tga; resolution: 2x; a: 0px 0px 1px 1px; }",
+        b"a { decorator: image( gone.tga scale-none 70% 30% ); }",
+        b'a { decorator: image("gone.tga"); }', b"a { b: url(gone.tga); }", b"@decorator d : image { src: gone.tga; }",
+        b"a { decorator: tiled-horizontal( a-l, gone.tga, auto ); }",
+    ]  # fmt: skip
+    assert codes_of("rcss", sources) == [["reference_missing"]] * len(sources)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.png", png(8)), ("a.jpg", JPEG), ("a.webp", WEBP), ("a.tga", TGA), ("b.tga", PACKED_TGA),
+])  # fmt: skip
+def test_what_follows_an_image_is_seen(name: str, content: bytes) -> None:
+    for more in (b"PK\x03\x04", b"PK\x03\x04" + content[-2:]):  # what looks like an end does not hide it
+        assert [each["code"] for each in findings({name: content + more})] == ["trailing_data"]
+
+
+def test_a_code_is_shown_five_times_a_file_and_hides_no_other() -> None:
+    text = b"".join(b"http://%d.example.net\n" % number for number in range(9)) + b"https://10.0.0.1"
+    assert [each["code"] for each in findings({"a.txt": text})] == ["url_insecure"] * 5 + ["url_private"]
+
+
+@pytest.mark.parametrize("text", [b"'http://' .. host", b"file:///etc/passwd"])
+def test_an_address_without_a_host_is_one(text: bytes) -> None:
+    assert [each["code"] for each in findings({"a.txt": text})] == ["url_insecure"]
+
+
 @pytest.mark.parametrize("host", [
-    "localhost", "127.0.0.1", "0177.0.0.1", "2130706433", "0x7f000001", "[::1]:80", "10.0.0.1", "nas.local", "u@10.1.1.1:8",
+    "localhost", "127.0.0.1", "127.1", "10.0.1", "0177.0.0.1", "2130706433", "0x7f000001", "[::1]:80", "10.0.0.1", "nas.local",
+    "u@10.1.1.1:8",
 ])  # fmt: skip
 def test_private_addresses_are_seen_through(host: str) -> None:
     found = findings({"a.txt": f"https://{host}/x".encode()})

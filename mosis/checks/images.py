@@ -1,5 +1,6 @@
 """Images are what their names say, by their own structure: PNG, JPEG, WebP, TGA."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from mosis.checks.kinds import Broken, Contents, error, warning
 from mosis.packages.findings import Finding
 
 HUGE_PIXELS = 4096 * 4096
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # of a JPEG; stuffed zeros and restarts are data
+_TGA_FOOTER = b"TRUEVISION-XFILE.\x00"  # whoever has it may have areas of his own before it
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Adam7 (PNG, section 8.2): first column and row, step of columns and rows of each pass
@@ -81,34 +84,28 @@ def _unpack(data: list[bytes], expected: int) -> None:
 
 
 def _jpeg(content: bytes) -> tuple[int, int, int]:
-    """ITU T.81, annex B: segments up to the frame and the scan, and an end-of-image marker."""
+    """ITU T.81, annex B: segments right after one another, data after the head of a scan, up to the end-of-image marker."""
     if not content.startswith(b"\xff\xd8\xff"):
         raise Broken("it does not begin like one")
-    at, size = 2, (0, 0)
-    while True:
-        if content[at] != 0xFF:
-            raise Broken("a segment begins without its marker")
-        marker = content[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        (length,) = struct.unpack_from(">H", content, at + 2)
-        if length < 2 or at + 2 + length > len(content):
+    at, size, marker = 2, (0, 0), 0
+    while found := (_MARKER.search if marker == 0xDA else _MARKER.match)(content, at):
+        marker, at, scanned = found[1][0], found.end(), marker == 0xDA
+        if marker == 0xD9:
+            if not size[0] or not scanned:
+                raise Broken("it has no size or no pixels")
+            return size[0], size[1], at
+        (length,) = struct.unpack_from(">H", content, at)
+        if length < 2 or at + length > len(content):
             raise Broken("a segment is longer than the file")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", content, at + 5)
+            height, width = struct.unpack_from(">HH", content, at + 3)
             size = (width, height)
-        at += 2 + length
-        if marker == 0xDA:
-            break
-    end = content.rfind(b"\xff\xd9")
-    if not size[0] or end < at:
-        raise Broken("it has no size or no end")
-    return size[0], size[1], end + 2
+        at += length
+    raise Broken("it is cut off" if marker == 0xDA else "a segment begins without its marker")
 
 
 def _webp(content: bytes) -> tuple[int, int, int]:
-    """The WebP container (RFC 9649): RIFF, WEBP, and a first chunk that says the size."""
+    """The WebP container (RFC 9649): RIFF, WEBP, a first chunk that says the size, and chunks up to the end, one of an image."""
     riff, size, kind, chunk = struct.unpack_from("<4sI4s4s", content)
     if riff != b"RIFF" or kind != b"WEBP":
         raise Broken("it does not begin like one")
@@ -126,6 +123,16 @@ def _webp(content: bytes) -> tuple[int, int, int]:
         raise Broken("its first chunk is not one of an image")
     if not width or not height:
         raise Broken("it has no size")
+    at, kinds = 12, set()
+    while at + 8 <= size + 8:
+        chunk, length = struct.unpack_from("<4sI", content, at)
+        at += 8 + length
+        if at > size + 8:
+            raise Broken("a chunk is longer than the file")
+        kinds.add(chunk)
+        at += length % 2
+    if not kinds & {b"VP8 ", b"VP8L", b"ANMF"}:
+        raise Broken("it holds no image")
     return width, height, size + 8 + size % 2
 
 
@@ -136,8 +143,18 @@ def _tga(content: bytes) -> tuple[int, int, int]:
     if has_map > 1 or bits not in known.get(kind, ()) or not width or not height or (kind in (1, 9)) > has_map:
         raise Broken("its header says what no TGA can be")
     start = 18 + id_length + (map_length * ((map_bits + 7) // 8) if has_map else 0)
-    pixel = (bits + 7) // 8
-    needed = width * height * pixel if kind < 9 else -(-width * height // 128) * (1 + pixel)
-    if start + needed > len(content):
+    end = _tga_end(content, start, width * height, (bits + 7) // 8, packed=kind >= 9)
+    if end > len(content):
         raise Broken("its pixels are cut off")
-    return width, height, len(content)
+    return width, height, len(content) if content.endswith(_TGA_FOOTER) else end
+
+
+def _tga_end(content: bytes, at: int, pixels: int, size_bytes: int, *, packed: bool) -> int:
+    """Where the pixels end; packed ones come as packets of up to 128, the same one again or each by itself."""
+    if not packed:
+        return at + pixels * size_bytes
+    while pixels > 0:
+        count = (content[at] & 0x7F) + 1
+        at += 1 + size_bytes * (1 if content[at] & 0x80 else count)
+        pixels -= count
+    return at

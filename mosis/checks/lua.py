@@ -21,13 +21,17 @@ _NEEDS = {
     "http": "network", "websocket": "network", "net": "network", "fetch": "network", "mic": "microphone",
     "notify": "notifications", "gps": "location", "files": "storage", "db": "storage",
 }
+# As Lua's own lexer (llex.c) reads it, with all line ends made \n before: what is read otherwise here could hide a use.
 _WORD = re.compile(
     r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*"                              # comments
     r"|(?P<long>\[(?P<l>=*)\[.*?\](?P=l)\])"                              # long texts
-    r"|(?P<text>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')"              # texts
+    r"|(?P<text>\"(?:[^\"\\\n]|\\(?>z[ \t\n\v\f]*|.))*\"|'(?:[^'\\\n]|\\(?>z[ \t\n\v\f]*|.))*')"
+    r"|(?P<number>0[xX](?:[pP][+-]?|[0-9a-fA-F.])*|\.?[0-9](?:[eE][+-]?|[0-9a-fA-F.])*)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
     re.DOTALL,
 )
+_LINE_END = re.compile(r"\r\n|\n\r|\r")
+Word = tuple[str, str, int]  # kind, word, line
 
 
 def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
@@ -46,29 +50,17 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
 
 def look(path: str, source: str, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
     """What a script uses: one finding for each name, at the place where it stands first; permissions go into `contents`."""
-    words = list(_words(source, first_line))
-    found: set[str] = set()
-    for number, (kind, word, line) in enumerate(words):
-        if kind != "name":
-            continue
-        before = words[number - 1][1] if number else ""
-        after = words[number + 1][1] if number + 1 < len(words) else ""
-        if before in (".", ":", "function") or (after == "=" and before in ("{", ",")):
-            continue  # a field or a name of its own, not the global
-        if word == "mosis":
-            _permission(path, [each[1] for each in words[number + 1: number + 5]], line, contents)
-        elif word == "require" and word + _argument(words, number) not in found:
-            found.add(word + _argument(words, number))
-            yield from _required(path, words, number, contents)
-        elif word in DANGEROUS and word not in found and after != "=":
-            found.add(word)
-            yield warning("lua_dangerous", f"It uses {word}.", path, line)
-        elif (word in INDIRECT or (word == "_G" and after == "[")) and word not in found:
-            found.add(word)
-            yield info("lua_indirect", f"It reaches globals by way of {word}, so that what it uses cannot be read off.", path, line)
+    words = [*_words(_LINE_END.sub("\n", source), first_line), *[("end", "", 0)] * 4]
+    said: set[str] = set()
+    for number, (kind, _, _) in enumerate(words):
+        if kind == "name" and not _is_own_name(words, number):
+            for finding in _uses(path, words, number, contents):
+                if finding.detail not in said:
+                    said.add(finding.detail)
+                    yield finding
 
 
-def _words(source: str, first_line: int) -> Iterator[tuple[str, str, int]]:
+def _words(source: str, first_line: int) -> Iterator[Word]:
     line = first_line
     for found in _WORD.finditer(source):
         kind = found.lastgroup
@@ -80,36 +72,91 @@ def _words(source: str, first_line: int) -> Iterator[tuple[str, str, int]]:
             yield "text", found["text"][1:-1], line
         elif found["long"]:
             yield "text", found["long"].strip("[]=")[:200], line
+        elif found["number"]:
+            yield "number", found["number"], line
         if kind != "name" and kind != "mark":
             line += found[0].count("\n")
 
 
-def _permission(path: str, following: list[str], line: int, contents: Contents) -> None:
+def _is_own_name(words: list[Word], number: int) -> bool:
+    """Whether a name is a field or a name that is given here, not the global. What follows `_G.` is the global."""
+    before, after = words[number - 1][:2] if number else ("", ""), words[number + 1][:2]
+    if before in (("mark", "."), ("mark", ":")):
+        return number < 2 or words[number - 2][:2] != ("name", "_G")
+    return before == ("name", "function") or (after == ("mark", "=") and before in (("mark", "{"), ("mark", ",")))
+
+
+def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iterator[Finding]:
+    """What a reviewer should know of the use of a global at this place."""
+    (_, word, line), (kind, after, _) = words[number], words[number + 1]
+    if kind == "text":
+        after = ""
+    if word == "require":
+        yield from _required(path, words, number, contents)
+    elif word == "mosis" and (members := _members(words, number)):
+        _permission(path, members, line, contents)
+    elif word in DANGEROUS and after != "=":
+        yield _dangerous(path, word, line)
+    elif (word in INDIRECT or (word == "_G" and after not in (".", ":"))
+          or (word == "mosis" and after not in ("=", "and", "then"))):  # handed on, or its field is made up
+        yield _indirect(path, word, line)
+
+
+def _members(words: list[Word], number: int) -> list[str]:
+    """Which fields of the name at this place are meant, `.a.b` or `["a"]["b"]`: two at most, none when they are made up."""
+    members: list[str] = []
+    at = number + 1
+    while len(members) < 2:
+        match [each[:2] for each in words[at: at + 3]]:
+            case [("mark", "."), ("name", name), _]:
+                at += 2
+            case [("mark", "["), ("text", name), ("mark", "]")] if "\\" not in name:
+                at += 3
+            case _:
+                break
+        members.append(name)
+    return members
+
+
+def _permission(path: str, members: list[str], line: int, contents: Contents) -> None:
     """`mosis.storage.shared` needs storage.shared, `mosis.storage.get` storage."""
-    if following[:1] != ["."] or len(following) < 2:
-        return
-    first, whole = following[1], ".".join([following[1], *following[3:4]])
-    needed = whole if following[2:3] == ["."] and whole in PERMISSIONS else _NEEDS.get(first, first)
+    whole = ".".join(members)
+    needed = whole if whole in PERMISSIONS else _NEEDS.get(members[0], members[0])
     if needed in PERMISSIONS:
         contents.used.setdefault(needed, (path, line))
 
 
-def _argument(words: list[tuple[str, str, int]], number: int) -> str:
-    place = number + 2 if number + 1 < len(words) and words[number + 1][1] == "(" else number + 1
-    return words[place][1] if place < len(words) and words[place][0] == "text" else ""
-
-
-def _required(path: str, words: list[tuple[str, str, int]], number: int, contents: Contents) -> Iterator[Finding]:
-    name, line = _argument(words, number), words[number][2]
-    if not name:
-        yield warning("require_missing", "It requires a module whose name is made up while it runs.", path, line)
-        return
-    file = name.replace(".", "/") if not name.endswith(".lua") else name.removesuffix(".lua")
-    endings = (f"{file}.lua", f"{file}/init.lua")
-    if name.partition(".")[0] not in BUILT_IN and not any(
-        each == ending or each.endswith("/" + ending) for each in contents.names for ending in endings
-    ):
+def _required(path: str, words: list[Word], number: int, contents: Contents) -> Iterator[Finding]:
+    line = words[number][2]
+    match [each[:2] for each in words[number + 1: number + 4]]:
+        case [("text", name), *_] | [("mark", "("), ("text", name), ("mark", ")")]:
+            pass
+        case _:
+            yield warning("require_missing", "It requires a module whose name is made up while it runs.", path, line)
+            return
+    module, *members = name.split(".")
+    if name in DANGEROUS:
+        yield _dangerous(path, name, line)
+    elif name == "_G" or (name == "mosis" and words[number - 2: number] != [("name", "mosis", line), ("mark", "=", line)]):
+        yield _indirect(path, name, line)
+    elif module == "mosis" and members:
+        _permission(path, members[:2], line, contents)
+    elif module not in BUILT_IN and not _is_in(contents, name):
         yield warning("require_missing", f"It requires {name[:100]!r}, which is not in the package.", path, line)
+
+
+def _is_in(contents: Contents, name: str) -> bool:
+    """Whether the package has a file for this module."""
+    file = name.removesuffix(".lua") if name.endswith(".lua") else name.replace(".", "/")
+    return any(f"/{each}".endswith((f"/{file}.lua", f"/{file}/init.lua")) for each in contents.names)
+
+
+def _dangerous(path: str, name: str, line: int) -> Finding:
+    return warning("lua_dangerous", f"It uses {name}.", path, line)
+
+
+def _indirect(path: str, name: str, line: int) -> Finding:
+    return info("lua_indirect", f"It reaches what it uses by way of {name}, so that it cannot be read off.", path, line)
 
 
 def _said(message: bytes) -> tuple[int | None, str]:

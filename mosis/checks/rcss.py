@@ -11,22 +11,27 @@ from mosis.packages.findings import Finding
 
 DEPTH = 8  # rules within rules: @media around @keyframes around a rule is three
 _OF_RULES = ("media", "keyframes", "supports", "layer")
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|\?|#", re.IGNORECASE)
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,()"]+)')  # a text, or a word without quotes
+_FILE = re.compile(r"(?![a-z][a-z0-9+.-]*:).*\.(?:png|jpe?g|tga|webp|ttf|otf|rcss)", re.IGNORECASE)
 
 
-def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """What is wrong with a style sheet."""
+def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
+    """What is wrong with a style sheet. `first_line`: where it begins in its file."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as trouble:
         yield error("rcss_malformed", f"It is not UTF-8 at byte {trouble.start}.", path)
         return
+    text = "\n" * (first_line - 1) + text
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
     # a brace too many is an error only when everything before it has been closed
     if not values or values[-1].type != "error" or values[-1].kind != "}":
         yield error("rcss_malformed", "A block, bracket, comment or text is not closed at the end.", path, text.count("\n") + 1)
         return
-    yield from _rules(path, tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True), contents, 0)
+    try:
+        yield from _rules(path, tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True), contents, 0)
+    except RecursionError:
+        yield error("rcss_malformed", "Its brackets are nested too deep.", path)
 
 
 def _rules(path: str, nodes: list[Any], contents: Contents, depth: int) -> Iterator[Finding]:
@@ -34,7 +39,7 @@ def _rules(path: str, nodes: list[Any], contents: Contents, depth: int) -> Itera
         if node.type == "error":
             yield _wrong(path, node)
         elif node.type == "at-rule" and node.lower_at_keyword == "import":
-            yield from _references(path, node.prelude, contents)
+            yield from _values(path, node.prelude, node, contents)
         elif node.type == "at-rule" and node.content is None:
             continue
         elif node.type == "at-rule" and node.lower_at_keyword in _OF_RULES:
@@ -48,28 +53,30 @@ def _rules(path: str, nodes: list[Any], contents: Contents, depth: int) -> Itera
 
 def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
     if rule.type == "qualified-rule":
-        yield from (_wrong(path, each) for each in rule.prelude if each.type == "error")
+        yield from (_wrong(path, each) for each in _errors(rule.prelude))
         if not any(each.type != "whitespace" for each in rule.prelude):
             yield error("rcss_malformed", "A block has no selector before it.", path, rule.source_line)
     for node in tinycss2.parse_declaration_list(rule.content, skip_comments=True, skip_whitespace=True):
         if node.type == "error":
             yield _wrong(path, node)
         elif node.type == "declaration":
-            yield from (_wrong(path, each) for each in node.value if each.type == "error")
-            yield from _references(path, node.value, contents, node.lower_name == "src")
+            yield from _values(path, node.value, node, contents)
 
 
-def _references(path: str, values: list[Any], contents: Contents, bare: bool = False) -> Iterator[Finding]:
-    """url(...) and image(...) that name a file which is not there; a bare name counts only in `src`."""
-    for value in values:
-        named = None
-        if value.type == "url" or (value.type == "string" and bare):
-            named = value.value
-        elif value.type == "function" and value.lower_name in ("url", "image") and value.arguments:
-            named = next((each.value for each in value.arguments if each.type == "string"), None)
-        if named and "." in named and not _ADDRESS.match(named) and beside(path, named) not in contents.names:
-            detail = f"{beside(path, named)[:256]!r} is not in the package."
-            yield warning("reference_missing", detail, path, value.source_line)
+def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iterator[Finding]:
+    """Errors in values, however deep, and the files they name, in quotes or without, that are not there."""
+    yield from (_wrong(path, each) for each in _errors(values))
+    for found in _NAME.finditer(tinycss2.serialize(values)):
+        name = found[1] or found[2]
+        if name and _FILE.fullmatch(name) and beside(path, name) not in contents.names:
+            yield warning("reference_missing", f"{beside(path, name)[:256]!r} is not in the package.", path, node.source_line)
+
+
+def _errors(values: list[Any]) -> Iterator[Any]:
+    for each in values:
+        if each.type == "error":
+            yield each
+        yield from _errors(getattr(each, "arguments", None) or getattr(each, "content", None) or [])
 
 
 def _wrong(path: str, node: Any) -> Finding:

@@ -42,8 +42,10 @@ def _ogg(content: bytes) -> None:
 
 def _wav(content: bytes) -> None:
     riff, size, kind = struct.unpack_from("<4sI4s", content)
-    if riff != b"RIFF" or kind != b"WAVE" or size + 8 > len(content):
+    if riff != b"RIFF" or kind != b"WAVE":
         raise Broken("it does not begin like one")
+    if size + 8 > len(content):
+        raise Broken("its head says that it is longer than the file, as when it was written into a pipe")
     at, found = 12, set()
     while at + 8 <= size + 8:
         chunk, length = struct.unpack_from("<4sI", content, at)
@@ -56,13 +58,14 @@ def _wav(content: bytes) -> None:
 
 
 def _mp3(content: bytes) -> None:
-    """An optional ID3 tag, then two frames of layer III, one right after the other."""
+    """ID3 tags, if any, then two frames of layer III, one right after the other."""
     at = 0
-    if content.startswith(b"ID3"):
-        sizes = content[6:10]
+    while content.startswith(b"ID3", at):
+        sizes = content[at + 6: at + 10]
         if len(sizes) < 4 or any(each & 0x80 for each in sizes):
             raise Broken("its tag is damaged")
-        at = 10 + (sizes[0] << 21 | sizes[1] << 14 | sizes[2] << 7 | sizes[3]) + (10 if content[5] & 0x10 else 0)
+        footer = 10 if content[at + 5] & 0x10 else 0
+        at += 10 + (sizes[0] << 21 | sizes[1] << 14 | sizes[2] << 7 | sizes[3]) + footer
         while at < len(content) and content[at] == 0:
             at += 1  # padding
     second = at + _frame(content, at)

@@ -2,7 +2,9 @@
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from mosis.checks.kinds import Contents, error, info, shown, warning
 from mosis.packages.findings import Finding
@@ -22,7 +24,7 @@ _SECRETS = {
     "a signed token (JWT)": re.compile(r"\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10}"),
     "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,100}:[^\s/:@\"'<>]{3,100}@"),
 }
-_URL = re.compile(r"\b(https?|wss?|ftps?|file|data|javascript)://([^\s/\"'<>\\)?#]{1,300})", re.IGNORECASE)
+_URL = re.compile(r"\b(https?|wss?|ftps?|file|data|javascript)://([^\s/\"'<>\\)?#]{0,300})", re.IGNORECASE)
 _BLOB = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{BLOB},}}={{0,2}}")
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -52,10 +54,10 @@ def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Findin
 def look(path: str, content: bytes) -> Iterator[Finding]:
     """What a reviewer should know of any text."""
     text = content.decode("utf-8", "replace")
-    for finder in (_secrets, _addresses, _lines, _blobs):
-        for number, finding in enumerate(finder(path, text)):
-            if number >= EACH:
-                break
+    counts: Counter[str] = Counter()
+    for finding in chain(_secrets(path, text), _addresses(path, text), _lines(path, text), _blobs(path, text)):
+        counts[finding.code] += 1
+        if counts[finding.code] <= EACH:
             yield finding
 
 
@@ -100,11 +102,13 @@ def _host(authority: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is this machine or a private network, also as a bare, octal or hexadecimal number."""
+    """Whether a host is this machine or a private network, also as a bare, short, octal or hexadecimal number."""
     if host == "localhost" or host.endswith(_LOCAL_NAMES) or re.fullmatch(r"0x[0-9a-f]+|\d+", host):
         return True
     if re.fullmatch(r"[0-9a-fx.]+", host) and any(re.fullmatch(r"0[0-9x].*", part) for part in host.split(".")):
         return True  # 0177.0.0.1 and 0x7f.0.0.1
+    if re.fullmatch(r"\d+(?:\.\d+){1,2}", host):
+        return True  # 127.1 and 10.0.1: no name ends in a number
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:

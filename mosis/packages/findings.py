@@ -72,7 +72,7 @@ FINDINGS: dict[str, str] = {
     "check_crashed": "The checks ended unexpectedly.",
     # tier 3, for the reviewer: none of these blocks by itself
     "lua_dangerous": "A script uses os, io, debug, load, loadstring, loadfile, dofile or package.",
-    "lua_indirect": "A script reaches globals by way of _G, _ENV, getfenv, setfenv or rawset.",
+    "lua_indirect": "A script reaches what it uses by way of _G, _ENV, getfenv, setfenv, rawset or another name for mosis.",
     "require_missing": "A script requires a module that is not in the package.",
     "reference_missing": "A document or style sheet names a file that is not in the package.",
     "long_line": "A line has more than 2000 characters.",
