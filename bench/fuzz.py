@@ -35,7 +35,8 @@ TOKENS = [
     b"META-INF/", b"manifest.json", b"\xe2\x80\xae", b"\xc3\x28", b"<!DOCTYPE a [", b"<![CDATA[", b"]]>", b"&#x110000;", b"&a;",
     b"/*", b"*/", b"{", b"}", b"(", b")", b"@media", b"url(", b"\\", b"'", b'"', b"--[[", b"]]", b"goto", b"function", b"end",
     b"\x1bLua", b"1e999", b"\r", b"\\z\n", b"_G.", b"<style>", b"</style>", b"<script>", b"<?x ", b"@import ",
-    b"\xff\xd9", b"TRUEVISION-XFILE.\x00",  b"NaN", b"\\ud800", b"IHDR", b"IDAT", b"IEND", b"OggS", b"RIFF", b"ID3", b"\xff\xd8", b"\xff\xda",
+    b"\xff\xd9", b"TRUEVISION-XFILE.\x00", b"NaN", b"\\ud800", b"IHDR", b"IDAT", b"IEND", b"OggS", b"RIFF", b"ID3", b"\xff\xd8",
+    b"\xff\xda",
 ]  # fmt: skip
 STRANGE: list[Any] = [
     None, True, False, 0, -1, 2**31, 10**30, 1.5, "", " ", "a" * 70_000, "\x00", "\ud800", "../x", "com.acme.notes", "1.0.0",

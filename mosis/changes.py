@@ -53,7 +53,7 @@ def need_a_person(env: Environment, db: Connection, version: Version) -> list[st
     """Why a person has to look at this version; empty when the policy `changes` lets it through.
 
     The random sample is drawn with a keyed hash of app and version string: it can be repeated, not foreseen, and sending the
-    version again does not draw again.
+    version again does not draw again. Nor does taking a drawn one back and sending it under another number.
     """
     if env.config.review_policy == "all":
         return ["policy"]
@@ -62,8 +62,9 @@ def need_a_person(env: Environment, db: Connection, version: Version) -> list[st
         return ["first_version"]
     why = {
         "new_permissions": bool(changes.permissions_added), "new_findings": bool(changes.findings_added),
-        "rejected_before": _rejected_since(db, version, changes.since),
-        "sample": drawn(env.secret, version) * 100 < env.config.review_sample_percent,
+        "rejected_before": _reviewed_since(db, changes.since, "rejected"),
+        "sample": drawn(env.secret, version) * 100 < env.config.review_sample_percent
+        or _reviewed_since(db, changes.since, "withdrawn", "sample"),
     }
     return [reason for reason, holds in why.items() if holds]
 
@@ -75,10 +76,13 @@ def drawn(secret: str, version: Version) -> float:
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
-def _rejected_since(db: Connection, version: Version, published: Version) -> bool:
+def _reviewed_since(db: Connection, published: Version, state: str, reason: str | None = None) -> bool:
+    """Whether a review of the app has ended like this since the verdict on what was published last. Not since it was
+    published: an older verdict can be kept ready and used to have a newer one forgotten."""
     return bool(db.value(
-        "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id WHERE versions.app_id = ?"
-        " AND reviews.state = 'rejected' AND reviews.decided_at >= ? LIMIT 1", version.app_id, published.published_at,
+        "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id WHERE versions.app_id = ?1 AND reviews.state = ?2"
+        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
+        published.app_id, state, published.decided_at, reason,
     ))
 
 
@@ -87,7 +91,7 @@ def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
     return {name: each for name, each in versions.files_of(db, version).items() if not name.startswith("META-INF/")}
 
 
-def _findings(version: Version) -> Mapping[tuple[str, str | None], dict[str, Any]]:
-    """By code and file: a finding that has only moved to another line is not new."""
-    found = json.loads(version.findings)
-    return {(each["code"], each["path"]): each for each in found if each["code"] not in _OF_CIRCUMSTANCE}
+def _findings(version: Version) -> Mapping[tuple[str, str | None, str], dict[str, Any]]:
+    """By code, file and sentence: what has only moved to another line is not new, a second thing in the same file is."""
+    found = [each for each in json.loads(version.findings) if each["code"] not in _OF_CIRCUMSTANCE]
+    return {(each["code"], each["path"], "" if each["code"] == "long_line" else each["detail"]): each for each in found}

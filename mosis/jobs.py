@@ -23,7 +23,10 @@ LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "o
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 LIVES = 40  # workers that may die over a job before it is given up
-ATTEMPTS = 8  # the last one comes about 20 minutes after the first
+ATTEMPTS = 8  # the last one comes four to six minutes after the first
+# Mail servers are away for hours, and some take a message only when it comes again: a day and more.
+ATTEMPTS_OF = {"mail_event": 36, "mail_ticket": 36}
+LONGEST_DELAY_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Job:
     @property
     def named_arguments(self) -> dict[str, Any]:
         return dict(json.loads(self.arguments))
+
+    @property
+    def is_last_attempt(self) -> bool:
+        return self.attempts >= ATTEMPTS_OF.get(self.kind, ATTEMPTS)
 
 
 def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str | None = None, **arguments: Any) -> str | None:
@@ -99,12 +106,12 @@ def finish(db: Connection, job: Job) -> None:
 
 
 def fail(db: Connection, job: Job, error: str) -> None:
-    """It failed: try again after 2, 4, 8 ... seconds and up to half as much again, or give it up as dead."""
+    """It failed: try again after 2, 4, 8 ... seconds, at most an hour, and up to half as much again, or give it up as dead."""
     with db.write():
-        if job.attempts >= ATTEMPTS:
+        if job.is_last_attempt:
             _end(db, job, "dead", error)
             return
-        delay = 2**job.attempts * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
+        delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
         _give_back(db, job, db.database.clock.now(delay), error)
 
 

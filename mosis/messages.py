@@ -32,11 +32,24 @@ def add(db: Connection, caller: Caller, version: Version, sender: str, text: str
             raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
         message = Message(new_id(), version.id, caller.account, sender, int(internal), text, db.now)
         db.insert("messages", **vars(message))
-        if sender == "reviewer" and not internal:
-            owner, package_id = db.one("SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id)
-            events.add(db, owner, "review.message", package_id=package_id, version=version.version, message=message.id)
+        developer, package_id = db.one("SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id)
+        told = developer if sender == "reviewer" else _reviewer_of(db, version)
+        if told and not internal:
+            events.add(db, told, "review.message", package_id=package_id, version=version.version, message=message.id,
+                       sender=sender)
         audit.add(db, caller, "review.message", version.id, message=message.id, sender=sender, internal=internal)
         return message
+
+
+def _reviewer_of(db: Connection, version: Version) -> str | None:
+    """Who waits for a developer's answer: whoever holds the review, else the reviewer who wrote last."""
+    found: str | None = db.value(
+        "SELECT developers.id FROM developers JOIN ("
+        "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"
+        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # digits come before letters
+        ") ON who = developers.id WHERE role <> 'developer' AND suspended = 0 ORDER BY place DESC LIMIT 1", version.id,
+    )
+    return found
 
 
 def index(db: Connection, version: Version, wanted: Wanted, *, internal: bool) -> Page[Message]:

@@ -20,7 +20,7 @@ TEXTS = {
     "version.published": "{package_id} {version} is published.",
     "version.halted": "{package_id} {version} is halted: no further device is offered it.",
     "version.yanked": "{package_id} {version} was taken back.",
-    "review.message": "A reviewer wrote about {package_id} {version}.",
+    "review.message": "The {sender} wrote about {package_id} {version}.",
     "crash.new_group": "{package_id} crashes in a new way.",
     "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",

@@ -34,12 +34,14 @@ class Review:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a version stands in the queue. `position` counts from 1, None when nobody is waited for."""
+    """Where a version stands in the queue. `position` counts from 1, None when nobody is waited for. `overtaken_by`: the
+    published version that keeps an approved one from being published, because its version_code is not lower."""
 
     review: Review
     position: int | None
     waiting: int
     median_wait_seconds: int | None
+    overtaken_by: str | None = None
 
 
 def submit(env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None) -> Version:
@@ -177,7 +179,7 @@ def standing(db: Connection, version_id: str) -> Standing | None:
     if review is None:
         return None
     if review.state not in ("waiting", "claimed"):
-        return Standing(review, None, 0, None)
+        return Standing(review, None, 0, None, _overtaken_by(db, version_id) if review.state == "approved" else None)
     before = db.value(
         "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)",
         review.submitted_at, review.id,
@@ -199,6 +201,9 @@ def next_step(version: Version, standing: Standing | None) -> str:
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
+    if version.state == "approved" and standing and standing.overtaken_by:
+        return (f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
+                " upload it with a higher version_code.")
     if version.state == "approved" and version.publish_when_approved and version.publish_at:
         return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
@@ -223,6 +228,15 @@ def median_wait_seconds(db: Connection) -> int | None:
         " WHERE decided_at > ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
         " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
         db.database.clock.now(-30 * 24 * 3600),
+    )
+    return found
+
+
+def _overtaken_by(db: Connection, version_id: str) -> str | None:
+    found: str | None = db.value(
+        "SELECT other.version FROM versions v JOIN versions other ON other.app_id = v.app_id AND other.channel = v.channel"
+        " WHERE v.id = ? AND v.state = 'approved' AND other.released = 1 AND other.version_code >= v.version_code"
+        " ORDER BY other.version_code DESC LIMIT 1", version_id,
     )
     return found
 

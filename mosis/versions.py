@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mosis import audit, events, jobs
 from mosis.apps import App
@@ -229,7 +229,7 @@ def check(env: Environment, version_id: str) -> None:
     version = by_id(db, version_id)
     if version is None or version.state != "checking":
         return
-    with env.files.open(path(env.files, db, version), version.size_bytes, version.sha256, anew=True) as package:
+    with open_file(env, db, version, anew=True) as package:
         findings = [*env.checks.run(package), *(finding.as_dict() for finding in _circumstances(db, version))]
     refused = any(finding["severity"] == "error" for finding in findings)
     with db.write():
@@ -258,10 +258,12 @@ def end_stuck_checks(env: Environment) -> None:
 
 
 def last_published(db: Connection, version: Version) -> Version | None:
-    """The version of the same app that was published last, this one apart; what a review compares with."""
+    """The version of the same app that was published last, this one apart, before a verdict was given; what a review compares
+    with."""
     found: Version | None = db.one(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1"
-        " ORDER BY published_at DESC, version_code DESC LIMIT 1", version.app_id, version.id, into=Version,
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1 AND published_at <= ?"
+        " ORDER BY published_at DESC, version_code DESC LIMIT 1",
+        version.app_id, version.id, version.decided_at or db.database.clock.now(), into=Version,
     )
     return found
 
@@ -370,9 +372,19 @@ def path(files: Files, db: Connection, version: Version) -> Path:
     return files.path(developer_of(db, version), version.app_id, version.version)
 
 
+def open_file(env: Environment, db: Connection, version: Version, *, anew: bool = False) -> BinaryIO:
+    """The package, open for reading; with `anew` it is hashed in any case.
+
+    Raises Conflict `gone` when its version string was given back and used again, Unavailable `package_unavailable`.
+    """
+    if db.value("SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND id > ?", version.app_id, version.version, version.id):
+        raise Conflict("gone", f"Version {version.version} was uploaded anew since; only the newer package is kept.")
+    return env.files.open(path(env.files, db, version), version.size_bytes, version.sha256, anew=anew)
+
+
 def verify_file(env: Environment, db: Connection, version: Version) -> None:
-    """Compare the package on disk with the hash in the row. Raises Unavailable `package_unavailable`."""
-    env.files.open(path(env.files, db, version), version.size_bytes, version.sha256, anew=True).close()
+    """Compare the package on disk with the hash in the row. Raises as `open_file`."""
+    open_file(env, db, version, anew=True).close()
 
 
 def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:

@@ -163,7 +163,7 @@ class Worker:
         except Exception as error:  # whatever a handler raises is the job's error, not the worker's end
             log.exception("job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts})
             jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500])
-            self._count(job, "dead" if job.attempts >= jobs.ATTEMPTS else "failed")
+            self._count(job, "dead" if job.is_last_attempt else "failed")
             return
         jobs.finish(db, job)
         self._count(job, "done")

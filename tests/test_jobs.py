@@ -74,6 +74,20 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(env: Enviro
     assert "division by zero" in env.db.connection().value("SELECT last_error FROM jobs WHERE id = ?", job)
 
 
+def test_mail_waits_for_its_server_for_more_than_a_day(
+    env: Environment, done: list[int], hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: 1 / 0)
+    job, db, begun, last = add(env, "mail_event"), env.db.connection(), hands.at, hands.at
+    while Worker(env).run_due():
+        last = hands.at
+        while (due := jobs.next_due(db)) and due > env.clock.now():
+            hands.turn(60)
+            assert hands.at - last <= 1.5 * jobs.LONGEST_DELAY_SECONDS + 60
+    assert state(env, job) == ("dead", jobs.ATTEMPTS_OF["mail_event"])
+    assert last - begun > 24 * 3600
+
+
 def test_a_worker_that_died_loses_its_job_to_another(env: Environment, done: list[int], hands: Hands) -> None:
     job, db = add(env), env.db.connection()
     held = jobs.claim(db)

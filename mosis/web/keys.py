@@ -126,7 +126,7 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
         keys.revoke_signing_key(db, caller, key)
 
 
-@says(VERIFIED, query=OF_VERIFY, refuses="package_unavailable")
+@says(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
 def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query

@@ -79,7 +79,7 @@ def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
 def package(env: Environment, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
     """The bytes of the package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    file = env.files.open(versions.path(env.files, db, version), version.size_bytes, version.sha256)
+    file = versions.open_file(env, db, version)
     return send_file(file, version.size_bytes, sha256=version.sha256, content_type="application/vnd.mosis.package+zip",
                      cache_control="private, no-store", changed_at=version.created_at)
 

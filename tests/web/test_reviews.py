@@ -163,6 +163,28 @@ def test_the_reviewer_fetches_the_package(client: Client, alice: Person, rita: P
     assert part.headers["content-range"] == f"bytes 0-3/{len(package)}"
 
 
+def test_a_package_that_was_uploaded_anew_is_gone(client: Client, alice: Person, rita: Person) -> None:
+    """A rejected version gives its version string back, and the next upload takes its place on disk."""
+    review = review_of(client, alice)
+    client.post(review + "/reject", {"reasons": ["quality"], "comment": "no"}, as_=rita).expect(200)
+    client.get(review + "/package", as_=rita).expect(200)
+    client.upload(NOTES, client.package(alice, files={"assets/b.txt": b"b"}), as_=alice).expect(201)
+    client.get(review + "/package", as_=rita).expect(410, code="gone")
+    assert client.get(review, as_=rita).expect(200)["state"] == "rejected"
+
+
+def test_a_decided_review_shows_what_changed_then(client: Client, alice: Person, rita: Person, hands: Hands) -> None:
+    client.published(alice, NOTES)
+    hands.turn(60)
+    second = review_of(client, alice, version="1.1.0", code=2)
+    client.post(second + "/approve", as_=rita).expect(200)
+    hands.turn(60)
+    client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=alice).expect(200)
+    third = review_of(client, alice, version="1.2.0", code=3)
+    first = next(each for each in ids(client, rita, "decided") if each != second)
+    assert [client.get(each, as_=rita)["changes"]["since"] for each in (first, second, third)] == [None, "1.0.0", "1.1.0"]
+
+
 def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     asked = client.post(review + "/messages", {"text": "Why storage?"}, as_=rita).expect(201)
@@ -181,6 +203,25 @@ def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
     client.post(ours, {"text": "secret", "internal": True}, as_=alice).expect(422)
     for text in ("", "   ", "a" * 5001, "bell\a"):
         client.post(ours, {"text": text}, as_=alice).expect(422)
+
+
+def test_a_developers_answer_reaches_the_reviewer(client: Client, alice: Person, rita: Person) -> None:
+    review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
+    client.post(ours, {"text": "Anybody there?"}, as_=alice).expect(201)
+    assert client.told(rita) == []  # nobody has taken it yet
+    client.post(review + "/messages", {"text": "Why storage?"}, as_=rita).expect(201)
+    client.post(ours, {"text": "For the notes."}, as_=alice).expect(201)
+    assert [(each["kind"], each["text"]) for each in client.told(rita)] == [
+        ("review.message", "The developer wrote about com.acme.notes 1.0.0."),
+    ]
+    bob = client.reviewer("bob")
+    client.post(review + "/claim", as_=bob).expect(200)
+    client.post(ours, {"text": "And drafts."}, as_=alice).expect(201)
+    client.post(review + "/messages", {"text": "Between us.", "internal": True}, as_=bob).expect(201)
+    assert [len(client.told(each)) for each in (rita, bob)] == [1, 1]
+    client.role_of(bob, "developer")
+    client.post(ours, {"text": "Hello?"}, as_=alice).expect(201)
+    assert [len(client.told(each)) for each in (rita, bob)] == [2, 1]  # who is no reviewer any more is told nothing
 
 
 def test_messages_come_in_pages(client: Client, alice: Person) -> None:
@@ -223,7 +264,10 @@ def test_publishing_by_itself_gives_way_to_a_higher_version(client: Client, alic
     client.work()
     client.post(low + "/approve", as_=rita).expect(200)
     client.work()
-    assert client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["next_step"] == "Approved. Publish it when you like."
+    shown = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
+    assert (shown["state"], shown["publish_at"]) == ("approved", None)
+    assert shown["next_step"].startswith("Approved, but 2.0.0, whose version_code is not lower, was published before it")
+    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", as_=alice).expect(409, code="version_code_not_higher")
 
 
 class TestThePolicyOfChanges:
@@ -268,6 +312,45 @@ class TestThePolicyOfChanges:
         client.post(review + "/reject", {"reasons": ["quality"], "comment": "no"}, as_=rita).expect(200)
         again = review_of(client, published, version="1.1.1", code=3)
         assert client.get(again, as_=rita)["because"] == ["rejected_before"]
+
+    def test_a_rejection_is_not_forgotten_by_publishing_an_older_version(
+        self, client: Client, published: Person, rita: Person, hands: Hands
+    ) -> None:
+        hands.turn(60)
+        submitted(client, published, version="1.1.0", code=2)  # approved by the policy, and kept ready
+        hands.turn(60)
+        review = review_of(client, published, version="1.2.0", code=3, files={"assets/a.lua": b"os.exit()"})
+        client.post(review + "/reject", {"reasons": ["malware"], "comment": "no"}, as_=rita).expect(200)
+        hands.turn(60)
+        client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=published).expect(200)
+        again = review_of(client, published, version="1.2.1", code=4)
+        assert client.get(again, as_=rita)["because"] == ["rejected_before"]
+        client.post(again + "/approve", as_=rita).expect(200)
+        client.post(f"/v1/apps/{NOTES}/versions/1.2.1/publish", as_=published).expect(200)
+        hands.turn(60)
+        published = renewed(client, published)
+        assert submitted(client, published, version="1.3.0", code=5)["state"] == "approved"
+
+    def test_a_sample_that_was_drawn_is_not_escaped_by_another_number(
+        self, client: Client, published: Person, rita: Person
+    ) -> None:
+        object.__setattr__(client.env.config, "review_sample_percent", 100)
+        submitted(client, published, version="1.1.0", code=2)
+        client.post(f"/v1/apps/{NOTES}/versions/1.1.0/withdraw", as_=published).expect(200)
+        object.__setattr__(client.env.config, "review_sample_percent", 0)
+        review = review_of(client, published, version="1.1.1", code=2)
+        assert client.get(review, as_=rita)["because"] == ["sample"]
+
+    def test_a_second_finding_of_a_kind_in_the_same_file_is_new(self, client: Client, published: Person, rita: Person) -> None:
+        review = review_of(client, published, version="1.1.0", code=2, files={"assets/a.lua": b"return os.time()"})
+        client.post(review + "/approve", as_=rita).expect(200)
+        client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=published).expect(200)
+        moved = submitted(client, published, version="1.2.0", code=3, files={"assets/a.lua": b"\n\nreturn os.clock()"})
+        assert moved["state"] == "approved"
+        more = {"assets/a.lua": b"return os.time(), io.open('a')"}
+        review = review_of(client, published, version="1.3.0", code=4, files=more)
+        assert client.get(review, as_=rita)["because"] == ["new_findings"]
+        assert [each["detail"] for each in client.get(review, as_=rita)["changes"]["findings"]["added"]] == ["It uses io."]
 
     def test_a_sample_needs_a_person(self, client: Client, published: Person, rita: Person) -> None:
         object.__setattr__(client.env.config, "review_sample_percent", 100)
