@@ -15,7 +15,7 @@ from mosis.pages import Page, Wanted, page
 TEXTS = {
     "version.checked": "{package_id} {version} passed the checks.",
     "version.submitted": "{package_id} {version} waits for a reviewer.",
-    "version.approved": "{package_id} {version} was approved; publish it when you like.",
+    "version.approved": "{package_id} {version} was approved; publish it when you like, unless you chose to have that done.",
     "version.rejected": "{package_id} {version} was rejected; the review says why.",
     "version.published": "{package_id} {version} is published.",
     "version.halted": "{package_id} {version} is halted: no further device is offered it.",

@@ -35,7 +35,8 @@ class Review:
 @dataclass(frozen=True)
 class Standing:
     """Where a version stands in the queue. `position` counts from 1, None when nobody is waited for. `overtaken_by`: the
-    published version that keeps an approved one from being published, because its version_code is not lower."""
+    version that keeps an approved one from being published, because its version_code is not lower, or that everybody is offered
+    instead of a published one."""
 
     review: Review
     position: int | None
@@ -188,8 +189,9 @@ def standing(db: Connection, version_id: str) -> Standing | None:
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 
 
-def next_step(version: Version, standing: Standing | None) -> str:
-    """What happens next and who has to do it, in words: nobody is left guessing why something is not visible."""
+def next_step(version: Version, standing: Standing | None, *, suspended: bool = False) -> str:
+    """What happens next and who has to do it, in words: nobody is left guessing why something is not visible. `suspended`: its
+    app is."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -197,7 +199,7 @@ def next_step(version: Version, standing: Standing | None) -> str:
         "approved": "Approved. Publish it when you like.",
         "rejected": "A reviewer rejected it: see review.comment, mend it and upload the package again.",
         "withdrawn": "Withdrawn. Upload a package to go on.",
-        "published": "Published: devices are offered it.",
+        "published": f"Published: devices {'on the beta channel ' if version.channel == 'beta' else ''}are offered it.",
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
@@ -208,6 +210,10 @@ def next_step(version: Version, standing: Standing | None) -> str:
         return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."
+    if version.state == "published" and suspended:
+        return "Published, but the operator has suspended the app: no device is offered it. GET /v1/auth/me/audit says why."
+    if version.state == "published" and standing and standing.overtaken_by:
+        return f"Published; {standing.overtaken_by} is offered instead of it, until that is halted or yanked."
     if version.state == "published" and version.rollout_percent < 100:
         share = f"Published to {version.rollout_percent:g} % of the devices"
         return f"{share}; rollout raises the share, and the store's lists show it once everybody is offered it."
@@ -217,7 +223,8 @@ def next_step(version: Version, standing: Standing | None) -> str:
         usual = standing.median_wait_seconds
         wait = f", usually about {_duration(usual)}" if usual is not None else ""
         then = " It is published as soon as it is approved." if version.publish_when_approved else ""
-        return f"Waiting for a reviewer: {_ordinal(standing.position)} of {standing.waiting}{wait}.{then}"
+        now = "A reviewer is looking at it" if standing.review.state == "claimed" else "Waiting for a reviewer"
+        return f"{now}: {_ordinal(standing.position)} of {standing.waiting}{wait}.{then}"
     return steps.get(version.state, "Waiting for a reviewer.")
 
 
@@ -234,8 +241,10 @@ def median_wait_seconds(db: Connection) -> int | None:
 
 def _overtaken_by(db: Connection, version_id: str) -> str | None:
     found: str | None = db.value(
-        "SELECT other.version FROM versions v JOIN versions other ON other.app_id = v.app_id AND other.channel = v.channel"
-        " WHERE v.id = ? AND v.state = 'approved' AND other.released = 1 AND other.version_code >= v.version_code"
+        "SELECT other.version FROM versions v JOIN versions other ON other.app_id = v.app_id AND other.id <> v.id"
+        " WHERE v.id = ?1 AND ((v.state = 'approved' AND other.released = 1 AND other.channel = v.channel"
+        " AND other.version_code >= v.version_code) OR (v.state = 'published' AND other.state = 'published'"
+        " AND other.channel IN (v.channel, 'stable') AND other.version_code > v.version_code AND other.rollout_percent >= 100))"
         " ORDER BY other.version_code DESC LIMIT 1", version_id,
     )
     return found

@@ -109,7 +109,7 @@ def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
 def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
     said = read_json(REJECT)
-    return public(db, reviews.reject(db, caller, reviews.get(db, review), said["reasons"], said["comment"]))
+    return public(db, reviews.reject(db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]))
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:

@@ -204,7 +204,8 @@ def public(env: Environment, db: Connection, app: apps.App, version: Version) ->
     return {
         "id": version.id, "app_id": version.app_id, "package_id": app.package_id, "version": version.version,
         "version_code": version.version_code, "channel": version.channel, "state": version.state,
-        "next_step": reviews.next_step(version, standing), "findings": json.loads(version.findings), "review": review,
+        "next_step": reviews.next_step(version, standing, suspended=bool(app.suspended)),
+        "findings": json.loads(version.findings), "review": review,
         "permissions": json.loads(version.permissions), "min_mosis_version": version.min_mosis_version,
         "release_notes": version.release_notes, "size_bytes": version.size_bytes, "sha256": version.sha256,
         "signing_key_id": version.signing_key_id, "rollout_percent": version.rollout_percent, "publish_at": version.publish_at,

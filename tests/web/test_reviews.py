@@ -55,6 +55,8 @@ def test_a_claim_is_for_one(client: Client, alice: Person, rita: Person) -> None
     for move, body in (("claim", None), ("release", None), ("approve", None), ("reject", {"reasons": ["spam"], "comment": "no"})):
         assert client.post(f"{review}/{move}", body, as_=bob).expect(409, code="already_decided")["state"] == "claimed"
     assert client.post(review + "/claim", as_=rita).expect(200)["state"] == "claimed"
+    shown = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
+    assert (shown["next_step"], shown["review"]["state"]) == ("A reviewer is looking at it: 1st of 1.", "claimed")
     assert client.post(review + "/approve", as_=rita).expect(200)["state"] == "approved"
     client.post(review + "/claim", as_=rita).expect(409, code="already_decided")
     client.post(review + "/release", as_=rita).expect(409, code="already_decided")

@@ -240,6 +240,24 @@ def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: 
     client.post(f"/v1/reviews/{own}/approve", as_=rita).expect(403, code="forbidden")
 
 
+def test_what_is_published_says_whom_it_reaches(client: Client, alice: Person) -> None:
+    def step(version: str) -> str:
+        return str(client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=alice).expect(200)["next_step"])
+
+    client.published(alice, NOTES)
+    assert step("1.0.0") == "Published: devices are offered it."
+    client.published(alice, NOTES, "1.1.0-beta.1", 2)
+    assert step("1.1.0-beta.1") == "Published: devices on the beta channel are offered it."
+    client.published(alice, NOTES, "1.1.0", 3)
+    assert [step(each) for each in ("1.0.0", "1.1.0-beta.1")] == [
+        "Published; 1.1.0 is offered instead of it, until that is halted or yanked.",
+    ] * 2
+    root = client.admin()
+    client.patch(f"/v1/admin/apps/{NOTES}", {"suspended": True, "reason": "It mines coins."}, as_=root).expect(200)
+    assert "the operator has suspended the app" in step("1.1.0")
+    assert "It mines coins." in client.get("/v1/auth/me/audit", as_=alice).body.decode()
+
+
 def test_the_queue_says_where_one_stands(client: Client, alice: Person, hands: Hands) -> None:
     client.published(alice, NOTES)
     for number in (2, 3):
