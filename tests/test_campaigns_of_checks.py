@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import portal
-from bench import fuzz, kill_checks
+from bench import fuzz, hidden_lua, kill_checks
 from mosis import jobs, versions
 from mosis.checks import Checks, ChecksUnavailable
 from mosis.environment import Environment
@@ -62,6 +62,13 @@ def test_the_fuzzer_finds_nothing_and_what_is_planted(monkeypatch: pytest.Monkey
     assert fuzz.campaign(2, seed=5)["finds"] == []
     monkeypatch.setitem(fuzz.KINDS, "txt", fuzz.KINDS["txt"])
     assert fuzz.campaign(3, seed=5, plant=True)["finds"]
+
+
+def test_what_a_script_uses_cannot_be_hidden_and_what_is_planted_is_found() -> None:
+    figures = hidden_lua.campaign(2, seed=5)
+    assert figures["finds"] == []
+    assert figures["reached"] > 50
+    assert hidden_lua.campaign(20, seed=5, plant=True)["finds"]
 
 
 def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path) -> None:

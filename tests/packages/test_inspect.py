@@ -123,7 +123,7 @@ def mutated(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=5000, deadline=None, derandomize=True, database=None)
 @given(st.lists(CHANGE, min_size=1, max_size=4))
 def test_no_mutation_is_more_than_a_refusal_or_the_same_package(changes: list[tuple[int, int, bytes]]) -> None:
     try:
