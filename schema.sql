@@ -12,7 +12,7 @@ CREATE TABLE developers (
     password_hash   TEXT,                       -- PHC string; NULL when one only signs in through a provider
     created_at      TEXT NOT NULL,
     erased_at       TEXT,
-    unmailed        TEXT NOT NULL DEFAULT '[]' CHECK (json_type(unmailed) = 'array')    -- kinds of events not sent by mail
+    mail_choices    TEXT NOT NULL DEFAULT '{}' CHECK (json_type(mail_choices) = 'object')   -- {kind of event: sent by mail or not}
 ) STRICT;
 
 -- One sign-in on one device: a family of refresh tokens, of which only the newest generation is good. Access tokens name

@@ -13,7 +13,7 @@ from mosis.versions import MOVES
 
 # What an export holds: name of the list -> the query, with the account's id as ?1. Secrets and hashes stay out.
 EXPORTED = {
-    "account": "SELECT id, email, email_verified, name, role, suspended, created_at, unmailed FROM developers WHERE id = ?1",
+    "account": "SELECT id, email, email_verified, name, role, suspended, created_at, mail_choices FROM developers WHERE id = ?1",
     "sessions": "SELECT id, client, address, created_at, last_used_at, expires_at, ended_at, end_reason, scopes"
                 " FROM sessions WHERE developer_id = ?1",
     "api_keys": "SELECT id, name, prefix, scopes, apps, role, expires_at, last_used_at, created_at, revoked_at"
@@ -46,7 +46,7 @@ EXPORTED = {
              " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
 }
 
-JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "unmailed", "manifest")
+JSON_COLUMNS = ("scopes", "apps", "kinds", "tags", "data", "details", "reasons", "mail_choices", "manifest")
 
 
 def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:

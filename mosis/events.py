@@ -10,7 +10,7 @@ from mosis.db import Connection, columns, new_id
 from mosis.errors import Malformed
 from mosis.pages import Page, Wanted, page
 
-# kind: whether it is also sent by mail unless its owner has switched that off.
+# kind: whether it is also sent by mail unless its owner has chosen otherwise.
 KINDS: dict[str, bool] = {
     "version.checked": True, "version.submitted": False, "version.approved": True, "version.rejected": True,
     "version.published": False, "version.halted": False, "version.yanked": False,
@@ -51,7 +51,7 @@ def add(
         data=json.dumps(data, ensure_ascii=False), created_at=db.now,
     )
     db.after_commit(lambda: db.database.news(developer_id))
-    if KINDS[kind]:
+    if mail_choices(db, developer_id)[kind]:
         jobs.add(db, "mail_event", event_id=event_id)
     for (webhook_id,) in db.all(
         "SELECT id FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
@@ -61,6 +61,17 @@ def add(
                   created_at=db.now)
         jobs.add(db, "deliver_webhook", webhook_id=webhook_id)
     return event_id
+
+
+def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
+    """Which kinds of events are sent to this account by mail."""
+    chosen: dict[str, bool] = json.loads(db.value("SELECT mail_choices FROM developers WHERE id = ?", developer_id))
+    return KINDS | chosen
+
+
+def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
+    """Switch the mail of some kinds on or off, in the running transaction."""
+    db.change("UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?", json.dumps(choices), developer_id)
 
 
 def find(db: Connection, event_id: str) -> Event | None:

@@ -1,6 +1,5 @@
 """What developers are told: their events with a sentence each, read or unread, and by mail for the kinds they want."""
 
-import json
 from typing import Any
 
 from mosis import accounts, events
@@ -8,7 +7,7 @@ from mosis.callers import Caller
 from mosis.db import Connection, columns
 from mosis.environment import Environment
 from mosis.errors import NotFound
-from mosis.events import KINDS, Event
+from mosis.events import Event
 from mosis.pages import Page, Wanted, page
 
 # One sentence a kind. The names in braces are the event's own fields and facts.
@@ -32,7 +31,6 @@ TEXTS = {
     "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
 }
 
-MAILED = [kind for kind, mailed in KINDS.items() if mailed]  # what a mail can be switched off for
 FAILED = {
     "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
     "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
@@ -94,19 +92,6 @@ def read_all(db: Connection, caller: Caller) -> int:
         return db.change("UPDATE events SET read_at = ? WHERE developer_id = ? AND read_at IS NULL", db.now, account)
 
 
-def mail_settings(db: Connection, developer_id: str) -> dict[str, bool]:
-    """Which kinds of events are mailed to this account."""
-    off = json.loads(db.value("SELECT unmailed FROM developers WHERE id = ?", developer_id))
-    return {kind: kind not in off for kind in MAILED}
-
-
-def change_mail_settings(db: Connection, developer_id: str, wanted: dict[str, bool]) -> None:
-    """Switch the mail of some kinds on or off, in the running transaction."""
-    settings = mail_settings(db, developer_id) | wanted
-    off = sorted(kind for kind, on in settings.items() if not on)
-    db.change("UPDATE developers SET unmailed = ? WHERE id = ?", json.dumps(off), developer_id)
-
-
 def mail(env: Environment, event_id: str) -> None:
     """The job that mails an event. It is marked when the server has taken it: a kill in between means twice, never not at all."""
     db = env.db.connection()
@@ -116,7 +101,7 @@ def mail(env: Environment, event_id: str) -> None:
     developer = accounts.get(db, event.developer_id)
     if event.kind in FAILED and not _failed(event):
         return  # good news that can wait
-    if developer.suspended or not mail_settings(db, developer.id).get(event.kind, False):
+    if developer.suspended or not events.mail_choices(db, developer.id)[event.kind]:
         return
     said = text(event)
     ending = f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'

@@ -4,7 +4,7 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, audit, erasure, identities, notifications
+from mosis import accounts, audit, erasure, events, identities
 from mosis.accounts import Developer
 from mosis.audit import Entry
 from mosis.callers import ROLES, Caller
@@ -15,7 +15,7 @@ from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, YES, each, list_of, ma
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
-    "mail": {"type": "dict", "keysrules": {"type": "string", "allowed": sorted(notifications.MAILED)},
+    "mail": {"type": "dict", "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
              "valuesrules": {"type": "boolean"}},
 }
 ERASE: dict[str, dict[str, Any]] = {"password": {"type": "string", "nullable": True, "maxlength": 1024},
@@ -54,7 +54,7 @@ def change(db: Connection, caller: Caller) -> dict[str, Any]:
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = changes.pop("mail", None)
         if mail is not None:
-            notifications.change_mail_settings(db, caller.account, mail)
+            events.choose_mail(db, caller.account, mail)
         return _own(db, accounts.change(db, caller, changes))
 
 
@@ -98,4 +98,4 @@ def entry(each: Entry) -> dict[str, Any]:
 
 def _own(db: Connection, developer: Developer) -> dict[str, Any]:
     """The developer, with what only the owner sees."""
-    return public(db, developer) | {"mail": notifications.mail_settings(db, developer.id)}
+    return public(db, developer) | {"mail": events.mail_choices(db, developer.id)}

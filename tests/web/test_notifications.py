@@ -83,6 +83,15 @@ def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice:
     client.patch("/v1/auth/me", {"mail": {"version.nothing": False}}, as_=alice).expect(422)
 
 
+def test_mail_can_be_switched_on_for_what_comes_without(client: Client, alice: Person) -> None:
+    mail = client.get("/v1/auth/me", as_=alice)["mail"]
+    assert (set(mail), mail["version.published"]) == (set(events.KINDS), False)
+    client.patch("/v1/auth/me", {"mail": {"version.published": True}}, as_=alice).expect(200)
+    client.published(alice, NOTES)
+    client.work()
+    assert len(mail_about(client.env, "is published.")) == 1
+
+
 def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(client: Client, alice: Person) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
