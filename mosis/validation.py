@@ -14,6 +14,9 @@ Schema = dict[str, dict[str, Any]]
 # the head of a message would read as a second address, a group or a comment. Other domains are written as xn--.
 EMAIL_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,187}[A-Za-z0-9])?\Z"
 
+LINES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
+SENTENCE = r"[^\S\x0b\x0c\x1c-\x1f]*[^\s\x00-\x1f\x7f]" + LINES  # that, and not only blanks
+
 _CODES = {
     "required": "required", "unknown": "unknown_field", "nullable": "null", "type": "wrong_type", "allowed": "not_allowed",
     "minlength": "too_short", "maxlength": "too_long", "min": "too_small", "max": "too_large", "regex": "wrong_format",

@@ -8,12 +8,11 @@ from mosis import apps, messages, reviews, versions
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.messages import Message
+from mosis.validation import SENTENCE
 from mosis.web.request import listed, read_json, read_page
 from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, maybe, one_of, says, shape
 
-_TEXT = {
-    "type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": r"\s*\S[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
-}
+_TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
 SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
 SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
 

@@ -11,19 +11,19 @@ from mosis.changes import Changes
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.reviews import REASONS, Review
+from mosis.validation import LINES, SENTENCE
 from mosis.versions import Version
 from mosis.web.request import listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
 from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape, wider
 
-_TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
-_COMMENT = {"type": "string", "maxlength": 5000, "regex": rf"{_TEXT}\Z"}
+_COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
 NOTHING: dict[str, dict[str, Any]] = {}
 APPROVE = {"comment": _COMMENT}
 REJECT = {
     "reasons": {"type": "list", "required": True, "minlength": 1, "maxlength": len(REASONS),
                 "schema": {"type": "string", "allowed": list(REASONS)}},
-    "comment": _COMMENT | {"required": True, "minlength": 1, "regex": rf"\s*\S{_TEXT}\Z"},
+    "comment": _COMMENT | {"required": True, "minlength": 1, "regex": SENTENCE},
 }
 
 STATES = ("waiting", "claimed", "decided")

@@ -13,6 +13,7 @@ from mosis.clock import is_time
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, PortalError
+from mosis.validation import LINES, SENTENCE
 from mosis.versions import Publication, Version
 from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
 from mosis.web.shapes import COUNT, FREE, ID, LINK, NUMBER, TEXT, TIME, list_of, many, maybe, one_of, says, shape
@@ -25,7 +26,7 @@ PUBLISH = {
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
-YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
+YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500, "regex": SENTENCE}}
 ROLLBACK = YANK
 NOTHING: dict[str, dict[str, Any]] = {}
 
@@ -43,7 +44,7 @@ VERSION = shape(
 _FLAG = {"type": "string", "allowed": ["true", "false"]}
 SAID: dict[str, dict[str, Any]] = {
     "channel": {"type": "string", "allowed": [*CHANNELS], "meta": "Unless said: beta for a version with a pre-release suffix."},
-    "release_notes": {"type": "string", "maxlength": LONGEST_NOTES, "meta": "What is new."},
+    "release_notes": {"type": "string", "maxlength": LONGEST_NOTES, "regex": LINES, "meta": "What is new."},
     "submit": _FLAG | {"meta": "`true`: submit it when the checks are through."},
     "publish": _FLAG | {"meta": "`true`: publish it once it is approved."},
 }

@@ -203,7 +203,8 @@ def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
     told = [each["kind"] for each in client.get("/v1/notifications", as_=alice).expect(200)["notifications"]]
     assert told.count("review.message") == 1
     client.post(ours, {"text": "secret", "internal": True}, as_=alice).expect(422)
-    for text in ("", "   ", "a" * 5001, "bell\a"):
+    client.post(ours, {"text": "\n\t \u00a0Two\nlines\t"}, as_=alice).expect(201)
+    for text in ("", "   ", "a" * 5001, "bell\a", "\x00nothing", "\a", " \x1c a"):
         client.post(ours, {"text": text}, as_=alice).expect(422)
 
 

@@ -32,6 +32,15 @@ def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
     assert (uploaded["release_notes"], uploaded["review"], uploaded["permissions"]) == ("First one", None, ["storage"])
 
 
+def test_release_notes_in_the_query_are_text(client: Client, alice: Person) -> None:
+    def upload(notes: str) -> Any:
+        return client.upload(NOTES, client.package(alice), as_=alice, query=f"?release_notes={notes}")
+
+    upload("%FF").expect(400, code="malformed_request")
+    assert upload("a%00b").expect(422).finding("/release_notes") == "wrong_format"
+    assert upload("Gr%C3%BC%C3%9Fe%0A%F0%9F%8E%89").expect(201)["release_notes"] == "Grüße\n🎉"
+
+
 def test_the_same_bytes_again_are_no_new_version(client: Client, alice: Person) -> None:
     package = client.package(alice)
     first = client.upload(NOTES, package, as_=alice).expect(201)
@@ -213,7 +222,8 @@ def test_a_damaged_package_is_never_published_or_served(client: Client, alice: P
 
 @pytest.mark.parametrize(("body", "pointer"), [
     ({}, "/comment"), ({"reasons": ["quality"]}, "/comment"), ({"reasons": ["quality"], "comment": "  "}, "/comment"),
-    ({"reasons": [], "comment": "x"}, "/reasons"), ({"reasons": ["mood"], "comment": "x"}, "/reasons/0"),
+    ({"reasons": ["spam"], "comment": "\x00no"}, "/comment"), ({"reasons": [], "comment": "x"}, "/reasons"),
+    ({"reasons": ["mood"], "comment": "x"}, "/reasons/0"),
 ])  # fmt: skip
 def test_a_rejection_needs_reasons_and_a_comment(client: Client, alice: Person, body: dict[str, Any], pointer: str) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
