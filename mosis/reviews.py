@@ -206,7 +206,7 @@ def next_step(version: Version, standing: Standing | None, *, suspended: bool = 
     if version.state == "approved" and standing and standing.overtaken_by:
         return (f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
                 " upload it with a higher version_code.")
-    if version.state == "approved" and version.publish_when_approved and version.publish_at:
+    if version.state == "approved" and version.publish_at and version.publish_at == version.decided_at:  # versions.publish_soon
         return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."

@@ -293,6 +293,7 @@ def publish(env: Environment, db: Connection, caller: Caller, version: Version, 
             raise not_allowed(version, "publish")
         percent = 100 if percent is None else percent
         if publication.publish_at and publication.publish_at > db.now:
+            _check_code(db, version.app_id, version.channel, version.version_code)
             db.change(
                 "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?", publication.publish_at, percent, version.id,
             )

@@ -249,6 +249,14 @@ def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(client: Clie
     assert client.get(at, as_=alice)["state"] == "published"
 
 
+def test_a_time_takes_the_place_of_publishing_at_once(client: Client, alice: Person, rita: Person) -> None:
+    client.post(review_of(client, alice, query="&publish=true") + "/approve", as_=rita).expect(200)
+    at, later = f"/v1/apps/{NOTES}/versions/1.0.0", client.env.clock.now(600)
+    assert later in client.post(at + "/publish", {"publish_at": later}, as_=alice).expect(200)["next_step"]
+    client.work()
+    assert client.get(at, as_=alice)["state"] == "approved"
+
+
 def test_the_choice_can_be_made_when_submitting(client: Client, alice: Person, rita: Person) -> None:
     at = f"/v1/apps/{NOTES}/versions/1.0.0"
     client.upload(NOTES, client.package(alice), as_=alice, query="?publish=true").expect(201)
@@ -270,7 +278,8 @@ def test_publishing_by_itself_gives_way_to_a_higher_version(client: Client, alic
     shown = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
     assert (shown["state"], shown["publish_at"]) == ("approved", None)
     assert shown["next_step"].startswith("Approved, but 2.0.0, whose version_code is not lower, was published before it")
-    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", as_=alice).expect(409, code="version_code_not_higher")
+    for body in (None, {"publish_at": client.env.clock.now(600)}):
+        client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", body, as_=alice).expect(409, code="version_code_not_higher")
 
 
 class TestThePolicyOfChanges:
