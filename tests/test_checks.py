@@ -237,6 +237,8 @@ def test_what_a_device_would_read_otherwise_is_refused() -> None:
 
 @pytest.mark.parametrize(("source", "line"), [
     (b"<rml><SCRIPT>os.exit()</SCRIPT></rml>", 1), (b"<rml><body ONLOAD='os.exit()'/></rml>", 1),
+    (b"<rml><body onload='x = a&quot; os.exit() --&quot;'/></rml>", 1),
+    (b'<rml><p onclick="f(&quot;a&quot;, os.time())"/></rml>', 1),
     (b"\xef\xbb\xbf<rml>\n<script a='>'\nb='1'>\nos.exit()</script></rml>", 4),
     (b"<rml>\n<script>\n<![CDATA[\nif 1 < 2 then os.exit() end ]]></script></rml>", 4),
 ])  # fmt: skip

@@ -19,6 +19,7 @@ VERBATIM = {"script": lua.check, "style": rcss.check}
 _REFERENCES = {("link", "href"), ("script", "src"), ("img", "src"), ("input", "src")}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|\?|#|\{\{", re.IGNORECASE)
 _TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
+_HANDLER = re.compile(rb"\son[^\s=]*\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
 _CDATA = re.compile(rb"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _INVALID_TOKEN = expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN]
 _UNDEFINED_ENTITY = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
@@ -103,8 +104,17 @@ class _Reader:
         for attribute, value in attributes.items():
             if (tag, attribute.lower()) in _REFERENCES and value.strip() and not _ADDRESS.match(value.strip()):
                 self._refer(value.strip(), line)
-            if attribute.lower().startswith("on"):
-                self.findings += lua.look(self.path, value, self.contents, line)
+        handlers = [value for attribute, value in attributes.items() if attribute.lower().startswith("on")]
+        if handlers:
+            self._look_at(handlers, line)
+
+    def _look_at(self, handlers: list[str], line: int) -> None:
+        """Lua in attributes, with its entities resolved and as it stands: not every device resolves them."""
+        begin = _TAG.match(self.content, self.parser.CurrentByteIndex)
+        if begin and b"&" in begin[0]:
+            handlers += [(double or single).decode() for double, single in _HANDLER.findall(begin[0])]
+        found = [finding for each in handlers for finding in lua.look(self.path, each, self.contents, line)]
+        self.findings += dict.fromkeys(found)
 
     def _refer(self, reference: str, line: int) -> None:
         wanted = beside(self.path, reference.partition("?")[0])
