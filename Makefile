@@ -11,7 +11,7 @@ help: ## this list
 run: $(VENV)/.installed ## start the portal on :8080, with its data in data/ and packages/ of this folder
 	@$(BIN)/python portal.py serve
 
-demo: $(VENV)/.installed ## fill an empty portal with a catalogue to look around in
+demo: $(VENV)/.installed ## fill a portal without apps with a catalogue to look around in
 	@$(BIN)/python portal.py demo
 
 test: $(VENV)/.installed-test ## pass the tests

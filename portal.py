@@ -246,7 +246,7 @@ def welcome(config: Config, port: int) -> str:
         f"  Try:  curl -s {config.base_url}/healthz",
         "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
         f"        {python} portal.py admin create you@example.net   makes the first administrator.",
-        f"        {python} portal.py demo   (in an empty portal) makes a catalogue to look around in.", "",
+        f"        {python} portal.py demo   (in a portal without apps) makes a catalogue to look around in.", "",
     ]
     return "\n".join(lines)
 
@@ -462,7 +462,7 @@ def parser() -> argparse.ArgumentParser:
     trying = commands.add_parser("drill", help="restore the replica into a temporary folder and look whether it is good")
     trying.add_argument("--whole", action="store_true", help="hash every package, not a sample")
     commands.add_parser("routes", help="print every address, and who may call it")
-    commands.add_parser("demo", help="fill an empty portal with a plausible catalogue")
+    commands.add_parser("demo", help="fill a portal without apps with a plausible catalogue")
     audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")
     audit.add_argument("action", choices=("verify",))
     commands.add_parser("version", help="print the version")

@@ -1,4 +1,4 @@
-"""`portal.py demo`: a plausible catalogue in an empty portal, made by the same functions as real requests."""
+"""`portal.py demo`: a plausible catalogue in a portal without apps, made by the same functions as real requests."""
 
 import colorsys
 import io
@@ -34,11 +34,11 @@ _PERMISSIONS = {"media": ["storage", "microphone"], "travel": ["network", "locat
 def fill(env: Environment) -> str:
     """Developers, 50 apps, their versions and downloads; a sentence that says what was made. The same for every portal.
 
-    Raises Conflict when the portal is not empty.
+    Raises Conflict when the portal has apps, or had a demo.
     """
     db, dice, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
-    if db.value("SELECT 1 FROM developers LIMIT 1"):
-        raise Conflict("invalid_state", "This portal is not empty; the demo only fills a new one.")
+    if db.value("SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"):
+        raise Conflict("invalid_state", "This portal has apps already; the demo only fills one without.")
     password_hash = passwords.make_hash(password)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]

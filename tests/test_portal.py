@@ -21,6 +21,7 @@ import portal
 from mosis import audit, jobs, worker
 from mosis.config import Config
 from mosis.environment import Environment
+from mosis.errors import Conflict
 from tests.client import Client
 from tests.server import Running, running
 
@@ -241,12 +242,16 @@ def test_the_demo_can_be_made_beside_a_portal_that_runs(
     monkeypatch.setattr(worker.Worker, "run_due", lambda self: 0)  # the other one is always faster
     beside = worker.Worker(env)
     beside.start()
+    client.admin()  # the README makes one first
     try:
         assert "2 apps" in demo.fill(env)
     finally:
         beside.stop()
+    with pytest.raises(Conflict):
+        demo.fill(env)
     assert len(client.get("/v1/store/apps").expect(200)["apps"]) == 2
-    assert not list((env.config.data_dir / "mail").glob("*"))  # nobody reads it
+    mails = [path.read_text() for path in (env.config.data_dir / "mail").glob("*")]
+    assert not any("@demo.example" in mail for mail in mails)  # nobody reads it
 
 
 def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
