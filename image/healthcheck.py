@@ -8,7 +8,7 @@ import sys
 
 def main() -> int:
     """0 when /healthz answers 200 within 4 seconds."""
-    port = int(os.environ.get("LISTEN_ADDR", ":8080").rpartition(":")[2])
+    port = int((os.environ.get("LISTEN_ADDR") or ":8080").rpartition(":")[2])
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
