@@ -132,6 +132,7 @@ def test_searches_find_beginnings_in_any_case_and_accent(db: Connection, acme: s
         assert "Crème Brûlée" in names(db, text), text
     assert names(db, "замет") == ["Заметки"]
     assert names(db, "creme nowhere") == []
+    assert spaced_words("the app the app") == spaced_words("the app") == ['"the"', '"app"']
     assert names(db, "rème") == []
 
 

@@ -78,7 +78,8 @@ def spaced_words(text: str) -> list[str]:
     # FTS5 reads a C string and takes a phrase without a letter for one that nothing contains
     words = text[:LONGEST_QUERY].encode("utf-8", "ignore").decode().replace("\0", " ").split()[:MOST_WORDS]
     apart = ("".join(f" {letter} " if _stands_alone(letter) else letter for letter in word) for word in words)
-    return ['"' + word.replace('"', '""') + '"' for word in apart if any(_is_word_letter(letter) for letter in word)]
+    found = ('"' + word.replace('"', '""') + '"' for word in apart if any(_is_word_letter(letter) for letter in word))
+    return list(dict.fromkeys(found))  # each once: FTS5 would look for a word as often as it is said
 
 
 def _stands_alone(letter: str) -> bool:
