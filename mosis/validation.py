@@ -2,9 +2,13 @@
 
 Cerberus validators are not safe to share between threads and cost about half a millisecond to build, so each thread keeps
 one per schema (https://docs.python-cerberus.org/). Regexes in schemas end in \\Z: `$` lets a newline pass.
+
+What a stranger sends can be wrong in a hundred thousand places. Nobody reads so many findings, so the first MOST_FINDINGS are
+all; and what is too long is not looked into.
 """
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
@@ -16,6 +20,7 @@ EMAIL_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9
 
 LINES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
 SENTENCE = r"[^\S\x0b\x0c\x1c-\x1f]*[^\s\x00-\x1f\x7f]" + LINES  # that, and not only blanks
+MOST_FINDINGS = 100
 
 _CODES = {
     "required": "required", "unknown": "unknown_field", "nullable": "null", "type": "wrong_type", "allowed": "not_allowed",
@@ -38,22 +43,29 @@ _SENTENCES = {
 _kept = threading.local()
 
 
+class _Enough(Exception):
+    """There are as many findings as anybody wants to read."""
+
+
 def check(document: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """The document, when it fits the schema; nothing is added or converted.
 
-    Raises Invalid with a finding {pointer, code, detail} for everything that does not (pointer: RFC 6901).
+    Raises Invalid with a finding {pointer, code, detail} for everything that does not (pointer: RFC 6901), MOST_FINDINGS at most.
     """
     validator = _validator(schema)
-    if validator.validate(document, normalize=False):
-        return document
-    raise Invalid(_findings(validator._errors))
+    validator.found.clear()
+    with suppress(_Enough):
+        validator.validate(document, normalize=False)
+    if validator.found:
+        raise Invalid(_findings(validator.found))
+    return document
 
 
 def _validator(schema: Schema) -> Any:
     validators = _kept.__dict__.setdefault("validators", {})
     found = validators.get(id(schema))
     if found is None:
-        found = validators[id(schema)] = _validator_class()(schema, require_all=False, allow_unknown=False)
+        found = validators[id(schema)] = _validator_class()(schema, require_all=False, allow_unknown=False, found=[])
     return found
 
 
@@ -63,21 +75,40 @@ def _validator_class() -> Any:
         from cerberus import TypeDefinition, Validator
 
         class JsonValidator(Validator):  # type: ignore[misc]
+            priority_validations = (*Validator.priority_validations, "maxlength")
             types_mapping = Validator.types_mapping | {
                 "integer": TypeDefinition("integer", (int,), (bool,)),  # JSON's true is not the number 1
                 "number": TypeDefinition("number", (int, float), (bool,)),
             }
 
+            @property
+            def found(self) -> list[Any]:
+                """The errors so far, those of parts of the document too: the validators of the parts share this list."""
+                found: list[Any] = self._config["found"]
+                return found
+
+            def _error(self, *args: Any) -> None:
+                """Cerberus sorts all errors anew for each, which takes minutes when there are some thousands."""
+                if len(args) > 1:  # it makes an error of these, and comes back with it
+                    return super()._error(*args)  # type: ignore[no-any-return]
+                self._errors.extend(args[0])
+                self.found.extend(error for error in args[0] if not error.is_group_error)
+                if len(self.found) >= MOST_FINDINGS:
+                    raise _Enough
+
+            def _validate_maxlength(self, most: int, field: str, value: Any) -> None:
+                """{'type': 'integer'}"""
+                super()._validate_maxlength(most, field, value)
+                if isinstance(value, (list, dict)) and len(value) > most:
+                    self._drop_remaining_rules()
+
         _kept.validator_class = JsonValidator
     return _kept.validator_class
 
 
-def _findings(errors: Any) -> list[dict[str, Any]]:
+def _findings(errors: list[Any]) -> list[dict[str, Any]]:
     found = []
     for error in errors:
-        if error.is_group_error and error.child_errors:
-            found += _findings(error.child_errors)
-            continue
         pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path)
         code = _CODES.get(error.rule, "wrong_value")
         if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule

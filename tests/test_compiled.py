@@ -1,10 +1,14 @@
 """The compiled checks and Cerberus say the same about the same document."""
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import portal
 from mosis.compiled import compiled
 from mosis.errors import Invalid
 from mosis.telemetry.schemas import BATCH, CRASH, EVENT, TYPES, batch_fits, crash_fits, event_fits
@@ -85,3 +89,67 @@ def test_lists_and_lone_bounds_are_compiled_too() -> None:
     assert [fits(each) for each in documents] == [cerberus_says(each, schema) for each in documents]
     with pytest.raises(ValueError, match="dependencies"):
         compiled({"a": {"type": "string", "dependencies": "b"}})
+
+
+# every body that the portal takes, near the edges of its schema
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=12),
+    lambda more: st.lists(more, max_size=3) | st.dictionaries(st.text(max_size=12), more, max_size=3), max_leaves=6,
+)
+
+
+def near(rules: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that fit these rules, or nearly do."""
+    found = [ANYTHING]
+    names = [rules["type"]] if isinstance(rules["type"], str) else rules["type"]
+    edges = sorted({max(0, rules.get(name, 0) + more) for name in ("minlength", "maxlength") for more in (-1, 0, 1)})
+    if "string" in names:
+        found += [st.sampled_from([letter * edge for letter in "a0é" for edge in edges] + ["a\n", "\x00", "٣"])]
+        found += [st.sampled_from(rules["allowed"])] if "allowed" in rules else []
+        texts = st.from_regex(rules["regex"]) if "regex" in rules else st.nothing()
+        found += [texts, texts.map(lambda text: text + "\n")]
+    if {"number", "integer"} & set(names):
+        bounds = [rules[name] + more for name in ("min", "max") if name in rules for more in (-1, 0, 1)]
+        found += [st.sampled_from([*bounds, *map(float, bounds), True, -0.0, 10**40])]
+    item = near(rules["schema"]) if "list" in names and "schema" in rules else ANYTHING
+    if "list" in names:
+        found += [st.lists(item, max_size=4), st.tuples(item, st.sampled_from(edges)).map(lambda pair: [pair[0]] * pair[1])]
+    if "dict" in names and "schema" in rules:
+        found += [nearly(rules["schema"])]
+    elif "dict" in names:
+        pairs = [near(rules[name]).filter(kind) if name in rules else otherwise for name, kind, otherwise in (
+            ("keysrules", lambda key: isinstance(key, str), st.text(max_size=5)), ("valuesrules", lambda value: True, ANYTHING),
+        )]  # fmt: skip
+        found += [st.dictionaries(*pairs, max_size=4)]
+        found += [pairs[1].map(lambda value, size=size: {f"k{number}": value for number in range(size)}) for size in edges]
+    return st.one_of(found)
+
+
+def nearly(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
+    """Documents of which each field is there or not, fits or nearly does; now and then one more."""
+    known = st.fixed_dictionaries({}, optional={name: near(rules) for name, rules in schema.items()})
+    whole = st.fixed_dictionaries({name: near(rules) for name, rules in schema.items() if rules.get("required")})
+    return st.tuples(whole | known, known, st.just({}) | st.dictionaries(st.text(max_size=3), ANYTHING, max_size=1)).map(
+        lambda parts: parts[1] | parts[0] | parts[2]
+    )
+
+
+def bodies() -> dict[str, Schema]:
+    """The schema of every call that takes JSON."""
+    routes = portal.build(None).routes  # type: ignore[arg-type]  # the table alone touches nothing
+    said = {f"{route.method} {route.rule}": route.callback.says.body for route in routes if hasattr(route.callback, "says")}
+    return {call: schema for call, schema in said.items() if isinstance(schema, dict)} | {"event": EVENT, "batch": BATCH}
+
+
+@pytest.mark.parametrize("call", sorted(bodies()))
+def test_both_engines_agree_on_what_nearly_fits(call: str) -> None:
+    schema = bodies()[call]
+    fits = compiled(schema)
+
+    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(nearly(schema))
+    def agree(document: dict[str, Any]) -> None:
+        assert fits(document) == cerberus_says(document, schema)
+
+    agree()
