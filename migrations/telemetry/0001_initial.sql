@@ -5,7 +5,7 @@
 
 -- The apps that telemetry has come for, and what their developers have chosen. `app_id` is the id in the portal's database.
 CREATE TABLE apps (
-    id              INTEGER PRIMARY KEY,
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never one again: pseudonyms are made with it
     app_id          TEXT NOT NULL UNIQUE,
     enabled         INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
     usage_events    INTEGER NOT NULL DEFAULT 0 CHECK (usage_events IN (0, 1)),    -- screen_view, button_click, feature_used
@@ -14,7 +14,7 @@ CREATE TABLE apps (
 
 -- Which build on which system sent something. Versions that the portal does not know are 'other': strangers cannot fill this.
 CREATE TABLE sources (
-    id              INTEGER PRIMARY KEY,
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never one again: batches name it
     app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
     version         TEXT NOT NULL,
     mosis_version   TEXT NOT NULL,
@@ -55,11 +55,12 @@ CREATE TABLE seen (
     PRIMARY KEY (day, key)
 ) STRICT, WITHOUT ROWID;
 
--- What came in for an app on a day of receipt: the quota is held against `events`.
+-- What came in for an app on a day of receipt: the quota is held against `events` and `stored_bytes`.
 CREATE TABLE intake (
     app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
     day             INTEGER NOT NULL,
     events          INTEGER NOT NULL DEFAULT 0,
+    stored_bytes    INTEGER NOT NULL DEFAULT 0, -- about what they take on the disk
     rejected        INTEGER NOT NULL DEFAULT 0, -- events that did not fit the schema
     duplicates      INTEGER NOT NULL DEFAULT 0, -- batches that were sent again
     clock_behind    INTEGER NOT NULL DEFAULT 0, -- events older than 30 days, counted as 30 days old

@@ -71,7 +71,7 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
     now = int(env.clock.time())
     _check_quota(env, sender, now)
     stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, at, now))
-    return Receipt(int(stored), 0, not stored, sender.sample_rate, [])
+    return Receipt(int(stored), 0, not stored, sender.told_rate(env), [])
 
 
 def normalised(line: str) -> str:

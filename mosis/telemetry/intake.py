@@ -23,6 +23,8 @@ SEEN_DAYS = 7  # how long a batch_id is remembered
 EXPLAINED = 3  # of the rejected events, in the answer
 OTHER = "other"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+BATCH_BYTES = 100  # what a batch takes on the disk besides its events, and what is remembered of it
+EVENT_BYTES = 200  # of the day's quota for each event: whoever sends large ones may send fewer
 MOST_SYSTEMS = 64  # mosis_versions kept apart for each version of an app
 
 
@@ -36,7 +38,18 @@ class Sender:
     enabled: bool
     usage_events: bool
     sample_rate: float
-    used: int  # of today's quota
+    events_today: int
+    bytes_today: int
+
+    def used(self, env: Environment, *, events: int = 0, stored_bytes: int = 0) -> float:
+        """The share of today's quota that is used, when this is added to it."""
+        most = env.config.telemetry_events_per_app
+        return max((self.events_today + events) / most, (self.bytes_today + stored_bytes) / (most * EVENT_BYTES))
+
+    def told_rate(self, env: Environment) -> float:
+        """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
+        used = self.used(env)
+        return self.sample_rate * (1.0 if used < 0.5 else 0.5 if used < 0.75 else 0.1)
 
 
 @dataclass
@@ -74,10 +87,13 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
         return Receipt(0, len(document["events"]), False, 0.0, [])
     now = int(env.clock.time())
     counted = look_at(document["events"], sender.usage_events, now)
-    check_quota(env, sender, len(counted.rows), now)
-    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, now))
-    rate = told_rate(sender.sample_rate, sender.used / env.config.telemetry_events_per_app)
-    return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, rate, counted.errors)
+    packed = _encode(counted.rows)
+    stored_bytes = BATCH_BYTES + len(packed.encode())
+    if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
+        raise LimitReached("rate_limited", "This app has sent as much as it may in a day.", retry_after_seconds=DAY - now % DAY)
+    env.files.check_room(0, env.telemetry.path.parent)
+    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, packed, stored_bytes, now))
+    return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, sender.told_rate(env), counted.errors)
 
 
 def find_sender(env: Environment, package_id: str, version: str) -> Sender:
@@ -92,24 +108,11 @@ def find_sender(env: Environment, package_id: str, version: str) -> Sender:
     if row is None or row[1]:
         raise NotFound("app")
     kept = env.telemetry.connection().one(
-        "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0) FROM apps a"
+        "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
         " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?", int(env.clock.time()) // DAY, row[0],
     )
-    app, enabled, usage_events, sample_rate, used = kept or (0, 1, 0, 1.0, 0)
-    return Sender(row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, used)
-
-
-def check_quota(env: Environment, sender: Sender, events: int, now: int) -> None:
-    """Raises LimitReached when these events would exceed the app's day, Unavailable when the disk is nearly full."""
-    if sender.used + events > env.config.telemetry_events_per_app:
-        raise LimitReached("rate_limited", "This app has sent as many events as it may in a day.",
-                           retry_after_seconds=DAY - now % DAY)
-    env.files.check_room(0, env.telemetry.path.parent)
-
-
-def told_rate(chosen: float, used_share: float) -> float:
-    """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
-    return chosen * (1.0 if used_share < 0.5 else 0.5 if used_share < 0.75 else 0.1)
+    app, enabled, usage_events, sample_rate, *today = kept or (0, 1, 0, 1.0, 0, 0)
+    return Sender(row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today)
 
 
 def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
@@ -173,20 +176,22 @@ def is_new(db: Connection, day: int, key: bytes) -> bool:
     return True
 
 
-def count(db: Connection, app: int, day: int, *, events: int = 0, rejected: int = 0, duplicates: int = 0, clock_behind: int = 0,
-          clock_ahead: int = 0, crash_reports: int = 0) -> None:
+def count(db: Connection, app: int, day: int, *, events: int = 0, stored_bytes: int = 0, rejected: int = 0, duplicates: int = 0,
+          clock_behind: int = 0, clock_ahead: int = 0, crash_reports: int = 0) -> None:
     """Add to what came in for an app today, in the running transaction."""
     db.change(
-        "INSERT INTO intake (app, day, events, rejected, duplicates, clock_behind, clock_ahead, crash_reports)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events,"
+        "INSERT INTO intake (app, day, events, stored_bytes, rejected, duplicates, clock_behind, clock_ahead, crash_reports)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events,"
+        " stored_bytes = stored_bytes + excluded.stored_bytes,"
         " rejected = rejected + excluded.rejected, duplicates = duplicates + excluded.duplicates,"
         " clock_behind = clock_behind + excluded.clock_behind, clock_ahead = clock_ahead + excluded.clock_ahead,"
         " crash_reports = crash_reports + excluded.crash_reports",
-        app, day, events, rejected, duplicates, clock_behind, clock_ahead, crash_reports,
+        app, day, events, stored_bytes, rejected, duplicates, clock_behind, clock_ahead, crash_reports,
     )
 
 
-def _store(env: Environment, db: Connection, document: dict[str, Any], sender: Sender, counted: Counted, now: int) -> bool:
+def _store(env: Environment, db: Connection, document: dict[str, Any], sender: Sender, counted: Counted, packed: str,
+           stored_bytes: int, now: int) -> bool:
     """Write a batch in the running transaction; False when it was seen before. The batch is one row."""
     app, day = sender.app or app_number(db, sender.app_id), now // DAY
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
@@ -194,13 +199,13 @@ def _store(env: Environment, db: Connection, document: dict[str, Any], sender: S
     if batch_id is not None and not is_new(db, day, keyed(env.telemetry_secret, b"batch", device + batch_id.encode())):
         count(db, app, day, duplicates=1)
         return False
-    count(db, app, day, events=len(counted.rows), rejected=counted.rejected, clock_behind=counted.clock_behind,
-          clock_ahead=counted.clock_ahead)
+    count(db, app, day, events=len(counted.rows), stored_bytes=stored_bytes, rejected=counted.rejected,
+          clock_behind=counted.clock_behind, clock_ahead=counted.clock_ahead)
     if counted.rows:
         session = keyed(env.telemetry_secret, b"session", device + document["session_id"].encode())
         db.insert(
             "batches", source=source(db, app, sender.version, document["mosis_version"]), device=device, session=session,
-            received_at=now, events=_encode(counted.rows),
+            received_at=now, events=packed,
         )
     return True
 
