@@ -130,10 +130,13 @@ def test_a_deleted_draft_takes_its_telemetry_along(client: Client, alice: Person
     send(client, event())
     client.delete("/v1/apps/com.acme.todo", as_=alice).expect(204)
     upkeep.turn(client.env)
-    assert (rows(client, "apps"), rows(client, "sources")) == (1, 1)
+    assert (rows(client, "apps"), rows(client, "sources"), rows(client, "batches")) == (1, 1, 1)
     assert stored(client, "SELECT count(DISTINCT app) FROM rollups") == [(1,)]
-    send(client, event())
+    client.app_of(alice, "com.acme.new")  # does not inherit its number, nor its events
+    send(client, event(), app_id="com.acme.new")
     upkeep.turn(client.env)
+    assert max(stored(client, "SELECT id FROM apps")) == (3,)
+    assert rollups.recount(client.env.telemetry.connection()) == 0
 
 
 def everything(client: Client, device: str, limit: int = 100) -> tuple[list[Any], list[Any]]:

@@ -71,6 +71,8 @@ def _work(env: Environment, db: Connection, now: int) -> Iterator[tuple[Find, De
     yield rows("SELECT rowid FROM crash_groups WHERE last_seen < ? LIMIT ?", now - CRASH_SECONDS), _by("crash_groups")
     yield rows("SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?", now - HOUR_SECONDS), _by("rollups")
     gone = json.dumps(_apps_gone(env, db))
+    yield rows("SELECT id FROM batches WHERE source IN (SELECT s.id FROM sources s JOIN json_each(?) gone ON gone.value = s.app)"
+               " LIMIT ?", gone), _by("batches")  # before their app: without it nobody can tell whose they are
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
         yield rows(f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?", gone), _by(table)
     yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
