@@ -79,3 +79,18 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> No
     with db.write():
         db.change("DELETE FROM rollups WHERE version = '9'")
     assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
+
+
+def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Environment) -> None:
+    """The lock is held for each hour that is written; a stranger can put a hundred of them into a batch."""
+    db = env.telemetry.connection()
+    with db.write():
+        source = db.insert("sources", app=db.insert("apps", app_id="x"), version="1.0.0", mosis_version="2")
+        for number in range(40):
+            events = json.dumps([[1, (100 * number + hour) * 3600] for hour in range(100)])
+            db.insert("batches", source=source, device=bytes(8), session=b"s", received_at=1, events=events)
+    slices = []
+    rollups.catch_up(db, pause=lambda: slices.append(rollups.summed(db)))
+    assert slices == [*range(3, 40, 3)]
+    assert db.value("SELECT sum(starts) FROM rollups WHERE span = 'hour' AND version = '*'") == 4000
+    assert rollups.recount(db) == 0

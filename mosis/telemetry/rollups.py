@@ -16,7 +16,8 @@ from mosis.telemetry.sketch import Sketch
 
 HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together
-SLICE = 1000  # batches a transaction: the lock is held for as long as there are apps, versions and hours in them
+SLICE = 1000  # batches a transaction, and fewer when they speak of many hours: each is two to four rows to write under the lock
+HOURS_A_SLICE = 250  # of all versions and apps together; the last batch can bring a hundred more
 LONGEST_SESSION_SECONDS = 7 * DAY
 COUNTS = ("events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions", "session_seconds")
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP = (
@@ -57,6 +58,11 @@ class Sums:
 
 COLUMNS = (*COUNTS, "frames", "startups", "devices")
 SELECT = ", ".join(COLUMNS)
+_PUT = f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})"
+# All but the reports of crashes: those are counted by whoever takes them in, perhaps since the row was read.
+_ADD = _PUT.replace(" OR REPLACE", "") + " ON CONFLICT DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in COLUMNS if name != "crash_reports"
+)
 
 
 def sums(row: tuple[Any, ...]) -> Sums:
@@ -71,26 +77,27 @@ def catch_up(db: Connection, seconds: float = float("inf"), pause: Callable[[], 
     """Add what has come in since the last time, in slices with a pause after each, for about so long; whether all is added."""
     until = time.monotonic() + seconds
     while True:
-        if advance(db) < SLICE:
+        if not advance(db):
             return True
         if time.monotonic() > until:
             return False
         pause()
 
 
-def advance(db: Connection) -> int:
-    """Add the next slice; how many batches. Reading and counting need no lock, only the adding does."""
+def advance(db: Connection) -> bool:
+    """Add the next slice; whether there may be more. Reading, counting and adding up need no lock, only the writing does."""
     come = summed(db)
     rows = db.all("SELECT id, source, device, events FROM batches WHERE id > ? ORDER BY id LIMIT ?", come, SLICE)
     if not rows:
-        return 0
-    found = spread(count_batches(rows, sources(db)))
+        return False
+    hours, last = count_batches(rows, sources(db), HOURS_A_SLICE)
+    found = [(key, known_and(db, key, each).row()) for key, each in spread(hours).items()]
     with db.write():
         if summed(db) == come:  # else somebody else has added them meanwhile
-            for key, each in found.items():
-                add(db, key, each)
-            db.change("UPDATE progress SET value = ? WHERE name = 'summed'", rows[-1][0])
-    return len(rows)
+            for key, row in found:
+                db.change(_ADD, *key, *row)
+            db.change("UPDATE progress SET value = ? WHERE name = 'summed'", last)
+    return last < rows[-1][0] or len(rows) == SLICE
 
 
 def summed(db: Connection) -> int:
@@ -103,10 +110,16 @@ def sources(db: Connection) -> dict[int, tuple[int, str]]:
     return {number: (app, version) for number, app, version in db.all("SELECT id, app, version FROM sources")}
 
 
-def count_batches(rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, tuple[int, str]]) -> dict[Key, Sums]:
-    """The sums of these batches by hour and version."""
+def count_batches(
+    rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, tuple[int, str]], most_hours: float = float("inf"),
+) -> tuple[dict[Key, Sums], int]:
+    """The sums of these batches by hour and version, and the last batch in them: it stops when there are so many hours."""
     found: dict[Key, Sums] = {}
-    for _, source, device, events in rows:
+    last = 0
+    for number, source, device, events in rows:
+        if len(found) >= most_hours:
+            break
+        last = number
         if source not in known:
             continue  # its app was deleted
         app, version = known[source]
@@ -120,7 +133,7 @@ def count_batches(rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, 
             if kind == _START:
                 started = at
             _count(each, kind, at, rest[0] if rest else {}, started)
-    return found
+    return found, last
 
 
 def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | None) -> None:
@@ -131,7 +144,7 @@ def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | 
         each.starts += 1
     elif kind == _STOP:
         each.stops += 1
-        length = data.get("duration_seconds", None if started is None else at - started)
+        length = data.get("duration_seconds", at - started if started is not None and at > started else None)
         if _is_number(length) and 0 <= length <= LONGEST_SESSION_SECONDS:
             each.sessions += 1
             each.session_seconds += round(length)
@@ -167,22 +180,17 @@ def keys(app: int, version: str, at: int) -> list[Key]:
     return [(app, span, each, start) for span, start in starts for each in (version, ALL)]
 
 
-def add(db: Connection, key: Key, more: Sums) -> None:
-    """Add to what the database knows of an hour or day, in the running transaction."""
+def known_and(db: Connection, key: Key, more: Sums) -> Sums:
+    """What the database knows of an hour or day, and this."""
     row = db.one(f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?", *key)
     if row is not None:
-        known = sums(row)
-        known.add(more)
-        more = known
-    put(db, key, more)
+        more.add(sums(row))
+    return more
 
 
 def put(db: Connection, key: Key, each: Sums) -> None:
     """What the database knows of an hour or day is this, in the running transaction."""
-    db.change(
-        f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})",
-        *key, *each.row(),
-    )
+    db.change(_PUT, *key, *each.row())
 
 
 def recount(db: Connection) -> int:
@@ -197,7 +205,7 @@ def recount(db: Connection) -> int:
     select = "SELECT id, source, device, events FROM batches WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
     while rows := db.all(select, come, last):
         come = rows[-1][0]
-        for key, each in count_batches(rows, known).items():
+        for key, each in count_batches(rows, known)[0].items():
             hours.setdefault(key, Sums()).add(each)
     found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}
     wrong = 0
