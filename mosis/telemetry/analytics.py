@@ -56,13 +56,14 @@ def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -
 
 
 def shown(each: Sums) -> dict[str, Any]:
-    """Sums as they are answered. A device may say a crash as an event, as a report or as both: the larger number counts."""
-    crashes = max(each.crashes, each.crash_reports)
+    """Sums as they are answered. A device may say a crash as an event, as a report or as both: the larger number counts. The
+    share goes by the events where there are any: like the starts they come from the sampled sessions, reports from all."""
+    crashes, among_starts = max(each.crashes, each.crash_reports), each.crashes or each.crash_reports
     return {
         "events": each.events, "starts": each.starts, "stops": each.stops, "crashes": crashes, "lua_errors": each.lua_errors,
         "unique_devices": each.devices.estimate(),
         "session_seconds_mean": round(each.session_seconds / each.sessions, 1) if each.sessions else None,
-        "crash_free_share": round(max(0.0, 1 - crashes / each.starts), 6) if each.starts else None,
+        "crash_free_share": round(max(0.0, 1 - among_starts / each.starts), 6) if each.starts else None,
         "frame_ms_p50": histogram.percentile(each.frames, 0.5), "frame_ms_p95": histogram.percentile(each.frames, 0.95),
         "startup_ms_p50": histogram.percentile(each.startups, 0.5), "startup_ms_p95": histogram.percentile(each.startups, 0.95),
     }
@@ -74,9 +75,9 @@ _NOTHING = Sums()
 def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, Any]]:
     """How much each version sent in the range, the most active first."""
     rows = db.all(
-        "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = 'day' AND version <> ?"
+        "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = ? AND version <> ?"
         " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50",
-        app, ALL, wanted.first - wanted.first % DAY, wanted.last,
+        app, wanted.span, ALL, wanted.first, wanted.last,
     )
     return [{"version": version, "events": events, "starts": starts} for version, events, starts in rows]
 

@@ -117,7 +117,7 @@ def _device(device_id: str) -> str:
 
 @says(list_of("crashes", GROUP), query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}})
 def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """The crashes of an app, grouped by type and top frames, the last seen first."""
+    """The crashes of an app, grouped by type and top frames, the newest group first."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     page = crashes.index(telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved"))
     return listed("crashes", page, [public_group(telemetry, each) for each in page.rows])

@@ -170,6 +170,15 @@ class TestQuota:
         assert send(client, event(), batch_id="b").expect(202)["accepted"] == 1
 
 
+    def test_large_events_use_the_day_up_sooner(self, client: Client, alice: Person) -> None:
+        client.app_of(alice, "com.acme.todo")
+        large = event("lua_error", message="x" * 450, trace="y" * 450)
+        rates = [send(client, large).expect(202)["sample_rate"] for _ in range(3)]
+        assert rates == [1.0, 1.0, 0.5]
+        send(client, large).expect(429, code="rate_limited")
+        assert send(client, event(), app_id="com.acme.todo").expect(202)["accepted"] == 1
+
+
 class TestAddresses:
     @pytest.fixture
     def settings(self) -> dict[str, str]:
@@ -206,6 +215,12 @@ class TestDisk:
 DAY = 86400
 
 
+def report(client: Client, device: int) -> None:
+    body = batch(device_id=f"{device:064x}", timestamp=text(START - 60), crash={"type": "E", "message": "", "stack_trace": ""})
+    del body["events"], body["session_id"]
+    client.post("/v1/telemetry/crashes", body).expect(202)
+
+
 def analytics(client: Client, person: Person, query: str = "") -> Answer:
     upkeep.turn(client.env)
     return client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=person).expect(200)
@@ -240,6 +255,20 @@ def test_analytics_of_an_app(client: Client, alice: Person) -> None:
     assert len(hours["series"]) == 24
     assert hours["series"][7]["starts"] == 10
     assert analytics(client, alice)["series"][0]["start"] == "2026-12-17T00:00:00Z"
+
+
+def test_the_share_without_crashes_goes_by_what_is_sampled(client: Client, alice: Person) -> None:
+    send(client, *[event()] * 9, event("app_crash"))
+    for number in range(5):  # reports come from all sessions, events from a share of them
+        report(client, device=number)
+    totals = analytics(client, alice)["totals"]
+    assert (totals["crashes"], totals["crash_free_share"]) == (5, round(8 / 9, 6))
+
+
+def test_a_length_between_moments_that_were_clamped_is_none(client: Client, alice: Person) -> None:
+    send(client, event("app_start", START + 5000), event("app_stop", START + 6000))
+    send(client, event("app_start", START - 300), event("app_stop", START - 200))
+    assert analytics(client, alice)["totals"]["session_seconds_mean"] == 100
 
 
 def test_late_events_reach_their_day(client: Client, alice: Person, hands: Hands) -> None:
