@@ -10,8 +10,7 @@ RUN command -v pip3 > /dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends python3 python3-pip ca-certificates; }
 COPY requirements.txt requirements-litestream.txt /build/
 # The hashes are checked, and nothing is compiled: without a wheel the build fails.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip install --require-hashes --only-binary :all: --no-compile --target /build/site -r /build/requirements.txt \
+RUN python3 -m pip install --require-hashes --only-binary :all: --no-compile --target /build/site -r /build/requirements.txt \
     && python3 -m pip install --require-hashes --only-binary :all: --no-compile --target /build/litestream \
         -r /build/requirements-litestream.txt
 COPY image/collect.py /build/

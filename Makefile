@@ -67,11 +67,13 @@ SUPPLY = .cache/supply-chain
 supply-chain: ## pin the dependencies with hashes, list them (CycloneDX), look for known vulnerabilities and for careless code
 	@mkdir -p .cache && test -x $(SUPPLY)/bin/uv || { $(PYTHON) -m venv $(SUPPLY) && \
 		$(SUPPLY)/bin/python -m pip install -q --disable-pip-version-check uv pip-audit bandit cyclonedx-bom; }
-	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate setup.cfg -o requirements.txt
+	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra live setup.cfg \
+		-o requirements.txt
 	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-litestream.in \
 		-o requirements-litestream.txt
 	@echo "requirements.txt and requirements-litestream.txt hold what the image installs; remove them first to have newer versions"
-	@mkdir -p build && $(SUPPLY)/bin/cyclonedx-py requirements requirements.txt --output-reproducible --of JSON -o build/sbom.cyclonedx.json
+	@mkdir -p build && cat requirements.txt requirements-litestream.txt | \
+		$(SUPPLY)/bin/cyclonedx-py requirements - --output-reproducible --of JSON -o build/sbom.cyclonedx.json
 	@echo "build/sbom.cyclonedx.json lists them"
 	@$(SUPPLY)/bin/bandit -q -c pyproject.toml -r mosis portal.py image && echo "bandit has no finding"
 	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements-litestream.txt

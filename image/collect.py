@@ -22,12 +22,12 @@ NEVER_USED = (  # of the standard library: tests, editors, windows, installers, 
     "curses", "dbm", "sqlite3/dump.py", "xmlrpc", "imaplib.py", "poplib.py", "ftplib.py", "nntplib.py", "telnetlib.py",
     "mailbox.py", "cgi.py", "cgitb.py", "antigravity.py", "this.py", "__phello__", "webbrowser.py", "pickletools.py", "_pyrepl",
     "site-packages", "dist-packages", "__pycache__", "LICENSE.txt", "sitecustomize.py", "_sysconfigdata*", "config-3.*",
-    "multiprocessing", "asyncio", "concurrent/futures/process.py", "zoneinfo", "tomllib", "plistlib.py", "pyclbr.py",
+    "multiprocessing", "concurrent/futures/process.py", "zoneinfo", "tomllib", "plistlib.py", "pyclbr.py",
     "symtable.py", "tabnanny.py", "timeit.py", "rlcompleter.py", "code.py", "codeop.py", "cmd.py", "sched.py", "shelve.py",
     "_aix_support.py", "_ios_support.py", "_osx_support.py", "_android_support.py", "_apple_support.py",
 )
-NEVER_LOADED = ("_test*", "_xx*", "xx*", "_curses*", "readline*", "_tkinter*", "_dbm*", "_gdbm*", "_ctypes_test*", "_asyncio*",
-                "_multiprocessing*", "_crypt*", "nis*", "ossaudiodev*", "_lsprof*", "_zoneinfo*", "_dbm*")
+NEVER_LOADED = ("_test*", "_xx*", "xx*", "_curses*", "readline*", "_tkinter*", "_dbm*", "_gdbm*", "_ctypes_test*",
+                "_multiprocessing*", "_crypt*", "nis*", "ossaudiodev*", "_lsprof*", "_zoneinfo*")
 NOT_OF_PACKAGES = (  # lupa brings every Lua there is, the checks use 5.4; pycparser is for building C extensions
     "lupa/lua5[1235]*", "lupa/luajit*", "lupa/*.pxd", "lupa/*.pyx", "lupa/tests", "pycparser*", "bin", "*.dist-info/RECORD",
     "*.dist-info/WHEEL", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED", "*.dist-info/entry_points.txt",
@@ -42,8 +42,9 @@ FILES = {
 }
 UNCHECKED = PycInvalidationMode.UNCHECKED_HASH
 LATE = (  # imported inside functions
-    "bottle waitress jwt cerberus multipart lupa.lua54 tinycss2 ssl sqlite3 smtplib http.client urllib.request ctypes decimal"
-    " cryptography.hazmat.primitives.asymmetric.ed25519 cryptography.hazmat.primitives.kdf.scrypt email.message csv"
+    "bottle waitress websockets.asyncio.server jwt cerberus multipart orjson mistune lupa.lua54 tinycss2 ssl sqlite3 smtplib"
+    " http.client urllib.request ctypes decimal cryptography.hazmat.primitives.asymmetric.ed25519"
+    " cryptography.hazmat.primitives.kdf.scrypt email.message csv"
 )
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
