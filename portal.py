@@ -18,7 +18,7 @@ from typing import Any
 
 from mosis import VERSION
 from mosis.config import Config, ConfigError
-from mosis.db import MigrationError, migrate
+from mosis.db import MigrationError, has_tables, migrate
 from mosis.environment import Environment, environment
 from mosis.errors import PortalError
 from mosis.litestream import BackupError, Litestream
@@ -116,6 +116,21 @@ def given_back(config: Config) -> int | None:
     if backup.give_back_lost(config, litestream):
         print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
     return lock
+
+
+def be_careful(command: str, config: Config) -> None:
+    """Refuse what would harm the portal at its next start: files of root in its folder, or an empty database in the place of one
+    that is lost, which would be replicated over the good one. Raises ConfigError, BackupError."""
+    folder = config.data_dir.stat() if config.data_dir.exists() else None
+    if folder and folder.st_uid and not os.geteuid():
+        complaint = f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, who could not write what root makes there"
+        raise ConfigError([f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."])
+    if command != "restore" and Litestream(config).lost():
+        raise BackupError(
+            f"{config.database_path} is not there, but its replica is: start the portal, which restores it, then try again"
+        )
+    if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
+        raise BackupError(f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?")
 
 
 def serve(config: Config) -> int:
@@ -227,7 +242,6 @@ def welcome(config: Config, port: int) -> str:
 
     names, litestream = list(providers(config, Clock())), Litestream(config)
     marks = {True: "on ", False: "off"}
-    python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python3"
     rows = [
         (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
         (config.smtp_url is not None, "mail", "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}"),
@@ -245,10 +259,19 @@ def welcome(config: Config, port: int) -> str:
         "", f"  data in {config.data_dir}, packages in {config.packages_dir}", "",
         f"  Try:  curl -s {config.base_url}/healthz",
         "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
-        f"        {python} portal.py admin create you@example.net   makes the first administrator.",
-        f"        {python} portal.py demo   (in a portal without apps) makes a catalogue to look around in.", "",
+        f"        {_ourselves()} admin create you@example.net   makes the first administrator.",
+        f"        {_ourselves()} demo   (in a portal without apps) makes a catalogue to look around in.", "",
     ]
     return "\n".join(lines)
+
+
+def _ourselves() -> str:
+    """How the commands are called from where this process was started."""
+    program, script = Path(sys.executable), HERE / "portal.py"
+    if Path.cwd() == HERE:
+        script = Path("portal.py")
+        program = program.relative_to(HERE) if program.is_relative_to(HERE) else program
+    return f"{program} {script}"
 
 
 def _backup_row(litestream: Litestream) -> str:
@@ -330,11 +353,11 @@ def store_key(env: Environment, action: str) -> None:
         print(f"{key.fingerprint}  {told}")
 
 
-def restore(config: Config, at: str | None, to: str | None) -> None:
+def restore(config: Config, at: str | None, to: Path | None, source: Path | None) -> None:
     """Put the database back, or somewhere else."""
     from mosis import backup
 
-    print(backup.restore(config, at, Path(to).absolute() if to else None).text)
+    print(backup.restore(config, at, to, source).text)
     if to is None:
         print("Start the portal. The files that were put aside can be deleted once all is well.")
 
@@ -398,6 +421,8 @@ def run(given: argparse.Namespace, config: Config) -> int:
     """Do what the command line asks for."""
     if given.command == "serve":
         return serve(config)
+    if given.command not in ("version", "routes", "doctor") and getattr(given, "action", None) != "simulate":
+        be_careful(given.command, config)
     if given.command == "worker":
         return work(config)
     if given.command == "routes":
@@ -409,7 +434,7 @@ def run(given: argparse.Namespace, config: Config) -> int:
     elif given.command == "doctor":
         return doctor(config)
     elif given.command == "restore":
-        restore(config, given.at, given.to)
+        restore(config, given.at, given.to, given.source)
     elif given.command == "telemetry" and given.action == "simulate":
         return simulate(given.url or config.base_url, given.app, given.devices, given.days, given.seed)
     elif given.command == "migrate":
@@ -456,9 +481,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
     commands.add_parser("doctor", help="look at disks, clock, proxy, mail, database and replica, and say what to do")
     commands.add_parser("backup", help="make a copy of the database, a list of packages and the secrets, also while it runs")
-    restoring = commands.add_parser("restore", help="put the database back from the replica; the portal must be stopped")
-    restoring.add_argument("--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z")
-    restoring.add_argument("--to", metavar="FOLDER", help="into this folder instead, also while the portal runs")
+    restoring = commands.add_parser("restore", help="put the database back from the replica or a copy; the portal must be stopped")
+    which = restoring.add_mutually_exclusive_group()
+    which.add_argument("--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z")
+    which.add_argument("--from", dest="source", metavar="COPY", type=folder, help="a folder that `backup` made, or a database file")
+    restoring.add_argument("--to", metavar="FOLDER", type=folder, help="into this folder instead, also while the portal runs")
     trying = commands.add_parser("drill", help="restore the replica into a temporary folder and look whether it is good")
     trying.add_argument("--whole", action="store_true", help="hash every package, not a sample")
     commands.add_parser("routes", help="print every address, and who may call it")
@@ -484,6 +511,13 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
     return top
+
+
+def folder(text: str) -> Path:
+    """A place on disk. Raises ArgumentTypeError for an empty one, which a shell variable that is not set leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text).absolute()
 
 
 class JsonLines(logging.Formatter):

@@ -28,6 +28,7 @@ SQLITE_VERSION = sqlite3.sqlite_version
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
 CHECKPOINT_BYTES = 4 << 20  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
+FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
 COMMITS_PER_CHECKPOINT = 8  # at least, where a reader keeps the WAL from being used again
 
 
@@ -365,6 +366,25 @@ def has_tables(path: Path) -> bool:
         return True
     finally:
         raw.close()
+
+
+def in_use(path: Path) -> bool:
+    """Whether another process has the database open. In WAL mode each of them holds a lock on these bytes as long as it does
+    (https://sqlite.org/fileformat.html#the_lock_byte_page). To be asked only where this process has not opened it: closing the
+    file would let go of its own locks."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_BYTES, FIRST_LOCK_BYTE)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def schema_number(path: Path) -> int:

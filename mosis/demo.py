@@ -54,7 +54,7 @@ def fill(env: Environment) -> str:
 def _account(db: Connection, email: str, name: str, password_hash: str, role: str) -> Caller:
     with db.write():
         developer = accounts.create(db, Caller(), email, name, password_hash, role=role, verified=True)
-        notifications.change_mail_settings(db, developer.id, dict.fromkeys(notifications.MAILED, False))  # nobody is there
+        events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))  # nobody is there
     return Caller(developer.id, role)
 
 

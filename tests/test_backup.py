@@ -262,3 +262,20 @@ def test_damage_to_what_litestream_knows_is_healed(replicated_env: Environment, 
     wait_until(lambda: not settled(env))
     wait_until(lambda: settled(env))
     assert restored_names(env, tmp_path) == ["Alice", "Bob"]
+
+
+def test_litestream_that_hangs_does_not_hold_up_the_end(server: Backed) -> None:
+    server.replicated()
+    litestream = server.litestream
+    os.kill(litestream, signal.SIGSTOP)
+    server.register("alice")
+    time.sleep(3)  # by now it is being asked whether it has that
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 10
+    assert not is_alive(litestream)
+    server.start()
+    server.replicated()
+    server.lose_everything()
+    server.start()
+    assert server.names == ["alice"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from mosis.pages import Wanted
 from mosis.worker import Worker
 from tests.client import Client, Person
 from tests.conftest import Hands
+from tests.server import running
 from tests.test_backup import Backed, names_in, server
 from tests.test_portal import campaign, command
 
@@ -240,3 +242,115 @@ def test_the_portal_alone_killed_in_mid_commit_leaves_no_phantom_in_the_replica(
 def test_the_campaign_notices_a_replica_that_stands_still() -> None:
     done = campaign("bench.restore", "--cycles", "1", "--plant")
     assert (done.returncode, "are lost" in done.stderr) == (1, True)
+
+
+def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_put_back(server: Backed) -> None:
+    settings = {"BACKUPS_DIR": str(server.backups)}
+    server.register("alice")
+    time.sleep(1.2)
+    moment = datetime.now(UTC).isoformat()
+    time.sleep(1.2)
+    server.replicated()
+    assert server.stop() == 0
+    command(server.folder, "admin", "create", "bob@example.net", settings=settings)  # nobody replicates this
+    kept = []
+    for _ in range(2):  # within one second, as a nervous hand would
+        done = command(server.folder, "restore", "--at", moment, settings=settings)
+        assert done.returncode == 0, done.stderr
+        kept.append(Path(done.stdout.partition("Put aside: ")[2].splitlines()[0]))
+        assert names_in(server.data / "portal.db") == ["alice"]
+    assert [names_in(path) for path in kept] == [["alice", "bob"], ["alice"]]  # with what only its WAL had
+    done = command(server.folder, "restore", "--from", str(kept[0]), settings=settings)
+    assert done.returncode == 0, done.stderr
+    server.start()
+    assert server.names == ["alice", "bob"]
+    server.replicated()
+    server.lose_everything()
+    server.start()
+    assert server.names == ["alice", "bob"]
+
+
+def test_a_copy_is_put_back_without_a_replica(tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return names_in(tmp_path / "data/portal.db")
+
+    command(tmp_path, "admin", "create", "alice@example.net")
+    made = Path(command(tmp_path, "backup").stdout.partition(": ")[0])
+    command(tmp_path, "admin", "create", "bob@example.net")
+    elsewhere = command(tmp_path, "restore", "--from", str(made), "--to", str(tmp_path / "there"))
+    assert (elsewhere.returncode, names_in(tmp_path / "there/portal.db"), names()) == (0, ["alice"], ["alice", "bob"])
+    (tmp_path / "data/store_key.json").unlink()
+    with running(tmp_path) as portal_that_runs:
+        refused = command(tmp_path, "restore", "--from", str(made))
+        assert (refused.returncode, "open: stop the portal" in refused.stderr) == (portal.FAILED, True)
+        assert portal_that_runs.stop() == 0
+    (tmp_path / "data/store_key.json").unlink()
+    assert command(tmp_path, "restore", "--from", str(made)).returncode == 0
+    assert names() == ["alice"]
+    assert (tmp_path / "data/store_key.json").read_bytes() == (made / "store_key.json").read_bytes()
+    (made / "portal.db").write_bytes(b"SQLite format 3\0" + b"rubbish" * 2000)
+    damaged = command(tmp_path, "restore", "--from", str(made))
+    assert (damaged.returncode, "damaged" in damaged.stderr, names()) == (portal.FAILED, True, ["alice"])
+    assert not list((tmp_path / "data").glob("*.restored*"))
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--at", ""], "is not a moment"),
+    (["--at", "2026-01-31T12:00:00"], "is not a moment"),  # in which time zone?
+    (["--at", "2126-01-31T12:00:00Z"], "is the time zone right?"),
+    (["--at", "2020-01-31T12:00:00Z"], "the replica begins at 20"),
+    (["--from", "nowhere"], "is no database"),
+    (["--from", ""], "is empty"),
+    (["--to", ""], "is empty"),
+    (["--at", "2020-01-31T12:00:00Z", "--from", "x"], "not allowed with"),
+])  # fmt: skip
+def test_what_cannot_be_restored_is_said_and_nothing_changes(tmp_path: Path, arguments: list[str], said: str) -> None:
+    server = Backed(tmp_path)
+    server.start()
+    server.replicated()
+    assert server.stop() == 0
+    before = {path.name for path in server.data.iterdir()}
+    refused = command(tmp_path, "restore", *arguments, settings={"BACKUPS_DIR": str(server.backups)})
+    assert (refused.returncode != 0, said in refused.stderr, "Traceback" in refused.stderr) == (True, True, False), refused.stderr
+    assert {path.name for path in server.data.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", [
+    ("backup",), ("drill",), ("migrate",), ("admin", "create", "root@example.net"), ("audit", "verify"), ("worker",),
+], ids=" ".join)  # fmt: skip
+def test_no_command_puts_an_empty_database_in_the_place_of_a_lost_one(server: Backed, arguments: tuple[str, ...]) -> None:
+    server.register("alice")
+    server.replicated()
+    secrets = {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()}
+    server.lose_everything()
+    refused = command(server.folder, *arguments, settings={"BACKUPS_DIR": str(server.backups)})
+    assert (refused.returncode, "start the portal, which restores it" in refused.stderr) == (portal.FAILED, True)
+    assert {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()} == secrets
+    server.start()
+    assert server.names == ["alice"]
+
+
+@pytest.mark.parametrize("arguments", [("backup",), ("drill",), ("audit", "verify")], ids=" ".join)
+def test_a_folder_without_a_database_is_said(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    refused = command(tmp_path, *arguments)
+    assert (refused.returncode, "does DATABASE_PATH say where it is" in refused.stderr) == (portal.FAILED, True)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(env: Environment, tmp_path: Path) -> None:
+    backup.keep_secrets(env)
+    old = (tmp_path / "data/jwt_secret").read_bytes()
+    (tmp_path / "data/jwt_secret").write_bytes(b"another one, of as many bytes as it must have\n")
+    backup.keep_secrets(env)
+    backup.keep_secrets(env)
+    kept = sorted((tmp_path / "backups/secrets").glob("jwt_secret*"))
+    assert [path.name.partition(".")[2][:6] for path in kept] == ["", "until-"]
+    assert kept[1].read_bytes() == old
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be refused for being root")
+def test_root_is_kept_from_leaving_files_that_the_portal_cannot_write(tmp_path: Path) -> None:
+    command(tmp_path, "migrate")
+    os.chown(tmp_path / "data", 1026, 100)
+    refused = command(tmp_path, "backup")
+    assert (refused.returncode, "sudo -u '#1026'" in refused.stderr) == (portal.CONFIG, True)

@@ -67,10 +67,10 @@ def make(env: Environment) -> Copy:
         (part / "packages.sha256").write_text("".join(lines), encoding="utf-8")
         _keep_secrets(env.config.data_dir, part)
         for path in part.iterdir():
-            _flush(path)
+            flush(path)
         shutil.rmtree(root / name, ignore_errors=True)
         part.rename(root / name)
-        _flush(root)
+        flush(root)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     for old in _folders(env.config)[COPIES_KEPT:]:
@@ -104,9 +104,9 @@ def daily(env: Environment) -> None:
     discard(part)
     try:
         copy(env.telemetry, part)
-        _flush(part)
+        flush(part)
         part.rename(folder / "telemetry.db")
-        _flush(folder)
+        flush(folder)
     finally:
         discard(part)
 
@@ -118,18 +118,20 @@ def keep_secrets(env: Environment) -> None:
     folder = env.config.backups_dir / "secrets"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _put_aside_changed(env.config.data_dir, folder)
         _keep_secrets(env.config.data_dir, folder)
     except OSError as error:  # a full or missing disk, which /readyz tells of: the queue goes on
         log.warning("the secrets cannot be copied", extra={"reason": str(error)})
 
 
-def give_back_secrets(config: Config) -> list[str]:
-    """Put those back that the data folder lacks; which."""
-    if config.backups_dir is None or not (config.backups_dir / "secrets").is_dir():
+def give_back_secrets(config: Config, folder: Path | None = None) -> list[str]:
+    """Put those back that the data folder lacks, from this folder or BACKUPS_DIR/secrets; which."""
+    folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
+    if folder is None or not folder.is_dir():
         return []
     missing = [name for name in SECRETS if not (config.data_dir / name).exists()]
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    return _keep_secrets(config.backups_dir / "secrets", config.data_dir, missing)
+    return _keep_secrets(folder, config.data_dir, missing)
 
 
 def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
@@ -179,7 +181,17 @@ def _keep_secrets(source: Path, target: Path, names: list[str] | tuple[str, ...]
     return kept
 
 
-def _flush(path: Path) -> None:
+def _put_aside_changed(source: Path, target: Path) -> None:
+    """A secret that is about to be replaced by another one stays, as NAME.until-TIME: the new one may have been made by mistake,
+    in a data folder that was lost, and devices trust the old one."""
+    for name in SECRETS:
+        path, kept = source / name, target / name
+        if path.exists() and kept.exists() and path.read_bytes() != kept.read_bytes():
+            kept.rename(target / f"{name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+
+
+def flush(path: Path) -> None:
+    """Have a file or folder on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,13 +3,13 @@
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from mosis.backup.copies import give_back_secrets, looked_at
+from mosis.backup.copies import flush, give_back_secrets, looked_at
 from mosis.config import Config
-from mosis.db import Connection, faults
+from mosis.db import Connection, faults, has_tables, in_use
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import beside, discard
 
@@ -47,57 +47,102 @@ class Restored:
 
 
 def moment(text: str) -> str:
-    """A moment as Litestream takes it. Raises BackupError when it is not one, or has no time zone."""
+    """A moment as Litestream takes it. Raises BackupError when it is not one, has no time zone, or is still to come."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is None:
         raise BackupError(f"{text!r} is not a moment such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00")
-    return parsed.isoformat(timespec="milliseconds")
+    now = datetime.now(UTC)
+    if parsed > now:
+        raise BackupError(f"{text!r} is still to come, it is {now:%Y-%m-%dT%H:%M:%SZ}: is the time zone right?")
+    return parsed.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def restore(config: Config, at: str | None = None, to: Path | None = None) -> Restored:
-    """Restore the newest state or that of a moment, into a folder or in the place of the database, which is put aside then.
+def restore(config: Config, at: str | None = None, to: Path | None = None, source: Path | None = None) -> Restored:
+    """Restore the newest state, that of a moment, or a copy (`source`, its folder or a database file), into a folder or in the
+    place of the database, which is put aside then.
 
-    The portal must not run for the latter. Raises BackupError, and then nothing has changed.
+    Nobody may have the database open for the latter. Raises BackupError, and then nothing has changed.
     """
-    litestream, at = Litestream(config), moment(at) if at else None
-    if not litestream.wanted:
-        raise BackupError("there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made")
+    litestream, at = Litestream(config), None if at is None else moment(at)
+    if source is None and not litestream.wanted:
+        raise BackupError("there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy")
     if to is not None:
         target = to / "portal.db"
         if target.exists():
             raise BackupError(f"{target} exists already: name another folder")
-        litestream.restore(target, at)
-        return _whole(target, [])
+        return _fetched(litestream, target, at, source)
     lock = litestream.hold()
     try:
-        fresh = config.database_path.with_name("portal.db.restored")
-        discard(fresh)
-        litestream.restore(fresh, at)
-        _whole(fresh, [])
-        stamp, aside = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), []
-        for path in beside(config.database_path):
-            aside.append(path.rename(path.with_name(f"{path.name}.before-restore-{stamp}")))
+        if in_use(config.database_path):
+            raise BackupError(f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs")
+        fresh = config.database_path.with_name(f"{config.database_path.name}.restored")
+        found = _fetched(litestream, fresh, at, source)
+        aside = _put_aside(config.database_path)
         litestream.reset()
         fresh.rename(config.database_path)
-        for left in beside(fresh):
-            left.unlink()
+        flush(config.data_dir)
         give_back_secrets(config)
-        return _whole(config.database_path, aside)
+        if source is not None and source.is_dir():
+            give_back_secrets(config, source)
+        return replace(found, path=config.database_path, put_aside=aside)
     finally:
         os.close(lock)
 
 
-def _whole(path: Path, aside: list[Path]) -> Restored:
+def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path | None) -> Restored:
+    """A database in a new file, looked at as a whole. Raises BackupError; then there is no file."""
+    discard(target)
+    try:
+        if source is None:
+            litestream.restore(target, at)
+        else:
+            _copied(source, target)
+        return _whole(target)
+    except BaseException:
+        discard(target)
+        raise
+
+
+def _copied(source: Path, target: Path) -> None:
+    """A copy that was made before, or a database that was put aside, with what is still in its WAL."""
+    database = source / "portal.db" if source.is_dir() else source
+    if not has_tables(database):
+        raise BackupError(f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME")
+    if in_use(database):
+        raise BackupError(f"somebody has {database} open: a copy of it would be damaged")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", "-wal"):
+        if not (path := Path(f"{database}{suffix}")).exists():
+            continue
+        handle = os.open(f"{target}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "wb") as file, open(path, "rb") as read:
+            shutil.copyfileobj(read, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _put_aside(database: Path) -> list[Path]:
+    """Move a database away, so that it can be opened where it is: its WAL, with the newest commits, goes along under its name."""
+    stamp, number = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), 1
+    while (name := database.with_name(f"{database.name}.before-restore-{stamp}-{number}")).exists():
+        number += 1
+    moved = []
+    for path in beside(database):
+        moved.append(path.rename(f"{name}{path.name.removeprefix(database.name)}"))
+    return moved
+
+
+def _whole(path: Path) -> Restored:
     """Raises BackupError when the restored database is damaged."""
     if found := faults(path):
-        raise BackupError(f"{path} was restored, and is damaged: {found[0]}. Try --at with an earlier moment")
+        raise BackupError(f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy")
     with looked_at(path, check=False) as db:
         return Restored(
             path, int(db.value("PRAGMA user_version")), int(db.value("SELECT count(*) FROM developers")),
-            int(db.value("SELECT count(*) FROM versions")), newest_change(db), aside,
+            int(db.value("SELECT count(*) FROM versions")), newest_change(db),
         )
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger("mosis.backup")
 MISSING = "there is no program `litestream`: pip install 'mosis-portal[backup]', or unset BACKUPS_DIR and BACKUP_URL"
 TRIES = 3  # a restore that races with a compaction fails now and then
 RESTORE_SECONDS = 3600
+NOT_SO_FAR_BACK = "no matching backup files available"  # Litestream's words
 ASK_SECONDS = 60
 LOCK_SECONDS = 6.0
 
@@ -62,7 +63,7 @@ class Litestream:
             "snapshot": {"interval": "6h", "retention": "168h"},
             "l0-retention": "15m",
             "verify-compaction": True,
-            "shutdown-sync-timeout": "4s",
+            "shutdown-sync-timeout": "2s",
             "dbs": [{"path": str(self.database), "monitor-interval": "500ms", "replica": replica}],
         }
 
@@ -116,6 +117,9 @@ class Litestream:
                 trouble = error
                 log.warning("restore failed", extra={"attempt": attempt + 1, "reason": str(error)})
             time.sleep(0.2 * attempt)
+        if at and NOT_SO_FAR_BACK in str(trouble):
+            begins = min((str(each["timestamp"]) for each in self.files()), default="nowhere")
+            raise BackupError(f"there is nothing of {at}: the replica begins at {begins}")
         steps = [] if at else self._steps(target)
         if len(steps) < 2:
             raise trouble
@@ -163,18 +167,23 @@ class Litestream:
                     raise BackupError(f"another portal serves {self.database}: stop it first") from None
                 time.sleep(0.05)
 
-    def restore_if_lost(self) -> bool:
-        """At start: where the database is missing, empty or without tables and there is a replica, restore it.
-
-        Raises BackupError when there is one that cannot be restored: an empty portal must not go over a good replica.
-        """
-        if has_tables(self.database):
+    def lost(self) -> bool:
+        """Whether the database is missing, empty or without tables while there is a replica of it. Whoever made a new one then
+        would have it replicated over the good one. Raises BackupError where it cannot be known whether there is a replica."""
+        if not self.wanted or has_tables(self.database):
             return False
         if self.program is None:
             if self.replica_dir is not None and self.replica_dir.exists():
                 self.command("restore")  # says that it is missing
             return False
-        if not self.files():
+        return bool(self.files())
+
+    def restore_if_lost(self) -> bool:
+        """At start: restore a database that is lost; whether it was.
+
+        Raises BackupError when there is a replica that cannot be restored: an empty portal must not go over a good replica.
+        """
+        if not self.lost():
             return False
         left = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         for path in beside(self.database):  # a WAL without its database; never thrown away, never applied to another one

@@ -24,7 +24,9 @@ LONGEST_BACKOFF_SECONDS = 60.0
 STEADY_SECONDS = 60.0  # alive for so long, it may fail quickly again
 HEAL_AFTER_SECONDS = 60.0  # of standing still, which /readyz shows after 30
 HEAL_EVERY_SECONDS = 600.0
-END_SECONDS = 6.0
+SYNC_SECONDS = 10
+LAST_SYNC_SECONDS = 3  # with END_SECONDS and the time that requests have to end, less than ten together
+END_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,15 @@ class Replication:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it sync once more and end: after the last commit, when every connection is closed."""
+        """Have it sync once more and end: after the last commit, when every connection is closed. It does not always do so by
+        itself at its end. One that hangs is killed; the thread may be waiting for its answer, and is not waited for before that."""
         self._stopping.set()
+        hangs = self.pid is not None and (trouble := self._probe(LAST_SYNC_SECONDS)) is not None
+        if hangs:
+            log.error("the last commits may not be in the replica", extra={"reason": trouble})
+        self._end(0.5 if hangs else END_SECONDS)
         if self._thread.ident is not None:
-            self._thread.join(END_SECONDS + 5)
+            self._thread.join(1)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -99,10 +106,11 @@ class Replication:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._child is not None and self._child.poll() is not None:
-            self._ended(self._child.returncode, now)
+        child = self._child
+        if child is not None and child.poll() is not None:
+            self._ended(child.returncode, now)
         if self._child is None:
-            if now >= self._start_at:
+            if now >= self._start_at and not self._stopping.is_set():
                 self._spawn(now)
             return
         self._watch(now)
@@ -154,6 +162,8 @@ class Replication:
             return
         self._probe_at = now + PROBE_SECONDS
         trouble = self._probe()
+        if self._stopping.is_set():
+            return
         if trouble is None and not self._has_snapshot() and now - self._started > PROBE_SECONDS:
             trouble = "the replica has no snapshot"
         if trouble is None:
@@ -181,10 +191,11 @@ class Replication:
         except OSError:
             return False
 
-    def _probe(self) -> str | None:
+    def _probe(self, timeout_seconds: int = SYNC_SECONDS) -> str | None:
         """Have everything synced to the replica now; None when it is, else what is wrong."""
+        wanted = {"path": str(self.litestream.database), "wait": True, "timeout": timeout_seconds}
         try:
-            answer = ask(self.litestream.folder, "/sync", {"path": str(self.litestream.database), "wait": True, "timeout": 10})
+            answer = ask(self.litestream.folder, "/sync", wanted, timeout_seconds + 0.5)
         except (OSError, ValueError, HTTPException) as error:
             return f"litestream does not answer: {error}"
         if "error" in answer:
@@ -201,13 +212,13 @@ class Replication:
         self.litestream.reset()
         self._start_at = now
 
-    def _end(self) -> None:
+    def _end(self, patience_seconds: float = END_SECONDS) -> None:
         child, self._child = self._child, None
         if child is None:
             return
         child.terminate()
         try:
-            child.wait(END_SECONDS)
+            child.wait(patience_seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -231,7 +242,7 @@ class _Control(HTTPConnection):
             os.close(folder)
 
 
-def ask(folder: Path, path: str, document: dict[str, object], timeout_seconds: float = 12) -> dict[str, object]:
+def ask(folder: Path, path: str, document: dict[str, object], timeout_seconds: float) -> dict[str, object]:
     """One question to a running Litestream; its answer. Raises OSError, HTTPException, ValueError."""
     connection = _Control(folder, timeout_seconds)
     try:
