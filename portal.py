@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mosis import VERSION
+from mosis import VERSION, disks
 from mosis.config import Config, ConfigError
 from mosis.db import MigrationError, has_tables, migrate
 from mosis.environment import Environment, environment
@@ -69,12 +69,14 @@ def build(env: Environment) -> Any:
 
 def application(settings: Mapping[str, str] | None = None) -> Any:
     """The migrated portal with its worker, for another WSGI server of one process: `waitress-serve --call portal:application`."""
+    from mosis.soundness import Watch
     from mosis.telemetry.upkeep import Upkeep
     from mosis.worker import Worker
 
     config = Config.read(settings)
     lock = given_back(config)
     env = opened(config)
+    Watch(env).start()
     Worker(env).start()
     Upkeep(env).start()
     if env.replication is not None and lock is not None:
@@ -83,12 +85,21 @@ def application(settings: Mapping[str, str] | None = None) -> Any:
 
 
 def migrated(config: Config) -> list[tuple[Path, int, int]]:
-    """Bring both databases up to date: (path, schema before, schema now) of each. Raises MigrationError, PermissionError."""
+    """Bring both databases up to date: (path, schema before, schema now) of each.
+
+    Raises MigrationError, PermissionError, and ConfigError for a disk that is none of this machine.
+    """
     main, telemetry = config.database_path, config.telemetry_path
     for folder in (main.parent, telemetry.parent, config.packages_dir):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(folder))
+    for database in (main, telemetry):
+        if config.network_disk == "deny" and (kind := disks.file_system(database.parent)) in disks.NETWORK:
+            raise ConfigError([
+                f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"
+                " machine, or set NETWORK_DISK=allow."
+            ])
     return [
         (main, *migrate(main, HERE / "schema.sql", HERE / "migrations")),
         (telemetry, *migrate(telemetry, HERE / "schema-telemetry.sql", HERE / "migrations" / "telemetry", shrinks=True)),
@@ -136,6 +147,7 @@ def be_careful(command: str, config: Config) -> None:
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
     from mosis import recovery
+    from mosis.soundness import Watch
     from mosis.telemetry.upkeep import Upkeep
     from mosis.worker import Worker
 
@@ -145,9 +157,10 @@ def serve(config: Config) -> int:
     env = opened(config)
     env.files.sweep_incoming()
     recovery.appoint(env)
-    app, worker, upkeep = build(env), Worker(env), Upkeep(env)
+    app, worker, upkeep, watch = build(env), Worker(env), Upkeep(env), Watch(env)
     server = bound(env, app)
     live = listening(env)
+    watch.start()
     worker.start()
     upkeep.start()
     if env.replication is not None and lock is not None:
@@ -164,6 +177,7 @@ def serve(config: Config) -> int:
         server.stop(STOP_SECONDS)
         if live is not None:
             live.stop(0)
+        watch.quit()
         worker.quit()
         upkeep.quit()
 

@@ -177,6 +177,7 @@ class Config:
     threads: int = _setting(8, _number(1, 64))
     server: str = _setting("portal", _one_of("portal", "waitress"))
     metrics: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(_networks("127.0.0.0/8,::1"), _readers)
+    network_disk: str = _setting("deny", _one_of("deny", "allow"))
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 
     @classmethod

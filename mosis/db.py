@@ -6,6 +6,7 @@ https://sqlite.org/pragma.html#pragma_synchronous), and then one flush of the WA
 """
 
 import errno
+import logging
 import os
 import secrets
 import sqlite3
@@ -22,8 +23,11 @@ from urllib.parse import quote
 from mosis.clock import Clock
 from mosis.errors import Unavailable
 
+log = logging.getLogger("mosis.db")
+
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+DAMAGED = "The database is damaged: nothing can be changed until the operator has put a good one back. Reading may still work."
 SQLITE_VERSION = sqlite3.sqlite_version
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
@@ -67,23 +71,23 @@ class Connection:
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
-        rows = self._run(sql, values).fetchall()
+        rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row or None."""
-        row = self._run(sql, values).fetchone()
+        row = self._first(self._run(sql, values))
         return row if row is None or into is None else into(*row)
 
     def dicts(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Every row as {column: value}."""
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [dict(zip(names, row, strict=True)) for row in self._rest(cursor)]
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row or None."""
-        row = self._run(sql, values).fetchone()
+        row = self._first(self._run(sql, values))
         return None if row is None else row[0]
 
     def change(self, sql: str, *values: Any) -> int:
@@ -105,7 +109,8 @@ class Connection:
     @contextmanager
     def write(self) -> Iterator["Connection"]:
         """One transaction: BEGIN IMMEDIATE to COMMIT, `now` fixed. Raises Unavailable: `busy` when the lock is not had
-        within five seconds, `no_space` when the disk is full; in both cases, and on any error, nothing has changed."""
+        within five seconds, `no_space` when the disk is full, `database_unavailable` when the database is known to be damaged;
+        in all cases, and on any error, nothing has changed."""
         if self._changing:
             raise RuntimeError("a transaction is open already: only the use case begins one, and once")
         if not self._begun:
@@ -145,6 +150,8 @@ class Connection:
             self._held = False
 
     def _begin(self) -> None:
+        if self.database.damage is not None:
+            raise Unavailable("database_unavailable", DAMAGED)
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
         try:
@@ -213,11 +220,31 @@ class Connection:
     def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
         try:
             return self._raw.execute(sql, values)
-        except sqlite3.OperationalError as error:
-            raise _translated(error) from error
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _first(self, cursor: sqlite3.Cursor) -> Any:
+        try:
+            return cursor.fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _rest(self, cursor: sqlite3.Cursor) -> list[Any]:
+        try:
+            return cursor.fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        name = getattr(error, "sqlite_errorname", "")
+        # a virtual table's index (_VTAB) is no reason to stop everything: it can be made again from the rows
+        if name in ("SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX", "SQLITE_CORRUPT_SEQUENCE", "SQLITE_NOTADB"):
+            self.database.found_damage(str(error))
+            return Unavailable("database_unavailable", DAMAGED)
+        return _translated(error)
 
 
-def _translated(error: sqlite3.OperationalError) -> Exception:
+def _translated(error: sqlite3.DatabaseError) -> Exception:
     """SQLite's trouble in our words where trying again may help; anything else stays what it is."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -254,6 +281,7 @@ class Database:
         self.writers = threading.Lock()
         self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
         self.news: Callable[[str], None] = lambda developer_id: None  # called after a commit that concerns an account
+        self.damage: str | None = None  # what is wrong in the file: nothing is written to it any more
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
         self._flushed = 0  # so many of them are on disk
@@ -301,6 +329,12 @@ class Database:
                 self._open.append(found)
         return found
 
+    def found_damage(self, what: str) -> None:
+        """From now on only read: whatever is written to a damaged file can damage more of it."""
+        if self.damage is None:
+            log.critical("the database is damaged and is only read from now on", extra={"database": self.path.name, "reason": what})
+            self.damage = what
+
     def flush(self, number: int) -> None:
         """Wait until the commit with this number, and so every one before it, is on disk. Whoever comes first flushes the WAL for
         all who have committed by then; the others find it done. Raises Unavailable `database_unavailable`."""
@@ -336,7 +370,7 @@ class Database:
         if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
                 with suppress(sqlite3.Error, Unavailable):  # a full disk: what is in the WAL is safe there
-                    if self.checkpoints:
+                    if self.checkpoints and self.damage is None:
                         self.connection().checkpoint("TRUNCATE")
                 if self._writer is not None:
                     self._writer.close()
@@ -408,12 +442,17 @@ def has_full_text_search() -> bool:
     return True
 
 
-def faults(path: Path) -> list[str]:
-    """What is wrong inside a database file, looked at as a whole: integrity, and rows that refer to nothing. Up to 20 sentences."""
-    raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
+def faults(path: Path, *, quick: bool = False) -> list[str]:
+    """What is wrong inside a database file, looked at as a whole: integrity, and rows that refer to nothing. Up to 20 sentences.
+    `quick` leaves out what takes longest, indexes against tables and the rows that refer to nothing."""
+    check = "quick_check" if quick else "integrity_check"
     try:
-        found = [f"integrity_check: {line}" for (line,) in raw.execute("PRAGMA integrity_check(10)") if line != "ok"]
-        if not found:
+        raw = _opened(path)
+    except sqlite3.OperationalError as error:
+        return [f"it cannot be opened: {error}"]
+    try:
+        found = [f"{check}: {line}" for (line,) in raw.execute(f"PRAGMA {check}(10)") if line != "ok"]
+        if not found and not quick:
             rows = raw.execute("PRAGMA foreign_key_check").fetchmany(10)
             found = [f"a row of {table} refers to nothing in {parent}" for table, _, parent, _ in rows]
     except sqlite3.DatabaseError as error:
@@ -470,6 +509,8 @@ def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
         if before == 0:
             _apply(raw, schema, newest, expected=0)
         elif before < newest:
+            if found := faults(path, quick=True):
+                raise MigrationError(f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore")
             _copy_before(raw, path, before + 1)
             for number in range(before + 1, newest + 1):
                 _apply(raw, steps[number], number, expected=number - 1)
@@ -486,7 +527,9 @@ def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
     room = os.statvfs(path.parent)
     if room.f_bavail * room.f_frsize < size * 2:
         raise MigrationError(f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work")
-    target = sqlite3.connect(path.with_name(f"{path.name}.before-{number}"))
+    copy = path.with_name(f"{path.name}.before-{number}")
+    copy.touch(mode=0o600)
+    target = sqlite3.connect(copy)
     try:
         raw.backup(target)
     finally:

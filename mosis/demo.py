@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Any
 
-from mosis import accounts, apps, keys, notifications, packages, passwords, reviews, store, versions
+from mosis import accounts, apps, events, keys, packages, passwords, reviews, store, versions
 from mosis.callers import Caller
 from mosis.db import Connection
 from mosis.environment import Environment

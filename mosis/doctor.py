@@ -14,12 +14,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from mosis import db
+from mosis import db, disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
 from mosis.mail import Mailer
 
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "afs", "ceph", "glusterfs"}
 FAR_SECONDS = 30
 EARLIEST = 1_767_225_600  # 2026-01-01: no clock is right that shows less
 SAFE_SQLITE = (3, 51, 3)  # before it a checkpoint that races with a writer can damage the database; here none does
@@ -78,8 +77,8 @@ def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> I
         owner = f"{os.getuid()}:{os.getgid()}"
         yield Line("bad", name, f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted.")
         return
-    kind = _file_system(place)
-    if kind in NETWORK:
+    kind = disks.file_system(place)
+    if kind in disks.NETWORK:
         level, why = ("bad", "SQLite needs a disk of this machine") if database else ("warn", "it may be slow or gone")
         yield Line(level, name, f"{folder} is on {kind}, a file system of the network: {why}.")
     if database and not _locks(place):
@@ -241,23 +240,6 @@ def _unwritable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def _file_system(folder: Path) -> str:
-    """What kind of file system it is on, such as ext4; `unknown` where the kernel does not say."""
-    best, kind = "", "unknown"
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return kind
-    place = str(folder.resolve())
-    for line in mounts:
-        _, raw, found, *_ = line.split(" ")
-        point = raw.replace("\\040", " ")
-        inside = place == point or place.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, found
-    return kind
 
 
 def _locks(folder: Path) -> bool:

@@ -37,6 +37,10 @@ def families(env: Environment) -> Iterator[Family]:
     yield from disks(env)
     yield from replica(env)
     yield from process()
+    damaged = Family("portal_database_damaged", "gauge", "1 once damage was found in a database, which is only read from then on.")
+    for name, each in (("portal", env.db), ("telemetry", env.telemetry)):
+        damaged.add(int(each.damage is not None), database=name)
+    yield damaged
     readable = 1
     try:
         found = list(database(env.db.connection()))

@@ -64,6 +64,9 @@ def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
 def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
     """The lock of a writer is had, on a file that is still in its place: nothing is written, and nothing has to be flushed."""
     name = pointer.strip("/")
+    if database.damage is not None:
+        yield _reason(pointer, "database_damaged", f"The {name} database is damaged and is only read: restore it.")
+        return
     try:
         if not database.path.exists():
             raise FileNotFoundError("the file is gone")

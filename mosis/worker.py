@@ -123,13 +123,7 @@ class Worker:
         while not self._stopping:
             signals = self._signals
             try:
-                db = self.env.db.connection()
-                if lane == "quick":
-                    self._schedule()
-                    if jobs.recover(db):
-                        self.wake()
-                due = jobs.next_due(db, lane)
-                job = jobs.claim(db, lane) if due and due <= self.env.clock.now() else None
+                job = self._next(lane) if self.env.db.damage is None else None
             except Exception:  # a full disk or a locked database: the queue goes on when it can
                 log.exception("the queue cannot be read")
                 job = None
@@ -139,6 +133,16 @@ class Worker:
             with self._wake:
                 if signals == self._signals and not self._stopping:
                     self._wake.wait(self._pause(lane))
+
+    def _next(self, lane: str) -> Job | None:
+        """What this lane is to do now, claimed."""
+        db = self.env.db.connection()
+        if lane == "quick":
+            self._schedule()
+            if jobs.recover(db):
+                self.wake()
+        due = jobs.next_due(db, lane)
+        return jobs.claim(db, lane) if due and due <= self.env.clock.now() else None
 
     def _beat(self) -> None:
         """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
@@ -190,6 +194,8 @@ class Worker:
         return True
 
     def _pause(self, lane: str) -> float:
+        if self.env.db.damage is not None:
+            return self.longest_sleep_seconds
         try:
             due = jobs.next_due(self.env.db.connection(), lane)
         except Exception:

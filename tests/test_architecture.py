@@ -12,11 +12,11 @@ import portal
 MOSIS = portal.HERE / "mosis"
 # From the ground up: a module imports what stands in a row above its own, or to its left.
 ORDER = [
-    "errors clock config callers problems strict_json validation compiled pages counts kept buckets turns measures db",
+    "errors clock config callers problems strict_json validation compiled pages counts kept buckets turns measures disks db",
     "litestream tokens oauth passwords packages checks files limits mail audit jobs events group_commit idempotency news outside",
     "environment",
     "tickets accounts identities recovery devices apps keys versions changes reviews messages store telemetry notifications"
-    " webhooks erasure backup readiness metrics doctor",
+    " webhooks erasure backup readiness soundness metrics doctor",
     "worker demo",
     "serving live",
     "web",

@@ -12,7 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Debugging
 
 import portal
-from mosis import db, doctor
+from mosis import db, disks, doctor
 from mosis.doctor import Line
 from tests.server import free_port, running
 from tests.test_portal import command
@@ -98,9 +98,9 @@ def test_a_clock_that_went_back_is_said(tmp_path: Path) -> None:
 
 def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines(tmp_path)["data"].level == "ok"  # also proves that a lock keeps another process out here
-    monkeypatch.setattr(doctor, "_file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
     assert "SQLite needs a disk of this machine" in lines(tmp_path)["data"].text
-    monkeypatch.setattr(doctor, "_file_system", lambda folder: "odd")
+    monkeypatch.setattr(disks, "file_system", lambda folder: "odd")
     monkeypatch.setattr(doctor, "_locks", lambda folder: False)
     assert "has no locks" in lines(tmp_path)["data"].text
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import audit, jobs, worker
-from mosis.config import Config
+from mosis import audit, disks, jobs, worker
+from mosis.config import Config, ConfigError
 from mosis.environment import Environment
 from mosis.errors import Conflict
 from tests.client import Client
@@ -296,3 +296,20 @@ def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: s
         finally:
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages")}
+    monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
+    with pytest.raises(ConfigError, match=r"on nfs4.*NETWORK_DISK=allow"):
+        portal.migrated(Config.read(places))
+    assert not (tmp_path / "data/portal.db").exists()
+    portal.migrated(Config.read(places | {"NETWORK_DISK": "allow"}))
+    assert (tmp_path / "data/portal.db").exists()
+
+
+def test_the_file_system_of_a_folder_is_known(tmp_path: Path) -> None:
+    assert disks.file_system(Path("/proc/self")) == "proc"
+    assert disks.file_system(tmp_path) not in {"unknown", "proc", *disks.NETWORK}

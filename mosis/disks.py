@@ -1,0 +1,23 @@
+"""What a folder lies on."""
+
+from pathlib import Path
+
+# Other machines can have the files of these open too, which WAL mode does not allow (https://sqlite.org/wal.html, Overview).
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "afs", "ceph", "glusterfs"}
+
+
+def file_system(folder: Path) -> str:
+    """What kind of file system a folder is on, such as ext4; `unknown` where the kernel does not say."""
+    best, kind = "", "unknown"
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return kind
+    place = str(folder.resolve())
+    for line in mounts:
+        _, raw, found, *_ = line.split(" ")
+        point = raw.replace("\\040", " ")
+        inside = place == point or place.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, found
+    return kind
