@@ -1,5 +1,7 @@
 """A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that can be turned."""
 
+import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +11,39 @@ import portal
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.environment import Environment, environment
-from tests.client import Client
+from tests.client import PASSWORD, Client
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+
+
+SECRET = re.compile(PASSWORD + r"|three random words|mk_live_\w{20}|whsec_|eyJ[\w-]{10}|Bearer \w")  # passwords and tokens of tests
+
+
+class _Log(logging.Handler):
+    """Keeps the lines in which a secret stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(portal.JsonLines())
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if SECRET.search(line):
+            self.told.append(line)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_in_the_log() -> Iterator[None]:
+    """Whatever a test does, no line of the log tells a password or a token, at any level."""
+    log, handler = logging.getLogger("mosis"), _Log()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    yield
+    log.removeHandler(handler)
+    log.setLevel(level)
+    assert handler.told == []
 
 
 class Hands:
