@@ -264,6 +264,14 @@ def test_damage_to_what_litestream_knows_is_healed(replicated_env: Environment, 
     assert restored_names(env, tmp_path) == ["Alice", "Bob"]
 
 
+def test_a_stop_has_litestream_say_that_it_has_everything(server: Backed) -> None:
+    server.replicated()
+    server.register("alice")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert [line for line in lines if line["level"] in ("warning", "error")] == []
+
+
 def test_litestream_that_hangs_does_not_hold_up_the_end(server: Backed) -> None:
     server.replicated()
     litestream = server.litestream

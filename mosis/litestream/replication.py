@@ -66,15 +66,13 @@ class Replication:
         self._thread.start()
 
     def stop(self) -> None:
-        """Have it sync once more and end: after the last commit, when every connection is closed. It does not always do so by
-        itself at its end. One that hangs is killed; the thread may be waiting for its answer, and is not waited for before that."""
+        """Have it sync once more and end: after the last commit, when every connection is closed. One that hangs is killed."""
         self._stopping.set()
-        hangs = self.pid is not None and (trouble := self._probe(LAST_SYNC_SECONDS)) is not None
-        if hangs:
-            log.error("the last commits may not be in the replica", extra={"reason": trouble})
-        self._end(0.5 if hangs else END_SECONDS)
         if self._thread.ident is not None:
-            self._thread.join(1)
+            self._thread.join(LAST_SYNC_SECONDS + END_SECONDS)
+            if self._thread.is_alive() and (child := self._child) is not None:  # it waits for an answer that does not come
+                child.kill()
+                self._thread.join(1)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -102,7 +100,14 @@ class Replication:
             except Exception:  # a full disk, no more processes: the next turn tries again
                 log.exception("the replica cannot be watched")
             self._stopping.wait(TICK_SECONDS)
-        self._end()
+        self._finish()  # by this thread, which began it: the kernel kills a child when the thread of its parent ends (prctl(2))
+
+    def _finish(self) -> None:
+        """Have it say that it has everything, which its own end does not see to, and end it."""
+        hangs = self.pid is not None and (trouble := self._probe(LAST_SYNC_SECONDS)) is not None
+        if hangs:
+            log.error("the last commits may not be in the replica", extra={"reason": trouble})
+        self._end(0.5 if hangs else END_SECONDS)
 
     def _tick(self) -> None:
         now = time.monotonic()
