@@ -58,7 +58,10 @@ class Files:
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
         """Raises Unavailable `no_space` when this many bytes in the packages folder (or another) would eat into the reserve."""
         disk = os.statvfs(folder or self.root)
-        if disk.f_bavail * disk.f_frsize < self.reserve_bytes + size_bytes:
+        free, wanted = disk.f_bavail * disk.f_frsize, self.reserve_bytes + size_bytes
+        if free < wanted and folder is not None:  # asked by the operator's own commands and jobs
+            raise Unavailable("no_space", f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.")
+        if free < wanted:
             raise Unavailable("no_space", "The portal's disk is nearly full; nothing is taken in until there is room again.")
 
     def receive(self, body: Readable, limit_bytes: int, expected_bytes: int | None = None) -> Received:

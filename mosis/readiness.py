@@ -101,11 +101,11 @@ def _queue(age: int) -> Iterator[dict[str, Any]]:
 def _replica(state: State | None) -> Iterator[dict[str, Any]]:
     if state is None:
         return
-    why = f": {state.trouble}" if state.trouble else ""
+    why = "the log and GET /v1/admin/backups say why"  # not here: the words of Litestream have paths and addresses in them
     if not state.running:
-        yield _reason("/replica", "replica_stopped", f"Litestream does not run{why}.")
+        yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
     if state.behind_seconds > BEHIND_SECONDS:
-        yield _reason("/replica", "replica_behind", f"Commits have waited {state.behind_seconds:.0f} s for the replica{why}.")
+        yield _reason("/replica", "replica_behind", f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.")
 
 
 def _free_bytes(folder: str) -> int:

@@ -16,6 +16,7 @@ import pytest
 import portal
 from mosis import audit, backup, jobs
 from mosis.environment import Environment
+from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
 from mosis.pages import Wanted
 from mosis.worker import Worker
@@ -354,3 +355,11 @@ def test_root_is_kept_from_leaving_files_that_the_portal_cannot_write(tmp_path: 
     os.chown(tmp_path / "data", 1026, 100)
     refused = command(tmp_path, "backup")
     assert (refused.returncode, "sudo -u '#1026'" in refused.stderr) == (portal.CONFIG, True)
+
+
+def test_a_copy_for_which_there_is_no_room_is_refused_with_the_folder(env: Environment, tmp_path: Path) -> None:
+    env.files.reserve_bytes = 1 << 60
+    with pytest.raises(Unavailable) as refusal:
+        backup.make(env)
+    assert (refusal.value.code, str(tmp_path / "backups/copies") in refusal.value.detail) == ("no_space", True)
+    assert list((tmp_path / "backups/copies").iterdir()) == []

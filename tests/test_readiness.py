@@ -4,6 +4,7 @@ import pytest
 
 from mosis import jobs, readiness
 from mosis.environment import Environment
+from mosis.litestream import State
 from tests.client import Client
 from tests.conftest import Hands
 
@@ -42,6 +43,13 @@ def test_a_database_that_is_gone_or_locked_is_said(client: Client, env: Environm
         assert codes(client) == [("/database", "database_unwritable")]
     env.telemetry.path.unlink()
     assert codes(client) == [("/telemetry", "database_unwritable")]
+
+
+def test_what_litestream_says_is_not_for_everybody() -> None:
+    trouble = State(running=False, behind_seconds=40.0, restarts=1, trouble="mkdir /volume1/secret: permission denied")
+    found = list(readiness._replica(trouble))
+    assert [each["code"] for each in found] == ["replica_stopped", "replica_behind"]
+    assert "volume1" not in str(found)
 
 
 def test_a_disk_below_the_reserve_is_said(client: Client, env: Environment) -> None:
