@@ -54,9 +54,9 @@ def build(env: Environment) -> Any:
         webhooks,
     )
     from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Answers, Callers, Errors, Portal, finished_answers
+    from mosis.web.plugins import Answers, Callers, Errors, Portal
 
-    app = Portal(env.measures, finished_answers(env)) if env else Portal()
+    app = Portal(env.measures if env else None)
     for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
         app.install(plugin)
     for face in (
@@ -202,12 +202,14 @@ def bound(env: Environment, app: Any) -> Any:
     """The server that the settings ask for, on its port. Raises OSError."""
     from mosis.serving import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
+    from mosis.web.ready import ReadyAnswers
 
     config = env.config
     spool = config.packages_dir / "spool"
     if config.server == "waitress":
         return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
-    return Server(app, config.listen_addr, config.threads, Admissions(app, env), spool, measures=env.measures)
+    ready = ReadyAnswers(app, env)
+    return Server(app, config.listen_addr, config.threads, Admissions(app, env), spool, ready=ready, measures=env.measures)
 
 
 def listening(env: Environment) -> Any:

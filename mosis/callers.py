@@ -35,17 +35,23 @@ class Caller:
 
     @property
     def household(self) -> str:
-        """Whom a limit counts for where nobody is signed in: the address, for IPv6 the /64 that a household has."""
-        try:
-            parsed = ipaddress.ip_address(self.address)
-        except ValueError:
-            return ""
-        return self.address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+        """Whom a limit counts for where nobody is signed in."""
+        return household(self.address)
 
     @property
     def network(self) -> str:
         """The address as it may be kept: the /24 or /48 it is in, never the whole."""
         return truncated(self.address)
+
+
+@lru_cache(maxsize=4096)
+def household(address: str) -> str:
+    """The address itself, for IPv6 the /64 that a household has; what is not an address becomes the empty text."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 @lru_cache(maxsize=4096)

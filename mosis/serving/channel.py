@@ -20,7 +20,7 @@ from typing import Any
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import build_http_date
 
 from mosis import problems
@@ -115,6 +115,18 @@ class Answer(Head, WSGITask):
             raise Parked(seconds, arm)
 
 
+class Finished(Head, Task):
+    """Answers with what was ready before the request came."""
+
+    def message(self) -> bytes:
+        """Head and body in one."""
+        self.start()
+        self.status, self.response_headers, body = self.request.answer
+        self.content_length = len(body)
+        head = self.build_response_header()
+        return head + body if self.has_body else head
+
+
 class Refusal(Head, ErrorTask):
     """Answers what never became a request of the application: a problem (RFC 9457), a log line, and the connection ends."""
 
@@ -203,6 +215,8 @@ class Channel(HTTPChannel):
             while data and not (self.will_close or self.close_when_flushed or self.refused):
                 if self.request is None:
                     self.request = Request(self.adj, self.server.bounds)
+                    self.request.peer = self.addr[0]
+                    self.request.alone = not self.requests and not self.total_outbufs_len
                 request = self.request
                 data = data[request.received(data):]
                 if request.completed:
@@ -258,11 +272,23 @@ class Channel(HTTPChannel):
         """The request that was arriving is complete, or refused. `requests_lock` is held."""
         assert self.request is not None
         self.sent_continue = False
+        if self.request.answer is not None:
+            self._answer(self.request)
+            self.request = None
+            return
         self.refused = self.request.error is not None
         self.requests.append(self.request)
         self.request = None
         if len(self.requests) == 1:
             self.server.add_task(self)
+
+    def _answer(self, request: Request) -> None:
+        """Send what is ready, from the loop's thread: it takes less time than to wake another one."""
+        task = Finished(self, request)
+        with self.outbuf_lock:
+            self._queue(task.message())
+            self._flush_some()
+        self.close_when_flushed = task.close_on_finish
 
     def _end(self) -> None:
         """Everything is sent. A client that was refused may still be sending: closing now would reset the connection, and

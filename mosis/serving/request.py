@@ -51,13 +51,16 @@ class Admission:
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
+Answer = tuple[str, list[tuple[str, str]], bytes]  # status line, headers, body
+Ready = Callable[["Request"], Answer | None]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What requests are held to. `admit` is asked when a head is complete; None as folder is the system's own."""
+    """What requests are held to. `ready` and then `admit` are asked when a head is complete; None as folder is the system's own."""
 
     admit: Admit
+    ready: Ready
     temporary_dir: Path | None
     head_seconds: float
     body_seconds: float
@@ -90,6 +93,9 @@ class Request:
     version = "1.0"
     url_scheme = "http"
     lane: LaneName = "quick"
+    answer: Answer | None = None  # what is answered at once, without the application
+    peer = ""  # the address that the connection comes from
+    alone = False  # no other request of the connection is at hand, and nothing of an answer is left to be sent
     limit_bytes = 0
     wire_bytes = 0  # of the body, with its framing
 
@@ -205,7 +211,9 @@ class Request:
             self._expect_body(size, coding is not None)
         else:
             self.completed = True
-            if self.bounds:
+            if self.bounds and self.alone:
+                self.answer = self.bounds.ready(self)
+            if self.bounds and self.answer is None:
                 self.lane = self.bounds.admit(self.command, self.path, headers).lane
 
     def _expect_body(self, size: int, chunked: bool) -> None:

@@ -19,7 +19,7 @@ from waitress.server import TcpWSGIServer
 from mosis import turns
 from mosis.measures import Family, Measures
 from mosis.serving.channel import Channel
-from mosis.serving.request import SPOOL_PREFIX, Admission, Admit, Bounds
+from mosis.serving.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready
 
 log = logging.getLogger("mosis.serving")
 
@@ -44,6 +44,11 @@ SETTINGS = {
 def admit_all(method: str, path: str, headers: Any) -> Admission:
     """Every request, with a body of up to 1 MiB, among the quick ones."""
     return Admission(MIB)
+
+
+def none_ready(request: Any) -> Answer | None:
+    """Every request goes to the application."""
+    return None
 
 
 class Lane:
@@ -143,7 +148,8 @@ class Server(Listening):
 
     `admit(method, path, headers)` decides on each request as soon as its head is there: it returns an Admission or
     raises PortalError, which is then the answer. It runs in the loop's thread and must be quick; `headers` has WSGI names
-    without HTTP_, such as CONTENT_LENGTH or X_API_KEY.
+    without HTTP_, such as CONTENT_LENGTH or X_API_KEY. Before that `ready(request)` may answer a request without body at once, in
+    the same thread; it gives None where the application is to be asked.
     Bodies over 64 KiB wait in `temporary_dir`, which is swept now. A head must be there within `head_timeout_seconds`; a
     body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
     `measures` is told of refusals, and asks for connections and threads.
@@ -154,13 +160,13 @@ class Server(Listening):
 
     def __init__(
         self, app: Any, listen: str = ":8080", threads: int = 8, admit: Admit = admit_all,
-        temporary_dir: Path | None = None, *, measures: Measures | None = None, head_timeout_seconds: float = 15.0,
-        body_timeout_seconds: float = 30.0, **settings: Any,
+        temporary_dir: Path | None = None, *, ready: Ready = none_ready, measures: Measures | None = None,
+        head_timeout_seconds: float = 15.0, body_timeout_seconds: float = 30.0, **settings: Any,
     ) -> None:
         if temporary_dir is not None:
             sweep(temporary_dir)
         sock = self.open(listen)
-        self.bounds = Bounds(admit, temporary_dir, head_timeout_seconds, body_timeout_seconds)
+        self.bounds = Bounds(admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds)
         sizes = {"quick": threads, "slow": SLOW_THREADS, "outside": OUTSIDE_THREADS, "telemetry": TELEMETRY_THREADS}
         self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
         self.measures = measures or Measures()

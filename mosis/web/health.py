@@ -16,7 +16,7 @@ READY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/healthz", callback=healthz, scope="public", limit="none")
+    app.get("/healthz", callback=healthz, scope="public", limit="none", keep="always")
     app.get("/readyz", callback=readyz, scope="public", limit="none")
 
 

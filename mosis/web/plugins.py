@@ -6,7 +6,8 @@ A route's own line says the rest, in options that are plain text:
     credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
-    keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes
+    keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes;
+           "always" for those that never change
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
@@ -20,7 +21,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -31,7 +32,7 @@ from mosis.callers import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
 from mosis.db import new_id
 from mosis.environment import Environment
-from mosis.errors import Denied, LimitReached, PortalError, Unavailable
+from mosis.errors import Denied, PortalError
 from mosis.measures import Measures
 from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
 
@@ -42,25 +43,20 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _BOTTLES_CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-Finished = Callable[[dict[str, Any]], tuple[str, list[tuple[str, str]], bytes] | None]
-
-
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
 
-    def __init__(self, measures: Measures | None = None, finished: Finished | None = None) -> None:
+    def __init__(self, measures: Measures | None = None) -> None:
         super().__init__()
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or Measures()
-        self.finished = finished
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
         for name, value in environ.items():
             if name.startswith("HTTP_") and not value.isascii():
                 environ[name] = _readable(value)
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        environ["mosis.request_id"] = given if _REQUEST_ID.match(given) else new_id()
+        request_id = environ["mosis.request_id"] = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
         path = environ.get("PATH_INFO", "/")
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = environ.get("SCRIPT_NAME", "") + "/v1", path[3:]
@@ -69,36 +65,31 @@ class Portal(bottle.Bottle):
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             shown["status"] = int(status[:3])
             shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-            headers += [("X-Request-Id", environ["mosis.request_id"]), ("X-Content-Type-Options", "nosniff")]
-            headers += limits.headers(environ.get("mosis.taken", ()))
-            if (route := environ.get("bottle.route")) is not None and "deprecated" in route.config:
-                headers += dates_of_life(route)
+            headers += common_headers(request_id, environ.get("mosis.taken", ()), environ.get("bottle.route"))
             return start_response(status, headers, exc_info)
 
         try:
-            ready = self.finished(environ) if self.finished else None
-            if ready is not None:
-                status, headers, body = ready
-                start(status, [*headers, ("Content-Length", str(len(body)))])
-                return [body]
             return super().wsgi(environ, start)
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
-                self._record(environ, shown, time.perf_counter() - started)
+                route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
+                self.record(
+                    request_id, environ.get("REQUEST_METHOD", ""), route, shown.get("status", 500), shown.get("bytes", 0),
+                    time.perf_counter() - started, caller.developer_id if caller else None,
+                )
 
-    def _record(self, environ: dict[str, Any], shown: dict[str, Any], took: float) -> None:
+    def record(
+        self, request_id: str, method: str, route: bottle.Route | None, status: int, size_bytes: int, took_seconds: float,
+        developer_id: str | None = None,
+    ) -> None:
         """The measures and the log line of a request."""
-        route, caller, method = environ.get("bottle.route"), environ.get("mosis.caller"), environ.get("REQUEST_METHOD", "")
-        rule, status = route.rule if route is not None else None, shown.get("status", 500)
-        self.measures.request(method if method in _METHODS else "other", rule or "none", status, took)
-        if not log.isEnabledFor(logging.INFO):
-            return
-        log.info("request", extra={
-            "request_id": environ["mosis.request_id"], "method": method or None,
-            "route": rule, "status": status,
-            "ms": round(took * 1000, 2), "bytes": shown.get("bytes", 0),
-            "caller": caller.developer_id if caller else None,
-        })
+        rule = route.rule if route is not None else None
+        self.measures.request(method if method in _METHODS else "other", rule or "none", status, took_seconds)
+        if log.isEnabledFor(logging.INFO):
+            log.info("request", extra={
+                "request_id": request_id, "method": method or None, "route": rule, "status": status,
+                "ms": round(took_seconds * 1000, 2), "bytes": size_bytes, "caller": developer_id,
+            })
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
         """Bottle's own refusals, and crashes, in the shape of ours."""
@@ -199,7 +190,7 @@ class Callers:
 
 class Answers:
     """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where. What a route with `keep` has
-    answered is kept in memory, finished, for as long as the store is as it was."""
+    answered is kept in memory, finished, for as long as it is right; mosis/web/ready.py answers with it too."""
 
     api = 2
 
@@ -208,7 +199,7 @@ class Answers:
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         cache_control = "public, max-age=60" if route.rule.startswith(("/store/", "/.well-known/")) else "private, no-store"
-        keep = route.config.get("keep") == "store"
+        keep = route.config.get("keep")
         said = route.callback.says
         tagless = route.method in ("PATCH", "DELETE") and not said.matches  # nobody could know a tag
         asked = said.query.items() if route.method == "GET" else ()
@@ -221,7 +212,8 @@ class Answers:
             if bounded:
                 check_lengths(bounded)
             if keep:
-                revision, key = store.revision(self.env), _kept_under(request.environ)
+                revision = store.revision(self.env) if keep == "store" else None
+                key = kept_under(request.environ.get("SCRIPT_NAME", "") + request.environ["PATH_INFO"], request.query_string)
                 if kept := self.env.kept.get(key, revision):
                     body, headers, _ = kept
                     for name, value in headers:
@@ -250,30 +242,24 @@ class Answers:
         return answered
 
 
-def finished_answers(env: Environment) -> Finished:
-    """What gives an answer that is kept finished to a GET of nobody in particular, without the way through Bottle, which costs
-    more than all the rest of it. Where it gives None the request goes that way."""
+def request_id_of(given: str) -> str:
+    """The id that a request is known by: the client's own where it can be one, else a new one."""
+    return given if _REQUEST_ID.match(given) else new_id()
 
-    def finished(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
-        if environ["REQUEST_METHOD"] != "GET" or "HTTP_AUTHORIZATION" in environ or "HTTP_X_API_KEY" in environ:
-            return None
-        if not environ["PATH_INFO"].startswith("/store/"):
-            return None
-        try:
-            kept = env.kept.get(_kept_under(environ), store.revision(env), again=True)
-            if kept is None:
-                return None
-            taken = env.limits.take("store", Caller(address=address_of(env, environ)).household)
-        except (LimitReached, Unavailable):
-            return None  # says so itself
-        body, headers, environ["bottle.route"] = kept
-        if taken is not None:
-            environ["mosis.taken"] = [taken]
-        if names_tag(environ.get("HTTP_IF_NONE_MATCH", ""), headers[0][1]):
-            return "304 Not Modified", [each for each in headers if each[0] != "Content-Type"], b""
-        return "200 OK", headers, body
 
-    return finished
+def common_headers(
+    request_id: str, taken: Sequence[limits.Taken], route: bottle.Route | None
+) -> list[tuple[str, str]]:
+    """What every answer says: its id, what is left of the limits, and whether its address is on its way out."""
+    headers = [("X-Request-Id", request_id), ("X-Content-Type-Options", "nosniff"), *limits.headers(taken)]
+    if route is not None and "deprecated" in route.config:
+        headers += dates_of_life(route)
+    return headers
+
+
+def kept_under(path: str, query: str) -> str:
+    """The key of a kept answer."""
+    return f"{path}?{query}"
 
 
 def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
@@ -293,10 +279,6 @@ def address_of(env: Environment, environ: Mapping[str, Any]) -> str:
 
 def _midnight(day: str) -> int:
     return seconds(f"{day}T00:00:00Z")
-
-
-def _kept_under(environ: Mapping[str, Any]) -> str:
-    return f"{environ.get('SCRIPT_NAME', '')}{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
 
 
 def _readable(value: str) -> str:
