@@ -27,6 +27,7 @@ from mosis.errors import Denied, LimitReached, NotFound, PortalError
 from mosis.pages import Wanted
 
 log = logging.getLogger("mosis.live")
+protocol_log = logging.getLogger("mosis.live.protocol")
 CONNECTIONS = 1000
 SOCKETS = 2000  # with those that have not said yet what they want, for which they have ten seconds
 OF_ONE = 20  # connections of one account
@@ -96,8 +97,8 @@ class Listener:
                 super().connection_lost(exc)
 
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        protocol_log = logging.getLogger("mosis.live.protocol")
-        protocol_log.setLevel(logging.CRITICAL)  # what strangers send is no error of ours; each answer has a line of its own
+        # what strangers send is no error of ours, each answer has a line of its own; and at debug there were tokens in it
+        protocol_log.setLevel(logging.CRITICAL)
         # no compression: it costs more memory for each connection than everything else
         async with serve(
             self._talk, sock=self._socket, process_request=self._admit, process_response=self._answered, compression=None,
