@@ -163,6 +163,12 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
     env.close()
 
 
+def test_an_address_is_taken_as_people_write_it() -> None:
+    for url, kind, port in (("https://apps.example.net", http.client.HTTPSConnection, 443), ("localhost:8080", None, 8080)):
+        connection = simulate._connection(url)
+        assert (type(connection), connection.port) == (kind or http.client.HTTPConnection, port)
+
+
 def test_the_command_sends_what_devices_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = Running(tmp_path)
     server.start()

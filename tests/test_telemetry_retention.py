@@ -166,7 +166,7 @@ def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice:
         "events": [{"type": "perf_frame", "timestamp": text(START - 60), "data": {"frame_ms": 0}}],
     }  # fmt: skip
     assert batches[-1]["app_id"] == "com.acme.todo"
-    assert [each["context"] for each in reports] == [{"screen": "home"}]
+    assert [(each["type"], each["context"]) for each in reports] == [("LuaError", {"screen": "home"})]
     assert everything(client, DEVICE.upper(), limit=2) == (batches, reports)
 
     client.delete(f"/v1/telemetry/devices/{DEVICE}").expect(204)

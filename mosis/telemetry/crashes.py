@@ -31,8 +31,9 @@ NEW_GROUPS_A_DAY, MOST_GROUPS = 100, 1000  # of an app; what is beyond belongs t
 EVENTS_A_REPORT = 100  # of the quota: an app may send a hundredth as many reports as events, at least LEAST_REPORTS
 LEAST_REPORTS = 100
 
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b")
+_ADDRESS = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
+_PLACE = re.compile(r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])")  # folders before file:line, with spaces too
 _NUMBER = re.compile(r"[0-9]+")
 _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
 
@@ -76,12 +77,13 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
 
 def normalised(line: str) -> str:
     """A line without what differs between devices and runs: addresses, folders, numbers."""
-    return _NUMBER.sub("#", _PATH.sub("", _ADDRESS.sub("ADDRESS", line[:LINE_CHARACTERS]))).strip()
+    return _NUMBER.sub("#", _PATH.sub("", _PLACE.sub("", _ADDRESS.sub("ADDRESS", line[:LINE_CHARACTERS])))).strip()
 
 
 def top_frames(stack_trace: str) -> list[str]:
-    """The first lines of a trace that name a place in the code, normalised."""
-    lines = (line.strip() for line in stack_trace.split("\n", LINES_READ)[:LINES_READ])
+    """The first lines of a trace that name a place in the code, normalised. Lua puts the message before "stack traceback:"."""
+    frames = stack_trace.partition("stack traceback:")[2].lstrip()
+    lines = (line.strip() for line in (frames or stack_trace).split("\n", LINES_READ)[:LINES_READ])
     return [normalised(line) for line in lines if line and not _NO_FRAME.match(line)][:TOP_FRAMES]
 
 

@@ -99,14 +99,18 @@ def _batch(db: Connection, number: int) -> dict[str, Any]:
 
 
 def _reports(db: Connection, known: dict[bytes, str], names: dict[str, str]) -> list[dict[str, Any]]:
-    columns = ("version", "mosis_version", "at", "received_at", "message", "stack_trace", "context")
+    columns = ("version", "mosis_version", "at", "received_at", "type", "r.message", "stack_trace", "context")
     found = []
     for device, app_id in known.items():
-        for row in db.all(f"SELECT {', '.join(columns)} FROM crash_reports WHERE device = ? ORDER BY id", device):
-            version, mosis_version, at, received_at, message, stack_trace, context = row
+        for row in db.all(
+            f"SELECT {', '.join(columns)} FROM crash_reports r JOIN crash_groups g ON g.id = r.crash_group WHERE device = ?"
+            " ORDER BY r.id", device,
+        ):
+            version, mosis_version, at, received_at, kind, message, stack_trace, context = row
             found.append({
                 "app_id": names.get(app_id), "app_version": version, "mosis_version": mosis_version, "timestamp": text(at),
-                "received_at": text(received_at), "message": message, "stack_trace": stack_trace, "context": json.loads(context),
+                "received_at": text(received_at), "type": kind, "message": message, "stack_trace": stack_trace,
+                "context": json.loads(context),
             })
     return found
 

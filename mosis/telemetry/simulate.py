@@ -127,8 +127,7 @@ def simulate(url: str, apps: list[tuple[str, list[str]]], devices: int, days: in
 
 def _send_all(url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]", sent: Sent) -> None:
     """One connection. A refusal for want of room or rate waits as long as it is told; a lost connection is made again."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "localhost", place.port or 80, timeout=30)
+    connection = _connection(url)
     while each := queue.get():
         path, document = each
         body = gzip.compress(json.dumps(document).encode(), 1)
@@ -168,9 +167,14 @@ def _versions(url: str, package_id: str) -> list[str]:
     return [each["version"] for each in _get(url, f"/v1/store/apps/{package_id}/versions")["versions"]][::-1]
 
 
+def _connection(url: str) -> http.client.HTTPConnection:
+    place = urlsplit(url if "://" in url else f"http://{url}")
+    kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+    return kind(place.hostname or "localhost", place.port, timeout=30)
+
+
 def _get(url: str, path: str) -> Any:
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "localhost", place.port or 80, timeout=30)
+    connection = _connection(url)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

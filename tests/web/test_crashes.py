@@ -173,6 +173,9 @@ def test_a_moment_that_is_none(client: Client, alice: Person) -> None:
 @pytest.mark.parametrize(("one", "other", "same"), [
     ("at foo (C:\\Users\\x\\a.lua:3)", "at foo (D:\\y\\a.lua:99)", True), ("at foo", "at bar", False),
     ("a.lua:3: in f", "b.lua:3: in f", False), ("/x/y/z.lua:1: in upvalue 'f1'", "z.lua:22: in upvalue 'f2'", True),
+    ("/home/Jörg Müller/my apps/a.lua:3: in function <C:\\Data of A\\b.lua:7>", "a.lua:4: in function <b.lua:1>", True),
+    ("a.lua:1: no 'Anna'\nstack traceback:\n\ta.lua:1: in f", "a.lua:1: no 'Bob'\nstack traceback:\n\ta.lua:1: in f", True),
+    ("in task 550e8400-e29b-41d4-a716-446655440000", "in task 6ba7b810-9dad-11d1-80b4-00c04fd430c8", True),
     ("x" * 299 + "a" + "1", "x" * 299 + "a" + "2", True),
 ])  # fmt: skip
 def test_what_makes_frames_equal(one: str, other: str, same: bool) -> None:
