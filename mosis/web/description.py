@@ -31,8 +31,7 @@ WITH_BODY = ("malformed_json", "unsupported_media_type", "request_timeout", "len
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
 
-# GETs without a tag: pages that are made anew for each request, figures of the moment, a way back from a provider.
-TAGLESS = ("/docs", "/metrics", "/auth/oauth/<provider>/callback")
+TAGLESS = ("/docs", "/metrics")  # GETs without a tag: a page that is made anew for each request, figures of the moment
 EITHER_WAY = ("POST /auth/oauth/<provider>",)  # public, and does more for somebody who is signed in
 
 PARAMETERS = {

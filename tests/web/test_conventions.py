@@ -19,7 +19,7 @@ GETS = [route for route in ROUTES if route.method == "GET"]
 LISTS = [route for route in GETS if any(is_page(answer) for answer in route.callback.says.answers.values())]
 DEVICE = "0" * 63 + "1"
 
-# Pages that are made anew for each request, figures of the moment, and what only leads elsewhere.
+# A page that is made anew for each request, figures of the moment, what is refused here, and what only leads elsewhere.
 NO_TAG = {"/docs", "/metrics", "/auth/oauth/<provider>/callback", "/store/apps/<package_id>/download"}
 # The POSTs without Idempotency-Key, and why they make nothing twice.
 NEEDS_NO_KEY = {
