@@ -156,14 +156,14 @@ def serve(config: Config) -> int:
     sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)
     env.files.sweep_incoming()
-    recovery.appoint(env)
     app, worker, upkeep, watch = build(env), Worker(env), Upkeep(env), Watch(env)
     server = bound(env, app)
     live = listening(env)
     watch.start()
+    recovery.appoint(env)
     worker.start()
     upkeep.start()
-    if env.replication is not None and lock is not None:
+    if env.replication is not None and lock is not None and env.db.damage is None:  # Litestream writes, too
         env.replication.start(lock)
     asked: list[float] = []
 

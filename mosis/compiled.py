@@ -65,7 +65,7 @@ def _document(schema: Schema) -> Check:
 
 def _value(rules: Mapping[str, Any]) -> Check:
     """The check of one value. The order is cheap first; a value of a wrong type never reaches the other rules."""
-    if unknown := set(rules) - _RULES:
+    if unknown := set(rules) - _RULES - {"meta"}:  # meta is what is said of it, not a rule
         raise ValueError(f"no compiled form of {', '.join(sorted(unknown))}")
     nullable = rules.get("nullable", False)
     types = _types(rules["type"])

@@ -373,6 +373,8 @@ class Database:
                     if self.checkpoints and self.damage is None:
                         self.connection().checkpoint("TRUNCATE")
                 if self._writer is not None:
+                    if self.damage is not None:  # or the last connection that is closed would move the WAL
+                        self._writer.execute("PRAGMA query_only = ON")
                     self._writer.close()
                     self._writer = None
             finally:

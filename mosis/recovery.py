@@ -28,9 +28,11 @@ def verify(env: Environment, db: Connection, caller: Caller, token: str) -> Deve
 
 def appoint(env: Environment) -> None:
     """At start: ADMIN_EMAIL is admin also when the setting came after the address was verified."""
+    if env.config.admin_email is None or env.db.damage is not None:
+        return
     db = env.db.connection()
     with db.write():
-        developer = accounts.find_by_email(db, env.config.admin_email or "")
+        developer = accounts.find_by_email(db, env.config.admin_email)
         if developer and developer.email_verified and developer.role != "admin":
             accounts.set_role(db, PORTAL, developer.id, "admin")
 

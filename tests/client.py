@@ -11,11 +11,22 @@ from wsgiref.validate import validator
 
 from mosis import accounts
 from mosis.environment import Environment
+from mosis.serving.request import Request
+from mosis.web.ready import ReadyAnswers
 from mosis.worker import Worker
 from tests import described
 from tests.package_builder import build_package, signing_key
 
 PASSWORD = "correct horse battery"
+
+
+def parsed(environ: Mapping[str, Any]) -> Request:
+    """The same request as the server's parser would have it."""
+    request = Request(None)
+    request.command, request.query, request.peer = environ["REQUEST_METHOD"], environ["QUERY_STRING"], environ["REMOTE_ADDR"]
+    request.path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+    request.headers = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
+    return request
 
 
 @dataclass
@@ -62,10 +73,12 @@ class Person:
 
 
 class Client:
-    """Speaks to the application as a WSGI server would; wsgiref's validator watches both sides."""
+    """Speaks to the application as a WSGI server would; wsgiref's validator watches both sides. What the server's loop would have
+    answered without the application is held to what the application says."""
 
     def __init__(self, app: Any, env: Environment) -> None:
         self.app = validator(app)
+        self.ready = ReadyAnswers(app, env)
         self.env = env
         self.worker = Worker(env)
 
@@ -98,6 +111,9 @@ class Client:
             started.update(status=int(status[:3]), headers={name.lower(): value for name, value in answered})
             return lambda data: None
 
+        ready, hits = None, self.env.kept.hits
+        if not self.env.limits.on:  # being asked twice counts for them
+            ready, self.env.kept.hits = self.ready(parsed(environ)), hits
         answer = self.app(environ, start_response)
         try:
             content = b"".join(answer)
@@ -105,6 +121,11 @@ class Client:
             answer.close()
         sent = (method, parts.query, environ.get("CONTENT_TYPE", ""), raw)
         described.check(environ.get("bottle.route"), sent, started["status"], started["headers"], content)
+        if ready is not None:
+            told = {name.lower(): value for name, value in ready[1]}
+            alike = {name: value for name, value in started["headers"].items() if name not in ("x-request-id", "content-length")}
+            assert (int(ready[0][:3]), ready[2]) == (started["status"], content), (path, ready)
+            assert {name: value for name, value in told.items() if name != "x-request-id"} == alike
         return Answer(started["status"], started["headers"], content)
 
     def get(self, path: str, **more: Any) -> Answer:

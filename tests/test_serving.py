@@ -519,3 +519,46 @@ def test_stop_does_not_wait_for_ever(start: Start, app: App) -> None:
     server.stop(timeout_seconds=0.3)
     assert running.answer()[0] == 0
     assert time.monotonic() - started < 3
+
+
+def quickly(request: Any) -> Any:
+    """What is ready: /now, and a mebibyte under /large."""
+    sizes = {"/now": 3, "/large": MIB}
+    if request.path == "/odd":
+        raise RuntimeError("a mistake of ours")
+    if request.path not in sizes or "AUTHORIZATION" in request.headers:
+        return None
+    return "200 OK", [("X-From", request.peer), ("X-Query", request.query)], b"n" * sizes[request.path]
+
+
+def test_what_is_ready_is_answered_without_the_application(start: Start, app: App) -> None:
+    wire = Wire(start(ready=quickly))
+    wire.send("GET /now?a=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    status, headers, body = wire.answer()
+    assert (status, headers["x-from"], headers["x-query"], body) == (200, "127.0.0.1", "a=1", b"nnn")
+    assert {"date", "content-length"} <= set(headers)
+    assert app.calls == []
+    assert wire.send("GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").answer()[1]["connection"] == "close"
+    assert wire.answer()[0] == 0
+    old = Wire(start(ready=quickly)).send("GET /now HTTP/1.0\r\n\r\n")
+    assert (old.answer()[2], old.answer()[0]) == (b"nnn", 0)
+    assert Wire(start(ready=quickly)).send("GET /odd HTTP/1.1\r\nHost: a\r\n\r\n").refused(500, "internal")
+
+
+def test_ready_answers_keep_their_place_among_the_others(start: Start, app: App) -> None:
+    wire = Wire(start(ready=quickly))
+    wire.send("".join(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n" for path in ("/now", "/wait", "/now", "/x", "/now")))
+    assert wire.answer()[2] == b"nnn"
+    app.gate.set()
+    told = [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(4)]
+    assert told == ["/wait", "/now", "/x", "/now"], "behind a running request everything goes to the application"
+
+
+def test_who_asks_for_much_and_reads_nothing_is_given_one_ready_answer(start: Start, app: App) -> None:
+    server = start(ready=quickly, outbuf_high_watermark=MIB)
+    wire = Wire(server, receive_buffer=4096)
+    wire.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 300)
+    time.sleep(0.5)
+    assert sum(each.total_outbufs_len for each in server.active_channels.values()) < 2 * MIB
+    assert wire.answer()[2] == b"n" * MIB
+    alive(server)

@@ -240,10 +240,10 @@ def test_the_keys_are_kept_to_their_owner(env: Environment) -> None:
 def test_a_key_that_was_lost_is_said_loudly(client: Client, acme: str, caplog: pytest.LogCaptureFixture) -> None:
     first = store.index_keys(client.env)
     sequence(client)
-    assert not caplog.records, "the first key is no loss"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "the first key is no loss"
     (client.env.config.data_dir / "store_key.json").unlink()
     assert store.index_keys(client.env) != first
-    assert [(said.levelname, "was lost" in said.message) for said in caplog.records] == [("ERROR", True)]
+    assert ["was lost" in record.message for record in caplog.records if record.levelname == "ERROR"] == [True]
 
 
 def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_path: Path) -> None:

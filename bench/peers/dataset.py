@@ -1,5 +1,6 @@
 """The same catalogue for all systems: developers, apps and five published versions of each."""
 
+import hashlib
 import json
 import random
 import sqlite3
@@ -95,12 +96,12 @@ def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
             (app["id"], app["package_id"], app["developer_id"], app["name"], app["summary"], app["description"], app["category"],
              app["tags"], WHEN, WHEN),
         )
-        size = DOWNLOAD_BYTES if app["id"] == "a0000000" else 20480
+        size, digest = (DOWNLOAD_BYTES, hashlib.sha256(content).hexdigest()) if app["id"] == "a0000000" else (20480, "ab" * 32)
         db.executemany(
             "INSERT INTO versions (id, app_id, version, version_code, channel, state, released, min_mosis_version, manifest, files,"
             " size_bytes, sha256, signing_key_id, created_at, published_at) VALUES (?, ?, ?, ?, 'stable', 'published', 1, '1.0.0', '{}', '{}',"
             " ?, ?, 'k0000000', ?, ?)",
-            [(f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, size, "ab" * 32, WHEN, WHEN) for code in range(1, 6)],
+            [(f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, size, digest, WHEN, WHEN) for code in range(1, 6)],
         )
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -6,8 +6,9 @@ A route's own line says the rest, in options that are plain text:
     credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
-    keep   "store" for public answers that depend on the store alone: they are kept finished while nothing in it changes;
-           "always" for those that never change
+    keep   which answers are kept finished, see mosis/web/ready.py: "store" for public ones that depend on the store alone, while
+           nothing in it changes; "account" for those that depend on the caller and the portal's database alone, and not on the
+           time, until the next commit of anything; "always" for those that never change
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
@@ -16,12 +17,13 @@ A route's own line says the rest, in options that are plain text:
            intake; serving gives these their own threads
 """
 
+import hashlib
 import inspect
 import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -144,9 +146,12 @@ class Callers:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         scope, limit, looks = route.config["scope"], limit_of(route), route.config.get("credential") != "ignored"
         wanted = inspect.signature(route.callback).parameters
+        keeps = route.config.get("keep") == "account"
 
         def called(**arguments: Any) -> Any:
             db = self.env.db.connection()
+            if keeps:  # before anything is read, the session too: what is kept must be no older than its revision
+                bottle.request.environ["mosis.revision"] = self.env.db.data_version()
             caller = self._caller(db, limit, looks)
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope)
@@ -211,9 +216,13 @@ class Answers:
                 require_match(None)
             if bounded:
                 check_lengths(bounded)
-            if keep:
-                revision = store.revision(self.env) if keep == "store" else None
-                key = kept_under(request.environ.get("SCRIPT_NAME", "") + request.environ["PATH_INFO"], request.query_string)
+            address = environ_path(request.environ), request.query_string
+            key: Hashable = None
+            if keep == "account":
+                token = access_token(request.environ.get("HTTP_AUTHORIZATION"), request.environ.get("HTTP_X_API_KEY"))
+                revision, key = request.environ["mosis.revision"], kept_under(*address, token)
+            elif keep:
+                revision, key = store.revision(self.env) if keep == "store" else None, kept_under(*address)
                 if kept := self.env.kept.get(key, revision):
                     body, headers, _ = kept
                     for name, value in headers:
@@ -234,9 +243,9 @@ class Answers:
                 return body
             tag = etag(body)
             response.set_header("ETag", tag)
-            if keep:
+            if keep and key:
                 headers = [("ETag", tag), *((name, value) for name, value in response.headers.items() if name.lower() != "etag")]
-                self.env.kept.put(key, revision, (body, headers, route), len(key) + len(body))
+                self.env.kept.put(key, revision, (body, headers, route), len(request.query_string) + len(body))
             return _unless_known(body, tag)
 
         return answered
@@ -257,9 +266,23 @@ def common_headers(
     return headers
 
 
-def kept_under(path: str, query: str) -> str:
-    """The key of a kept answer."""
-    return f"{path}?{query}"
+def environ_path(environ: Mapping[str, Any]) -> str:
+    """The path as the client has sent it, with /v1."""
+    return f"{environ.get('SCRIPT_NAME', '')}{environ['PATH_INFO']}"
+
+
+def access_token(authorization: str | None, api_key: str | None) -> str:
+    """The access token that a request presents; empty where it presents none, or an API key (whose uses are counted)."""
+    kind, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    return token if api_key is None and kind.lower() == "bearer" and not token.startswith(tokens.KEY_PREFIX) else ""
+
+
+def kept_under(path: str, query: str, token: str | None = None) -> Hashable:
+    """The key of a kept answer: that to everybody, or to who has this access token (None where the token is empty)."""
+    if token is None:
+        return f"{path}?{query}"
+    return (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), f"{path}?{query}") if token else None
 
 
 def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:

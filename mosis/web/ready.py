@@ -2,45 +2,62 @@
 thread and go through Bottle costs several times as much as all the rest of such a request."""
 
 import time
+from collections.abc import Hashable
 
 from mosis import store
 from mosis.callers import client_address, household
 from mosis.environment import Environment
-from mosis.errors import LimitReached, Unavailable
+from mosis.errors import Denied, LimitReached, Unavailable
+from mosis.limits import Taken
 from mosis.serving.request import Answer, Request
-from mosis.web.plugins import Portal, common_headers, kept_under, limit_of, request_id_of
+from mosis.web.plugins import Portal, access_token, common_headers, kept_under, limit_of, request_id_of
 from mosis.web.request import names_tag
 
 STORE = ("/store/", "/v1/store/")
 
 
 class ReadyAnswers:
-    """Called by the server's loop for each request without body; None sends it to the application, which also refuses."""
+    """Called by the server's loop for each request without body; None sends it to the application, which also says the refusals."""
 
     def __init__(self, app: Portal, env: Environment) -> None:
         self.app = app
         self.env = env
 
     def __call__(self, request: Request) -> Answer | None:
-        """The answer to a GET of nobody in particular, if it is kept."""
-        started, env, headers = time.perf_counter(), self.env, request.headers
-        if request.command != "GET" or "AUTHORIZATION" in headers or "X_API_KEY" in headers:
+        """The answer to a GET, if it is kept for everybody or for who has this access token."""
+        started = time.perf_counter()
+        if request.command != "GET":
             return None
+        authorization, api_key = request.headers.get("AUTHORIZATION"), request.headers.get("X_API_KEY")
+        token = None if authorization is None and api_key is None else access_token(authorization, api_key)
         try:
-            revision = store.revision(env) if request.path.startswith(STORE) else None
-            kept = env.kept.get(kept_under(request.path, request.query), revision, again=True)
+            revision = self._revision(request.path, token)
+            kept = self.env.kept.get(kept_under(request.path, request.query, token), revision, again=True)
             if kept is None:
                 return None
-            body, shown, route = kept
-            limit = limit_of(route)
-            taken = None if limit == "none" else env.limits.take(limit, household(client_address(
-                env.config.trusted_proxy, request.peer, headers.get("X_FORWARDED_FOR", "")
-            )))
-        except (LimitReached, Unavailable):
+            body, headers, route = kept
+            developer_id = self.env.access_tokens.read(token, self.env.clock.time()).developer_id if token else None
+            taken = self._count(request, limit_of(route), developer_id)
+        except (Denied, LimitReached, Unavailable):
             return None
-        request_id = request_id_of(headers.get("X_REQUEST_ID", ""))
-        status, common = "200 OK", common_headers(request_id, (taken,) if taken else (), route)
-        if names_tag(headers.get("IF_NONE_MATCH", ""), shown[0][1]):  # the first header is the tag
-            status, body, shown = "304 Not Modified", b"", [each for each in shown if each[0] != "Content-Type"]
-        self.app.record(request_id, "GET", route, int(status[:3]), len(body), time.perf_counter() - started)
-        return status, [*shown, *common], body
+        request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
+        headers = headers + common_headers(request_id, (taken,) if taken else (), route)
+        status = "200 OK"
+        if names_tag(request.headers.get("IF_NONE_MATCH", ""), headers[0][1]):  # the first header is the tag
+            status, body, headers = "304 Not Modified", b"", [each for each in headers if each[0] != "Content-Type"]
+        self.app.record(request_id, "GET", route, int(status[:3]), len(body), time.perf_counter() - started, developer_id)
+        return status, headers, body
+
+    def _revision(self, path: str, token: str | None) -> Hashable:
+        """What the answer must have been made from: for an account everything, its session and its rights too."""
+        if token:
+            return self.env.db.data_version()
+        return store.revision(self.env) if path.startswith(STORE) else None
+
+    def _count(self, request: Request, limit: str, developer_id: str | None) -> Taken | None:
+        if developer_id:
+            return self.env.limits.take("account", developer_id)
+        if limit == "none":
+            return None
+        address = client_address(self.env.config.trusted_proxy, request.peer, request.headers.get("X_FORWARDED_FOR", ""))
+        return self.env.limits.take(limit, household(address))

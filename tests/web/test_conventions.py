@@ -132,7 +132,7 @@ def test_every_list_is_read_in_pages(world: World) -> None:
             if page["next_cursor"] is None:
                 assert "link" not in page.headers, route
                 break
-            assert page.headers["link"].startswith("</v1" + route.rule.partition("<")[0]), route
+            assert page.headers["link"].startswith("<" + route.rule.partition("<")[0]), route  # without /v1, as it was asked
             assert page.headers["link"].endswith(f'cursor={quote(page["next_cursor"])}>; rel="next"'), route
             cursor = f"&cursor={page['next_cursor']}"
         assert found == whole[name], route
@@ -174,8 +174,8 @@ def test_every_counted_answer_says_what_is_left_and_every_answer_its_id(world: W
         if limit_of(route) == "none":
             assert "ratelimit" not in answer.headers or route.config["scope"] != "public", route
         else:
-            assert re.fullmatch(r'"\w+";r=\d+;t=\d+', answer.headers["ratelimit"]), route
-            assert re.fullmatch(r'"\w+";q=\d+;w=\d+', answer.headers["ratelimit-policy"]), route
+            assert re.fullmatch(r'("\w+";r=\d+;t=\d+(, |$))+', answer.headers["ratelimit"]), route
+            assert re.fullmatch(r'("\w+";q=\d+;w=\d+(, |$))+', answer.headers["ratelimit-policy"]), route
         if answer.status >= 400:
             assert answer["request_id"] == "mine.1", route
 

@@ -201,7 +201,9 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     assert [each["state"] for each in exported["reviews"]] == ["approved"]
     assert [(each["purpose"], each["email"]) for each in exported["tickets"]] == [("verify", alice.email)]
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
-    assert subjects == ["Verify your address", f"{NOTES} 1.0.0 was approved; publish it when you like."]  # none of the reviewer's
+    assert subjects == [  # none of the reviewer's
+        "Verify your address", f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done.",
+    ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))
 
