@@ -32,7 +32,7 @@ def alice(client: Client) -> Person:
 @pytest.fixture
 def app(client: Client, alice: Person) -> Person:
     """Alice, with an app, and all answers of hers asked for once."""
-    client.post("/v1/apps", {"package_id": NOTES, "name": "Notes"}, as_=alice).expect(201)
+    client.app_of(alice)
     for path in ACCOUNT:
         client.get(path, as_=alice).expect(200)
     return alice
@@ -46,8 +46,7 @@ def test_what_was_asked_before_is_ready_until_the_store_changes(client: Client, 
         assert status(answer) == "200 OK", path
         assert answer is not None
         assert status(ready(client, path, IF_NONE_MATCH=dict(answer[1])["ETag"])) == "304 Not Modified"
-    client.post("/v1/apps", {"package_id": NOTES, "name": "Notes"}, as_=alice).expect(201)
-    client.published(alice, NOTES)
+    client.published(alice, client.app_of(alice))
     assert ready(client, "/v1/store/apps") is None
     assert status(ready(client, "/healthz")) == "200 OK"
     assert ready(client, "/healthz", IF_NONE_MATCH="*", X_API_KEY="x") is None
