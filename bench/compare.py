@@ -1,9 +1,9 @@
 """The portal beside the stacks it was chosen against: the same data, the same load, one core each, turn by turn.
 
-    python -m bench.compare [--apps 10000] [--seconds 3] [--rounds 3] [--only go,fastify] [--write bench/RESULTS.md]
+    python -m bench.compare [--apps 10000] [--seconds 3] [--rounds 3] [--only go,fastify] [--write bench]
 
-Needs wrk, Go with Debian's packages of Chi, mattn's SQLite, golang-jwt and validator, node with npm, and pip; what is missing is
-left out and said. Every server is pinned to core 0 and the load generator to core 1; all are started, and for each endpoint they
+Needs wrk, Go with Debian's packages of Chi, mattn's SQLite, golang-jwt and validator, nginx, node with npm, and pip; what is missing
+is left out and said. Every server is pinned to core 0 and the load generator to core 1; all are started, and for each endpoint they
 take turns, `--rounds` times. Printed are medians. `bench/check.py` compares two results.
 """
 
@@ -50,10 +50,12 @@ class System:
     environment: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)  # endpoint: another path than the common one
     lacks: tuple[str, ...] = ()  # endpoints that it does not have in the same sense
+    installed: tuple[Path, ...] = ()  # what it takes on the disk, without the interpreter
     token: str = ""
     start_ms: float = 0
     idle_mib: float = 0
     busy_mib: float = 0
+    peak_mib: float = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,11 +100,20 @@ class System:
 
     def pss_mib(self) -> float:
         """Proportional set size of all its processes."""
-        total = 0
-        for pid in self.pids:
-            match = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-            total += int(match[1]) if match else 0
-        return total / 1024
+        return self._memory("smaps_rollup", "Pss")
+
+    def high_water_mib(self) -> float:
+        """The largest resident set that its processes have had."""
+        return self._memory("status", "VmHWM")
+
+    def _memory(self, file: str, name: str) -> float:
+        texts = [Path(f"/proc/{pid}/{file}").read_text() for pid in self.pids]
+        return sum(int(each) for text in texts for each in re.findall(rf"^{name}:\s+(\d+)", text, re.MULTILINE)) / 1024
+
+    def size_mib(self) -> float:
+        """What is installed for it."""
+        files = {file for path in self.installed for file in ([path] if path.is_file() else path.rglob("*"))}
+        return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
     def cpu_seconds(self) -> float:
         """Processor time used so far."""
@@ -133,7 +144,21 @@ def ours(folder: Path, catalogue: dataset.Catalogue) -> System:
     portal.migrated(portal.Config.read(settings))
     address = dataset.fill_ours(folder / "portal.db", folder / "packages", catalogue)
     return System("mosis-portal", [sys.executable, str(portal.HERE / "portal.py"), "serve"], folder, port, settings,
-                  {"download": address})
+                  {"download": address}, installed=(portal.HERE / "mosis", portal.HERE / "portal.py", *packages_of_ours()))
+
+
+def packages_of_ours() -> list[Path]:
+    """The folders of the packages that the portal needs, and of those that they need."""
+    from importlib import metadata
+
+    wanted, seen = ["mosis-portal"], set()
+    while wanted:
+        name = wanted.pop()
+        seen.add(name)
+        needed = [re.split(r"[^\w-]", each)[0] for each in metadata.requires(name) or () if "extra ==" not in each]
+        wanted += [each for each in [*needed, *(["cryptography"] if name == "pyjwt" else [])] if each not in seen]
+    files = [file for name in seen - {"mosis-portal"} for file in metadata.files(name) or ()]
+    return [Path(str(file.locate())) for file in files]
 
 
 def go(folder: Path, shared: Path) -> System:
@@ -143,7 +168,23 @@ def go(folder: Path, shared: Path) -> System:
     environment = os.environ | {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "CGO_ENABLED": "1"}
     subprocess.run(["go", "build", "-o", str(binary), str(HERE / "peers/main.go")], env=environment, check=True, timeout=600)
     port = free_port()
-    return System("Go, Chi", [str(binary), str(port), str(shared)], folder, port, {"GOMAXPROCS": "1"})
+    return System("Go, Chi", [str(binary), str(port), str(shared)], folder, port, {"GOMAXPROCS": "1"}, installed=(binary,))
+
+
+def nginx(folder: Path, shared: Path) -> System:
+    """nginx with sendfile, one worker, for the download alone."""
+    port = free_port()
+    (shared / "small.txt").write_text("ok")
+    (folder / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log; events {{ worker_connections 2048; }}\n"
+        f"http {{ access_log off; sendfile on; tcp_nopush on; server {{ listen 127.0.0.1:{port}; root {shared}; }} }}\n"
+    )
+    for path in (folder.parent, folder, shared):
+        path.chmod(0o755)  # its worker is another user
+    command = shutil.which("nginx") or "/usr/sbin/nginx"
+    everything_else = tuple(endpoint for endpoint in ENDPOINTS if not endpoint.startswith("download"))
+    return System("nginx", [command, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"], folder, port,
+                  paths={"healthz": "/small.txt", "download": "/download.bin"}, lacks=everything_else, installed=(Path(command),))
 
 
 def node(framework: str) -> Any:
@@ -157,7 +198,7 @@ def node(framework: str) -> Any:
             subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=CACHE, check=True, timeout=600)
         port = free_port()
         return System(framework.title(), ["node", str(CACHE / "node.mjs"), framework, str(port), str(shared)], folder, port,
-                      {"NODE_ENV": "production", "UV_THREADPOOL_SIZE": "2"})
+                      {"NODE_ENV": "production", "UV_THREADPOOL_SIZE": "2"}, installed=(CACHE / "node_modules",))
 
     return make
 
@@ -171,7 +212,8 @@ def fastapi(folder: Path, shared: Path) -> System:
                        check=True, timeout=600)
     port = free_port()
     return System("FastAPI", [str(python), "-m", "uvicorn", "fastapi_app:app", "--app-dir", str(HERE / "peers"), "--port", str(port),
-                              "--log-level", "warning", "--no-access-log"], folder, port, {"PEER_FOLDER": str(shared)})
+                              "--log-level", "warning", "--no-access-log"], folder, port, {"PEER_FOLDER": str(shared)},
+                  installed=(next((CACHE / "fastapi/lib").iterdir()) / "site-packages",))
 
 
 def pocketbase(folder: Path, catalogue: dataset.Catalogue) -> System:
@@ -195,7 +237,7 @@ def pocketbase(folder: Path, catalogue: dataset.Catalogue) -> System:
                                    "--publicDir", str(public)], folder, port, {"GOMAXPROCS": "1"}, {
         "healthz": "/api/health", "download": "/download.bin", "store list": "/api/collections/apps/records?perPage=20&sort=name&skipTotal=1",
         "login": "/api/collections/users/auth-with-password",
-    }, ("login", "updates of 20 apps", "telemetry batch of 20", "apps with token", "app with token", "mixed"))
+    }, ("register", "login", "updates of 20 apps", "telemetry batch of 20", "apps with token", "app with token", "mixed"), (binary,))
     system.start()
     root = system.post("/api/collections/_superusers/auth-with-password", {"identity": "root@example.net", "password": dataset.PASSWORD})
     text_fields = ("package_id", "developer", "name", "summary", "description", "category", "version", "sha256")
@@ -234,6 +276,7 @@ local n, thread = 0, 0
 local token, run = %(token)q, %(run)q
 function setup(t) t:set("number", thread) thread = thread + 1 end
 function init() math.randomseed(number + 1) end
+local plain = {["Content-Type"] = "application/json"}
 local json = {["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. token}
 local function id() return ids[math.random(#ids)] end
 local function get(path, with) return wrk.format("GET", path, with and json or nil) end
@@ -243,10 +286,14 @@ local function updates()
   return get("/store/updates?pkgs=" .. table.concat(t, ","))
 end
 local batch = %(batch)q
-local function telemetry() return wrk.format("POST", "/telemetry/events", json, batch) end
+local function telemetry() return wrk.format("POST", "/telemetry/events", plain, batch) end
 local function fresh()
   n = n + 1
   return wrk.format("POST", %(new_app)q, json, string.format('{"package_id":"net.%%s.t%%d.n%%d","name":"New","summary":"An app","tags":["a","b"]}', run, number, n))
+end
+local function person()
+  n = n + 1
+  return wrk.format("POST", "/auth/register", plain, string.format('{"email":"%%s.%%d.%%d@example.net","password":"three random words","name":"New"}', run, number, n))
 end
 function request()
   %(request)s
@@ -266,7 +313,8 @@ ENDPOINTS = {
     "apps with token": 'return get("/apps", true)',
     "app with token": 'return get("/apps/" .. ids[math.random(20)], true)',
     "new app": "return fresh()",
-    "login": 'return wrk.format("POST", %(path)q, json, %(login)q)',
+    "register": "return person()",
+    "login": 'return wrk.format("POST", %(path)q, plain, %(login)q)',
     "telemetry batch of 20": "return telemetry()",
     "download of 10 MiB": "return get(%(download)q)",
     "mixed": """n = n + 1
@@ -274,6 +322,7 @@ ENDPOINTS = {
   if kind == 0 then return telemetry() elseif kind == 1 then return get("/apps/" .. ids[math.random(20)], true)
   elseif kind < 6 then return get("/store/apps") elseif kind < 9 then return get("/store/apps/" .. id()) else return updates() end""",
 }
+UNCROWDED = ("register", "login", "download of 10 MiB")  # what hashes or fills the line waits for itself, whoever asks
 COMMON = {"healthz": "/healthz", "store list": "/store/apps", "store detail": "/store/apps/", "login": "/auth/login"}
 
 
@@ -307,6 +356,8 @@ class Measured:
     p99_ms: float
     cpu_us: float
     errors: int
+    lowest: float = 0  # requests a second, of several runs
+    highest: float = 0
 
 
 def load(system: System, file: Path, seconds: float, connections: int) -> Measured:
@@ -343,7 +394,7 @@ def uploads(systems: list[System], package_id: str, mib: int, count: int) -> dic
     and hash the bytes."""
     key, noise = signing_key(), os.urandom(mib * 1024 * 1024 // 5)
     own, files = f"net.upload.m{mib}", {f"assets/{number}.txt": noise for number in range(5)}
-    taking_part = [system for system in systems if system.name != "PocketBase"]
+    taking_part = [system for system in systems if system.name not in ("PocketBase", "nginx")]
     posted(systems[0], "/signing-keys", json.dumps({"name": f"bench {mib}", "public_key": key.public_base64}).encode(), "application/json")
     posted(systems[0], "/apps", json.dumps({"package_id": own, "name": "Upload"}).encode(), "application/json")
     taken: dict[str, list[float]] = {system.name: [] for system in taking_part}
@@ -359,7 +410,8 @@ def median(runs: list[Measured]) -> Measured:
     """The median of each figure; errors are added up."""
     middle = {name: statistics.median(getattr(run, name) for run in runs) for name in
               ("per_second", "p50_ms", "p95_ms", "p99_ms", "cpu_us")}
-    return Measured(**middle, errors=sum(run.errors for run in runs))
+    each = [run.per_second for run in runs]
+    return Measured(**middle, errors=sum(run.errors for run in runs), lowest=min(each), highest=max(each))
 
 
 @contextlib.contextmanager
@@ -376,6 +428,8 @@ def started(systems: list[System]) -> Iterator[None]:
                 system.stop()
             system.start()
             system.start_ms = statistics.median([*starts, system.start_ms])
+            if "login" in system.lacks and system.name != "PocketBase":
+                continue
             if system.name == "PocketBase":
                 said = {"identity": dataset.EMAIL, "password": dataset.PASSWORD}
                 system.token = system.post("/api/collections/users/auth-with-password", said)["token"]
@@ -391,7 +445,7 @@ def made(folder: Path, only: list[str], developers: int, apps: int) -> list[Syst
     """The systems that can be had here."""
     catalogue = dataset.Catalogue(developers, apps)
     dataset.fill_peers(folder / "shared/peers.db", catalogue)
-    makers = {"go": go, "fastify": node("fastify"), "hono": node("hono"), "express": node("express"), "fastapi": fastapi}
+    makers = {"go": go, "nginx": nginx, "fastify": node("fastify"), "hono": node("hono"), "express": node("express"), "fastapi": fastapi}
     systems = [ours(folder / "ours", catalogue)]
     for name in only:
         own = folder / name
@@ -409,11 +463,12 @@ def measured(systems: list[System], apps: int, seconds: float, rounds: int, fold
     """{endpoint: {system: figures}}, the systems taking turns."""
     ids = dataset.package_ids(apps)
     results: dict[str, dict[str, Measured]] = {}
-    plan = [(endpoint, endpoint, CONNECTIONS) for endpoint in ENDPOINTS] + [("app with token, 1,000 connections", "app with token", 1000)]
+    plan = [(endpoint, endpoint, CONNECTIONS) for endpoint in ENDPOINTS]
+    plan += [(f"{endpoint}, 1,000 connections", endpoint, 1000) for endpoint in ENDPOINTS if endpoint not in UNCROWDED]
     for number, (title, endpoint, connections) in enumerate(plan):
         taking_part = [system for system in systems if endpoint not in system.lacks]
         runs: dict[str, list[Measured]] = {system.name: [] for system in taking_part}
-        for turn in range(rounds):
+        for turn in range(rounds if connections == CONNECTIONS else 1):
             for system in taking_part:
                 file = script(system, endpoint, ids, folder, f"r{number}x{turn}")
                 runs[system.name].append(load(system, file, seconds, 8 if endpoint.startswith("download") else connections))
@@ -422,8 +477,15 @@ def measured(systems: list[System], apps: int, seconds: float, rounds: int, fold
                          for name, each in results[title].items())
         print(f"{title}: {line}", file=sys.stderr, flush=True)
     for system in systems:
-        system.busy_mib = system.pss_mib()
+        system.busy_mib, system.peak_mib = system.pss_mib(), system.high_water_mib()
     return results
+
+
+def machine() -> str:
+    """What it ran on."""
+    model = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{platform.machine()}{f' ({model[1]})' if model else ''}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
 
 
 def report(
@@ -433,7 +495,7 @@ def report(
     names = [system.name for system in systems]
     lines = [
         f"`python -m bench.compare --apps {given.apps} --seconds {given.seconds:g} --rounds {given.rounds}`, medians; "
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}.", "",
+        f"{machine()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}.", "",
         "Requests a second, and in brackets how many times the portal's figure that is of the other one's:", "",
         "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|",
     ]
@@ -447,6 +509,10 @@ def report(
         cells = [f"{row[name] * 1000:,.0f} ms" + (f" ({row[name] / own:.2f})" if name != names[0] else "") if name in row else "-"
                  for name in names]
         lines.append(f"| an upload of {mib} MiB | " + " | ".join(cells) + " |")
+    lines += ["", "The same, lowest and highest of the rounds:", "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for title, row in results.items():
+        if "connections" not in title:
+            lines.append(f"| {title} | " + " | ".join(f"{row[n].lowest:,.0f}–{row[n].highest:,.0f}" if n in row else "-" for n in names) + " |")
     lines += ["", "Milliseconds, p50 / p95 / p99:", "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, row in results.items():
         cells = [f"{row[n].p50_ms:.1f} / {row[n].p95_ms:.1f} / {row[n].p99_ms:.1f}" if n in row else "-" for n in names]
@@ -458,6 +524,8 @@ def report(
     lines.append("| start to the first answer, ms | " + " | ".join(f"{system.start_ms:.0f}" for system in systems) + " |")
     lines.append("| memory when idle, MiB PSS | " + " | ".join(f"{system.idle_mib:.0f}" for system in systems) + " |")
     lines.append("| memory after the load, MiB PSS | " + " | ".join(f"{system.busy_mib:.0f}" for system in systems) + " |")
+    lines.append("| its highest, MiB RSS | " + " | ".join(f"{system.peak_mib:.0f}" for system in systems) + " |")
+    lines.append("| installed, without the interpreter, MiB | " + " | ".join(f"{system.size_mib():.0f}" for system in systems) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -468,7 +536,7 @@ def main() -> None:
     parser.add_argument("--developers", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="go,fastify,hono,express,pocketbase,fastapi")
+    parser.add_argument("--only", default="go,nginx,fastify,hono,express,pocketbase,fastapi")
     parser.add_argument("--write", type=Path, help="a folder for results.md and results.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
