@@ -151,14 +151,15 @@ def packages_of_ours() -> list[Path]:
     """The folders of the packages that the portal needs, and of those that they need."""
     from importlib import metadata
 
-    wanted, seen = ["mosis-portal"], set()
+    wanted, found = ["mosis-portal"], {}
     while wanted:
         name = wanted.pop()
-        seen.add(name)
-        needed = [re.split(r"[^\w-]", each)[0] for each in metadata.requires(name) or () if "extra ==" not in each]
-        wanted += [each for each in [*needed, *(["cryptography"] if name == "pyjwt" else [])] if each not in seen]
-    files = [file for name in seen - {"mosis-portal"} for file in metadata.files(name) or ()]
-    return [Path(str(file.locate())) for file in files]
+        with contextlib.suppress(metadata.PackageNotFoundError):  # for another Python
+            package = found[name] = metadata.distribution(name)
+            needed = [re.split(r"[^\w-]", each)[0] for each in package.requires or () if "extra ==" not in each] + ["cryptography"]
+            wanted += [each for each in needed if each not in found]
+    del found["mosis-portal"]  # this folder
+    return [Path(str(file.locate())) for package in found.values() for file in package.files or ()]
 
 
 def go(folder: Path, shared: Path) -> System:

@@ -4,7 +4,6 @@ A batch is answered when its row is on disk (synchronous=FULL, many batches to a
 loses what was answered with 202.
 """
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,6 +12,7 @@ from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.errors import Invalid, LimitReached, NotFound
+from mosis.strict_json import dump_json
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
 from mosis.validation import check
@@ -22,7 +22,6 @@ OLDEST_SECONDS = 30 * DAY  # an event is at most this old when it arrives, else 
 SEEN_DAYS = 7  # how long a batch_id is remembered
 EXPLAINED = 3  # of the rejected events, in the answer
 OTHER = "other"
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 BATCH_BYTES = 100  # what a batch takes on the disk besides its events, and what is remembered of it
 EVENT_BYTES = 200  # of the day's quota for each event: whoever sends large ones may send fewer
 MOST_SYSTEMS = 64  # mosis_versions kept apart for each version of an app
@@ -87,12 +86,12 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
         return Receipt(0, len(document["events"]), False, 0.0, [])
     now = int(env.clock.time())
     counted = look_at(document["events"], sender.usage_events, now)
-    packed = _encode(counted.rows)
-    stored_bytes = BATCH_BYTES + len(packed.encode())
+    packed = dump_json(counted.rows)
+    stored_bytes = BATCH_BYTES + len(packed)
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
         raise LimitReached("rate_limited", "This app has sent as much as it may in a day.", retry_after_seconds=DAY - now % DAY)
     env.files.check_room(0, env.telemetry.path.parent)
-    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, packed, stored_bytes, now))
+    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, packed.decode(), stored_bytes, now))
     return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, sender.told_rate(env), counted.errors)
 
 
@@ -101,12 +100,17 @@ def find_sender(env: Environment, package_id: str, version: str) -> Sender:
 
     Raises NotFound.
     """
-    row = env.db.connection().one(
-        "SELECT a.id, a.suspended, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
-        " FROM apps a WHERE a.package_id = ?1", package_id, version,
-    )
-    if row is None or row[1]:
-        raise NotFound("app")
+    key, revision = ("sender", package_id, version), env.db.data_version()
+    row = env.kept.get(key, revision, again=True)
+    if row is None:
+        row = env.db.connection().one(
+            "SELECT a.id, a.suspended, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
+            " FROM apps a WHERE a.package_id = ?1", package_id, version,
+        )
+        if row is None or row[1]:
+            raise NotFound("app")
+        if row[2] is not None:  # what strangers make up is not kept
+            env.kept.put(key, revision, row, len(package_id) + len(version))
     kept = env.telemetry.connection().one(
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
         " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?", int(env.clock.time()) // DAY, row[0],

@@ -1,7 +1,6 @@
 """Reading a request: the JSON body, the page that is wanted."""
 
 import hashlib
-import json
 import zlib
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from mosis.compiled import check
 from mosis.environment import Environment
 from mosis.errors import Conflict, LimitReached, Malformed
 from mosis.pages import Page, Wanted
+from mosis.strict_json import dump_json as dump
 from mosis.strict_json import load_json
 from mosis.validation import Schema
 
@@ -163,17 +163,6 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     bottle.response.status = 201
     bottle.response.set_header("Location", location)
     return document
-
-
-def dump(document: Any) -> bytes:
-    """JSON as it is sent. A list of twenty takes orjson 3 microseconds and the standard library 44; what only the latter can
-    write (a whole number of more than 64 bits, that somebody sent) goes there."""
-    import orjson
-
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def etag(body: bytes) -> str:
