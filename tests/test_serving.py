@@ -528,7 +528,8 @@ def quickly(request: Any) -> Any:
         raise RuntimeError("a mistake of ours")
     if request.path not in sizes or "AUTHORIZATION" in request.headers:
         return None
-    return "200 OK", [("X-From", request.peer), ("X-Query", request.query)], b"n" * sizes[request.path]
+    size = sizes[request.path]
+    return "200 OK", f"X-From: {request.peer}\r\nX-Query: {request.query}\r\nContent-Length: {size}\r\n".encode(), b"n" * size
 
 
 def test_what_is_ready_is_answered_without_the_application(start: Start, app: App) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
@@ -120,11 +120,9 @@ class Finished(Head, Task):
 
     def message(self) -> bytes:
         """Head and body in one."""
-        self.start()
-        self.status, self.response_headers, body = self.request.answer
-        self.content_length = len(body)
-        head = self.build_response_header()
-        return head + body if self.has_body else head
+        status, lines, body = self.request.answer
+        first = [f"HTTP/{self.version} {status}", f"Date: {_date(int(time()))}", self._connection(False), ""]
+        return b"".join(("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body))
 
 
 class Refusal(Head, ErrorTask):

@@ -51,7 +51,7 @@ class Admission:
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
-Answer = tuple[str, list[tuple[str, str]], bytes]  # status line, headers, body
+Answer = tuple[str, bytes, bytes]  # status, header lines with their ends (Content-Length too, but no Date, no Connection), body
 Ready = Callable[["Request"], Answer | None]
 
 

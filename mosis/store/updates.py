@@ -95,10 +95,12 @@ def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Ite
     """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all. What is no package id
     is not looked for, and so not kept either, however long it is."""
     catalogue, placing = revision(env)[0], b""
-    for package_id in filter(is_package_id, package_ids):
+    for package_id in package_ids:
         key = ("offers", package_id)
         found = env.kept.get(key, catalogue)
         if found is None:
+            if not is_package_id(package_id):
+                continue
             placing = placing or db.value("SELECT placing FROM store_state")
             found = _Offers(placing, _read(db, package_id))
             env.kept.put(key, catalogue, found, 200 + sum(600 + len(offer.release_notes) for offer, _ in found.offers))

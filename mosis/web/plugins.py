@@ -24,6 +24,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
@@ -193,6 +194,25 @@ class Callers:
             bottle.request.environ["mosis.taken"] = memory["taken"] = [taken]
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An answer that is kept: once for Bottle, and once as the bytes that the server's loop sends."""
+
+    body: bytes
+    headers: list[tuple[str, str]]
+    tag: str
+    route: bottle.Route
+    lines: bytes  # of the head of a 200
+    lines_unchanged: bytes  # of a 304
+
+    @classmethod
+    def of(cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route) -> "Finished":
+        """From what Bottle has of it."""
+        unchanged = [each for each in headers if each[0].lower() != "content-type"]
+        lines = header_lines([*headers, ("Content-Length", str(len(body)))])
+        return cls(body, headers, tag, route, lines, header_lines(unchanged))
+
+
 class Answers:
     """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where. What a route with `keep` has
     answered is kept in memory, finished, for as long as it is right; mosis/web/ready.py answers with it too."""
@@ -224,10 +244,9 @@ class Answers:
             elif keep:
                 revision, key = store.revision(self.env) if keep == "store" else None, kept_under(*address)
                 if kept := self.env.kept.get(key, revision):
-                    body, headers, _ = kept
-                    for name, value in headers:
+                    for name, value in kept.headers:
                         response.set_header(name, value)
-                    return _unless_known(body, headers[0][1])
+                    return _unless_known(kept.body, kept.tag)
             document = callback(**arguments)
             if isinstance(document, bottle.HTTPResponse):
                 return document
@@ -244,11 +263,16 @@ class Answers:
             tag = etag(body)
             response.set_header("ETag", tag)
             if keep and key:
-                headers = [("ETag", tag), *((name, value) for name, value in response.headers.items() if name.lower() != "etag")]
-                self.env.kept.put(key, revision, (body, headers, route), len(request.query_string) + len(body))
+                kept = Finished.of(body, list(response.headers.items()), tag, route)
+                self.env.kept.put(key, revision, kept, len(request.query_string) + len(body))
             return _unless_known(body, tag)
 
         return answered
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Headers as they are sent."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 def request_id_of(given: str) -> str:

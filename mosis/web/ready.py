@@ -10,7 +10,7 @@ from mosis.environment import Environment
 from mosis.errors import Denied, LimitReached, Unavailable
 from mosis.limits import Taken
 from mosis.serving.request import Answer, Request
-from mosis.web.plugins import Portal, access_token, common_headers, kept_under, limit_of, request_id_of
+from mosis.web.plugins import Finished, Portal, access_token, common_headers, header_lines, kept_under, limit_of, request_id_of
 from mosis.web.request import names_tag
 
 STORE = ("/store/", "/v1/store/")
@@ -32,21 +32,20 @@ class ReadyAnswers:
         token = None if authorization is None and api_key is None else access_token(authorization, api_key)
         try:
             revision = self._revision(request.path, token)
-            kept = self.env.kept.get(kept_under(request.path, request.query, token), revision, again=True)
+            kept: Finished | None = self.env.kept.get(kept_under(request.path, request.query, token), revision, again=True)
             if kept is None:
                 return None
-            body, headers, route = kept
             developer_id = self.env.access_tokens.read(token, self.env.clock.time()).developer_id if token else None
-            taken = self._count(request, limit_of(route), developer_id)
+            taken = self._count(request, limit_of(kept.route), developer_id)
         except (Denied, LimitReached, Unavailable):
             return None
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
-        headers = headers + common_headers(request_id, (taken,) if taken else (), route)
-        status = "200 OK"
-        if names_tag(request.headers.get("IF_NONE_MATCH", ""), headers[0][1]):  # the first header is the tag
-            status, body, headers = "304 Not Modified", b"", [each for each in headers if each[0] != "Content-Type"]
-        self.app.record(request_id, "GET", route, int(status[:3]), len(body), time.perf_counter() - started, developer_id)
-        return status, headers, body
+        lines = header_lines(common_headers(request_id, (taken,) if taken else (), kept.route))
+        if "IF_NONE_MATCH" in request.headers and names_tag(request.headers["IF_NONE_MATCH"], kept.tag):
+            self.app.record(request_id, "GET", kept.route, 304, 0, time.perf_counter() - started, developer_id)
+            return "304 Not Modified", kept.lines_unchanged + lines, b""
+        self.app.record(request_id, "GET", kept.route, 200, len(kept.body), time.perf_counter() - started, developer_id)
+        return "200 OK", kept.lines + lines, kept.body
 
     def _revision(self, path: str, token: str | None) -> Hashable:
         """What the answer must have been made from: for an account everything, its session and its rights too."""

@@ -4,7 +4,7 @@ GET of every test; here is when there is one."""
 import pytest
 
 from mosis.serving.request import Answer
-from tests.client import Client, Person, parsed
+from tests.client import Client, Person, parsed, told_by
 from tests.conftest import Hands
 
 NOTES = "com.acme.notes"
@@ -45,7 +45,7 @@ def test_what_was_asked_before_is_ready_until_the_store_changes(client: Client, 
         answer = ready(client, path)
         assert status(answer) == "200 OK", path
         assert answer is not None
-        assert status(ready(client, path, IF_NONE_MATCH=dict(answer[1])["ETag"])) == "304 Not Modified"
+        assert status(ready(client, path, IF_NONE_MATCH=told_by(answer)["etag"])) == "304 Not Modified"
     client.published(alice, client.app_of(alice))
     assert ready(client, "/v1/store/apps") is None
     assert status(ready(client, "/healthz")) == "200 OK"
@@ -57,7 +57,7 @@ def test_an_account_has_its_own_ready_answers_until_anything_changes(client: Cli
         answer = ready(client, path, app)
         assert status(answer) == "200 OK", path
         assert answer is not None
-        assert dict(answer[1])["Cache-Control"] == "private, no-store"
+        assert told_by(answer)["cache-control"] == "private, no-store"
         assert ready(client, path) is None
         assert ready(client, path, X_API_KEY=app.token) is None
         assert ready(client, path, app, X_API_KEY="x") is None
@@ -91,7 +91,7 @@ def test_uses_of_an_api_key_are_counted_and_so_nothing_is_ready_for_it(client: C
 @pytest.mark.parametrize("settings", [{"RATE_LIMITS": "on"}])
 def test_ready_answers_count_for_the_limits(client: Client, alice: Person) -> None:
     client.get("/v1/apps", as_=alice).expect(200)
-    left = [dict(ready(client, "/v1/apps", alice)[1])["RateLimit"] for _ in range(2)]  # type: ignore[index]
+    left = [told_by(ready(client, "/v1/apps", alice))["ratelimit"] for _ in range(2)]  # type: ignore[arg-type]
     assert [each.partition(";t")[0] for each in left] == ['"account";r=1198', '"account";r=1197']
     client.get("/v1/store/categories").expect(200)
     for _ in range(2999):
