@@ -41,8 +41,7 @@ def main() -> None:
                 subprocess.run(["taskset", "-c", "1", "wrk", "-t1", "-c64", f"-d{EVERY_SECONDS}s", "-s", str(file), system.url],
                                capture_output=True, check=True, timeout=EVERY_SECONDS + 60)
                 if samples and len(samples) % 60 == 0:  # the token is good for 15 minutes
-                    said = {"email": dataset.EMAIL, "password": dataset.PASSWORD}
-                    system.token = system.post("/auth/login", said)["access_token"]
+                    system.sign_in()
                 memory, descriptors = system.pss_mib(), len(list(Path(f"/proc/{system.pids[0]}/fd").iterdir()))
                 samples.append((time.monotonic() - begun, memory))
                 print(f"{samples[-1][0]:6.0f} s  {memory:6.1f} MiB PSS  {descriptors} descriptors", flush=True)
