@@ -14,7 +14,7 @@ from mosis.environment import Environment
 
 log = logging.getLogger("mosis.soundness")
 WHOLE_SECONDS = 24 * 3600.0  # between two looks at the whole
-FIRST_LOOK_SECONDS = 2.0  # of a start
+FIRST_LOOK_SECONDS = 0.1  # that a start waits for: 50 MB of database
 LOOK_SECONDS = 5.0  # how soon damage that a statement has met is told of
 SUBJECT = "The portal's database is damaged"
 TEXT = """The database of {url} is damaged:
