@@ -29,8 +29,9 @@ SECONDS ?= 600
 fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers: make fuzz SECONDS=600
 	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
 
-bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, node)
+bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, nginx, node; half an hour)
 	@$(BIN)/python -m bench.compare --write bench
+	@$(BIN)/python -m bench.compare --apps 100000 --only go --write bench
 
 profile: $(VENV)/.installed-test ## a flame graph of the server under a mixed load: profile.svg
 	@$(BIN)/python -m pip install -q --disable-pip-version-check py-spy && $(BIN)/python -m bench.profile
