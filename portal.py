@@ -60,8 +60,27 @@ def build(env: Environment) -> Any:
     for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
         app.install(plugin)
     for face in (
-        health, metrics, docs, auth, oauth, recovery, devices, accounts, keys, apps, versions, reviews, messages, notifications,
-        events, webhooks, admin, store, telemetry, jobs, backups,
+        health,
+        metrics,
+        docs,
+        auth,
+        oauth,
+        recovery,
+        devices,
+        accounts,
+        keys,
+        apps,
+        versions,
+        reviews,
+        messages,
+        notifications,
+        events,
+        webhooks,
+        admin,
+        store,
+        telemetry,
+        jobs,
+        backups,
     ):
         face.routes(app)
     return app
@@ -95,14 +114,27 @@ def migrated(config: Config) -> list[tuple[Path, int, int]]:
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(folder))
     for database in (main, telemetry):
-        if config.network_disk == "deny" and (kind := disks.file_system(database.parent)) in disks.NETWORK:
-            raise ConfigError([
-                f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"
-                " machine, or set NETWORK_DISK=allow."
-            ])
+        if (
+            config.network_disk == "deny"
+            and (kind := disks.file_system(database.parent)) in disks.NETWORK
+        ):
+            raise ConfigError(
+                [
+                    f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"
+                    " machine, or set NETWORK_DISK=allow."
+                ]
+            )
     return [
         (main, *migrate(main, HERE / "schema.sql", HERE / "migrations")),
-        (telemetry, *migrate(telemetry, HERE / "schema-telemetry.sql", HERE / "migrations" / "telemetry", shrinks=True)),
+        (
+            telemetry,
+            *migrate(
+                telemetry,
+                HERE / "schema-telemetry.sql",
+                HERE / "migrations" / "telemetry",
+                shrinks=True,
+            ),
+        ),
     ]
 
 
@@ -125,7 +157,11 @@ def given_back(config: Config) -> int | None:
         return None
     lock = litestream.hold()
     if backup.give_back_lost(config, litestream):
-        print(f"portal: {config.database_path} was not there; it was restored from the replica.", file=sys.stderr, flush=True)
+        print(
+            f"portal: {config.database_path} was not there; it was restored from the replica.",
+            file=sys.stderr,
+            flush=True,
+        )
     return lock
 
 
@@ -135,13 +171,17 @@ def be_careful(command: str, config: Config) -> None:
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
         complaint = f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, who could not write what root makes there"
-        raise ConfigError([f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."])
+        raise ConfigError(
+            [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
+        )
     if command != "restore" and Litestream(config).lost():
         raise BackupError(
             f"{config.database_path} is not there, but its replica is: start the portal, which restores it, then try again"
         )
     if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
-        raise BackupError(f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?")
+        raise BackupError(
+            f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?"
+        )
 
 
 def serve(config: Config) -> int:
@@ -153,7 +193,9 @@ def serve(config: Config) -> int:
 
     lock = given_back(config)
     keep_memory_together()
-    sys.setswitchinterval(0.001)  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
+    sys.setswitchinterval(
+        0.001
+    )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = opened(config)
     env.files.sweep_incoming()
     app, worker, upkeep, watch = build(env), Worker(env), Upkeep(env), Watch(env)
@@ -163,7 +205,9 @@ def serve(config: Config) -> int:
     recovery.appoint(env)
     worker.start()
     upkeep.start()
-    if env.replication is not None and lock is not None and env.db.damage is None:  # Litestream writes, too
+    if (
+        env.replication is not None and lock is not None and env.db.damage is None
+    ):  # Litestream writes, too
         env.replication.start(lock)
     asked: list[float] = []
 
@@ -171,7 +215,9 @@ def serve(config: Config) -> int:
         if asked:
             raise SystemExit(128 + number)
         asked.append(time.monotonic())
-        threading.Thread(target=end, name="stopping").start()  # not here: what this interrupts may hold a lock
+        threading.Thread(
+            target=end, name="stopping"
+        ).start()  # not here: what this interrupts may hold a lock
 
     def end() -> None:
         server.stop(STOP_SECONDS)
@@ -209,7 +255,15 @@ def bound(env: Environment, app: Any) -> Any:
     if config.server == "waitress":
         return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
     ready = ReadyAnswers(app, env)
-    return Server(app, config.listen_addr, config.threads, Admissions(app, env), spool, ready=ready, measures=env.measures)
+    return Server(
+        app,
+        config.listen_addr,
+        config.threads,
+        Admissions(app, env),
+        spool,
+        ready=ready,
+        measures=env.measures,
+    )
 
 
 def listening(env: Environment) -> Any:
@@ -221,7 +275,9 @@ def listening(env: Environment) -> Any:
     try:
         live = Listener(env, env.config.events_addr)
     except ImportError:
-        raise ConfigError(['EVENTS_ADDR: needs the library websockets: pip install "mosis-portal[live]".']) from None
+        raise ConfigError(
+            ['EVENTS_ADDR: needs the library websockets: pip install "mosis-portal[live]".']
+        ) from None
     live.start()
     return live
 
@@ -260,23 +316,49 @@ def welcome(config: Config, port: int) -> str:
     marks = {True: "on ", False: "off"}
     rows = [
         (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
-        (config.smtp_url is not None, "mail", "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}"),
-        (config.events_addr is not None, "websockets", f"events on {config.events_addr}" if config.events_addr else ""),
-        (config.rate_limits, "rate limits", "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only"),
-        (config.server == "portal", "own server", "" if config.server == "portal" else "waitress as it comes: fewer bounds"),
+        (
+            config.smtp_url is not None,
+            "mail",
+            "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}",
+        ),
+        (
+            config.events_addr is not None,
+            "websockets",
+            f"events on {config.events_addr}" if config.events_addr else "",
+        ),
+        (
+            config.rate_limits,
+            "rate limits",
+            "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only",
+        ),
+        (
+            config.server == "portal",
+            "own server",
+            "" if config.server == "portal" else "waitress as it comes: fewer bounds",
+        ),
         (config.registration == "open", "registration", config.registration),
         (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
         (litestream.wanted and litestream.program is not None, "backup", _backup_row(litestream)),
-        (bool(config.trusted_proxy), "proxy", ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed"),
+        (
+            bool(config.trusted_proxy),
+            "proxy",
+            ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed",
+        ),
     ]
-    lines = [f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}", ""]
+    lines = [
+        f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}",
+        "",
+    ]
     lines += [f"  {marks[on]} {name:<14} {text}".rstrip() for on, name, text in rows]
     lines += [
-        "", f"  data in {config.data_dir}, packages in {config.packages_dir}", "",
+        "",
+        f"  data in {config.data_dir}, packages in {config.packages_dir}",
+        "",
         f"  Try:  curl -s {config.base_url}/healthz",
         "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
         f"        {_ourselves()} admin create you@example.net   makes the first administrator.",
-        f"        {_ourselves()} demo   (in a portal without apps) makes a catalogue to look around in.", "",
+        f"        {_ourselves()} demo   (in a portal without apps) makes a catalogue to look around in.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -315,13 +397,21 @@ def simulate(url: str, names: list[str] | None, devices: int, days: int, seed: i
     begun = time.monotonic()
     apps = [(name, ["1.0.0"]) for name in names] if names else simulation.published_apps(url)
     if not apps:
-        print(f"portal: {url} has no published app; `portal.py demo` makes some, --app names a draft.", file=sys.stderr)
+        print(
+            f"portal: {url} has no published app; `portal.py demo` makes some, --app names a draft.",
+            file=sys.stderr,
+        )
         return FAILED
     sent = simulation.simulate(url, apps, devices, days, seed)
     seconds = time.monotonic() - begun
     what = f"{sent.events} events in {sent.batches} batches and {sent.crashes} crash reports"
     print(f"{what} for {len(apps)} app(s) in {seconds:.1f} s")
-    print("answers:", ", ".join(f"{count} x {status or 'none'}" for status, count in sorted(sent.answers.items())))
+    print(
+        "answers:",
+        ", ".join(
+            f"{count} x {status or 'none'}" for status, count in sorted(sent.answers.items())
+        ),
+    )
     return 0 if set(sent.answers) <= {202, 429, 503, 0} and sent.batches else FAILED
 
 
@@ -334,7 +424,15 @@ def admin_create(env: Environment, email: str) -> None:
     db = env.db.connection()
     password_hash = passwords.make_hash(password)
     with db.write():
-        accounts.create(db, PORTAL, email, email.partition("@")[0] or email, password_hash, role="admin", verified=True)
+        accounts.create(
+            db,
+            PORTAL,
+            email,
+            email.partition("@")[0] or email,
+            password_hash,
+            role="admin",
+            verified=True,
+        )
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
 
 
@@ -365,7 +463,9 @@ def store_key(env: Environment, action: str) -> None:
         with db.write():
             audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
     for key in store.index_keys(env):
-        told = f"announced until {key.announced_until}" if key.announced_until else "signs the index"
+        told = (
+            f"announced until {key.announced_until}" if key.announced_until else "signs the index"
+        )
         print(f"{key.fingerprint}  {told}")
 
 
@@ -392,7 +492,9 @@ def doctor(config: Config) -> int:
     from mosis.doctor import examine
 
     worst = 0
-    for line in examine(config, len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))):
+    for line in examine(
+        config, len(list((HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")))
+    ):
         print(line, flush=True)
         worst = max(worst, FAILED if line.level == "bad" else 0)
     return worst
@@ -403,7 +505,9 @@ def copy_now(env: Environment) -> None:
     from mosis import backup
 
     copy = backup.make(env)
-    print(f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in packages.sha256, and the secrets")
+    print(
+        f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in packages.sha256, and the secrets"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -419,17 +523,26 @@ def main(arguments: list[str] | None = None) -> int:
         return CONFIG
     except PermissionError as error:
         owner = f"{os.getuid()}:{os.getgid()}"
-        print(f"portal: {error.filename}: the portal runs as {owner} and may not write here: `chown -R {owner}` the folder on the"
-              " host, or run the portal as its owner (PUID and PGID of compose.yaml).", file=sys.stderr)
+        print(
+            f"portal: {error.filename}: the portal runs as {owner} and may not write here: `chown -R {owner}` the folder on the"
+            " host, or run the portal as its owner (PUID and PGID of compose.yaml).",
+            file=sys.stderr,
+        )
         return CONFIG
     except OSError as error:  # a port that is taken, a folder that cannot be made
-        print(f"portal: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        print(
+            f"portal: {error.strerror or error}"
+            + (f": {error.filename}" if error.filename else ""),
+            file=sys.stderr,
+        )
         return CONFIG
     except (MigrationError, BackupError) as error:
         print(f"portal: {error}", file=sys.stderr)
         return FAILED
     except PortalError as error:
-        print(f"portal: {error.detail}", *(each["detail"] for each in error.errors), file=sys.stderr)
+        print(
+            f"portal: {error.detail}", *(each["detail"] for each in error.errors), file=sys.stderr
+        )
         return FAILED
 
 
@@ -437,7 +550,10 @@ def run(given: argparse.Namespace, config: Config) -> int:
     """Do what the command line asks for."""
     if given.command == "serve":
         return serve(config)
-    if given.command not in ("version", "routes", "doctor") and getattr(given, "action", None) != "simulate":
+    if (
+        given.command not in ("version", "routes", "doctor")
+        and getattr(given, "action", None) != "simulate"
+    ):
         be_careful(given.command, config)
     if given.command == "worker":
         return work(config)
@@ -452,10 +568,15 @@ def run(given: argparse.Namespace, config: Config) -> int:
     elif given.command == "restore":
         restore(config, given.at, given.to, given.source)
     elif given.command == "telemetry" and given.action == "simulate":
-        return simulate(given.url or config.base_url, given.app, given.devices, given.days, given.seed)
+        return simulate(
+            given.url or config.base_url, given.app, given.devices, given.days, given.seed
+        )
     elif given.command == "migrate":
         for path, before, now in migrated(config):
-            print(f"{path}: schema {now}" + (f", was {before}" if before != now else ", nothing to do"))
+            print(
+                f"{path}: schema {now}"
+                + (f", was {before}" if before != now else ", nothing to do")
+            )
     else:
         env = opened(config)
         try:
@@ -466,8 +587,12 @@ def run(given: argparse.Namespace, config: Config) -> int:
             elif given.command == "demo":
                 from mosis.demo import APPS, fill
 
-                print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)
-                logging.getLogger().setLevel(logging.WARNING)  # not a line for each of the hundreds of jobs
+                print(
+                    f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True
+                )
+                logging.getLogger().setLevel(
+                    logging.WARNING
+                )  # not a line for each of the hundreds of jobs
                 print(fill(env))
             elif given.command == "telemetry":
                 from mosis.telemetry import rollups
@@ -489,38 +614,85 @@ def run(given: argparse.Namespace, config: Config) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The commands."""
-    top = argparse.ArgumentParser(prog="portal.py", description="A self-hosted app store backend for Mosis.",
-                                  epilog="Settings come from the environment; docs/OPERATIONS.md lists them.")
+    top = argparse.ArgumentParser(
+        prog="portal.py",
+        description="A self-hosted app store backend for Mosis.",
+        epilog="Settings come from the environment; docs/OPERATIONS.md lists them.",
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="migrate and serve until SIGTERM")
     commands.add_parser("worker", help="do background jobs beside a serving process, until SIGTERM")
     commands.add_parser("migrate", help="bring the database to this program's schema and stop")
-    commands.add_parser("doctor", help="look at disks, clock, proxy, mail, database and replica, and say what to do")
-    commands.add_parser("backup", help="make a copy of the database, a list of packages and the secrets, also while it runs")
-    restoring = commands.add_parser("restore", help="put the database back from the replica or a copy; the portal must be stopped")
+    commands.add_parser(
+        "doctor", help="look at disks, clock, proxy, mail, database and replica, and say what to do"
+    )
+    commands.add_parser(
+        "backup",
+        help="make a copy of the database, a list of packages and the secrets, also while it runs",
+    )
+    restoring = commands.add_parser(
+        "restore",
+        help="put the database back from the replica or a copy; the portal must be stopped",
+    )
     which = restoring.add_mutually_exclusive_group()
-    which.add_argument("--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z")
-    which.add_argument("--from", dest="source", metavar="COPY", type=folder, help="a folder that `backup` made, or a database file")
-    restoring.add_argument("--to", metavar="FOLDER", type=folder, help="into this folder instead, also while the portal runs")
-    trying = commands.add_parser("drill", help="restore the replica into a temporary folder and look whether it is good")
+    which.add_argument(
+        "--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z"
+    )
+    which.add_argument(
+        "--from",
+        dest="source",
+        metavar="COPY",
+        type=folder,
+        help="a folder that `backup` made, or a database file",
+    )
+    restoring.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=folder,
+        help="into this folder instead, also while the portal runs",
+    )
+    trying = commands.add_parser(
+        "drill", help="restore the replica into a temporary folder and look whether it is good"
+    )
     trying.add_argument("--whole", action="store_true", help="hash every package, not a sample")
     commands.add_parser("routes", help="print every address, and who may call it")
     commands.add_parser("demo", help="fill a portal without apps with a plausible catalogue")
     audit = commands.add_parser("audit", help="prove that the audit trail is unbroken")
     audit.add_argument("action", choices=("verify",))
     commands.add_parser("version", help="print the version")
-    telemetry = commands.add_parser("telemetry", help="send as many devices would; count the raw events again").add_subparsers(
-        dest="action", required=True, metavar="ACTION")
-    devices = telemetry.add_parser("simulate", help="send what devices do in some days to a running portal")
+    telemetry = commands.add_parser(
+        "telemetry", help="send as many devices would; count the raw events again"
+    ).add_subparsers(dest="action", required=True, metavar="ACTION")
+    devices = telemetry.add_parser(
+        "simulate", help="send what devices do in some days to a running portal"
+    )
     devices.add_argument("--devices", type=int, default=100)
-    devices.add_argument("--days", type=int, default=7, choices=range(1, 30), metavar="1-29", help="whole days before today")
+    devices.add_argument(
+        "--days",
+        type=int,
+        default=7,
+        choices=range(1, 30),
+        metavar="1-29",
+        help="whole days before today",
+    )
     devices.add_argument("--url", help="the portal's address, BASE_URL unless said otherwise")
-    devices.add_argument("--app", action="append", metavar="PACKAGE_ID", help="for this app (again for more)")
-    devices.add_argument("--seed", type=int, default=1, help="the same seed sends the same, which counts once")
-    telemetry.add_parser("recount", help="count the raw events again and put the sums right, while the portal does not run")
-    key = commands.add_parser("store-key", help="the key that signs the store's index: show it, or rotate to a new one")
+    devices.add_argument(
+        "--app", action="append", metavar="PACKAGE_ID", help="for this app (again for more)"
+    )
+    devices.add_argument(
+        "--seed", type=int, default=1, help="the same seed sends the same, which counts once"
+    )
+    telemetry.add_parser(
+        "recount",
+        help="count the raw events again and put the sums right, while the portal does not run",
+    )
+    key = commands.add_parser(
+        "store-key", help="the key that signs the store's index: show it, or rotate to a new one"
+    )
     key.add_argument("action", choices=("show", "rotate"))
-    admin = commands.add_parser("admin", help="make administrators").add_subparsers(dest="action", required=True, metavar="ACTION")
+    admin = commands.add_parser("admin", help="make administrators").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
     create = admin.add_parser("create", help="make a new account with the role admin")
     promote = admin.add_parser("promote", help="give an account a role")
     for each in (create, promote):
@@ -542,8 +714,15 @@ class JsonLines(logging.Formatter):
     _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        line: dict[str, Any] = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
+        moment = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z"
+        )
+        line: dict[str, Any] = {
+            "time": moment,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
         line["message"] = record.getMessage()
         line |= {name: value for name, value in vars(record).items() if name not in self._plain}
         if record.exc_info:

@@ -16,8 +16,11 @@ OURS = "mosis-portal"
 def ratios(path: Path, peer: str) -> dict[str, float]:
     """{endpoint: requests a second of the portal for each one of the peer}."""
     rows = json.loads(path.read_text())
-    return {title: row[OURS]["per_second"] / row[peer]["per_second"] for title, row in rows.items()
-            if peer in row and row[peer]["per_second"]}
+    return {
+        title: row[OURS]["per_second"] / row[peer]["per_second"]
+        for title, row in rows.items()
+        if peer in row and row[peer]["per_second"]
+    }
 
 
 def main() -> int:
@@ -29,7 +32,9 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=0.1)
     given = parser.parse_args()
     old, new = ratios(given.old, given.peer), ratios(given.new, given.peer)
-    slower = [title for title in old if title in new and new[title] < old[title] * (1 - given.tolerance)]
+    slower = [
+        title for title in old if title in new and new[title] < old[title] * (1 - given.tolerance)
+    ]
     for title in new:
         before = f"{old[title]:.2f}" if title in old else "-"
         print(f"{title}: {before} -> {new[title]:.2f}" + ("   SLOWER" if title in slower else ""))

@@ -21,11 +21,15 @@ def run(*command: object) -> str:
 
 def mount(image: Path, folder: Path, *, around_cache: bool) -> None:
     """Mount it. The loop device goes when it is unmounted."""
-    device = run("losetup", f"--direct-io={'on' if around_cache else 'off'}", "--find", "--show", image)
+    device = run(
+        "losetup", f"--direct-io={'on' if around_cache else 'off'}", "--find", "--show", image
+    )
     try:
         taken = Path(f"/sys/block/{Path(device).name}/loop/dio").read_text().strip()
         if around_cache and taken != "1":
-            raise SystemExit(f"{device} does not go around the page cache: the image would hold what a power cut loses")
+            raise SystemExit(
+                f"{device} does not go around the page cache: the image would hold what a power cut loses"
+            )
         folder.mkdir(exist_ok=True)
         run("mount", "-o", "noatime" if around_cache else "noatime,discard", device, folder)
     finally:
@@ -73,7 +77,12 @@ class Disk:
     def remove(self) -> None:
         """Unmount and forget it. A check that was running may need a moment to see that its portal is gone."""
         for _ in range(100):
-            if subprocess.run(["umount", self.place], stderr=subprocess.DEVNULL, timeout=120).returncode == 0:
+            if (
+                subprocess.run(
+                    ["umount", self.place], stderr=subprocess.DEVNULL, timeout=120
+                ).returncode
+                == 0
+            ):
                 break
             time.sleep(0.05)
         else:

@@ -40,7 +40,9 @@ def commits_a_second(database: Database, mode: str, threads: int) -> float:
         for _ in range(COMMITS // threads):
             with db.write():
                 each = new_id()
-                db.insert("developers", id=each, email=each + "@example.net", name="x", created_at=db.now)
+                db.insert(
+                    "developers", id=each, email=each + "@example.net", name="x", created_at=db.now
+                )
 
     with waiting(database, mode):
         workers = [threading.Thread(target=work) for _ in range(threads)]
@@ -63,7 +65,9 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for mode in MODES:
                     rates[mode].append(commits_a_second(database, mode, threads))
-            shown = ", ".join(f"{mode} {statistics.median(each):,.0f}" for mode, each in rates.items())
+            shown = ", ".join(
+                f"{mode} {statistics.median(each):,.0f}" for mode, each in rates.items()
+            )
             print(f"{threads} threads, commits a second: {shown}")
         database.close()
 

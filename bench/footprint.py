@@ -1,6 +1,6 @@
 """Start-up time, idle memory, and what a large upload adds to the peak memory of the process.
 
-    python -m bench.footprint
+python -m bench.footprint
 """
 
 import json
@@ -23,20 +23,25 @@ REST_SECONDS = 60
 
 def memory_mib(pid: int, file: str, name: str) -> float:
     """A figure of /proc/PID/FILE."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
+    found = re.search(
+        rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE
+    )
     assert found is not None
     return int(found[1]) / 1024
 
 
 def upload(portal: Running) -> None:
     """A small package first, so that every import is done; then 49 MiB in five files, and what it did to the peak."""
+
     def posted(path: str, document: dict[str, str], token: str = "") -> dict[str, str]:
         status, answer = call(portal.port, "POST", path, json.dumps(document).encode(), token)
         assert status == 201, answer
         return dict(answer)
 
     key = signing_key()
-    token = posted("/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"})["access_token"]
+    token = posted(
+        "/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+    )["access_token"]
     posted("/v1/signing-keys", {"name": "laptop", "public_key": key.public_base64}, token)
     posted("/v1/apps", {"package_id": "com.acme.big", "name": "Big"}, token)
     stored = {f"assets/{number}.ogg": os.urandom(9 * MIB + 900_000) for number in range(5)}
@@ -50,23 +55,36 @@ def upload(portal: Running) -> None:
     status, answer = call(portal.port, "POST", path, large, token)
     assert status == 201, answer
     took, after = time.perf_counter() - begun, memory_mib(portal.pid, "status", "VmHWM")
-    print(f"upload of {len(large) / MIB:.1f} MiB: {took:.2f} s, peak memory {before:.1f} -> {after:.1f} MiB")
+    print(
+        f"upload of {len(large) / MIB:.1f} MiB: {took:.2f} s, peak memory {before:.1f} -> {after:.1f} MiB"
+    )
 
 
 def at_rest(portal: Running) -> None:
     """How much of a core it takes, and how often it wakes, while nobody asks for anything."""
+
     def taken() -> tuple[float, int]:
         fields = Path(f"/proc/{portal.pid}/stat").read_text().rpartition(") ")[2].split()
         threads = Path(f"/proc/{portal.pid}/task").iterdir()
-        wakes = sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (each / "status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
-                    for each in threads)
+        wakes = sum(
+            int(
+                re.search(
+                    r"^voluntary_ctxt_switches:\s+(\d+)",
+                    (each / "status").read_text(),
+                    re.MULTILINE,
+                )[1]
+            )  # type: ignore[index]
+            for each in threads
+        )
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), wakes
 
     time.sleep(5)
     (cpu, wakes), begun = taken(), time.monotonic()
     time.sleep(REST_SECONDS)
     (cpu_after, wakes_after), seconds = taken(), time.monotonic() - begun
-    print(f"at rest: {(cpu_after - cpu) / seconds * 100:.2f} % of a core, {(wakes_after - wakes) / seconds:.1f} wakes a second")
+    print(
+        f"at rest: {(cpu_after - cpu) / seconds * 100:.2f} % of a core, {(wakes_after - wakes) / seconds:.1f} wakes a second"
+    )
 
 
 def main() -> None:
@@ -77,14 +95,18 @@ def main() -> None:
         for _ in range(STARTS):
             starts.append(portal.start())
             portal.stop()
-        print(f"start to the first 200: median {statistics.median(starts) * 1000:.0f} ms, slowest {max(starts) * 1000:.0f} ms")
+        print(
+            f"start to the first 200: median {statistics.median(starts) * 1000:.0f} ms, slowest {max(starts) * 1000:.0f} ms"
+        )
         portal.start()
         time.sleep(2)
         print(f"idle: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS")
         try:
             at_rest(portal)
             upload(portal)
-            print(f"busy, after that upload: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS")
+            print(
+                f"busy, after that upload: {memory_mib(portal.pid, 'smaps_rollup', 'Pss'):.1f} MiB PSS"
+            )
         finally:
             portal.stop()
 

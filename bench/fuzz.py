@@ -75,20 +75,23 @@ def spoiled(content: bytes, draw: random.Random) -> bytes:
             case 2:
                 data[at:at] = draw.choice(TOKENS) * draw.choice((1, 1, 1, 2, 50))
             case 3:
-                del data[at: at + draw.choice((1, 2, 4, 16, 1000))]
+                del data[at : at + draw.choice((1, 2, 4, 16, 1000))]
             case 4:
                 width = draw.choice((1, 2, 4))
                 number = draw.choice((0, 1, 255, 1 << 15, 1 << 31, draw.randrange(1 << 32)))
-                data[at: at + width] = number.to_bytes(8, "little")[:width]
+                data[at : at + width] = number.to_bytes(8, "little")[:width]
             case 5:
                 other = draw.randrange(len(data) + 1)
-                data[at:at] = data[other: other + draw.choice((4, 30, 46, 200))]
+                data[at:at] = data[other : other + draw.choice((4, 30, 46, 200))]
             case 6:
                 data[at:] = b""
             case 7:
                 other = draw.randrange(len(data) + 1)
                 piece = draw.choice((2, 4, 30))
-                data[at: at + piece], data[other: other + piece] = data[other: other + piece], data[at: at + piece]
+                data[at : at + piece], data[other : other + piece] = (
+                    data[other : other + piece],
+                    data[at : at + piece],
+                )
     return bytes(data)
 
 
@@ -98,7 +101,7 @@ def strange(value: Any, draw: random.Random) -> Any:
         return draw.choice(STRANGE)
     if isinstance(value, list):
         at = draw.randrange(len(value))
-        return [*value[:at], strange(value[at], draw), *value[at + 1:]]
+        return [*value[:at], strange(value[at], draw), *value[at + 1 :]]
     name = draw.choice(list(value))
     if draw.random() < 0.1:
         rest = {each: part for each, part in value.items() if each != name}
@@ -113,11 +116,15 @@ class Fuzzer:
         self.draw = random.Random(seed)
         self.file = folder / "package.mosis"
         self.good = [
-            build_package(key=KEY), build_package(key=KEY, files={"assets/a.txt": b"a" * 5000}),
+            build_package(key=KEY),
+            build_package(key=KEY, files={"assets/a.txt": b"a" * 5000}),
             zipped(signed(files_of(manifest_of()), KEY.sign), compression=0),
         ]
         self.kinds: list[tuple[str, Callable[[], tuple[bytes, Callable[[], Any]]]]] = [
-            ("archive", self._archive), ("package", self._package), ("manifest", self._manifest), ("digests", self._digests),
+            ("archive", self._archive),
+            ("package", self._package),
+            ("manifest", self._manifest),
+            ("digests", self._digests),
             ("file", self._file),
         ]
         self.counts = {name: 0 for name, _ in self.kinds}
@@ -137,23 +144,33 @@ class Fuzzer:
         files = files_of(manifest_of())
         for _ in range(self.draw.randrange(1, 4)):
             kind = self.draw.choice(list(SAMPLES))
-            files[f"assets/{self.draw.choice(['a', 'B', 'é', '..', 'con'])}.{kind}"] = spoiled(SAMPLES[kind], self.draw)
+            files[f"assets/{self.draw.choice(['a', 'B', 'é', '..', 'con'])}.{kind}"] = spoiled(
+                SAMPLES[kind], self.draw
+            )
         if self.draw.random() < 0.3:
             files["manifest.json"] = spoiled(files["manifest.json"], self.draw)
         content = zipped(signed(files, KEY.sign))
         return content, lambda: self._inspect(content, deep=True)
 
     def _manifest(self) -> tuple[bytes, Callable[[], Any]]:
-        document = strange(manifest_of(locales={"default": "en", "supported": ["de"]}, screenshots=["a.png"]), self.draw)
+        document = strange(
+            manifest_of(locales={"default": "en", "supported": ["de"]}, screenshots=["a.png"]),
+            self.draw,
+        )
         sizes = {"assets/main.rml": 1, "icons/icon-32.png": 1, "a.png": 1}
 
         def read() -> None:
-            json.dumps([each.as_dict() for each in manifests.check(document, "com.acme.notes", sizes)])
+            json.dumps(
+                [each.as_dict() for each in manifests.check(document, "com.acme.notes", sizes)]
+            )
 
         return json.dumps(document).encode(), read
 
     def _digests(self) -> tuple[bytes, Callable[[], Any]]:
-        content = spoiled(b"Manifest-Version: 1.0\r\n\r\nName: a.lua\r\nSHA-256-Digest: " + b"A" * 43 + b"=\r\n", self.draw)
+        content = spoiled(
+            b"Manifest-Version: 1.0\r\n\r\nName: a.lua\r\nSHA-256-Digest: " + b"A" * 43 + b"=\r\n",
+            self.draw,
+        )
 
         def read() -> None:
             read_digests(content)
@@ -165,7 +182,9 @@ class Fuzzer:
         kind = self.draw.choice(list(SAMPLES))
         content = spoiled(SAMPLES[kind], self.draw)
         contents = Contents(frozenset(["a.png"]), {})
-        return content, lambda: [each.as_dict() for each in KINDS[kind](f"assets/a.{kind}", content, contents)]
+        return content, lambda: [
+            each.as_dict() for each in KINDS[kind](f"assets/a.{kind}", content, contents)
+        ]
 
     def _inspect(self, content: bytes, deep: bool = False) -> None:
         self.file.write_bytes(content)
@@ -190,7 +209,9 @@ def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
     slowest = 0.0
     if plant:
         whole = KINDS["txt"]
-        KINDS["txt"] = lambda path, content, contents: whole(path, content[: 1 // (b"\xff" not in content)], contents)
+        KINDS["txt"] = lambda path, content, contents: whole(
+            path, content[: 1 // (b"\xff" not in content)], contents
+        )
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         fuzzer = Fuzzer(Path(folder), seed)
         until = time.monotonic() + seconds
@@ -200,23 +221,41 @@ def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
             try:
                 read()
             except Exception:  # that is what is looked for
-                finds.append({"kind": kind, "content": content.hex(), "trace": traceback.format_exc()[-1500:]})
+                finds.append(
+                    {
+                        "kind": kind,
+                        "content": content.hex(),
+                        "trace": traceback.format_exc()[-1500:],
+                    }
+                )
             took = time.process_time() - begun
             slowest = max(slowest, took)
             if took > LONGEST_SECONDS:
-                finds.append({"kind": kind, "content": content.hex(), "trace": f"it took {took:.1f} s"})
+                finds.append(
+                    {"kind": kind, "content": content.hex(), "trace": f"it took {took:.1f} s"}
+                )
     inputs = sum(fuzzer.counts.values())
     return {
-        "seed": seed, "seconds": seconds, "inputs": inputs, "of": fuzzer.counts, "slowest_seconds": round(slowest, 3),
+        "seed": seed,
+        "seconds": seconds,
+        "inputs": inputs,
+        "of": fuzzer.counts,
+        "slowest_seconds": round(slowest, 3),
         "finds": finds,
     }
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--seconds", type=float, default=600)
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--plant", action="store_true", help="make a reader break on a certain byte: it must be found")
+    options.add_argument(
+        "--plant",
+        action="store_true",
+        help="make a reader break on a certain byte: it must be found",
+    )
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     result = campaign(given.seconds, given.seed, given.plant)

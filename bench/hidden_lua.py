@@ -28,7 +28,18 @@ WORDS = [
     b"_G", b"_G.", b"_G ", b"function", b"function ", b" end ", b"do ", b"if x then ", b"return ", b",", b";", b"goto ", b"a", b"::a::",
     b"#", b"\0", b"\xe2\x80", b"<", b"~", b"/", b"//", b"nil", b"local os", b" in ",
 ]  # fmt: skip
-FRAMES = [b'x = "%s"', b"x = '%s'", b"--%s\n", b"x = [[%s]]", b"--[[%s]]", b"x = %s", b"f(%s)", b"f%s", b"x = {%s}", b"local y = %s"]
+FRAMES = [
+    b'x = "%s"',
+    b"x = '%s'",
+    b"--%s\n",
+    b"x = [[%s]]",
+    b"--[[%s]]",
+    b"x = %s",
+    b"f(%s)",
+    b"f%s",
+    b"x = {%s}",
+    b"local y = %s",
+]
 ENDINGS = [b"", b" os.x()", b"\nos.x()", b"os.x()", b"\ros.x()", b'"os.x()"']
 # Runs a program with globals of its own for a moment; whether it compiles, and whether it reached `os`.
 RUN = b"""function(source, instructions)
@@ -63,9 +74,17 @@ def program(draw: random.Random, depth: int = 0) -> bytes:
 
 def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
     """Run it; the figures, with every find."""
-    runtime = lua54.LuaRuntime(register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True)
+    runtime = lua54.LuaRuntime(
+        register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True
+    )
     run, draw = runtime.eval(RUN), random.Random(seed)
-    figures: dict[str, Any] = {"seed": seed, "programs": 0, "compiled": 0, "reached": 0, "finds": []}
+    figures: dict[str, Any] = {
+        "seed": seed,
+        "programs": 0,
+        "compiled": 0,
+        "reached": 0,
+        "finds": [],
+    }
     line_end = lua._LINE_END
     try:
         if plant:
@@ -77,7 +96,13 @@ def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
             figures["programs"] += 1
             figures["compiled"] += compiled
             figures["reached"] += reached
-            if reached and not {each.code for each in lua.check("a.lua", source, Contents(frozenset(), {}))} & SEEN:
+            if (
+                reached
+                and not {
+                    each.code for each in lua.check("a.lua", source, Contents(frozenset(), {}))
+                }
+                & SEEN
+            ):
                 figures["finds"].append(repr(source))
     finally:
         lua._LINE_END = line_end
@@ -85,10 +110,16 @@ def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--plant", action="store_true", help="have the checks read line ends otherwise than Lua: it must be found")
+    options.add_argument(
+        "--plant",
+        action="store_true",
+        help="have the checks read line ends otherwise than Lua: it must be found",
+    )
     given = options.parse_args()
     result = campaign(given.seconds, given.seed, given.plant)
     json.dump(result, sys.stdout, indent=1)

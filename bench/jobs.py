@@ -27,10 +27,15 @@ CLAIMS = 1000
 
 def fresh(folder: Path) -> Environment:
     """The environment of an empty portal."""
-    config = Config.read({
-        "DATABASE_PATH": str(folder / "portal.db"), "PACKAGES_DIR": str(folder / "packages"), "ASSETS_DIR": str(folder / "assets"),
-        "DISK_RESERVE_BYTES": "0", "RATE_LIMITS": "off",
-    })
+    config = Config.read(
+        {
+            "DATABASE_PATH": str(folder / "portal.db"),
+            "PACKAGES_DIR": str(folder / "packages"),
+            "ASSETS_DIR": str(folder / "assets"),
+            "DISK_RESERVE_BYTES": "0",
+            "RATE_LIMITS": "off",
+        }
+    )
     portal.migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
     return environment(config, Clock())
 
@@ -41,7 +46,13 @@ def fill(env: Environment, count: int) -> None:
     for start in range(0, count, 1000):
         with db.write():
             for number in range(start, min(start + 1000, count)):
-                jobs.add(db, "nothing", after_seconds=3600 * (number % 3 == 0), unique_key=f"n:{number}", number=number)
+                jobs.add(
+                    db,
+                    "nothing",
+                    after_seconds=3600 * (number % 3 == 0),
+                    unique_key=f"n:{number}",
+                    number=number,
+                )
 
 
 def claims(env: Environment) -> dict[str, float]:
@@ -69,13 +80,19 @@ def starts(env: Environment, count: int = 200) -> dict[str, float]:
     for number in range(count):
         with db.write():
             jobs.add(db, "bench")
-            begun = time.perf_counter()  # before COMMIT: the job can start before this thread goes on
+            begun = (
+                time.perf_counter()
+            )  # before COMMIT: the job can start before this thread goes on
         while len(taken) <= number:
             time.sleep(0.0005)
         time.sleep(0.005)
     running.stop()
     taken.sort()
-    return {"p50_ms": round(taken[count // 2], 3), "p95_ms": round(taken[count * 95 // 100], 3), "longest_ms": round(taken[-1], 3)}
+    return {
+        "p50_ms": round(taken[count // 2], 3),
+        "p95_ms": round(taken[count * 95 // 100], 3),
+        "longest_ms": round(taken[-1], 3),
+    }
 
 
 def measure(backlog: int, plant: bool = False, where: str | None = None) -> dict[str, Any]:
@@ -102,10 +119,16 @@ def measure(backlog: int, plant: bool = False, where: str | None = None) -> dict
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--backlog", type=int, default=10_000)
-    options.add_argument("--plant", action="store_true", help="drop the index of due jobs: the measurement must fail")
-    options.add_argument("--folder", help="where the database lies; a temporary folder unless said otherwise")
+    options.add_argument(
+        "--plant", action="store_true", help="drop the index of due jobs: the measurement must fail"
+    )
+    options.add_argument(
+        "--folder", help="where the database lies; a temporary folder unless said otherwise"
+    )
     given = options.parse_args()
     json.dump(measure(given.backlog, given.plant, given.folder), sys.stdout, indent=1)
     print()

@@ -63,18 +63,38 @@ class Client(threading.Thread):
                 self.ledger.unanswered += 1
 
     def _work(self) -> None:
-        account = {"email": f"{self.number}@example.net", "password": "three random words", "name": self.number}
+        account = {
+            "email": f"{self.number}@example.net",
+            "password": "three random words",
+            "name": self.number,
+        }
         status, answer = call(self.port, "POST", "/v1/auth/register", json.dumps(account).encode())
         assert status == 201, answer
         with self.ledger.lock:
             self.ledger.accounts.add(account["email"])
         token, package_id = answer["access_token"], f"kill.{self.number}"
-        call(self.port, "POST", "/v1/signing-keys", json.dumps({"name": "k", "public_key": self.key.public_base64}).encode(), token)
-        call(self.port, "POST", "/v1/apps", json.dumps({"package_id": package_id, "name": "Kill"}).encode(), token)
+        call(
+            self.port,
+            "POST",
+            "/v1/signing-keys",
+            json.dumps({"name": "k", "public_key": self.key.public_base64}).encode(),
+            token,
+        )
+        call(
+            self.port,
+            "POST",
+            "/v1/apps",
+            json.dumps({"package_id": package_id, "name": "Kill"}).encode(),
+            token,
+        )
         for code in range(1, 1000):
-            filling = {"assets/filling.txt": random.randbytes(random.choice((1000, 300_000, 2_000_000)))}
+            filling = {
+                "assets/filling.txt": random.randbytes(random.choice((1000, 300_000, 2_000_000)))
+            }
             package = build_package(package_id, f"1.0.{code}", code, key=self.key, files=filling)
-            status, answer = call(self.port, "POST", f"/v1/apps/{package_id}/versions", package, token)
+            status, answer = call(
+                self.port, "POST", f"/v1/apps/{package_id}/versions", package, token
+            )
             assert status == 201, answer
             with self.ledger.lock:
                 self.ledger.versions[answer["id"]] = hashlib.sha256(package).hexdigest()
@@ -90,16 +110,31 @@ def missing(server: Running, ledger: Ledger) -> Iterator[str]:
             yield "foreign_key_check"
         accounts = {row[0] for row in db.execute("SELECT email FROM developers")}
         yield from (f"account {email}" for email in ledger.accounts - accounts)
-        rows = db.execute("SELECT v.id, v.sha256, a.developer_id, a.id, v.version FROM versions v JOIN apps a ON a.id = v.app_id")
+        rows = db.execute(
+            "SELECT v.id, v.sha256, a.developer_id, a.id, v.version FROM versions v JOIN apps a ON a.id = v.app_id"
+        )
         stored = {}
         for version_id, sha256, developer_id, app_id, version in rows:
             stored[version_id] = sha256
-            file = Path(server.environment["PACKAGES_DIR"]) / developer_id / app_id / version / "package.mosis"
+            file = (
+                Path(server.environment["PACKAGES_DIR"])
+                / developer_id
+                / app_id
+                / version
+                / "package.mosis"
+            )
             if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
                 yield f"file of {version_id}"
-        yield from (f"version {each}" for each, sha256 in ledger.versions.items() if stored.get(each) != sha256)
+        yield from (
+            f"version {each}"
+            for each, sha256 in ledger.versions.items()
+            if stored.get(each) != sha256
+        )
     for folder in ("incoming", "spool"):
-        yield from (f"left over {each}" for each in (Path(server.environment["PACKAGES_DIR"]) / folder).iterdir())
+        yield from (
+            f"left over {each}"
+            for each in (Path(server.environment["PACKAGES_DIR"]) / folder).iterdir()
+        )
 
 
 def _look(server: Running, ledger: Ledger) -> None:
@@ -114,9 +149,13 @@ def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
     starts.append(server.start())
     try:
         for cycle in range(20 * cycles):
-            if cycle >= cycles and ledger.versions:  # on a busy machine nothing may get as far at first
+            if (
+                cycle >= cycles and ledger.versions
+            ):  # on a busy machine nothing may get as far at first
                 break
-            clients = [Client(f"c{cycle}x{number}", server.port, ledger, key) for number in range(CLIENTS)]
+            clients = [
+                Client(f"c{cycle}x{number}", server.port, ledger, key) for number in range(CLIENTS)
+            ]
             for client in clients:
                 client.start()
             time.sleep(random.uniform(0.05, 0.8))
@@ -133,17 +172,25 @@ def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
     finally:
         server.kill()
     return {
-        "cycles": cycles, "acknowledged_accounts": len(ledger.accounts), "acknowledged_versions": len(ledger.versions),
-        "cut_off_requests": ledger.unanswered, "lost": 0, "slowest_start_seconds": round(max(starts), 3),
+        "cycles": cycles,
+        "acknowledged_accounts": len(ledger.accounts),
+        "acknowledged_versions": len(ledger.versions),
+        "cut_off_requests": ledger.unanswered,
+        "lost": 0,
+        "slowest_start_seconds": round(max(starts), 3),
         "median_start_seconds": round(sorted(starts)[len(starts) // 2], 3),
     }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--cycles", type=int, default=200)
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--plant", action="store_true", help="remove a package by hand: the campaign must fail")
+    options.add_argument(
+        "--plant", action="store_true", help="remove a package by hand: the campaign must fail"
+    )
     given = options.parse_args()
     print(f"seed {given.seed}")
     random.seed(given.seed)

@@ -27,7 +27,9 @@ from tests.package_builder import SigningKey, build_package, signing_key
 from tests.server import Running
 
 PASSWORD = "three random words"
-FILLING = b"".join(b".c%d { color: #%06x; padding: %ddp; }\n" % (each, each, each % 9) for each in range(6000))  # 0.4 s of checking
+FILLING = b"".join(
+    b".c%d { color: #%06x; padding: %ddp; }\n" % (each, each, each % 9) for each in range(6000)
+)  # 0.4 s of checking
 
 
 class Campaign:
@@ -47,8 +49,18 @@ class Campaign:
         for name in ("dev", "rev"):
             account = {"email": f"{name}@example.net", "password": PASSWORD, "name": name}
             call(self.server.port, "POST", "/v1/auth/register", json.dumps(account).encode())
-        promote = [sys.executable, str(portal.HERE / "portal.py"), "admin", "promote", "rev@example.net", "--role", "reviewer"]
-        subprocess.run(promote, env=self.server.environment, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        promote = [
+            sys.executable,
+            str(portal.HERE / "portal.py"),
+            "admin",
+            "promote",
+            "rev@example.net",
+            "--role",
+            "reviewer",
+        ]
+        subprocess.run(
+            promote, env=self.server.environment, check=True, stdout=subprocess.DEVNULL, timeout=30
+        )
         self.sign_in()
         self._send("/v1/signing-keys", {"name": "k", "public_key": self.key.public_base64})
         self._send("/v1/apps", {"package_id": "kill.checks", "name": "Kill"})
@@ -56,7 +68,9 @@ class Campaign:
     def sign_in(self) -> None:
         for name in ("dev", "rev"):
             account = {"email": f"{name}@example.net", "password": PASSWORD}
-            status, answer = call(self.server.port, "POST", "/v1/auth/login", json.dumps(account).encode())
+            status, answer = call(
+                self.server.port, "POST", "/v1/auth/login", json.dumps(account).encode()
+            )
             assert status == 200, answer
             self.tokens[name] = answer["access_token"]
 
@@ -72,22 +86,36 @@ class Campaign:
             status, answer = call(self.server.port, "POST", address, package, self.tokens["dev"])
             assert status == 201, answer
             self.expected[answer["id"]] = "failed" if broken else "in_review"
-        status, answer = call(self.server.port, "GET", "/v1/reviews?state=waiting&limit=1", b"", self.tokens["rev"])
+        status, answer = call(
+            self.server.port, "GET", "/v1/reviews?state=waiting&limit=1", b"", self.tokens["rev"]
+        )
         for review in answer["reviews"]:
-            status, _ = call(self.server.port, "POST", f"/v1/reviews/{review['id']}/claim", b"{}", self.tokens["rev"])
+            status, _ = call(
+                self.server.port,
+                "POST",
+                f"/v1/reviews/{review['id']}/claim",
+                b"{}",
+                self.tokens["rev"],
+            )
             if status == 200:
                 self.claims.add(review["id"])
         time.sleep(random.uniform(0, 0.6))
         before = children_of(self.server.pid)
         self.children += len(before)
         self.server.kill()
-        until = time.monotonic() + 3  # one that was just being started looks for its parent as soon as it runs
+        until = (
+            time.monotonic() + 3
+        )  # one that was just being started looks for its parent as soon as it runs
         while any(alive(pid) for pid in before):
             assert time.monotonic() < until, "a child has outlived its portal"
             time.sleep(0.02)
         if self.plant:
-            with contextlib.closing(sqlite3.connect(self.server.environment["DATABASE_PATH"])) as db:
-                db.execute("DELETE FROM jobs WHERE kind = 'check_version' AND state IN ('waiting', 'running')")
+            with contextlib.closing(
+                sqlite3.connect(self.server.environment["DATABASE_PATH"])
+            ) as db:
+                db.execute(
+                    "DELETE FROM jobs WHERE kind = 'check_version' AND state IN ('waiting', 'running')"
+                )
                 db.commit()
         self.server.start()
         if number % 20 == 19:
@@ -109,12 +137,23 @@ class Campaign:
         with contextlib.closing(self._db()) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             found = dict(db.execute("SELECT id, state FROM versions"))
-            wrong = {each: (found.get(each), state) for each, state in self.expected.items() if found.get(each) != state}
+            wrong = {
+                each: (found.get(each), state)
+                for each, state in self.expected.items()
+                if found.get(each) != state
+            }
             assert not wrong, f"versions that did not reach their end: {list(wrong.items())[:5]}"
-            held = {row[0] for row in db.execute("SELECT id FROM reviews WHERE state = 'claimed' AND claimed_by IS NOT NULL")}
+            held = {
+                row[0]
+                for row in db.execute(
+                    "SELECT id FROM reviews WHERE state = 'claimed' AND claimed_by IS NOT NULL"
+                )
+            }
             assert self.claims <= held, "a claim was lost"
             assert db.execute("SELECT count(*) FROM jobs WHERE state = 'dead'").fetchone() == (0,)
-            rounds = db.execute("SELECT max(n) FROM (SELECT count(*) AS n FROM reviews GROUP BY version_id)").fetchone()[0]
+            rounds = db.execute(
+                "SELECT max(n) FROM (SELECT count(*) AS n FROM reviews GROUP BY version_id)"
+            ).fetchone()[0]
             assert rounds in (None, 1), "a version was submitted twice"
             told = db.execute(
                 "SELECT version, kind, count(*) FROM events WHERE kind LIKE 'version.%' GROUP BY version, kind"
@@ -124,7 +163,9 @@ class Campaign:
             assert checked == len(self.expected), f"{checked} of {len(self.expected)} were told of"
 
     def _send(self, path: str, document: dict[str, Any]) -> None:
-        status, answer = call(self.server.port, "POST", path, json.dumps(document).encode(), self.tokens["dev"])
+        status, answer = call(
+            self.server.port, "POST", path, json.dumps(document).encode(), self.tokens["dev"]
+        )
         assert status == 201, answer
 
     def _db(self) -> sqlite3.Connection:
@@ -157,20 +198,30 @@ def campaign(folder: Path, cycles: int, plant: bool = False) -> dict[str, Any]:
         settled = run.settle(120 + 6 * cycles)
         run.verify()
     except (OSError, http.client.HTTPException) as trouble:
-        raise AssertionError(f"the portal does not answer: {trouble!r}\n{run.server.log.read_text()[-2000:]}") from trouble
+        raise AssertionError(
+            f"the portal does not answer: {trouble!r}\n{run.server.log.read_text()[-2000:]}"
+        ) from trouble
     finally:
         run.server.kill()
     return {
-        "kills": cycles, "kills_during_a_check": run.children, "versions": len(run.expected), "claims": len(run.claims), "lost": 0,
+        "kills": cycles,
+        "kills_during_a_check": run.children,
+        "versions": len(run.expected),
+        "claims": len(run.claims),
+        "lost": 0,
         "settled_after_seconds": round(settled, 1),
     }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--cycles", type=int, default=100)
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--plant", action="store_true", help="remove the jobs by hand: the campaign must fail")
+    options.add_argument(
+        "--plant", action="store_true", help="remove the jobs by hand: the campaign must fail"
+    )
     given = options.parse_args()
     print(f"seed {given.seed}")
     random.seed(given.seed)

@@ -44,8 +44,13 @@ from bench.kill import call
 from tests.package_builder import SigningKey, build_package, signing_key
 from tests.server import Running
 
-CUTS_PER_DISK = 25  # then a new file system and a new portal: the first writes of all are part of it
-SHORTEST, LONGEST = 0.05, 7.0  # seconds of writing before a cut; ext4 commits its journal by itself every 5
+CUTS_PER_DISK = (
+    25  # then a new file system and a new portal: the first writes of all are part of it
+)
+SHORTEST, LONGEST = (
+    0.05,
+    7.0,
+)  # seconds of writing before a cut; ext4 commits its journal by itself every 5
 UPLOADING, CHANGING, REGISTERING = 3, 4, 1  # clients
 FAULTS = ("flush", "files")
 
@@ -64,7 +69,11 @@ class Ledger(kill.Ledger):
         other = Ledger()
         with self.lock:
             other.accounts, other.versions = set(self.accounts), dict(self.versions)
-            other.changes, other.changed, other.faults = dict(self.changes), self.changed, list(self.faults)
+            other.changes, other.changed, other.faults = (
+                dict(self.changes),
+                self.changed,
+                list(self.faults),
+            )
         return other
 
 
@@ -95,9 +104,17 @@ class Figures:
 class Client(threading.Thread):
     """Does one thing again and again until the portal dies under it, or answers what it must not."""
 
-    def __init__(self, work: "Work", developer: Developer, port: int, ledger: Ledger, key: SigningKey) -> None:
+    def __init__(
+        self, work: "Work", developer: Developer, port: int, ledger: Ledger, key: SigningKey
+    ) -> None:
         super().__init__(daemon=True)
-        self.work, self.developer, self.port, self.ledger, self.key = work, developer, port, ledger, key
+        self.work, self.developer, self.port, self.ledger, self.key = (
+            work,
+            developer,
+            port,
+            ledger,
+            key,
+        )
 
     def run(self) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
@@ -110,7 +127,9 @@ class Client(threading.Thread):
         status, answer = call(self.port, method, "/v1" + path, sent, self.developer.token)
         if status not in (200, 201):
             with self.ledger.lock:
-                self.ledger.faults.append(f"answer {status} to {method} {path}: {answer.get('code')}")
+                self.ledger.faults.append(
+                    f"answer {status} to {method} {path}: {answer.get('code')}"
+                )
             raise ConnectionError
         return answer
 
@@ -123,7 +142,9 @@ def register(client: Client) -> None:
     developer = client.developer
     developer.number, developer.token = developer.number + 1, ""
     email = f"{developer.package_id}.{developer.number}@example.net"
-    answer = client.ask("POST", "/auth/register", {"email": email, "password": "three random words", "name": "Cut"})
+    answer = client.ask(
+        "POST", "/auth/register", {"email": email, "password": "three random words", "name": "Cut"}
+    )
     developer.token = answer["access_token"]
     with client.ledger.lock:
         client.ledger.accounts.add(email)
@@ -141,7 +162,13 @@ def upload(client: Client) -> None:
     developer = client.developer
     developer.number += 1
     filling = {"assets/filling.txt": random.randbytes(random.choice((1000, 30_000, 300_000)))}
-    package = build_package(developer.package_id, f"1.0.{developer.number}", developer.number, key=client.key, files=filling)
+    package = build_package(
+        developer.package_id,
+        f"1.0.{developer.number}",
+        developer.number,
+        key=client.key,
+        files=filling,
+    )
     answer = client.ask("POST", f"/apps/{developer.package_id}/versions", package)
     with client.ledger.lock:
         client.ledger.versions[answer["id"]] = hashlib.sha256(package).hexdigest()
@@ -245,15 +272,21 @@ class Campaign:
     def beginners(self, port: int, ledger: Ledger) -> list[tuple[Work, Developer]]:
         """The clients of one disk: accounts with an app each."""
         found = []
-        for number, work in enumerate([upload] * UPLOADING + [change] * CHANGING + [register] * REGISTERING):
+        for number, work in enumerate(
+            [upload] * UPLOADING + [change] * CHANGING + [register] * REGISTERING
+        ):
             client = Client(work, Developer(f"cut.c{number}"), port, ledger, self.key)
             begin(client)
             found.append((work, client.developer))
         return found
 
-    def write_until_cut(self, disk: Disk, server: Running, clients: list[tuple[Work, Developer]], ledger: Ledger) -> Ledger:
+    def write_until_cut(
+        self, disk: Disk, server: Running, clients: list[tuple[Work, Developer]], ledger: Ledger
+    ) -> Ledger:
         """Let everybody write, cut, kill the portal; the ledger as it was when the cut began."""
-        threads = [Client(work, developer, server.port, ledger, self.key) for work, developer in clients]
+        threads = [
+            Client(work, developer, server.port, ledger, self.key) for work, developer in clients
+        ]
         for thread in threads:
             thread.start()
         time.sleep(LONGEST * (SHORTEST / LONGEST) ** random.random())
@@ -282,27 +315,56 @@ def campaign(folder: Path, kind: str, minutes: float, cuts: int, plant: str = ""
     with sharing_disk(folder) as outside:
         seen = Campaign(outside, kind, plant).run(time.monotonic() + 60 * minutes, cuts)
     return {
-        "inside": kind, "planted": plant, "cuts": seen.cuts, "acknowledged_accounts": seen.accounts,
-        "acknowledged_versions": seen.versions, "acknowledged_changes": seen.changes, "wal_begun_anew": seen.logs_begun_anew,
-        "cuts_with_losses": seen.cuts_with_losses, "lost": dict(seen.lost), "examples": seen.examples[:10],
+        "inside": kind,
+        "planted": plant,
+        "cuts": seen.cuts,
+        "acknowledged_accounts": seen.accounts,
+        "acknowledged_versions": seen.versions,
+        "acknowledged_changes": seen.changes,
+        "wal_begun_anew": seen.logs_begun_anew,
+        "cuts_with_losses": seen.cuts_with_losses,
+        "lost": dict(seen.lost),
+        "examples": seen.examples[:10],
         "slowest_start_seconds": round(max(seen.starts, default=0), 3),
     }
 
 
 def in_own_namespaces() -> None:
     """Begin again where mounts and processes end with this one."""
-    command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "bench.power_cut"]
+    command = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        sys.executable,
+        "-m",
+        "bench.power_cut",
+    ]
     os.execvp("unshare", [*command, "--alone", *sys.argv[1:]])
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--minutes", type=float, default=15)
     options.add_argument("--cuts", type=int, default=1_000_000, help="at most so many")
-    options.add_argument("--inside", choices=("ext4", "btrfs"), default="ext4", help="what the portal's data lie on")
-    options.add_argument("--folder", help="for the image of up to 16 GiB, sparse; otherwise the folder for temporary files")
+    options.add_argument(
+        "--inside", choices=("ext4", "btrfs"), default="ext4", help="what the portal's data lie on"
+    )
+    options.add_argument(
+        "--folder",
+        help="for the image of up to 16 GiB, sparse; otherwise the folder for temporary files",
+    )
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--plant", choices=FAULTS, default="", help="switch this off in the portal: the campaign must find losses")
+    options.add_argument(
+        "--plant",
+        choices=FAULTS,
+        default="",
+        help="switch this off in the portal: the campaign must find losses",
+    )
     options.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--serve-without", choices=FAULTS, help=argparse.SUPPRESS)
     given = options.parse_args()

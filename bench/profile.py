@@ -1,6 +1,6 @@
 """A flame graph of the server under a mixed load, by py-spy: profile.svg.
 
-    python -m bench.profile [SECONDS]
+python -m bench.profile [SECONDS]
 """
 
 import subprocess
@@ -20,8 +20,19 @@ def main() -> None:
         system = compare.ours(folder / "ours", dataset.Catalogue(1000, 10_000))
         with compare.started([system]):
             file = compare.script(system, "mixed", dataset.package_ids(10_000), folder, "profile")
-            spy = subprocess.Popen([str(Path(sys.executable).with_name("py-spy")), "record", "--gil", "-d", str(seconds), "-o",
-                                    "profile.svg", "--pid", str(system.pids[0])])
+            spy = subprocess.Popen(
+                [
+                    str(Path(sys.executable).with_name("py-spy")),
+                    "record",
+                    "--gil",
+                    "-d",
+                    str(seconds),
+                    "-o",
+                    "profile.svg",
+                    "--pid",
+                    str(system.pids[0]),
+                ]
+            )
             print(compare.load(system, file, seconds + 1, compare.CONNECTIONS))
             spy.wait(60)
 

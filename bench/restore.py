@@ -46,10 +46,18 @@ class Client(threading.Thread):
     def run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            contextlib.closing(connection),
+        ):
             while True:
                 number = self.first + len(self.acknowledged)
-                connection.request("PATCH", f"/v1/apps/{self.app}", json.dumps({"summary": str(number)}).encode(), headers)
+                connection.request(
+                    "PATCH",
+                    f"/v1/apps/{self.app}",
+                    json.dumps({"summary": str(number)}).encode(),
+                    headers,
+                )
                 answer = connection.getresponse()
                 said = answer.read()
                 if answer.status != 200:
@@ -62,7 +70,10 @@ def numbers(database: Path) -> dict[str, int]:
     """The number of each app."""
     db = sqlite3.connect(database)
     with contextlib.closing(db):
-        return {app: int(summary or 0) for app, summary in db.execute("SELECT package_id, summary FROM apps")}
+        return {
+            app: int(summary or 0)
+            for app, summary in db.execute("SELECT package_id, summary FROM apps")
+        }
 
 
 class Campaign:
@@ -81,7 +92,9 @@ class Campaign:
     def begin(self) -> None:
         """The first start, an account, and an app for each client."""
         self.server.start()
-        token = call(self.server.port, "POST", "/v1/auth/register", json.dumps(ACCOUNT).encode())[1]["access_token"]
+        token = call(self.server.port, "POST", "/v1/auth/register", json.dumps(ACCOUNT).encode())[
+            1
+        ]["access_token"]
         for app in self.apps:
             body = json.dumps({"package_id": app, "name": "Ledger"}).encode()
             assert call(self.server.port, "POST", "/v1/apps", body, token)[0] == 201
@@ -92,14 +105,20 @@ class Campaign:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             status, ready = call(self.server.port, "GET", "/readyz", b"{}")
-            if status == 200 and ready["replica"]["running"] and not ready["replica"]["behind_seconds"]:
+            if (
+                status == 200
+                and ready["replica"]["running"]
+                and not ready["replica"]["behind_seconds"]
+            ):
                 return
             time.sleep(0.1)
         raise AssertionError(f"the replica does not catch up: {ready}")
 
     def write_and_kill(self, *, both: bool, plant: bool = False) -> tuple[float, list[Client]]:
         """Let the clients write for a while, then kill; when, and the clients with their ledgers."""
-        credentials = json.dumps({"email": ACCOUNT["email"], "password": ACCOUNT["password"]}).encode()
+        credentials = json.dumps(
+            {"email": ACCOUNT["email"], "password": ACCOUNT["password"]}
+        ).encode()
         token = call(self.server.port, "POST", "/v1/auth/login", credentials)[1]["access_token"]
         before = numbers(self.database)
         clients = [Client(self.server.port, token, app, before[app] + 1) for app in self.apps]
@@ -126,7 +145,7 @@ class Campaign:
         self.starts.append(self.server.start())
         assert not faults(self.database)
         there = numbers(self.database)
-        lost = [client.acknowledged[there[client.app] - client.first + 1:] for client in clients]
+        lost = [client.acknowledged[there[client.app] - client.first + 1 :] for client in clients]
         self.lost_writes.append(sum(map(len, lost)))
         self.lost_seconds.append(max([0.0, *(killed_at - times[0] for times in lost if times)]))
 
@@ -136,10 +155,16 @@ class Campaign:
         self.starts.append(self.server.start())
         there = numbers(self.database)
         for client in clients:
-            assert there[client.app] >= client.first + len(client.acknowledged) - 1, f"an acknowledged write to {client.app} is lost"
+            assert there[client.app] >= client.first + len(client.acknowledged) - 1, (
+                f"an acknowledged write to {client.app} is lost"
+            )
         self.settle()
         restored = self.server.folder / "restored.db"
-        settings = {name: value for name, value in self.server.environment.items() if name.lower() in Config.__dataclass_fields__}
+        settings = {
+            name: value
+            for name, value in self.server.environment.items()
+            if name.lower() in Config.__dataclass_fields__
+        }
         Litestream(Config.read(settings)).restore(restored)
         assert not faults(restored)
         assert numbers(restored) == numbers(self.database), "the replica holds something else"
@@ -147,20 +172,30 @@ class Campaign:
 
     def figures(self) -> dict[str, Any]:
         """What came out."""
-        found: dict[str, Any] = {"cycles": len(self.starts), "acknowledged_writes": self.acknowledged}
+        found: dict[str, Any] = {
+            "cycles": len(self.starts),
+            "acknowledged_writes": self.acknowledged,
+        }
         if self.lost_seconds:
             inner = sorted(self.lost_seconds)
             found |= {
                 "lost_seconds": {
-                    "p50": round(statistics.median(inner), 3), "p95": round(inner[int(0.95 * (len(inner) - 1))], 3),
+                    "p50": round(statistics.median(inner), 3),
+                    "p95": round(inner[int(0.95 * (len(inner) - 1))], 3),
                     "longest": round(inner[-1], 3),
                 },
-                "cycles_without_loss": sum(not each for each in inner), "lost_writes": sum(self.lost_writes),
+                "cycles_without_loss": sum(not each for each in inner),
+                "lost_writes": sum(self.lost_writes),
             }
-        return found | {"median_start_seconds": round(statistics.median(self.starts), 3), "slowest_start_seconds": round(max(self.starts), 3)}
+        return found | {
+            "median_start_seconds": round(statistics.median(self.starts), 3),
+            "slowest_start_seconds": round(max(self.starts), 3),
+        }
 
 
-def run(folder: Path, cycles: int, most_seconds: float, phantom: bool = False, plant: bool = False) -> dict[str, Any]:
+def run(
+    folder: Path, cycles: int, most_seconds: float, phantom: bool = False, plant: bool = False
+) -> dict[str, Any]:
     """Run it; the figures. Raises AssertionError when more is lost than may be."""
     campaign = Campaign(folder)
     try:
@@ -171,22 +206,34 @@ def run(folder: Path, cycles: int, most_seconds: float, phantom: bool = False, p
         if campaign.server.process is not None:
             campaign.server.kill()
     figures = campaign.figures()
-    assert max(campaign.lost_seconds, default=0) <= most_seconds, f"more than {most_seconds} s are lost: {figures}"
+    assert max(campaign.lost_seconds, default=0) <= most_seconds, (
+        f"more than {most_seconds} s are lost: {figures}"
+    )
     return figures
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--cycles", type=int, default=100)
     options.add_argument("--seed", type=int, default=int(time.time()))
-    options.add_argument("--most", type=float, default=1.0, metavar="SECONDS", help="more may not be lost (1)")
+    options.add_argument(
+        "--most", type=float, default=1.0, metavar="SECONDS", help="more may not be lost (1)"
+    )
     options.add_argument("--phantom", action="store_true", help="kill the portal alone")
-    options.add_argument("--plant", action="store_true", help="make Litestream stand still: the campaign must fail")
+    options.add_argument(
+        "--plant", action="store_true", help="make Litestream stand still: the campaign must fail"
+    )
     given = options.parse_args()
     print(f"seed {given.seed}")
     random.seed(given.seed)
     with tempfile.TemporaryDirectory(prefix="restore-") as folder:
-        json.dump(run(Path(folder), given.cycles, given.most, given.phantom, given.plant), sys.stdout, indent=1)
+        json.dump(
+            run(Path(folder), given.cycles, given.most, given.phantom, given.plant),
+            sys.stdout,
+            indent=1,
+        )
     print()
 
 

@@ -32,7 +32,11 @@ def burst(port: int) -> None:
     """Fifty at once beside /healthz."""
     results: list[tuple[int, float]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(asked(port, LOGIN, {"email": "a@example.net", "password": PASSWORD})))
+        threading.Thread(
+            target=lambda: results.append(
+                asked(port, LOGIN, {"email": "a@example.net", "password": PASSWORD})
+            )
+        )
         for _ in range(BURST)
     ]
     health = []
@@ -46,8 +50,10 @@ def burst(port: int) -> None:
     failed = sum(status != 200 for status, _ in results)
     longest = max(seconds for _, seconds in results)
     health.sort()
-    print(f"{BURST} sign-ins at once: {failed} failed, the longest took {longest:.2f} s; /healthz meanwhile, {len(health)} times:"
-          f" p50 {health[len(health) // 2]:.1f} ms, p95 {health[int(len(health) * 0.95)]:.1f} ms, longest {health[-1]:.1f} ms")
+    print(
+        f"{BURST} sign-ins at once: {failed} failed, the longest took {longest:.2f} s; /healthz meanwhile, {len(health)} times:"
+        f" p50 {health[len(health) // 2]:.1f} ms, p95 {health[int(len(health) * 0.95)]:.1f} ms, longest {health[-1]:.1f} ms"
+    )
 
 
 def enumeration(port: int, path: str, said: dict[str, str], expected: int) -> None:
@@ -60,7 +66,9 @@ def enumeration(port: int, path: str, said: dict[str, str], expected: int) -> No
             taken.append(seconds)
             time.sleep(0.02)  # for the job that follows, which is not what is measured
     known, unknown = (statistics.median(taken) * 1000 for taken in times.values())
-    print(f"{path}, median of {TRIES}: account {known:.2f} ms, no account {unknown:.2f} ms, ratio {unknown / known:.3f}")
+    print(
+        f"{path}, median of {TRIES}: account {known:.2f} ms, no account {unknown:.2f} ms, ratio {unknown / known:.3f}"
+    )
 
 
 def main() -> None:
@@ -70,7 +78,10 @@ def main() -> None:
         portal.start()
         try:
             account = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
-            assert call(portal.port, "POST", "/v1/auth/register", json.dumps(account).encode())[0] == 201
+            assert (
+                call(portal.port, "POST", "/v1/auth/register", json.dumps(account).encode())[0]
+                == 201
+            )
             burst(portal.port)
             enumeration(portal.port, LOGIN, {"password": "not this one"}, 401)
             enumeration(portal.port, "/v1/auth/password/forgot", {}, 202)

@@ -45,7 +45,11 @@ def application(big: Path) -> Callable[..., Any]:
 def start(stock: bool, app: Callable[..., Any], spool: Path) -> int:
     """The port of a server that runs in a thread of this process."""
     listen = "127.0.0.1:0"
-    server = StockServer(app, listen, 8, 50 * MIB, spool) if stock else Server(app, listen, 8, admit, spool)
+    server = (
+        StockServer(app, listen, 8, 50 * MIB, spool)
+        if stock
+        else Server(app, listen, 8, admit, spool)
+    )
     threading.Thread(target=server.run, daemon=True).start()
     return server.port
 
@@ -75,7 +79,9 @@ def health_ms(port: int, count: int) -> list[float]:
 def main() -> None:
     """Measure without and with the crowd, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stock", action="store_true", help="waitress as it comes (SERVER=waitress)")
+    parser.add_argument(
+        "--stock", action="store_true", help="waitress as it comes (SERVER=waitress)"
+    )
     stock = parser.parse_args().stock
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 < hard < 8192 else 8192, hard))
@@ -102,7 +108,9 @@ def main() -> None:
 def report(what: str, took: list[float]) -> None:
     """One line of figures."""
     at = [took[int(len(took) * share)] for share in (0.5, 0.99)]
-    print(f"  /healthz {what:<15} p50 {at[0]:6.1f} ms   p99 {at[1]:6.1f} ms   longest {took[-1]:6.1f} ms")
+    print(
+        f"  /healthz {what:<15} p50 {at[0]:6.1f} ms   p99 {at[1]:6.1f} ms   longest {took[-1]:6.1f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -37,15 +37,38 @@ def main() -> None:
         with compare.started([system]):
             begun, samples = time.monotonic(), []
             while time.monotonic() < begun + given.minutes * 60:
-                file = compare.script(system, "mixed", dataset.package_ids(given.apps), folder, f"r{len(samples)}")
-                subprocess.run(["taskset", "-c", "1", "wrk", "-t1", "-c64", f"-d{EVERY_SECONDS}s", "-s", str(file), system.url],
-                               capture_output=True, check=True, timeout=EVERY_SECONDS + 60)
+                file = compare.script(
+                    system, "mixed", dataset.package_ids(given.apps), folder, f"r{len(samples)}"
+                )
+                subprocess.run(
+                    [
+                        "taskset",
+                        "-c",
+                        "1",
+                        "wrk",
+                        "-t1",
+                        "-c64",
+                        f"-d{EVERY_SECONDS}s",
+                        "-s",
+                        str(file),
+                        system.url,
+                    ],
+                    capture_output=True,
+                    check=True,
+                    timeout=EVERY_SECONDS + 60,
+                )
                 if samples and len(samples) % 60 == 0:  # the token is good for 15 minutes
                     system.sign_in()
-                memory, descriptors = system.pss_mib(), len(list(Path(f"/proc/{system.pids[0]}/fd").iterdir()))
+                memory, descriptors = (
+                    system.pss_mib(),
+                    len(list(Path(f"/proc/{system.pids[0]}/fd").iterdir())),
+                )
                 samples.append((time.monotonic() - begun, memory))
-                print(f"{samples[-1][0]:6.0f} s  {memory:6.1f} MiB PSS  {descriptors} descriptors", flush=True)
-    half = samples[len(samples) // 2:]
+                print(
+                    f"{samples[-1][0]:6.0f} s  {memory:6.1f} MiB PSS  {descriptors} descriptors",
+                    flush=True,
+                )
+    half = samples[len(samples) // 2 :]
     print(f"slope over the second half: {slope_per_hour(half):.2f} MiB an hour")
 
 

@@ -44,7 +44,11 @@ def opened(folder: Path) -> Environment:
 def fill(env: Environment, apps: int, dice: random.Random) -> list[str]:
     """So many apps with one to three versions; the words of their texts, the commonest first (as Zipf found them)."""
     letters = "abcdefghijklmnoprstuvwz"
-    words = ["the", "app", *("".join(dice.choices(letters, k=dice.randint(3, 9))) for _ in range(5000))]
+    words = [
+        "the",
+        "app",
+        *("".join(dice.choices(letters, k=dice.randint(3, 9))) for _ in range(5000)),
+    ]
     weights = [1 / (rank + 1) for rank in range(len(words))]
     db = env.db.connection()
     for start in range(0, apps, 5000):
@@ -53,13 +57,24 @@ def fill(env: Environment, apps: int, dice: random.Random) -> list[str]:
             for number in range(start, min(start + 5000, apps)):
                 text = dice.choices(words, weights, k=50)
                 app = add_app(
-                    db, developer, f"com.bench.a{number}", " ".join(text[:2]).title(), summary=" ".join(text[2:10]),
-                    description=" ".join(text[10:]), category=dice.choice(CATEGORIES), updated_at=DAY.format(dice.randint(1, 28)),
+                    db,
+                    developer,
+                    f"com.bench.a{number}",
+                    " ".join(text[:2]).title(),
+                    summary=" ".join(text[2:10]),
+                    description=" ".join(text[10:]),
+                    category=dice.choice(CATEGORIES),
+                    updated_at=DAY.format(dice.randint(1, 28)),
                     tags=f'["{dice.choice(words[:200])}", "{"common" if number % 3 else "other"}"]',
                 )
                 for code in range(1, dice.randint(2, 4)):
                     version = add_version(db, developer, app, code)
-                db.insert("downloads", version_id=version, day="2027-01-01", count=int(dice.paretovariate(1.1)))
+                db.insert(
+                    "downloads",
+                    version_id=version,
+                    day="2027-01-01",
+                    count=int(dice.paretovariate(1.1)),
+                )
     db.checkpoint("TRUNCATE")
     return words
 
@@ -83,7 +98,9 @@ def nouns(env: Environment, apps: int, words: list[str], dice: random.Random) ->
     def deep(sort: str) -> Callable[[int], Any]:
         """A page from the middle of the list."""
         column = {"name": "name", "updated": "updated_at", "downloads": "downloads"}[sort]
-        number, value = db.one(f"SELECT number, {column} FROM listings ORDER BY {column} LIMIT 1 OFFSET ?", apps // 2)
+        number, value = db.one(
+            f"SELECT number, {column} FROM listings ORDER BY {column} LIMIT 1 OFFSET ?", apps // 2
+        )
         return lambda _: store.index(db, Wanted(20, (sort, value, number)), Query(sort=sort))
 
     def search(text: Callable[[int], str], **more: str) -> Callable[[int], Any]:
@@ -138,7 +155,10 @@ def catalogue(sizes: list[int]) -> None:
             columns.append(list(figures.items()))
             env.close()
             figures_over_http(Path(folder), apps, words)
-    print(f"\n{'microseconds of the processor, median, nothing kept':<54}" + "".join(f"{size:>12,}" for size in sizes))
+    print(
+        f"\n{'microseconds of the processor, median, nothing kept':<54}"
+        + "".join(f"{size:>12,}" for size in sizes)
+    )
     for row in zip(*columns, strict=True):
         print(f"{row[0][0]:<54}" + "".join(f"{value:>12,.0f}" for _, value in row))
 
@@ -166,7 +186,9 @@ def figures_over_http(folder: Path, apps: int, words: list[str]) -> None:
         }  # fmt: skip
         print(f"{apps} apps, over HTTP on one connection, microseconds")
         for name, took in rows.items():
-            print(f"  {name:<36} p50 {statistics.median(took):8,.0f}   p95 {took[int(len(took) * 0.95)]:8,.0f}")
+            print(
+                f"  {name:<36} p50 {statistics.median(took):8,.0f}   p95 {took[int(len(took) * 0.95)]:8,.0f}"
+            )
         print(f"  memory {memory_kib(server.pid, 'Pss') / 1024:.1f} MiB", flush=True)
 
 
@@ -189,7 +211,11 @@ def transfers(parallel: int = 16, package_bytes: int = 50 * MIB, count: int = 21
             before = memory_kib(server.pid, "Pss")
             peak = [before]
             threads = [
-                threading.Thread(target=lambda: [fetch(server.port, path, digest) for _ in range(-(-count // parallel))])
+                threading.Thread(
+                    target=lambda: [
+                        fetch(server.port, path, digest) for _ in range(-(-count // parallel))
+                    ]
+                )
                 for _ in range(parallel)
             ]
             started = time.perf_counter()
@@ -200,13 +226,16 @@ def transfers(parallel: int = 16, package_bytes: int = 50 * MIB, count: int = 21
                 time.sleep(0.02)
             took = time.perf_counter() - started
             sent = parallel * -(-count // parallel) * package_bytes
-            print(f"{sent / MIB:,.0f} MiB by {parallel} readers in {took:.1f} s ({sent / MIB / took:,.0f} MiB a second): memory"
-                  f" {before / 1024:.1f} MiB before, {max(peak) / 1024:.1f} at most")
+            print(
+                f"{sent / MIB:,.0f} MiB by {parallel} readers in {took:.1f} s ({sent / MIB / took:,.0f} MiB a second): memory"
+                f" {before / 1024:.1f} MiB before, {max(peak) / 1024:.1f} at most"
+            )
             slow_readers(server.port, server.pid, path)
 
 
 def slow_readers(port: int, pid: int, path: str, count: int = 90, seconds: float = 20) -> None:
     """What others notice of readers that take one byte a second."""
+
     def others(label: str) -> None:
         for address in ("/healthz", "/v1/store/apps"):
             took = []
@@ -217,8 +246,10 @@ def slow_readers(port: int, pid: int, path: str, count: int = 90, seconds: float
                 took.append((time.perf_counter() - started) * 1000)
                 time.sleep(0.002)
             took.sort()
-            print(f"  {label:<30} {address:<16} p50 {took[len(took) // 2]:6.2f} ms   p95 {took[int(len(took) * 0.95)]:6.2f} ms"
-                  f"   longest {took[-1]:6.2f} ms")
+            print(
+                f"  {label:<30} {address:<16} p50 {took[len(took) // 2]:6.2f} ms   p95 {took[int(len(took) * 0.95)]:6.2f} ms"
+                f"   longest {took[-1]:6.2f} ms"
+            )
 
     others("alone")
     readers = []
@@ -275,7 +306,9 @@ def fetch(port: int, path: str, digest: str | None = None) -> None:
 def main() -> None:
     """Everything, or less."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--apps", type=int, nargs="*", default=[10_000, 100_000], help="sizes of the catalogue")
+    parser.add_argument(
+        "--apps", type=int, nargs="*", default=[10_000, 100_000], help="sizes of the catalogue"
+    )
     parser.add_argument("--no-transfers", action="store_true", help="leave the downloads out")
     given = parser.parse_args()
     catalogue(given.apps)

@@ -40,13 +40,22 @@ SETTINGS = {"TELEMETRY_EVENTS_PER_APP": str(10**9), "LOG_LEVEL": "warning"}
 def events(dice: random.Random, at: int) -> list[dict[str, Any]]:
     """A session's events, twenty of them."""
     frames = [
-        {"type": "perf_frame", "timestamp": text(at + second), "data": {"frame_ms": round(dice.lognormvariate(2.6, 0.4), 2)}}
+        {
+            "type": "perf_frame",
+            "timestamp": text(at + second),
+            "data": {"frame_ms": round(dice.lognormvariate(2.6, 0.4), 2)},
+        }
         for second in range(BATCH - 3)
     ]
     return [
         {"type": "app_start", "timestamp": text(at)},
-        {"type": "perf_startup", "timestamp": text(at), "data": {"startup_ms": round(dice.lognormvariate(6, 0.4), 1)}},
-        *frames, {"type": "app_stop", "timestamp": text(at + 60), "data": {"duration_seconds": 60}},
+        {
+            "type": "perf_startup",
+            "timestamp": text(at),
+            "data": {"startup_ms": round(dice.lognormvariate(6, 0.4), 1)},
+        },
+        *frames,
+        {"type": "app_stop", "timestamp": text(at + 60), "data": {"duration_seconds": 60}},
     ]
 
 
@@ -61,7 +70,11 @@ def prepared(folder: Path) -> Running:
     """A portal with a catalogue, not running."""
     server = Running(folder, SETTINGS)
     config = Config.read(server.environment)
-    with contextlib.closing(portal.opened(config)) as env, open(folder / "demo.txt", "w") as out, contextlib.redirect_stdout(out):
+    with (
+        contextlib.closing(portal.opened(config)) as env,
+        open(folder / "demo.txt", "w") as out,
+        contextlib.redirect_stdout(out),
+    ):
         from mosis.demo import fill as demo
 
         demo(env)
@@ -70,21 +83,36 @@ def prepared(folder: Path) -> Running:
 
 def app_names(server: Running) -> list[str]:
     with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
-        return [row[0] for row in env.db.connection().all("SELECT package_id FROM apps ORDER BY package_id LIMIT ?", APPS)]
+        return [
+            row[0]
+            for row in env.db.connection().all(
+                "SELECT package_id FROM apps ORDER BY package_id LIMIT ?", APPS
+            )
+        ]
 
 
 def fill(server: Running, wanted: int) -> dict[str, Any]:
     """Write so many events of the last 30 days and add them up."""
     apps, dice, done = app_names(server), random.Random(1), 0
     with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
-        for app in apps:  # one batch of each by the real way, so that all that belongs to an app is there
+        for (
+            app
+        ) in apps:  # one batch of each by the real way, so that all that belongs to an app is there
             intake.take(env, batch(dice, app, events(dice, int(time.time()) - 100)))
-        db, adding, devices = env.telemetry.connection(), 0.0, [dice.randbytes(8) for _ in range(DEVICES)]
+        db, adding, devices = (
+            env.telemetry.connection(),
+            0.0,
+            [dice.randbytes(8) for _ in range(DEVICES)],
+        )
         for day in range(30):
-            received = int(time.time()) - (29 - day) * 20_000  # nothing is old enough to be forgotten
+            received = (
+                int(time.time()) - (29 - day) * 20_000
+            )  # nothing is old enough to be forgotten
             said = []
             for _ in range(200):
-                session = events(dice, int(time.time()) - (30 - day) * 86_400 + dice.randrange(86_000))
+                session = events(
+                    dice, int(time.time()) - (30 - day) * 86_400 + dice.randrange(86_000)
+                )
                 said.append(intake._encode(intake.look_at(session, False, received).rows))
             for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
                 _write(db, dice, said, devices, received)
@@ -94,18 +122,29 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
             adding += time.perf_counter() - begun
     size = sum(path.stat().st_size for path in (server.folder / "data").glob("telemetry.db*"))
     rate = round(done / adding)
-    return {"events": done, "added_up_events_a_second": rate, "bytes_an_event": round(size / done, 1), "size_bytes": size}
+    return {
+        "events": done,
+        "added_up_events_a_second": rate,
+        "bytes_an_event": round(size / done, 1),
+        "size_bytes": size,
+    }
 
 
-def _write(db: Connection, dice: random.Random, said: list[str], devices: list[bytes], received: int) -> None:
+def _write(
+    db: Connection, dice: random.Random, said: list[str], devices: list[bytes], received: int
+) -> None:
     """A thousand batches in a transaction, as the intake writes them."""
     sources = [row[0] for row in db.all("SELECT id FROM sources")]
     with db.write():
         for _ in range(1000):
             db.insert("seen", day=received // 86_400, key=dice.getrandbits(63))
             db.insert(
-                "batches", source=dice.choice(sources), device=dice.choice(devices),
-                session=dice.randbytes(8), received_at=received, events=dice.choice(said),
+                "batches",
+                source=dice.choice(sources),
+                device=dice.choice(devices),
+                session=dice.randbytes(8),
+                received_at=received,
+                events=dice.choice(said),
             )
 
 
@@ -122,7 +161,9 @@ def synchronous(server: Running) -> dict[str, Any]:
 
         for _ in range(ROUNDS):
             for mode, found in rates.items():
-                parts = [[batch(dice, dice.choice(apps), said) for _ in range(200)] for _ in range(8)]
+                parts = [
+                    [batch(dice, dice.choice(apps), said) for _ in range(200)] for _ in range(8)
+                ]
                 threads = [threading.Thread(target=some, args=(mode, part)) for part in parts]
                 begun = time.perf_counter()
                 for each in threads:
@@ -157,7 +198,11 @@ def send_batches(port: int, apps: list[str], seconds: float, connections: int, t
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while time.monotonic() < until:
-                whole = json.dumps(batch(dice, dice.choice(apps), [])).replace('"events": []', f'"events": {said}').encode()
+                whole = (
+                    json.dumps(batch(dice, dice.choice(apps), []))
+                    .replace('"events": []', f'"events": {said}')
+                    .encode()
+                )
                 counts[number] += answers(sock, HEAD % len(whole) + whole) == 202
 
     until = time.monotonic() + seconds
@@ -173,7 +218,9 @@ def send_batches(port: int, apps: list[str], seconds: float, connections: int, t
 def load(server: Running, apps: list[str], seconds: float, connections: int = 16) -> Iterator[Any]:
     """Telemetry at full speed while the block runs; `.value` holds the batches taken, once it is over."""
     taken = multiprocessing.Value("q", 0)
-    process = multiprocessing.Process(target=send_batches, args=(server.port, apps, seconds, connections, taken))
+    process = multiprocessing.Process(
+        target=send_batches, args=(server.port, apps, seconds, connections, taken)
+    )
     process.start()
     try:
         yield taken
@@ -207,7 +254,11 @@ def store_list(server: Running, seconds: float) -> list[float]:
 
 def percentiles(spent: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(spent, n=100)
-    return {"p50_ms": round(cuts[49], 2), "p95_ms": round(cuts[94], 2), "p99_ms": round(cuts[98], 2)}
+    return {
+        "p50_ms": round(cuts[49], 2),
+        "p95_ms": round(cuts[94], 2),
+        "p99_ms": round(cuts[98], 2),
+    }
 
 
 def beside_telemetry(server: Running, apps: list[str]) -> dict[str, Any]:
@@ -224,7 +275,11 @@ def beside_telemetry(server: Running, apps: list[str]) -> dict[str, Any]:
             taken += count.value
     finally:
         server.stop()
-    return {"quiet": percentiles(quiet), "beside": percentiles(loud), "batches_a_second": round(taken / SECONDS / ROUNDS)}
+    return {
+        "quiet": percentiles(quiet),
+        "beside": percentiles(loud),
+        "batches_a_second": round(taken / SECONDS / ROUNDS),
+    }
 
 
 def analytics(server: Running) -> dict[str, Any]:
@@ -232,29 +287,45 @@ def analytics(server: Running) -> dict[str, Any]:
     with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
         app = app_names(server)[0]
         db = env.db.connection()
-        email = db.value("SELECT d.email FROM developers d JOIN apps a ON a.developer_id = d.id WHERE a.package_id = ?", app)
+        email = db.value(
+            "SELECT d.email FROM developers d JOIN apps a ON a.developer_id = d.id WHERE a.package_id = ?",
+            app,
+        )
         from mosis import passwords
 
         with db.write():
-            db.change("UPDATE developers SET password_hash = ? WHERE email = ?", passwords.make_hash(PASSWORD), email)
+            db.change(
+                "UPDATE developers SET password_hash = ? WHERE email = ?",
+                passwords.make_hash(PASSWORD),
+                email,
+            )
     server.start()
     try:
-        token = call(server.port, "POST", "/v1/auth/login", {"email": email, "password": PASSWORD})[1]["access_token"]
+        token = call(server.port, "POST", "/v1/auth/login", {"email": email, "password": PASSWORD})[
+            1
+        ]["access_token"]
         spent = []
         for _ in range(60):
             begun = time.perf_counter()
             status, found = call(server.port, "GET", f"/v1/apps/{app}/analytics", None, token)
             spent.append((time.perf_counter() - begun) * 1000)
             assert status == 200
-        return percentiles(spent) | {"events": found["totals"]["events"], "unique_devices": found["totals"]["unique_devices"]}
+        return percentiles(spent) | {
+            "events": found["totals"]["events"],
+            "unique_devices": found["totals"]["unique_devices"],
+        }
     finally:
         server.stop()
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--events", type=int, default=1_000_000)
-    options.add_argument("--folder", type=Path, help="where the databases are made (a folder on a real disk)")
+    options.add_argument(
+        "--folder", type=Path, help="where the databases are made (a folder on a real disk)"
+    )
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="telemetry-", dir=given.folder) as name:
         folder = Path(name)

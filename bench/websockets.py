@@ -28,12 +28,16 @@ def memory_kib(pid: int) -> int:
 
 def register(url: str, name: str) -> dict[str, Any]:
     body = json.dumps({"email": f"{name}@example.net", "password": PASSWORD, "name": name}).encode()
-    request = urllib.request.Request(url + "/v1/auth/register", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        url + "/v1/auth/register", body, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return dict(json.loads(answer.read()))
 
 
-async def measure(server: Running, port: int, people: list[dict[str, Any]], each: int) -> dict[str, float]:
+async def measure(
+    server: Running, port: int, people: list[dict[str, Any]], each: int
+) -> dict[str, float]:
     from websockets.asyncio.client import connect
 
     before = memory_kib(server.pid)
@@ -41,30 +45,43 @@ async def measure(server: Running, port: int, people: list[dict[str, Any]], each
     begun = time.perf_counter()
     for person in people:
         headers = {"Authorization": f"Bearer {person['access_token']}"}
-        opened += await asyncio.gather(*(
-            connect(f"ws://127.0.0.1:{port}/v1/events", additional_headers=headers, compression=None) for _ in range(each)
-        ))
+        opened += await asyncio.gather(
+            *(
+                connect(
+                    f"ws://127.0.0.1:{port}/v1/events", additional_headers=headers, compression=None
+                )
+                for _ in range(each)
+            )
+        )
     connected = time.perf_counter() - begun
     await asyncio.sleep(2)
     idle = memory_kib(server.pid)
     begun = time.perf_counter()
     with sqlite3.connect(server.environment["DATABASE_PATH"], timeout=20) as db:
         for person in people:
-            db.execute("INSERT INTO events (id, developer_id, kind, package_id, created_at) VALUES (hex(randomblob(16)), ?,"
-                       " 'version.published', 'com.acme.notes', '2026-01-31T12:00:00Z')", (person["developer"]["id"],))
+            db.execute(
+                "INSERT INTO events (id, developer_id, kind, package_id, created_at) VALUES (hex(randomblob(16)), ?,"
+                " 'version.published', 'com.acme.notes', '2026-01-31T12:00:00Z')",
+                (person["developer"]["id"],),
+            )
     await asyncio.gather(*(asyncio.wait_for(connection.recv(), 30) for connection in opened))
     told = time.perf_counter() - begun
     busy = memory_kib(server.pid)
     for connection in opened:
         connection.transport.abort()
     return {
-        "connections": len(opened), "connected_seconds": round(connected, 2), "idle_mib_more": round((idle - before) / 1024, 1),
-        "after_an_event_mib_more": round((busy - before) / 1024, 1), "all_told_seconds": round(told, 2),
+        "connections": len(opened),
+        "connected_seconds": round(connected, 2),
+        "idle_mib_more": round((idle - before) / 1024, 1),
+        "after_an_event_mib_more": round((busy - before) / 1024, 1),
+        "all_told_seconds": round(told, 2),
     }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--accounts", type=int, default=50)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:

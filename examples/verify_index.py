@@ -34,13 +34,18 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
-def verify(index: bytes, signatures: bytes, state: dict[str, Any], now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
+def verify(
+    index: bytes, signatures: bytes, state: dict[str, Any], now: datetime
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The index and the state to keep from now on: {keys: [base64], sequence}. Raises Refused.
 
     The order matters: nothing of the index is read before its signature holds.
     """
     try:
-        said = {each["key"]: base64.b64decode(each["signature"]) for each in json.loads(signatures)["signatures"]}
+        said = {
+            each["key"]: base64.b64decode(each["signature"])
+            for each in json.loads(signatures)["signatures"]
+        }
     except (ValueError, KeyError, TypeError):
         raise Refused("what should be its signatures cannot be read") from None
     pinned = [base64.b64decode(key) for key in state["keys"]]
@@ -48,17 +53,27 @@ def verify(index: bytes, signatures: bytes, state: dict[str, Any], now: datetime
         raise Refused("no key that this device knows has signed it")
     document = json.loads(index)
     if document["sequence"] < state["sequence"]:
-        raise Refused(f"it is an old one: {document['sequence']}, after {state['sequence']} was seen")
+        raise Refused(
+            f"it is an old one: {document['sequence']}, after {state['sequence']} was seen"
+        )
     if datetime.fromisoformat(document["expires_at"]) <= now:
-        raise Refused(f"it expired at {document['expires_at']}: the store, or somebody in between, holds the newer one back")
+        raise Refused(
+            f"it expired at {document['expires_at']}: the store, or somebody in between, holds the newer one back"
+        )
     # What a known key has signed says which keys to know from now on: so the store changes its key, and forgets the old one.
-    return document, {"keys": [key["public_key"] for key in document["keys"]], "sequence": document["sequence"]}
+    return document, {
+        "keys": [key["public_key"] for key in document["keys"]],
+        "sequence": document["sequence"],
+    }
 
 
 def fetch(store: str) -> tuple[bytes, bytes]:
     """The index and its signatures. They are two requests: when the store makes a new one in between, both are asked for again."""
     for _ in range(3):
-        signatures, index = _get(f"{store}/v1/store/index.json.sig"), _get(f"{store}/v1/store/index.json")
+        signatures, index = (
+            _get(f"{store}/v1/store/index.json.sig"),
+            _get(f"{store}/v1/store/index.json"),
+        )
         if hashlib.sha256(index).hexdigest().encode() in signatures:
             break
     return index, signatures  # if they still differ, no signature will hold
@@ -84,8 +99,16 @@ def main() -> int:
     """Fetch, verify, keep the state."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("store", help="the address of the portal")
-    parser.add_argument("--key", help="the pinned public key, base64 of 32 bytes; only needed while there is no state file")
-    parser.add_argument("--state", type=Path, default=Path("index-state.json"), help="where keys and sequence are kept")
+    parser.add_argument(
+        "--key",
+        help="the pinned public key, base64 of 32 bytes; only needed while there is no state file",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path("index-state.json"),
+        help="where keys and sequence are kept",
+    )
     given = parser.parse_args()
     if given.state.exists():
         state = json.loads(given.state.read_bytes())
@@ -104,7 +127,9 @@ def main() -> int:
     unfinished = given.state.with_suffix(".part")
     unfinished.write_text(json.dumps(state), encoding="ascii")
     unfinished.replace(given.state)
-    print(f"good: sequence {document['sequence']}, {len(document['apps'])} apps, good until {document['expires_at']}")
+    print(
+        f"good: sequence {document['sequence']}, {len(document['apps'])} apps, good until {document['expires_at']}"
+    )
     return 0
 
 

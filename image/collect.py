@@ -17,23 +17,118 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 NEVER_USED = (  # of the standard library: tests, editors, windows, installers, build tools, and servers of other kinds
-    "test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "turtle.py", "lib2to3", "ensurepip", "venv", "pydoc.py",
-    "pydoc_data", "distutils", "unittest", "doctest.py", "pdb.py", "bdb.py", "profile.py", "cProfile.py", "pstats.py", "trace.py",
-    "curses", "dbm", "sqlite3/dump.py", "xmlrpc", "imaplib.py", "poplib.py", "ftplib.py", "nntplib.py", "telnetlib.py",
-    "mailbox.py", "cgi.py", "cgitb.py", "antigravity.py", "this.py", "__phello__", "webbrowser.py", "pickletools.py", "_pyrepl",
-    "site-packages", "dist-packages", "__pycache__", "LICENSE.txt", "sitecustomize.py", "_sysconfigdata*", "config-3.*",
-    "multiprocessing", "concurrent/futures/process.py", "zoneinfo", "tomllib", "plistlib.py", "pyclbr.py",
-    "symtable.py", "tabnanny.py", "timeit.py", "rlcompleter.py", "code.py", "codeop.py", "cmd.py", "sched.py", "shelve.py",
-    "_aix_support.py", "_ios_support.py", "_osx_support.py", "_android_support.py", "_apple_support.py",
+    "test",
+    "tests",
+    "idlelib",
+    "idle_test",
+    "tkinter",
+    "turtledemo",
+    "turtle.py",
+    "lib2to3",
+    "ensurepip",
+    "venv",
+    "pydoc.py",
+    "pydoc_data",
+    "distutils",
+    "unittest",
+    "doctest.py",
+    "pdb.py",
+    "bdb.py",
+    "profile.py",
+    "cProfile.py",
+    "pstats.py",
+    "trace.py",
+    "curses",
+    "dbm",
+    "sqlite3/dump.py",
+    "xmlrpc",
+    "imaplib.py",
+    "poplib.py",
+    "ftplib.py",
+    "nntplib.py",
+    "telnetlib.py",
+    "mailbox.py",
+    "cgi.py",
+    "cgitb.py",
+    "antigravity.py",
+    "this.py",
+    "__phello__",
+    "webbrowser.py",
+    "pickletools.py",
+    "_pyrepl",
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "LICENSE.txt",
+    "sitecustomize.py",
+    "_sysconfigdata*",
+    "config-3.*",
+    "multiprocessing",
+    "concurrent/futures/process.py",
+    "zoneinfo",
+    "tomllib",
+    "plistlib.py",
+    "pyclbr.py",
+    "symtable.py",
+    "tabnanny.py",
+    "timeit.py",
+    "rlcompleter.py",
+    "code.py",
+    "codeop.py",
+    "cmd.py",
+    "sched.py",
+    "shelve.py",
+    "_aix_support.py",
+    "_ios_support.py",
+    "_osx_support.py",
+    "_android_support.py",
+    "_apple_support.py",
 )
-NEVER_LOADED = ("_test*", "_xx*", "xx*", "_curses*", "readline*", "_tkinter*", "_dbm*", "_gdbm*", "_ctypes_test*",
-                "_multiprocessing*", "_crypt*", "nis*", "ossaudiodev*", "_lsprof*", "_zoneinfo*")
+NEVER_LOADED = (
+    "_test*",
+    "_xx*",
+    "xx*",
+    "_curses*",
+    "readline*",
+    "_tkinter*",
+    "_dbm*",
+    "_gdbm*",
+    "_ctypes_test*",
+    "_multiprocessing*",
+    "_crypt*",
+    "nis*",
+    "ossaudiodev*",
+    "_lsprof*",
+    "_zoneinfo*",
+)
 NOT_OF_PACKAGES = (  # lupa brings every Lua there is, the checks use 5.4; pycparser is for building C extensions
-    "lupa/lua5[1235]*", "lupa/luajit*", "lupa/*.pxd", "lupa/*.pyx", "lupa/tests", "pycparser*", "bin", "*.dist-info/RECORD",
-    "*.dist-info/WHEEL", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED", "*.dist-info/entry_points.txt",
-    "*.dist-info/top_level.txt", "*.dist-info/direct_url.json",
-    "*/tests", "*/test", "cerberus/benchmarks", "_distutils_hack", "cffi/*.h", "cffi/recompiler.py",
-    "cffi/setuptools_ext.py", "cffi/vengine*", "cffi/verifier.py", "**/*.pyi", "**/py.typed", "**/*.c", "**/*.h",
+    "lupa/lua5[1235]*",
+    "lupa/luajit*",
+    "lupa/*.pxd",
+    "lupa/*.pyx",
+    "lupa/tests",
+    "pycparser*",
+    "bin",
+    "*.dist-info/RECORD",
+    "*.dist-info/WHEEL",
+    "*.dist-info/INSTALLER",
+    "*.dist-info/REQUESTED",
+    "*.dist-info/entry_points.txt",
+    "*.dist-info/top_level.txt",
+    "*.dist-info/direct_url.json",
+    "*/tests",
+    "*/test",
+    "cerberus/benchmarks",
+    "_distutils_hack",
+    "cffi/*.h",
+    "cffi/recompiler.py",
+    "cffi/setuptools_ext.py",
+    "cffi/vengine*",
+    "cffi/verifier.py",
+    "**/*.pyi",
+    "**/py.typed",
+    "**/*.c",
+    "**/*.h",
 )
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/none\nportal:x:1026:100:portal:/data:/none\n",
@@ -65,7 +160,9 @@ def main(target: Path, site: Path, app: Path) -> None:
     link_packages(target, packages)
     bytecode_alone(libraries)
     shutil.copytree(app, target / "app")
-    compileall.compile_dir(target / "app", quiet=1, stripdir=str(target), invalidation_mode=UNCHECKED)
+    compileall.compile_dir(
+        target / "app", quiet=1, stripdir=str(target), invalidation_mode=UNCHECKED
+    )
     copy(CERTIFICATES, target)
     for name, content in FILES.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +172,13 @@ def main(target: Path, site: Path, app: Path) -> None:
     for library in shared_libraries(target):
         copy(library, target)
     try_out(target)
-    for part in ("usr/bin", str(libraries.relative_to(target)), str(packages.relative_to(target)), "app", ""):
+    for part in (
+        "usr/bin",
+        str(libraries.relative_to(target)),
+        str(packages.relative_to(target)),
+        "app",
+        "",
+    ):
         print(f"{size(target / part) / 1e6:8.1f} MB  /{part}")
 
 
@@ -101,7 +204,14 @@ def prune(folder: Path, patterns: tuple[str, ...]) -> None:
 
 def bytecode_alone(folder: Path) -> None:
     """Compile every module beside its source and remove the source."""
-    compileall.compile_dir(folder, quiet=2, legacy=True, stripdir=str(folder), prependdir="<lib>", invalidation_mode=UNCHECKED)
+    compileall.compile_dir(
+        folder,
+        quiet=2,
+        legacy=True,
+        stripdir=str(folder),
+        prependdir="<lib>",
+        invalidation_mode=UNCHECKED,
+    )
     for source in list(folder.rglob("*.py")):
         if source.with_suffix(".pyc").exists():
             source.unlink()
@@ -116,9 +226,14 @@ def shared_libraries(root: Path) -> set[Path]:
         if path.is_symlink() or not path.is_file():
             continue
         listed = subprocess.run(  # noqa: S603  (the build's own files)
-            ["/usr/bin/ldd", path], capture_output=True, text=True, check=False,
+            ["/usr/bin/ldd", path],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
-        found |= {Path(each) for each in re.findall(r"(?:=> |^\s*)(/\S+) \(0x", listed, re.MULTILINE)}
+        found |= {
+            Path(each) for each in re.findall(r"(?:=> |^\s*)(/\S+) \(0x", listed, re.MULTILINE)
+        }
     return {each for each in found if not each.is_relative_to(root)}
 
 
@@ -131,7 +246,9 @@ def try_out(target: Path) -> None:
         "print(len(names), 'modules,', len(sys.modules), 'in all')\n"
     ).replace("NEEDED", repr(LATE))
     subprocess.run(  # noqa: S603  (the build's own files)
-        ["/usr/sbin/chroot", target, "/usr/bin/python3", "-B", "-c", program], check=True, env={"PYTHONDONTWRITEBYTECODE": "1"},
+        ["/usr/sbin/chroot", target, "/usr/bin/python3", "-B", "-c", program],
+        check=True,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 

@@ -11,7 +11,9 @@ def main() -> int:
     port = int((os.environ.get("LISTEN_ADDR") or ":8080").rpartition(":")[2])
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            connection.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             return 0 if connection.recv(64).startswith(b"HTTP/1.1 200") else 1
     except OSError:
         return 1

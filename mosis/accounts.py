@@ -62,7 +62,9 @@ class SignedIn:
 
 def get(db: Connection, developer_id: str) -> Developer:
     """The account. Raises NotFound."""
-    found: Developer | None = db.one(f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer)
+    found: Developer | None = db.one(
+        f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer
+    )
     if found is None:
         raise NotFound("developer")
     return found
@@ -70,7 +72,9 @@ def get(db: Connection, developer_id: str) -> Developer:
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
     """The account with this address, whatever its case."""
-    found: Developer | None = db.one(f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer)
+    found: Developer | None = db.one(
+        f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
+    )
     return found
 
 
@@ -83,11 +87,20 @@ def folded(email: str) -> str:
 def check_registration(env: Environment, *, invited: bool = False) -> None:
     """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
-        raise Denied("registration_closed", "This portal does not take registrations; ask its operator for an account.")
+        raise Denied(
+            "registration_closed",
+            "This portal does not take registrations; ask its operator for an account.",
+        )
 
 
 def register(
-    env: Environment, db: Connection, caller: Caller, email: str, password: str, name: str, invitation: str | None = None
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    email: str,
+    password: str,
+    name: str,
+    invitation: str | None = None,
 ) -> SignedIn:
     """A new account, signed in; a link that verifies the address is mailed.
 
@@ -97,7 +110,9 @@ def register(
     check_password(password, email)
     password_hash = passwords.make_hash(password)
     with db.write():
-        if invitation is not None and folded(tickets.spend(env, db, invitation, "invite").email) != folded(email):
+        if invitation is not None and folded(
+            tickets.spend(env, db, invitation, "invite").email
+        ) != folded(email):
             raise Denied("invalid_token", "This invitation is for another e-mail address.")
         developer = create(db, caller, email, name, password_hash)
         tickets.issue(db, "verify", email, developer.id)
@@ -112,12 +127,21 @@ def check_password(password: str, email: str, pointer: str = "/password") -> Non
 
 
 def create(
-    db: Connection, caller: Caller, email: str, name: str, password_hash: str | None, *,
-    role: str = "developer", verified: bool = False,
+    db: Connection,
+    caller: Caller,
+    email: str,
+    name: str,
+    password_hash: str | None,
+    *,
+    role: str = "developer",
+    verified: bool = False,
 ) -> Developer:
     """A new account, in the running transaction. Raises Conflict `email_taken`."""
     if find_by_email(db, email):
-        raise Conflict("email_taken", "There is an account with this e-mail address; sign in, or ask for a new password.")
+        raise Conflict(
+            "email_taken",
+            "There is an account with this e-mail address; sign in, or ask for a new password.",
+        )
     developer = Developer(new_id(), email, int(verified), name, role, 0, password_hash, db.now)
     db.insert("developers", **vars(developer))
     audit.add(db, caller, "account.created", developer.id, owner_id=developer.id, role=role)
@@ -127,8 +151,13 @@ def create(
 def login(env: Environment, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
     """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
     developer = find_by_email(db, email)
-    if not passwords.verify(password, developer.password_hash if developer else None) or developer is None:
-        raise Denied("invalid_credentials", "There is no account with this e-mail address and password.")
+    if (
+        not passwords.verify(password, developer.password_hash if developer else None)
+        or developer is None
+    ):
+        raise Denied(
+            "invalid_credentials", "There is no account with this e-mail address and password."
+        )
     with db.write():
         return sign_in(env, db, caller, unchanged(db, developer))
 
@@ -153,8 +182,12 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
     session_id, generation = tokens.split_refresh(token)
     refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
     with db.write():
-        session: Session | None = db.one(f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session)
-        if session is None or not tokens.same(token, tokens.make_refresh(env.secret, session_id, session.seed, generation)):
+        session: Session | None = db.one(
+            f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
+        )
+        if session is None or not tokens.same(
+            token, tokens.make_refresh(env.secret, session_id, session.seed, generation)
+        ):
             raise refusal
         developer = get(db, session.developer_id)
         if session.ended_at or session.expires_at <= db.now or developer.suspended:
@@ -164,15 +197,31 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
             db.change(
                 "UPDATE sessions SET generation = ?, rotated_at = ?, last_used_at = ?, expires_at = ?, client = ?, address = ?"
                 " WHERE id = ?",
-                session.generation, db.now, db.now, env.clock.now(tokens.REFRESH_SECONDS), caller.client, caller.network,
+                session.generation,
+                db.now,
+                db.now,
+                env.clock.now(tokens.REFRESH_SECONDS),
+                caller.client,
+                caller.network,
                 session.id,
             )
             return _pair(env, developer, session)
         if _asks_again(session, generation, caller, db.now):
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
-        audit.add(db, replace(caller, developer_id=session.developer_id), "session.token_reused", session.id)
-        events.add(db, session.developer_id, "security.token_reused", client=session.client, network=caller.network)
+        audit.add(
+            db,
+            replace(caller, developer_id=session.developer_id),
+            "session.token_reused",
+            session.id,
+        )
+        events.add(
+            db,
+            session.developer_id,
+            "security.token_reused",
+            client=session.client,
+            network=caller.network,
+        )
     raise refusal
 
 
@@ -192,17 +241,27 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
 
 def end_session(db: Connection, session_id: str, reason: str) -> None:
     """End one session, in the running transaction."""
-    db.change("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL", db.now, reason, session_id)
+    db.change(
+        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL",
+        db.now,
+        reason,
+        session_id,
+    )
 
 
 def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
     """End every session of an account (`but` one), in the running transaction, and what would become one: device logins that were
     approved and sign-ins at a provider that were answered, but not yet collected."""
-    db.change("DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id)
+    db.change(
+        "DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id
+    )
     db.change("DELETE FROM oauth_states WHERE developer_id = ?", developer_id)
     db.change(
         "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
-        db.now, reason, developer_id, but,
+        db.now,
+        reason,
+        developer_id,
+        but,
     )
 
 
@@ -236,7 +295,13 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
     db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
     if suspended:
         end_all(db, developer_id, "suspended")
-    audit.add(db, caller, "account.suspended" if suspended else "account.unsuspended", developer_id, owner_id=developer_id)
+    audit.add(
+        db,
+        caller,
+        "account.suspended" if suspended else "account.unsuspended",
+        developer_id,
+        owner_id=developer_id,
+    )
 
 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
@@ -263,7 +328,10 @@ def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
     rows = db.all(
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
-        query, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Developer,
+        query,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Developer,
     )
     return page(rows, wanted, lambda developer: (developer.id,))
 
@@ -273,7 +341,11 @@ def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
     rows = db.all(
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
         " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
-        caller.account, db.database.clock.now(), wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Session,
+        caller.account,
+        db.database.clock.now(),
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Session,
     )
     return page(rows, wanted, lambda session: (session.id,))
 
@@ -282,13 +354,17 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
     """End one of the caller's sessions; its tokens die at once. Raises NotFound."""
     account = caller.account
     with db.write():
-        if not db.value("SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account):
+        if not db.value(
+            "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account
+        ):
             raise NotFound("session")
         end_session(db, session_id, "revoked")
         audit.add(db, caller, "session.revoked", session_id)
 
 
-def caller_of_access_token(env: Environment, db: Connection, token: str, address: str, client: str) -> Caller:
+def caller_of_access_token(
+    env: Environment, db: Connection, token: str, address: str, client: str
+) -> Caller:
     """Who presents this access token. The session and the account are asked at every request, so that both end at once.
 
     Raises Denied `invalid_token`.
@@ -296,16 +372,31 @@ def caller_of_access_token(env: Environment, db: Connection, token: str, address
     claims = env.access_tokens.read(token, env.clock.time())
     row = db.one(
         "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
-        " WHERE s.id = ? AND d.id = ?", claims.session_id, claims.developer_id,
+        " WHERE s.id = ? AND d.id = ?",
+        claims.session_id,
+        claims.developer_id,
     )
     if row is None or row[1] or row[2]:
         raise Denied("invalid_token", "This session has ended; sign in again.")
     if row[3] is None:
         return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
-    return Caller(claims.developer_id, "developer", address, client, claims.session_id, scopes=frozenset(json.loads(row[3])))
+    return Caller(
+        claims.developer_id,
+        "developer",
+        address,
+        client,
+        claims.session_id,
+        scopes=frozenset(json.loads(row[3])),
+    )
 
 
-def sign_in(env: Environment, db: Connection, caller: Caller, developer: Developer, scopes: str | None = None) -> SignedIn:
+def sign_in(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    developer: Developer,
+    scopes: str | None = None,
+) -> SignedIn:
     """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role.
 
     The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
@@ -315,19 +406,41 @@ def sign_in(env: Environment, db: Connection, caller: Caller, developer: Develop
     caller = replace(caller, developer_id=developer.id)
     known = db.all("SELECT DISTINCT address FROM sessions WHERE developer_id = ?", developer.id)
     session = Session(
-        new_id(), developer.id, secrets.token_bytes(16), 0, None, caller.client, caller.network, db.now, db.now,
-        env.clock.now(tokens.REFRESH_SECONDS), None, scopes,
+        new_id(),
+        developer.id,
+        secrets.token_bytes(16),
+        0,
+        None,
+        caller.client,
+        caller.network,
+        db.now,
+        db.now,
+        env.clock.now(tokens.REFRESH_SECONDS),
+        None,
+        scopes,
     )
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)
     if known and (caller.network,) not in known:
-        events.add(db, developer.id, "security.signed_in_elsewhere", client=caller.client, network=caller.network)
+        events.add(
+            db,
+            developer.id,
+            "security.signed_in_elsewhere",
+            client=caller.client,
+            network=caller.network,
+        )
     return _pair(env, developer, session)
 
 
 def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
-    access = env.access_tokens.make(developer.id, session.id, developer.role, env.clock.time(), new_id())
-    return SignedIn(developer, access, tokens.make_refresh(env.secret, session.id, session.seed, session.generation))
+    access = env.access_tokens.make(
+        developer.id, session.id, developer.role, env.clock.time(), new_id()
+    )
+    return SignedIn(
+        developer,
+        access,
+        tokens.make_refresh(env.secret, session.id, session.seed, session.generation),
+    )
 
 
 def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:
@@ -337,5 +450,3 @@ def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> 
         and seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
         and (session.client, session.address) == (caller.client, caller.network)
     )
-
-

@@ -34,47 +34,79 @@ class Entry:
 
 
 def add(
-    db: Connection, caller: Caller, action: str, subject_id: str | None = None, *, owner_id: str | None = None, **details: Any
+    db: Connection,
+    caller: Caller,
+    action: str,
+    subject_id: str | None = None,
+    *,
+    owner_id: str | None = None,
+    **details: Any,
 ) -> None:
     """Append a line, in the transaction of the change that it speaks of. No secret and no address of a person in it; of what an
     API key does it says which, so that after a leak it can be told what that one was used for."""
     if caller.key_id is not None:
         details["api_key_id"] = caller.key_id
-    count, last_hash = db.one(f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)")
+    count, last_hash = db.one(
+        f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
+    )
     row = {
-        "number": (count or 0) + 1, "at": db.now, "actor_id": caller.developer_id, "action": action, "subject_id": subject_id,
-        "owner_id": owner_id or caller.developer_id, "address": caller.network,
-        "details": json.dumps(details, ensure_ascii=False, sort_keys=True), "previous_hash": last_hash or FIRST,
+        "number": (count or 0) + 1,
+        "at": db.now,
+        "actor_id": caller.developer_id,
+        "action": action,
+        "subject_id": subject_id,
+        "owner_id": owner_id or caller.developer_id,
+        "address": caller.network,
+        "details": json.dumps(details, ensure_ascii=False, sort_keys=True),
+        "previous_hash": last_hash or FIRST,
     }
     db.insert("audit", **row, hash=_digest(row))
 
 
-def index(db: Connection, wanted: Wanted, *, owner_id: str | None = None, action: str | None = None) -> Page[Entry]:
+def index(
+    db: Connection, wanted: Wanted, *, owner_id: str | None = None, action: str | None = None
+) -> Page[Entry]:
     """The trail, the newest line first: all of it, what touches one account, or one action."""
     rows = db.all(
         f"SELECT {columns(Entry)} FROM audit WHERE (?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)"
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
-        owner_id, action, wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Entry,
+        owner_id,
+        action,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Entry,
     )
     return page(rows, wanted, lambda entry: (entry.number,))
 
 
 def seen_by_owner(entry: Entry, owner_id: str) -> Entry:
     """A line as the owner of the account may see it: not who of the staff has acted, nor from where."""
-    return entry if entry.actor_id in (None, owner_id) else replace(entry, actor_id=None, address="")
+    return (
+        entry if entry.actor_id in (None, owner_id) else replace(entry, actor_id=None, address="")
+    )
 
 
 def verify(db: Connection) -> int:
     """How many lines there are, all of them unbroken and none missing. Raises ValueError with the first line that does not fit."""
     number, previous = 0, FIRST
-    while lines := db.all(f"SELECT {columns(Entry)} FROM audit WHERE number > ? ORDER BY number LIMIT 1000", number, into=Entry):
+    while lines := db.all(
+        f"SELECT {columns(Entry)} FROM audit WHERE number > ? ORDER BY number LIMIT 1000",
+        number,
+        into=Entry,
+    ):
         for entry in lines:
             row = asdict(entry)
-            if entry.number != number + 1 or entry.previous_hash != previous or row.pop("hash") != _digest(row):
+            if (
+                entry.number != number + 1
+                or entry.previous_hash != previous
+                or row.pop("hash") != _digest(row)
+            ):
                 raise ValueError(f"the audit trail is broken at line {number + 1}")
             number, previous = entry.number, entry.hash
     if number != (db.value(COUNT) or 0):
-        raise ValueError(f"the audit trail is broken after line {number}: lines are missing at its end")
+        raise ValueError(
+            f"the audit trail is broken after line {number}: lines are missing at its end"
+        )
     return number
 
 

@@ -11,7 +11,9 @@ MOST_KEYS = 20_000
 class Buckets:
     """A bucket for each key: it holds `burst` tokens and gets `per_second` new ones. The longest unused are forgotten."""
 
-    def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, per_second: float, burst: float, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.per_second = per_second
         self.burst = burst
         self.clock = clock

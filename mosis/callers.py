@@ -6,7 +6,14 @@ from functools import lru_cache
 
 from mosis.errors import Denied
 
-SCOPES = ("apps:read", "apps:write", "versions:upload", "versions:publish", "telemetry:read", "keys:manage")
+SCOPES = (
+    "apps:read",
+    "apps:write",
+    "versions:upload",
+    "versions:publish",
+    "telemetry:read",
+    "keys:manage",
+)
 ROLES = ("developer", "reviewer", "admin")  # each includes the one before
 
 
@@ -27,7 +34,10 @@ class Caller:
     def account(self) -> str:
         """The id of the signed-in account. Raises Denied when nobody is."""
         if self.developer_id is None:
-            raise Denied("unauthenticated", "Sign in first: send `Authorization: Bearer` with an access token or an API key.")
+            raise Denied(
+                "unauthenticated",
+                "Sign in first: send `Authorization: Bearer` with an access token or an API key.",
+            )
         return self.developer_id
 
     def has_role(self, role: str) -> bool:
@@ -65,7 +75,9 @@ def truncated(address: str) -> str:
 
 
 def client_address(
-    trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], address: str, forwarded_for: str
+    trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+    address: str,
+    forwarded_for: str,
 ) -> str:
     """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
     a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search.
@@ -83,7 +95,9 @@ def client_address(
     return address
 
 
-def _is_in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+def _is_in(
+    address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

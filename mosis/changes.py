@@ -33,16 +33,32 @@ class Changes:
 def since_last_published(db: Connection, version: Version) -> Changes:
     """What this version changes."""
     before = versions.last_published(db, version)
-    asked, asked_before = set(json.loads(version.permissions)), set(json.loads(before.permissions) if before else ())
+    asked, asked_before = (
+        set(json.loads(version.permissions)),
+        set(json.loads(before.permissions) if before else ()),
+    )
     files, files_before = _files(db, version), _files(db, before) if before else {}
     found, found_before = _findings(version), _findings(before) if before else {}
     return Changes(
-        before, sorted(asked - asked_before), sorted(asked_before - asked),
-        [{"path": name, "size_bytes": files[name]["size_bytes"]} for name in sorted(files.keys() - files_before.keys())],
-        [{"path": name, "size_bytes": files_before[name]["size_bytes"]} for name in sorted(files_before.keys() - files.keys())],
+        before,
+        sorted(asked - asked_before),
+        sorted(asked_before - asked),
         [
-            {"path": name, "size_bytes": files[name]["size_bytes"], "size_bytes_before": files_before[name]["size_bytes"]}
-            for name in sorted(files.keys() & files_before.keys()) if files[name]["sha256"] != files_before[name]["sha256"]
+            {"path": name, "size_bytes": files[name]["size_bytes"]}
+            for name in sorted(files.keys() - files_before.keys())
+        ],
+        [
+            {"path": name, "size_bytes": files_before[name]["size_bytes"]}
+            for name in sorted(files_before.keys() - files.keys())
+        ],
+        [
+            {
+                "path": name,
+                "size_bytes": files[name]["size_bytes"],
+                "size_bytes_before": files_before[name]["size_bytes"],
+            }
+            for name in sorted(files.keys() & files_before.keys())
+            if files[name]["sha256"] != files_before[name]["sha256"]
         ],
         [found[key] for key in found if key not in found_before],
         [found_before[key] for key in found_before if key not in found],
@@ -61,7 +77,8 @@ def need_a_person(env: Environment, db: Connection, version: Version) -> list[st
     if changes.since is None:
         return ["first_version"]
     why = {
-        "new_permissions": bool(changes.permissions_added), "new_findings": bool(changes.findings_added),
+        "new_permissions": bool(changes.permissions_added),
+        "new_findings": bool(changes.findings_added),
         "rejected_before": _reviewed_since(db, changes.since, "rejected"),
         "sample": drawn(env.secret, version) * 100 < env.config.review_sample_percent
         or _reviewed_since(db, changes.since, "withdrawn", "sample"),
@@ -76,22 +93,36 @@ def drawn(secret: str, version: Version) -> float:
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
-def _reviewed_since(db: Connection, published: Version, state: str, reason: str | None = None) -> bool:
+def _reviewed_since(
+    db: Connection, published: Version, state: str, reason: str | None = None
+) -> bool:
     """Whether a review of the app has ended like this since the verdict on what was published last. Not since it was
     published: an older verdict can be kept ready and used to have a newer one forgotten."""
-    return bool(db.value(
-        "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id WHERE versions.app_id = ?1 AND reviews.state = ?2"
-        " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
-        published.app_id, state, published.decided_at, reason,
-    ))
+    return bool(
+        db.value(
+            "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id WHERE versions.app_id = ?1 AND reviews.state = ?2"
+            " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
+            published.app_id,
+            state,
+            published.decided_at,
+            reason,
+        )
+    )
 
 
 def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
     """Without META-INF, which is another in every package."""
-    return {name: each for name, each in versions.files_of(db, version).items() if not name.startswith("META-INF/")}
+    return {
+        name: each
+        for name, each in versions.files_of(db, version).items()
+        if not name.startswith("META-INF/")
+    }
 
 
 def _findings(version: Version) -> Mapping[tuple[str, str | None, str], dict[str, Any]]:
     """By code, file and sentence: what has only moved to another line is not new, a second thing in the same file is."""
     found = [each for each in json.loads(version.findings) if each["code"] not in _OF_CIRCUMSTANCE]
-    return {(each["code"], each["path"], "" if each["code"] == "long_line" else each["detail"]): each for each in found}
+    return {
+        (each["code"], each["path"], "" if each["code"] == "long_line" else each["detail"]): each
+        for each in found
+    }

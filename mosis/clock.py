@@ -27,7 +27,11 @@ class Clock:
     """What o'clock it is, and how much time passes. `source` gives seconds since 1970, `monotonic` seconds since whenever,
     which nobody can turn back; tests hand in their own."""
 
-    def __init__(self, source: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.time = source
         self.monotonic = monotonic
 

@@ -14,11 +14,26 @@ from mosis.validation import Schema
 Check = Callable[[Any], bool]
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,), "integer": (int,), "number": (int, float), "float": (float, int), "boolean": (bool,), "list": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "float": (float, int),
+    "boolean": (bool,),
+    "list": (list,),
     "dict": (dict,),
 }
 _RULES = {
-    "type", "required", "nullable", "allowed", "minlength", "maxlength", "min", "max", "regex", "schema", "keysrules",
+    "type",
+    "required",
+    "nullable",
+    "allowed",
+    "minlength",
+    "maxlength",
+    "min",
+    "max",
+    "regex",
+    "schema",
+    "keysrules",
     "valuesrules",
 }
 
@@ -73,14 +88,17 @@ def _value(rules: Mapping[str, Any]) -> Check:
     only = checks[0] if len(checks) == 1 else None
 
     if not checks:
+
         def fits(value: Any) -> bool:
             return type(value) in types or (value is None and nullable)
     elif only is not None:
+
         def fits(value: Any) -> bool:
             if type(value) not in types:
                 return value is None and nullable
             return only(value)
     else:
+
         def fits(value: Any) -> bool:
             if type(value) not in types:
                 return value is None and nullable
@@ -94,7 +112,9 @@ def _value(rules: Mapping[str, Any]) -> Check:
 
 def _types(names: str | list[str]) -> frozenset[type]:
     """Exact types: what JSON gives is never a subclass, but for True, which is not a number here."""
-    return frozenset(each for name in ([names] if isinstance(names, str) else names) for each in _TYPES[name])
+    return frozenset(
+        each for name in ([names] if isinstance(names, str) else names) for each in _TYPES[name]
+    )
 
 
 def _further(rules: Mapping[str, Any], types: frozenset[type]) -> list[Check]:
@@ -113,7 +133,9 @@ def _further(rules: Mapping[str, Any], types: frozenset[type]) -> list[Check]:
         checks.append(_values(_value(rules["valuesrules"])))
     if "schema" in rules:
         # in a list the schema is that of an item, in an object that of its fields
-        checks.append(_each(_value(rules["schema"]), list) if list in types else _document(rules["schema"]))
+        checks.append(
+            _each(_value(rules["schema"]), list) if list in types else _document(rules["schema"])
+        )
     return checks
 
 

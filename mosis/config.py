@@ -30,7 +30,16 @@ def _path(value: str) -> Path:
 
 
 def _switch(value: str) -> bool:
-    choices = {"on": True, "1": True, "true": True, "yes": True, "off": False, "0": False, "false": False, "no": False}
+    choices = {
+        "on": True,
+        "1": True,
+        "true": True,
+        "yes": True,
+        "off": False,
+        "0": False,
+        "false": False,
+        "no": False,
+    }
     if value.lower() not in choices:
         raise ValueError("must be on or off")
     return choices[value.lower()]
@@ -63,14 +72,24 @@ def _secret(value: str) -> str:
 def _address(value: str) -> str:
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
     if not found or int(found[1]) > 65535:
-        raise ValueError("must be HOST:PORT or :PORT; an IPv6 address stands in brackets, [::1]:8080")
+        raise ValueError(
+            "must be HOST:PORT or :PORT; an IPv6 address stands in brackets, [::1]:8080"
+        )
     return value
 
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError("must be an http or https address without query, such as https://apps.example.net")
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.port == 0
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError(
+            "must be an http or https address without query, such as https://apps.example.net"
+        )
     return value.rstrip("/")
 
 
@@ -80,22 +99,32 @@ def _issuer(value: str) -> str:
 
 
 def _provider_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value) or value in ("password", "github", "google"):
-        raise ValueError("must be a name for addresses (lower-case letters, digits, hyphens), not password, github or google")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value) or value in (
+        "password",
+        "github",
+        "google",
+    ):
+        raise ValueError(
+            "must be a name for addresses (lower-case letters, digits, hyphens), not password, github or google"
+        )
     return value
 
 
 def _smtp(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise ValueError("must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST")
+        raise ValueError(
+            "must be smtp://USER:PASSWORD@HOST:PORT?starttls=1 or smtps://USER:PASSWORD@HOST"
+        )
     return value
 
 
 def _replica(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("s3", "sftp", "gs", "abs", "webdav", "webdavs") or not parts.netloc:
-        raise ValueError("must be an address that Litestream knows, such as s3://BUCKET/PATH or sftp://USER:PASSWORD@HOST/PATH")
+        raise ValueError(
+            "must be an address that Litestream knows, such as s3://BUCKET/PATH or sftp://USER:PASSWORD@HOST/PATH"
+        )
     return value
 
 
@@ -107,9 +136,13 @@ def _mailbox(value: str) -> str:
 
 def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return tuple(
+            ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip()
+        )
     except ValueError:
-        raise ValueError("must be addresses or networks, separated by commas, such as 172.16.0.1 or 10.0.0.0/8") from None
+        raise ValueError(
+            "must be addresses or networks, separated by commas, such as 172.16.0.1 or 10.0.0.0/8"
+        ) from None
 
 
 def _readers(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -121,7 +154,8 @@ def _setting(default: Any, read: Callable[[str], Any] = _text, *, secret: bool =
 
 
 _TOGETHER = (
-    ("GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET"), ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"),
+    ("GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET"),
+    ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"),
     ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"),
 )
 
@@ -129,7 +163,8 @@ _TOGETHER = (
 def _halves(given: Mapping[str, str]) -> list[str]:
     """A sentence for each provider of which only a part is set: it would be off, and nobody would know why."""
     return [
-        f"{', '.join(names)}: set all of them, or none." for names in _TOGETHER
+        f"{', '.join(names)}: set all of them, or none."
+        for names in _TOGETHER
         if len({bool(given.get(name)) for name in names}) == 2
     ]
 
@@ -161,7 +196,9 @@ class Config:
     oidc_name: str = _setting("oidc", _provider_name)
     smtp_url: str | None = _setting(None, _smtp, secret=True)
     mail_from: str = _setting("mosis-portal@localhost", _mailbox)
-    trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting((), _networks)
+    trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(
+        (), _networks
+    )
     review_policy: str = _setting("all", _one_of("all", "changes"))
     review_sample_percent: int = _setting(5, _number(0, 100))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
@@ -176,7 +213,9 @@ class Config:
     check_seconds: int = _setting(20, _number(1, 600))
     threads: int = _setting(8, _number(1, 64))
     server: str = _setting("portal", _one_of("portal", "waitress"))
-    metrics: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(_networks("127.0.0.0/8,::1"), _readers)
+    metrics: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(
+        _networks("127.0.0.0/8,::1"), _readers
+    )
     network_disk: str = _setting("deny", _one_of("deny", "allow"))
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 
@@ -207,7 +246,9 @@ class Config:
     def github_api(self) -> str:
         """Where GitHub's API is: github.com has a host for it, GitHub Enterprise a path; others say it."""
         public = self.github_url == "https://github.com"
-        return self.github_api_url or ("https://api.github.com" if public else self.github_url + "/api/v3")
+        return self.github_api_url or (
+            "https://api.github.com" if public else self.github_url + "/api/v3"
+        )
 
     @property
     def data_dir(self) -> Path:

@@ -31,7 +31,9 @@ DAMAGED = "The database is damaged: nothing can be changed until the operator ha
 SQLITE_VERSION = sqlite3.sqlite_version
 # Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
 # database (https://sqlite.org/wal.html#walresetbug).
-CHECKPOINT_BYTES = 4 << 20  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
+CHECKPOINT_BYTES = (
+    4 << 20
+)  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
 FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
 COMMITS_PER_CHECKPOINT = 8  # at least, where a reader keeps the WAL from being used again
 
@@ -47,7 +49,13 @@ def new_id(nanoseconds: int | None = None) -> str:
     """A UUIDv7 (RFC 9562, section 5.7 and method 3 of 6.2): 60 bits of time, to a quarter of a microsecond, then 62 random
     ones, so that ids sort by age."""
     milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
-    value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | (rest << 12) // 1_000_000 << 64 | 0b10 << 62 | secrets.randbits(62)
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80
+        | 7 << 76
+        | (rest << 12) // 1_000_000 << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -112,7 +120,9 @@ class Connection:
         within five seconds, `no_space` when the disk is full, `database_unavailable` when the database is known to be damaged;
         in all cases, and on any error, nothing has changed."""
         if self._changing:
-            raise RuntimeError("a transaction is open already: only the use case begins one, and once")
+            raise RuntimeError(
+                "a transaction is open already: only the use case begins one, and once"
+            )
         if not self._begun:
             self._begin()
         self._changing = True
@@ -153,7 +163,11 @@ class Connection:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
+            raise Unavailable(
+                "busy",
+                "Another change holds the database; try again in a moment.",
+                retry_after_seconds=1,
+            )
         try:
             self._after_commit = []
             self._raw = self.database.writer()
@@ -210,11 +224,15 @@ class Connection:
     def _refuse_between_parts(self) -> None:
         """Between two `write()` of one `held()` the writing connection is in use; SQLite would let it write."""
         if self._begun and not self._changing:
-            raise sqlite3.OperationalError("attempt to write a readonly database: there is no write() around this")
+            raise sqlite3.OperationalError(
+                "attempt to write a readonly database: there is no write() around this"
+            )
 
     def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
         if "?1" in sql:  # numbered parameters: Python takes them by name only, from 3.14 on
-            return self._execute(sql, {str(number): value for number, value in enumerate(values, 1)})
+            return self._execute(
+                sql, {str(number): value for number, value in enumerate(values, 1)}
+            )
         return self._execute(sql, values)
 
     def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
@@ -238,7 +256,12 @@ class Connection:
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         name = getattr(error, "sqlite_errorname", "")
         # a virtual table's index (_VTAB) is no reason to stop everything: it can be made again from the rows
-        if name in ("SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX", "SQLITE_CORRUPT_SEQUENCE", "SQLITE_NOTADB"):
+        if name in (
+            "SQLITE_CORRUPT",
+            "SQLITE_CORRUPT_INDEX",
+            "SQLITE_CORRUPT_SEQUENCE",
+            "SQLITE_NOTADB",
+        ):
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
         return _translated(error)
@@ -248,25 +271,48 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
     """SQLite's trouble in our words where trying again may help; anything else stays what it is."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable("busy", "Another change holds the database; try again in a moment.", retry_after_seconds=1)
+        return Unavailable(
+            "busy",
+            "Another change holds the database; try again in a moment.",
+            retry_after_seconds=1,
+        )
     if name == "SQLITE_FULL":
-        return Unavailable("no_space", "The disk is full; nothing was changed. Reading still works.")
-    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")) and name != "SQLITE_READONLY":
-        return Unavailable("database_unavailable", "The database cannot be read or written at the moment.")
+        return Unavailable(
+            "no_space", "The disk is full; nothing was changed. Reading still works."
+        )
+    if (
+        name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        and name != "SQLITE_READONLY"
+    ):
+        return Unavailable(
+            "database_unavailable", "The database cannot be read or written at the moment."
+        )
     return error
 
 
 def _opened(path: Path, **more: Any) -> sqlite3.Connection:
     """The file that is there, to read and write: one that somebody has deleted is not made anew, empty."""
     address = f"file:{quote(str(path))}?mode=rw"
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, **more)
+    return sqlite3.connect(
+        address,
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        **more,
+    )
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
     """A connection with our settings."""
     raw = _opened(path, cached_statements=256)
-    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL", "wal_autocheckpoint = 0",
-                   f"journal_size_limit = {CHECKPOINT_BYTES}"):
+    for pragma in (
+        "journal_mode = WAL",
+        "foreign_keys = ON",
+        "synchronous = NORMAL",
+        "wal_autocheckpoint = 0",
+        f"journal_size_limit = {CHECKPOINT_BYTES}",
+    ):
         raw.execute(f"PRAGMA {pragma}")
     return raw
 
@@ -279,9 +325,15 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        self.wake: Callable[[], None] = lambda: None  # called after a commit that queued a job; the worker sets it
-        self.news: Callable[[str], None] = lambda developer_id: None  # called after a commit that concerns an account
-        self.damage: str | None = None  # what is wrong in the file: nothing is written to it any more
+        self.wake: Callable[[], None] = lambda: (
+            None
+        )  # called after a commit that queued a job; the worker sets it
+        self.news: Callable[[str], None] = lambda developer_id: (
+            None
+        )  # called after a commit that concerns an account
+        self.damage: str | None = (
+            None  # what is wrong in the file: nothing is written to it any more
+        )
         self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
         self._commits = 0
         self._flushed = 0  # so many of them are on disk
@@ -332,7 +384,10 @@ class Database:
     def found_damage(self, what: str) -> None:
         """From now on only read: whatever is written to a damaged file can damage more of it."""
         if self.damage is None:
-            log.critical("the database is damaged and is only read from now on", extra={"database": self.path.name, "reason": what})
+            log.critical(
+                "the database is damaged and is only read from now on",
+                extra={"database": self.path.name, "reason": what},
+            )
             self.damage = what
 
     def flush(self, number: int) -> None:
@@ -369,11 +424,15 @@ class Database:
         to the end of the process: to close it meanwhile would crash SQLite, and nothing that was committed needs it."""
         if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
-                with suppress(sqlite3.Error, Unavailable):  # a full disk: what is in the WAL is safe there
+                with suppress(
+                    sqlite3.Error, Unavailable
+                ):  # a full disk: what is in the WAL is safe there
                     if self.checkpoints and self.damage is None:
                         self.connection().checkpoint("TRUNCATE")
                 if self._writer is not None:
-                    if self.damage is not None:  # or the last connection that is closed would move the WAL
+                    if (
+                        self.damage is not None
+                    ):  # or the last connection that is closed would move the WAL
                         self._writer.execute("PRAGMA query_only = ON")
                     self._writer.close()
                     self._writer = None
@@ -397,7 +456,11 @@ def has_tables(path: Path) -> bool:
         return False
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
-        return bool(raw.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'").fetchone())
+        return bool(
+            raw.execute(
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!'"
+            ).fetchone()
+        )
     except sqlite3.DatabaseError:
         return True
     finally:
@@ -453,10 +516,14 @@ def faults(path: Path, *, quick: bool = False) -> list[str]:
     except sqlite3.OperationalError as error:
         return [f"it cannot be opened: {error}"]
     try:
-        found = [f"{check}: {line}" for (line,) in raw.execute(f"PRAGMA {check}(10)") if line != "ok"]
+        found = [
+            f"{check}: {line}" for (line,) in raw.execute(f"PRAGMA {check}(10)") if line != "ok"
+        ]
         if not found and not quick:
             rows = raw.execute("PRAGMA foreign_key_check").fetchmany(10)
-            found = [f"a row of {table} refers to nothing in {parent}" for table, _, parent, _ in rows]
+            found = [
+                f"a row of {table} refers to nothing in {parent}" for table, _, parent, _ in rows
+            ]
     except sqlite3.DatabaseError as error:
         found = [f"it cannot be read: {error}"]
     finally:
@@ -476,32 +543,44 @@ def statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-    if statement.strip() and not all(line.strip().startswith("--") or not line.strip() for line in statement.splitlines()):
+    if statement.strip() and not all(
+        line.strip().startswith("--") or not line.strip() for line in statement.splitlines()
+    ):
         raise MigrationError(f"a statement has no end: {statement.strip()[:80]}")
 
 
-def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False) -> tuple[int, int]:
+def migrate(
+    path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
+) -> tuple[int, int]:
     """Bring the database at `path` to the newest schema; (number before, number now).
 
     A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
     a transaction of its own, with the foreign keys checked before it is committed. With `shrinks` a new database can give
     space back (PRAGMA incremental_vacuum). Raises MigrationError, OSError.
     """
-    steps = {int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))}
+    steps = {
+        int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    }
     newest = max(steps, default=0)
     if sorted(steps) != list(range(1, newest + 1)):
         raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a database should be here, and a folder is", str(path))
+        raise IsADirectoryError(
+            errno.EISDIR, "a database should be here, and a folder is", str(path)
+        )
     path.touch(mode=0o600)  # it holds secrets of webhooks; -wal and -shm get the same mode
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if shrinks:
-            raw.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first page is written; later it does nothing
+            raw.execute(
+                "PRAGMA auto_vacuum = INCREMENTAL"
+            )  # before the first page is written; later it does nothing
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
-        raw.execute("PRAGMA foreign_keys = OFF")  # rebuilding a table would delete what refers to it
+        raw.execute(
+            "PRAGMA foreign_keys = OFF"
+        )  # rebuilding a table would delete what refers to it
         before = raw.execute("PRAGMA user_version").fetchone()[0]
         if before > newest:
             raise MigrationError(
@@ -512,13 +591,17 @@ def migrate(path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
             _apply(raw, schema, newest, expected=0)
         elif before < newest:
             if found := faults(path, quick=True):
-                raise MigrationError(f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore")
+                raise MigrationError(
+                    f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore"
+                )
             _copy_before(raw, path, before + 1)
             for number in range(before + 1, newest + 1):
                 _apply(raw, steps[number], number, expected=number - 1)
         return before, newest
     except sqlite3.DatabaseError as error:
-        raise MigrationError(f"{path.name} cannot be used: {error}. It is as it was; see docs/OPERATIONS.md, Upgrade") from error
+        raise MigrationError(
+            f"{path.name} cannot be used: {error}. It is as it was; see docs/OPERATIONS.md, Upgrade"
+        ) from error
     finally:
         raw.close()
 
@@ -528,7 +611,9 @@ def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
     size = path.stat().st_size
     room = os.statvfs(path.parent)
     if room.f_bavail * room.f_frsize < size * 2:
-        raise MigrationError(f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work")
+        raise MigrationError(
+            f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work"
+        )
     copy = path.with_name(f"{path.name}.before-{number}")
     copy.touch(mode=0o600)
     target = sqlite3.connect(copy)
@@ -541,12 +626,16 @@ def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
 def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) -> None:
     raw.execute("BEGIN IMMEDIATE")
     try:
-        if raw.execute("PRAGMA user_version").fetchone()[0] == expected:  # else another process was faster
+        if (
+            raw.execute("PRAGMA user_version").fetchone()[0] == expected
+        ):  # else another process was faster
             for statement in statements(script.read_text(encoding="utf-8")):
                 raw.execute(statement)
             broken = raw.execute("PRAGMA foreign_key_check").fetchall()
             if broken:
-                raise MigrationError(f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}")
+                raise MigrationError(
+                    f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}"
+                )
             raw.execute(f"PRAGMA user_version = {number}")
         raw.execute("COMMIT")
     except BaseException:

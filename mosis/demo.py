@@ -19,7 +19,14 @@ from mosis.worker import Worker
 
 APPS = 50
 PATIENCE_SECONDS = 60.0  # for the checks of one version
-_DEVELOPERS = ("Acme Apps", "Birgit Lund", "Nordlicht Studio", "Tiny Tools", "Kenji Mori", "Open Pocket")
+_DEVELOPERS = (
+    "Acme Apps",
+    "Birgit Lund",
+    "Nordlicht Studio",
+    "Tiny Tools",
+    "Kenji Mori",
+    "Open Pocket",
+)
 _NAMES = {
     "productivity": "Notes Tasks Calendar Journal Timer Clipboard Checklist Planner Habits",
     "tools": "Calculator Converter Compass Torch Ruler Passwords Backup Terminal Scanner",
@@ -28,7 +35,11 @@ _NAMES = {
     "travel": "Maps Timetable Currency Phrasebook Packing Tides Weather Trails",
     "reading": "Reader Dictionary Quotes Feeds Poems Recipes Atlas Comics",
 }
-_PERMISSIONS = {"media": ["storage", "microphone"], "travel": ["network", "location"], "reading": ["network", "storage"]}
+_PERMISSIONS = {
+    "media": ["storage", "microphone"],
+    "travel": ["network", "location"],
+    "reading": ["network", "storage"],
+}
 
 
 def fill(env: Environment) -> str:
@@ -37,23 +48,33 @@ def fill(env: Environment) -> str:
     Raises Conflict when the portal has apps, or had a demo.
     """
     db, dice, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
-    if db.value("SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"):
-        raise Conflict("invalid_state", "This portal has apps already; the demo only fills one without.")
+    if db.value(
+        "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
+    ):
+        raise Conflict(
+            "invalid_state", "This portal has apps already; the demo only fills one without."
+        )
     password_hash = passwords.make_hash(password)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]
-    names = [(category, name) for category, all_names in _NAMES.items() for name in all_names.split()]
+    names = [
+        (category, name) for category, all_names in _NAMES.items() for name in all_names.split()
+    ]
     worker = Worker(env)
     for category, name in names[:APPS]:
         _app(env, db, worker, dice, dice.choice(makers), reviewer, category, name)
     store.flush_downloads(env)
-    return (f"{len(_DEVELOPERS)} developers and {APPS} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
-            f"password {password}")
+    return (
+        f"{len(_DEVELOPERS)} developers and {APPS} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
+        f"password {password}"
+    )
 
 
 def _account(db: Connection, email: str, name: str, password_hash: str, role: str) -> Caller:
     with db.write():
-        developer = accounts.create(db, Caller(), email, name, password_hash, role=role, verified=True)
+        developer = accounts.create(
+            db, Caller(), email, name, password_hash, role=role, verified=True
+        )
         events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))  # nobody is there
     return Caller(developer.id, role)
 
@@ -61,7 +82,9 @@ def _account(db: Connection, email: str, name: str, password_hash: str, role: st
 def _maker(db: Connection, name: str, password_hash: str) -> tuple[Caller, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    caller = _account(db, name.lower().replace(" ", ".") + "@demo.example", name, password_hash, "developer")
+    caller = _account(
+        db, name.lower().replace(" ", ".") + "@demo.example", name, password_hash, "developer"
+    )
     private = Ed25519PrivateKey.generate()
     public = packages.to_pem(private.public_key().public_bytes_raw())
     keys.add_signing_key(db, caller, "demo", public)
@@ -69,15 +92,28 @@ def _maker(db: Connection, name: str, password_hash: str) -> tuple[Caller, Any]:
 
 
 def _app(
-    env: Environment, db: Connection, worker: Worker, dice: random.Random, maker: tuple[Caller, Any], reviewer: Caller,
-    category: str, name: str,
+    env: Environment,
+    db: Connection,
+    worker: Worker,
+    dice: random.Random,
+    maker: tuple[Caller, Any],
+    reviewer: Caller,
+    category: str,
+    name: str,
 ) -> None:
     caller, sign = maker
-    app = apps.create(db, caller, {
-        "package_id": f"example.{category}.{name.lower()}", "name": name, "category": category,
-        "summary": f"A small {name.lower()} for everyday use", "tags": [category, "demo"],
-        "description": f"{name} does one thing and does it well. It works without a network and keeps its data on the phone.",
-    })
+    app = apps.create(
+        db,
+        caller,
+        {
+            "package_id": f"example.{category}.{name.lower()}",
+            "name": name,
+            "category": category,
+            "summary": f"A small {name.lower()} for everyday use",
+            "tags": [category, "demo"],
+            "description": f"{name} does one thing and does it well. It works without a network and keeps its data on the phone.",
+        },
+    )
     for code in range(1, dice.randint(2, 4)):
         version = _upload(env, db, caller, app, sign, f"1.{code - 1}.0", code)
         _wait_for_checks(db, worker, app, version)
@@ -98,7 +134,15 @@ def _wait_for_checks(db: Connection, worker: Worker, app: apps.App, version: str
             time.sleep(0.02)
 
 
-def _upload(env: Environment, db: Connection, caller: Caller, app: apps.App, sign: Any, version: str, code: int) -> str:
+def _upload(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    app: apps.App,
+    sign: Any,
+    version: str,
+    code: int,
+) -> str:
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
     inspected = packages.inspect(
@@ -115,8 +159,13 @@ def _files(app: apps.App, version: str, code: int) -> dict[str, bytes]:
     hue = sum(map(ord, app.name)) % 100 / 100
     red, green, blue = (int(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.7))
     manifest = {
-        "id": app.package_id, "name": app.name, "version": version, "version_code": code, "entry": "assets/main.rml",
-        "min_mosis_version": "1.0.0", "author": {"name": "Demo", "email": "demo@demo.example"},
+        "id": app.package_id,
+        "name": app.name,
+        "version": version,
+        "version_code": code,
+        "entry": "assets/main.rml",
+        "min_mosis_version": "1.0.0",
+        "author": {"name": "Demo", "email": "demo@demo.example"},
         "permissions": _PERMISSIONS.get(app.category, ["storage"]),
         "icons": {size: f"icons/icon-{size}.png" for size in ("32", "64", "128")},
     }

@@ -40,10 +40,19 @@ def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, Dev
     device_code = secrets.token_urlsafe(32)
     with db.write():
         login = DeviceLogin(
-            new_id(), _user_code(), client_name, json.dumps(sorted(set(scopes))), "waiting", None, INTERVAL_SECONDS, None,
+            new_id(),
+            _user_code(),
+            client_name,
+            json.dumps(sorted(set(scopes))),
+            "waiting",
+            None,
+            INTERVAL_SECONDS,
+            None,
             db.database.clock.now(LIFE_SECONDS),
         )
-        db.insert("device_logins", **vars(login), device_code_hash=_hash(device_code), created_at=db.now)
+        db.insert(
+            "device_logins", **vars(login), device_code_hash=_hash(device_code), created_at=db.now
+        )
     return device_code, login
 
 
@@ -52,7 +61,9 @@ def find(db: Connection, user_code: str) -> DeviceLogin:
     letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
     login: DeviceLogin | None = db.one(
         f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting' AND expires_at > ?",
-        f"{letters[:4]}-{letters[4:]}", db.database.clock.now(), into=DeviceLogin,
+        f"{letters[:4]}-{letters[4:]}",
+        db.database.clock.now(),
+        into=DeviceLogin,
     )
     if login is None:
         raise NotFound("code (wrong, expired or used)")
@@ -66,10 +77,18 @@ def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> Dev
         login = find(db, user_code)
         db.change(
             "UPDATE device_logins SET state = ?, developer_id = ? WHERE id = ? AND state = 'waiting'",
-            "approved" if approve else "denied", account, login.id,
+            "approved" if approve else "denied",
+            account,
+            login.id,
         )
-        audit.add(db, caller, "device_login.approved" if approve else "device_login.denied", login.id,
-                  client=login.client_name, scopes=json.loads(login.scopes))
+        audit.add(
+            db,
+            caller,
+            "device_login.approved" if approve else "device_login.denied",
+            login.id,
+            client=login.client_name,
+            scopes=json.loads(login.scopes),
+        )
     return login
 
 
@@ -82,10 +101,14 @@ def poll(env: Environment, db: Connection, caller: Caller, device_code: str) -> 
     refusal: Malformed | None = None
     with db.write():
         login: DeviceLogin | None = db.one(
-            f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE device_code_hash = ?", _hash(device_code), into=DeviceLogin
+            f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE device_code_hash = ?",
+            _hash(device_code),
+            into=DeviceLogin,
         )
         if login is None or login.state == "spent" or login.expires_at <= db.now:
-            raise _refusal("expired_token", "This device code has expired or was used; begin again.")
+            raise _refusal(
+                "expired_token", "This device code has expired or was used; begin again."
+            )
         if login.state == "denied":
             raise _refusal("access_denied", "The sign-in was denied.")
         interval = login.interval_seconds
@@ -93,8 +116,15 @@ def poll(env: Environment, db: Connection, caller: Caller, device_code: str) -> 
             interval += 5
             refusal = _refusal("slow_down", f"Ask every {interval} seconds.", interval=interval)
         elif login.state == "waiting":
-            refusal = _refusal("authorization_pending", "Nobody has approved this sign-in yet.", interval=interval)
-        db.change("UPDATE device_logins SET polled_at = ?, interval_seconds = ? WHERE id = ?", db.now, interval, login.id)
+            refusal = _refusal(
+                "authorization_pending", "Nobody has approved this sign-in yet.", interval=interval
+            )
+        db.change(
+            "UPDATE device_logins SET polled_at = ?, interval_seconds = ? WHERE id = ?",
+            db.now,
+            interval,
+            login.id,
+        )
         if refusal is None:
             db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
             developer = accounts.get(db, login.developer_id or "")

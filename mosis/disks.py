@@ -3,7 +3,20 @@
 from pathlib import Path
 
 # Other machines can have the files of these open too, which WAL mode does not allow (https://sqlite.org/wal.html, Overview).
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "afs", "ceph", "glusterfs"}
+NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "afs",
+    "ceph",
+    "glusterfs",
+}
 
 
 def file_system(folder: Path) -> str:

@@ -42,13 +42,19 @@ class Environment:
     mailer: Mailer
     limits: Limits
     news: News
-    replication: Replication | None = None  # of portal.db, where the settings ask for it; started by `portal.py serve`
+    replication: Replication | None = (
+        None  # of portal.db, where the settings ask for it; started by `portal.py serve`
+    )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
     kept: Kept = field(default_factory=Kept)  # finished answers of the store
-    remembered: dict[str, Any] = field(default_factory=dict)  # what the store has read and looks at again only when it changes
+    remembered: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the store has read and looks at again only when it changes
     measures: Measures = field(default_factory=Measures)  # what /metrics tells
-    telemetry_search: threading.Lock = field(default_factory=threading.Lock)  # looking through all raw events, one at a time
+    telemetry_search: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # looking through all raw events, one at a time
     key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
 
     def url(self, path: str) -> str:
@@ -66,7 +72,9 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
-    db.checkpoints = not replicated  # whatever process this is: with Litestream about, checkpoints are its work alone
+    db.checkpoints = (
+        not replicated
+    )  # whatever process this is: with Litestream about, checkpoints are its work alone
     secret = config.jwt_secret or kept_secret(config.data_dir / "jwt_secret")
     return Environment(
         config=config,
@@ -80,7 +88,9 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),
-        telemetry_secret=kept_secret(config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"),
+        telemetry_secret=kept_secret(
+            config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"
+        ),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),
         replication=Replication(config, db) if replicated else None,
@@ -98,7 +108,9 @@ def kept_secret(path: Path, loss: str = "everybody has to sign in again") -> str
     except FileExistsError:
         secret = path.read_text(encoding="ascii").strip()
         if len(secret) < 32:
-            raise ConfigError([f"{path.name}: this file is damaged; remove it, and {loss}."]) from None
+            raise ConfigError(
+                [f"{path.name}: this file is damaged; remove it, and {loss}."]
+            ) from None
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
         return secret

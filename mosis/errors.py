@@ -11,7 +11,9 @@ from typing import Any
 class PortalError(Exception):
     """A refusal with a stable `code`, a `detail` for people, `errors` (findings) and `facts` that go into the answer."""
 
-    def __init__(self, code: str, detail: str, *, errors: Iterable[dict[str, Any]] = (), **facts: Any) -> None:
+    def __init__(
+        self, code: str, detail: str, *, errors: Iterable[dict[str, Any]] = (), **facts: Any
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
@@ -26,7 +28,9 @@ class Malformed(PortalError):
 class Invalid(PortalError):
     """The request was read, and its content is wrong; `errors` holds every finding as {pointer, code, detail}."""
 
-    def __init__(self, errors: Iterable[dict[str, Any]], code: str = "invalid", detail: str = "") -> None:
+    def __init__(
+        self, errors: Iterable[dict[str, Any]], code: str = "invalid", detail: str = ""
+    ) -> None:
         found = list(errors)
         super().__init__(code, detail or f"{len(found)} finding(s); see errors.", errors=found)
 

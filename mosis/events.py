@@ -12,10 +12,21 @@ from mosis.pages import Page, Wanted, page
 
 # kind: whether it is also sent by mail unless its owner has chosen otherwise.
 KINDS: dict[str, bool] = {
-    "version.checked": True, "version.submitted": False, "version.approved": True, "version.rejected": True,
-    "version.published": False, "version.halted": False, "version.yanked": False,
-    "review.message": True, "crash.new_group": True, "security.signed_in_elsewhere": True, "security.token_reused": True,
-    "security.key_reported": True, "security.password_changed": True, "security.provider_linked": True, "key.expiring": True,
+    "version.checked": True,
+    "version.submitted": False,
+    "version.approved": True,
+    "version.rejected": True,
+    "version.published": False,
+    "version.halted": False,
+    "version.yanked": False,
+    "review.message": True,
+    "crash.new_group": True,
+    "security.signed_in_elsewhere": True,
+    "security.token_reused": True,
+    "security.key_reported": True,
+    "security.password_changed": True,
+    "security.provider_linked": True,
+    "key.expiring": True,
     "operator.drill": True,
     "webhook.switched_off": True,
 }
@@ -41,66 +52,111 @@ class Event:
 
 
 def add(
-    db: Connection, developer_id: str, kind: str, *, package_id: str | None = None, version: str | None = None, **data: Any
+    db: Connection,
+    developer_id: str,
+    kind: str,
+    *,
+    package_id: str | None = None,
+    version: str | None = None,
+    **data: Any,
 ) -> str:
     """Record an event in the running transaction, and queue what tells of it: the mail where its kind has one, the webhooks;
     its id."""
     event_id = new_id()
     db.insert(
-        "events", id=event_id, developer_id=developer_id, kind=kind, package_id=package_id, version=version,
-        data=json.dumps(data, ensure_ascii=False), created_at=db.now,
+        "events",
+        id=event_id,
+        developer_id=developer_id,
+        kind=kind,
+        package_id=package_id,
+        version=version,
+        data=json.dumps(data, ensure_ascii=False),
+        created_at=db.now,
     )
     db.after_commit(lambda: db.database.news(developer_id))
     if mail_choices(db, developer_id)[kind]:
         jobs.add(db, "mail_event", event_id=event_id)
     for (webhook_id,) in db.all(
         "SELECT id FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
-        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))", developer_id, kind,
+        " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))",
+        developer_id,
+        kind,
     ):
-        db.insert("webhook_deliveries", id=new_id(), webhook_id=webhook_id, event_id=event_id, due_at=db.now, begun_at=db.now,
-                  created_at=db.now)
+        db.insert(
+            "webhook_deliveries",
+            id=new_id(),
+            webhook_id=webhook_id,
+            event_id=event_id,
+            due_at=db.now,
+            begun_at=db.now,
+            created_at=db.now,
+        )
         jobs.add(db, "deliver_webhook", webhook_id=webhook_id)
     return event_id
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
     """Which kinds of events are sent to this account by mail."""
-    chosen: dict[str, bool] = json.loads(db.value("SELECT mail_choices FROM developers WHERE id = ?", developer_id))
+    chosen: dict[str, bool] = json.loads(
+        db.value("SELECT mail_choices FROM developers WHERE id = ?", developer_id)
+    )
     return KINDS | chosen
 
 
 def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
     """Switch the mail of some kinds on or off, in the running transaction."""
-    db.change("UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?", json.dumps(choices), developer_id)
+    db.change(
+        "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?",
+        json.dumps(choices),
+        developer_id,
+    )
 
 
 def find(db: Connection, event_id: str) -> Event | None:
     """The event with this id."""
-    found: Event | None = db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
+    found: Event | None = db.one(
+        f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event
+    )
     return found
 
 
 def after(db: Connection, caller: Caller, wanted: Wanted) -> Page[Event]:
     """The caller's events in order, those after a number. What is limited to scopes (API keys, device logins) sees the events of
     apps alone, and of those only the ones it may touch."""
-    limited, only = caller.scopes is not None, None if caller.apps is None else json.dumps(sorted(caller.apps))
+    limited, only = (
+        caller.scopes is not None,
+        None if caller.apps is None else json.dumps(sorted(caller.apps)),
+    )
     rows = db.all(
         f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND number > ?2 AND (?3 = 0 OR package_id IS NOT NULL)"
         " AND (?4 IS NULL OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM json_each(?4))))"
         " ORDER BY number LIMIT ?5",
-        caller.account, wanted.after[0] if wanted.after else 0, int(limited), only, wanted.limit + 1, into=Event,
+        caller.account,
+        wanted.after[0] if wanted.after else 0,
+        int(limited),
+        only,
+        wanted.limit + 1,
+        into=Event,
     )
     return page(rows, wanted, lambda event: (event.number,))
 
 
 def number_of(db: Connection, caller: Caller, event_id: str) -> int:
     """Where one of the caller's events stands in the order. Raises Malformed `bad_cursor`."""
-    number: int | None = db.value("SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account)
+    number: int | None = db.value(
+        "SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account
+    )
     if number is None:
-        raise Malformed("bad_cursor", "`after` is not the id of one of your events; start again without it.")
+        raise Malformed(
+            "bad_cursor", "`after` is not the id of one of your events; start again without it."
+        )
     return number
 
 
 def newest(db: Connection, caller: Caller) -> int:
     """Where the caller's last event stands in the order; 0 without any."""
-    return int(db.value("SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account))
+    return int(
+        db.value(
+            "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account
+        )
+    )

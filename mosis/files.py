@@ -52,7 +52,9 @@ class Files:
         self.root = packages_dir
         self.incoming = packages_dir / "incoming"
         self.reserve_bytes = reserve_bytes
-        self._good = Kept(4 << 20)  # hashes that were compared with their file, of some ten thousand files
+        self._good = Kept(
+            4 << 20
+        )  # hashes that were compared with their file, of some ten thousand files
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
@@ -60,17 +62,27 @@ class Files:
         disk = os.statvfs(folder or self.root)
         free, wanted = disk.f_bavail * disk.f_frsize, self.reserve_bytes + size_bytes
         if free < wanted and folder is not None:  # asked by the operator's own commands and jobs
-            raise Unavailable("no_space", f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.")
+            raise Unavailable(
+                "no_space",
+                f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.",
+            )
         if free < wanted:
-            raise Unavailable("no_space", "The portal's disk is nearly full; nothing is taken in until there is room again.")
+            raise Unavailable(
+                "no_space",
+                "The portal's disk is nearly full; nothing is taken in until there is room again.",
+            )
 
-    def receive(self, body: Readable, limit_bytes: int, expected_bytes: int | None = None) -> Received:
+    def receive(
+        self, body: Readable, limit_bytes: int, expected_bytes: int | None = None
+    ) -> Received:
         """Copy a body into incoming/, counting and hashing as it goes, and flush it.
 
         Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space` or
         `package_unavailable` (a folder that cannot be written).
         """
-        self.check_room(expected_bytes or 0)  # other servers have not asked before they stored the body
+        self.check_room(
+            expected_bytes or 0
+        )  # other servers have not asked before they stored the body
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
         try:
@@ -78,11 +90,17 @@ class Files:
                 while block := body.read(BLOCK):
                     size += len(block)
                     if size > limit_bytes:
-                        raise LimitReached("too_large", f"A package may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+                        raise LimitReached(
+                            "too_large",
+                            f"A package may have at most {limit_bytes} bytes.",
+                            limit_bytes=limit_bytes,
+                        )
                     digest.update(block)
                     _write_all(file, block)
                 if expected_bytes is not None and size != expected_bytes:
-                    raise Malformed("malformed_request", f"{expected_bytes} bytes were announced, {size} came.")
+                    raise Malformed(
+                        "malformed_request", f"{expected_bytes} bytes were announced, {size} came."
+                    )
                 os.fsync(file.fileno())
         except BaseException as error:
             with suppress(OSError):  # on a read-only file system nothing was made
@@ -101,14 +119,18 @@ class Files:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
-            for folder in target.parents:  # also those that were there: whoever made them may have been stopped before this
+            for folder in (
+                target.parents
+            ):  # also those that were there: whoever made them may have been stopped before this
                 _flush_folder(folder)
                 if folder == self.root:
                     break
         except OSError as error:
             raise _not_kept(error) from error
 
-    def find(self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False) -> BinaryIO | None:
+    def find(
+        self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False
+    ) -> BinaryIO | None:
         """The file with this hash, open for reading; None when it is missing or another. It is hashed when it is first asked for
         in a day and whenever it has been touched; with `anew` in any case."""
         try:
@@ -120,7 +142,10 @@ class Files:
         if state.st_size == size_bytes and not anew and self._good.get(sha256, seen):
             return file
         with suppress(OSError):  # a disk that cannot read it
-            if state.st_size == size_bytes and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+            if (
+                state.st_size == size_bytes
+                and hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            ):
                 file.seek(0)
                 self._good.put(sha256, seen, True, len(sha256))
                 return file
@@ -131,8 +156,14 @@ class Files:
         """The package, as `find` finds it. Raises Unavailable `package_unavailable`, and says so loudly: never wrong bytes."""
         file = self.find(path, size_bytes, sha256, anew=anew)
         if file is None:
-            log.error("package damaged" if path.exists() else "package missing", extra={"path": str(path), "sha256": sha256})
-            raise Unavailable("package_unavailable", "This package is missing or damaged; the operator finds it in the log.")
+            log.error(
+                "package damaged" if path.exists() else "package missing",
+                extra={"path": str(path), "sha256": sha256},
+            )
+            raise Unavailable(
+                "package_unavailable",
+                "This package is missing or damaged; the operator finds it in the log.",
+            )
         return file
 
     def remove(self, path: Path) -> None:
@@ -154,7 +185,9 @@ class Files:
         return len(left)
 
     def forgotten(
-        self, is_named: Callable[[Path], bool], among: Iterable[Path] | None = None,
+        self,
+        is_named: Callable[[Path], bool],
+        among: Iterable[Path] | None = None,
         older_than_seconds: float = FORGOTTEN_AFTER_SECONDS,
     ) -> list[Path]:
         """Packages that no row names (a row is committed after its file) and uploads that were never ended, once they are a day
@@ -163,7 +196,9 @@ class Files:
         found = []
         for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
             with suppress(FileNotFoundError):  # an upload that has just ended
-                if path.stat().st_mtime < before and (path.parent == self.incoming or not is_named(path)):
+                if path.stat().st_mtime < before and (
+                    path.parent == self.incoming or not is_named(path)
+                ):
                     found.append(path)
         return found
 
@@ -181,13 +216,16 @@ def _not_kept(error: OSError) -> Unavailable:
     if error.errno in _FULL:
         return Unavailable("no_space", "The portal's disk is full; nothing was kept.")
     log.error("packages folder not writable", extra={"reason": str(error)})
-    return Unavailable("package_unavailable", "The packages folder cannot be written at the moment; nothing was kept.")
+    return Unavailable(
+        "package_unavailable",
+        "The packages folder cannot be written at the moment; nothing was kept.",
+    )
 
 
 def _write_all(file: BinaryIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
-        view = view[file.write(view):]
+        view = view[file.write(view) :]
 
 
 def _flush_folder(folder: Path) -> None:

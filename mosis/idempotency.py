@@ -17,7 +17,11 @@ from mosis.db import Connection
 from mosis.errors import Conflict, Invalid
 
 KEPT_SECONDS = 24 * 3600
-_ID, _BODY, _KEY = b"mosis idempotency id 1", b"mosis idempotency body 1", b"mosis idempotency answer 1"
+_ID, _BODY, _KEY = (
+    b"mosis idempotency id 1",
+    b"mosis idempotency body 1",
+    b"mosis idempotency answer 1",
+)
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,35 @@ class Request:
 def request(secret: str, caller: Caller, method: str, path: str, key: str, body: bytes) -> Request:
     """The request as it is told from others. A key counts for one credential's account and address; somebody who is not signed
     in is told apart by the network address."""
-    who = f"{caller.developer_id} {caller.key_id or ''}" if caller.developer_id else f"nobody {caller.household}"
+    who = (
+        f"{caller.developer_id} {caller.key_id or ''}"
+        if caller.developer_id
+        else f"nobody {caller.household}"
+    )
     name = json.dumps([who, method, path, key]).encode()
     return Request(
-        _mac(secret, _ID, name).hex(), caller.developer_id, _mac(secret, _BODY, body).hex(), _mac(secret, _KEY, name + body),
+        _mac(secret, _ID, name).hex(),
+        caller.developer_id,
+        _mac(secret, _BODY, body).hex(),
+        _mac(secret, _KEY, name + body),
     )
 
 
 def find(db: Connection, asked: Request) -> Answer | None:
     """What this request was answered before. Raises Invalid `idempotency_key_reused` when it was another body."""
     row = db.one(
-        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ?", asked.id, db.database.clock.now(),
+        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ?",
+        asked.id,
+        db.database.clock.now(),
     )
     if row is None:
         return None
     if not hmac.compare_digest(row[0], asked.body_mac):
-        raise Invalid([], "idempotency_key_reused", "This Idempotency-Key was sent with another body; take a new one.")
+        raise Invalid(
+            [],
+            "idempotency_key_reused",
+            "This Idempotency-Key was sent with another body; take a new one.",
+        )
     status, headers, body = json.loads(_decrypted(asked, row[1]))
     return Answer(status, [(name, value) for name, value in headers], body.encode())
 
@@ -65,12 +82,19 @@ def find(db: Connection, asked: Request) -> Answer | None:
 def keep(db: Connection, asked: Request, answer: Answer) -> None:
     """Keep an answer, in the running transaction. Raises Conflict `idempotency_in_progress` when another process was faster: then
     nothing of this request must be committed."""
-    plain = json.dumps([answer.status, answer.headers, answer.body.decode()], ensure_ascii=False).encode()
+    plain = json.dumps(
+        [answer.status, answer.headers, answer.body.decode()], ensure_ascii=False
+    ).encode()
     kept = db.change(
         "INSERT INTO idempotency (id, developer_id, body_mac, answer, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET body_mac = excluded.body_mac, answer = excluded.answer, expires_at = excluded.expires_at"
         " WHERE idempotency.expires_at <= ?",
-        asked.id, asked.developer_id, asked.body_mac, _encrypted(asked, plain), db.database.clock.now(KEPT_SECONDS), db.now,
+        asked.id,
+        asked.developer_id,
+        asked.body_mac,
+        _encrypted(asked, plain),
+        db.database.clock.now(KEPT_SECONDS),
+        db.now,
     )
     if not kept:
         raise in_progress()
@@ -79,7 +103,8 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
 def in_progress() -> Conflict:
     """The refusal while the first request with this key still runs."""
     return Conflict(
-        "idempotency_in_progress", "The first request with this Idempotency-Key still runs; ask again in a moment.",
+        "idempotency_in_progress",
+        "The first request with this Idempotency-Key still runs; ask again in a moment.",
         retry_after_seconds=1,
     )
 

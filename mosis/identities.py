@@ -45,7 +45,9 @@ class Pending:
     expires_at: str
 
 
-def begin(env: Environment, db: Connection, caller: Caller, name: str, return_to: str | None) -> tuple[str, str]:
+def begin(
+    env: Environment, db: Connection, caller: Caller, name: str, return_to: str | None
+) -> tuple[str, str]:
     """(where to send the browser, what to put into its cookie). Somebody signed in links the identity to their account.
 
     Raises NotFound, Denied `forbidden` (what has only some scopes, as API keys, must not open a way to all of them),
@@ -53,12 +55,22 @@ def begin(env: Environment, db: Connection, caller: Caller, name: str, return_to
     """
     provider = _provider(env, name)
     if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
-        raise Denied("forbidden", "This cannot be done with an API key or a limited session; sign in.")
+        raise Denied(
+            "forbidden", "This cannot be done with an API key or a limited session; sign in."
+        )
     browser = secrets.token_urlsafe(32)
     address = provider.address(_callback(env, name), oauth.ties(env.secret, browser))
     with db.write():
         db.change("DELETE FROM oauth_states WHERE expires_at <= ?", db.now)
-        pending = Pending(_hash(browser), name, "begun", return_to, caller.session_id, None, env.clock.now(BEGUN_SECONDS))
+        pending = Pending(
+            _hash(browser),
+            name,
+            "begun",
+            return_to,
+            caller.session_id,
+            None,
+            env.clock.now(BEGUN_SECONDS),
+        )
         db.insert("oauth_states", **vars(pending))
     return address, browser
 
@@ -74,22 +86,35 @@ def spend(env: Environment, db: Connection, name: str, browser: str, state: str)
     with db.write():
         pending: Pending | None = db.one(
             f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ? AND expires_at > ?",
-            _hash(browser), name, db.now, into=Pending,
+            _hash(browser),
+            name,
+            db.now,
+            into=Pending,
         )
         if pending is None or not db.change(
-            "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'", pending.browser_hash
+            "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'",
+            pending.browser_hash,
         ):
             raise _not_begun()
         return pending
 
 
-def answer(env: Environment, db: Connection, caller: Caller, pending: Pending, browser: str, answered: Answer) -> SignedIn | None:
+def answer(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    pending: Pending,
+    browser: str,
+    answered: Answer,
+) -> SignedIn | None:
     """Sign in whoever has come back from the provider; or, when a page is to collect that (`return_to`), keep it ready.
 
     Raises what Provider.profile and `resolve` raise, Denied `suspended`.
     """
     provider = _provider(env, pending.provider)
-    profile = provider.profile(_callback(env, provider.name), oauth.ties(env.secret, browser), answered)
+    profile = provider.profile(
+        _callback(env, provider.name), oauth.ties(env.secret, browser), answered
+    )
     with db.write():
         developer = resolve(env, db, caller, provider.name, profile, _linking(db, pending))
         if pending.return_to is None:
@@ -99,7 +124,9 @@ def answer(env: Environment, db: Connection, caller: Caller, pending: Pending, b
             raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
         db.change(
             "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
-            developer.id, env.clock.now(ANSWERED_SECONDS), pending.browser_hash,
+            developer.id,
+            env.clock.now(ANSWERED_SECONDS),
+            pending.browser_hash,
         )
         return None
 
@@ -111,7 +138,10 @@ def collect(env: Environment, db: Connection, caller: Caller, name: str, browser
     with db.write():
         developer_id = db.value(
             "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
-            " RETURNING developer_id", _hash(browser), name, db.now,
+            " RETURNING developer_id",
+            _hash(browser),
+            name,
+            db.now,
         )
         if developer_id is None:
             raise _not_begun()
@@ -119,7 +149,12 @@ def collect(env: Environment, db: Connection, caller: Caller, name: str, browser
 
 
 def resolve(
-    env: Environment, db: Connection, caller: Caller, name: str, profile: Profile, linking: Developer | None
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    name: str,
+    profile: Profile,
+    linking: Developer | None,
 ) -> Developer:
     """The account of whoever has this profile, in the running transaction: the one it is linked to, the one it is being linked
     to, the one with the same verified address, or a new one.
@@ -128,21 +163,35 @@ def resolve(
     """
     known: Identity | None = db.one(
         f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
-        profile.issuer, profile.subject, into=Identity,
+        profile.issuer,
+        profile.subject,
+        into=Identity,
     )
     if known is not None:
         if linking is not None and linking.id != known.developer_id:
-            raise Conflict("identity_taken", f"This identity at {name} belongs to another account already.")
+            raise Conflict(
+                "identity_taken", f"This identity at {name} belongs to another account already."
+            )
         db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)
     if developer is None:
         developer = _new(env, db, caller, profile)
     else:
-        events.add(db, developer.id, "security.provider_linked", provider=name, network=caller.network)
-    identity = Identity(new_id(), developer.id, name, profile.issuer, profile.subject, db.now, db.now)
+        events.add(
+            db, developer.id, "security.provider_linked", provider=name, network=caller.network
+        )
+    identity = Identity(
+        new_id(), developer.id, name, profile.issuer, profile.subject, db.now, db.now
+    )
     db.insert("identities", **vars(identity))
-    audit.add(db, replace(caller, developer_id=developer.id), "identity.linked", identity.id, provider=name)
+    audit.add(
+        db,
+        replace(caller, developer_id=developer.id),
+        "identity.linked",
+        identity.id,
+        provider=name,
+    )
     return developer
 
 
@@ -155,14 +204,21 @@ def unlink(db: Connection, caller: Caller, name: str) -> None:
         if name not in linked:
             raise NotFound("linked identity")
         if linked == [name] and developer.password_hash is None:
-            raise Conflict("last_way_in", f"Nothing but {name} opens this account; link another provider or set a password first.")
-        db.change("DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name)
+            raise Conflict(
+                "last_way_in",
+                f"Nothing but {name} opens this account; link another provider or set a password first.",
+            )
+        db.change(
+            "DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name
+        )
         audit.add(db, caller, "identity.unlinked", developer.id, provider=name)
 
 
 def providers_of(db: Connection, developer_id: str) -> list[str]:
     """The names of the providers that an account can sign in with, in the order of their linking."""
-    rows = db.all("SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id)
+    rows = db.all(
+        "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id
+    )
     return list(dict.fromkeys(row[0] for row in rows))
 
 
@@ -171,7 +227,8 @@ def _with_address(db: Connection, name: str, profile: Profile) -> Developer | No
     types somebody's address at one side would get into their account at the other. Raises Conflict `email_not_verified`."""
     if profile.email is None or not profile.email_verified:
         raise Conflict(
-            "email_not_verified", f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
+            "email_not_verified",
+            f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
             side="provider",
         )
     developer = accounts.find_by_email(db, profile.email)
@@ -189,7 +246,9 @@ def _new(env: Environment, db: Connection, caller: Caller, profile: Profile) -> 
     accounts.check_registration(env)
     address = profile.email or ""
     is_admin = accounts.folded(address) == accounts.folded(env.config.admin_email or "")
-    role = "admin" if is_admin else "developer"  # ADMIN_EMAIL is admin once its address is verified, and it is
+    role = (
+        "admin" if is_admin else "developer"
+    )  # ADMIN_EMAIL is admin once its address is verified, and it is
     return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
 
 
@@ -197,7 +256,9 @@ def _linking(db: Connection, pending: Pending) -> Developer | None:
     """Who was signed in when it was begun. Raises Malformed when that session has ended since."""
     if pending.session_id is None:
         return None
-    developer_id = db.value("SELECT developer_id FROM sessions WHERE id = ? AND ended_at IS NULL", pending.session_id)
+    developer_id = db.value(
+        "SELECT developer_id FROM sessions WHERE id = ? AND ended_at IS NULL", pending.session_id
+    )
     if developer_id is None:
         raise _not_begun()
     return accounts.get(db, developer_id)
@@ -220,5 +281,6 @@ def _hash(browser: str) -> str:
 
 def _not_begun() -> Malformed:
     return Malformed(
-        "oauth_state_invalid", "This sign-in was not begun in this browser, took longer than ten minutes or is done; begin again."
+        "oauth_state_invalid",
+        "This sign-in was not begun in this browser, took longer than ten minutes or is done; begin again.",
     )

@@ -18,8 +18,16 @@ from mosis.pages import Page, Wanted, page
 # What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
 # others are being checked or a mail server does not answer. Every other kind is quick.
 LANES = ("quick", "checks", "outside", "webhooks")
-LANE_OF = {"check_version": "checks", "mail_event": "outside", "mail_ticket": "outside", "mail_reset": "outside",
-           "copy_database": "outside", "copy_telemetry": "outside", "drill": "outside", "deliver_webhook": "webhooks"}
+LANE_OF = {
+    "check_version": "checks",
+    "mail_event": "outside",
+    "mail_ticket": "outside",
+    "mail_reset": "outside",
+    "copy_database": "outside",
+    "copy_telemetry": "outside",
+    "drill": "outside",
+    "deliver_webhook": "webhooks",
+}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 LIVES = 40  # workers that may die over a job before it is given up
@@ -53,7 +61,14 @@ class Job:
         return self.attempts >= ATTEMPTS_OF.get(self.kind, ATTEMPTS)
 
 
-def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str | None = None, **arguments: Any) -> str | None:
+def add(
+    db: Connection,
+    kind: str,
+    *,
+    after_seconds: float = 0,
+    unique_key: str | None = None,
+    **arguments: Any,
+) -> str | None:
     """Queue a job in the running transaction; its id, or None when an unfinished one carries the same `unique_key`."""
     if unique_key is not None and db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
@@ -61,8 +76,14 @@ def add(db: Connection, kind: str, *, after_seconds: float = 0, unique_key: str 
         return None
     job_id = new_id()
     db.insert(
-        "jobs", id=job_id, kind=kind, lane=LANE_OF.get(kind, "quick"), arguments=json.dumps(arguments), unique_key=unique_key,
-        run_at=db.database.clock.now(after_seconds), created_at=db.now,
+        "jobs",
+        id=job_id,
+        kind=kind,
+        lane=LANE_OF.get(kind, "quick"),
+        arguments=json.dumps(arguments),
+        unique_key=unique_key,
+        run_at=db.database.clock.now(after_seconds),
+        created_at=db.now,
     )
     db.after_commit(db.database.wake)
     return job_id
@@ -85,7 +106,9 @@ def claim(db: Connection, *lanes: str) -> Job | None:
         job = min(found, key=lambda each: (each.run_at, each.id))
         db.change(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_until = ?, lease_token = ? WHERE id = ?",
-            db.database.clock.now(LEASE_SECONDS), secrets.token_hex(8), job.id,
+            db.database.clock.now(LEASE_SECONDS),
+            secrets.token_hex(8),
+            job.id,
         )
         return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)  # type: ignore[no-any-return]
 
@@ -93,10 +116,14 @@ def claim(db: Connection, *lanes: str) -> Job | None:
 def extend(db: Connection, job: Job) -> bool:
     """Heartbeat: hold the lease for another while. False when it is lost and the work should stop."""
     with db.write():
-        return bool(db.change(
-            "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-            db.database.clock.now(LEASE_SECONDS), job.id, job.lease_token,
-        ))
+        return bool(
+            db.change(
+                "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
+                db.database.clock.now(LEASE_SECONDS),
+                job.id,
+                job.lease_token,
+            )
+        )
 
 
 def finish(db: Connection, job: Job) -> None:
@@ -132,7 +159,11 @@ def recover(db: Connection) -> int:
     if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
         return 0
     with db.write():
-        lost = db.all(f"SELECT {columns(Job)} FROM jobs WHERE state = 'running' AND lease_until < ?", db.now, into=Job)
+        lost = db.all(
+            f"SELECT {columns(Job)} FROM jobs WHERE state = 'running' AND lease_until < ?",
+            db.now,
+            into=Job,
+        )
         for job in lost:
             if job.attempts >= LIVES:
                 _end(db, job, "dead", "the worker died or hung")
@@ -147,7 +178,10 @@ def index(db: Connection, wanted: Wanted, state: str | None = None) -> Page[Job]
     among, after = (state,) if state else STATES, wanted.after[0] if wanted.after else "~"
     rows = db.all(
         f"SELECT {columns(Job)} FROM jobs WHERE state IN ({', '.join('?' * len(among))}) AND id < ? ORDER BY id DESC LIMIT ?",
-        *among, after, wanted.limit + 1, into=Job,
+        *among,
+        after,
+        wanted.limit + 1,
+        into=Job,
     )
     return page(rows, wanted, lambda job: (job.id,))
 
@@ -164,10 +198,13 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         again = db.change(
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
             " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
-            db.now, job_id,
+            db.now,
+            job_id,
         )
         if not again:
-            raise Conflict("invalid_state", "Another job does the same already.", state=job.state, allowed=[])
+            raise Conflict(
+                "invalid_state", "Another job does the same already.", state=job.state, allowed=[]
+            )
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.after_commit(db.database.wake)
         return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)  # type: ignore[no-any-return]
@@ -182,19 +219,27 @@ def sweep(env: Any) -> None:
             " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key))",  # the last says when it ran
             db.database.clock.now(-24 * 3600),
         )
-        db.change("DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.database.clock.now(-30 * 24 * 3600))
+        db.change(
+            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
+            db.database.clock.now(-30 * 24 * 3600),
+        )
 
 
 def next_due(db: Connection, *lanes: str) -> str | None:
     """When the next waiting job of these lanes (of any, when none is given) is due, or None."""
-    due = [db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane) for lane in lanes or LANES]
+    due = [
+        db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane)
+        for lane in lanes or LANES
+    ]
     return min((each for each in due if each), default=None)
 
 
 def _next(db: Connection, lane: str) -> Job | None:
     found: Job | None = db.one(
         f"SELECT {columns(Job)} FROM jobs WHERE state = 'waiting' AND lane = ? AND run_at <= ? ORDER BY run_at, id LIMIT 1",
-        lane, db.now, into=Job,
+        lane,
+        db.now,
+        into=Job,
     )
     return found
 
@@ -203,7 +248,11 @@ def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
     db.change(
         "UPDATE jobs SET state = ?, lease_until = NULL, lease_token = NULL, last_error = coalesce(?, last_error),"
         " finished_at = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-        state, error, db.now, job.id, job.lease_token,
+        state,
+        error,
+        db.now,
+        job.id,
+        job.lease_token,
     )
 
 
@@ -212,5 +261,8 @@ def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
     return db.change(
         "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
         " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'",
-        run_at, error, job.id, job.lease_token,
+        run_at,
+        error,
+        job.id,
+        job.lease_token,
     )

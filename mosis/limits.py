@@ -21,20 +21,20 @@ class Policy:
 
 
 POLICIES = {
-    "account": Policy(1200, 60),            # everything an account does
-    "address": Policy(600, 60),             # everything from an address where nobody is signed in
-    "store": Policy(3000, 60),              # reads of the store from an address: a household or a company's NAT
-    "telemetry": Policy(600, 60),           # batches and crash reports from an address
-    "device_data": Policy(10, 60),          # exports and erasures of a device's telemetry from an address
-    "sign_in": Policy(10, 300),             # for an account from one network
-    "sign_in_network": Policy(100, 300),    # from one network
-    "sign_in_all": Policy(1200, 60),        # on the whole portal: what two cores can hash
-    "registration": Policy(20, 3600),       # from one network
-    "mail": Policy(5, 3600),                # to one address
-    "mail_network": Policy(30, 3600),       # asked for from one network
-    "device": Policy(30, 900),              # device logins begun from one network
-    "guess": Policy(10, 900),               # user codes tried by one account
-    "report": Policy(30, 60),               # leaked keys reported from one network
+    "account": Policy(1200, 60),  # everything an account does
+    "address": Policy(600, 60),  # everything from an address where nobody is signed in
+    "store": Policy(3000, 60),  # reads of the store from an address: a household or a company's NAT
+    "telemetry": Policy(600, 60),  # batches and crash reports from an address
+    "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
+    "sign_in": Policy(10, 300),  # for an account from one network
+    "sign_in_network": Policy(100, 300),  # from one network
+    "sign_in_all": Policy(1200, 60),  # on the whole portal: what two cores can hash
+    "registration": Policy(20, 3600),  # from one network
+    "mail": Policy(5, 3600),  # to one address
+    "mail_network": Policy(30, 3600),  # asked for from one network
+    "device": Policy(30, 900),  # device logins begun from one network
+    "guess": Policy(10, 900),  # user codes tried by one account
+    "report": Policy(30, 60),  # leaked keys reported from one network
 }
 
 
@@ -53,8 +53,16 @@ def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
         return []
     policies = [(each.name, POLICIES[each.name]) for each in taken]
     return [
-        ("RateLimit-Policy", ", ".join(f'"{name}";q={policy.quota};w={policy.window_seconds}' for name, policy in policies)),
-        ("RateLimit", ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in taken)),
+        (
+            "RateLimit-Policy",
+            ", ".join(
+                f'"{name}";q={policy.quota};w={policy.window_seconds}' for name, policy in policies
+            ),
+        ),
+        (
+            "RateLimit",
+            ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in taken),
+        ),
     ]
 
 
@@ -64,7 +72,8 @@ class Limits:
     def __init__(self, on: bool = True, clock: Callable[[], float] = monotonic) -> None:
         self.on = on
         self._buckets = {
-            name: Buckets(policy.quota / policy.window_seconds, policy.quota, clock) for name, policy in POLICIES.items()
+            name: Buckets(policy.quota / policy.window_seconds, policy.quota, clock)
+            for name, policy in POLICIES.items()
         }
 
     def take(self, name: str, key: str) -> Taken | None:
@@ -75,8 +84,10 @@ class Limits:
         wait = math.ceil(bucket.take(key))
         if wait:
             raise LimitReached(
-                "rate_limited", f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s.",
-                retry_after_seconds=wait, policy=name,
+                "rate_limited",
+                f"Too many requests ({policy.quota} in {policy.window_seconds} s); try again in {wait} s.",
+                retry_after_seconds=wait,
+                policy=name,
             )
         left = bucket.left(key)
         return Taken(name, int(left), math.ceil((policy.quota - left) / bucket.per_second))

@@ -41,8 +41,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 class Listener:
     """The WebSocket server. Raises OSError when the address cannot be had, ImportError without the library `websockets`."""
 
-    def __init__(self, env: Environment, listen: str, heartbeat_seconds: float = HEARTBEAT_SECONDS,
-                 slow_seconds: float = SLOW_SECONDS) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        listen: str,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         import websockets.asyncio.server  # noqa: F401  (missing: say so at start)
 
         self.env = env
@@ -52,7 +57,9 @@ class Listener:
         host = host.strip("[]")
         dual = not host and socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, int(port)), family=family, backlog=1024, dualstack_ipv6=dual)
+        self._socket = socket.create_server(
+            (host, int(port)), family=family, backlog=1024, dualstack_ipv6=dual
+        )
         self.port = int(self._socket.getsockname()[1])
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -101,9 +108,20 @@ class Listener:
         protocol_log.setLevel(logging.CRITICAL)
         # no compression: it costs more memory for each connection than everything else
         async with serve(
-            self._talk, sock=self._socket, process_request=self._admit, process_response=self._answered, compression=None,
-            max_size=1024, max_queue=2, write_limit=WRITE_BYTES, ping_interval=self.heartbeat_seconds,
-            ping_timeout=HEARTBEAT_SECONDS, open_timeout=10, close_timeout=2, server_header=None, logger=protocol_log,
+            self._talk,
+            sock=self._socket,
+            process_request=self._admit,
+            process_response=self._answered,
+            compression=None,
+            max_size=1024,
+            max_queue=2,
+            write_limit=WRITE_BYTES,
+            ping_interval=self.heartbeat_seconds,
+            ping_timeout=HEARTBEAT_SECONDS,
+            open_timeout=10,
+            close_timeout=2,
+            server_header=None,
+            logger=protocol_log,
             create_connection=Counted,
         ):
             self._ready.set()
@@ -126,10 +144,16 @@ class Listener:
                 raise
             self.env.limits.take("account", caller.account)
             if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:
-                raise LimitReached("rate_limited", "Too many connections; close one, or come back.", retry_after_seconds=30)
+                raise LimitReached(
+                    "rate_limited",
+                    "Too many connections; close one, or come back.",
+                    retry_after_seconds=30,
+                )
             after = parse_qs(parts.query).get("after")
             connection.state_of_ours = (
-                caller, credential, events.number_of(db, caller, after[-1]) if after else events.newest(db, caller),
+                caller,
+                credential,
+                events.number_of(db, caller, after[-1]) if after else events.newest(db, caller),
             )
             connection.account = caller.account
             self._open[caller.account] += 1
@@ -138,31 +162,59 @@ class Listener:
             return _refusal(connection, error)
         except Exception:
             log.exception("crash in a handshake")
-            return _refusal(connection, PortalError("internal", "Something went wrong here. The operator finds it in the log."))
+            return _refusal(
+                connection,
+                PortalError(
+                    "internal", "Something went wrong here. The operator finds it in the log."
+                ),
+            )
 
     def _answered(self, connection: Any, request: Any, response: Any) -> Any:
         """What the library refuses itself (no WebSocket at all, another version) as a problem too; the id and the log line."""
-        if response.status_code >= 400 and response.headers.get("Content-Type") != problems.CONTENT_TYPE:
-            kept = {name: response.headers[name] for name in ("Upgrade", "Sec-WebSocket-Version") if name in response.headers}
-            error = PortalError("malformed_request", "This address speaks WebSocket: send `Upgrade: websocket`, version 13.")
+        if (
+            response.status_code >= 400
+            and response.headers.get("Content-Type") != problems.CONTENT_TYPE
+        ):
+            kept = {
+                name: response.headers[name]
+                for name in ("Upgrade", "Sec-WebSocket-Version")
+                if name in response.headers
+            }
+            error = PortalError(
+                "malformed_request",
+                "This address speaks WebSocket: send `Upgrade: websocket`, version 13.",
+            )
             response = _refusal(connection, error)
             response.headers.update(kept)
         response.headers["X-Request-Id"] = connection.request_id
-        log.info("handshake", extra={
-            "request_id": connection.request_id, "status": response.status_code, "caller": connection.account,
-        })
+        log.info(
+            "handshake",
+            extra={
+                "request_id": connection.request_id,
+                "status": response.status_code,
+                "caller": connection.account,
+            },
+        )
         return response
 
     def _address(self, connection: Any) -> str:
         remote = str(connection.remote_address[0]) if connection.remote_address else ""
         forwarded_for = ",".join(connection.request.headers.get_all("X-Forwarded-For"))
-        return client_address(self.env.config.trusted_proxy, remote.removeprefix("::ffff:"), forwarded_for)
+        return client_address(
+            self.env.config.trusted_proxy, remote.removeprefix("::ffff:"), forwarded_for
+        )
 
     def _caller(self, db: Connection, connection: Any, credential: str) -> Caller:
-        of_credential = keys.caller_of_key if credential.startswith(tokens.KEY_PREFIX) else accounts.caller_of_access_token
+        of_credential = (
+            keys.caller_of_key
+            if credential.startswith(tokens.KEY_PREFIX)
+            else accounts.caller_of_access_token
+        )
         caller = of_credential(self.env, db, credential, self._address(connection), "websocket")
         if caller.scopes is not None and "apps:read" not in caller.scopes:
-            raise Denied("insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read")
+            raise Denied(
+                "insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read"
+            )
         return caller
 
     async def _talk(self, connection: Any) -> None:
@@ -179,7 +231,9 @@ class Listener:
                 task.cancel()
             await asyncio.gather(sending, closed, return_exceptions=True)
 
-    async def _send_all(self, connection: Any, caller: Caller, credential: str, number: int, woken: asyncio.Event) -> None:
+    async def _send_all(
+        self, connection: Any, caller: Caller, credential: str, number: int, woken: asyncio.Event
+    ) -> None:
         db, look_again = self.env.db.connection(), monotonic() + self.heartbeat_seconds
         try:
             while True:
@@ -190,7 +244,9 @@ class Listener:
                 page = events.after(db, caller, Wanted(50, (number,)))
                 for event in page.rows:
                     async with asyncio.timeout(self.slow_seconds):
-                        await connection.send(json.dumps(notifications.shown(event), ensure_ascii=False))
+                        await connection.send(
+                            json.dumps(notifications.shown(event), ensure_ascii=False)
+                        )
                     number = event.number
                 if page.next_cursor:
                     continue
@@ -219,14 +275,18 @@ def _credential(headers: Any) -> str:
         return str(key).strip()
     kind, _, credential = headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not credential.strip():
-        raise Denied("unauthenticated", "Send `Authorization: Bearer` with an access token or an API key.")
+        raise Denied(
+            "unauthenticated", "Send `Authorization: Bearer` with an access token or an API key."
+        )
     return str(credential).strip()
 
 
 def _refusal(connection: Any, error: PortalError) -> Any:
     status = problems.status(error.code)
     answer = connection.respond(http.HTTPStatus(status), "")
-    answer.body = problems.body(error.code, error.detail, connection.request_id, errors=error.errors or None, **error.facts)
+    answer.body = problems.body(
+        error.code, error.detail, connection.request_id, errors=error.errors or None, **error.facts
+    )
     for name in ("Content-Type", "Content-Length"):
         del answer.headers[name]
     answer.headers["Content-Type"] = problems.CONTENT_TYPE

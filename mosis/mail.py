@@ -43,7 +43,9 @@ class Mailer:
 
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = self.sender, to, subject
-        message["Message-ID"] = f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
+        message["Message-ID"] = (
+            f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
+        )
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
         message.set_content(text)
         if self.url is None:
@@ -74,7 +76,9 @@ class Mailer:
         for path in sorted(self.folder.glob("*.eml")):
             with suppress(FileNotFoundError):  # swept meanwhile
                 message = message_from_bytes(path.read_bytes(), policy=policy.default)
-                yield Written(path, str(message["To"]), str(message["Subject"]), path.stat().st_mtime)
+                yield Written(
+                    path, str(message["To"]), str(message["Subject"]), path.stat().st_mtime
+                )
 
     def try_out(self, to: str) -> str | None:
         """Why the server would not take a message to this address, or None when it would; none is sent."""
@@ -106,9 +110,13 @@ class Mailer:
         secure = parts.scheme == "smtps"
         starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
         context = ssl.create_default_context()
-        host, port = parts.hostname or "localhost", parts.port or (465 if secure else 587 if starttls else 25)
+        host, port = (
+            parts.hostname or "localhost",
+            parts.port or (465 if secure else 587 if starttls else 25),
+        )
         server = (
-            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context) if secure
+            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+            if secure
             else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
         )
         with server:

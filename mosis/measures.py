@@ -19,11 +19,15 @@ class Family:
     name: str
     kind: str  # counter, gauge or histogram
     help: str
-    samples: list[tuple[str, Labels, float]] = field(default_factory=list)  # (what follows the name, labels, value)
+    samples: list[tuple[str, Labels, float]] = field(
+        default_factory=list
+    )  # (what follows the name, labels, value)
 
     def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
         """One more value."""
-        self.samples.append((suffix, tuple((name, str(label)) for name, label in labels.items()), value))
+        self.samples.append(
+            (suffix, tuple((name, str(label)) for name, label in labels.items()), value)
+        )
         return self
 
 
@@ -54,14 +58,20 @@ class Measures:
     def counted(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
         """What a counter has come to, for each set of labels."""
         with self._lock:
-            found = [(dict(labels), value) for (each, labels), value in self._counts.items() if each == name]
+            found = [
+                (dict(labels), value)
+                for (each, labels), value in self._counts.items()
+                if each == name
+            ]
         return iter(found)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered; `route` is a line of the URL table, so that there are only so many."""
         bucket = bisect_left(BUCKETS, seconds)
         with self._lock:
-            self._requests[method, route, status] = self._requests.get((method, route, status), 0) + 1
+            self._requests[method, route, status] = (
+                self._requests.get((method, route, status), 0) + 1
+            )
             times = self._times.get((method, route))
             if times is None:
                 times = self._times[method, route] = _Times()
@@ -70,11 +80,19 @@ class Measures:
 
     def requests(self) -> Iterator[Family]:
         """How many requests there were, and how long they took."""
-        answered = Family("portal_http_requests_total", "counter", "Requests that the application has answered.")
-        took = Family("portal_http_request_duration_seconds", "histogram", "Time in the application until the answer began.")
+        answered = Family(
+            "portal_http_requests_total", "counter", "Requests that the application has answered."
+        )
+        took = Family(
+            "portal_http_request_duration_seconds",
+            "histogram",
+            "Time in the application until the answer began.",
+        )
         with self._lock:
             counts = list(self._requests.items())
-            times = [(key, list(each.buckets), each.sum_seconds) for key, each in self._times.items()]
+            times = [
+                (key, list(each.buckets), each.sum_seconds) for key, each in self._times.items()
+            ]
         for (method, route, status), count in counts:
             answered.add(count, method=method, route=route, status=status)
         for (method, route), buckets, sum_seconds in times:
@@ -82,7 +100,9 @@ class Measures:
             for bound, count in zip((*map(_number, BUCKETS), "+Inf"), buckets, strict=True):
                 total += count
                 took.add(total, "_bucket", method=method, route=route, le=bound)
-            took.add(sum_seconds, "_sum", method=method, route=route).add(total, "_count", method=method, route=route)
+            took.add(sum_seconds, "_sum", method=method, route=route).add(
+                total, "_count", method=method, route=route
+            )
         yield answered
         yield took
 
@@ -93,12 +113,19 @@ def exposition(families: Iterable[Family]) -> bytes:
     for family in families:
         if family.samples:
             lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
-            lines += [f"{family.name}{suffix}{_shown(labels)} {_number(value)}" for suffix, labels, value in family.samples]
+            lines += [
+                f"{family.name}{suffix}{_shown(labels)} {_number(value)}"
+                for suffix, labels, value in family.samples
+            ]
     return ("\n".join(lines) + "\n").encode()
 
 
 def _shown(labels: Labels) -> str:
-    return "{" + ",".join(f'{name}="{_escaped(label)}"' for name, label in labels) + "}" if labels else ""
+    return (
+        "{" + ",".join(f'{name}="{_escaped(label)}"' for name, label in labels) + "}"
+        if labels
+        else ""
+    )
 
 
 def _escaped(label: str) -> str:

@@ -37,7 +37,11 @@ def families(env: Environment) -> Iterator[Family]:
     yield from disks(env)
     yield from replica(env)
     yield from process()
-    damaged = Family("portal_database_damaged", "gauge", "1 once damage was found in a database, which is only read from then on.")
+    damaged = Family(
+        "portal_database_damaged",
+        "gauge",
+        "1 once damage was found in a database, which is only read from then on.",
+    )
     for name, each in (("portal", env.db), ("telemetry", env.telemetry)):
         damaged.add(int(each.damage is not None), database=name)
     yield damaged
@@ -47,27 +51,50 @@ def families(env: Environment) -> Iterator[Family]:
     except Exception:
         found, readable = [], 0
     yield from found
-    yield from gauges({"portal_database_readable": ("1 while the portal's database can be read.", readable)})
+    yield from gauges(
+        {"portal_database_readable": ("1 while the portal's database can be read.", readable)}
+    )
 
 
 def database(db: Connection) -> Iterator[Family]:
     """The queue, and versions in states that somebody waits for or should know of."""
     now = db.database.clock.now()
     waiting, due, oldest = db.one(
-        "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'", now
+        "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'",
+        now,
     )
-    states = dict(db.all("SELECT state, count(*) FROM jobs WHERE state IN ('done', 'dead') GROUP BY state"))
+    states = dict(
+        db.all("SELECT state, count(*) FROM jobs WHERE state IN ('done', 'dead') GROUP BY state")
+    )
     running = db.value("SELECT count(*) FROM jobs WHERE state = 'running'")
-    queue = Family("portal_jobs", "gauge", "Background jobs in the table; `due` are those that could run now.")
-    for state, count in {"due": due, "later": waiting - due, "running": running, "dead": states.get("dead", 0)}.items():
+    queue = Family(
+        "portal_jobs", "gauge", "Background jobs in the table; `due` are those that could run now."
+    )
+    for state, count in {
+        "due": due,
+        "later": waiting - due,
+        "running": running,
+        "dead": states.get("dead", 0),
+    }.items():
         queue.add(count, state=state)
     yield queue
     age = max(0, seconds(now) - seconds(oldest)) if oldest else 0
-    yield from gauges({"portal_jobs_oldest_due_seconds": ("How long the job that is due longest has been waiting.", age)})
-    versions = Family("portal_versions", "gauge", "Versions being checked, waiting for a reviewer, or halted.")
-    counts = dict(db.all(
-        "SELECT state, count(*) FROM versions WHERE state IN ('checking', 'in_review', 'halted') GROUP BY state"
-    ))
+    yield from gauges(
+        {
+            "portal_jobs_oldest_due_seconds": (
+                "How long the job that is due longest has been waiting.",
+                age,
+            )
+        }
+    )
+    versions = Family(
+        "portal_versions", "gauge", "Versions being checked, waiting for a reviewer, or halted."
+    )
+    counts = dict(
+        db.all(
+            "SELECT state, count(*) FROM versions WHERE state IN ('checking', 'in_review', 'halted') GROUP BY state"
+        )
+    )
     for state in ("checking", "in_review", "halted"):
         versions.add(counts.get(state, 0), state=state)
     yield versions
@@ -75,7 +102,11 @@ def database(db: Connection) -> Iterator[Family]:
 
 def cache(env: Environment) -> Iterator[Family]:
     """The finished answers of the store."""
-    asked = Family("portal_cache_requests_total", "counter", "Answers of the store that were looked for in memory, by result.")
+    asked = Family(
+        "portal_cache_requests_total",
+        "counter",
+        "Answers of the store that were looked for in memory, by result.",
+    )
     yield asked.add(env.kept.hits, result="hit").add(env.kept.misses, result="miss")
     yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
 
@@ -88,7 +119,11 @@ def disks(env: Environment) -> Iterator[Family]:
     for name, path in databases.items():
         size.add(_size(path), database=name)
         wal.add(_size(Path(f"{path}-wal")), database=name)
-    free = Family("portal_disk_free_bytes", "gauge", "Room that is left for the portal on the disk of a folder.")
+    free = Family(
+        "portal_disk_free_bytes",
+        "gauge",
+        "Room that is left for the portal on the disk of a folder.",
+    )
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:
             disk = os.statvfs(folder)
@@ -96,13 +131,24 @@ def disks(env: Environment) -> Iterator[Family]:
             continue
         free.add(disk.f_bavail * disk.f_frsize, folder=name)
     yield from (size, wal, free)
-    yield from gauges({"portal_disk_reserve_bytes": ("Uploads are refused below this.", env.config.disk_reserve_bytes)})
+    yield from gauges(
+        {
+            "portal_disk_reserve_bytes": (
+                "Uploads are refused below this.",
+                env.config.disk_reserve_bytes,
+            )
+        }
+    )
 
 
 def replica(env: Environment) -> Iterator[Family]:
     """How Litestream is doing; without values where the settings ask for none."""
     running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
-    behind = Family("portal_replica_behind_seconds", "gauge", "How long a commit has been waiting to be in the replica.")
+    behind = Family(
+        "portal_replica_behind_seconds",
+        "gauge",
+        "How long a commit has been waiting to be in the replica.",
+    )
     restarts = Family("portal_replica_restarts", "gauge", "How often Litestream was started again.")
     if env.replication is not None:
         state = env.replication.state
@@ -122,14 +168,24 @@ def process() -> Iterator[Family]:
     except (OSError, ValueError):
         return
     ticks = os.sysconf("SC_CLK_TCK")
-    cpu = Family("process_cpu_seconds_total", "counter", "Time of the processor, for us and in the kernel.")
+    cpu = Family(
+        "process_cpu_seconds_total", "counter", "Time of the processor, for us and in the kernel."
+    )
     yield cpu.add((int(after_name[11]) + int(after_name[12])) / ticks)
-    yield from gauges({
-        "process_resident_memory_bytes": ("Memory that is in use.", pages * os.sysconf("SC_PAGE_SIZE")),
-        "process_open_fds": ("Open files and connections.", descriptors),
-        "process_threads": ("Threads.", int(after_name[17])),
-        "process_start_time_seconds": ("When the process began, in seconds since 1970.", booted + int(after_name[19]) / ticks),
-    })
+    yield from gauges(
+        {
+            "process_resident_memory_bytes": (
+                "Memory that is in use.",
+                pages * os.sysconf("SC_PAGE_SIZE"),
+            ),
+            "process_open_fds": ("Open files and connections.", descriptors),
+            "process_threads": ("Threads.", int(after_name[17])),
+            "process_start_time_seconds": (
+                "When the process began, in seconds since 1970.",
+                booted + int(after_name[19]) / ticks,
+            ),
+        }
+    )
 
 
 def _size(path: Path) -> int:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from mosis.db import Database
 
 log = logging.getLogger("mosis.news")
-LOOK_SECONDS = 0.5  # how often another process's commits are looked for, and only while somebody waits
+LOOK_SECONDS = (
+    0.5  # how often another process's commits are looked for, and only while somebody waits
+)
 
 
 class News:
@@ -85,7 +87,8 @@ class News:
         if now == version:
             return set()
         rows = self.database.connection().all(
-            "SELECT developer_id, max(number) FROM events WHERE number > ? GROUP BY developer_id", number,
+            "SELECT developer_id, max(number) FROM events WHERE number > ? GROUP BY developer_id",
+            number,
         )
         self._seen = (now, max((row[1] for row in rows), default=number))
         return {row[0] for row in rows}

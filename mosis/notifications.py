@@ -53,9 +53,14 @@ def text(event: Event) -> str:
 def shown(event: Event) -> dict[str, Any]:
     """The event as clients and receivers of webhooks see it."""
     return {
-        "id": event.id, "kind": event.kind, "created_at": event.created_at,
-        "app": {"package_id": event.package_id} if event.package_id else None, "version": event.version, "data": event.facts,
-        "text": text(event), "read_at": event.read_at,
+        "id": event.id,
+        "kind": event.kind,
+        "created_at": event.created_at,
+        "app": {"package_id": event.package_id} if event.package_id else None,
+        "version": event.version,
+        "data": event.facts,
+        "text": text(event),
+        "read_at": event.read_at,
     }
 
 
@@ -64,21 +69,34 @@ def index(db: Connection, caller: Caller, wanted: Wanted, *, unread: bool = Fals
     rows = db.all(
         f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
-        caller.account, int(unread), wanted.after[0] if wanted.after else None, wanted.limit + 1, into=Event,
+        caller.account,
+        int(unread),
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Event,
     )
     return page(rows, wanted, lambda event: (event.number,))
 
 
 def unread_count(db: Connection, caller: Caller) -> int:
     """How many the caller has not read."""
-    return int(db.value("SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account))
+    return int(
+        db.value(
+            "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account
+        )
+    )
 
 
 def read(db: Connection, caller: Caller, event_id: str) -> Event:
     """Mark one as read; twice keeps the first time. Raises NotFound."""
     account = caller.account
     with db.write():
-        db.change("UPDATE events SET read_at = ? WHERE id = ? AND developer_id = ? AND read_at IS NULL", db.now, event_id, account)
+        db.change(
+            "UPDATE events SET read_at = ? WHERE id = ? AND developer_id = ? AND read_at IS NULL",
+            db.now,
+            event_id,
+            account,
+        )
         found = events.find(db, event_id)
         if found is None or found.developer_id != account:
             raise NotFound("notification")
@@ -89,7 +107,11 @@ def read_all(db: Connection, caller: Caller) -> int:
     """Mark all as read; how many there were."""
     account = caller.account
     with db.write():
-        return db.change("UPDATE events SET read_at = ? WHERE developer_id = ? AND read_at IS NULL", db.now, account)
+        return db.change(
+            "UPDATE events SET read_at = ? WHERE developer_id = ? AND read_at IS NULL",
+            db.now,
+            account,
+        )
 
 
 def mail(env: Environment, event_id: str) -> None:
@@ -104,7 +126,9 @@ def mail(env: Environment, event_id: str) -> None:
     if developer.suspended or not events.mail_choices(db, developer.id)[event.kind]:
         return
     said = text(event)
-    ending = f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'
+    ending = (
+        f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'
+    )
     body = f"{said}\n\n{event.created_at}, {env.config.base_url}\n{ending}\n"
     env.mailer.send(developer.email, said[:150], body, event.id)
     with db.write():

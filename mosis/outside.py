@@ -49,7 +49,13 @@ def complaint(url: str, *, private: bool = False) -> str | None:
         parts, port = urlsplit(url), urlsplit(url).port
     except ValueError:
         return "This is not an address."
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or "@" in parts.netloc or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or port == 0
+        or "@" in parts.netloc
+        or parts.fragment
+    ):
         return "This must be an http or https address without user name and fragment."
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         return "This must be ASCII without blanks; write other host names as xn--..."
@@ -88,9 +94,17 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
                 return _asked(parts, raw, body, headers)
             finally:
                 alarm.cancel()
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: names that no resolver takes
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+    ) as error:  # ValueError: names that no resolver takes
         slow = late.is_set() or isinstance(error, TimeoutError)
-        reason = f"took longer than {WHOLE_SECONDS:g} seconds" if slow else f"{type(error).__name__}: {error}"[:300]
+        reason = (
+            f"took longer than {WHOLE_SECONDS:g} seconds"
+            if slow
+            else f"{type(error).__name__}: {error}"[:300]
+        )
         raise Unreachable(reason) from error
 
 
@@ -101,7 +115,9 @@ def _connected(parts: SplitResult, private: bool, deadline: float) -> socket.soc
     if not private and not all(map(is_public, addresses)):
         raise Unreachable("its name leads to an address that is not of the public internet")
     *others, last = addresses[:4]
-    for address in others:  # one that is dead has half of the time that is left, and leaves the rest to the next
+    for address in (
+        others
+    ):  # one that is dead has half of the time that is left, and leaves the rest to the next
         with suppress(OSError):
             return socket.create_connection((address, port), timeout=(deadline - monotonic()) / 2)
     return socket.create_connection((last, port), timeout=deadline - monotonic())
@@ -114,7 +130,12 @@ def _resolved(host: str, port: int, deadline: float) -> list[str]:
 
     def resolve() -> None:
         try:
-            found.put([str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+            found.put(
+                [
+                    str(each[4][0])
+                    for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                ]
+            )
         except (OSError, ValueError) as error:
             found.put(error)
 
@@ -132,14 +153,20 @@ def _asked(parts: SplitResult, raw: socket.socket, body: bytes, headers: Mapping
     import http.client
     import ssl
 
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80))
+    connection = http.client.HTTPConnection(
+        str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+    )
     connection.sock = raw
     if parts.scheme == "https":
-        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=parts.hostname)
+        connection.sock = ssl.create_default_context().wrap_socket(
+            raw, server_hostname=parts.hostname
+        )
         connection.default_port = 443
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body, {"Host": parts.netloc, "User-Agent": "mosis-portal", **headers})
+        connection.request(
+            "POST", target, body, {"Host": parts.netloc, "User-Agent": "mosis-portal", **headers}
+        )
         answer = connection.getresponse()
         with suppress(OSError, http.client.HTTPException):
             _read_some(answer)  # so that a small answer is taken before the connection ends

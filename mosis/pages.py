@@ -30,7 +30,9 @@ class Page(Generic[Item]):
     next_cursor: str | None
 
 
-def page(rows: list[Item], wanted: Wanted, position: Callable[[Item], tuple[Any, ...]]) -> Page[Item]:
+def page(
+    rows: list[Item], wanted: Wanted, position: Callable[[Item], tuple[Any, ...]]
+) -> Page[Item]:
     """Make a page of up to limit + 1 rows: the one too many only says that there are more."""
     if len(rows) <= wanted.limit:
         return Page(rows, None)
@@ -48,7 +50,9 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
         if len(text) > LONGEST:
             raise ValueError
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        json.dumps(found, ensure_ascii=False).encode()  # a ValueError where there is half a character (a lone surrogate)
+        json.dumps(
+            found, ensure_ascii=False
+        ).encode()  # a ValueError where there is half a character (a lone surrogate)
         if isinstance(found, list) and len(found) == len(types) and all(map(_is, found, types)):
             return tuple(found)
     except (ValueError, RecursionError):
@@ -57,5 +61,7 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:
-    whole_number_fits = not isinstance(value, int) or (isinstance(value, bool) is False and abs(value) < 1 << 63)
+    whole_number_fits = not isinstance(value, int) or (
+        isinstance(value, bool) is False and abs(value) < 1 << 63
+    )
     return isinstance(value, wanted) and whole_number_fits

@@ -22,7 +22,11 @@ def make_hash(password: str) -> str:
 
     with _places:
         return Argon2id(
-            salt=secrets.token_bytes(16), length=32, iterations=ITERATIONS, lanes=LANES, memory_cost=MEMORY_KIB
+            salt=secrets.token_bytes(16),
+            length=32,
+            iterations=ITERATIONS,
+            lanes=LANES,
+            memory_cost=MEMORY_KIB,
         ).derive_phc_encoded(password.encode())
 
 
@@ -58,4 +62,6 @@ def _nobody() -> str:
 @cache
 def _common() -> frozenset[str]:
     """Common passwords of ten or more characters, from the frequency list of zxcvbn (Dropbox, MIT licence)."""
-    return frozenset(Path(__file__).with_name("common_passwords.txt").read_text(encoding="utf-8").split("\n")) - {""}
+    return frozenset(
+        Path(__file__).with_name("common_passwords.txt").read_text(encoding="utf-8").split("\n")
+    ) - {""}

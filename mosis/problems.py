@@ -80,13 +80,21 @@ def status(code: str) -> int:
 
 
 def document(
-    code: str, detail: str, request_id: str, errors: list[dict[str, Any]] | None = None, **facts: Any
+    code: str,
+    detail: str,
+    request_id: str,
+    errors: list[dict[str, Any]] | None = None,
+    **facts: Any,
 ) -> dict[str, Any]:
     """The problem as an object (RFC 9457, section 3.1). `type` is a URI reference to the code's line in the docs."""
     number, title = PROBLEMS.get(code, PROBLEMS["internal"])
     problem: dict[str, Any] = {
-        "type": f"/docs/errors#{code}", "title": title, "status": number,
-        "detail": detail, "code": code, "request_id": request_id,
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": number,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
     }
     if errors:
         problem["errors"] = errors

@@ -12,7 +12,9 @@ from mosis.environment import Environment
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
 
-QUEUE_SECONDS = 300  # a due job may wait so long: the eighth attempt of another one is not a standstill
+QUEUE_SECONDS = (
+    300  # a due job may wait so long: the eighth attempt of another one is not a standstill
+)
 BEHIND_SECONDS = 30
 KEEP_SECONDS = 1.0  # a look costs the writers' lock for a moment; nobody may ask for it a thousand times a second
 
@@ -40,7 +42,9 @@ def require(env: Environment) -> Readiness:
     """As `look`. Raises Unavailable `not_ready` with every reason."""
     found = look(env)
     if found.reasons:
-        raise Unavailable("not_ready", " ".join(each["detail"] for each in found.reasons), errors=found.reasons)
+        raise Unavailable(
+            "not_ready", " ".join(each["detail"] for each in found.reasons), errors=found.reasons
+        )
     return found
 
 
@@ -52,7 +56,9 @@ def _look(env: Environment) -> Readiness:
     reasons = [
         *_database(env.db, "/database"),
         *(_database(env.telemetry, "/telemetry") if env.config.telemetry else ()),
-        *_disk(env, free), *_queue(age), *_replica(replica),
+        *_disk(env, free),
+        *_queue(age),
+        *_replica(replica),
     ]
     return Readiness(free, age, replica, reasons)
 
@@ -65,7 +71,11 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
     """The lock of a writer is had, on a file that is still in its place: nothing is written, and nothing has to be flushed."""
     name = pointer.strip("/")
     if database.damage is not None:
-        yield _reason(pointer, "database_damaged", f"The {name} database is damaged and is only read: restore it.")
+        yield _reason(
+            pointer,
+            "database_damaged",
+            f"The {name} database is damaged and is only read: restore it.",
+        )
         return
     try:
         if not database.path.exists():
@@ -73,21 +83,31 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
         with database.connection().write():
             pass
     except PortalError as error:
-        yield _reason(pointer, "database_unwritable", f"The {name} database cannot be written: {error.detail}")
+        yield _reason(
+            pointer, "database_unwritable", f"The {name} database cannot be written: {error.detail}"
+        )
     except Exception as error:  # whatever SQLite has to say
-        yield _reason(pointer, "database_unwritable", f"The {name} database cannot be written: {error}.")
+        yield _reason(
+            pointer, "database_unwritable", f"The {name} database cannot be written: {error}."
+        )
 
 
 def _disk(env: Environment, free: int) -> Iterator[dict[str, Any]]:
     reserve = env.files.reserve_bytes
     if free < reserve:
-        yield _reason("/disk", "disk_low", f"{free >> 20} MiB are free of {reserve >> 20} MiB kept back: uploads are refused.")
+        yield _reason(
+            "/disk",
+            "disk_low",
+            f"{free >> 20} MiB are free of {reserve >> 20} MiB kept back: uploads are refused.",
+        )
 
 
 def queue_age_seconds(env: Environment) -> int:
     """For how long the job that is due longest has been waiting; 0 when none is, or the database cannot be asked."""
     try:
-        due = env.db.connection().value("SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now())
+        due = env.db.connection().value(
+            "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()
+        )
     except Exception:  # said by _database
         return 0
     return max(0, int(env.clock.time()) - seconds(due)) if due else 0
@@ -95,7 +115,11 @@ def queue_age_seconds(env: Environment) -> int:
 
 def _queue(age: int) -> Iterator[dict[str, Any]]:
     if age > QUEUE_SECONDS:
-        yield _reason("/queue", "queue_stuck", f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.")
+        yield _reason(
+            "/queue",
+            "queue_stuck",
+            f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.",
+        )
 
 
 def _replica(state: State | None) -> Iterator[dict[str, Any]]:
@@ -105,7 +129,11 @@ def _replica(state: State | None) -> Iterator[dict[str, Any]]:
     if not state.running:
         yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
     if state.behind_seconds > BEHIND_SECONDS:
-        yield _reason("/replica", "replica_behind", f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.")
+        yield _reason(
+            "/replica",
+            "replica_behind",
+            f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.",
+        )
 
 
 def _free_bytes(folder: str) -> int:

@@ -59,14 +59,20 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
     Where nobody had proved the address before, somebody else may have made the account with it and be waiting for its owner to
     come: then every other way in goes as well.
     """
-    accounts.check_password(new_password, tickets.read(env, db, token, "reset").email, "/new_password")
+    accounts.check_password(
+        new_password, tickets.read(env, db, token, "reset").email, "/new_password"
+    )
     password_hash = passwords.make_hash(new_password)
     with db.write():
         developer = _owner(db, tickets.spend(env, db, token, "reset"))
         if not developer.email_verified:
             for table in ("identities", "webhooks"):  # and where its events went
                 db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
-            db.change("UPDATE api_keys SET revoked_at = ? WHERE developer_id = ? AND revoked_at IS NULL", db.now, developer.id)
+            db.change(
+                "UPDATE api_keys SET revoked_at = ? WHERE developer_id = ? AND revoked_at IS NULL",
+                db.now,
+                developer.id,
+            )
             _verified(env, db, caller, developer)
         accounts.set_password(db, caller, developer.id, password_hash)
 

@@ -13,7 +13,18 @@ from mosis.pages import Page, Wanted, page
 from mosis.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
-REASONS = ("malware", "privacy", "permissions", "metadata", "quality", "content", "copyright", "crashes", "spam", "other")
+REASONS = (
+    "malware",
+    "privacy",
+    "permissions",
+    "metadata",
+    "quality",
+    "content",
+    "copyright",
+    "crashes",
+    "spam",
+    "other",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,9 @@ class Standing:
     overtaken_by: str | None = None
 
 
-def submit(env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None) -> Version:
+def submit(
+    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+) -> Version:
     """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
     shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
     with db.write():
@@ -71,14 +84,18 @@ def take_back(db: Connection, caller: Caller, version: Version) -> Version:
     """As `withdraw`, in the running transaction."""
     db.change(
         "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
-        " AND state IN ('waiting', 'claimed')", db.now, version.id,
+        " AND state IN ('waiting', 'claimed')",
+        db.now,
+        version.id,
     )
     return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
 
 
 def get(db: Connection, review_id: str) -> Review:
     """A review. Raises NotFound."""
-    found: Review | None = db.one(f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review)
+    found: Review | None = db.one(
+        f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
+    )
     if found is None:
         raise NotFound("review")
     return found
@@ -104,14 +121,20 @@ def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Re
     """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
     verdict first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
-    column, order, beyond = ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
+    column, order, beyond = (
+        ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
+    )
     after = wanted.after or (("9999", "") if state == "decided" else ("", ""))
     rows = db.all(
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
         f" AND apps.developer_id <> ? AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
         f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
-        *states, caller.account, *after, wanted.limit + 1, into=Review,
+        *states,
+        caller.account,
+        *after,
+        wanted.limit + 1,
+        into=Review,
     )
     return page(rows, wanted, lambda review: (getattr(review, column), review.id))
 
@@ -123,7 +146,11 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
         claimed = db.change(
             "UPDATE reviews SET state = 'claimed', claimed_by = ?, claimed_until = ? WHERE id = ? AND (state = 'waiting'"
             " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
-            caller.account, until, review.id, caller.account, db.now,
+            caller.account,
+            until,
+            review.id,
+            caller.account,
+            db.now,
         )
         if not claimed:
             raise _taken(db, review)
@@ -140,7 +167,10 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
     with db.write():
         released = db.change(
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"
-            " AND (claimed_by = ? OR ?)", review.id, caller.account, caller.has_role("admin"),
+            " AND (claimed_by = ? OR ?)",
+            review.id,
+            caller.account,
+            caller.has_role("admin"),
         )
         now = get(db, review.id)
         if not released and now.state != "waiting":
@@ -156,7 +186,9 @@ def lapse(env: Environment, review_id: str) -> None:
     with db.write():
         lapsed = db.change(
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
-            " WHERE id = ? AND state = 'claimed' AND claimed_until <= ?", review_id, db.now,
+            " WHERE id = ? AND state = 'claimed' AND claimed_until <= ?",
+            review_id,
+            db.now,
         )
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
@@ -167,7 +199,9 @@ def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Rev
     return _decide(db, caller, review, "approve", [], comment)
 
 
-def reject(db: Connection, caller: Caller, review: Review, reasons: list[str], comment: str) -> Review:
+def reject(
+    db: Connection, caller: Caller, review: Review, reasons: list[str], comment: str
+) -> Review:
     """Refuse a version, with reasons and a comment for its developer. Raises as `approve`."""
     return _decide(db, caller, review, "reject", reasons, comment)
 
@@ -175,15 +209,24 @@ def reject(db: Connection, caller: Caller, review: Review, reasons: list[str], c
 def standing(db: Connection, version_id: str) -> Standing | None:
     """The newest review of a version and its place in the queue; None when it was never submitted."""
     review: Review | None = db.one(
-        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ? ORDER BY id DESC LIMIT 1", version_id, into=Review
+        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ? ORDER BY id DESC LIMIT 1",
+        version_id,
+        into=Review,
     )
     if review is None:
         return None
     if review.state not in ("waiting", "claimed"):
-        return Standing(review, None, 0, None, _overtaken_by(db, version_id) if review.state == "approved" else None)
+        return Standing(
+            review,
+            None,
+            0,
+            None,
+            _overtaken_by(db, version_id) if review.state == "approved" else None,
+        )
     before = db.value(
         "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)",
-        review.submitted_at, review.id,
+        review.submitted_at,
+        review.id,
     )
     waiting = db.value("SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed')")
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
@@ -204,9 +247,15 @@ def next_step(version: Version, standing: Standing | None, *, suspended: bool = 
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
     if version.state == "approved" and standing and standing.overtaken_by:
-        return (f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
-                " upload it with a higher version_code.")
-    if version.state == "approved" and version.publish_at and version.publish_at == version.decided_at:  # versions.publish_soon
+        return (
+            f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
+            " upload it with a higher version_code."
+        )
+    if (
+        version.state == "approved"
+        and version.publish_at
+        and version.publish_at == version.decided_at
+    ):  # versions.publish_soon
         return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."
@@ -222,8 +271,14 @@ def next_step(version: Version, standing: Standing | None, *, suspended: bool = 
     if version.state == "in_review" and standing and standing.position:
         usual = standing.median_wait_seconds
         wait = f", usually about {_duration(usual)}" if usual is not None else ""
-        then = " It is published as soon as it is approved." if version.publish_when_approved else ""
-        now = "A reviewer is looking at it" if standing.review.state == "claimed" else "Waiting for a reviewer"
+        then = (
+            " It is published as soon as it is approved." if version.publish_when_approved else ""
+        )
+        now = (
+            "A reviewer is looking at it"
+            if standing.review.state == "claimed"
+            else "Waiting for a reviewer"
+        )
         return f"{now}: {_ordinal(standing.position)} of {standing.waiting}{wait}.{then}"
     return steps.get(version.state, "Waiting for a reviewer.")
 
@@ -245,35 +300,61 @@ def _overtaken_by(db: Connection, version_id: str) -> str | None:
         " WHERE v.id = ?1 AND ((v.state = 'approved' AND other.released = 1 AND other.channel = v.channel"
         " AND other.version_code >= v.version_code) OR (v.state = 'published' AND other.state = 'published'"
         " AND other.channel IN (v.channel, 'stable') AND other.version_code > v.version_code AND other.rollout_percent >= 100))"
-        " ORDER BY other.version_code DESC LIMIT 1", version_id,
+        " ORDER BY other.version_code DESC LIMIT 1",
+        version_id,
     )
     return found
 
 
-def _submit(env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None) -> Version:
+def _submit(
+    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
-    version = versions.move(db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted))
+    version = versions.move(
+        db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
+    )
     because, review_id = changes.need_a_person(env, db, version), new_id()
-    db.insert("reviews", id=review_id, version_id=version.id, submitted_at=db.now, because=json.dumps(because))
+    db.insert(
+        "reviews",
+        id=review_id,
+        version_id=version.id,
+        submitted_at=db.now,
+        because=json.dumps(because),
+    )
     if because:
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
-    db.change("UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?", comment, db.now, review_id)
+    db.change(
+        "UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?",
+        comment,
+        db.now,
+        review_id,
+    )
     return _approved(db, PORTAL, version, review_id)
 
 
-def _decide(db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str) -> Review:
+def _decide(
+    db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str
+) -> Review:
     with db.write():
         version = version_of(db, review)
         if versions.developer_of(db, version) == caller.account:
             raise Denied("forbidden", "Nobody decides on an app of their own.")
         values: dict[str, Any] = {
-            "state": versions.MOVES[verdict][1], "claimed_until": None, "reasons": json.dumps(reasons), "comment": comment,
-            "decided_by": caller.account, "decided_at": db.now,
+            "state": versions.MOVES[verdict][1],
+            "claimed_until": None,
+            "reasons": json.dumps(reasons),
+            "comment": comment,
+            "decided_by": caller.account,
+            "decided_at": db.now,
         }
         decided = db.change(
             f"UPDATE reviews SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ? AND (state = 'waiting' OR"
-            " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))", *values.values(), review.id, caller.account, db.now,
+            " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
+            *values.values(),
+            review.id,
+            caller.account,
+            db.now,
         )
         if not decided:
             raise _taken(db, review)
@@ -281,7 +362,14 @@ def _decide(db: Connection, caller: Caller, review: Review, verdict: str, reason
             _approved(db, caller, version, review.id)
         else:
             versions.move(db, caller, version, verdict, decided_at=db.now)
-            audit.add(db, caller, "review.reject", review.id, owner_id=versions.developer_of(db, version), reasons=reasons)
+            audit.add(
+                db,
+                caller,
+                "review.reject",
+                review.id,
+                owner_id=versions.developer_of(db, version),
+                reasons=reasons,
+            )
         return get(db, review.id)
 
 
@@ -298,11 +386,15 @@ def _taken(db: Connection, review: Review) -> Conflict:
     if now.state == "claimed":
         detail = f"Another reviewer has claimed it until {now.claimed_until}."
         return Conflict("already_decided", detail, state=now.state, claimed_until=now.claimed_until)
-    return Conflict("already_decided", f"This review has been decided: {now.state}.", state=now.state)
+    return Conflict(
+        "already_decided", f"This review has been decided: {now.state}.", state=now.state
+    )
 
 
 def _ordinal(number: int) -> str:
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    ending = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
     return f"{number}{ending}"
 
 

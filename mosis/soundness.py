@@ -33,14 +33,23 @@ def check(env: Environment, *, quick: bool = False) -> None:
     found = faults(env.db.path, quick=quick) if env.db.path.exists() else []
     if found:
         env.db.found_damage(found[0])
-    log.info("database checked", extra={"quick": quick, "seconds": round(time.monotonic() - begun, 2), "findings": found[:3]})
+    log.info(
+        "database checked",
+        extra={
+            "quick": quick,
+            "seconds": round(time.monotonic() - begun, 2),
+            "findings": found[:3],
+        },
+    )
 
 
 def tell(env: Environment) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # just these rows may be what is damaged
-        rows = env.db.connection().all("SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL")
+        rows = env.db.connection().all(
+            "SELECT email FROM developers WHERE role = 'admin' AND suspended = 0 AND email IS NOT NULL"
+        )
         addresses |= {email for (email,) in rows}
     text = TEXT.format(url=env.config.base_url, damage=env.db.damage)
     for address in sorted(addresses):

@@ -87,7 +87,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _malformed(f"The key {next(name for name in names if names.count(name) > 1)[:100]!r} stands twice in one object.")
+        raise _malformed(
+            f"The key {next(name for name in names if names.count(name) > 1)[:100]!r} stands twice in one object."
+        )
     return found
 
 
@@ -110,7 +112,10 @@ def _finite(digits: str) -> float:
 
 _quick = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_whole)
 _thorough = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_finite
+    object_pairs_hook=_unique,
+    parse_constant=_refuse_constant,
+    parse_int=_whole,
+    parse_float=_finite,
 )
 
 

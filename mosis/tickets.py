@@ -31,7 +31,10 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
     """A new ticket, and the job that mails it, in the running transaction. Earlier ones for the same purpose are void."""
     db.change(
         "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL",
-        db.now, purpose, developer_id, email,
+        db.now,
+        purpose,
+        developer_id,
+        email,
     )
     expires_at = db.database.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
@@ -58,14 +61,25 @@ def spend(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
 def mail(env: Environment, ticket_id: str) -> None:
     """The job that mails a ticket. Twice does no harm: the message is the same."""
     db = env.db.connection()
-    found: Ticket | None = db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
+    found: Ticket | None = db.one(
+        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
+    )
     if found is None or found.used_at or found.expires_at <= env.clock.now():
         return
     token = tokens.make_ticket(env.secret, found.id)
     subject, text = {
-        "verify": ("Verify your address", "Open this address to verify that this mailbox is yours:"),
-        "reset": ("A new password", "Somebody, probably you, asked for a new password. Open this address to set one:"),
-        "invite": ("You are invited", "You are invited to make an account here. Open this address:"),
+        "verify": (
+            "Verify your address",
+            "Open this address to verify that this mailbox is yours:",
+        ),
+        "reset": (
+            "A new password",
+            "Somebody, probably you, asked for a new password. Open this address to set one:",
+        ),
+        "invite": (
+            "You are invited",
+            "You are invited to make an account here. Open this address:",
+        ),
     }[found.purpose]
     text = (
         f"{text}\n\n{env.url('/docs/account')}#{found.purpose}={token}\n\nIt is good once, until {found.expires_at}. "
@@ -75,7 +89,9 @@ def mail(env: Environment, ticket_id: str) -> None:
 
 
 def _get(db: Connection, ticket_id: str) -> Ticket:
-    found: Ticket | None = db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
+    found: Ticket | None = db.one(
+        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
+    )
     if found is None:
         raise Denied("invalid_token", "This link has expired; ask for a new one.")
     return found

@@ -48,8 +48,14 @@ class AccessTokens:
         import jwt
 
         claims = {
-            "iss": self._issuer, "aud": AUDIENCE, "sub": developer_id, "sid": session_id, "role": role,
-            "iat": int(now), "exp": int(now) + ACCESS_SECONDS, "jti": token_id,
+            "iss": self._issuer,
+            "aud": AUDIENCE,
+            "sub": developer_id,
+            "sid": session_id,
+            "role": role,
+            "iat": int(now),
+            "exp": int(now) + ACCESS_SECONDS,
+            "jti": token_id,
         }
         return jwt.encode(claims, self._secret, algorithm="HS256", headers={"typ": "at+jwt"})
 
@@ -67,7 +73,10 @@ class AccessTokens:
             self._verified[key] = known
         claims, issued, ends = known
         if not issued - 60 <= now < min(ends, issued + ACCESS_SECONDS):
-            raise Denied("invalid_token", "The access token has expired; POST /v1/auth/refresh gives a new one.")
+            raise Denied(
+                "invalid_token",
+                "The access token has expired; POST /v1/auth/refresh gives a new one.",
+            )
         return claims
 
     def _verify(self, token: str) -> tuple[Claims, int, int]:
@@ -77,11 +86,23 @@ class AccessTokens:
             if jwt.get_unverified_header(token).get("typ") != "at+jwt":
                 raise jwt.InvalidTokenError("not an access token")
             claims = jwt.decode(
-                token, self._secret, algorithms=["HS256"], issuer=self._issuer, audience=AUDIENCE,
-                options={"require": ["iss", "aud", "sub", "sid", "iat", "exp", "jti"], "verify_exp": False, "verify_iat": False},
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                issuer=self._issuer,
+                audience=AUDIENCE,
+                options={
+                    "require": ["iss", "aud", "sub", "sid", "iat", "exp", "jti"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
             )
             issued, ends = claims["iat"], claims["exp"]
-            if type(issued) is not int or type(ends) is not int or not isinstance(claims["sid"], str):
+            if (
+                type(issued) is not int
+                or type(ends) is not int
+                or not isinstance(claims["sid"], str)
+            ):
                 raise jwt.InvalidTokenError("wrong types")
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise Denied("invalid_token", "This access token is not one of ours.") from error
@@ -91,7 +112,9 @@ class AccessTokens:
 def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
     """The refresh token of a session's generation. `seed` is the session's own random part, kept in the database."""
     head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
-    return "mr_" + base64.urlsafe_b64encode(head + _mac(secret, _REFRESH + seed, head)).decode().rstrip("=")
+    return "mr_" + base64.urlsafe_b64encode(
+        head + _mac(secret, _REFRESH + seed, head)
+    ).decode().rstrip("=")
 
 
 def split_refresh(token: str) -> tuple[str, int]:

@@ -16,16 +16,29 @@ from mosis.errors import Invalid
 Schema = dict[str, dict[str, Any]]
 # An e-mail address as every mail server takes it (RFC 5321 without quoting; WHATWG's rule for <input type=email>): nothing that
 # the head of a message would read as a second address, a group or a comment. Other domains are written as xn--.
-EMAIL_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,187}[A-Za-z0-9])?\Z"
+EMAIL_ADDRESS = (
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,187}[A-Za-z0-9])?\Z"
+)
 
-LINES = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
+LINES = (
+    r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
+)
 SENTENCE = r"[^\S\x0b\x0c\x1c-\x1f]*[^\s\x00-\x1f\x7f]" + LINES  # that, and not only blanks
 MOST_FINDINGS = 100
 
 _CODES = {
-    "required": "required", "unknown": "unknown_field", "nullable": "null", "type": "wrong_type", "allowed": "not_allowed",
-    "minlength": "too_short", "maxlength": "too_long", "min": "too_small", "max": "too_large", "regex": "wrong_format",
-    "empty": "empty", "dependencies": "missing_dependency",
+    "required": "required",
+    "unknown": "unknown_field",
+    "nullable": "null",
+    "type": "wrong_type",
+    "allowed": "not_allowed",
+    "minlength": "too_short",
+    "maxlength": "too_long",
+    "min": "too_small",
+    "max": "too_large",
+    "regex": "wrong_format",
+    "empty": "empty",
+    "dependencies": "missing_dependency",
 }
 _SENTENCES = {
     "required": "This field is required.",
@@ -65,7 +78,9 @@ def _validator(schema: Schema) -> Any:
     validators = _kept.__dict__.setdefault("validators", {})
     found = validators.get(id(schema))
     if found is None:
-        found = validators[id(schema)] = _validator_class()(schema, require_all=False, allow_unknown=False, found=[])
+        found = validators[id(schema)] = _validator_class()(
+            schema, require_all=False, allow_unknown=False, found=[]
+        )
     return found
 
 
@@ -77,7 +92,9 @@ def _validator_class() -> Any:
         class JsonValidator(Validator):  # type: ignore[misc]
             priority_validations = (*Validator.priority_validations, "maxlength")
             types_mapping = Validator.types_mapping | {
-                "integer": TypeDefinition("integer", (int,), (bool,)),  # JSON's true is not the number 1
+                "integer": TypeDefinition(
+                    "integer", (int,), (bool,)
+                ),  # JSON's true is not the number 1
                 "number": TypeDefinition("number", (int, float), (bool,)),
             }
 
@@ -109,7 +126,9 @@ def _validator_class() -> Any:
 def _findings(errors: list[Any]) -> list[dict[str, Any]]:
     found = []
     for error in errors:
-        pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path)
+        pointer = "".join(
+            "/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path
+        )
         code = _CODES.get(error.rule, "wrong_value")
         if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule
             code = "unknown_field"
@@ -123,6 +142,8 @@ def _sentence(code: str, error: Any) -> str:
     if code in _SENTENCES:
         limit = error.constraint
         limits = limit if isinstance(limit, (list, tuple)) else [limit]
-        shown = ", ".join({"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits)
+        shown = ", ".join(
+            {"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits
+        )
         return _SENTENCES[code].format(limit=shown)
     return str(error.info[0]) if error.info else "This value is not possible here."

@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import backup, idempotency, jobs, keys, notifications, recovery, reviews, store, tickets, versions, webhooks
+from mosis import (
+    backup,
+    idempotency,
+    jobs,
+    keys,
+    notifications,
+    recovery,
+    reviews,
+    store,
+    tickets,
+    versions,
+    webhooks,
+)
 from mosis.clock import seconds
 from mosis.db import Connection
 from mosis.environment import Environment
@@ -53,7 +65,9 @@ SCHEDULE: list[tuple[int, str]] = [
 ]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [
-    (5, store.flush_downloads), (5, keys.flush_uses), (60, backup.keep_secrets),
+    (5, store.flush_downloads),
+    (5, keys.flush_uses),
+    (60, backup.keep_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
 WEBHOOK_THREADS = 3  # each waits at most five seconds for a receiver
@@ -64,7 +78,9 @@ class Worker:
     """Threads that do the queue's jobs until told to stop, some for each lane. A commit of this process that queues a job wakes
     them at once; jobs that another process queues are seen within `longest_sleep_seconds`."""
 
-    def __init__(self, env: Environment, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
+    def __init__(
+        self, env: Environment, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS
+    ) -> None:
         self.env = env
         self.longest_sleep_seconds = longest_sleep_seconds
         self._running: dict[str, Job] = {}
@@ -73,8 +89,15 @@ class Worker:
         self._wake = threading.Condition()
         self._signals = 0
         self._stopping = False
-        lanes = [*jobs.LANES, *["checks"] * (env.config.check_processes - 1), *["webhooks"] * (WEBHOOK_THREADS - 1)]
-        self._threads = [threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True) for lane in lanes]
+        lanes = [
+            *jobs.LANES,
+            *["checks"] * (env.config.check_processes - 1),
+            *["webhooks"] * (WEBHOOK_THREADS - 1),
+        ]
+        self._threads = [
+            threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True)
+            for lane in lanes
+        ]
         self._due: dict[object, float] = {}
 
     def start(self) -> None:
@@ -164,14 +187,25 @@ class Worker:
     def _do(self, job: Job, db: Connection, started: float) -> None:
         try:
             HANDLERS[job.kind](self.env, **job.named_arguments)
-        except Exception as error:  # whatever a handler raises is the job's error, not the worker's end
-            log.exception("job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts})
+        except (
+            Exception
+        ) as error:  # whatever a handler raises is the job's error, not the worker's end
+            log.exception(
+                "job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts}
+            )
             jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500])
             self._count(job, "dead" if job.is_last_attempt else "failed")
             return
         jobs.finish(db, job)
         self._count(job, "done")
-        log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round((time.monotonic() - started) * 1000, 1)})
+        log.info(
+            "job done",
+            extra={
+                "job": job.id,
+                "kind": job.kind,
+                "ms": round((time.monotonic() - started) * 1000, 1),
+            },
+        )
 
     def _count(self, job: Job, result: str) -> None:
         self.env.measures.count("portal_jobs_total", kind=job.kind, result=result)
@@ -181,7 +215,9 @@ class Worker:
             if self._is_due(tick, every_seconds):
                 tick(self.env)
         for every_seconds, kind in SCHEDULE:
-            if self._is_due(kind, min(every_seconds, 3600)):  # the table knows when it was done last, also by another process
+            if self._is_due(
+                kind, min(every_seconds, 3600)
+            ):  # the table knows when it was done last, also by another process
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, kind, every_seconds)
@@ -202,5 +238,3 @@ class Worker:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()
         return max(0.02, min(wait, self.longest_sleep_seconds))
-
-

@@ -24,9 +24,15 @@ PASSWORD = "correct horse battery"
 def parsed(environ: Mapping[str, Any]) -> Request:
     """The same request as the server's parser would have it."""
     request = Request(None)
-    request.command, request.query, request.peer = environ["REQUEST_METHOD"], environ["QUERY_STRING"], environ["REMOTE_ADDR"]
+    request.command, request.query, request.peer = (
+        environ["REQUEST_METHOD"],
+        environ["QUERY_STRING"],
+        environ["REMOTE_ADDR"],
+    )
     request.path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
-    request.headers = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
+    request.headers = {
+        name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")
+    }
     return request
 
 
@@ -93,32 +99,64 @@ class Client:
         self.worker = Worker(env)
 
     def call(
-        self, method: str, path: str, body: Any = None, *, as_: "Person | str | None" = None,
-        headers: Mapping[str, str] | None = None, address: str = "198.51.100.7",
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        as_: "Person | str | None" = None,
+        headers: Mapping[str, str] | None = None,
+        address: str = "198.51.100.7",
     ) -> Answer:
         """One request. A dict is sent as JSON, bytes as they are; `as_` is a Person or a bare credential."""
         parts = urlsplit(path)
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        raw = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         environ: dict[str, Any] = {
-            "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": _latin(parts.path), "QUERY_STRING": parts.query,
-            "SERVER_NAME": "localhost", "SERVER_PORT": "8080", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": address,
-            "HTTP_USER_AGENT": "tests", "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(raw),
-            "wsgi.errors": io.StringIO(), "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": _latin(parts.path),
+            "QUERY_STRING": parts.query,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "8080",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": address,
+            "HTTP_USER_AGENT": "tests",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(raw),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
         }
         if body is not None:
             environ["CONTENT_LENGTH"] = str(len(raw))
-            environ["CONTENT_TYPE"] = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+            environ["CONTENT_TYPE"] = (
+                "application/octet-stream" if isinstance(body, bytes) else "application/json"
+            )
         if as_ is not None:
-            environ["HTTP_AUTHORIZATION"] = "Bearer " + (as_.token if isinstance(as_, Person) else as_)
+            environ["HTTP_AUTHORIZATION"] = "Bearer " + (
+                as_.token if isinstance(as_, Person) else as_
+            )
         for name, value in (headers or {}).items():
             variable = name.upper().replace("-", "_")
-            environ[variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + variable] = value
+            environ[
+                variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + variable
+            ] = value
         started: dict[str, Any] = {}
 
-        def start_response(status: str, answered: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start_response(
+            status: str, answered: list[tuple[str, str]], exc_info: Any = None
+        ) -> Any:
             names = [name.lower() for name, _ in answered]
-            assert sorted(set(names)) == sorted(names) or names.count("set-cookie") > 1, f"a header stands twice: {sorted(names)}"
-            started.update(status=int(status[:3]), headers={name.lower(): value for name, value in answered})
+            assert sorted(set(names)) == sorted(names) or names.count("set-cookie") > 1, (
+                f"a header stands twice: {sorted(names)}"
+            )
+            started.update(
+                status=int(status[:3]), headers={name.lower(): value for name, value in answered}
+            )
             return lambda data: None
 
         ready, hits = None, self.env.kept.hits
@@ -130,12 +168,22 @@ class Client:
         finally:
             answer.close()
         sent = (method, parts.query, environ.get("CONTENT_TYPE", ""), raw)
-        described.check(environ.get("bottle.route"), sent, started["status"], started["headers"], content)
+        described.check(
+            environ.get("bottle.route"), sent, started["status"], started["headers"], content
+        )
         if ready is not None:
             told = told_by(ready)
-            alike = {name: value for name, value in started["headers"].items() if name not in ("x-request-id", "content-length")}
+            alike = {
+                name: value
+                for name, value in started["headers"].items()
+                if name not in ("x-request-id", "content-length")
+            }
             assert (int(ready[0][:3]), ready[2]) == (started["status"], content), (path, ready)
-            assert {name: value for name, value in told.items() if name not in ("x-request-id", "content-length")} == alike
+            assert {
+                name: value
+                for name, value in told.items()
+                if name not in ("x-request-id", "content-length")
+            } == alike
         return Answer(started["status"], started["headers"], content)
 
     def get(self, path: str, **more: Any) -> Answer:
@@ -153,8 +201,12 @@ class Client:
     def register(self, name: str = "alice") -> Person:
         """A new developer, signed in."""
         email = f"{name}@example.net"
-        answer = self.post("/v1/auth/register", {"email": email, "password": PASSWORD, "name": name.title()}).expect(201)
-        return Person(email, answer["access_token"], answer["refresh_token"], answer["developer"]["id"])
+        answer = self.post(
+            "/v1/auth/register", {"email": email, "password": PASSWORD, "name": name.title()}
+        ).expect(201)
+        return Person(
+            email, answer["access_token"], answer["refresh_token"], answer["developer"]["id"]
+        )
 
     def reviewer(self, name: str = "rita") -> Person:
         """A new account with the role reviewer."""
@@ -174,20 +226,32 @@ class Client:
 
     def sign_in(self, person: Person, password: str = PASSWORD, **more: Any) -> Person:
         """The same person in another session."""
-        answer = self.post("/v1/auth/login", {"email": person.email, "password": password}, **more).expect(200)
+        answer = self.post(
+            "/v1/auth/login", {"email": person.email, "password": password}, **more
+        ).expect(200)
         return replace(person, token=answer["access_token"], refresh_token=answer["refresh_token"])
 
     def told(self, person: Person) -> list[dict[str, Any]]:
         """Somebody's notifications, the newest first."""
-        told: list[dict[str, Any]] = self.get("/v1/notifications?limit=100", as_=person).expect(200)["notifications"]
+        told: list[dict[str, Any]] = self.get("/v1/notifications?limit=100", as_=person).expect(
+            200
+        )["notifications"]
         return told
 
     def app_of(self, person: Person, package_id: str = "com.acme.notes") -> str:
         """A new app of somebody who has registered a signing key; its package_id."""
         known = self.get("/v1/signing-keys", as_=person)["signing_keys"]
         if not known:
-            self.post("/v1/signing-keys", {"name": "laptop", "public_key": person.key.public_base64}, as_=person).expect(201)
-        self.post("/v1/apps", {"package_id": package_id, "name": package_id.rpartition(".")[2].title()}, as_=person).expect(201)
+            self.post(
+                "/v1/signing-keys",
+                {"name": "laptop", "public_key": person.key.public_base64},
+                as_=person,
+            ).expect(201)
+        self.post(
+            "/v1/apps",
+            {"package_id": package_id, "name": package_id.rpartition(".")[2].title()},
+            as_=person,
+        ).expect(201)
         return package_id
 
     def upload(self, app: str, package: bytes, *, as_: Person, query: str = "") -> Answer:
@@ -195,18 +259,29 @@ class Client:
         return self.post(f"/v1/apps/{app}/versions{query}", package, as_=as_)
 
     def package(
-        self, person: Person, package_id: str = "com.acme.notes", version: str = "1.0.0", code: int = 1, **more: Any
+        self,
+        person: Person,
+        package_id: str = "com.acme.notes",
+        version: str = "1.0.0",
+        code: int = 1,
+        **more: Any,
     ) -> bytes:
         """A package signed by somebody's key."""
-        return build_package(package_id=package_id, version=version, version_code=code, key=person.key, **more)
+        return build_package(
+            package_id=package_id, version=version, version_code=code, key=person.key, **more
+        )
 
     def work(self) -> int:
         """Do every job that is due; how many."""
         return self.worker.run_due()
 
-    def published(self, person: Person, app: str, version: str = "1.0.0", code: int = 1, **more: Any) -> Answer:
+    def published(
+        self, person: Person, app: str, version: str = "1.0.0", code: int = 1, **more: Any
+    ) -> Answer:
         """A version taken the whole way: uploaded, checked, submitted, approved, published."""
-        self.upload(app, self.package(person, app, version, code, **more), as_=person, query="?submit=true").expect(201)
+        self.upload(
+            app, self.package(person, app, version, code, **more), as_=person, query="?submit=true"
+        ).expect(201)
         self.work()
         at = f"/v1/apps/{app}/versions/{quote(version)}"
         review = self.get(at, as_=person)["review"]["id"]

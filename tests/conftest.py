@@ -16,7 +16,9 @@ from tests.client import PASSWORD, Client
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
-SECRET = re.compile(PASSWORD + r"|three random words|mk_live_\w{20}|whsec_|eyJ[\w-]{10}|Bearer \w")  # passwords and tokens of tests
+SECRET = re.compile(
+    PASSWORD + r"|three random words|mk_live_\w{20}|whsec_|eyJ[\w-]{10}|Bearer \w"
+)  # passwords and tokens of tests
 
 
 class _Log(logging.Handler):
@@ -71,8 +73,11 @@ def settings() -> dict[str, str]:
 def env(tmp_path: Path, hands: Hands, settings: dict[str, str]) -> Iterator[Environment]:
     """The environment of a fresh portal; rate limits are off unless a test asks for them."""
     places = {
-        "DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages"),
-        "ASSETS_DIR": str(tmp_path / "assets"), "RATE_LIMITS": "off", "DISK_RESERVE_BYTES": "0",
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"),
+        "PACKAGES_DIR": str(tmp_path / "packages"),
+        "ASSETS_DIR": str(tmp_path / "assets"),
+        "RATE_LIMITS": "off",
+        "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
     portal.migrated(config)

@@ -24,7 +24,9 @@ def whole() -> dict[str, Any]:
     return description(portal.build(None), "http://localhost:8080", portal.VERSION)  # type: ignore[arg-type]
 
 
-def check(route: Any, sent: tuple[str, str, str, bytes], status: int, headers: dict[str, str], body: bytes) -> None:
+def check(
+    route: Any, sent: tuple[str, str, str, bytes], status: int, headers: dict[str, str], body: bytes
+) -> None:
     """Fail unless the answer to what was sent (method, query, content type, body) is one that the description speaks of."""
     method, query, kind, request_body = sent
     if status == 304 or method == "HEAD":
@@ -35,14 +37,22 @@ def check(route: Any, sent: tuple[str, str, str, bytes], status: int, headers: d
     path, _ = address(route.rule)
     call = whole()["paths"][path][route.method.lower()]
     at = f"{route.method} {path}"
-    assert str(status) in call["responses"], f"{at} answers {status}, which is not described, see its says(): {body[:300]!r}"
+    assert str(status) in call["responses"], (
+        f"{at} answers {status}, which is not described, see its says(): {body[:300]!r}"
+    )
     answer = call["responses"][str(status)]
-    answer = whole()["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+    answer = (
+        whole()["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+        if "$ref" in answer
+        else answer
+    )
     content = answer.get("content", {})
     if status >= 400:
         document = json.loads(body)
         known = content[CONTENT_TYPE]["examples"]
-        assert document["code"] in known, f"{at} refuses with {document['code']}, which is not described: see refuses= of says()"
+        assert document["code"] in known, (
+            f"{at} refuses with {document['code']}, which is not described: see refuses= of says()"
+        )
         _validator("#/components/schemas/Problem", strict=False).validate(document)
         return
     given = headers.get("content-type", "").partition(";")[0]
@@ -53,16 +63,27 @@ def check(route: Any, sent: tuple[str, str, str, bytes], status: int, headers: d
         if given == "application/json" and "contentMediaType" not in media["schema"]:
             _of(path, method.lower(), str(status)).validate(json.loads(body))
     for name in {"etag", "location", "link", "retry-after"} & set(headers):
-        assert name in map(str.lower, answer["headers"]), f"{at} answers with {name}, which is not described"
+        assert name in map(str.lower, answer["headers"]), (
+            f"{at} answers with {name}, which is not described"
+        )
     _check_request(call, at, query, kind, request_body, route.callback.says)
 
 
-def _check_request(call: dict[str, Any], at: str, query: str, kind: str, body: bytes, said: Says) -> None:
+def _check_request(
+    call: dict[str, Any], at: str, query: str, kind: str, body: bytes, said: Says
+) -> None:
     """What was accepted is what may be sent."""
     known = {each["name"] for each in call["parameters"] if each["in"] == "query"}
     sent = dict(parse_qsl(query, keep_blank_values=True))
-    assert set(sent) <= known, f"{at} takes {set(sent) - known} in the query, which is not described: see query= of says()"
-    if kind.partition(";")[0] == "application/json" and body and said.body is not None and not at.startswith("POST /v1/telemetry/"):
+    assert set(sent) <= known, (
+        f"{at} takes {set(sent) - known} in the query, which is not described: see query= of says()"
+    )
+    if (
+        kind.partition(";")[0] == "application/json"
+        and body
+        and said.body is not None
+        and not at.startswith("POST /v1/telemetry/")
+    ):
         media = call["requestBody"]["content"]["application/json"]["schema"]
         _plain(json.dumps(media)).validate(json.loads(body))
 
@@ -74,7 +95,9 @@ def _plain(schema: str) -> Any:
 
 @lru_cache(500)
 def _of(path: str, method: str, status: str) -> Any:
-    schema = whole()["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"]
+    schema = whole()["paths"][path][method]["responses"][status]["content"]["application/json"][
+        "schema"
+    ]
     whole_schema = _strict(schema) | {"components": _components()}
     return jsonschema.Draft202012Validator(whole_schema, format_checker=jsonschema.FormatChecker())
 
@@ -87,7 +110,9 @@ def _validator(reference: str, *, strict: bool) -> Any:
 @cache
 def _components(strict: bool = True) -> dict[str, Any]:
     schemas = whole()["components"]["schemas"]
-    return {"schemas": {name: _strict(schema) if strict else schema for name, schema in schemas.items()}}
+    return {
+        "schemas": {name: _strict(schema) if strict else schema for name, schema in schemas.items()}
+    }
 
 
 def _strict(schema: Any) -> Any:
@@ -96,6 +121,14 @@ def _strict(schema: Any) -> Any:
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: {name: _strict(each) for name, each in part.items()} if key == "properties" else _strict(part)
-            for key, part in schema.items()}
-    return made | ({"additionalProperties": False} if "properties" in schema and "additionalProperties" not in schema else {})
+    made = {
+        key: {name: _strict(each) for name, each in part.items()}
+        if key == "properties"
+        else _strict(part)
+        for key, part in schema.items()
+    }
+    return made | (
+        {"additionalProperties": False}
+        if "properties" in schema and "additionalProperties" not in schema
+        else {}
+    )

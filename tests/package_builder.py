@@ -23,7 +23,9 @@ class SigningKey:
     @cached_property
     def raw(self) -> bytes:
         """The public key, 32 bytes."""
-        return self.private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        return self.private.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
 
     @property
     def public_base64(self) -> str:
@@ -42,12 +44,21 @@ def signing_key() -> SigningKey:
 
 
 def manifest_of(
-    package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, **changes: Any
+    package_id: str = "com.acme.notes",
+    version: str = "1.0.0",
+    version_code: int = 1,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A good manifest with some fields changed; a field given as None is left out."""
     manifest = {
-        "id": package_id, "name": "Notes", "version": version, "version_code": version_code, "entry": "assets/main.rml",
-        "min_mosis_version": "1.0.0", "author": {"name": "Alice", "email": "alice@example.net"}, "permissions": ["storage"],
+        "id": package_id,
+        "name": "Notes",
+        "version": version,
+        "version_code": version_code,
+        "entry": "assets/main.rml",
+        "min_mosis_version": "1.0.0",
+        "author": {"name": "Alice", "email": "alice@example.net"},
+        "permissions": ["storage"],
         "icons": {size: f"icons/icon-{size}.png" for size in ("32", "64", "128")},
     } | changes
     return {name: value for name, value in manifest.items() if value is not None}
@@ -65,10 +76,21 @@ def files_of(manifest: Mapping[str, Any] | bytes) -> dict[str, bytes]:
 
 
 def build_package(
-    package_id: str = "com.acme.notes", version: str = "1.0.0", version_code: int = 1, *, key: SigningKey,
-    files: Mapping[str, bytes | None] | None = None, manifest: Mapping[str, Any] | bytes | None = None,
+    package_id: str = "com.acme.notes",
+    version: str = "1.0.0",
+    version_code: int = 1,
+    *,
+    key: SigningKey,
+    files: Mapping[str, bytes | None] | None = None,
+    manifest: Mapping[str, Any] | bytes | None = None,
 ) -> bytes:
     """A signed package. `manifest` changes fields (or is the raw file), `files` adds files, or removes those given as None."""
-    said = manifest if isinstance(manifest, bytes) else manifest_of(package_id, version, version_code, **(manifest or {}))
+    said = (
+        manifest
+        if isinstance(manifest, bytes)
+        else manifest_of(package_id, version, version_code, **(manifest or {}))
+    )
     content: dict[str, bytes | None] = {**files_of(said), **(files or {})}
-    return zipped(signed({name: each for name, each in content.items() if each is not None}, key.sign))
+    return zipped(
+        signed({name: each for name, each in content.items() if each is not None}, key.sign)
+    )

@@ -57,10 +57,16 @@ def certificate_for_loopback(path: Path) -> Path:
     """A certificate for 127.0.0.1 that signs itself, with its key, in one PEM file."""
     name, now, key = x509.Name([]), datetime.now(UTC), rsa_key("tls")
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True
+        )
         .sign(key, hashes.SHA256())
     )
     secret = key.private_bytes(
@@ -116,16 +122,24 @@ class Server:
             with contextlib.suppress(OSError):  # nobody listens any more
                 instead(request)
             return
-        status, headers, content = instead or self.answer(path, dict(parse_qsl(query)), form, request.headers)
+        status, headers, content = instead or self.answer(
+            path, dict(parse_qsl(query)), form, request.headers
+        )
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         request.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **headers,
+        }.items():
             request.send_header(name, value)
         request.end_headers()
         with contextlib.suppress(OSError):
             request.wfile.write(body)
 
-    def answer(self, path: str, query: dict[str, str], form: dict[str, str], headers: Any) -> tuple[int, dict[str, str], Any]:
+    def answer(
+        self, path: str, query: dict[str, str], form: dict[str, str], headers: Any
+    ) -> tuple[int, dict[str, str], Any]:
         raise NotImplementedError
 
     def _authorize(self, query: dict[str, str], **more: str) -> tuple[int, dict[str, str], Any]:
@@ -133,13 +147,29 @@ class Server:
         assert (query["response_type"], query["code_challenge_method"]) == ("code", "S256")
         code = secrets.token_urlsafe(12)
         self.codes[code] = query
-        return 302, {"Location": query["redirect_uri"] + "?" + urlencode({"code": code, "state": query["state"], **more})}, b""
+        return (
+            302,
+            {
+                "Location": query["redirect_uri"]
+                + "?"
+                + urlencode({"code": code, "state": query["state"], **more})
+            },
+            b"",
+        )
 
     def _redeemed(self, form: dict[str, str]) -> dict[str, str] | None:
         """The request that a code was given for, once, when redirect address and verifier fit (RFC 7636, 4.6)."""
         query = self.codes.pop(form["code"], None)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode().rstrip("=")
-        fits = query and query["redirect_uri"] == form["redirect_uri"] and query["code_challenge"] == challenge
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest())
+            .decode()
+            .rstrip("=")
+        )
+        fits = (
+            query
+            and query["redirect_uri"] == form["redirect_uri"]
+            and query["code_challenge"] == challenge
+        )
         return query if fits else None
 
 
@@ -149,19 +179,33 @@ class Issuer(Server):
     def __init__(self, now: Callable[[], float], certificate: Path | None = None) -> None:
         super().__init__(certificate)
         self.now = now
-        self.person: dict[str, Any] = {"sub": "7f", "email": "alice@example.net", "email_verified": True, "name": "Alice"}
+        self.person: dict[str, Any] = {
+            "sub": "7f",
+            "email": "alice@example.net",
+            "email_verified": True,
+            "name": "Alice",
+        }
         self.told_by_userinfo: dict[str, Any] = {}
         self.keys = [public_jwk(rsa_key(), kid="first")]
         self.sign: Callable[[dict[str, Any]], str] = lambda claims: signed(claims)
         self.metadata: dict[str, Any] = {"authorization_response_iss_parameter_supported": True}
 
-    def answer(self, path: str, query: dict[str, str], form: dict[str, str], headers: Any) -> tuple[int, dict[str, str], Any]:
+    def answer(
+        self, path: str, query: dict[str, str], form: dict[str, str], headers: Any
+    ) -> tuple[int, dict[str, str], Any]:
         if path == "/.well-known/openid-configuration":
-            return 200, {}, {
-                "issuer": self.url, "authorization_endpoint": self.url + "/authorize?tenant=1",
-                "token_endpoint": self.url + "/token", "jwks_uri": self.url + "/keys",
-                "userinfo_endpoint": self.url + "/userinfo", **self.metadata,
-            }
+            return (
+                200,
+                {},
+                {
+                    "issuer": self.url,
+                    "authorization_endpoint": self.url + "/authorize?tenant=1",
+                    "token_endpoint": self.url + "/token",
+                    "jwks_uri": self.url + "/keys",
+                    "userinfo_endpoint": self.url + "/userinfo",
+                    **self.metadata,
+                },
+            )
         if path == "/authorize":
             assert (query["tenant"], query["scope"].split()[0]) == ("1", "openid")
             return self._authorize(query, iss=self.url)
@@ -183,13 +227,28 @@ class Issuer(Server):
         if query is None:
             return 400, {}, {"error": "invalid_grant", "error_description": "<b>secret words</b>"}
         now = int(self.now())
-        claims = {"iss": self.url, "aud": "portal", "iat": now, "exp": now + ISSUED_SECONDS, "nonce": query["nonce"], **self.person}
-        return 200, {}, {"access_token": "for-the-API", "token_type": "Bearer", "id_token": self.sign(claims)}
+        claims = {
+            "iss": self.url,
+            "aud": "portal",
+            "iat": now,
+            "exp": now + ISSUED_SECONDS,
+            "nonce": query["nonce"],
+            **self.person,
+        }
+        return (
+            200,
+            {},
+            {"access_token": "for-the-API", "token_type": "Bearer", "id_token": self.sign(claims)},
+        )
 
 
-def signed(claims: dict[str, Any], key: Any = None, algorithm: str = "RS256", **headers: Any) -> str:
+def signed(
+    claims: dict[str, Any], key: Any = None, algorithm: str = "RS256", **headers: Any
+) -> str:
     """An ID token."""
-    return jwt.encode(claims, key or rsa_key(), algorithm=algorithm, headers={"kid": "first"} | headers)
+    return jwt.encode(
+        claims, key or rsa_key(), algorithm=algorithm, headers={"kid": "first"} | headers
+    )
 
 
 class GitHubShape(Server):
@@ -197,16 +256,33 @@ class GitHubShape(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self.user: dict[str, Any] = {"id": 583231, "login": "octocat", "name": "The Octocat", "email": None}
+        self.user: dict[str, Any] = {
+            "id": 583231,
+            "login": "octocat",
+            "name": "The Octocat",
+            "email": None,
+        }
         self.emails: list[dict[str, Any]] = [
-            {"email": "octocat@users.noreply.github.com", "verified": True, "primary": False, "visibility": None},
-            {"email": "octocat@example.net", "verified": True, "primary": True, "visibility": "private"},
+            {
+                "email": "octocat@users.noreply.github.com",
+                "verified": True,
+                "primary": False,
+                "visibility": None,
+            },
+            {
+                "email": "octocat@example.net",
+                "verified": True,
+                "primary": True,
+                "visibility": "private",
+            },
         ]
         self.iss = self.url + "/login/oauth"
         self.api = "/api/v3"
         self.scopes = {"read:user", "user:email"}
 
-    def answer(self, path: str, query: dict[str, str], form: dict[str, str], headers: Any) -> tuple[int, dict[str, str], Any]:
+    def answer(
+        self, path: str, query: dict[str, str], form: dict[str, str], headers: Any
+    ) -> tuple[int, dict[str, str], Any]:
         if path == "/login/oauth/authorize":
             assert set(query["scope"].split()) == self.scopes
             return self._authorize(query, iss=self.iss)
@@ -215,11 +291,26 @@ class GitHubShape(Server):
             if (form["client_id"], form["client_secret"]) != ("Iv1.portal", "hub secret"):
                 return 200, {}, {"error": "incorrect_client_credentials"}
             if self._redeemed(form) is None:
-                return 200, {}, {"error": "bad_verification_code", "error_description": "The code is incorrect or expired."}
-            return 200, {}, {"access_token": GITHUB_TOKEN, "scope": "user:email", "token_type": "bearer"}
+                return (
+                    200,
+                    {},
+                    {
+                        "error": "bad_verification_code",
+                        "error_description": "The code is incorrect or expired.",
+                    },
+                )
+            return (
+                200,
+                {},
+                {"access_token": GITHUB_TOKEN, "scope": "user:email", "token_type": "bearer"},
+            )
         if headers["Authorization"] != f"Bearer {GITHUB_TOKEN}" or not headers["User-Agent"]:
             return 401, {}, {"message": "Bad credentials", "status": "401"}
-        return 200, {}, {self.api + "/user": self.user, self.api + "/user/emails": self.emails}[path]
+        return (
+            200,
+            {},
+            {self.api + "/user": self.user, self.api + "/user/emails": self.emails}[path],
+        )
 
 
 class Form(HTMLParser):
@@ -254,11 +345,17 @@ class Browser:
         self.cookies: dict[str, str] = {}
         self.visited: list[str] = []
         self.home = client.env.config.base_url
-        self._web = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()), Stay)
+        self._web = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(CookieJar()), Stay
+        )
 
     def call(self, method: str, path: str, body: Any = None, as_: Person | None = None) -> Answer:
         """A request to the portal, with the browser's cookies."""
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if self.cookies else {}
+        headers = (
+            {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+            if self.cookies
+            else {}
+        )
         answer = self.client.call(method, path, body, as_=as_, headers=headers)
         for name, morsel in SimpleCookie(answer.headers.get("set-cookie", "")).items():
             self.cookies[name] = morsel.value
@@ -268,7 +365,9 @@ class Browser:
 
     def begin(self, provider: str, return_to: str | None = None, as_: Person | None = None) -> str:
         """Begin a sign-in; where the provider is."""
-        answer = self.call("POST", f"/v1/auth/oauth/{provider}", {"return_to": return_to} if return_to else {}, as_)
+        answer = self.call(
+            "POST", f"/v1/auth/oauth/{provider}", {"return_to": return_to} if return_to else {}, as_
+        )
         return str(answer.expect(200)["redirect_url"])
 
     def walk(self, address: str) -> str:
@@ -296,7 +395,9 @@ class Browser:
             form |= {"login": self.login, "password": "any"} if "login" in form else {}
         raise AssertionError(f"no way back: {self.visited}")
 
-    def sign_in(self, provider: str, return_to: str | None = None, as_: Person | None = None) -> Answer:
+    def sign_in(
+        self, provider: str, return_to: str | None = None, as_: Person | None = None
+    ) -> Answer:
         """The whole dance; what the portal answers at its end."""
         return self.call("GET", self.walk(self.begin(provider, return_to, as_)))
 
@@ -305,7 +406,11 @@ def changed(path: str, **changes: str | None) -> str:
     """The callback's path with parameters replaced, or left out (None)."""
     parts = urlsplit(path)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()} | changes
-    return parts.path + "?" + urlencode({name: value for name, value in query.items() if value is not None})
+    return (
+        parts.path
+        + "?"
+        + urlencode({name: value for name, value in query.items() if value is not None})
+    )
 
 
 def real_provider(redirect_uri: str) -> Iterator[str]:
@@ -313,13 +418,19 @@ def real_provider(redirect_uri: str) -> Iterator[str]:
     folder = _installed()
     port = free_port()
     process = subprocess.Popen(
-        ["node", "provider.js", str(port), redirect_uri], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        ["node", "provider.js", str(port), redirect_uri],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), timeout=1),
+            ):
                 break
             assert process.poll() is None, "the provider did not start"
             assert time.monotonic() < deadline, "the provider does not listen"
@@ -333,7 +444,10 @@ def real_provider(redirect_uri: str) -> Iterator[str]:
 def _installed() -> Path:
     """The provider and its packages as the lock file has them, installed once into .cache/."""
     source = Path(__file__).parent / "oidc_provider"
-    content = b"".join((source / name).read_bytes() for name in ("package.json", "package-lock.json", "provider.js"))
+    content = b"".join(
+        (source / name).read_bytes()
+        for name in ("package.json", "package-lock.json", "provider.js")
+    )
     folder = portal.HERE / ".cache" / ("oidc_provider-" + hashlib.sha256(content).hexdigest()[:12])
     if folder.exists():
         return folder
@@ -343,7 +457,14 @@ def _installed() -> Path:
     shutil.copytree(source, making, ignore=shutil.ignore_patterns("node_modules"))
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
-        done = subprocess.run(command, cwd=making, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command,
+            cwd=making,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         said, failed = done.stderr.strip(), done.returncode != 0
     except subprocess.TimeoutExpired:
         said, failed = "it took longer than two minutes", True

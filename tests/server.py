@@ -24,17 +24,28 @@ def free_port() -> int:
 class Running:
     """A portal that runs: `url`, `port`, `pid`, the log in `log`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "portal.log"
         settings_of_ours = portal.Config.__dataclass_fields__
-        self.environment = {name: value for name, value in os.environ.items() if name.lower() not in settings_of_ours}
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name.lower() not in settings_of_ours
+        }
         self.environment |= {
-            "LISTEN_ADDR": f"127.0.0.1:{self.port}", "BASE_URL": self.url, "DATABASE_PATH": str(folder / "data/portal.db"),
-            "PACKAGES_DIR": str(folder / "packages"), "ASSETS_DIR": str(folder / "assets"), "RATE_LIMITS": "off",
-            "DISK_RESERVE_BYTES": "0", **(settings or {}),
+            "LISTEN_ADDR": f"127.0.0.1:{self.port}",
+            "BASE_URL": self.url,
+            "DATABASE_PATH": str(folder / "data/portal.db"),
+            "PACKAGES_DIR": str(folder / "packages"),
+            "ASSETS_DIR": str(folder / "assets"),
+            "RATE_LIMITS": "off",
+            "DISK_RESERVE_BYTES": "0",
+            **(settings or {}),
         }
         self.command = [sys.executable, str(portal.HERE / "portal.py"), "serve"]
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,10 +55,18 @@ class Running:
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.command,
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         while time.perf_counter() < begun + timeout_seconds:
-            with contextlib.suppress(OSError), urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(self.url + "/healthz", timeout=2) as answer,
+            ):
                 if answer.status == 200:
                     return time.perf_counter() - begun
             if self.process.poll() is not None:

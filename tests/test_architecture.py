@@ -23,9 +23,17 @@ ORDER = [
 ]
 PLACE = {name: place for place, name in enumerate(" ".join(ORDER).split())}
 ONLY_IN = {
-    "bottle": ("web",), "waitress": ("serving",), "sqlite3": ("db",), "cerberus": ("validation",), "jwt": ("tokens", "oauth"),
-    "multipart": ("web",), "lupa": ("checks",), "tinycss2": ("checks",), "smtplib": ("mail",),
-    "websockets": ("live",), "mistune": ("web",),
+    "bottle": ("web",),
+    "waitress": ("serving",),
+    "sqlite3": ("db",),
+    "cerberus": ("validation",),
+    "jwt": ("tokens", "oauth"),
+    "multipart": ("web",),
+    "lupa": ("checks",),
+    "tinycss2": ("checks",),
+    "smtplib": ("mail",),
+    "websockets": ("live",),
+    "mistune": ("web",),
 }
 MODULES = sorted(MOSIS.rglob("*.py"))
 
@@ -59,7 +67,17 @@ def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
 
 
 def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
-    bases = {"plugins", "request", "sending", "upload", "waiting", "shapes", "description", "handbook", "examples"}
+    bases = {
+        "plugins",
+        "request",
+        "sending",
+        "upload",
+        "waiting",
+        "shapes",
+        "description",
+        "handbook",
+        "examples",
+    }
     allowed = bases | {"accounts", "apps", "auth", "notifications"}  # faces, for what they show
     for path in MODULES:
         for name in imports(path) if noun(path) == "web" else []:
@@ -82,5 +100,7 @@ def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Pa
         "assert threading.active_count() == 1 and not heavy, heavy\n"
     )
     environment = {"PYTHONPATH": str(portal.HERE)}
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30)
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30
+    )
     assert list(tmp_path.iterdir()) == []

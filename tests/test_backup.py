@@ -34,7 +34,9 @@ class Backed(Running):
     def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and document of one call."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
@@ -78,7 +80,11 @@ class Backed(Running):
 
 
 def in_the_replica(ready: Any) -> bool:
-    return bool(ready["status"] == "ready" and ready["replica"]["running"] and ready["replica"]["behind_seconds"] == 0)
+    return bool(
+        ready["status"] == "ready"
+        and ready["replica"]["running"]
+        and ready["replica"]["behind_seconds"] == 0
+    )
 
 
 def names_in(database: Path) -> list[str]:
@@ -133,7 +139,9 @@ def test_an_empty_database_is_not_replicated_over_the_good_one(server: Backed) -
     assert server.names == ["alice"]
 
 
-def test_a_replica_that_cannot_be_restored_stops_the_start_instead_of_being_overwritten(server: Backed) -> None:
+def test_a_replica_that_cannot_be_restored_stops_the_start_instead_of_being_overwritten(
+    server: Backed,
+) -> None:
     server.replicated()
     assert server.stop() == 0
     (server.data / "portal.db").unlink()
@@ -160,10 +168,17 @@ def test_stopping_takes_the_last_commit_along(server: Backed) -> None:
 def test_litestream_is_started_again_when_it_dies_and_it_is_said(server: Backed) -> None:
     server.replicated()
     os.kill(server.litestream, signal.SIGKILL)
-    ready = server.wait_for(lambda ready: in_the_replica(ready) and ready["replica"]["restarts"] == 1)
+    ready = server.wait_for(
+        lambda ready: in_the_replica(ready) and ready["replica"]["restarts"] == 1
+    )
     assert ready["sqlite_version"] == sqlite3.sqlite_version
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-    assert any(line["level"] == "error" and "litestream ended with code -9" in line.get("reason", "") for line in lines)
+    lines = [
+        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+    ]
+    assert any(
+        line["level"] == "error" and "litestream ended with code -9" in line.get("reason", "")
+        for line in lines
+    )
 
 
 def test_litestream_dies_with_the_portal(server: Backed) -> None:
@@ -188,8 +203,11 @@ def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(readiness, "BEHIND_SECONDS", 1.0)
     monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
     places = {
-        "DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages"),
-        "ASSETS_DIR": str(tmp_path / "assets"), "BACKUPS_DIR": str(tmp_path / "backups"), "DISK_RESERVE_BYTES": "0",
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"),
+        "PACKAGES_DIR": str(tmp_path / "packages"),
+        "ASSETS_DIR": str(tmp_path / "assets"),
+        "BACKUPS_DIR": str(tmp_path / "backups"),
+        "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places)
     env = portal.opened(config)
@@ -230,7 +248,9 @@ def restored_names(env: Environment, folder: Path) -> list[str]:
     return names_in(folder / "restored.db")
 
 
-def test_a_replica_folder_that_is_taken_away_is_said_and_healed(replicated_env: Environment, tmp_path: Path) -> None:
+def test_a_replica_folder_that_is_taken_away_is_said_and_healed(
+    replicated_env: Environment, tmp_path: Path
+) -> None:
     env, backups = replicated_env, tmp_path / "backups"
     wait_until(lambda: settled(env))
     shutil.rmtree(backups)
@@ -242,17 +262,23 @@ def test_a_replica_folder_that_is_taken_away_is_said_and_healed(replicated_env: 
     assert restored_names(env, tmp_path) == ["Alice"]
 
 
-def test_a_replica_that_somebody_emptied_is_begun_anew(replicated_env: Environment, tmp_path: Path) -> None:
+def test_a_replica_that_somebody_emptied_is_begun_anew(
+    replicated_env: Environment, tmp_path: Path
+) -> None:
     env = replicated_env
     write(env, "alice")
     wait_until(lambda: settled(env) and (tmp_path / "backups/portal/ltx/9").exists())
-    shutil.rmtree(tmp_path / "backups")  # Litestream itself does not notice, and goes on with the newest transactions alone
+    shutil.rmtree(
+        tmp_path / "backups"
+    )  # Litestream itself does not notice, and goes on with the newest transactions alone
     wait_until(lambda: codes(env) == ["replica_behind"])
     wait_until(lambda: settled(env))
     assert restored_names(env, tmp_path) == ["Alice"]
 
 
-def test_damage_to_what_litestream_knows_is_healed(replicated_env: Environment, tmp_path: Path) -> None:
+def test_damage_to_what_litestream_knows_is_healed(
+    replicated_env: Environment, tmp_path: Path
+) -> None:
     env = replicated_env
     write(env, "alice")
     wait_until(lambda: settled(env))
@@ -268,7 +294,9 @@ def test_a_stop_has_litestream_say_that_it_has_everything(server: Backed) -> Non
     server.replicated()
     server.register("alice")
     assert server.stop() == 0
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    lines = [
+        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+    ]
     assert [line for line in lines if line["level"] in ("warning", "error")] == []
 
 

@@ -60,16 +60,29 @@ def alice(client: Client) -> Person:
     return person
 
 
-def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(client: Client, env: Environment, alice: Person) -> None:
+def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
+    client: Client, env: Environment, alice: Person
+) -> None:
     made = backup.make(env)
     assert names_in(made.path / "portal.db") == names_in(env.config.database_path)
     proved = subprocess.run(
-        ["sha256sum", "--check", "--strict", str(made.path / "packages.sha256")], cwd=env.config.packages_dir,
-        capture_output=True, check=False,
+        ["sha256sum", "--check", "--strict", str(made.path / "packages.sha256")],
+        cwd=env.config.packages_dir,
+        capture_output=True,
+        check=False,
     )
     assert (proved.returncode, made.packages) == (0, 1)
-    assert {path.name for path in made.path.iterdir()} >= {"portal.db", "packages.sha256", "jwt_secret", "telemetry_secret"}
-    assert not [path for path in made.path.iterdir() if path.stat().st_mode & 0o077 and path.name != "packages.sha256"]
+    assert {path.name for path in made.path.iterdir()} >= {
+        "portal.db",
+        "packages.sha256",
+        "jwt_secret",
+        "telemetry_secret",
+    }
+    assert not [
+        path
+        for path in made.path.iterdir()
+        if path.stat().st_mode & 0o077 and path.name != "packages.sha256"
+    ]
 
 
 def test_the_newest_seven_copies_are_kept(env: Environment, hands: Hands) -> None:
@@ -83,30 +96,46 @@ def test_the_newest_seven_copies_are_kept(env: Environment, hands: Hands) -> Non
 def test_administrators_have_copies_made_and_see_them(client: Client, env: Environment) -> None:
     root = client.admin()
     assert client.get("/v1/admin/backups", as_=root).expect(200).json == {
-        "backups": [], "next_cursor": None, "drill": None,
-        "replica": {"running": False, "behind_seconds": client.get("/v1/admin/backups", as_=root)["replica"]["behind_seconds"],
-                    "restarts": 0, "trouble": None},
+        "backups": [],
+        "next_cursor": None,
+        "drill": None,
+        "replica": {
+            "running": False,
+            "behind_seconds": client.get("/v1/admin/backups", as_=root)["replica"][
+                "behind_seconds"
+            ],
+            "restarts": 0,
+            "trouble": None,
+        },
     }
     job = client.post("/v1/admin/backups", as_=root).expect(202)["job"]
     assert client.post("/v1/admin/backups", as_=root).expect(202)["job"] == job  # one at a time
     client.work()
     shown = client.get("/v1/admin/backups", as_=root)["backups"]
-    assert [(set(each), each["packages"]) for each in shown] == [({"name", "size_bytes", "packages"}, 0)]
+    assert [(set(each), each["packages"]) for each in shown] == [
+        ({"name", "size_bytes", "packages"}, 0)
+    ]
     line = client.get("/v1/admin/audit?action=backup.made", as_=root)["entries"][0]
     assert line["details"]["asked_by"] == root.id
     client.post("/v1/admin/backups", as_=client.reviewer()).expect(403)
 
 
-def test_telemetry_and_secrets_are_copied_every_day_and_never_half(env: Environment, tmp_path: Path) -> None:
+def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
+    env: Environment, tmp_path: Path
+) -> None:
     backup.daily(env)
     backup.daily(env)  # a job may run twice
     kept = tmp_path / "backups"
-    assert sqlite3.connect(kept / "telemetry.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert sqlite3.connect(kept / "telemetry.db").execute("PRAGMA integrity_check").fetchone() == (
+        "ok",
+    )
     assert (kept / "secrets/jwt_secret").read_bytes() == (tmp_path / "data/jwt_secret").read_bytes()
     assert not list(kept.rglob("*.part"))
 
 
-def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(env: Environment, hands: Hands) -> None:
+def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
+    env: Environment, hands: Hands
+) -> None:
     db, worker = env.db.connection(), Worker(env)
     week = 7 * 24 * 3600
 
@@ -124,7 +153,9 @@ def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(env: Environm
     assert counts == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
-def test_the_drill_proves_a_good_replica(client: Client, replicated: Environment, alice: Person) -> None:
+def test_the_drill_proves_a_good_replica(
+    client: Client, replicated: Environment, alice: Person
+) -> None:
     settle(replicated)
     found = backup.drill(replicated, whole=True)
     assert (found.findings, found.lost, found.packages_checked, found.packages) == ([], {}, 1, 1)
@@ -132,7 +163,9 @@ def test_the_drill_proves_a_good_replica(client: Client, replicated: Environment
     assert not list(replicated.config.data_dir.glob("drill-*"))
 
 
-def test_the_drill_finds_lost_rows_and_bad_packages(client: Client, replicated: Environment, alice: Person) -> None:
+def test_the_drill_finds_lost_rows_and_bad_packages(
+    client: Client, replicated: Environment, alice: Person
+) -> None:
     assert replicated.replication is not None
     settle(replicated)
     replicated.replication.stop()
@@ -152,7 +185,9 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
     root = client.admin()
     settle(replicated)
     backup.drill_by_schedule(replicated)
-    assert [(each["kind"], each["data"]["passed"]) for each in client.told(root)] == [("operator.drill", True)]
+    assert [(each["kind"], each["data"]["passed"]) for each in client.told(root)] == [
+        ("operator.drill", True)
+    ]
     snapshots = tmp_path / "backups/portal/ltx/9"
     while not snapshots.exists():  # the last file that Litestream writes by itself
         time.sleep(0.05)
@@ -185,7 +220,9 @@ def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Back
     settings = {"BACKUPS_DIR": str(server.backups)}
     for number, (moment, there) in enumerate(moments):  # beside the portal, while it runs
         folder = server.folder / f"restored-{number}"
-        done = command(server.folder, "restore", "--at", moment, "--to", str(folder), settings=settings)
+        done = command(
+            server.folder, "restore", "--at", moment, "--to", str(folder), settings=settings
+        )
         assert done.returncode == 0, done.stderr
         assert names_in(folder / "portal.db") == there
     refused = command(server.folder, "restore", "--at", moments[0][0], settings=settings)
@@ -202,7 +239,9 @@ def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Back
     assert server.names == ["alice", "bob", "dave"]
 
 
-def test_a_lost_data_folder_comes_back_with_its_secrets_so_that_nobody_is_signed_out(server: Backed) -> None:
+def test_a_lost_data_folder_comes_back_with_its_secrets_so_that_nobody_is_signed_out(
+    server: Backed,
+) -> None:
     server.register("alice")
     server.wait_for(lambda _: (server.backups / "secrets/store_key.json").exists())
     secrets = {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()}
@@ -220,17 +259,26 @@ def test_the_commands_say_what_they_have_done(server: Backed) -> None:
     made = command(server.folder, "backup", settings=settings)
     assert (made.returncode, "bytes of database" in made.stdout) == (0, True)
     tried = command(server.folder, "drill", "--whole", settings=settings)
-    assert (tried.returncode, tried.stdout.strip().splitlines()[-1]) == (0, "passed"), tried.stdout + tried.stderr
+    assert (tried.returncode, tried.stdout.strip().splitlines()[-1]) == (0, "passed"), (
+        tried.stdout + tried.stderr
+    )
     shutil.rmtree(server.backups / "portal")
     tried = command(server.folder, "drill", settings=settings)
     assert (tried.returncode, "FAILED" in tried.stdout) == (portal.FAILED, True)
-    assert json.loads(next(line for line in tried.stdout.splitlines() if line.startswith("{")))["logger"] == "mosis.backup"
+    assert (
+        json.loads(next(line for line in tried.stdout.splitlines() if line.startswith("{")))[
+            "logger"
+        ]
+        == "mosis.backup"
+    )
     odd = command(server.folder, "restore", "--at", "yesterday", settings=settings)
     assert (odd.returncode, "is not a moment" in odd.stderr) == (portal.FAILED, True)
 
 
 def test_the_whole_group_killed_and_the_data_deleted_loses_little() -> None:
-    done = campaign("bench.restore", "--cycles", "3", "--most", "3")  # 1 on a machine that does nothing else
+    done = campaign(
+        "bench.restore", "--cycles", "3", "--most", "3"
+    )  # 1 on a machine that does nothing else
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.partition("\n")[2])["acknowledged_writes"] > 0
 
@@ -245,7 +293,9 @@ def test_the_campaign_notices_a_replica_that_stands_still() -> None:
     assert (done.returncode, "are lost" in done.stderr) == (1, True)
 
 
-def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_put_back(server: Backed) -> None:
+def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_put_back(
+    server: Backed,
+) -> None:
     settings = {"BACKUPS_DIR": str(server.backups)}
     server.register("alice")
     time.sleep(1.2)
@@ -253,14 +303,19 @@ def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_p
     time.sleep(1.2)
     server.replicated()
     assert server.stop() == 0
-    command(server.folder, "admin", "create", "bob@example.net", settings=settings)  # nobody replicates this
+    command(
+        server.folder, "admin", "create", "bob@example.net", settings=settings
+    )  # nobody replicates this
     kept = []
     for _ in range(2):  # within one second, as a nervous hand would
         done = command(server.folder, "restore", "--at", moment, settings=settings)
         assert done.returncode == 0, done.stderr
         kept.append(Path(done.stdout.partition("Put aside: ")[2].splitlines()[0]))
         assert names_in(server.data / "portal.db") == ["alice"]
-    assert [names_in(path) for path in kept] == [["alice", "bob"], ["alice"]]  # with what only its WAL had
+    assert [names_in(path) for path in kept] == [
+        ["alice", "bob"],
+        ["alice"],
+    ]  # with what only its WAL had
     done = command(server.folder, "restore", "--from", str(kept[0]), settings=settings)
     assert done.returncode == 0, done.stderr
     server.start()
@@ -279,11 +334,18 @@ def test_a_copy_is_put_back_without_a_replica(tmp_path: Path) -> None:
     made = Path(command(tmp_path, "backup").stdout.partition(": ")[0])
     command(tmp_path, "admin", "create", "bob@example.net")
     elsewhere = command(tmp_path, "restore", "--from", str(made), "--to", str(tmp_path / "there"))
-    assert (elsewhere.returncode, names_in(tmp_path / "there/portal.db"), names()) == (0, ["alice"], ["alice", "bob"])
+    assert (elsewhere.returncode, names_in(tmp_path / "there/portal.db"), names()) == (
+        0,
+        ["alice"],
+        ["alice", "bob"],
+    )
     (tmp_path / "data/store_key.json").unlink()
     with running(tmp_path) as portal_that_runs:
         refused = command(tmp_path, "restore", "--from", str(made))
-        assert (refused.returncode, "open: stop the portal" in refused.stderr) == (portal.FAILED, True)
+        assert (refused.returncode, "open: stop the portal" in refused.stderr) == (
+            portal.FAILED,
+            True,
+        )
         assert portal_that_runs.stop() == 0
     (tmp_path / "data/store_key.json").unlink()
     assert command(tmp_path, "restore", "--from", str(made)).returncode == 0
@@ -291,7 +353,11 @@ def test_a_copy_is_put_back_without_a_replica(tmp_path: Path) -> None:
     assert (tmp_path / "data/store_key.json").read_bytes() == (made / "store_key.json").read_bytes()
     (made / "portal.db").write_bytes(b"SQLite format 3\0" + b"rubbish" * 2000)
     damaged = command(tmp_path, "restore", "--from", str(made))
-    assert (damaged.returncode, "damaged" in damaged.stderr, names()) == (portal.FAILED, True, ["alice"])
+    assert (damaged.returncode, "damaged" in damaged.stderr, names()) == (
+        portal.FAILED,
+        True,
+        ["alice"],
+    )
     assert not list((tmp_path / "data").glob("*.restored*"))
 
 
@@ -305,28 +371,43 @@ def test_a_copy_is_put_back_without_a_replica(tmp_path: Path) -> None:
     (["--to", ""], "is empty"),
     (["--at", "2020-01-31T12:00:00Z", "--from", "x"], "not allowed with"),
 ])  # fmt: skip
-def test_what_cannot_be_restored_is_said_and_nothing_changes(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_what_cannot_be_restored_is_said_and_nothing_changes(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
     server = Backed(tmp_path)
     server.start()
     server.replicated()
     assert server.stop() == 0
     before = {path.name for path in server.data.iterdir()}
-    refused = command(tmp_path, "restore", *arguments, settings={"BACKUPS_DIR": str(server.backups)})
-    assert (refused.returncode != 0, said in refused.stderr, "Traceback" in refused.stderr) == (True, True, False), refused.stderr
+    refused = command(
+        tmp_path, "restore", *arguments, settings={"BACKUPS_DIR": str(server.backups)}
+    )
+    assert (refused.returncode != 0, said in refused.stderr, "Traceback" in refused.stderr) == (
+        True,
+        True,
+        False,
+    ), refused.stderr
     assert {path.name for path in server.data.iterdir()} == before
 
 
 @pytest.mark.parametrize("arguments", [
     ("backup",), ("drill",), ("migrate",), ("admin", "create", "root@example.net"), ("audit", "verify"), ("worker",),
 ], ids=" ".join)  # fmt: skip
-def test_no_command_puts_an_empty_database_in_the_place_of_a_lost_one(server: Backed, arguments: tuple[str, ...]) -> None:
+def test_no_command_puts_an_empty_database_in_the_place_of_a_lost_one(
+    server: Backed, arguments: tuple[str, ...]
+) -> None:
     server.register("alice")
     server.replicated()
     secrets = {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()}
     server.lose_everything()
     refused = command(server.folder, *arguments, settings={"BACKUPS_DIR": str(server.backups)})
-    assert (refused.returncode, "start the portal, which restores it" in refused.stderr) == (portal.FAILED, True)
-    assert {path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()} == secrets
+    assert (refused.returncode, "start the portal, which restores it" in refused.stderr) == (
+        portal.FAILED,
+        True,
+    )
+    assert {
+        path.name: path.read_bytes() for path in (server.backups / "secrets").iterdir()
+    } == secrets
     server.start()
     assert server.names == ["alice"]
 
@@ -334,11 +415,16 @@ def test_no_command_puts_an_empty_database_in_the_place_of_a_lost_one(server: Ba
 @pytest.mark.parametrize("arguments", [("backup",), ("drill",), ("audit", "verify")], ids=" ".join)
 def test_a_folder_without_a_database_is_said(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     refused = command(tmp_path, *arguments)
-    assert (refused.returncode, "does DATABASE_PATH say where it is" in refused.stderr) == (portal.FAILED, True)
+    assert (refused.returncode, "does DATABASE_PATH say where it is" in refused.stderr) == (
+        portal.FAILED,
+        True,
+    )
     assert not (tmp_path / "data").exists()
 
 
-def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(env: Environment, tmp_path: Path) -> None:
+def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(
+    env: Environment, tmp_path: Path
+) -> None:
     backup.keep_secrets(env)
     old = (tmp_path / "data/jwt_secret").read_bytes()
     (tmp_path / "data/jwt_secret").write_bytes(b"another one, of as many bytes as it must have\n")
@@ -357,9 +443,14 @@ def test_root_is_kept_from_leaving_files_that_the_portal_cannot_write(tmp_path: 
     assert (refused.returncode, "sudo -u '#1026'" in refused.stderr) == (portal.CONFIG, True)
 
 
-def test_a_copy_for_which_there_is_no_room_is_refused_with_the_folder(env: Environment, tmp_path: Path) -> None:
+def test_a_copy_for_which_there_is_no_room_is_refused_with_the_folder(
+    env: Environment, tmp_path: Path
+) -> None:
     env.files.reserve_bytes = 1 << 60
     with pytest.raises(Unavailable) as refusal:
         backup.make(env)
-    assert (refusal.value.code, str(tmp_path / "backups/copies") in refusal.value.detail) == ("no_space", True)
+    assert (refusal.value.code, str(tmp_path / "backups/copies") in refusal.value.detail) == (
+        "no_space",
+        True,
+    )
     assert list((tmp_path / "backups/copies").iterdir()) == []

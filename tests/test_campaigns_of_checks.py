@@ -146,7 +146,9 @@ def test_a_child_that_cannot_start_is_not_the_packages_fault(slow_package: Path)
         Checks(1 << 20, 5).run(file)  # not enough even for Python
 
 
-def test_then_the_version_waits_and_is_checked_later(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_then_the_version_waits_and_is_checked_later(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = client.register()
     client.upload(client.app_of(alice), client.package(alice), as_=alice).expect(201)
     monkeypatch.setattr(client.env.checks, "memory_bytes", 1 << 20)
@@ -161,13 +163,17 @@ def test_then_the_version_waits_and_is_checked_later(client: Client, monkeypatch
 def test_two_processes_share_one_queue(tmp_path: Path, env: Environment, hands: Hands) -> None:
     """Beside this process `portal.py worker` does what it queues, and ends in order."""
     environment = Running(tmp_path).environment | {
-        "DATABASE_PATH": str(env.config.database_path), "PACKAGES_DIR": str(env.config.packages_dir),
+        "DATABASE_PATH": str(env.config.database_path),
+        "PACKAGES_DIR": str(env.config.packages_dir),
         "ASSETS_DIR": str(env.config.assets_dir),
     }
     db = env.db.connection()
     hands.at = time.time()
     worker = subprocess.Popen(
-        [sys.executable, str(portal.HERE / "portal.py"), "worker"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
+        [sys.executable, str(portal.HERE / "portal.py"), "worker"],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
     )
     try:
         with db.write():

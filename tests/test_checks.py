@@ -23,7 +23,9 @@ AT = f"/v1/apps/{NOTES}/versions/1.0.0"
 
 
 def findings(
-    files: Mapping[str, bytes], manifest: Mapping[str, Any] | None = None, checks: Checks | None = None
+    files: Mapping[str, bytes],
+    manifest: Mapping[str, Any] | None = None,
+    checks: Checks | None = None,
 ) -> list[dict[str, Any]]:
     """What the checks say of a good package with these files added."""
     with tempfile.TemporaryFile() as file:
@@ -32,7 +34,9 @@ def findings(
         return (checks or Checks(ROOM, 20)).run(file)
 
 
-def codes_of(ending: str, sources: list[bytes], more: Mapping[str, bytes] | None = None) -> list[list[str]]:
+def codes_of(
+    ending: str, sources: list[bytes], more: Mapping[str, bytes] | None = None
+) -> list[list[str]]:
     """The codes of each of these files, all looked at in one package."""
     names = [f"assets/{number}.{ending}" for number in range(len(sources))]
     found = findings(dict(zip(names, sources, strict=True)) | dict(more or {}))
@@ -45,12 +49,19 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def image(width: int, height: int, pixels: bytes) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(pixels))
+        + chunk(b"IEND", b"")
+    )
 
 
 def font(*tables: bytes, magic: int = 0x5F0F3CF5) -> bytes:
     start = 12 + 16 * len(tables)
-    directory = b"".join(struct.pack(">4sLLL", tag, 0, start + 54 * number, 54) for number, tag in enumerate(tables))
+    directory = b"".join(
+        struct.pack(">4sLLL", tag, 0, start + 54 * number, 54) for number, tag in enumerate(tables)
+    )
     body = b"".join(bytes(12) + struct.pack(">L", magic) + bytes(38) for _ in tables)
     return b"\x00\x01\x00\x00" + struct.pack(">HHHH", len(tables), 0, 0, 0) + directory + body
 
@@ -70,7 +81,11 @@ JPEG = (
 )
 WEBP = b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9)
 TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12)
-PACKED_TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 20, 10, 24, 0) + b"\xff\1\2\3\xc6\1\2\3" + b"\0\1\2\3"
+PACKED_TGA = (
+    struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, 20, 10, 24, 0)
+    + b"\xff\1\2\3\xc6\1\2\3"
+    + b"\0\1\2\3"
+)
 MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
 GOOD_FONT = font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
 GOOD: dict[str, bytes] = {
@@ -93,37 +108,43 @@ GOOD: dict[str, bytes] = {
 
 # Written the way that RmlUi's documentation does.
 DOCUMENTED: dict[str, bytes] = {
-    "assets/theme.tga": TGA, "assets/font.ttf": GOOD_FONT,
-    "assets/window.rml":
-        b'<template name="window" content="content">\n<head><link type="text/rcss" href="theme.rcss"/></head>\n'
-        b'<body class="window"><handle move_target="#document"/><div id="content"/></body></template>',
-    "assets/page.rml":
-        b'<rml><head><link type="text/template" href="window.rml"/><title>Page</title>\n<style>\n'
-        b"@spritesheet page { src: /assets/theme.tga; one: 0px 0px 2px 2px; }\n"
-        b".box { box-shadow:\n #f00f 40px 30px 25px 0px,\n #333a 0px 0px 30px 15px inset\n ; }\n</style>\n"
-        b"<script>\nPage = Page or {}\nfunction Page.go(event) return event.parameters['a'] >= 2 end\n</script></head>\n"
-        b'<body template="window" data-model="page" onload="Page.go(event) Page.go(event)">\n'
-        b'<p data-if="rating &gt; 50 &amp;&amp; rating &lt; 80" data-class-big="n >= 3">{{ rating | format(1) }} of {{ max }}</p>\n'
-        b'<span data-for="pos, i : positions">{{ i }}: {{ pos.x }}<br/></span><img sprite="one"/><img src="{{ picture }}"/>\n'
-        b'<progress data-attr-value="rating" max="100"/><button data-event-click="rating = 3; show(\'a\')">x</button></body></rml>',
-    "assets/theme.rcss":
-        b"@spritesheet theme\n{\n\tsrc: theme.tga;\n\tresolution: 2x;\n\ticon-r: 10px 139px -10px 1px; /* mirrored */\n}\n"
-        b'@decorator stars : image { src: theme.tga; }\n@font-face { font-family: "F"; src: font.ttf; font-weight: bold; }\n'
-        b"@media (orientation: landscape) and (min-width: 640px), not (theme: dark) { body { color: #FFFFFFA0; } }\n"
-        b"@keyframes spin { from, 50% { transform: rotate3d(1, -1, 0.3, 0deg); } to { transform: translate(1px, 2px); } }\n"
-        b"div#title > h1.big:hover ~ p + a:nth-child(2n+1):not(.x)[href^=\"a\"], * { --gap: 4dp; margin: var(--gap) auto -2px; }\n"
-        b"a { decorator: tiled-box( a-tl, a-t, auto, b, c, d, e, f, g ),\n linear-gradient(110deg, #fff3, #fff 10%, #000); }\n"
-        b"b { decorator: image( icon-r scale-none 70% 30% ); font-effect: glow( 2dp 4dp #ed5 ), shadow(1px 1px #000);\n"
-        b"    animation: 3s spin infinite back-in-out; transition: top left 0.6s back-out, opacity 0.4s;; mask-image: none }\n",
+    "assets/theme.tga": TGA,
+    "assets/font.ttf": GOOD_FONT,
+    "assets/window.rml": b'<template name="window" content="content">\n<head><link type="text/rcss" href="theme.rcss"/></head>\n'
+    b'<body class="window"><handle move_target="#document"/><div id="content"/></body></template>',
+    "assets/page.rml": b'<rml><head><link type="text/template" href="window.rml"/><title>Page</title>\n<style>\n'
+    b"@spritesheet page { src: /assets/theme.tga; one: 0px 0px 2px 2px; }\n"
+    b".box { box-shadow:\n #f00f 40px 30px 25px 0px,\n #333a 0px 0px 30px 15px inset\n ; }\n</style>\n"
+    b"<script>\nPage = Page or {}\nfunction Page.go(event) return event.parameters['a'] >= 2 end\n</script></head>\n"
+    b'<body template="window" data-model="page" onload="Page.go(event) Page.go(event)">\n'
+    b'<p data-if="rating &gt; 50 &amp;&amp; rating &lt; 80" data-class-big="n >= 3">{{ rating | format(1) }} of {{ max }}</p>\n'
+    b'<span data-for="pos, i : positions">{{ i }}: {{ pos.x }}<br/></span><img sprite="one"/><img src="{{ picture }}"/>\n'
+    b'<progress data-attr-value="rating" max="100"/><button data-event-click="rating = 3; show(\'a\')">x</button></body></rml>',
+    "assets/theme.rcss": b"@spritesheet theme\n{\n\tsrc: theme.tga;\n\tresolution: 2x;\n\ticon-r: 10px 139px -10px 1px; /* mirrored */\n}\n"
+    b'@decorator stars : image { src: theme.tga; }\n@font-face { font-family: "F"; src: font.ttf; font-weight: bold; }\n'
+    b"@media (orientation: landscape) and (min-width: 640px), not (theme: dark) { body { color: #FFFFFFA0; } }\n"
+    b"@keyframes spin { from, 50% { transform: rotate3d(1, -1, 0.3, 0deg); } to { transform: translate(1px, 2px); } }\n"
+    b'div#title > h1.big:hover ~ p + a:nth-child(2n+1):not(.x)[href^="a"], * { --gap: 4dp; margin: var(--gap) auto -2px; }\n'
+    b"a { decorator: tiled-box( a-tl, a-t, auto, b, c, d, e, f, g ),\n linear-gradient(110deg, #fff3, #fff 10%, #000); }\n"
+    b"b { decorator: image( icon-r scale-none 70% 30% ); font-effect: glow( 2dp 4dp #ed5 ), shadow(1px 1px #000);\n"
+    b"    animation: 3s spin infinite back-in-out; transition: top left 0.6s back-out, opacity 0.4s;; mask-image: none }\n",
 }
 
 # code: (severity, files, line). The package that earns it.
 EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
     "rml_malformed": ("error", {"assets/a.rml": b"<rml>\n<p></rml>"}, 2),
-    "rml_doctype": ("error", {"assets/a.rml": b'<!DOCTYPE rml [<!ENTITY a "b">]><rml>&a;</rml>'}, 1),
+    "rml_doctype": (
+        "error",
+        {"assets/a.rml": b'<!DOCTYPE rml [<!ENTITY a "b">]><rml>&a;</rml>'},
+        1,
+    ),
     "rml_entity": ("error", {"assets/a.rml": b"<rml>\n\n&nbsp;</rml>"}, 3),
     "rml_root": ("error", {"assets/a.rml": b"<html/>"}, 1),
-    "rml_too_deep": ("error", {"assets/a.rml": b"<rml>" + b"<a>" * 250 + b"</a>" * 250 + b"</rml>"}, 1),
+    "rml_too_deep": (
+        "error",
+        {"assets/a.rml": b"<rml>" + b"<a>" * 250 + b"</a>" * 250 + b"</rml>"},
+        1,
+    ),
     "rcss_malformed": ("error", {"assets/a.rcss": b"a { color: red; }\nb { color red; }"}, 2),
     "lua_syntax": ("error", {"assets/a.lua": b"local a = 1\nlocal b = = 2"}, 2),
     "lua_bytecode": ("error", {"assets/a.lua": b"\x1bLuaT\x00\x19\x93\r\n\x1a\n"}, None),
@@ -142,7 +163,11 @@ EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
     "url_private": ("warning", {"assets/a.lua": b"local u = 'https://192.168.1.1/a'"}, 1),
     "secret_found": ("warning", {"assets/a.lua": b"local k = 'AKIAABCDEFGHIJKLMNOP'"}, 1),
     "trailing_data": ("warning", {"assets/a.png": png(8) + b"PK\x03\x04"}, None),
-    "image_huge": ("warning", {"assets/a.png": image(8000, 8000, (b"\x00" + bytes(1000)) * 8000)}, None),
+    "image_huge": (
+        "warning",
+        {"assets/a.png": image(8000, 8000, (b"\x00" + bytes(1000)) * 8000)},
+        None,
+    ),
     "permission_undeclared": ("warning", {"assets/a.lua": b"\nmosis.camera.open()"}, 2),
 }
 
@@ -157,7 +182,11 @@ def test_each_code_is_earned(code: str) -> None:
     found = {each["code"]: each for each in findings(files)}
     assert list(found) == [code]
     tier = 2 if severity == "error" else 3
-    assert (found[code]["severity"], found[code]["tier"], found[code]["line"]) == (severity, tier, line)
+    assert (found[code]["severity"], found[code]["tier"], found[code]["line"]) == (
+        severity,
+        tier,
+        line,
+    )
     assert found[code]["path"] == next(iter(files))
 
 
@@ -182,7 +211,9 @@ def test_broken_files_block(name: str, content: bytes) -> None:
 
 
 def test_scripts_in_documents_are_looked_at_too() -> None:
-    source = b'<rml><body onload="os.exit()">\n<script>\nmosis.microphone.on()\n</script></body></rml>'
+    source = (
+        b'<rml><body onload="os.exit()">\n<script>\nmosis.microphone.on()\n</script></body></rml>'
+    )
     found = {each["code"]: each["line"] for each in findings({"assets/a.rml": source})}
     assert found == {"lua_dangerous": 1, "permission_undeclared": 3}
 
@@ -194,7 +225,9 @@ def test_nothing_dangerous_hides_in_lua() -> None:
         b"x = [==[ ]] ]==] .. os.time()",
         b"--[==[ ]] ]==] os.exit()", b"x = { a = os.exit }", b"require 'os'.exit()", b"local o = require('os')",
     ]  # fmt: skip
-    assert codes_of("lua", sources, {"assets/os.lua": b"return 1"}) == [["lua_dangerous"]] * len(sources)
+    assert codes_of("lua", sources, {"assets/os.lua": b"return 1"}) == [["lua_dangerous"]] * len(
+        sources
+    )
 
 
 def test_ways_around_are_said() -> None:
@@ -210,7 +243,9 @@ def test_ways_around_are_said() -> None:
     b"mosis.camera.open()", b"mosis['camera'].open()", b"_G.mosis.camera.open()", b"local c = require('mosis.camera')",
 ])  # fmt: skip
 def test_a_permission_is_used_whichever_way_it_is_written(source: bytes) -> None:
-    assert [each["code"] for each in findings({"assets/a.lua": source})] == ["permission_undeclared"]
+    assert [each["code"] for each in findings({"assets/a.lua": source})] == [
+        "permission_undeclared"
+    ]
 
 
 def test_lua_as_people_write_it_is_fine() -> None:
@@ -243,12 +278,16 @@ def test_what_a_device_would_read_otherwise_is_refused() -> None:
     (b"<rml>\n<script>\n<![CDATA[\nif 1 < 2 then os.exit() end ]]></script></rml>", 4),
 ])  # fmt: skip
 def test_scripts_are_found_as_devices_find_them(source: bytes, line: int) -> None:
-    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [("lua_dangerous", line)]
+    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [
+        ("lua_dangerous", line)
+    ]
 
 
 def test_styles_in_documents_are_style_sheets() -> None:
     source = b"<rml><head>\n<style>\na > b { c: d; }\nb { c d; }\n</style></head></rml>"
-    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [("rcss_malformed", 4)]
+    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [
+        ("rcss_malformed", 4)
+    ]
 
 
 @pytest.mark.parametrize("source", [
@@ -277,13 +316,20 @@ def test_files_that_a_style_sheet_names_must_be_there() -> None:
     ("a.png", png(8)), ("a.jpg", JPEG), ("a.webp", WEBP), ("a.tga", TGA), ("b.tga", PACKED_TGA),
 ])  # fmt: skip
 def test_what_follows_an_image_is_seen(name: str, content: bytes) -> None:
-    for more in (b"PK\x03\x04", b"PK\x03\x04" + content[-2:]):  # what looks like an end does not hide it
+    for more in (
+        b"PK\x03\x04",
+        b"PK\x03\x04" + content[-2:],
+    ):  # what looks like an end does not hide it
         assert [each["code"] for each in findings({name: content + more})] == ["trailing_data"]
 
 
 def test_a_code_is_shown_five_times_a_file_and_hides_no_other() -> None:
-    text = b"".join(b"http://%d.example.net\n" % number for number in range(9)) + b"https://10.0.0.1"
-    assert [each["code"] for each in findings({"a.txt": text})] == ["url_insecure"] * 5 + ["url_private"]
+    text = (
+        b"".join(b"http://%d.example.net\n" % number for number in range(9)) + b"https://10.0.0.1"
+    )
+    assert [each["code"] for each in findings({"a.txt": text})] == ["url_insecure"] * 5 + [
+        "url_private"
+    ]
 
 
 @pytest.mark.parametrize("text", [b"'http://' .. host", b"file:///etc/passwd"])
@@ -302,11 +348,17 @@ def test_private_addresses_are_seen_through(host: str) -> None:
 
 def test_a_permission_that_nothing_uses() -> None:
     found = findings({}, {"permissions": ["storage", "network", "contacts"]})
-    assert [(each["code"], each["severity"]) for each in found] == [("permission_unused", "warning"), ("permission_unused", "info")]
+    assert [(each["code"], each["severity"]) for each in found] == [
+        ("permission_unused", "warning"),
+        ("permission_unused", "info"),
+    ]
 
 
 def test_what_blocks_comes_first_and_the_number_is_bounded() -> None:
-    many = {f"assets/{number}.lua": b"os.exit() io.open() debug.x() load() dofile()" for number in range(100)}
+    many = {
+        f"assets/{number}.lua": b"os.exit() io.open() debug.x() load() dofile()"
+        for number in range(100)
+    }
     found = findings(many | {"z.txt": b"\xff"})
     assert (len(found), found[0]["code"]) == (200, "text_invalid")
 
@@ -320,7 +372,11 @@ def test_a_child_that_computes_for_ever_is_a_finding() -> None:
     slow = {"assets/slow.rcss": b"a { b: c; }\n" * 500_000}
     started = time.monotonic()
     found = findings(slow, checks=Checks(4 << 30, 1))
-    assert (found[0]["code"], found[0]["severity"], found[0]["path"]) == ("check_timeout", "error", "assets/slow.rcss")
+    assert (found[0]["code"], found[0]["severity"], found[0]["path"]) == (
+        "check_timeout",
+        "error",
+        "assets/slow.rcss",
+    )
     assert time.monotonic() - started < 8
 
 
@@ -331,9 +387,16 @@ def test_a_child_that_eats_memory_is_a_finding() -> None:
 
 
 def test_every_code_of_the_deep_checks_has_its_test() -> None:
-    elsewhere = {"permission_unused", "permission_new", "first_app", "check_timeout", "check_memory", "check_crashed"}
+    elsewhere = {
+        "permission_unused",
+        "permission_new",
+        "first_app",
+        "check_timeout",
+        "check_memory",
+        "check_crashed",
+    }
     codes = list(FINDINGS)
-    assert set(EARNED) | elsewhere == set(codes[codes.index("rml_malformed"):])
+    assert set(EARNED) | elsewhere == set(codes[codes.index("rml_malformed") :])
 
 
 @pytest.fixture
@@ -344,22 +407,46 @@ def alice(client: Client) -> Person:
 
 
 def test_what_blocks_makes_a_version_fail(client: Client, alice: Person) -> None:
-    broken = client.package(alice, files={"assets/main.lua": b"local = 1", "assets/b.lua": b"mosis.storage.get(os.time())"})
+    broken = client.package(
+        alice,
+        files={"assets/main.lua": b"local = 1", "assets/b.lua": b"mosis.storage.get(os.time())"},
+    )
     client.upload(NOTES, broken, as_=alice, query="?submit=true").expect(201)
     client.work()
     shown = client.get(AT, as_=alice)
     assert (shown["state"], shown["review"]) == ("failed", None)
-    assert [each["code"] for each in shown["findings"]] == ["lua_syntax", "lua_dangerous", "first_app"]
-    assert set(shown["findings"][0]) == {"tier", "severity", "code", "path", "line", "pointer", "detail"}
-    client.upload(NOTES, client.package(alice), as_=alice).expect(201)  # the version string is free again
+    assert [each["code"] for each in shown["findings"]] == [
+        "lua_syntax",
+        "lua_dangerous",
+        "first_app",
+    ]
+    assert set(shown["findings"][0]) == {
+        "tier",
+        "severity",
+        "code",
+        "path",
+        "line",
+        "pointer",
+        "detail",
+    }
+    client.upload(NOTES, client.package(alice), as_=alice).expect(
+        201
+    )  # the version string is free again
 
 
-def test_what_is_new_since_the_last_published_version_is_said(client: Client, alice: Person) -> None:
+def test_what_is_new_since_the_last_published_version_is_said(
+    client: Client, alice: Person
+) -> None:
     client.published(alice, NOTES)
     more = {"permissions": ["storage", "camera", "network"]}
     use = {"assets/more.lua": b"mosis.camera.open() mosis.http.get()"}
-    client.upload(NOTES, client.package(alice, version="1.1.0", code=2, manifest=more, files=use), as_=alice).expect(201)
+    client.upload(
+        NOTES, client.package(alice, version="1.1.0", code=2, manifest=more, files=use), as_=alice
+    ).expect(201)
     client.work()
     found = client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice)["findings"]
-    assert [(each["code"], each["severity"]) for each in found] == [("permission_new", "warning"), ("permission_new", "info")]
+    assert [(each["code"], each["severity"]) for each in found] == [
+        ("permission_new", "warning"),
+        ("permission_new", "info"),
+    ]
     assert "camera" in found[0]["detail"]

@@ -23,11 +23,17 @@ KINDS = {"PortalError", "Malformed", "Denied", "Conflict", "LimitReached", "Unav
 
 
 def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
-    rows = dict(re.findall(r"^\| `((?:GET|POST|PATCH|PUT|DELETE) [^`?]+)` \| ([a-z:]+) \|", API, re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^\| `((?:GET|POST|PATCH|PUT|DELETE) [^`?]+)` \| ([a-z:]+) \|", API, re.MULTILINE
+        )
+    )
     routes = {}
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         scope = route.config.get("scope")
-        assert scope in {"public", "account", "session", *ROLES, *SCOPES}, f"{route.method} {route.rule} has no scope"
+        assert scope in {"public", "account", "session", *ROLES, *SCOPES}, (
+            f"{route.method} {route.rule} has no scope"
+        )
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
         routes[f"{route.method} {path}"] = scope
     assert rows == routes
@@ -37,12 +43,17 @@ def test_every_address_is_described_by_its_own_handler() -> None:
     """Every route is in the description and nothing else is; nobody gets by without says() and a first sentence."""
     described_calls = {
         f"{method.upper()} {path.removeprefix('/v1')}": call
-        for path, calls in described.whole()["paths"].items() for method, call in calls.items()
+        for path, calls in described.whole()["paths"].items()
+        for method, call in calls.items()
     }
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
-        assert hasattr(route.callback, "says"), f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
-        assert route.callback.__doc__, f"{route.callback.__module__}.{route.callback.__name__} has no docstring"
+        assert hasattr(route.callback, "says"), (
+            f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
+        )
+        assert route.callback.__doc__, (
+            f"{route.callback.__module__}.{route.callback.__name__} has no docstring"
+        )
         call = described_calls.pop(f"{route.method} {path}")
         asked = {each["name"] for each in call["parameters"] if each["in"] == "path"}
         assert asked == set(re.findall(r"{(\w+)}", path))
@@ -51,13 +62,19 @@ def test_every_address_is_described_by_its_own_handler() -> None:
 
 def test_what_is_said_is_what_the_handler_does() -> None:
     """The schema that it reads with is the one that is described; who reads a page says so, and so does who honours If-Match."""
-    explained_further = {"updates_of_many"}  # its numbers are checked by hand, which is faster for 500 of them
+    explained_further = {
+        "updates_of_many"
+    }  # its numbers are checked by hand, which is faster for 500 of them
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         names, said = route.callback.__code__.co_names, route.callback.says
-        if {"read_json", "read_form_or_json"} & set(names) and route.callback.__name__ not in explained_further:
+        if {"read_json", "read_form_or_json"} & set(
+            names
+        ) and route.callback.__name__ not in explained_further:
             assert any(route.callback.__globals__.get(name) is said.body for name in names), route
         assert ("require_match" in names) == said.matches, route
-        paged = any(isinstance(answer, dict) and is_page(answer) for answer in said.answers.values())
+        paged = any(
+            isinstance(answer, dict) and is_page(answer) for answer in said.answers.values()
+        )
         assert ("read_page" in names) == paged, route
 
 
@@ -69,7 +86,9 @@ def test_the_examples_fit_what_they_are_examples_of() -> None:
             for part in (call.get("requestBody", {}), *call["responses"].values()):
                 for media in part.get("content", {}).values():
                     if "example" in media:
-                        jsonschema.Draft202012Validator(media["schema"] | components).validate(media["example"])
+                        jsonschema.Draft202012Validator(media["schema"] | components).validate(
+                            media["example"]
+                        )
                         examples += 1
     assert examples > 100
 
@@ -80,19 +99,31 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
             for each in call["parameters"]:
                 at = f"{method} {path} {each['name']}"
                 assert each.get("description"), at
-                schema, bounds = each["schema"], {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}}
-                assert each["in"] == "header" or bounds[schema["type"]] & set(schema), at  # a head has 32 KiB at most
+                schema, bounds = (
+                    each["schema"],
+                    {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}},
+                )
+                assert each["in"] == "header" or bounds[schema["type"]] & set(schema), (
+                    at
+                )  # a head has 32 KiB at most
                 if "example" in each:
                     jsonschema.Draft202012Validator(schema).validate(each["example"])
             parts = [call.get("requestBody", {}), *call["responses"].values()]
             for media in [media for part in parts for media in part.get("content", {}).values()]:
                 shown = json.dumps(media.get("example"))
-                assert '"text"' not in shown.replace('"text":', "").replace('["notes", "text"]', ""), f"{method} {path}: {shown}"
+                assert '"text"' not in shown.replace('"text":', "").replace(
+                    '["notes", "text"]', ""
+                ), f"{method} {path}: {shown}"
                 assert "[{}]" not in shown, f"{method} {path}: {shown}"
 
 
 def test_every_tag_is_declared_and_used() -> None:
-    used = {tag for calls in described.whole()["paths"].values() for call in calls.values() for tag in call["tags"]}
+    used = {
+        tag
+        for calls in described.whole()["paths"].values()
+        for call in calls.values()
+        for tag in call["tags"]
+    }
     assert used == {tag["name"] for tag in described.whole()["tags"]}
 
 
@@ -100,7 +131,12 @@ def test_every_code_that_is_raised_stands_in_the_table_and_on_the_page() -> None
     raised = set()
     for path in [*Path(portal.HERE / "mosis").rglob("*.py"), portal.HERE / "portal.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in KINDS
+                and node.args
+            ):
                 first = node.args[0]
                 if isinstance(first, ast.Constant):
                     raised.add(first.value)
@@ -146,9 +182,18 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_every_module_stands_in_the_plan() -> None:
-    plan = (portal.HERE / "docs/ARCHITECTURE.md").read_text(encoding="utf-8").partition("```")[2].partition("```")[0]
+    plan = (
+        (portal.HERE / "docs/ARCHITECTURE.md")
+        .read_text(encoding="utf-8")
+        .partition("```")[2]
+        .partition("```")[0]
+    )
     words = set(re.findall(r"[a-z_]+", plan))
-    modules = {path.stem for path in (portal.HERE / "mosis").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    modules = {
+        path.stem
+        for path in (portal.HERE / "mosis").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert modules - {"__init__"} <= words
 
 

@@ -21,14 +21,25 @@ def commands(document: str) -> str:
     return "set -eu\n" + "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
 
 
-@pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}")
+@pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in TOOLS), reason=f"needs {', '.join(TOOLS)}"
+)
 @pytest.mark.parametrize("name", ["portal", "waitress"])
 def test_the_cookbook_works_word_for_word_on_both_servers(tmp_path: Path, name: str) -> None:
     with running(tmp_path, {"SERVER": name}) as server:
-        environment = server.environment | {"PORTAL": server.url, "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
+        environment = server.environment | {
+            "PORTAL": server.url,
+            "PYTHON": sys.executable,
+            "TMPDIR": str(tmp_path),
+        }
         done = subprocess.run(
-            ["sh", "-c", commands("COOKBOOK.md")], cwd=portal.HERE, env=environment | {"PATH": os.environ["PATH"]},
-            capture_output=True, text=True, timeout=120, check=False,
+            ["sh", "-c", commands("COOKBOOK.md")],
+            cwd=portal.HERE,
+            env=environment | {"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "downloaded.mosis: OK" in done.stdout

@@ -53,7 +53,9 @@ def test_only_the_use_case_opens_a_transaction(env: Environment) -> None:
         pass
 
 
-def test_a_lock_that_is_held_for_too_long_is_busy(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_for_too_long_is_busy(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mosis.db.BUSY_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
 
@@ -135,9 +137,15 @@ def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> 
     assert trouble == []
 
 
-def test_an_answer_means_that_the_change_is_on_disk(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_means_that_the_change_is_on_disk(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     db, flushed = env.db.connection(), []
-    assert (db.value("PRAGMA synchronous"), db.value("PRAGMA journal_mode"), db.value("PRAGMA foreign_keys")) == (1, "wal", 1)
+    assert (
+        db.value("PRAGMA synchronous"),
+        db.value("PRAGMA journal_mode"),
+        db.value("PRAGMA foreign_keys"),
+    ) == (1, "wal", 1)
     flush = os.fdatasync
 
     def watched(handle: int) -> None:
@@ -149,10 +157,14 @@ def test_an_answer_means_that_the_change_is_on_disk(env: Environment, monkeypatc
         db.insert("developers", id="1", **ROW)
         assert flushed == []
     wal = str(env.config.database_path) + "-wal"
-    assert flushed == [(wal, os.stat(wal).st_size)]  # after the commit, with all that it has written
+    assert flushed == [
+        (wal, os.stat(wal).st_size)
+    ]  # after the commit, with all that it has written
 
 
-def test_a_disk_that_does_not_take_the_change_is_said(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_does_not_take_the_change_is_said(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -168,7 +180,9 @@ def test_a_disk_that_does_not_take_the_change_is_said(env: Environment, monkeypa
         db.insert("developers", id="2", **ROW | {"email": "b@example.net"})
 
 
-def test_one_flush_serves_all_who_have_committed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_flush_serves_all_who_have_committed(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flushes: list[int] = []
     flush, before = os.fdatasync, env.db._commits
 
@@ -209,7 +223,10 @@ def test_time_stands_still_in_a_transaction(env: Environment, hands: object) -> 
 def test_ids_are_uuidv7_and_sort_by_age() -> None:
     ids = [new_id(1_800_000_000_000_000_000 + number * 250) for number in range(1000)]
     assert ids == sorted(ids)
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", each) for each in ids)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", each)
+        for each in ids
+    )
     assert len({new_id(0) for _ in range(10_000)}) == 10_000
 
 
@@ -221,7 +238,9 @@ def shape(path: Path) -> list[tuple[str, str, str]]:
         " AND name NOT LIKE '_litestream%' AND name NOT LIKE 'sqlite_%'"
     ).fetchall()
     raw.close()
-    return sorted((kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows)
+    return sorted(
+        (kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows
+    )
 
 
 @pytest.mark.parametrize(("schema", "diary"), [
@@ -237,8 +256,11 @@ def test_book_and_diary_tell_the_same_story(tmp_path: Path, schema: Path, diary:
     raw.close()
     assert migrate(tmp_path / "old.db", schema, diary) == (1, len(steps))
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
-    assert all("STRICT" in sql for kind, name, sql in shape(tmp_path / "new.db") if kind == "table" and "VIRTUALTABLE" not in sql
-               and not name.startswith("listing_words"))
+    assert all(
+        "STRICT" in sql
+        for kind, name, sql in shape(tmp_path / "new.db")
+        if kind == "table" and "VIRTUALTABLE" not in sql and not name.startswith("listing_words")
+    )
 
 
 def migrations(folder: Path, *scripts: str) -> Path:
@@ -257,11 +279,15 @@ def test_a_migration_keeps_the_rows_and_a_copy_of_before(tmp_path: Path) -> None
     assert migrate(path, schema, migrations(tmp_path / "m", FIRST)) == (0, 1)
     with sqlite3.connect(path) as raw:
         raw.execute("INSERT INTO a VALUES (7)")
-    steps = migrations(tmp_path / "m", FIRST, "ALTER TABLE a ADD COLUMN name TEXT NOT NULL DEFAULT '';\n")
+    steps = migrations(
+        tmp_path / "m", FIRST, "ALTER TABLE a ADD COLUMN name TEXT NOT NULL DEFAULT '';\n"
+    )
     assert migrate(path, schema, steps) == (1, 2)
     assert migrate(path, schema, steps) == (2, 2)
     assert sqlite3.connect(path).execute("SELECT id, name FROM a").fetchall() == [(7, "")]
-    assert sqlite3.connect(tmp_path / "x.db.before-2").execute("SELECT * FROM a").fetchall() == [(7,)]
+    assert sqlite3.connect(tmp_path / "x.db.before-2").execute("SELECT * FROM a").fetchall() == [
+        (7,)
+    ]
 
 
 @pytest.mark.parametrize("step", [

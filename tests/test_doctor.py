@@ -20,12 +20,19 @@ from tests.test_portal import command
 
 def lines(folder: Path, **settings: str) -> dict[str, Line]:
     """What the doctor says about a portal in this folder: the worst line of each subject."""
-    places = {"DATABASE_PATH": str(folder / "data/portal.db"), "PACKAGES_DIR": str(folder / "packages"),
-              "ASSETS_DIR": str(folder / "assets"), "DISK_RESERVE_BYTES": "0", "LISTEN_ADDR": f"127.0.0.1:{free_port()}"}
+    places = {
+        "DATABASE_PATH": str(folder / "data/portal.db"),
+        "PACKAGES_DIR": str(folder / "packages"),
+        "ASSETS_DIR": str(folder / "assets"),
+        "DISK_RESERVE_BYTES": "0",
+        "LISTEN_ADDR": f"127.0.0.1:{free_port()}",
+    }
     found: dict[str, Line] = {}
     order = ("ok", "warn", "bad")
     for line in doctor.examine(portal.Config.read(places | settings), 1):
-        if line.subject not in found or order.index(line.level) > order.index(found[line.subject].level):
+        if line.subject not in found or order.index(line.level) > order.index(
+            found[line.subject].level
+        ):
             found[line.subject] = line
     return found
 
@@ -34,7 +41,12 @@ def test_a_portal_that_runs_well_has_no_bad_line(tmp_path: Path) -> None:
     with running(tmp_path, {"BACKUPS_DIR": str(tmp_path / "backups")}) as server:
         seen = subprocess.run(
             [sys.executable, str(portal.HERE / "portal.py"), "doctor"],
-            env=server.environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            env=server.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert seen.returncode == 0, seen.stdout
     assert f"{server.url} answers" in seen.stdout
@@ -61,18 +73,27 @@ def test_the_exit_code_tells_of_a_bad_line_and_wrong_settings_are_listed(tmp_pat
     ({"SMTP_URL": "smtp://127.0.0.1:1"}, "mail", "bad", "SMTP_URL"),
     ({"BACKUP_URL": "sftp://nobody:x@127.0.0.1:1/portal"}, "replica", "bad", "BACKUP_URL"),
 ])  # fmt: skip
-def test_each_mistake_has_its_line(tmp_path: Path, settings: dict[str, str], subject: str, level: str, said: str) -> None:
+def test_each_mistake_has_its_line(
+    tmp_path: Path, settings: dict[str, str], subject: str, level: str, said: str
+) -> None:
     line = lines(tmp_path, **settings)[subject]
     assert (line.level, said in line.text) == (level, True), line
 
 
 def test_backups_on_the_disk_of_the_data_are_said(tmp_path: Path) -> None:
-    assert "on the disk of the data" in lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))["backups"].text
+    assert (
+        "on the disk of the data"
+        in lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))["backups"].text
+    )
 
 
 def test_a_public_address_that_leads_elsewhere_is_said(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        line = lines(tmp_path, LISTEN_ADDR=f"127.0.0.1:{server.port}", BASE_URL=f"http://127.0.0.1:{free_port()}")["BASE_URL"]
+        line = lines(
+            tmp_path,
+            LISTEN_ADDR=f"127.0.0.1:{server.port}",
+            BASE_URL=f"http://127.0.0.1:{free_port()}",
+        )["BASE_URL"]
     assert (line.level, "although the portal runs" in line.text) == ("bad", True)
 
 
@@ -96,8 +117,12 @@ def test_a_clock_that_went_back_is_said(tmp_path: Path) -> None:
     assert "it went back" in lines(tmp_path)["clock"].text
 
 
-def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lines(tmp_path)["data"].level == "ok"  # also proves that a lock keeps another process out here
+def test_a_network_file_system_and_one_without_locks_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        lines(tmp_path)["data"].level == "ok"
+    )  # also proves that a lock keeps another process out here
     monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
     assert "SQLite needs a disk of this machine" in lines(tmp_path)["data"].text
     monkeypatch.setattr(disks, "file_system", lambda folder: "odd")
@@ -105,7 +130,9 @@ def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path, mo
     assert "has no locks" in lines(tmp_path)["data"].text
 
 
-def test_missing_programs_and_features_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_and_features_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(db, "has_full_text_search", lambda: False)
     monkeypatch.setattr(doctor.Litestream, "program", None)
     found = lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))
@@ -116,12 +143,16 @@ def test_missing_programs_and_features_are_said(tmp_path: Path, monkeypatch: pyt
 class Picky(Debugging):
     """A server that takes mail from nobody."""
 
-    async def handle_MAIL(self, server: object, session: object, envelope: object, address: str, options: object) -> str:
+    async def handle_MAIL(
+        self, server: object, session: object, envelope: object, address: str, options: object
+    ) -> str:
         return "550 not from you"
 
 
 @pytest.mark.parametrize(("handler", "level"), [(Debugging, "ok"), (Picky, "bad")])
-def test_a_mail_server_is_tried_without_sending(tmp_path: Path, handler: type[Debugging], level: str) -> None:
+def test_a_mail_server_is_tried_without_sending(
+    tmp_path: Path, handler: type[Debugging], level: str
+) -> None:
     controller = Controller(handler(), hostname="127.0.0.1", port=free_port())
     controller.start()
     try:

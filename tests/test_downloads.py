@@ -63,7 +63,14 @@ def served(env: Environment, tmp_path: Path) -> Iterator[tuple[Running, str, byt
     with db.write():
         developer = add_developer(db)
         app = add_app(db, developer, NOTES, "Notes")
-        add_version(db, developer, app, version="1.0.0", size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+        add_version(
+            db,
+            developer,
+            app,
+            version="1.0.0",
+            size_bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+        )
     path = env.files.path(developer, app, "1.0.0")
     path.parent.mkdir(parents=True)
     path.write_bytes(body)
@@ -73,7 +80,9 @@ def served(env: Environment, tmp_path: Path) -> Iterator[tuple[Running, str, byt
 
 
 @pytest.mark.parametrize("tool", ["curl", "wget"])
-def test_a_broken_download_goes_on_where_it_broke_off(served: tuple[Running, str, bytes], tool: str, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_where_it_broke_off(
+    served: tuple[Running, str, bytes], tool: str, tmp_path: Path
+) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"there is no {tool} here")
     server, path, body = served
@@ -95,7 +104,9 @@ def test_a_broken_download_goes_on_where_it_broke_off(served: tuple[Running, str
     assert hashlib.sha256(target.read_bytes()).hexdigest() == hashlib.sha256(body).hexdigest()
 
 
-def test_readers_of_a_byte_a_second_do_not_disturb_others(served: tuple[Running, str, bytes]) -> None:
+def test_readers_of_a_byte_a_second_do_not_disturb_others(
+    served: tuple[Running, str, bytes],
+) -> None:
     server, path, body = served
 
     def slowest_of(count: int) -> float:
@@ -126,7 +137,9 @@ def test_readers_of_a_byte_a_second_do_not_disturb_others(served: tuple[Running,
         assert answer.read() == body
 
 
-def test_counts_are_written_within_seconds_and_when_the_portal_stops(served: tuple[Running, str, bytes]) -> None:
+def test_counts_are_written_within_seconds_and_when_the_portal_stops(
+    served: tuple[Running, str, bytes],
+) -> None:
     server, path, _ = served
 
     class Stays(urllib.request.HTTPRedirectHandler):

@@ -15,7 +15,14 @@ from mosis.environment import Environment
 from mosis.files import sha256_of
 from tests.client import Answer, Client
 
-CALLS = [(os, "open"), (os, "mkdir"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (builtins, "open")]
+CALLS = [
+    (os, "open"),
+    (os, "mkdir"),
+    (os, "fsync"),
+    (os, "fdatasync"),
+    (os, "replace"),
+    (builtins, "open"),
+]
 
 
 class Fault:
@@ -64,14 +71,24 @@ def check_invariants(env: Environment) -> None:
     (errno.ENOSPC, {"no_space", "package_unavailable", "database_unavailable"}),
 ])  # fmt: skip
 def test_an_upload_meets_a_fault_at_every_step(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int, codes: set[str]
+    client: Client,
+    env: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: int,
+    codes: set[str],
 ) -> None:
     alice = client.register()
     app = client.app_of(alice)
-    client.upload(app, client.package(alice, version="0.1.0"), as_=alice).expect(201)  # what is imported late is there now
+    client.upload(app, client.package(alice, version="0.1.0"), as_=alice).expect(
+        201
+    )  # what is imported late is there now
     steps = []
     for number in itertools.count(1):
-        fault, package = Fault(number, error), client.package(alice, version=f"1.0.{number}", code=number)
+        fault, package = (
+            Fault(number, error),
+            client.package(alice, version=f"1.0.{number}", code=number),
+        )
         answer = tried(monkeypatch, fault, partial(client.upload, app, package, as_=alice))
         check_invariants(env)
         if not fault.where:
@@ -89,21 +106,29 @@ def test_an_upload_meets_a_fault_at_every_step(
     assert {"open", "mkdir", "replace", "fdatasync"} <= set(steps)
 
 
-def test_a_publication_meets_a_fault_at_every_step(client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_meets_a_fault_at_every_step(
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = client.register()
     app = client.app_of(alice)
     client.published(alice, app, "0.1.0")
     for number in itertools.count(1):
         version, fault = f"1.0.{number}", Fault(number, errno.EIO)
-        client.upload(app, client.package(alice, app, version, number + 1), as_=alice, query="?submit=true").expect(201)
+        client.upload(
+            app, client.package(alice, app, version, number + 1), as_=alice, query="?submit=true"
+        ).expect(201)
         client.work()
         at = f"/v1/apps/{app}/versions/{version}"
-        client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+        client.post(
+            f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+        ).expect(200)
         answer = tried(monkeypatch, fault, partial(client.post, at + "/publish", as_=alice))
         check_invariants(env)
         if not fault.where:
             break
-        assert answer.expect(503)["code"] in ("package_unavailable", "database_unavailable"), fault.where
+        assert answer.expect(503)["code"] in ("package_unavailable", "database_unavailable"), (
+            fault.where
+        )
         committed = fault.at_commit
         assert client.get(at, as_=alice)["state"] == ("published" if committed else "approved")
     assert number >= 4

@@ -24,7 +24,10 @@ def left(files: Files) -> list[Path]:
 def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
     content = os.urandom(700_000)
     received = files.receive(io.BytesIO(content), 1_000_000, len(content))
-    assert (received.size_bytes, received.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (received.size_bytes, received.sha256) == (
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+    )
     target = files.path("developer", "app", "1.0.0")
     files.keep(received, target)
     received.discard()  # what the handler does in any case
@@ -37,7 +40,9 @@ def test_a_body_is_kept_with_its_hash_and_found_again(files: Files) -> None:
 @pytest.mark.parametrize(("limit", "expected", "error"), [
     (999, 1000, LimitReached), (1000, 1001, Malformed), (1000, 999, Malformed),
 ])  # fmt: skip
-def test_a_body_of_another_size_leaves_nothing(files: Files, limit: int, expected: int, error: type[Exception]) -> None:
+def test_a_body_of_another_size_leaves_nothing(
+    files: Files, limit: int, expected: int, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         files.receive(io.BytesIO(b"x" * 1000), limit, expected)
     assert left(files) == []
@@ -60,7 +65,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(files: Files) -> None:
     assert left(files) == []
 
 
-def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
     target, sha256 = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest()
 
     def refused() -> str:
@@ -85,11 +92,19 @@ def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(files: Fil
     assert refused() == "package damaged"
 
 
-def test_a_package_is_hashed_once_a_day_and_when_it_was_touched(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    target, sha256, hashed = files.path("developer", "app", "1.0.0"), hashlib.sha256(b"12345").hexdigest(), []
+def test_a_package_is_hashed_once_a_day_and_when_it_was_touched(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, sha256, hashed = (
+        files.path("developer", "app", "1.0.0"),
+        hashlib.sha256(b"12345").hexdigest(),
+        [],
+    )
     files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
     real, now = hashlib.file_digest, [1e9]
-    monkeypatch.setattr("mosis.files.hashlib.file_digest", lambda *given: hashed.append(1) or real(*given))
+    monkeypatch.setattr(
+        "mosis.files.hashlib.file_digest", lambda *given: hashed.append(1) or real(*given)
+    )
     monkeypatch.setattr("mosis.files.time.time", lambda: now[0])
 
     def times(**more: bool) -> int:
@@ -106,7 +121,9 @@ def test_a_package_is_hashed_once_a_day_and_when_it_was_touched(files: Files, mo
 
 
 def test_only_what_is_old_and_has_no_name_is_forgotten(files: Files) -> None:
-    named, fresh, orphan = (files.path("developer", "app", version) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    named, fresh, orphan = (
+        files.path("developer", "app", version) for version in ("1.0.0", "2.0.0", "3.0.0")
+    )
     for path in (named, fresh, orphan):
         files.keep(files.receive(io.BytesIO(b"x"), 10), path)
     old, running = (files.receive(io.BytesIO(b"x"), 10).path for _ in range(2))

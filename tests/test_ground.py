@@ -27,8 +27,15 @@ from tests.client import Client
 
 def test_all_complaints_come_at_once_and_never_show_a_secret() -> None:
     with pytest.raises(ConfigError) as wrong:
-        Config.read({"LISTEN_ADDR": "nowhere", "THREADS": "0", "JWT_SECRET": "hunter2", "BASE_URL": "ftp://x",
-                     "TRUSTED_PROXY": "a"})
+        Config.read(
+            {
+                "LISTEN_ADDR": "nowhere",
+                "THREADS": "0",
+                "JWT_SECRET": "hunter2",
+                "BASE_URL": "ftp://x",
+                "TRUSTED_PROXY": "a",
+            }
+        )
     assert len(wrong.value.complaints) == 5
     assert "hunter2" not in str(wrong.value)
 
@@ -107,7 +114,8 @@ def test_brackets_inside_texts_are_no_depth() -> None:
 
 def test_every_finding_comes_at_once_with_its_pointer() -> None:
     schema = {
-        "name": {"type": "string", "required": True}, "count": {"type": "integer", "min": 1},
+        "name": {"type": "string", "required": True},
+        "count": {"type": "integer", "min": 1},
         "tags": {"type": "list", "schema": {"type": "string", "maxlength": 3}},
         "author": {"type": "dict", "schema": {"email": {"type": "string", "required": True}}},
     }
@@ -139,7 +147,11 @@ def test_findings_beyond_what_anybody_reads_cost_nothing(rules: dict[str, object
 
 def test_what_is_too_long_is_not_looked_into() -> None:
     for kind, value in (("list", ["x"] * 11), ("dict", {f"{number}": "x" for number in range(11)})):
-        rules = {"type": kind, "schema" if kind == "list" else "valuesrules": {"type": "integer"}, "maxlength": 10}
+        rules = {
+            "type": kind,
+            "schema" if kind == "list" else "valuesrules": {"type": "integer"},
+            "maxlength": 10,
+        }
         with pytest.raises(Invalid) as refused:
             check({"a": value}, {"a": rules})
         assert [each["code"] for each in refused.value.errors] == ["too_long"]

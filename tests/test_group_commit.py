@@ -57,7 +57,10 @@ def test_threads_share_commits_and_read_what_they_wrote(database: Database) -> N
 def test_a_group_that_waits_for_the_lock_is_one_commit(database: Database) -> None:
     commits = GroupCommit(database)
     database.writers.acquire()
-    threads = [threading.Thread(target=lambda n=n: commits.run(lambda db: db.insert("t", n=n))) for n in range(20)]
+    threads = [
+        threading.Thread(target=lambda n=n: commits.run(lambda db: db.insert("t", n=n)))
+        for n in range(20)
+    ]
     for each in threads:
         each.start()
     while len(commits._waiting) < 19:

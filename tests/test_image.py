@@ -30,19 +30,31 @@ def test_nothing_is_left_out_of_the_standard_library_that_the_portal_imports() -
     for name in wanted:
         parts = name.split(".")
         for place in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
-            assert not any(fnmatch(each, pattern) for each in (place, place + ".py") for pattern in left_out), name
+            assert not any(
+                fnmatch(each, pattern) for each in (place, place + ".py") for pattern in left_out
+            ), name
 
 
 def test_the_image_installs_what_every_setting_needs() -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(portal.HERE / "setup.cfg")
     named = setup["options"]["install_requires"] + setup["options.extras_require"]["live"]
-    pinned = set(re.findall(r"^([a-z0-9-]+)==", (portal.HERE / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"bottle", "websockets"} <= set(re.findall(r"^([a-z0-9-]+)", named, re.MULTILINE)) <= pinned
+    pinned = set(
+        re.findall(
+            r"^([a-z0-9-]+)==",
+            (portal.HERE / "requirements.txt").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
+    assert (
+        {"bottle", "websockets"} <= set(re.findall(r"^([a-z0-9-]+)", named, re.MULTILINE)) <= pinned
+    )
 
 
 def test_compose_names_this_version_and_the_volumes_of_the_image() -> None:
-    compose, dockerfile = ((portal.HERE / name).read_text(encoding="utf-8") for name in ("compose.yaml", "Dockerfile"))
+    compose, dockerfile = (
+        (portal.HERE / name).read_text(encoding="utf-8") for name in ("compose.yaml", "Dockerfile")
+    )
     assert f"image: mosis-portal:{VERSION}\n" in compose
     volumes = re.findall(r'"(/\w+)"', dockerfile.partition("VOLUME")[2].partition("\n")[0])
     assert re.findall(r"- \./\w+:(/\w+)", compose) == volumes != []

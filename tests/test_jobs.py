@@ -45,7 +45,9 @@ def test_a_job_exists_exactly_when_the_change_does(env: Environment, done: list[
     assert Worker(env).run_due() == 0
 
 
-def test_a_job_in_the_future_waits_for_its_time(env: Environment, done: list[int], hands: Hands) -> None:
+def test_a_job_in_the_future_waits_for_its_time(
+    env: Environment, done: list[int], hands: Hands
+) -> None:
     add(env, after_seconds=60)
     assert Worker(env).run_due() == 0
     hands.turn(61)
@@ -59,7 +61,9 @@ def test_a_unique_key_is_for_the_unfinished(env: Environment, done: list[int]) -
     assert add(env, unique_key="x")
 
 
-def test_what_fails_is_tried_again_later_and_later_and_then_given_up(env: Environment, done: list[int], hands: Hands) -> None:
+def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
+    env: Environment, done: list[int], hands: Hands
+) -> None:
     job = add(env, "break")
     waits = []
     for attempt in range(1, jobs.ATTEMPTS + 1):
@@ -70,8 +74,12 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(env: Enviro
         while expected == "waiting" and not jobs.next_due(env.db.connection()) <= env.clock.now():  # type: ignore[operator]
             hands.turn(1)
             waits[-1] += 1
-    assert all(2**number <= wait <= 2**number * 1.5 + 1 for number, wait in enumerate(waits[:-1], 1))
-    assert "division by zero" in env.db.connection().value("SELECT last_error FROM jobs WHERE id = ?", job)
+    assert all(
+        2**number <= wait <= 2**number * 1.5 + 1 for number, wait in enumerate(waits[:-1], 1)
+    )
+    assert "division by zero" in env.db.connection().value(
+        "SELECT last_error FROM jobs WHERE id = ?", job
+    )
 
 
 def test_mail_waits_for_its_server_for_more_than_a_day(
@@ -88,7 +96,9 @@ def test_mail_waits_for_its_server_for_more_than_a_day(
     assert last - begun > 24 * 3600
 
 
-def test_a_worker_that_died_loses_its_job_to_another(env: Environment, done: list[int], hands: Hands) -> None:
+def test_a_worker_that_died_loses_its_job_to_another(
+    env: Environment, done: list[int], hands: Hands
+) -> None:
     job, db = add(env), env.db.connection()
     held = jobs.claim(db)
     assert held is not None
@@ -119,7 +129,9 @@ def test_a_job_given_back_has_lost_no_attempt(env: Environment, done: list[int])
     assert state(env, job) == ("waiting", 0)
 
 
-def test_a_commit_wakes_the_worker_at_once(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_wakes_the_worker_at_once(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = threading.Event()
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: started.set())
     monkeypatch.setattr(worker, "LONGEST_SLEEP_SECONDS", 30.0)
@@ -142,7 +154,9 @@ def test_two_workers_share_one_queue(env: Environment, done: list[int]) -> None:
     assert sorted(done) == list(range(50))
 
 
-def test_a_lane_does_not_wait_for_another(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_does_not_wait_for_another(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A version is published at once while another is being checked and a mail server does not answer."""
     done, go_on = threading.Event(), threading.Event()
     monkeypatch.setitem(worker.HANDLERS, "check_version", lambda env: go_on.wait(10))
@@ -159,7 +173,9 @@ def test_a_lane_does_not_wait_for_another(env: Environment, monkeypatch: pytest.
         running.stop()
 
 
-def test_a_long_job_keeps_its_lease(env: Environment, monkeypatch: pytest.MonkeyPatch, hands: Hands) -> None:
+def test_a_long_job_keeps_its_lease(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, hands: Hands
+) -> None:
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.02)
     started, go_on, runs = threading.Event(), threading.Event(), []
 
@@ -184,7 +200,9 @@ def test_a_long_job_keeps_its_lease(env: Environment, monkeypatch: pytest.Monkey
     assert (runs, state(env, job_id)) == ([1], ("done", 1))
 
 
-def test_a_worker_that_stops_gives_back_what_it_has_not_finished(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_stops_gives_back_what_it_has_not_finished(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started, go_on = threading.Event(), threading.Event()
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: (started.set(), go_on.wait(10)))
     running = Worker(env)
@@ -207,7 +225,9 @@ def test_what_is_scheduled_is_queued_once_by_two_processes(env: Environment, han
         assert jobs.add_scheduled(db, "sweep_packages", 3600)
 
 
-def test_a_job_whose_workers_die_has_many_lives_but_waits(env: Environment, done: list[int], hands: Hands) -> None:
+def test_a_job_whose_workers_die_has_many_lives_but_waits(
+    env: Environment, done: list[int], hands: Hands
+) -> None:
     job_id, db, waits = add(env), env.db.connection(), []
     while state(env, job_id)[0] != "dead":
         lost = hands.at

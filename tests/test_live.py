@@ -29,15 +29,21 @@ def live(env: Environment) -> Iterator[Listener]:
 
 def join(live: Listener, credential: str, query: str = "", **more: Any) -> ClientConnection:
     return connect(
-        f"ws://127.0.0.1:{live.port}/v1/events{query}", additional_headers={"Authorization": f"Bearer {credential}"},
-        compression=None, **more,
+        f"ws://127.0.0.1:{live.port}/v1/events{query}",
+        additional_headers={"Authorization": f"Bearer {credential}"},
+        compression=None,
+        **more,
     )
 
 
-def happen(client: Client, person: Person, package_id: str | None = "com.acme.notes", **data: Any) -> str:
+def happen(
+    client: Client, person: Person, package_id: str | None = "com.acme.notes", **data: Any
+) -> str:
     db = client.env.db.connection()
     with db.write():
-        return events.add(db, person.id, "version.published", package_id=package_id, version="1.0.0", **data)
+        return events.add(
+            db, person.id, "version.published", package_id=package_id, version="1.0.0", **data
+        )
 
 
 def test_events_come_as_they_happen(client: Client, live: Listener) -> None:
@@ -66,7 +72,10 @@ def test_a_handshake_is_refused_as_any_request(
 ) -> None:
     token = client.register().token if credential is None else credential
     with pytest.raises(InvalidStatus) as refused:
-        connect(f"ws://127.0.0.1:{live.port}{path}", additional_headers={"Authorization": f"Bearer {token}"})
+        connect(
+            f"ws://127.0.0.1:{live.port}{path}",
+            additional_headers={"Authorization": f"Bearer {token}"},
+        )
     answer = refused.value.response
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -79,7 +88,9 @@ def test_a_key_needs_the_scope_and_sees_its_apps(client: Client, live: Listener)
     none = client.post("/v1/keys", {"name": "none", "scopes": ["keys:manage"]}, as_=alice)["key"]
     with pytest.raises(InvalidStatus), join(live, none):
         pass
-    one = client.post("/v1/keys", {"name": "one", "scopes": ["apps:read"], "apps": [todo]}, as_=alice)["key"]
+    one = client.post(
+        "/v1/keys", {"name": "one", "scopes": ["apps:read"], "apps": [todo]}, as_=alice
+    )["key"]
     with join(live, one) as connection:
         for package_id in ("com.acme.notes", None, todo):
             happen(client, alice, package_id)
@@ -111,18 +122,26 @@ def test_it_ends_also_while_events_go_on(client: Client, live: Listener) -> None
 
 def test_a_handshake_has_a_request_id(client: Client, live: Listener) -> None:
     alice, named = client.register(), {"X-Request-Id": "mine.1"}
-    with connect(f"ws://127.0.0.1:{live.port}/v1/events", additional_headers=named | {"X-API-Key": alice.token}) as connection:
+    with connect(
+        f"ws://127.0.0.1:{live.port}/v1/events",
+        additional_headers=named | {"X-API-Key": alice.token},
+    ) as connection:
         assert connection.response is not None
         assert connection.response.headers["X-Request-Id"] == "mine.1"
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{live.port}/v1/events", additional_headers=named)
     answer = refused.value.response
-    assert (answer.headers["X-Request-Id"], json.loads(answer.body or b"")["request_id"]) == ("mine.1", "mine.1")
+    assert (answer.headers["X-Request-Id"], json.loads(answer.body or b"")["request_id"]) == (
+        "mine.1",
+        "mine.1",
+    )
 
 
 def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -> None:
     plain = http.client.HTTPConnection("127.0.0.1", live.port, timeout=10)
-    plain.request("GET", "/v1/events", headers={"Authorization": "Bearer " + client.register().token})
+    plain.request(
+        "GET", "/v1/events", headers={"Authorization": "Bearer " + client.register().token}
+    )
     answer = plain.getresponse()
     assert (answer.status, answer.getheader("Content-Type")) == (400, "application/problem+json")
     assert json.loads(answer.read())["code"] == "malformed_request"
@@ -132,11 +151,16 @@ def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -
     assert not live._open
 
 
-def test_sockets_that_say_nothing_are_bounded(client: Client, live: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_that_say_nothing_are_bounded(
+    client: Client, live: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mosis.live.SOCKETS", 5)
     alice = client.register()
     with contextlib.ExitStack() as opened:
-        silent = [opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=5)) for _ in range(8)]
+        silent = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=5))
+            for _ in range(8)
+        ]
         assert [each.recv(1) for each in silent[5:]] == [b""] * 3
         silent.pop(0).close()
         time.sleep(0.3)
@@ -152,14 +176,18 @@ class TestLimits:
     def settings(self) -> dict[str, str]:
         return {"RATE_LIMITS": "on", "TRUSTED_PROXY": "127.0.0.1"}
 
-    def test_rubbish_counts_for_the_address_that_it_comes_from(self, client: Client, env: Environment, live: Listener) -> None:
+    def test_rubbish_counts_for_the_address_that_it_comes_from(
+        self, client: Client, env: Environment, live: Listener
+    ) -> None:
         alice = client.register()
         for _ in range(POLICIES["address"].quota):
             env.limits.take("address", "203.0.113.9")
         for address, status in (("203.0.113.9", 429), ("203.0.113.8", 401)):
             with pytest.raises(InvalidStatus) as refused:
-                connect(f"ws://127.0.0.1:{live.port}/v1/events",
-                        additional_headers={"X-API-Key": "rubbish", "X-Forwarded-For": address})
+                connect(
+                    f"ws://127.0.0.1:{live.port}/v1/events",
+                    additional_headers={"X-API-Key": "rubbish", "X-Forwarded-For": address},
+                )
             assert refused.value.response.status_code == status
         with join(live, alice.token):
             pass
@@ -179,14 +207,20 @@ def test_an_account_has_a_bounded_number(client: Client, live: Listener) -> None
         assert connection.recv(5)
 
 
-def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(client: Client, live: Listener) -> None:
+def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(
+    client: Client, live: Listener
+) -> None:
     alice = client.register()
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", live.port))
-        slow.sendall((f"GET /v1/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                      "Sec-WebSocket-Version: 13\r\n"
-                      f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {alice.token}\r\n\r\n").encode())
+        slow.sendall(
+            (
+                f"GET /v1/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\n"
+                f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {alice.token}\r\n\r\n"
+            ).encode()
+        )
         time.sleep(0.3)
         with join(live, alice.token) as good:
             for number in range(100):

@@ -26,12 +26,19 @@ from tests.client import Client
 from tests.server import Running, running
 
 
-def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """`python portal.py ARGUMENTS` with its data in `folder`."""
     environment = Running(folder, settings).environment
     return subprocess.run(
-        [sys.executable, str(portal.HERE / "portal.py"), *arguments], env=environment, cwd=folder,
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, str(portal.HERE / "portal.py"), *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -46,7 +53,8 @@ def test_the_first_administrator_can_sign_in(tmp_path: Path) -> None:
     assert command(tmp_path, "admin", "create", "root@example.net").returncode == portal.FAILED
     with running(tmp_path) as server:
         request = urllib.request.Request(
-            server.url + "/v1/auth/login", json.dumps({"email": "root@example.net", "password": password}).encode(),
+            server.url + "/v1/auth/login",
+            json.dumps({"email": "root@example.net", "password": password}).encode(),
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -56,7 +64,10 @@ def test_the_first_administrator_can_sign_in(tmp_path: Path) -> None:
 
 def test_the_audit_trail_is_proved_and_a_change_by_hand_shows(tmp_path: Path) -> None:
     command(tmp_path, "admin", "create", "root@example.net")
-    assert re.fullmatch(r"1 lines, unbroken; the last is [0-9a-f]{64}\n", command(tmp_path, "audit", "verify").stdout)
+    assert re.fullmatch(
+        r"1 lines, unbroken; the last is [0-9a-f]{64}\n",
+        command(tmp_path, "audit", "verify").stdout,
+    )
     with sqlite3.connect(tmp_path / "data/portal.db") as raw:
         raw.execute("UPDATE audit SET action = 'nothing.happened'")
     broken = command(tmp_path, "audit", "verify")
@@ -65,7 +76,10 @@ def test_the_audit_trail_is_proved_and_a_change_by_hand_shows(tmp_path: Path) ->
 
 def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) -> None:
     command(tmp_path, "admin", "create", "root@example.net")
-    assert "is reviewer now" in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout
+    assert (
+        "is reviewer now"
+        in command(tmp_path, "admin", "promote", "root@example.net", "--role", "reviewer").stdout
+    )
     nobody = command(tmp_path, "admin", "promote", "nobody@example.net")
     assert (nobody.returncode, "no such developer" in nobody.stderr) == (portal.FAILED, True)
 
@@ -75,7 +89,9 @@ def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) ->
     ({"JWT_SECRET": "short"}, ["at least 32 bytes"]),
     ({"DATABASE_PATH": "/proc/nowhere/portal.db"}, ["/proc/nowhere"]),
 ])  # fmt: skip
-def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(tmp_path: Path, settings: dict[str, str], said: list[str]) -> None:
+def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(
+    tmp_path: Path, settings: dict[str, str], said: list[str]
+) -> None:
     refused = command(tmp_path, "serve", settings=settings)
     assert refused.returncode in (portal.CONFIG, portal.FAILED)
     assert "Traceback" not in refused.stderr
@@ -87,7 +103,10 @@ def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path)
     (tmp_path / "data/portal.db").mkdir(parents=True)
     refused = command(tmp_path, "serve")
     assert refused.returncode == portal.CONFIG
-    assert refused.stderr == f"portal: a database should be here, and a folder is: {tmp_path}/data/portal.db\n"
+    assert (
+        refused.stderr
+        == f"portal: a database should be here, and a folder is: {tmp_path}/data/portal.db\n"
+    )
 
 
 def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
@@ -95,7 +114,10 @@ def test_a_newer_database_is_refused_in_words(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "data/portal.db") as raw:
         raw.execute("PRAGMA user_version = 999")
     refused = command(tmp_path, "serve")
-    assert (refused.returncode, "start the newer program" in refused.stderr) == (portal.FAILED, True)
+    assert (refused.returncode, "start the newer program" in refused.stderr) == (
+        portal.FAILED,
+        True,
+    )
 
 
 def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path) -> None:
@@ -115,7 +137,10 @@ def test_sigterm_lets_it_end_in_order(tmp_path: Path, name: str) -> None:
         assert server.stop() == 0
         assert time.monotonic() - begun < 10
         assert "listens on port" in server.log.read_text()
-        assert not (tmp_path / "data/portal.db-wal").exists() or not (tmp_path / "data/portal.db-wal").stat().st_size
+        assert (
+            not (tmp_path / "data/portal.db-wal").exists()
+            or not (tmp_path / "data/portal.db-wal").stat().st_size
+        )
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -135,7 +160,9 @@ def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path:
             assert (answer.status, json.loads(answer.read())["apps"]) == (200, [])
             assert answer.headers["Server"] is None
             client.putrequest("POST", "/v1/apps")
-            client.putheader("Content-Length", "1065537")  # the package limit, what a form adds, and one
+            client.putheader(
+                "Content-Length", "1065537"
+            )  # the package limit, what a form adds, and one
             client.endheaders()
             assert client.getresponse().status == 413
         with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
@@ -145,7 +172,9 @@ def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path:
             open_files = Path(f"/proc/{server.pid}/fd")
             spooled = f"{tmp_path}/packages/spool/"
             until = time.monotonic() + 10
-            while not any(os.path.realpath(each).startswith(spooled) for each in open_files.iterdir()):
+            while not any(
+                os.path.realpath(each).startswith(spooled) for each in open_files.iterdir()
+            ):
                 assert time.monotonic() < until, "the body does not wait in PACKAGES_DIR/spool"
                 time.sleep(0.05)
             client.send(bytes(165_536))
@@ -155,14 +184,20 @@ def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["portal", "waitress"])
-def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(tmp_path: Path, name: str) -> None:
+def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(
+    tmp_path: Path, name: str
+) -> None:
     """A body that is still arriving when SIGTERM comes is not begun; an answer that is being computed is sent."""
     with running(tmp_path, {"SERVER": name}) as server:
         answers: list[int] = []
 
         def register(number: int) -> None:
-            body = json.dumps({"email": f"{number}@example.net", "password": "correct horse battery", "name": "A"}).encode()
-            request = urllib.request.Request(server.url + "/v1/auth/register", body, {"Content-Type": "application/json"})
+            body = json.dumps(
+                {"email": f"{number}@example.net", "password": "correct horse battery", "name": "A"}
+            ).encode()
+            request = urllib.request.Request(
+                server.url + "/v1/auth/register", body, {"Content-Type": "application/json"}
+            )
             try:
                 with urllib.request.urlopen(request, timeout=15) as answer:
                     answers.append(answer.status)
@@ -210,13 +245,19 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
 
 def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        request = urllib.request.Request(server.url + "/v1/store/apps?q=secret", headers={"X-Request-Id": "mine-1"})
+        request = urllib.request.Request(
+            server.url + "/v1/store/apps?q=secret", headers={"X-Request-Id": "mine-1"}
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert answer.headers["X-Request-Id"] == "mine-1"
         server.stop()
-        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        lines = [
+            json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+        ]
     logged = [line for line in lines if line.get("request_id") == "mine-1"]
-    assert [(each["method"], each["route"], each["status"]) for each in logged] == [("GET", "/store/apps", 200)]
+    assert [(each["method"], each["route"], each["status"]) for each in logged] == [
+        ("GET", "/store/apps", 200)
+    ]
     assert "secret" not in json.dumps(lines)
 
 
@@ -227,8 +268,15 @@ def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environm
     first = client.get("/v1/store/apps?limit=100").expect(200)
     assert len(first["apps"]) == 50
     for app in first["apps"][:3]:
-        path = client.get(f"/v1/store/apps/{app['package_id']}/download").expect(302).headers["location"]
-        assert len(client.get(path.removeprefix(env.config.base_url)).expect(200).body) == app["size_bytes"]
+        path = (
+            client.get(f"/v1/store/apps/{app['package_id']}/download")
+            .expect(302)
+            .headers["location"]
+        )
+        assert (
+            len(client.get(path.removeprefix(env.config.base_url)).expect(200).body)
+            == app["size_bytes"]
+        )
     assert audit.verify(env.db.connection()) > 100
     assert any(app["downloads"] for app in first["apps"])
 
@@ -257,7 +305,9 @@ def test_the_demo_can_be_made_beside_a_portal_that_runs(
 def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE ...` at the top of the project."""
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_killed_in_the_middle_nothing_acknowledged_is_lost() -> None:
@@ -274,7 +324,9 @@ def test_the_kill_campaign_notices_a_loss() -> None:
     assert "file of" in done.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away and run as somebody else")
+@pytest.mark.skipif(
+    os.getuid() != 0, reason="only root can give a folder away and run as somebody else"
+)
 @pytest.mark.parametrize("folder", ["data", "packages"])
 def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: str) -> None:
     for name in ("data", "packages", "assets"):
@@ -282,7 +334,12 @@ def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: s
         os.chown(tmp_path / name, 65534, 65534)
     os.chown(tmp_path / folder, 1, 1)
     os.chmod(tmp_path / folder, 0o755)
-    config = Config.read({"DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages")})
+    config = Config.read(
+        {
+            "DATABASE_PATH": str(tmp_path / "data/portal.db"),
+            "PACKAGES_DIR": str(tmp_path / "packages"),
+        }
+    )
     for each in (tmp_path, *tmp_path.parents[:-2]):
         os.chmod(each, 0o755)
     child = os.fork()
@@ -301,7 +358,10 @@ def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: s
 def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = {"DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages")}
+    places = {
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"),
+        "PACKAGES_DIR": str(tmp_path / "packages"),
+    }
     monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
     with pytest.raises(ConfigError, match=r"on nfs4.*NETWORK_DISK=allow"):
         portal.migrated(Config.read(places))

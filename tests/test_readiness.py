@@ -21,7 +21,13 @@ def codes(client: Client) -> list[tuple[str, str]]:
 
 def test_a_portal_that_works_is_ready(client: Client) -> None:
     ready = client.get("/readyz").expect(200)
-    assert set(ready.json) == {"status", "sqlite_version", "disk_free_bytes", "queue_age_seconds", "replica"}
+    assert set(ready.json) == {
+        "status",
+        "sqlite_version",
+        "disk_free_bytes",
+        "queue_age_seconds",
+        "replica",
+    }
     assert (ready["status"], ready["replica"]) == ("ready", None)
 
 
@@ -37,7 +43,9 @@ def test_a_job_that_nobody_does_is_said(client: Client, hands: Hands) -> None:
     client.get("/readyz").expect(200)
 
 
-def test_a_database_that_is_gone_or_locked_is_said(client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_gone_or_locked_is_said(
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mosis.db.BUSY_SECONDS", 0.1)
     with env.db.writers:
         assert codes(client) == [("/database", "database_unwritable")]
@@ -46,7 +54,12 @@ def test_a_database_that_is_gone_or_locked_is_said(client: Client, env: Environm
 
 
 def test_what_litestream_says_is_not_for_everybody() -> None:
-    trouble = State(running=False, behind_seconds=40.0, restarts=1, trouble="mkdir /volume1/secret: permission denied")
+    trouble = State(
+        running=False,
+        behind_seconds=40.0,
+        restarts=1,
+        trouble="mkdir /volume1/secret: permission denied",
+    )
     found = list(readiness._replica(trouble))
     assert [each["code"] for each in found] == ["replica_stopped", "replica_behind"]
     assert "volume1" not in str(found)

@@ -27,7 +27,9 @@ root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a s
 def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
     """A file system of this size at the folder, in memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=777", "tmpfs", folder], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=777", "tmpfs", folder], check=False
+    )
     if mounted.returncode:
         pytest.skip("this machine does not let root mount")
     try:
@@ -54,14 +56,20 @@ class Developer:
         self.port = server.port
         self.token = ""
         self.key: SigningKey = signing_key()
-        self.token = self.call("POST", "/v1/auth/register", 201, email="a@example.net", password=PASSWORD, name="A")["access_token"]
+        self.token = self.call(
+            "POST", "/v1/auth/register", 201, email="a@example.net", password=PASSWORD, name="A"
+        )["access_token"]
         self.call("POST", "/v1/signing-keys", 201, name="laptop", public_key=self.key.public_base64)
         self.call("POST", "/v1/apps", 201, package_id="com.acme.notes", name="Notes")
 
-    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
+    ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
-            headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
+            headers = {"Content-Type": kind} | (
+                {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            )
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or b"{}")
@@ -73,15 +81,25 @@ class Developer:
 
     def upload(self, code: int, size_bytes: int = 0) -> tuple[int, str]:
         """(status, code of the error)."""
-        sizes = [min(8 * MIB, size_bytes - begun) for begun in range(0, size_bytes, 8 * MIB)]  # a file may have 10 MiB
+        sizes = [
+            min(8 * MIB, size_bytes - begun) for begun in range(0, size_bytes, 8 * MIB)
+        ]  # a file may have 10 MiB
         files = {f"assets/noise{number}.ogg": os.urandom(size) for number, size in enumerate(sizes)}
         package = build_package("com.acme.notes", f"1.0.{code}", code, key=self.key, files=files)
-        status, answer = self.ask("POST", "/v1/apps/com.acme.notes/versions", package, "application/octet-stream")
+        status, answer = self.ask(
+            "POST", "/v1/apps/com.acme.notes/versions", package, "application/octet-stream"
+        )
         return status, answer.get("code", "")
 
     def reads(self) -> None:
         """What does not need to write goes on."""
-        for path in ("/healthz", "/v1/store/apps", "/v1/auth/me", "/v1/apps", "/v1/store/apps?q=notes"):
+        for path in (
+            "/healthz",
+            "/v1/store/apps",
+            "/v1/auth/me",
+            "/v1/apps",
+            "/v1/store/apps?q=notes",
+        ):
             self.call("GET", path, 200)
 
 
@@ -93,13 +111,18 @@ def whole(path: Path) -> None:
 
 @root_only
 def test_below_the_reserve_uploads_are_refused_and_reads_go_on(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "packages", 32 * MIB) as disk, running(tmp_path, {"DISK_RESERVE_BYTES": str(8 * MIB)}) as server:
+    with (
+        small_disk(tmp_path / "packages", 32 * MIB) as disk,
+        running(tmp_path, {"DISK_RESERVE_BYTES": str(8 * MIB)}) as server,
+    ):
         alice = Developer(server)
         assert alice.upload(1, MIB)[0] == 201
         filler = fill(disk, leave_bytes=8 * MIB)
         assert alice.upload(2, MIB) == (507, "no_space")
         alice.reads()
-        alice.call("POST", "/v1/apps", 201, package_id="com.acme.other", name="Other")  # the database has its own disk
+        alice.call(
+            "POST", "/v1/apps", 201, package_id="com.acme.other", name="Other"
+        )  # the database has its own disk
         assert [path.name for path in (disk / "incoming").iterdir()] == []
         filler.unlink()
         assert alice.upload(2, MIB)[0] == 201
@@ -126,7 +149,11 @@ def test_a_full_disk_under_the_database_is_507_and_heals(tmp_path: Path) -> None
         alice = Developer(server)
         filler = fill(disk)
         answers = [
-            alice.ask("POST", "/v1/apps", json.dumps({"package_id": f"com.acme.app{number}", "name": "X"}).encode())
+            alice.ask(
+                "POST",
+                "/v1/apps",
+                json.dumps({"package_id": f"com.acme.app{number}", "name": "X"}).encode(),
+            )
             for number in range(40)
         ]
         assert {status for status, _ in answers} <= {201, 507}
@@ -143,7 +170,10 @@ def test_a_full_disk_under_the_database_is_507_and_heals(tmp_path: Path) -> None
 
 @root_only
 def test_a_full_tmp_disturbs_nothing(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "tmp", MIB) as disk, running(tmp_path, {"TMPDIR": str(tmp_path / "tmp")}) as server:
+    with (
+        small_disk(tmp_path / "tmp", MIB) as disk,
+        running(tmp_path, {"TMPDIR": str(tmp_path / "tmp")}) as server,
+    ):
         fill(disk)
         alice = Developer(server)
         assert alice.upload(1, 2 * MIB)[0] == 201
@@ -166,8 +196,12 @@ def test_a_packages_folder_that_becomes_read_only_stops_uploads_alone(tmp_path: 
 
 def test_telemetry_that_is_deleted_while_it_runs_is_not_the_portals_end(tmp_path: Path) -> None:
     event = {
-        "app_id": "com.acme.notes", "app_version": "1.0.0", "mosis_version": "1.0.0", "device_id": "d" * 64,
-        "session_id": "s" * 16, "events": [{"type": "app_start", "timestamp": text(time.time())}],
+        "app_id": "com.acme.notes",
+        "app_version": "1.0.0",
+        "mosis_version": "1.0.0",
+        "device_id": "d" * 64,
+        "session_id": "s" * 16,
+        "events": [{"type": "app_start", "timestamp": text(time.time())}],
     }
     with running(tmp_path) as server:
         alice = Developer(server)
@@ -190,7 +224,10 @@ def test_telemetry_that_is_deleted_while_it_runs_is_not_the_portals_end(tmp_path
 @contextlib.contextmanager
 def memory_group(limit_bytes: int) -> Iterator[Path]:
     """A control group with this much memory, of the first or second kind; skips where there is none."""
-    for base, limit in ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")):
+    for base, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
         group = base / f"portal-test-{os.getpid()}"
         with contextlib.suppress(OSError):
             group.mkdir()
@@ -234,9 +271,13 @@ def test_a_clock_that_goes_back_an_hour_stops_nobody(client: Client, hands: Any)
     client.get("/v1/auth/me", as_=client.sign_in(alice)).expect(200)
 
 
-def test_an_access_token_of_the_future_is_renewed_and_the_session_lives_on(client: Client, hands: Any) -> None:
+def test_an_access_token_of_the_future_is_renewed_and_the_session_lives_on(
+    client: Client, hands: Any
+) -> None:
     alice = client.register()
     hands.turn(-3600)
-    client.get("/v1/auth/me", as_=alice).expect(401, code="invalid_token")  # it was made in what is now the future
+    client.get("/v1/auth/me", as_=alice).expect(
+        401, code="invalid_token"
+    )  # it was made in what is now the future
     renewed = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
     client.get("/v1/auth/me", as_=renewed["access_token"]).expect(200)

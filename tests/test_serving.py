@@ -58,7 +58,9 @@ class App:
         size = sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(65536), b""))
         seen = {name: value for name, value in environ.items() if isinstance(value, str)}
         body = json.dumps(seen | {"body_bytes": size}).encode()
-        start_response("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")])
+        start_response(
+            "200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")]
+        )
         return [body]
 
 
@@ -81,7 +83,11 @@ def start(app: App, spool: Path) -> Iterator[Start]:
     started: list[tuple[Server, threading.Thread]] = []
 
     def begin(**settings: Any) -> Server:
-        server = Server(app, **{"listen": "127.0.0.1:0", "threads": 4, "admit": admit, "temporary_dir": spool} | settings)
+        server = Server(
+            app,
+            **{"listen": "127.0.0.1:0", "threads": 4, "admit": admit, "temporary_dir": spool}
+            | settings,
+        )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         started.append((server, thread))
@@ -117,10 +123,14 @@ class Wire:
         if not line:
             return 0, {}, b""
         headers: dict[str, str] = {}
-        while (field := self.file.readline().rstrip(b"\r\n")):
+        while field := self.file.readline().rstrip(b"\r\n"):
             name, _, value = field.decode("latin-1").partition(": ")
             headers[name.lower()] = value
-        return int(line.split()[1]), headers, b"" if head_only else self.file.read(int(headers.get("content-length", "0")))
+        return (
+            int(line.split()[1]),
+            headers,
+            b"" if head_only else self.file.read(int(headers.get("content-length", "0"))),
+        )
 
     def refused(self, status: int, code: str) -> dict[str, Any]:
         """The problem that is answered next, after which the connection is closed."""
@@ -161,11 +171,15 @@ def stored(spool: Path) -> list[str]:
 def test_keeps_the_connection_and_answers_in_order(start: Start) -> None:
     wire = Wire(start())
     wire.send("".join(f"GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n" for n in range(50)))
-    assert [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(50)] == [f"/{n}" for n in range(50)]
+    assert [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(50)] == [
+        f"/{n}" for n in range(50)
+    ]
 
 
 def test_not_modified_leaves_the_connection_open(start: Start) -> None:
-    wire = Wire(start()).send("GET /unchanged HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    wire = Wire(start()).send(
+        "GET /unchanged HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
     status, headers, _ = wire.answer()
     assert status == 304
     assert "connection" not in headers
@@ -187,7 +201,9 @@ def test_a_client_that_closes_its_side_still_gets_the_answer(start: Start) -> No
     assert wire.answer()[0] == 200
 
 
-def test_the_application_sees_the_peer_and_x_forwarded_for_and_no_other_word_of_proxies(start: Start) -> None:
+def test_the_application_sees_the_peer_and_x_forwarded_for_and_no_other_word_of_proxies(
+    start: Start,
+) -> None:
     wire = Wire(start()).send("GET /%7Ea?q=1 HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: evil\r\n"
                               "X-Forwarded-Proto: ftp\r\nForwarded: host=evil\r\n\r\n")  # fmt: skip
     seen = json.loads(wire.answer()[2])
@@ -216,14 +232,20 @@ def test_a_large_file_arrives_whole(start: Start, app: App) -> None:
 # Bodies
 
 
-def test_a_body_over_the_limit_of_its_route_is_refused_by_its_head(start: Start, app: App, spool: Path) -> None:
+def test_a_body_over_the_limit_of_its_route_is_refused_by_its_head(
+    start: Start, app: App, spool: Path
+) -> None:
     wire = Wire(start()).send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB + 1}\r\n\r\n")
     assert wire.refused(413, "too_large")["limit_bytes"] == MIB
     assert app.calls == []
 
 
 def test_a_body_at_the_limit_is_taken(start: Start) -> None:
-    wire = Wire(start()).send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n").send(bytes(MIB))
+    wire = (
+        Wire(start())
+        .send(f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n")
+        .send(bytes(MIB))
+    )
     assert json.loads(wire.answer()[2])["body_bytes"] == MIB
 
 
@@ -242,7 +264,9 @@ def test_chunked_bodies_are_counted_while_they_arrive(start: Start, app: App, sp
 
 
 def test_a_chunked_upload_is_let_in(start: Start) -> None:
-    wire = Wire(start()).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    wire = Wire(start()).send(
+        "POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     for _ in range(20):
         wire.send(b"10000;name=value\r\n" + bytes(65536) + b"\r\n")
     seen = json.loads(wire.send("0\r\nTrailer: x\r\n\r\n").answer()[2])
@@ -254,19 +278,29 @@ def test_a_chunked_upload_is_let_in(start: Start) -> None:
 ])  # fmt: skip
 def test_chunks_may_not_cost_more_than_they_carry(start: Start, framing: bytes) -> None:
     server = start()
-    wire = Wire(server).send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").send(framing)
+    wire = (
+        Wire(server)
+        .send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .send(framing)
+    )
     wire.refused(400, "malformed_request")
     alive(server)
 
 
 @pytest.mark.parametrize("chunks", ["zz\r\n", "-1\r\n", "1\r\nxy\r\n", "2;bad=\r\nxy\r\n"])
 def test_broken_chunks_are_malformed(start: Start, chunks: str) -> None:
-    wire = Wire(start()).send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    wire = Wire(start()).send(
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    )
     wire.refused(400, "malformed_request")
 
 
-def test_an_upload_without_a_credential_is_not_stored_and_not_asked_for(start: Start, app: App, spool: Path) -> None:
-    wire = Wire(start()).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\nExpect: 100-continue\r\n\r\n")
+def test_an_upload_without_a_credential_is_not_stored_and_not_asked_for(
+    start: Start, app: App, spool: Path
+) -> None:
+    wire = Wire(start()).send(
+        f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\nExpect: 100-continue\r\n\r\n"
+    )
     wire.refused(401, "unauthenticated")  # and no 100 Continue before it
     assert (app.calls, stored(spool)) == ([], [])
 
@@ -283,22 +317,32 @@ def test_expect_without_a_body_is_simply_answered(start: Start) -> None:
     assert wire.answer()[0] == 200
 
 
-@pytest.mark.parametrize(("path", "status", "code"), [("/full", 507, "no_space"), ("/broken", 500, "internal")])
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/full", 507, "no_space"), ("/broken", 500, "internal")]
+)
 def test_what_admit_raises_is_the_answer(start: Start, path: str, status: int, code: str) -> None:
-    problem = Wire(start()).send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n").refused(status, code)
+    problem = (
+        Wire(start())
+        .send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        .refused(status, code)
+    )
     assert "mistake" not in json.dumps(problem)
 
 
 def test_what_a_refused_body_holds_is_not_read_as_a_request(start: Start, app: App) -> None:
     smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-    wire = Wire(start()).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n{smuggled}")
+    wire = Wire(start()).send(
+        f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {len(smuggled)}\r\n\r\n{smuggled}"
+    )
     wire.refused(401, "unauthenticated")
     assert app.calls == []
 
 
 def test_no_thread_keeps_a_body_after_its_request(start: Start, spool: Path) -> None:
     server = start()
-    wire = Wire(server).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n")
+    wire = Wire(server).send(
+        "POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n"
+    )
     wire.send(bytes(1_500_000))
     assert eventually(lambda: bool(stored(spool))), "it is stored where it was told to"
     assert json.loads(wire.send(bytes(1_500_000)).answer()[2])["body_bytes"] == 3_000_000
@@ -306,7 +350,9 @@ def test_no_thread_keeps_a_body_after_its_request(start: Start, spool: Path) -> 
 
 
 def test_a_body_whose_sender_leaves_is_gone(start: Start, spool: Path) -> None:
-    wire = Wire(start()).send("POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n")
+    wire = Wire(start()).send(
+        "POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n"
+    )
     wire.send(bytes(1_500_000))
     assert eventually(lambda: bool(stored(spool)))
     wire.file.close()
@@ -324,7 +370,9 @@ def test_left_over_bodies_are_swept_at_start(start: Start, spool: Path) -> None:
 def test_a_large_upload_takes_little_memory(start: Start) -> None:
     server = start(admit=lambda *_: Admission(64 * MIB))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    wire = Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {50 * MIB}\r\n\r\n")
+    wire = Wire(server).send(
+        f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {50 * MIB}\r\n\r\n"
+    )
     block = bytes(256 * 1024)
     for _ in range(200):
         wire.send(block)
@@ -380,10 +428,14 @@ def test_request_lines_of_another_form_are_malformed(start: Start, line: str) ->
 
 
 def test_other_transfer_codings_are_not_implemented(start: Start) -> None:
-    Wire(start()).send(POST + "Transfer-Encoding: gzip, chunked\r\n\r\n").refused(501, "not_implemented")
+    Wire(start()).send(POST + "Transfer-Encoding: gzip, chunked\r\n\r\n").refused(
+        501, "not_implemented"
+    )
 
 
-@pytest.mark.parametrize("head", ["GET /" + "x" * 40_000, POST + "X: " + "y" * 40_000, POST + "X: y\r\n" * 8000])
+@pytest.mark.parametrize(
+    "head", ["GET /" + "x" * 40_000, POST + "X: " + "y" * 40_000, POST + "X: y\r\n" * 8000]
+)
 def test_a_head_over_its_limit_is_refused(start: Start, head: str) -> None:
     Wire(start()).send(head).refused(431, "header_too_large")
 
@@ -399,12 +451,22 @@ def test_a_crash_of_the_application_says_nothing_of_its_inside(start: Start) -> 
     assert "secret" not in json.dumps(problem)
 
 
-def test_a_refusal_is_one_log_line_with_the_id_of_the_answer(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_one_log_line_with_the_id_of_the_answer(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, "mosis.serving"):
-        wire = Wire(start()).send("POST /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: given-1\r\nContent-Length: 9999999\r\n\r\n")
+        wire = Wire(start()).send(
+            "POST /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: given-1\r\nContent-Length: 9999999\r\n\r\n"
+        )
         assert wire.refused(413, "too_large")["request_id"] == "given-1"
     (record,) = [vars(each) for each in caplog.records if each.message == "refused"]
-    expected = {"request_id": "given-1", "method": "POST", "path": "/x", "status": 413, "code": "too_large"}
+    expected = {
+        "request_id": "given-1",
+        "method": "POST",
+        "path": "/x",
+        "status": 413,
+        "code": "too_large",
+    }
     assert {name: record[name] for name in expected} == expected
 
 
@@ -438,7 +500,9 @@ def test_an_idle_connection_is_closed_without_a_word(start: Start) -> None:
 
 
 def test_the_time_of_a_running_request_is_not_that_of_the_next(start: Start, app: App) -> None:
-    wire = Wire(start(head_timeout_seconds=0.4)).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /ne")
+    wire = Wire(start(head_timeout_seconds=0.4)).send(
+        "GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET /ne"
+    )
     time.sleep(1.2)
     app.gate.set()
     assert wire.answer()[0] == 200
@@ -467,7 +531,10 @@ def test_crowds_of_slow_clients_hold_no_thread(start: Start, spool: Path) -> Non
     server = start()
     half_open = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\nX-") for _ in range(900)]
     readers = [Wire(server, 4096).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(40)]
-    uploads = [Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n") for _ in range(6)]
+    uploads = [
+        Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n")
+        for _ in range(6)
+    ]
     for _ in range(10):
         alive(server)
     for upload in uploads:
@@ -498,7 +565,9 @@ def test_over_the_connection_limit_clients_wait_for_a_place(start: Start) -> Non
 # Stopping
 
 
-def test_stop_lets_running_requests_finish_and_closes_idle_connections(start: Start, app: App) -> None:
+def test_stop_lets_running_requests_finish_and_closes_idle_connections(
+    start: Start, app: App
+) -> None:
     server = start()
     idle, running = Wire(server), Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
     assert eventually(lambda: app.calls == ["/wait"])
@@ -529,33 +598,60 @@ def quickly(request: Any) -> Any:
     if request.path not in sizes or "AUTHORIZATION" in request.headers:
         return None
     size = sizes[request.path]
-    return "200 OK", f"X-From: {request.peer}\r\nX-Query: {request.query}\r\nContent-Length: {size}\r\n".encode(), b"n" * size
+    return (
+        "200 OK",
+        f"X-From: {request.peer}\r\nX-Query: {request.query}\r\nContent-Length: {size}\r\n".encode(),
+        b"n" * size,
+    )
 
 
 def test_what_is_ready_is_answered_without_the_application(start: Start, app: App) -> None:
     wire = Wire(start(ready=quickly))
     wire.send("GET /now?a=1 HTTP/1.1\r\nHost: a\r\n\r\n")
     status, headers, body = wire.answer()
-    assert (status, headers["x-from"], headers["x-query"], body) == (200, "127.0.0.1", "a=1", b"nnn")
+    assert (status, headers["x-from"], headers["x-query"], body) == (
+        200,
+        "127.0.0.1",
+        "a=1",
+        b"nnn",
+    )
     assert {"date", "content-length"} <= set(headers)
     assert app.calls == []
-    assert wire.send("GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").answer()[1]["connection"] == "close"
+    assert (
+        wire.send("GET /now HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").answer()[1][
+            "connection"
+        ]
+        == "close"
+    )
     assert wire.answer()[0] == 0
     old = Wire(start(ready=quickly)).send("GET /now HTTP/1.0\r\n\r\n")
     assert (old.answer()[2], old.answer()[0]) == (b"nnn", 0)
-    assert Wire(start(ready=quickly)).send("GET /odd HTTP/1.1\r\nHost: a\r\n\r\n").refused(500, "internal")
+    assert (
+        Wire(start(ready=quickly))
+        .send("GET /odd HTTP/1.1\r\nHost: a\r\n\r\n")
+        .refused(500, "internal")
+    )
 
 
 def test_ready_answers_keep_their_place_among_the_others(start: Start, app: App) -> None:
     wire = Wire(start(ready=quickly))
-    wire.send("".join(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n" for path in ("/now", "/wait", "/now", "/x", "/now")))
+    wire.send(
+        "".join(
+            f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"
+            for path in ("/now", "/wait", "/now", "/x", "/now")
+        )
+    )
     assert wire.answer()[2] == b"nnn"
     app.gate.set()
     told = [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(4)]
-    assert told == ["/wait", "/now", "/x", "/now"], "behind a running request everything goes to the application"
+    assert told == ["/wait", "/now", "/x", "/now"], (
+        "behind a running request everything goes to the application"
+    )
 
 
-def test_who_asks_for_much_and_reads_nothing_is_given_one_ready_answer(start: Start, app: App) -> None:
+def test_who_asks_for_much_and_reads_nothing_is_given_one_ready_answer(
+    start: Start, app: App
+) -> None:
     server = start(ready=quickly, outbuf_high_watermark=MIB)
     wire = Wire(server, receive_buffer=4096)
     wire.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 300)

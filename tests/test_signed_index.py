@@ -39,11 +39,16 @@ def acme(env: Environment) -> str:
 
 
 def fetched(client: Client) -> tuple[bytes, bytes]:
-    return client.get("/v1/store/index.json").expect(200).body, client.get("/v1/store/index.json.sig").expect(200).body
+    return client.get("/v1/store/index.json").expect(200).body, client.get(
+        "/v1/store/index.json.sig"
+    ).expect(200).body
 
 
 def pinned(client: Client, sequence: int = 0) -> dict[str, Any]:
-    return {"keys": [client.get("/.well-known/mosis-store-key").expect(200)["keys"][0]["public_key"]], "sequence": sequence}
+    return {
+        "keys": [client.get("/.well-known/mosis-store-key").expect(200)["keys"][0]["public_key"]],
+        "sequence": sequence,
+    }
 
 
 def now(client: Client) -> datetime:
@@ -69,14 +74,19 @@ def test_the_index_holds_what_everybody_is_offered(client: Client, acme: str) ->
     assert state["sequence"] == document["sequence"]
 
 
-def test_many_apps_are_written_in_parts(client: Client, acme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_apps_are_written_in_parts(
+    client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mosis.store.index_file.ROWS", 3)
     db = client.env.db.connection()
     with db.write():
         for number in range(10):
             add_listed(db, acme, f"z.b{number}", "App")
     document, _ = verify(*fetched(client), pinned(client), now(client))
-    assert [each["package_id"] for each in document["apps"]] == ["a.b", *(f"z.b{number}" for number in range(10))]
+    assert [each["package_id"] for each in document["apps"]] == [
+        "a.b",
+        *(f"z.b{number}" for number in range(10)),
+    ]
 
 
 def test_an_empty_store_has_an_index_too(client: Client) -> None:
@@ -84,7 +94,9 @@ def test_an_empty_store_has_an_index_too(client: Client) -> None:
     assert document["apps"] == []
 
 
-def test_what_is_forged_replayed_or_expired_is_refused(client: Client, acme: str, hands: Hands) -> None:
+def test_what_is_forged_replayed_or_expired_is_refused(
+    client: Client, acme: str, hands: Hands
+) -> None:
     old, state = fetched(client), pinned(client)
     with pytest.raises(Refused, match="no key"):
         verify(old[0].replace(b"a.b", b"a.x"), old[1], state, now(client))
@@ -92,7 +104,13 @@ def test_what_is_forged_replayed_or_expired_is_refused(client: Client, acme: str
     forged = {"key": other.fingerprint, "signature": base64.b64encode(other.sign(old[0])).decode()}
     with pytest.raises(Refused, match="no key"):
         verify(old[0], json.dumps({"signatures": [forged]}).encode(), state, now(client))
-    for rubbish in (b"", b"[]", b"\xff", b'{"signatures": [{"key": 1}]}', b'{"signatures": [{"key": "x", "signature": "="}]}'):
+    for rubbish in (
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"signatures": [{"key": 1}]}',
+        b'{"signatures": [{"key": "x", "signature": "="}]}',
+    ):
         with pytest.raises(Refused):
             verify(old[0], rubbish, state, now(client))
     with client.env.db.connection().write() as db:
@@ -109,10 +127,14 @@ def test_what_is_forged_replayed_or_expired_is_refused(client: Client, acme: str
     verify(*fetched(client), state, now(client))
 
 
-def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(client: Client, acme: str, hands: Hands) -> None:
+def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(
+    client: Client, acme: str, hands: Hands
+) -> None:
     first = client.get("/v1/store/index.json").expect(200)
     hands.turn(3600)
-    same = client.get("/v1/store/index.json", headers={"If-None-Match": first.headers["etag"]}).expect(304)
+    same = client.get(
+        "/v1/store/index.json", headers={"If-None-Match": first.headers["etag"]}
+    ).expect(304)
     assert same.headers["cache-control"] == "public, max-age=60"
     client.register("somebody")
     assert sequence(client) == first["sequence"]
@@ -120,7 +142,9 @@ def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(
     assert sequence(client) > first["sequence"]
 
 
-def test_the_sequence_never_goes_back(client: Client, acme: str, hands: Hands, tmp_path: Path) -> None:
+def test_the_sequence_never_goes_back(
+    client: Client, acme: str, hands: Hands, tmp_path: Path
+) -> None:
     """Not at a restart, not when an older database is put back, not when the made files are lost with it."""
     env = client.env
     env.db.connection().copy_to(tmp_path / "older.db")
@@ -141,7 +165,9 @@ def test_the_sequence_never_goes_back(client: Client, acme: str, hands: Hands, t
     env.close()
     restarted()
     for suffix in ("", "-wal", "-shm"):
-        env.config.database_path.with_name(env.config.database_path.name + suffix).unlink(missing_ok=True)
+        env.config.database_path.with_name(env.config.database_path.name + suffix).unlink(
+            missing_ok=True
+        )
     (tmp_path / "older.db").rename(env.config.database_path)
     restarted()  # at the same moment as before: the files know
     for made in (env.config.data_dir / "store-index").iterdir():
@@ -180,7 +206,9 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     caplog.clear()
     for _ in range(3):
         assert fetched(client) == first
-    assert ["cannot be made" in said.message for said in caplog.records if said.levelname == "ERROR"] == [True], "not for each"
+    assert [
+        "cannot be made" in said.message for said in caplog.records if said.levelname == "ERROR"
+    ] == [True], "not for each"
     assert [made.suffix for made in folder.iterdir()] == [".json"], "nothing half-made stays"
     monkeypatch.undo()
     client.env.remembered["index"].rests_until = 0.0
@@ -207,7 +235,9 @@ def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
     assert sequence(client) == first
 
 
-def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(client: Client, acme: str, hands: Hands) -> None:
+def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
+    client: Client, acme: str, hands: Hands
+) -> None:
     state = pinned(client)
     never_asked = dict(state)
     verify(*fetched(client), state, now(client))
@@ -231,30 +261,50 @@ def test_the_keys_are_kept_to_their_owner(env: Environment) -> None:
     assert store.index_keys(env)[0].private == first.private
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert packages.parse_public_key(base64.b64encode(first.public).decode()) == first.public
-    for damage in (b"", b"{}", b'{"keys": []}', path.read_bytes().replace(b'"created_at": "', b'"created_ot": "')):
+    for damage in (
+        b"",
+        b"{}",
+        b'{"keys": []}',
+        path.read_bytes().replace(b'"created_at": "', b'"created_ot": "'),
+    ):
         path.write_bytes(damage)
         with pytest.raises(ConfigError, match=r"store_key\.json"):
             store.index_keys(env)
 
 
-def test_a_key_that_was_lost_is_said_loudly(client: Client, acme: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_was_lost_is_said_loudly(
+    client: Client, acme: str, caplog: pytest.LogCaptureFixture
+) -> None:
     first = store.index_keys(client.env)
     sequence(client)
-    assert not [record for record in caplog.records if record.levelname == "ERROR"], "the first key is no loss"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], (
+        "the first key is no loss"
+    )
     (client.env.config.data_dir / "store_key.json").unlink()
     assert store.index_keys(client.env) != first
-    assert ["was lost" in record.message for record in caplog.records if record.levelname == "ERROR"] == [True]
+    assert [
+        "was lost" in record.message for record in caplog.records if record.levelname == "ERROR"
+    ] == [True]
 
 
 def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_path: Path) -> None:
     with running(tmp_path) as server:
+
         def command(*words: str) -> str:
-            ran = subprocess.run([sys.executable, *words], env=server.environment, cwd=tmp_path, timeout=30, capture_output=True)
+            ran = subprocess.run(
+                [sys.executable, *words],
+                env=server.environment,
+                cwd=tmp_path,
+                timeout=30,
+                capture_output=True,
+            )
             assert ran.returncode == 0, ran.stderr
             return ran.stdout.decode()
 
         key = json.loads((tmp_path / "data/store_key.json").read_bytes())["keys"][0]
-        public = base64.b64encode(IndexKey(base64.b64decode(key["private_key"]), "").public).decode()
+        public = base64.b64encode(
+            IndexKey(base64.b64decode(key["private_key"]), "").public
+        ).decode()
         example = [str(EXAMPLE), server.url, "--key", public, "--state", "state.json"]
         assert command(*example).startswith("good: sequence ")
         rotated = command(str(portal.HERE / "portal.py"), "store-key", "rotate").splitlines()
@@ -262,9 +312,15 @@ def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_
         assert command(*example).startswith("good: sequence ")
         assert len(json.loads((tmp_path / "state.json").read_text())["keys"]) == 2
         state = json.loads((tmp_path / "state.json").read_text())
-        (tmp_path / "state.json").write_text(json.dumps(state | {"sequence": state["sequence"] + 10**9}))
-        refused = subprocess.run([sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True)
+        (tmp_path / "state.json").write_text(
+            json.dumps(state | {"sequence": state["sequence"] + 10**9})
+        )
+        refused = subprocess.run(
+            [sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True
+        )
         assert (refused.returncode, "it is an old one" in refused.stderr) == (1, True)
         server.stop()
-        missed = subprocess.run([sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True)
+        missed = subprocess.run(
+            [sys.executable, *example], cwd=tmp_path, timeout=30, capture_output=True, text=True
+        )
         assert (missed.returncode, missed.stderr.startswith("not fetched: ")) == (1, True)

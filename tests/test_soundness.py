@@ -33,7 +33,9 @@ def spoil(database: Path, table: str) -> None:
         file.write(b"\xff" * size)
 
 
-def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybody(server: Backed) -> None:
+def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybody(
+    server: Backed,
+) -> None:
     settings = {"BACKUPS_DIR": str(server.backups)}
     server.register("alice")
     command(server.folder, "admin", "create", "root@example.net", settings=settings)
@@ -42,19 +44,32 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
     spoil(server.data / "portal.db", "reviews")
     before = (server.data / "portal.db").read_bytes()
     server.start()
-    refused = server.wait_for(lambda ready: ready["status"] == 503 and ready["errors"][0]["code"] == "database_damaged")
+    refused = server.wait_for(
+        lambda ready: ready["status"] == 503 and ready["errors"][0]["code"] == "database_damaged"
+    )
     assert refused["errors"][0]["pointer"] == "/database"
     assert server.ask("/v1/store/apps")[0] == 200
-    status, answer = server.ask("/v1/auth/register", {"email": "b@example.net", "password": "three random words", "name": "B"})
+    status, answer = server.ask(
+        "/v1/auth/register",
+        {"email": "b@example.net", "password": "three random words", "name": "B"},
+    )
     assert (status, answer["code"]) == (503, "database_unavailable")
     deadline, mails = time.monotonic() + 10, []
     while not mails and time.monotonic() < deadline:
         time.sleep(0.1)
-        mails = [text for path in (server.data / "mail").glob("*.eml") if "is damaged" in (text := path.read_text())]
+        mails = [
+            text
+            for path in (server.data / "mail").glob("*.eml")
+            if "is damaged" in (text := path.read_text())
+        ]
     assert ["To: root@example.net" in mail for mail in mails] == [True]
     assert server.stop() == 0
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-    assert [line["level"] for line in lines if "only read from now on" in line["message"]] == ["critical"]
+    lines = [
+        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+    ]
+    assert [line["level"] for line in lines if "only read from now on" in line["message"]] == [
+        "critical"
+    ]
     assert "trace" not in json.dumps(lines)  # loud is not the same as full
     assert (server.data / "portal.db").read_bytes() == before
     restored = command(server.folder, "restore", settings=settings)
@@ -65,7 +80,14 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
 
 
 def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: Environment) -> None:
-    portal.migrated(Config.read({"DATABASE_PATH": str(tmp_path / "other/portal.db"), "PACKAGES_DIR": str(tmp_path / "p")}))
+    portal.migrated(
+        Config.read(
+            {
+                "DATABASE_PATH": str(tmp_path / "other/portal.db"),
+                "PACKAGES_DIR": str(tmp_path / "p"),
+            }
+        )
+    )
     spoil(tmp_path / "other/portal.db", "audit")
     database = Database(tmp_path / "other/portal.db")
     db = database.connection()
@@ -80,20 +102,28 @@ def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: En
     database.close()
 
 
-def test_the_look_of_every_day_finds_what_no_statement_has_met(client: Client, env: Environment) -> None:
+def test_the_look_of_every_day_finds_what_no_statement_has_met(
+    client: Client, env: Environment
+) -> None:
     soundness.check(env)
     assert env.db.damage is None
     alice = client.register()
-    raw = sqlite3.connect(env.config.database_path)  # does not hold up foreign keys unless it is asked to
-    raw.execute("DELETE FROM developers WHERE id = ?", (alice.id,))  # the quick look does not see rows that refer to nothing
+    raw = sqlite3.connect(
+        env.config.database_path
+    )  # does not hold up foreign keys unless it is asked to
+    raw.execute(
+        "DELETE FROM developers WHERE id = ?", (alice.id,)
+    )  # the quick look does not see rows that refer to nothing
     raw.commit()
     raw.close()
     soundness.check(env, quick=True)
     assert env.db.damage is None
     soundness.check(env)
     assert "refers to nothing" in str(env.db.damage)
-    client.post("/v1/auth/register", {"email": "b@example.net", "password": "three random words", "name": "B"}).expect(
-        503, code="database_unavailable")
+    client.post(
+        "/v1/auth/register",
+        {"email": "b@example.net", "password": "three random words", "name": "B"},
+    ).expect(503, code="database_unavailable")
     client.get("/v1/store/apps").expect(200)
 
 
@@ -121,11 +151,15 @@ def test_the_watch_looks_again_every_day_and_the_worker_rests(
     assert db.value("SELECT state FROM jobs WHERE kind = 'sweep_jobs'") == "waiting"
 
 
-def test_damaged_telemetry_is_not_the_portals_end(client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_telemetry_is_not_the_portals_end(
+    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
     env.telemetry.found_damage("tried")
     refused = client.get("/readyz").expect(503, code="not_ready")
-    assert [(each["pointer"], each["code"]) for each in refused["errors"]] == [("/telemetry", "database_damaged")]
+    assert [(each["pointer"], each["code"]) for each in refused["errors"]] == [
+        ("/telemetry", "database_damaged")
+    ]
     client.register()
 
 

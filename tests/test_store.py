@@ -59,7 +59,10 @@ def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acm
     dice = random.Random(seed)
     with db.write():
         other = add_developer(db, "Other")
-        apps = [add_app(db, dice.choice([acme, other]), f"a.b{number}", f"App {number}") for number in range(4)]
+        apps = [
+            add_app(db, dice.choice([acme, other]), f"a.b{number}", f"App {number}")
+            for number in range(4)
+        ]
     moves = [
         "UPDATE versions SET state = 'halted' WHERE id = :version", "UPDATE versions SET state = 'published' WHERE id = :version",
         "UPDATE versions SET state = 'yanked' WHERE id = :version", "DELETE FROM versions WHERE id = :version",
@@ -73,31 +76,45 @@ def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acm
     versions = [""]
     for step in range(400):
         chosen = {
-            "version": dice.choice(versions), "app": dice.choice(apps), "share": dice.choice([10, 100]),
-            "developer": dice.choice([acme, other]), "flag": dice.randrange(2), "word": dice.choice(["Notes", "天气预报", "Größe"]),
+            "version": dice.choice(versions),
+            "app": dice.choice(apps),
+            "share": dice.choice([10, 100]),
+            "developer": dice.choice([acme, other]),
+            "flag": dice.randrange(2),
+            "word": dice.choice(["Notes", "天气预报", "Größe"]),
         }
         before = state(db)
         with db.write():
             if dice.random() < 0.3:
                 living = [row[0] for row in db.all("SELECT id FROM apps")]
                 owner, app = acme, dice.choice(living or [add_app(db, acme, f"n.a{step}", "New")])
-                versions.append(add_version(db, owner, app, step + 1, channel=dice.choice(["stable", "stable", "beta"])))
+                versions.append(
+                    add_version(
+                        db, owner, app, step + 1, channel=dice.choice(["stable", "stable", "beta"])
+                    )
+                )
             else:
                 move = dice.choice(moves[:-1] if dice.random() < 0.95 else moves)
-                if "INSERT" not in move or db.value("SELECT 1 FROM versions WHERE id = ?", chosen["version"]):
+                if "INSERT" not in move or db.value(
+                    "SELECT 1 FROM versions WHERE id = ?", chosen["version"]
+                ):
                     db._run(move, chosen)  # type: ignore[arg-type]  # values by name
         wanted = db.all("SELECT * FROM listable ORDER BY app_id")
         shown = ", ".join(column for column in columns_of_view(db))
         assert db.all(f"SELECT {shown} FROM listings ORDER BY app_id") == wanted, seed
         if before[0] != wanted:
-            assert state(db)[1] > before[1], f"the catalogue changed and its number did not, seed {seed}"
+            assert state(db)[1] > before[1], (
+                f"the catalogue changed and its number did not, seed {seed}"
+            )
     with db.write():
         add_listed(db, add_developer(db, "Third"), "z.z", "天气 at last", tags='["x", "y"]')
     words_are_right(db)
 
 
 def state(db: Connection) -> tuple[list[tuple[object, ...]], int]:
-    return db.all("SELECT * FROM listable ORDER BY app_id"), int(db.value("SELECT catalogue FROM store_state"))
+    return db.all("SELECT * FROM listable ORDER BY app_id"), int(
+        db.value("SELECT catalogue FROM store_state")
+    )
 
 
 def columns_of_view(db: Connection) -> list[str]:
@@ -109,12 +126,20 @@ def words_are_right(db: Connection) -> None:
     raw = sqlite3.connect(db.database.path)
     made = raw.execute("SELECT sql FROM sqlite_master WHERE name = 'listing_words'").fetchone()[0]
     raw.execute(made.replace("listing_words", "temp.fresh"))
-    raw.execute("INSERT INTO fresh (rowid, name, summary, tags, description, about)"
-                " SELECT number, name, summary, tags, description, about FROM listing_words_source")
+    raw.execute(
+        "INSERT INTO fresh (rowid, name, summary, tags, description, about)"
+        " SELECT number, name, summary, tags, description, about FROM listing_words_source"
+    )
     instances = []
     for schema, table in (("main", "listing_words"), ("temp", "fresh")):
-        raw.execute(f"CREATE VIRTUAL TABLE temp.{table}_found USING fts5vocab({schema}, {table}, instance)")
-        instances.append(raw.execute(f"SELECT doc, col, offset, term FROM {table}_found ORDER BY 1, 2, 3, 4").fetchall())
+        raw.execute(
+            f"CREATE VIRTUAL TABLE temp.{table}_found USING fts5vocab({schema}, {table}, instance)"
+        )
+        instances.append(
+            raw.execute(
+                f"SELECT doc, col, offset, term FROM {table}_found ORDER BY 1, 2, 3, 4"
+            ).fetchall()
+        )
     raw.execute("INSERT INTO listing_words (listing_words) VALUES ('integrity-check')")
     raw.close()
     assert instances[0] == instances[1]
@@ -126,9 +151,29 @@ def words_are_right(db: Connection) -> None:
 
 def test_searches_find_beginnings_in_any_case_and_accent(db: Connection, acme: str) -> None:
     with db.write():
-        add_listed(db, acme, "a.b", "Crème Brûlée", summary="Zażółć gęślą jaźń", tags='["offline"]', description="Ελληνικά")
+        add_listed(
+            db,
+            acme,
+            "a.b",
+            "Crème Brûlée",
+            summary="Zażółć gęślą jaźń",
+            tags='["offline"]',
+            description="Ελληνικά",
+        )
         add_listed(db, acme, "a.c", "Заметки")
-    for text in ("crème", "CREME", "brul", "brulee creme", "zazo", "jazn", "offl", "ελλην", "a.b", "acme", "creme offline"):
+    for text in (
+        "crème",
+        "CREME",
+        "brul",
+        "brulee creme",
+        "zazo",
+        "jazn",
+        "offl",
+        "ελλην",
+        "a.b",
+        "acme",
+        "creme offline",
+    ):
         assert "Crème Brûlée" in names(db, text), text
     assert names(db, "замет") == ["Заметки"]
     assert names(db, "creme nowhere") == []
@@ -138,7 +183,9 @@ def test_searches_find_beginnings_in_any_case_and_accent(db: Connection, acme: s
 
 def test_scripts_without_spaces_are_found_by_any_part(db: Connection, acme: str) -> None:
     with db.write():
-        add_listed(db, acme, "a.b", "天气预报", summary="東京の天気をお知らせ", description="날씨예보 앱")
+        add_listed(
+            db, acme, "a.b", "天气预报", summary="東京の天気をお知らせ", description="날씨예보 앱"
+        )
         add_listed(db, acme, "a.c", "บันทึกประจำวัน")
     for text in ("天气", "气预", "预报", "报", "東京", "知らせ", "天気を", "예보", "날씨"):
         assert names(db, text) == ["天气预报"], text
@@ -152,8 +199,21 @@ def test_what_the_documents_say_of_other_scripts_holds(db: Connection, acme: str
     with db.write():
         for number, name in enumerate(found):
             add_listed(db, acme, f"x.y{number}", name)
-    for text, number in (("istan", 0), ("İSTANBUL", 0), ("IŞIK", None), ("ışık", 1), ("हिन्दी", 2), ("नोट", 2),
-                         ("شَمس", 3), ("شمس", None), ("של", 4), ("smile 🙂", 5), ("🙂", None), ("C++", 6), ("+", None)):
+    for text, number in (
+        ("istan", 0),
+        ("İSTANBUL", 0),
+        ("IŞIK", None),
+        ("ışık", 1),
+        ("हिन्दी", 2),
+        ("नोट", 2),
+        ("شَمس", 3),
+        ("شمس", None),
+        ("של", 4),
+        ("smile 🙂", 5),
+        ("🙂", None),
+        ("C++", 6),
+        ("+", None),
+    ):
         assert names(db, text) == ([found[number]] if number is not None else []), text
 
 
@@ -177,28 +237,49 @@ def test_category_and_tag_narrow_lists_and_searches(db: Connection, acme: str) -
         add_listed(db, acme, "a.c", "Gamma notes", category="tools", tags="[]")
     for text in ("", "notes"):
         for sort in ("", "updated", "name", "downloads"):
-            assert sorted(names(db, text, category="tools", sort=sort)) == ["Alpha notes", "Gamma notes"]
+            assert sorted(names(db, text, category="tools", sort=sort)) == [
+                "Alpha notes",
+                "Gamma notes",
+            ]
             assert names(db, text, tag="e-mail", sort=sort) == ["Alpha notes"]
             assert names(db, text, tag="c++", category="tools", sort=sort) == ["Alpha notes"]
             assert names(db, text, tag="c++", category="games", sort=sort) == []
             assert names(db, text, tag="mai", sort=sort) == []
 
 
-def test_a_common_tag_is_walked_and_a_rare_one_looked_up(db: Connection, acme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_common_tag_is_walked_and_a_rare_one_looked_up(
+    db: Connection, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mosis.store.search.CANDIDATES", 5)
     with db.write():
         for number in range(40):
             tags = ["common", *(["rare"] if number % 10 == 0 else [])]
             category = "tools" if number % 2 else "games"
-            add_listed(db, acme, f"a.b{number}", f"App {number:02}", tags=json.dumps(tags), category=category)
+            add_listed(
+                db,
+                acme,
+                f"a.b{number}",
+                f"App {number:02}",
+                tags=json.dumps(tags),
+                category=category,
+            )
     assert [len(page) for page in walked(db, Query(tag="common", sort="name"), 15)] == [15, 15, 10]
-    assert names(db, tag="common", category="tools", sort="name")[:3] == ["App 01", "App 03", "App 05"]
-    assert list(walked(db, Query(tag="rare", sort="name"), 3)) == [["App 00", "App 10", "App 20"], ["App 30"]]
+    assert names(db, tag="common", category="tools", sort="name")[:3] == [
+        "App 01",
+        "App 03",
+        "App 05",
+    ]
+    assert list(walked(db, Query(tag="rare", sort="name"), 3)) == [
+        ["App 00", "App 10", "App 20"],
+        ["App 30"],
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "app"])
 @pytest.mark.parametrize("sort", ["relevance", "updated", "name", "downloads"])
-def test_pages_neither_repeat_nor_skip_while_apps_are_added(db: Connection, acme: str, sort: str, text: str) -> None:
+def test_pages_neither_repeat_nor_skip_while_apps_are_added(
+    db: Connection, acme: str, sort: str, text: str
+) -> None:
     dice = random.Random(5)
     with db.write():
         for number in range(60):
@@ -207,7 +288,9 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(db: Connection, acme
             app = add_listed(db, acme, f"a.b{number}", name, updated_at=stamp)
             if dice.random() < 0.5:
                 fetch(db, app, dice.randrange(5))
-    there = {listing.number for listing in store.index(db, Wanted(100), Query(text, sort=sort)).rows}
+    there = {
+        listing.number for listing in store.index(db, Wanted(100), Query(text, sort=sort)).rows
+    }
     assert len(there) == 60
     seen: list[int] = []
     wanted, query = Wanted(7), Query(text, sort=sort)
@@ -244,14 +327,25 @@ def test_no_text_makes_a_search_fail(db: Connection, acme: str) -> None:
         "\u0e31", "\\",
     ]  # fmt: skip
     with db.write():
-        add_listed(db, acme, "a.b", "note", description="".join(p for p in pieces if p not in ("\0", "\ud800")))
+        add_listed(
+            db,
+            acme,
+            "a.b",
+            "note",
+            description="".join(p for p in pieces if p not in ("\0", "\ud800")),
+        )
     for _ in range(RANDOM_SEARCHES):
         text = "".join(
-            dice.choice(pieces) if dice.random() < 0.8 else chr(dice.randrange(1, 0x10FFFF)) for _ in range(dice.randrange(40))
+            dice.choice(pieces) if dice.random() < 0.8 else chr(dice.randrange(1, 0x10FFFF))
+            for _ in range(dice.randrange(40))
         )
-        query = Query(text, dice.choice(["", text]), dice.choice(["", text]), dice.choice(["", *store.SORTS]))
+        query = Query(
+            text, dice.choice(["", text]), dice.choice(["", text]), dice.choice(["", *store.SORTS])
+        )
         try:
-            store.index(db, Wanted(5), replace(query, category=clean(query.category), tag=clean(query.tag)))
+            store.index(
+                db, Wanted(5), replace(query, category=clean(query.category), tag=clean(query.tag))
+            )
         except Exception as error:
             raise AssertionError(f"seed {seed}, {query!r}") from error
 
@@ -269,7 +363,11 @@ def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme:
     with db.write():
         app = add_listed(db, acme, "a.b", "x")
     for _ in range(200):
-        text = "".join(chr(dice.randrange(*dice.choice(ranges))) for _ in range(12)).replace(" ", "").strip()
+        text = (
+            "".join(chr(dice.randrange(*dice.choice(ranges))) for _ in range(12))
+            .replace(" ", "")
+            .strip()
+        )
         with db.write():
             db.change("UPDATE apps SET summary = ? WHERE id = ?", text, app)
         kept = db.value("SELECT summary FROM listing_words_source")

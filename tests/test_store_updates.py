@@ -29,7 +29,9 @@ def offered(env: Environment, code: int = 0, **device: str) -> int | None:
     return found[0].version_code if found else None
 
 
-def test_a_device_is_offered_the_highest_of_its_channel(env: Environment, db: Connection, acme: str) -> None:
+def test_a_device_is_offered_the_highest_of_its_channel(
+    env: Environment, db: Connection, acme: str
+) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         for code, channel in ((1, "stable"), (2, "beta"), (3, "stable"), (4, "beta")):
@@ -43,11 +45,15 @@ def test_many_betas_hide_no_stable_version(env: Environment, db: Connection, acm
         app = add_app(db, acme, "a.b", "App")
         add_version(db, acme, app, 1)
         for code in range(2, 200):
-            add_version(db, acme, app, code, channel="beta", rollout_percent=100 if code % 2 else 10)
+            add_version(
+                db, acme, app, code, channel="beta", rollout_percent=100 if code % 2 else 10
+            )
     assert (offered(env), offered(env, channel="beta")) == (1, 199)
 
 
-def test_a_device_is_offered_the_best_of_all_versions(env: Environment, db: Connection, acme: str) -> None:
+def test_a_device_is_offered_the_best_of_all_versions(
+    env: Environment, db: Connection, acme: str
+) -> None:
     """What is left out beforehand is what nobody would be offered: random versions, against a look at every one of them."""
     seed = random.randrange(1 << 32)
     dice = random.Random(seed)
@@ -55,19 +61,33 @@ def test_a_device_is_offered_the_best_of_all_versions(env: Environment, db: Conn
         app = add_app(db, acme, "a.b", "App")
     needs = ["1.0.0", "1.2.0-rc.1", "1.2.0", "2.0.0"]
     for _ in range(30):
-        made = [(dice.choice(["stable", "beta"]), dice.choice([1, 50, 100, 100]), dice.randrange(4)) for _ in range(12)]
+        made = [
+            (dice.choice(["stable", "beta"]), dice.choice([1, 50, 100, 100]), dice.randrange(4))
+            for _ in range(12)
+        ]
         with db.write():
             db.change("DELETE FROM versions")
             ids = [
-                add_version(db, acme, app, code, channel=channel, rollout_percent=percent, min_mosis_version=needs[needed])
+                add_version(
+                    db,
+                    acme,
+                    app,
+                    code,
+                    channel=channel,
+                    rollout_percent=percent,
+                    min_mosis_version=needs[needed],
+                )
                 for code, (channel, percent, needed) in enumerate(made, 1)
             ]
         placing = db.value("SELECT placing FROM store_state")
         for number in range(30):
             channel, runs, device = dice.choice(["stable", "beta"]), dice.randrange(4), str(number)
             fitting = [
-                code for code, (its, percent, needed) in enumerate(made, 1)
-                if its in ("stable", channel) and needed <= runs and in_rollout(placing, ids[code - 1], device, percent)
+                code
+                for code, (its, percent, needed) in enumerate(made, 1)
+                if its in ("stable", channel)
+                and needed <= runs
+                and in_rollout(placing, ids[code - 1], device, percent)
             ]
             found = offered(env, channel=channel, id=device, mosis_version=needs[runs])
             assert found == max(fitting, default=None), f"seed {seed}"
@@ -78,7 +98,9 @@ def test_what_is_no_package_id_is_not_kept(env: Environment, db: Connection) -> 
     assert env.kept.size_bytes == 0
 
 
-def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(env: Environment, db: Connection, acme: str) -> None:
+def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(
+    env: Environment, db: Connection, acme: str
+) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         for code, needs in ((1, "1.0.0"), (2, "1.10.0-rc.1"), (3, "2.0.0")):
@@ -92,7 +114,9 @@ def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(env: Environment, 
     "DELETE FROM versions WHERE version_code = 2", "UPDATE versions SET rollout_percent = 50 WHERE version_code = 2",
     "UPDATE apps SET suspended = 1", "UPDATE developers SET suspended = 1",
 ])  # fmt: skip
-def test_what_is_taken_back_is_offered_no_more_at_once(env: Environment, db: Connection, acme: str, change: str) -> None:
+def test_what_is_taken_back_is_offered_no_more_at_once(
+    env: Environment, db: Connection, acme: str, change: str
+) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         add_version(db, acme, app, 1)
@@ -103,12 +127,18 @@ def test_what_is_taken_back_is_offered_no_more_at_once(env: Environment, db: Con
     assert offered(env) == (None if "suspended" in change else 1)
 
 
-def test_without_a_version_that_fits_there_is_no_download(env: Environment, db: Connection, acme: str) -> None:
+def test_without_a_version_that_fits_there_is_no_download(
+    env: Environment, db: Connection, acme: str
+) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         add_version(db, acme, app, 1, channel="beta")
     assert store.offered(env, db, "a.b", Device("beta")).version == "1.1.0"
-    for package_id, device in (("a.b", Device()), ("a.b", Device("beta", mosis_version="0.1.0")), ("a.c", Device("beta"))):
+    for package_id, device in (
+        ("a.b", Device()),
+        ("a.b", Device("beta", mosis_version="0.1.0")),
+        ("a.c", Device("beta")),
+    ):
         with pytest.raises(NotFound):
             store.offered(env, db, package_id, device)
 
@@ -117,17 +147,24 @@ def test_without_a_version_that_fits_there_is_no_download(env: Environment, db: 
 def test_a_share_is_that_share_of_the_devices(percent: float) -> None:
     dice = random.Random(int(percent * 10))
     placing, version = dice.randbytes(32), str(dice.random())
-    inside = sum(in_rollout(placing, version, f"device-{number}", percent) for number in range(100_000))
+    inside = sum(
+        in_rollout(placing, version, f"device-{number}", percent) for number in range(100_000)
+    )
     assert abs(inside / 1000 - percent) < 1
 
 
 def test_each_version_has_its_own_order_of_devices(env: Environment) -> None:
     devices = [str(number) for number in range(10_000)]
-    first, second = ({each for each in devices if in_rollout(bytes(32), version, each, 10)} for version in ("a", "b"))
+    first, second = (
+        {each for each in devices if in_rollout(bytes(32), version, each, 10)}
+        for version in ("a", "b")
+    )
     assert 50 < len(first & second) < 150  # 1 % of 10,000
 
 
-def test_no_device_ever_goes_back_while_shares_grow(env: Environment, db: Connection, acme: str) -> None:
+def test_no_device_ever_goes_back_while_shares_grow(
+    env: Environment, db: Connection, acme: str
+) -> None:
     """10,000 devices with 20 apps each ask in random order while the shares of the new versions grow one by one."""
     seed = random.randrange(1 << 32)
     dice = random.Random(seed)
@@ -137,7 +174,9 @@ def test_no_device_ever_goes_back_while_shares_grow(env: Environment, db: Connec
             app = add_app(db, acme, f"a.b{number}", f"App {number}")
             add_version(db, acme, app, 1)
             grown += [add_version(db, acme, app, code, rollout_percent=1) for code in (2, 3)]
-    steps = [(version, share) for share in (10, 50, 100) for version in dice.sample(grown, len(grown))]
+    steps = [
+        (version, share) for share in (10, 50, 100) for version in dice.sample(grown, len(grown))
+    ]
     devices = [f"device-{number}" for number in range(10_000)]
     highest = {device: [1] * 20 for device in devices}
     asked = 0
@@ -145,20 +184,25 @@ def test_no_device_ever_goes_back_while_shares_grow(env: Environment, db: Connec
         for device in dice.sample(devices, 10_000 if start + 10 > len(steps) else 3000):
             asked += 1
             had = highest[device]
-            got = {offer.package_id: offer.version_code for offer in store.updates(
-                env, db, {f"a.b{number}": 0 for number in range(20)}, Device(id=device)
-            )}
+            got = {
+                offer.package_id: offer.version_code
+                for offer in store.updates(
+                    env, db, {f"a.b{number}": 0 for number in range(20)}, Device(id=device)
+                )
+            }
             for number in range(20):
                 assert got[f"a.b{number}"] >= had[number], f"{device} went back, seed {seed}"
                 had[number] = got[f"a.b{number}"]
         with db.write():
-            for version, share in steps[start:start + 10]:
+            for version, share in steps[start : start + 10]:
                 db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", share, version)
     assert asked > 40_000
     assert all(codes == [3] * 20 for codes in highest.values())
 
 
-def test_an_old_answer_is_never_given_while_many_read_and_one_writes(env: Environment, db: Connection, acme: str) -> None:
+def test_an_old_answer_is_never_given_while_many_read_and_one_writes(
+    env: Environment, db: Connection, acme: str
+) -> None:
     """What is kept is never staler than a committed change, also when another connection, as of another process, made it."""
     import sqlite3
     from concurrent.futures import ThreadPoolExecutor

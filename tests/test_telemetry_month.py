@@ -24,12 +24,19 @@ from tests.client import PASSWORD
 from tests.server import Running
 
 APP, DAY, DAYS, DEVICES, SENDERS = "com.acme.notes", 86_400, 30, 25, 4
-KINDS = {"app_start": "starts", "app_stop": "stops", "app_crash": "crashes", "lua_error": "lua_errors"}
+KINDS = {
+    "app_start": "starts",
+    "app_stop": "stops",
+    "app_crash": "crashes",
+    "lua_error": "lua_errors",
+}
 
 
 def call(port: int, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Content-Type": "application/json"} | (
+        {"Authorization": f"Bearer {token}"} if token else {}
+    )
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
@@ -42,7 +49,9 @@ def month(dice: random.Random, midnight: int) -> list[tuple[str, dict[str, Any]]
     """Everything that the devices want to say, in a muddle: some of it is late, some twice."""
     devices = simulate.fleet(dice, DEVICES, ["1.0.0"])
     said = [
-        each for ago in range(DAYS - 1, 0, -1) for device in devices
+        each
+        for ago in range(DAYS - 1, 0, -1)
+        for device in devices
         for each in simulate.day_of(dice, device, APP, midnight - ago * DAY)
     ]
     for place in range(len(said)):
@@ -56,10 +65,18 @@ class Senders:
     """Sends until answered, through kills; and now and then again although it was answered."""
 
     def __init__(self, port: int, said: list[tuple[str, dict[str, Any]]]) -> None:
-        self.port, self.left, self.answers, self.unanswered = port, queue.SimpleQueue[Any](), Counter[str](), 0
+        self.port, self.left, self.answers, self.unanswered = (
+            port,
+            queue.SimpleQueue[Any](),
+            Counter[str](),
+            0,
+        )
         for each in said:
             self.left.put(each)
-        self.threads = [threading.Thread(target=self._send, args=(number,), daemon=True) for number in range(SENDERS)]
+        self.threads = [
+            threading.Thread(target=self._send, args=(number,), daemon=True)
+            for number in range(SENDERS)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -108,7 +125,10 @@ def expected(said: list[tuple[str, dict[str, Any]]], width: int) -> dict[int, Co
 def held(path: Path, span: str, version: str) -> dict[int, Counter[str]]:
     """The same as the portal has added it up."""
     raw = sqlite3.connect(path)
-    rows = raw.execute(f"SELECT start, {rollups.SELECT} FROM rollups WHERE span = ? AND version = ?", (span, version)).fetchall()
+    rows = raw.execute(
+        f"SELECT start, {rollups.SELECT} FROM rollups WHERE span = ? AND version = ?",
+        (span, version),
+    ).fetchall()
     raw.close()
     found = {}
     for start, *row in rows:
@@ -126,7 +146,10 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
     try:
         account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
         token = call(server.port, "POST", "/v1/auth/register", account)[1]["access_token"]
-        assert call(server.port, "POST", "/v1/apps", {"package_id": APP, "name": "Notes"}, token)[0] == 201
+        assert (
+            call(server.port, "POST", "/v1/apps", {"package_id": APP, "name": "Notes"}, token)[0]
+            == 201
+        )
         said = month(dice, int(time.time()) // DAY * DAY)
         senders = Senders(server.port, said)
         for share in (0.7, 0.35):
@@ -143,7 +166,9 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
         path, query = server.folder / "data/telemetry.db", f"?from={text(time.time() - 30 * DAY)}"
         until = time.monotonic() + 30
         while True:  # the process adds up by itself, every two seconds
-            totals = call(server.port, "GET", f"/v1/apps/{APP}/analytics{query}", None, token)[1]["totals"]
+            totals = call(server.port, "GET", f"/v1/apps/{APP}/analytics{query}", None, token)[1][
+                "totals"
+            ]
             if totals["events"] >= due or time.monotonic() > until:
                 break
             time.sleep(0.2)
@@ -156,7 +181,10 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
             assert held(path, span, version) == expected(said, width)
     everybody = {document["device_id"] for where, document in said if where.endswith("events")}
     assert abs(totals["unique_devices"] - len(everybody)) <= 1
-    settings = {"DATABASE_PATH": str(tmp_path / "data/portal.db"), "PACKAGES_DIR": str(tmp_path / "packages")}
+    settings = {
+        "DATABASE_PATH": str(tmp_path / "data/portal.db"),
+        "PACKAGES_DIR": str(tmp_path / "packages"),
+    }
     env = portal.opened(Config.read(settings))
     assert rollups.recount(env.telemetry.connection()) == 0
     assert env.telemetry.connection().value("PRAGMA integrity_check") == "ok"
@@ -164,12 +192,17 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
 
 
 def test_an_address_is_taken_as_people_write_it() -> None:
-    for url, kind, port in (("https://apps.example.net", http.client.HTTPSConnection, 443), ("localhost:8080", None, 8080)):
+    for url, kind, port in (
+        ("https://apps.example.net", http.client.HTTPSConnection, 443),
+        ("localhost:8080", None, 8080),
+    ):
         connection = simulate._connection(url)
         assert (type(connection), connection.port) == (kind or http.client.HTTPConnection, port)
 
 
-def test_the_command_sends_what_devices_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_sends_what_devices_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = Running(tmp_path)
     server.start()
     try:

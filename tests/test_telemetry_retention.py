@@ -11,7 +11,16 @@ from mosis.telemetry import retention, rollups, upkeep
 from tests.client import Client, Person
 from tests.conftest import START, Hands
 from tests.web.test_crashes import report
-from tests.web.test_telemetry import DAY, DEVICE, NOTES, analytics, event, send, sign_in_again, stored
+from tests.web.test_telemetry import (
+    DAY,
+    DEVICE,
+    NOTES,
+    analytics,
+    event,
+    send,
+    sign_in_again,
+    stored,
+)
 
 OTHER = "f" * 64
 
@@ -27,7 +36,9 @@ def rows(client: Client, table: str) -> int:
     return int(stored(client, f"SELECT count(*) FROM {table}")[0][0])
 
 
-def test_raw_events_stay_seven_days_and_sums_for_good(client: Client, alice: Person, hands: Hands) -> None:
+def test_raw_events_stay_seven_days_and_sums_for_good(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     send(client, event(), batch_id="b")
     hands.turn(3 * DAY)
     send(client, event(at=hands.at))
@@ -44,20 +55,28 @@ def test_raw_events_stay_seven_days_and_sums_for_good(client: Client, alice: Per
     sign_in_again(client, alice)
     assert analytics(client, alice, "?from=2027-01-15&to=2027-01-25")["totals"]["starts"] == 2
     send(client, event(at=hands.at))
-    assert analytics(client, alice)["totals"]["starts"] == 1  # a new row is not taken for a summed one
+    assert (
+        analytics(client, alice)["totals"]["starts"] == 1
+    )  # a new row is not taken for a summed one
 
 
-def test_batches_that_are_not_in_the_sums_yet_stay(client: Client, alice: Person, hands: Hands) -> None:
+def test_batches_that_are_not_in_the_sums_yet_stay(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     send(client, event())
     hands.turn(30 * DAY)
     retention.prune(client.env)
     assert rows(client, "batches") == 1
     upkeep.turn(client.env)
     assert rows(client, "batches") == 0
-    assert stored(client, "SELECT sum(starts) FROM rollups WHERE span = 'day' AND version = '*'") == [(1,)]
+    assert stored(
+        client, "SELECT sum(starts) FROM rollups WHERE span = 'day' AND version = '*'"
+    ) == [(1,)]
 
 
-def test_rows_from_a_future_that_was_none_go_too(client: Client, alice: Person, hands: Hands) -> None:
+def test_rows_from_a_future_that_was_none_go_too(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     hands.turn(1000 * DAY)
     send(client, event())
     hands.turn(-1000 * DAY)
@@ -75,7 +94,9 @@ def test_crashes_stay_ninety_days(client: Client, alice: Person, hands: Hands) -
     upkeep.turn(client.env)
     assert stored(client, "SELECT type, count FROM crash_groups") == [("LuaError", 2)]
     assert (rows(client, "crash_reports"), rows(client, "crash_counts")) == (1, 2)
-    assert stored(client, "SELECT sum(crash_reports) FROM rollups WHERE span = 'day' AND version = '*'") == [(3,)]
+    assert stored(
+        client, "SELECT sum(crash_reports) FROM rollups WHERE span = 'day' AND version = '*'"
+    ) == [(3,)]
 
 
 def test_slices_are_short_and_the_space_comes_back(
@@ -89,16 +110,27 @@ def test_slices_are_short_and_the_space_comes_back(
     for _ in range(20):
         with db.write():
             for _ in range(1000):
-                db.insert("batches", source=source, device=b"12345678", session=b"s", received_at=int(START), events=events)
+                db.insert(
+                    "batches",
+                    source=source,
+                    device=b"12345678",
+                    session=b"s",
+                    received_at=int(START),
+                    events=events,
+                )
     rollups.catch_up(db)
     before = db.value("PRAGMA page_count")
     hands.turn(8 * DAY)
     spent: list[float] = []
-    monkeypatch.setattr(retention.Slices, "took", lambda self, seconds: spent.append(seconds) or took(self, seconds))
+    monkeypatch.setattr(
+        retention.Slices, "took", lambda self, seconds: spent.append(seconds) or took(self, seconds)
+    )
     retention.prune(client.env)
     assert rows(client, "batches") == 0
     assert len(spent) > 20
-    assert statistics.median(spent) < 0.05  # the longest is about 30 ms on a quiet machine; a busy one is no measure
+    assert (
+        statistics.median(spent) < 0.05
+    )  # the longest is about 30 ms on a quiet machine; a busy one is no measure
     assert db.value("PRAGMA page_count") < before / 5
     assert db.value("PRAGMA integrity_check") == "ok"
 
@@ -160,13 +192,17 @@ def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice:
     report(client, device=2)
     before = analytics(client, alice).json
     batches, reports = everything(client, DEVICE)
-    assert [each["events"][0]["data"] for each in batches] == [{"frame_ms": number} for number in range(5)] + [{}]
+    assert [each["events"][0]["data"] for each in batches] == [
+        {"frame_ms": number} for number in range(5)
+    ] + [{}]
     assert batches[0] == {
         "app_id": NOTES, "app_version": "other", "mosis_version": "2.1.0", "received_at": text(START),
         "events": [{"type": "perf_frame", "timestamp": text(START - 60), "data": {"frame_ms": 0}}],
     }  # fmt: skip
     assert batches[-1]["app_id"] == "com.acme.todo"
-    assert [(each["type"], each["context"]) for each in reports] == [("LuaError", {"screen": "home"})]
+    assert [(each["type"], each["context"]) for each in reports] == [
+        ("LuaError", {"screen": "home"})
+    ]
     assert everything(client, DEVICE.upper(), limit=2) == (batches, reports)
 
     client.delete(f"/v1/telemetry/devices/{DEVICE}").expect(204)
@@ -177,7 +213,9 @@ def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice:
     client.delete(f"/v1/telemetry/devices/{DEVICE}").expect(204)
 
 
-def test_the_newest_batch_erased_leaves_no_number_for_the_next(client: Client, alice: Person) -> None:
+def test_the_newest_batch_erased_leaves_no_number_for_the_next(
+    client: Client, alice: Person
+) -> None:
     send(client, event())
     upkeep.turn(client.env)
     client.delete(f"/v1/telemetry/devices/{DEVICE}").expect(204)

@@ -15,7 +15,10 @@ def devices(dice: random.Random, number: int) -> list[bytes]:
     return [dice.randbytes(8) for _ in range(number)]
 
 
-@pytest.mark.parametrize(("size", "error"), [(0, 0), (1, 0), (10, 0.0), (100, 0.03), (900, 0.04), (5_000, 0.06), (100_000, 0.06)])
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(0, 0), (1, 0), (10, 0.0), (100, 0.03), (900, 0.04), (5_000, 0.06), (100_000, 0.06)],
+)
 def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None:
     dice = random.Random(size)
     sketch = Sketch()
@@ -27,7 +30,9 @@ def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None
     assert len(sketch.stored()) <= min(3 * size + 1, 3200)
 
 
-@pytest.mark.parametrize(("left", "right"), [(50, 60), (50, 5000), (5000, 50), (5000, 6000), (900, 900)])
+@pytest.mark.parametrize(
+    ("left", "right"), [(50, 60), (50, 5000), (5000, 50), (5000, 6000), (900, 900)]
+)
 def test_united_sketches_are_the_sketch_of_all(left: int, right: int) -> None:
     dice = random.Random(left)
     both, one, other = Sketch(), Sketch(), Sketch()
@@ -59,8 +64,16 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> No
         app = db.insert("apps", app_id="x")
         source = db.insert("sources", app=app, version="1.0.0", mosis_version="2")
         for _ in range(3 * rollups.SLICE + 7):
-            events = [[dice.choice([1, 2, 3, 5]), dice.randrange(10**6), {"frame_ms": dice.random() * 40}] for _ in range(5)]
-            row = {"source": source, "device": dice.randbytes(8), "session": b"s", "received_at": 10**6}
+            events = [
+                [dice.choice([1, 2, 3, 5]), dice.randrange(10**6), {"frame_ms": dice.random() * 40}]
+                for _ in range(5)
+            ]
+            row = {
+                "source": source,
+                "device": dice.randbytes(8),
+                "session": b"s",
+                "received_at": 10**6,
+            }
             db.insert("batches", **row, events=json.dumps(events))
     assert rollups.catch_up(db)
     before = db.all("SELECT * FROM rollups ORDER BY app, span, version, start")
@@ -68,14 +81,23 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> No
     assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
     for span in ("hour", "day"):
         for version in ("1.0.0", "*"):
-            total = db.value("SELECT sum(events) FROM rollups WHERE span = ? AND version = ?", span, version)
+            total = db.value(
+                "SELECT sum(events) FROM rollups WHERE span = ? AND version = ?", span, version
+            )
             assert total == 5 * (3 * rollups.SLICE + 7)
     assert rollups.recount(db) == 0
     with db.write():
         db.change("UPDATE rollups SET starts = starts + 1 WHERE span = 'day'")
-        db.change("DELETE FROM rollups WHERE span = 'hour' AND start = (SELECT min(start) FROM rollups)")
-        db.change("INSERT INTO rollups (app, span, version, start, events) VALUES (?, 'hour', '9', 0, 4)", app)
-    assert rollups.recount(db) == db.value("SELECT count(*) FROM rollups WHERE span = 'day'") + 2 + 1
+        db.change(
+            "DELETE FROM rollups WHERE span = 'hour' AND start = (SELECT min(start) FROM rollups)"
+        )
+        db.change(
+            "INSERT INTO rollups (app, span, version, start, events) VALUES (?, 'hour', '9', 0, 4)",
+            app,
+        )
+    assert (
+        rollups.recount(db) == db.value("SELECT count(*) FROM rollups WHERE span = 'day'") + 2 + 1
+    )
     with db.write():
         db.change("DELETE FROM rollups WHERE version = '9'")
     assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
@@ -85,10 +107,19 @@ def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Environmen
     """The lock is held for each hour that is written; a stranger can put a hundred of them into a batch."""
     db = env.telemetry.connection()
     with db.write():
-        source = db.insert("sources", app=db.insert("apps", app_id="x"), version="1.0.0", mosis_version="2")
+        source = db.insert(
+            "sources", app=db.insert("apps", app_id="x"), version="1.0.0", mosis_version="2"
+        )
         for number in range(40):
             events = json.dumps([[1, (100 * number + hour) * 3600] for hour in range(100)])
-            db.insert("batches", source=source, device=bytes(8), session=b"s", received_at=1, events=events)
+            db.insert(
+                "batches",
+                source=source,
+                device=bytes(8),
+                session=b"s",
+                received_at=1,
+                events=events,
+            )
     slices = []
     rollups.catch_up(db, pause=lambda: slices.append(rollups.summed(db)))
     assert slices == [*range(3, 40, 3)]

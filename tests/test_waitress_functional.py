@@ -35,7 +35,7 @@ DESELECTED = {
     "test_proxy_headers": "X-Forwarded-Proto and -Host never reach the application",
 }
 
-SHIM = '''
+SHIM = """
 import socket
 from waitress import server, utilities
 from mosis.serving import Admission, Server
@@ -59,7 +59,7 @@ class FixtureUnix(Fixture):
     set_socket_options = lambda self, connection: None
 
 server.TcpWSGIServer, server.UnixWSGIServer = Fixture, FixtureUnix
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +70,47 @@ def suite() -> Path:
     if not archive.exists():
         wanted = RELEASE.replace("-", "==")
         fetched = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-             "--no-binary", ":all:", "--timeout", "5", "--retries", "1", "-d", str(cache), wanted],
-            capture_output=True, text=True, timeout=60, check=False,
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                "--timeout",
+                "5",
+                "--retries",
+                "1",
+                "-d",
+                str(cache),
+                wanted,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         if not archive.exists():
-            pytest.skip("no index to fetch waitress's source distribution from: " + fetched.stderr.strip()[-200:])
+            pytest.skip(
+                "no index to fetch waitress's source distribution from: "
+                + fetched.stderr.strip()[-200:]
+            )
     folder = cache / RELEASE
     with tarfile.open(archive) as tar:
-        tar.extractall(cache, [each for each in tar if each.name.startswith(f"{RELEASE}/tests/")], filter="data")
+        tar.extractall(
+            cache,
+            [each for each in tar if each.name.startswith(f"{RELEASE}/tests/")],
+            filter="data",
+        )
     tests = folder / "tests/test_functional.py"
-    tests.write_text(re.sub(r"HTTP/1\.1\\r\\n(?!Host)", r"HTTP/1.1\\r\\nHost: localhost\\r\\n", tests.read_text()))
+    tests.write_text(
+        re.sub(
+            r"HTTP/1\.1\\r\\n(?!Host)", r"HTTP/1.1\\r\\nHost: localhost\\r\\n", tests.read_text()
+        )
+    )
     (folder / "conftest.py").write_text(SHIM)
     (folder / "pytest.ini").write_text("[pytest]\n")
     return folder
@@ -91,15 +121,31 @@ def test_waitress_functional_tests_pass(suite: Path) -> None:
     collected = re.findall(r"def (test_\w+)", (suite / "tests/test_functional.py").read_text())
     assert set(DESELECTED) <= set(collected), "a deselected test is not there any more"
     listing = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/test_functional.py"], cwd=suite,
-        env={"PYTHONPATH": str(HERE), "PATH": ""}, capture_output=True, text=True, timeout=30, check=False,
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/test_functional.py"],
+        cwd=suite,
+        env={"PYTHONPATH": str(HERE), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     every = re.findall(r"^tests/\S+::(\S+)::(\S+)$", listing.stdout, re.MULTILINE)
-    wanted = [f"tests/test_functional.py::{group}::{name}" for group, name in every if not re.fullmatch(names, name)]
+    wanted = [
+        f"tests/test_functional.py::{group}::{name}"
+        for group, name in every
+        if not re.fullmatch(names, name)
+    ]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *wanted], cwd=suite,
-        env={"PYTHONPATH": str(HERE), "PATH": ""}, capture_output=True, text=True, timeout=90, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *wanted],
+        cwd=suite,
+        env={"PYTHONPATH": str(HERE), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout[-6000:]
-    print(f"waitress's functional tests: {len(wanted)} passed, {len(every) - len(wanted)} deselected")
+    print(
+        f"waitress's functional tests: {len(wanted)} passed, {len(every) - len(wanted)} deselected"
+    )
     assert len(wanted) >= 100

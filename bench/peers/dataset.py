@@ -46,17 +46,46 @@ class Catalogue:
     def __init__(self, developers: int, apps: int) -> None:
         draw = random.Random(7)
         phc = passwords.make_hash(PASSWORD)
-        self.people = [(f"d{number:07}", EMAIL if number == 0 else f"d{number}@example.net", f"Vendor {number}",
-                        phc if number == 0 else None) for number in range(developers)]
+        self.people = [
+            (
+                f"d{number:07}",
+                EMAIL if number == 0 else f"d{number}@example.net",
+                f"Vendor {number}",
+                phc if number == 0 else None,
+            )
+            for number in range(developers)
+        ]
         self.apps = []
         for number, package_id in enumerate(package_ids(apps)):
             owner = self.people[0 if number < 20 else 1 + number % (developers - 1)][0]
-            words = draw.sample(("quick", "notes", "camera", "weather", "puzzle", "chess", "timer", "budget", "radio", "maps"), 3)
-            self.apps.append({
-                "id": f"a{number:07}", "package_id": package_id, "developer_id": owner, "name": f"{words[0].title()} {words[1]} {number}",
-                "summary": f"A {words[2]} for every day", "description": " ".join(words) * 12,
-                "category": CATEGORIES[number % len(CATEGORIES)], "tags": json.dumps(words[:2]), "downloads": draw.randrange(10_000),
-            })
+            words = draw.sample(
+                (
+                    "quick",
+                    "notes",
+                    "camera",
+                    "weather",
+                    "puzzle",
+                    "chess",
+                    "timer",
+                    "budget",
+                    "radio",
+                    "maps",
+                ),
+                3,
+            )
+            self.apps.append(
+                {
+                    "id": f"a{number:07}",
+                    "package_id": package_id,
+                    "developer_id": owner,
+                    "name": f"{words[0].title()} {words[1]} {number}",
+                    "summary": f"A {words[2]} for every day",
+                    "description": " ".join(words) * 12,
+                    "category": CATEGORIES[number % len(CATEGORIES)],
+                    "tags": json.dumps(words[:2]),
+                    "downloads": draw.randrange(10_000),
+                }
+            )
 
 
 def fill_peers(path: Path, catalogue: Catalogue) -> None:
@@ -67,15 +96,34 @@ def fill_peers(path: Path, catalogue: Catalogue) -> None:
     db = sqlite3.connect(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(PEERS_SCHEMA)
-    db.executemany("INSERT INTO developers VALUES (?, ?, ?, ?, ?)",
-                   [(*person[:3], person[3], WHEN) for person in catalogue.people])
+    db.executemany(
+        "INSERT INTO developers VALUES (?, ?, ?, ?, ?)",
+        [(*person[:3], person[3], WHEN) for person in catalogue.people],
+    )
     for app in catalogue.apps:
-        db.execute("INSERT INTO apps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '5.0.0', 5, 20480, ?, ?, ?)", (
-            app["id"], app["package_id"], app["developer_id"], app["name"], app["summary"], app["description"], app["category"],
-            app["tags"], "ab" * 32, app["downloads"], WHEN,
-        ))
-        db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, 20480, ?, 'published', ?)",
-                       [(f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, "ab" * 32, WHEN) for code in range(1, 6)])
+        db.execute(
+            "INSERT INTO apps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '5.0.0', 5, 20480, ?, ?, ?)",
+            (
+                app["id"],
+                app["package_id"],
+                app["developer_id"],
+                app["name"],
+                app["summary"],
+                app["description"],
+                app["category"],
+                app["tags"],
+                "ab" * 32,
+                app["downloads"],
+                WHEN,
+            ),
+        )
+        db.executemany(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, 20480, ?, 'published', ?)",
+            [
+                (f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, "ab" * 32, WHEN)
+                for code in range(1, 6)
+            ],
+        )
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -84,24 +132,54 @@ def fill_peers(path: Path, catalogue: Catalogue) -> None:
 def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
     """The portal's database, already migrated, and one real file to download; the path of its address."""
     db = sqlite3.connect(path)
-    key = ("k0000000", catalogue.people[0][0], "bench", b"\x01" * 32, "SHA256:bench", "active", WHEN)
-    db.executemany("INSERT INTO developers (id, email, email_verified, name, password_hash, created_at) VALUES (?, ?, 1, ?, ?, ?)",
-                   [(*person, WHEN) for person in catalogue.people])
-    db.execute("INSERT INTO signing_keys (id, developer_id, name, public_key, fingerprint, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)", key)
+    key = (
+        "k0000000",
+        catalogue.people[0][0],
+        "bench",
+        b"\x01" * 32,
+        "SHA256:bench",
+        "active",
+        WHEN,
+    )
+    db.executemany(
+        "INSERT INTO developers (id, email, email_verified, name, password_hash, created_at) VALUES (?, ?, 1, ?, ?, ?)",
+        [(*person, WHEN) for person in catalogue.people],
+    )
+    db.execute(
+        "INSERT INTO signing_keys (id, developer_id, name, public_key, fingerprint, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        key,
+    )
     content = random.Random(1).randbytes(DOWNLOAD_BYTES)
     for app in catalogue.apps:
         db.execute(
             "INSERT INTO apps (id, package_id, developer_id, name, summary, description, category, tags, published, created_at, updated_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
-            (app["id"], app["package_id"], app["developer_id"], app["name"], app["summary"], app["description"], app["category"],
-             app["tags"], WHEN, WHEN),
+            (
+                app["id"],
+                app["package_id"],
+                app["developer_id"],
+                app["name"],
+                app["summary"],
+                app["description"],
+                app["category"],
+                app["tags"],
+                WHEN,
+                WHEN,
+            ),
         )
-        size, digest = (DOWNLOAD_BYTES, hashlib.sha256(content).hexdigest()) if app["id"] == "a0000000" else (20480, "ab" * 32)
+        size, digest = (
+            (DOWNLOAD_BYTES, hashlib.sha256(content).hexdigest())
+            if app["id"] == "a0000000"
+            else (20480, "ab" * 32)
+        )
         db.executemany(
             "INSERT INTO versions (id, app_id, version, version_code, channel, state, released, min_mosis_version, manifest, files,"
             " size_bytes, sha256, signing_key_id, created_at, published_at) VALUES (?, ?, ?, ?, 'stable', 'published', 1, '1.0.0', '{}', '{}',"
             " ?, ?, 'k0000000', ?, ?)",
-            [(f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, size, digest, WHEN, WHEN) for code in range(1, 6)],
+            [
+                (f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, size, digest, WHEN, WHEN)
+                for code in range(1, 6)
+            ],
         )
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -57,7 +57,15 @@ class NewApp(BaseModel):
 
 
 class Event(BaseModel):
-    type: Literal["app_start", "app_stop", "app_crash", "lua_error", "perf_frame", "perf_memory", "perf_startup"]
+    type: Literal[
+        "app_start",
+        "app_stop",
+        "app_crash",
+        "lua_error",
+        "perf_frame",
+        "perf_memory",
+        "perf_startup",
+    ]
     timestamp: str
     data: dict[str, Any]
 
@@ -76,12 +84,16 @@ def now() -> str:
 
 
 def token(sub: str) -> str:
-    return jwt.encode({"iss": "peer", "sub": sub, "exp": int(time.time()) + 900}, SECRET, algorithm="HS256")
+    return jwt.encode(
+        {"iss": "peer", "sub": sub, "exp": int(time.time()) + 900}, SECRET, algorithm="HS256"
+    )
 
 
 def caller(authorization: str = Header("")) -> str:
     try:
-        return str(jwt.decode(authorization[7:], SECRET, algorithms=["HS256"], issuer="peer")["sub"])
+        return str(
+            jwt.decode(authorization[7:], SECRET, algorithms=["HS256"], issuer="peer")["sub"]
+        )
     except jwt.PyJWTError:
         raise HTTPException(401, "invalid_token") from None
 
@@ -97,11 +109,16 @@ def healthz() -> dict[str, str]:
 
 @app.post("/auth/register", status_code=201)
 def register(said: Account) -> dict[str, str]:
-    phc = Argon2id(salt=secrets.token_bytes(16), length=32, iterations=2, lanes=1, memory_cost=19456).derive_phc_encoded(said.password.encode())
+    phc = Argon2id(
+        salt=secrets.token_bytes(16), length=32, iterations=2, lanes=1, memory_cost=19456
+    ).derive_phc_encoded(said.password.encode())
     developer = str(uuid.uuid4())
     with writing:
         try:
-            db().execute("INSERT INTO developers (id, email, name, password_hash, created_at) VALUES (?, ?, ?, ?, ?)", (developer, said.email, said.name, phc, now()))
+            db().execute(
+                "INSERT INTO developers (id, email, name, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
+                (developer, said.email, said.name, phc, now()),
+            )
         except sqlite3.IntegrityError:
             raise HTTPException(409, "email_taken") from None
     return {"id": developer, "access_token": token(developer)}
@@ -109,7 +126,11 @@ def register(said: Account) -> dict[str, str]:
 
 @app.post("/auth/login")
 def login(said: Credentials) -> dict[str, str]:
-    row = db().execute("SELECT id, password_hash FROM developers WHERE email = ?", (said.email,)).fetchone()
+    row = (
+        db()
+        .execute("SELECT id, password_hash FROM developers WHERE email = ?", (said.email,))
+        .fetchone()
+    )
     try:
         if row is None:
             raise InvalidKey
@@ -121,12 +142,23 @@ def login(said: Credentials) -> dict[str, str]:
 
 @app.get("/apps")
 def apps(who: str = Depends(caller)) -> dict[str, Any]:
-    return {"apps": [shown(row) for row in db().execute("SELECT * FROM apps WHERE developer_id = ? ORDER BY id DESC LIMIT 20", (who,)).fetchall()]}
+    return {
+        "apps": [
+            shown(row)
+            for row in db()
+            .execute("SELECT * FROM apps WHERE developer_id = ? ORDER BY id DESC LIMIT 20", (who,))
+            .fetchall()
+        ]
+    }
 
 
 @app.get("/apps/{package_id}")
 def one(package_id: str, who: str = Depends(caller)) -> dict[str, Any]:
-    row = db().execute("SELECT * FROM apps WHERE package_id = ? AND developer_id = ?", (package_id, who)).fetchone()
+    row = (
+        db()
+        .execute("SELECT * FROM apps WHERE package_id = ? AND developer_id = ?", (package_id, who))
+        .fetchone()
+    )
     if row is None:
         raise HTTPException(404, "not_found")
     return shown(row)
@@ -140,7 +172,17 @@ def new_app(said: NewApp, who: str = Depends(caller)) -> dict[str, Any]:
             db().execute(
                 "INSERT INTO apps (id, package_id, developer_id, name, summary, description, category, tags, version, version_code, size_bytes,"
                 " sha256, downloads, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, '', 0, ?)",
-                (row["id"], said.package_id, who, said.name, said.summary, said.description, said.category, json.dumps(said.tags), now()),
+                (
+                    row["id"],
+                    said.package_id,
+                    who,
+                    said.name,
+                    said.summary,
+                    said.description,
+                    said.category,
+                    json.dumps(said.tags),
+                    now(),
+                ),
             )
         except sqlite3.IntegrityError:
             raise HTTPException(409, "package_id_taken") from None
@@ -149,10 +191,19 @@ def new_app(said: NewApp, who: str = Depends(caller)) -> dict[str, Any]:
 
 @app.post("/apps/{package_id}/versions", status_code=201)
 async def upload(package_id: str, request: Request, who: str = Depends(caller)) -> dict[str, Any]:
-    row = db().execute("SELECT id FROM apps WHERE package_id = ? AND developer_id = ?", (package_id, who)).fetchone()
+    row = (
+        db()
+        .execute("SELECT id FROM apps WHERE package_id = ? AND developer_id = ?", (package_id, who))
+        .fetchone()
+    )
     if row is None:
         raise HTTPException(404, "not_found")
-    version, target, digest, size = str(uuid.uuid4()), f"{FOLDER}/packages/{row['id']}", hashlib.sha256(), 0
+    version, target, digest, size = (
+        str(uuid.uuid4()),
+        f"{FOLDER}/packages/{row['id']}",
+        hashlib.sha256(),
+        0,
+    )
     os.makedirs(target, exist_ok=True)
     with open(f"{target}/{version}.part", "wb") as file:
         async for block in request.stream():
@@ -166,8 +217,10 @@ async def upload(package_id: str, request: Request, who: str = Depends(caller)) 
     os.fsync(folder)
     os.close(folder)
     with writing:
-        db().execute("INSERT INTO versions (id, app_id, version, version_code, size_bytes, sha256, state, created_at) VALUES (?, ?, ?, 1, ?, ?, 'ready', ?)",
-                     (version, row["id"], version, size, digest.hexdigest(), now()))
+        db().execute(
+            "INSERT INTO versions (id, app_id, version, version_code, size_bytes, sha256, state, created_at) VALUES (?, ?, ?, 1, ?, ?, 'ready', ?)",
+            (version, row["id"], version, size, digest.hexdigest(), now()),
+        )
     return {"id": version, "size_bytes": size, "sha256": digest.hexdigest()}
 
 
@@ -176,7 +229,12 @@ LISTED = "SELECT a.*, d.name AS developer_name FROM apps a JOIN developers d ON 
 
 @app.get("/store/apps")
 def store() -> dict[str, Any]:
-    return {"apps": [shown(row) for row in db().execute(f"{LISTED} ORDER BY a.name, a.id LIMIT 20").fetchall()]}
+    return {
+        "apps": [
+            shown(row)
+            for row in db().execute(f"{LISTED} ORDER BY a.name, a.id LIMIT 20").fetchall()
+        ]
+    }
 
 
 @app.get("/store/apps/{package_id}")
@@ -192,7 +250,14 @@ def updates(pkgs: str = Query("")) -> dict[str, Any]:
     found = []
     for part in pkgs.split(","):
         name, _, code = part.partition(":")
-        row = db().execute("SELECT package_id, version, version_code, size_bytes, sha256 FROM apps WHERE package_id = ? AND version_code > ?", (name, int(code or 0))).fetchone()
+        row = (
+            db()
+            .execute(
+                "SELECT package_id, version, version_code, size_bytes, sha256 FROM apps WHERE package_id = ? AND version_code > ?",
+                (name, int(code or 0)),
+            )
+            .fetchone()
+        )
         if row:
             found.append(dict(row))
     return {"updates": found}
@@ -203,8 +268,20 @@ def events(said: Batch) -> dict[str, int]:
     with writing:
         connection = db()
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO events (app_id, device_id, session_id, type, timestamp, data) VALUES (?, ?, ?, ?, ?, ?)",
-                               [(said.app_id, said.device_id, said.session_id, each.type, each.timestamp, json.dumps(each.data)) for each in said.events])
+        connection.executemany(
+            "INSERT INTO events (app_id, device_id, session_id, type, timestamp, data) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    said.app_id,
+                    said.device_id,
+                    said.session_id,
+                    each.type,
+                    each.timestamp,
+                    json.dumps(each.data),
+                )
+                for each in said.events
+            ],
+        )
         connection.execute("COMMIT")
     return {"accepted": len(said.events), "rejected": 0}
 

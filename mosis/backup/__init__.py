@@ -12,6 +12,18 @@ from mosis.backup.drills import Drill, drill, drill_by_schedule, last_drill
 from mosis.backup.restoring import Restored, give_back_lost, restore
 
 __all__ = [
-    "Copy", "Drill", "Restored", "ask_for_copy", "daily", "drill", "drill_by_schedule", "give_back_lost", "index",
-    "keep_secrets", "last_drill", "make", "make_by_job", "restore",
+    "Copy",
+    "Drill",
+    "Restored",
+    "ask_for_copy",
+    "daily",
+    "drill",
+    "drill_by_schedule",
+    "give_back_lost",
+    "index",
+    "keep_secrets",
+    "last_drill",
+    "make",
+    "make_by_job",
+    "restore",
 ]

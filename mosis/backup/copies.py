@@ -21,7 +21,11 @@ from mosis.pages import Page, Wanted, page
 
 log = logging.getLogger("mosis.backup")
 
-SECRETS = ("jwt_secret", "telemetry_secret", "store_key.json")  # in the data folder, beside the database
+SECRETS = (
+    "jwt_secret",
+    "telemetry_secret",
+    "store_key.json",
+)  # in the data folder, beside the database
 COPIES_KEPT = 7
 LIVING = "(v.state NOT IN ('failed', 'rejected', 'withdrawn') OR v.released = 1)"  # those that a package belongs to
 
@@ -45,7 +49,11 @@ def index(config: Config, wanted: Wanted) -> Page[Copy]:
     """The copies, the newest first."""
     after = wanted.after[0] if wanted.after else "~"
     folders = [path for path in _folders(config) if path.name < after]
-    return page([_described(folder) for folder in folders[: wanted.limit + 1]], wanted, lambda copy: (copy.name,))
+    return page(
+        [_described(folder) for folder in folders[: wanted.limit + 1]],
+        wanted,
+        lambda copy: (copy.name,),
+    )
 
 
 def make(env: Environment) -> Copy:
@@ -82,14 +90,26 @@ def ask_for_copy(db: Connection, actor: str) -> str:
     """Have a copy made soon; the id of the job, which may have been asked for before."""
     with db.write():
         job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
-        return job or str(db.value("SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"))
+        return job or str(
+            db.value(
+                "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
+            )
+        )
 
 
 def make_by_job(env: Environment, actor: str | None = None) -> None:
     """The job that makes a copy, because an administrator asked for one."""
     made, db = make(env), env.db.connection()
     with db.write():
-        audit.add(db, PORTAL, "backup.made", made.name, size_bytes=made.size_bytes, packages=made.packages, asked_by=actor)
+        audit.add(
+            db,
+            PORTAL,
+            "backup.made",
+            made.name,
+            size_bytes=made.size_bytes,
+            packages=made.packages,
+            asked_by=actor,
+        )
 
 
 def daily(env: Environment) -> None:
@@ -164,12 +184,16 @@ def copy(database: Database, target: Path) -> None:
     database.connection().copy_to(target)
 
 
-def _keep_secrets(source: Path, target: Path, names: list[str] | tuple[str, ...] = SECRETS) -> list[str]:
+def _keep_secrets(
+    source: Path, target: Path, names: list[str] | tuple[str, ...] = SECRETS
+) -> list[str]:
     """Copy secrets as far as they exist and differ; which."""
     kept = []
     for name in names:
         path = source / name
-        if not path.exists() or ((target / name).exists() and (target / name).read_bytes() == path.read_bytes()):
+        if not path.exists() or (
+            (target / name).exists() and (target / name).read_bytes() == path.read_bytes()
+        ):
             continue
         part = target / f"{name}.part"
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

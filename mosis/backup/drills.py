@@ -47,8 +47,13 @@ class Drill:
     def facts(self) -> dict[str, Any]:
         """For the trail and for administrators."""
         return {
-            "passed": self.passed, "seconds": self.seconds, "size_bytes": self.size_bytes, "newest_change": self.newest_change,
-            "lost_rows": sum(self.lost.values()), "packages_checked": self.packages_checked, "packages": self.packages,
+            "passed": self.passed,
+            "seconds": self.seconds,
+            "size_bytes": self.size_bytes,
+            "newest_change": self.newest_change,
+            "lost_rows": sum(self.lost.values()),
+            "packages_checked": self.packages_checked,
+            "packages": self.packages,
             "findings": self.findings[:10],
         }
 
@@ -96,7 +101,11 @@ def drill_by_schedule(env: Environment) -> None:
     if not Litestream(env.config).wanted:
         return
     deadline = time.monotonic() + WAIT_SECONDS
-    while env.replication is not None and env.replication.state.behind_seconds and time.monotonic() < deadline:
+    while (
+        env.replication is not None
+        and env.replication.state.behind_seconds
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.5)
     try:
         facts = drill(env).facts
@@ -112,7 +121,10 @@ def drill_by_schedule(env: Environment) -> None:
 
 def last_drill(db: Connection) -> dict[str, Any] | None:
     """What the last drill by schedule has found, with `at`; None when there was none."""
-    row = db.one("SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1", into=None)
+    row = db.one(
+        "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1",
+        into=None,
+    )
     return None if row is None else {"at": row[0], **json.loads(row[1])}
 
 
@@ -120,7 +132,9 @@ def _compared(env: Environment, here: Path, there: Path, took: float, whole: boo
     findings = faults(there)
     with looked_at(here) as live, looked_at(there, check=False) as restored:
         if findings:
-            return Drill(took, there.stat().st_size, 0, None, newest_change(live), {}, 0, 0, findings)
+            return Drill(
+                took, there.stat().st_size, 0, None, newest_change(live), {}, 0, 0, findings
+            )
         schema, expected = (int(each.value("PRAGMA user_version")) for each in (restored, live))
         if schema != expected:
             findings.append(f"the replica has schema {schema}, the database {expected}")
@@ -129,8 +143,15 @@ def _compared(env: Environment, here: Path, there: Path, took: float, whole: boo
         for place, sha256, size_bytes in chosen:
             findings += _package_faults(env.files.root / place, place, sha256, size_bytes)
         return Drill(
-            took, there.stat().st_size, schema, newest_change(restored), newest_change(live), _lost(restored, here),
-            len(chosen), len(packages), findings,
+            took,
+            there.stat().st_size,
+            schema,
+            newest_change(restored),
+            newest_change(live),
+            _lost(restored, here),
+            len(chosen),
+            len(packages),
+            findings,
         )
 
 
@@ -154,7 +175,12 @@ def _lost(restored: Connection, here: Path) -> dict[str, int]:
         " ESCAPE '!' AND name NOT LIKE '!_%' ESCAPE '!' AND name NOT LIKE 'listing_words%' ORDER BY name"
     )
     for (table,) in tables:
-        keys = [name for (name,) in restored.all("SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk", table)]
+        keys = [
+            name
+            for (name,) in restored.all(
+                "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk", table
+            )
+        ]
         listed = ", ".join(keys) or "rowid"
         count = restored.value(
             f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"

@@ -53,14 +53,20 @@ def moment(text: str) -> str:
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is None:
-        raise BackupError(f"{text!r} is not a moment such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00")
+        raise BackupError(
+            f"{text!r} is not a moment such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00"
+        )
     now = datetime.now(UTC)
     if parsed > now:
-        raise BackupError(f"{text!r} is still to come, it is {now:%Y-%m-%dT%H:%M:%SZ}: is the time zone right?")
+        raise BackupError(
+            f"{text!r} is still to come, it is {now:%Y-%m-%dT%H:%M:%SZ}: is the time zone right?"
+        )
     return parsed.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def restore(config: Config, at: str | None = None, to: Path | None = None, source: Path | None = None) -> Restored:
+def restore(
+    config: Config, at: str | None = None, to: Path | None = None, source: Path | None = None
+) -> Restored:
     """Restore the newest state, that of a moment, or a copy (`source`, its folder or a database file), into a folder or in the
     place of the database, which is put aside then.
 
@@ -68,7 +74,9 @@ def restore(config: Config, at: str | None = None, to: Path | None = None, sourc
     """
     litestream, at = Litestream(config), None if at is None else moment(at)
     if source is None and not litestream.wanted:
-        raise BackupError("there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy")
+        raise BackupError(
+            "there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy"
+        )
     if to is not None:
         target = to / "portal.db"
         if target.exists():
@@ -77,7 +85,9 @@ def restore(config: Config, at: str | None = None, to: Path | None = None, sourc
     lock = litestream.hold()
     try:
         if in_use(config.database_path):
-            raise BackupError(f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs")
+            raise BackupError(
+                f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs"
+            )
         fresh = config.database_path.with_name(f"{config.database_path.name}.restored")
         found = _fetched(litestream, fresh, at, source)
         aside = _put_aside(config.database_path)
@@ -110,7 +120,9 @@ def _copied(source: Path, target: Path) -> None:
     """A copy that was made before, or a database that was put aside, with what is still in its WAL."""
     database = source / "portal.db" if source.is_dir() else source
     if not has_tables(database):
-        raise BackupError(f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME")
+        raise BackupError(
+            f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME"
+        )
     if in_use(database):
         raise BackupError(f"somebody has {database} open: a copy of it would be damaged")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,11 +150,16 @@ def _put_aside(database: Path) -> list[Path]:
 def _whole(path: Path) -> Restored:
     """Raises BackupError when the restored database is damaged."""
     if found := faults(path):
-        raise BackupError(f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy")
+        raise BackupError(
+            f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
+        )
     with looked_at(path, check=False) as db:
         return Restored(
-            path, int(db.value("PRAGMA user_version")), int(db.value("SELECT count(*) FROM developers")),
-            int(db.value("SELECT count(*) FROM versions")), newest_change(db),
+            path,
+            int(db.value("PRAGMA user_version")),
+            int(db.value("SELECT count(*) FROM developers")),
+            int(db.value("SELECT count(*) FROM versions")),
+            newest_change(db),
         )
 
 

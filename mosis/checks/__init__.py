@@ -70,7 +70,9 @@ class Checks:
             if answer.code == -signal.SIGKILL and not answer.hung:
                 answer = self._answer(package)
         if not answer.said:
-            raise ChecksUnavailable(f"the child that checks packages did not start (exit code {answer.code})")
+            raise ChecksUnavailable(
+                f"the child that checks packages did not start (exit code {answer.code})"
+            )
         findings: list[dict[str, Any]] = list(answer.last.get("findings", []))
         if failure := self._failure(answer):
             log.warning("check ended early", extra={"code": failure.code, "detail": failure.detail})
@@ -80,8 +82,21 @@ class Checks:
     def _answer(self, package: BinaryIO) -> _Answer:
         """One child from its start to its end."""
         process = subprocess.Popen(  # noqa: S603  (our own program and three numbers)
-            [sys.executable, "-I", "-B", str(_CHILD), str(os.getpid()), str(self.memory_bytes), str(self.cpu_seconds)],
-            stdin=package, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/", start_new_session=True,
+            [
+                sys.executable,
+                "-I",
+                "-B",
+                str(_CHILD),
+                str(os.getpid()),
+                str(self.memory_bytes),
+                str(self.cpu_seconds),
+            ],
+            stdin=package,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
         )
         assert process.stdout is not None
         said: list[dict[str, Any]] = []
@@ -108,13 +123,19 @@ class Checks:
             return None
         if answer.hung or answer.code == -signal.SIGXCPU:
             code = "check_timeout"
-        elif failed == "memory" or answer.code == -signal.SIGABRT:  # Lua and C++ abort when there is no memory
+        elif (
+            failed == "memory" or answer.code == -signal.SIGABRT
+        ):  # Lua and C++ abort when there is no memory
             code = "check_memory"
         else:
             code = "check_crashed"
-        file: str | None = next((each["file"] for each in reversed(answer.said) if "file" in each), None)
+        file: str | None = next(
+            (each["file"] for each in reversed(answer.said) if "file" in each), None
+        )
         detail = _FAILURES[code].format(
-            file=repr(file) if file else "the package", seconds=self.cpu_seconds, mebibytes=self.memory_bytes >> 20,
+            file=repr(file) if file else "the package",
+            seconds=self.cpu_seconds,
+            mebibytes=self.memory_bytes >> 20,
             why=failed or f"exit code {answer.code}",
         )
         return Finding(code, detail, file, tier=2)

@@ -24,9 +24,15 @@ def main() -> int:
     if not _die_with(parent):
         return 1
     os.nice(5)
-    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
         resource.setrlimit(kind, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))  # SIGXCPU says why; the hard limit would be SIGKILL
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (seconds, seconds + 2)
+    )  # SIGXCPU says why; the hard limit would be SIGKILL
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from mosis.checks.inspection import look_into, warm_up
 
@@ -43,8 +49,15 @@ def main() -> int:
     except MemoryError:
         _say({"failed": "memory", "findings": _shown(findings)})
         return 0
-    except Exception as trouble:  # a parser's mistake is the package's finding, told apart by its words
-        _say({"failed": f"{type(trouble).__name__}: {str(trouble)[:300]}", "findings": _shown(findings)})
+    except (
+        Exception
+    ) as trouble:  # a parser's mistake is the package's finding, told apart by its words
+        _say(
+            {
+                "failed": f"{type(trouble).__name__}: {str(trouble)[:300]}",
+                "findings": _shown(findings),
+            }
+        )
         return 0
     _say({"findings": _shown(findings)})
     return 0
@@ -61,13 +74,16 @@ def _die_with(parent: int) -> bool:
 def _shown(findings: list[Any]) -> list[dict[str, Any]]:
     """What blocks first, then what warns; each tier in the order in which it was found."""
     rank = {"error": 0, "warning": 1, "info": 2}
-    return [each.as_dict() for each in sorted(findings, key=lambda each: rank[each.severity])[:MOST_FINDINGS]]
+    return [
+        each.as_dict()
+        for each in sorted(findings, key=lambda each: rank[each.severity])[:MOST_FINDINGS]
+    ]
 
 
 def _say(document: dict[str, Any]) -> None:
     line = json.dumps(document).encode() + b"\n"
     while line:
-        line = line[os.write(1, line):]
+        line = line[os.write(1, line) :]
 
 
 if __name__ == "__main__":

@@ -9,12 +9,22 @@ from mosis.checks.kinds import Broken, Contents, error, warning
 from mosis.packages.findings import Finding
 
 HUGE_PIXELS = 4096 * 4096
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # of a JPEG; stuffed zeros and restarts are data
+_MARKER = re.compile(
+    rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL
+)  # of a JPEG; stuffed zeros and restarts are data
 _TGA_FOOTER = b"TRUEVISION-XFILE.\x00"  # whoever has it may have areas of his own before it
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Adam7 (PNG, section 8.2): first column and row, step of columns and rows of each pass
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
@@ -28,9 +38,15 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
         yield error("image_invalid", f"This is no {ending.upper()} image: {why}.", path)
         return
     if width * height > HUGE_PIXELS:
-        yield warning("image_huge", f"{width} x {height} pixels take {width * height * 4 >> 20} MiB on a device.", path)
+        yield warning(
+            "image_huge",
+            f"{width} x {height} pixels take {width * height * 4 >> 20} MiB on a device.",
+            path,
+        )
     if end < len(content):
-        yield warning("trailing_data", f"{len(content) - end} bytes follow the end of the image.", path)
+        yield warning(
+            "trailing_data", f"{len(content) - end} bytes follow the end of the image.", path
+        )
 
 
 def _png(content: bytes) -> tuple[int, int, int]:
@@ -40,7 +56,7 @@ def _png(content: bytes) -> tuple[int, int, int]:
     at, head, data = 8, b"", []
     while True:
         length, kind = struct.unpack_from(">I4s", content, at)
-        body = content[at + 8: at + 8 + length]
+        body = content[at + 8 : at + 8 + length]
         (crc,) = struct.unpack_from(">I", content, at + 8 + length)
         if zlib.crc32(kind + body) != crc:
             raise Broken("a chunk has another checksum than it says")
@@ -54,7 +70,14 @@ def _png(content: bytes) -> tuple[int, int, int]:
         elif kind == b"IEND":
             break
     width, height, depth, colour, method, filtering, interlace = struct.unpack(">IIBBBBB", head)
-    if not width or not height or depth not in _DEPTHS.get(colour, ()) or method or filtering or interlace > 1:
+    if (
+        not width
+        or not height
+        or depth not in _DEPTHS.get(colour, ())
+        or method
+        or filtering
+        or interlace > 1
+    ):
         raise Broken("its header says what no PNG can be")
     _unpack(data, _png_bytes(width, height, depth * _CHANNELS[colour], bool(interlace)))
     return width, height, at
@@ -138,9 +161,24 @@ def _webp(content: bytes) -> tuple[int, int, int]:
 
 def _tga(content: bytes) -> tuple[int, int, int]:
     """Truevision TGA 2.0: it has no magic number, so the header must make sense and the pixels must be there."""
-    (id_length, has_map, kind, _, map_length, map_bits, _, _, width, height, bits, _) = struct.unpack_from("<BBBHHBHHHHBB", content)
-    known = {1: (8, 16), 2: (15, 16, 24, 32), 3: (8, 16), 9: (8, 16), 10: (15, 16, 24, 32), 11: (8, 16)}
-    if has_map > 1 or bits not in known.get(kind, ()) or not width or not height or (kind in (1, 9)) > has_map:
+    (id_length, has_map, kind, _, map_length, map_bits, _, _, width, height, bits, _) = (
+        struct.unpack_from("<BBBHHBHHHHBB", content)
+    )
+    known = {
+        1: (8, 16),
+        2: (15, 16, 24, 32),
+        3: (8, 16),
+        9: (8, 16),
+        10: (15, 16, 24, 32),
+        11: (8, 16),
+    }
+    if (
+        has_map > 1
+        or bits not in known.get(kind, ())
+        or not width
+        or not height
+        or (kind in (1, 9)) > has_map
+    ):
         raise Broken("its header says what no TGA can be")
     start = 18 + id_length + (map_length * ((map_bits + 7) // 8) if has_map else 0)
     end = _tga_end(content, start, width * height, (bits + 7) // 8, packed=kind >= 9)

@@ -17,15 +17,29 @@ from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 Check = Callable[[str, bytes, Contents], Iterator[Finding]]
 
 KINDS: dict[str, Check] = {
-    "rml": rml.check, "rcss": rcss.check, "lua": lua.check, "json": texts.check_json,
-    "txt": texts.check_plain, "md": texts.check_plain,
-    "png": images.check, "jpg": images.check, "jpeg": images.check, "webp": images.check, "tga": images.check,
-    "ttf": fonts.check, "otf": fonts.check, "ogg": sounds.check, "wav": sounds.check, "mp3": sounds.check,
+    "rml": rml.check,
+    "rcss": rcss.check,
+    "lua": lua.check,
+    "json": texts.check_json,
+    "txt": texts.check_plain,
+    "md": texts.check_plain,
+    "png": images.check,
+    "jpg": images.check,
+    "jpeg": images.check,
+    "webp": images.check,
+    "tga": images.check,
+    "ttf": fonts.check,
+    "otf": fonts.check,
+    "ogg": sounds.check,
+    "wav": sounds.check,
+    "mp3": sounds.check,
 }
 _TEXTS = frozenset(["rml", "rcss", "lua", "json", "txt", "md"])
 
 
-def look_into(file: BinaryIO, begun: Callable[[str], None] = lambda name: None) -> Iterator[Finding]:
+def look_into(
+    file: BinaryIO, begun: Callable[[str], None] = lambda name: None
+) -> Iterator[Finding]:
     """Every finding of tiers 2 and 3 that the package itself can tell. `begun` hears which file is next.
 
     The package has passed tier 1. Raises Unreadable when its bytes have changed since.
@@ -47,17 +61,28 @@ def _permissions(manifest: Mapping[str, Any], contents: Contents) -> Iterator[Fi
     asked = set(manifest.get("permissions", ()))
     for name in sorted(asked - contents.used.keys()):
         make = warning if name in DANGEROUS_PERMISSIONS else info
-        yield make("permission_unused", f"The permission {name} is asked for, and nothing seems to use it.", "manifest.json")
+        yield make(
+            "permission_unused",
+            f"The permission {name} is asked for, and nothing seems to use it.",
+            "manifest.json",
+        )
     for name, (path, line) in sorted(contents.used.items()):
         if name not in asked:
-            detail = f"It uses what needs the permission {name}, which the manifest does not ask for."
+            detail = (
+                f"It uses what needs the permission {name}, which the manifest does not ask for."
+            )
             yield warning("permission_undeclared", detail, path, line)
 
 
 def warm_up() -> None:
     """Load whatever would be loaded at first use: afterwards the process opens no file any more."""
     contents = Contents(frozenset(), {})
-    for name, sample in (("a.rml", b"<rml/>"), ("a.rcss", b"a { b: url(c); }"), ("a.lua", b"x = 'e'"), ("a.json", b"{}")):
+    for name, sample in (
+        ("a.rml", b"<rml/>"),
+        ("a.rcss", b"a { b: url(c); }"),
+        ("a.lua", b"x = 'e'"),
+        ("a.json", b"{}"),
+    ):
         list(KINDS[name[2:]](name, sample, contents))
         list(texts.look(name, sample))
     list(rml.check("a.rml", b"<rml>", contents))

@@ -14,7 +14,9 @@ class Contents:
 
     names: frozenset[str]
     manifest: Mapping[str, Any]
-    used: dict[str, tuple[str, int]] = field(default_factory=dict)  # permission: where it is used first
+    used: dict[str, tuple[str, int]] = field(
+        default_factory=dict
+    )  # permission: where it is used first
 
 
 class Broken(Exception):
@@ -43,5 +45,8 @@ def shown(text: str, longest: int = 60) -> str:
 
 def beside(path: str, reference: str) -> str:
     """The file of the archive that a reference in another file of it means; "/" begins at the archive's root."""
-    return posixpath.normpath(reference.lstrip("/") if reference.startswith("/") else
-                              posixpath.join(posixpath.dirname(path), reference))
+    return posixpath.normpath(
+        reference.lstrip("/")
+        if reference.startswith("/")
+        else posixpath.join(posixpath.dirname(path), reference)
+    )

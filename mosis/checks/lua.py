@@ -18,13 +18,20 @@ INDIRECT = frozenset(["_ENV", "getfenv", "setfenv", "rawset"])
 BUILT_IN = frozenset(["mosis", "string", "table", "math", "utf8", "coroutine"])
 # mosis.NAME that needs the permission of another name; the others have the permission's own.
 _NEEDS = {
-    "http": "network", "websocket": "network", "net": "network", "fetch": "network", "mic": "microphone",
-    "notify": "notifications", "gps": "location", "files": "storage", "db": "storage",
+    "http": "network",
+    "websocket": "network",
+    "net": "network",
+    "fetch": "network",
+    "mic": "microphone",
+    "notify": "notifications",
+    "gps": "location",
+    "files": "storage",
+    "db": "storage",
 }
 # As Lua's own lexer (llex.c) reads it, with all line ends made \n before: what is read otherwise here could hide a use.
 _WORD = re.compile(
-    r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*"                              # comments
-    r"|(?P<long>\[(?P<l>=*)\[.*?\](?P=l)\])"                              # long texts
+    r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*"  # comments
+    r"|(?P<long>\[(?P<l>=*)\[.*?\](?P=l)\])"  # long texts
     r"|(?P<text>\"(?:[^\"\\\n]|\\(?>z[ \t\n\v\f]*|.))*\"|'(?:[^'\\\n]|\\(?>z[ \t\n\v\f]*|.))*')"
     r"|(?P<number>0[xX](?:[pP][+-]?|[0-9a-fA-F.])*|\.?[0-9](?:[eE][+-]?|[0-9a-fA-F.])*)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
@@ -83,7 +90,9 @@ def _is_own_name(words: list[Word], number: int) -> bool:
     before, after = words[number - 1][:2] if number else ("", ""), words[number + 1][:2]
     if before in (("mark", "."), ("mark", ":")):
         return number < 2 or words[number - 2][:2] != ("name", "_G")
-    return before == ("name", "function") or (after == ("mark", "=") and before in (("mark", "{"), ("mark", ",")))
+    return before == ("name", "function") or (
+        after == ("mark", "=") and before in (("mark", "{"), ("mark", ","))
+    )
 
 
 def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iterator[Finding]:
@@ -97,8 +106,11 @@ def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iter
         _permission(path, members, line, contents)
     elif word in DANGEROUS and after != "=":
         yield _dangerous(path, word, line)
-    elif (word in INDIRECT or (word == "_G" and after not in (".", ":"))
-          or (word == "mosis" and after not in ("=", "and", "then"))):  # handed on, or its field is made up
+    elif (
+        word in INDIRECT
+        or (word == "_G" and after not in (".", ":"))
+        or (word == "mosis" and after not in ("=", "and", "then"))
+    ):  # handed on, or its field is made up
         yield _indirect(path, word, line)
 
 
@@ -107,7 +119,7 @@ def _members(words: list[Word], number: int) -> list[str]:
     members: list[str] = []
     at = number + 1
     while len(members) < 2:
-        match [each[:2] for each in words[at: at + 3]]:
+        match [each[:2] for each in words[at : at + 3]]:
             case [("mark", "."), ("name", name), _]:
                 at += 2
             case [("mark", "["), ("text", name), ("mark", "]")] if "\\" not in name:
@@ -128,27 +140,42 @@ def _permission(path: str, members: list[str], line: int, contents: Contents) ->
 
 def _required(path: str, words: list[Word], number: int, contents: Contents) -> Iterator[Finding]:
     line = words[number][2]
-    match [each[:2] for each in words[number + 1: number + 4]]:
+    match [each[:2] for each in words[number + 1 : number + 4]]:
         case [("text", name), *_] | [("mark", "("), ("text", name), ("mark", ")")]:
             pass
         case _:
-            yield warning("require_missing", "It requires a module whose name is made up while it runs.", path, line)
+            yield warning(
+                "require_missing",
+                "It requires a module whose name is made up while it runs.",
+                path,
+                line,
+            )
             return
     module, *members = name.split(".")
     if name in DANGEROUS:
         yield _dangerous(path, name, line)
-    elif name == "_G" or (name == "mosis" and words[number - 2: number] != [("name", "mosis", line), ("mark", "=", line)]):
+    elif name == "_G" or (
+        name == "mosis"
+        and words[number - 2 : number] != [("name", "mosis", line), ("mark", "=", line)]
+    ):
         yield _indirect(path, name, line)
     elif module == "mosis" and members:
         _permission(path, members[:2], line, contents)
     elif module not in BUILT_IN and not _is_in(contents, name):
-        yield warning("require_missing", f"It requires {name[:100]!r}, which is not in the package.", path, line)
+        yield warning(
+            "require_missing",
+            f"It requires {name[:100]!r}, which is not in the package.",
+            path,
+            line,
+        )
 
 
 def _is_in(contents: Contents, name: str) -> bool:
     """Whether the package has a file for this module."""
     file = name.removesuffix(".lua") if name.endswith(".lua") else name.replace(".", "/")
-    return any(f"/{each}".endswith((f"/{file}.lua", f"/{file}/init.lua")) for each in contents.names)
+    return any(
+        f"/{each}".endswith((f"/{file}.lua", f"/{file}/init.lua")) for each in contents.names
+    )
 
 
 def _dangerous(path: str, name: str, line: int) -> Finding:
@@ -156,7 +183,12 @@ def _dangerous(path: str, name: str, line: int) -> Finding:
 
 
 def _indirect(path: str, name: str, line: int) -> Finding:
-    return info("lua_indirect", f"It reaches what it uses by way of {name}, so that it cannot be read off.", path, line)
+    return info(
+        "lua_indirect",
+        f"It reaches what it uses by way of {name}, so that it cannot be read off.",
+        path,
+        line,
+    )
 
 
 def _said(message: bytes) -> tuple[int | None, str]:
@@ -169,5 +201,9 @@ def _said(message: bytes) -> tuple[int | None, str]:
 @cache
 def _compile() -> Any:
     """Lua's own `load`, for text only. Python is out of its reach, and what it makes is dropped at once."""
-    runtime = lua54.LuaRuntime(register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True)
-    return runtime.eval(b"function(source, name) local made, message = load(source, name, 't'); return made ~= nil, message end")
+    runtime = lua54.LuaRuntime(
+        register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True
+    )
+    return runtime.eval(
+        b"function(source, name) local made, message = load(source, name, 't'); return made ~= nil, message end"
+    )

@@ -26,10 +26,20 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
     # a brace too many is an error only when everything before it has been closed
     if not values or values[-1].type != "error" or values[-1].kind != "}":
-        yield error("rcss_malformed", "A block, bracket, comment or text is not closed at the end.", path, text.count("\n") + 1)
+        yield error(
+            "rcss_malformed",
+            "A block, bracket, comment or text is not closed at the end.",
+            path,
+            text.count("\n") + 1,
+        )
         return
     try:
-        yield from _rules(path, tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True), contents, 0)
+        yield from _rules(
+            path,
+            tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True),
+            contents,
+            0,
+        )
     except RecursionError:
         yield error("rcss_malformed", "Its brackets are nested too deep.", path)
 
@@ -44,9 +54,13 @@ def _rules(path: str, nodes: list[Any], contents: Contents, depth: int) -> Itera
             continue
         elif node.type == "at-rule" and node.lower_at_keyword in _OF_RULES:
             if depth >= DEPTH:
-                yield error("rcss_malformed", f"More than {DEPTH} rules are nested.", path, node.source_line)
+                yield error(
+                    "rcss_malformed", f"More than {DEPTH} rules are nested.", path, node.source_line
+                )
                 return
-            yield from _rules(path, tinycss2.parse_rule_list(node.content, True, True), contents, depth + 1)
+            yield from _rules(
+                path, tinycss2.parse_rule_list(node.content, True, True), contents, depth + 1
+            )
         else:
             yield from _declarations(path, node, contents)
 
@@ -55,8 +69,12 @@ def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]
     if rule.type == "qualified-rule":
         yield from (_wrong(path, each) for each in _errors(rule.prelude))
         if not any(each.type != "whitespace" for each in rule.prelude):
-            yield error("rcss_malformed", "A block has no selector before it.", path, rule.source_line)
-    for node in tinycss2.parse_declaration_list(rule.content, skip_comments=True, skip_whitespace=True):
+            yield error(
+                "rcss_malformed", "A block has no selector before it.", path, rule.source_line
+            )
+    for node in tinycss2.parse_declaration_list(
+        rule.content, skip_comments=True, skip_whitespace=True
+    ):
         if node.type == "error":
             yield _wrong(path, node)
         elif node.type == "declaration":
@@ -69,7 +87,12 @@ def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iter
     for found in _NAME.finditer(tinycss2.serialize(values)):
         name = found[1] or found[2]
         if name and _FILE.fullmatch(name) and beside(path, name) not in contents.names:
-            yield warning("reference_missing", f"{beside(path, name)[:256]!r} is not in the package.", path, node.source_line)
+            yield warning(
+                "reference_missing",
+                f"{beside(path, name)[:256]!r} is not in the package.",
+                path,
+                node.source_line,
+            )
 
 
 def _errors(values: list[Any]) -> Iterator[Any]:
@@ -81,4 +104,6 @@ def _errors(values: list[Any]) -> Iterator[Any]:
 
 def _wrong(path: str, node: Any) -> Finding:
     said = node.message.partition(", got {")[0].rstrip(".")[:200]
-    return error("rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line)
+    return error(
+        "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
+    )

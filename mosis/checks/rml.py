@@ -46,7 +46,12 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
                 hint = " Lua with < or & in it belongs into a file of its own."
             elif trouble.code == _INVALID_TOKEN:
                 hint = " Write &lt; for < and &amp; for &, also in attributes, and give each attribute a value in quotes."
-            yield error("rml_malformed", f"Not well-formed XML: {said} (column {trouble.offset + 1}).{hint}", path, trouble.lineno)
+            yield error(
+                "rml_malformed",
+                f"Not well-formed XML: {said} (column {trouble.offset + 1}).{hint}",
+                path,
+                trouble.lineno,
+            )
     yield from reader.findings
 
 
@@ -77,15 +82,31 @@ class _Reader:
         try:
             self.content.decode()
         except UnicodeDecodeError as trouble:
-            raise _Refused(error("rml_malformed", f"It is not UTF-8 at byte {trouble.start}.", self.path)) from trouble
+            raise _Refused(
+                error("rml_malformed", f"It is not UTF-8 at byte {trouble.start}.", self.path)
+            ) from trouble
         self.parser.Parse(self.content, True)
 
     def _doctype(self, *_: Any) -> None:
         line = self.parser.CurrentLineNumber
-        raise _Refused(error("rml_doctype", "A document type (<!DOCTYPE ...>) is not allowed; leave it out.", self.path, line))
+        raise _Refused(
+            error(
+                "rml_doctype",
+                "A document type (<!DOCTYPE ...>) is not allowed; leave it out.",
+                self.path,
+                line,
+            )
+        )
 
     def _entity(self, *_: Any) -> None:
-        raise _Refused(error("rml_entity", "Entities must not be declared.", self.path, self.parser.CurrentLineNumber))
+        raise _Refused(
+            error(
+                "rml_entity",
+                "Entities must not be declared.",
+                self.path,
+                self.parser.CurrentLineNumber,
+            )
+        )
 
     def _instruction(self, *_: Any) -> None:
         detail = "A processing instruction (<? ... ?>) is not allowed; leave it out."
@@ -94,17 +115,32 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         line = self.parser.CurrentLineNumber
         if not self.open and name not in ROOTS:
-            self.findings.append(error("rml_root", f"The outermost element is {shown_name(name)}, not <rml>.", self.path, line))
+            self.findings.append(
+                error(
+                    "rml_root",
+                    f"The outermost element is {shown_name(name)}, not <rml>.",
+                    self.path,
+                    line,
+                )
+            )
         if len(self.open) >= DEPTH:
-            raise _Refused(error("rml_too_deep", f"More than {DEPTH} elements are nested.", self.path, line))
+            raise _Refused(
+                error("rml_too_deep", f"More than {DEPTH} elements are nested.", self.path, line)
+            )
         tag = name.lower()
         self.open.append(tag)
         if tag in VERBATIM:
             self.begun = (self.parser.CurrentByteIndex, line)
         for attribute, value in attributes.items():
-            if (tag, attribute.lower()) in _REFERENCES and value.strip() and not _ADDRESS.match(value.strip()):
+            if (
+                (tag, attribute.lower()) in _REFERENCES
+                and value.strip()
+                and not _ADDRESS.match(value.strip())
+            ):
                 self._refer(value.strip(), line)
-        handlers = [value for attribute, value in attributes.items() if attribute.lower().startswith("on")]
+        handlers = [
+            value for attribute, value in attributes.items() if attribute.lower().startswith("on")
+        ]
         if handlers:
             self._look_at(handlers, line)
 
@@ -112,14 +148,24 @@ class _Reader:
         """Lua in attributes, with its entities resolved and as it stands: not every device resolves them."""
         begin = _TAG.match(self.content, self.parser.CurrentByteIndex)
         if begin and b"&" in begin[0]:
-            handlers += [(double or single).decode() for double, single in _HANDLER.findall(begin[0])]
-        found = [finding for each in handlers for finding in lua.look(self.path, each, self.contents, line)]
+            handlers += [
+                (double or single).decode() for double, single in _HANDLER.findall(begin[0])
+            ]
+        found = [
+            finding
+            for each in handlers
+            for finding in lua.look(self.path, each, self.contents, line)
+        ]
         self.findings += dict.fromkeys(found)
 
     def _refer(self, reference: str, line: int) -> None:
         wanted = beside(self.path, reference.partition("?")[0])
         if wanted not in self.contents.names:
-            self.findings.append(warning("reference_missing", f"{wanted[:256]!r} is not in the package.", self.path, line))
+            self.findings.append(
+                warning(
+                    "reference_missing", f"{wanted[:256]!r} is not in the package.", self.path, line
+                )
+            )
 
     def _end(self, _: str) -> None:
         tag = self.open.pop()
@@ -131,7 +177,7 @@ class _Reader:
         place, line = self.begun
         begin = _TAG.match(self.content, place)
         assert begin is not None  # it is well-formed so far
-        inside = self.content[begin.end(): self.parser.CurrentByteIndex]
+        inside = self.content[begin.end() : self.parser.CurrentByteIndex]
         line += begin[0].count(b"\n")
         if section := _CDATA.fullmatch(inside):
             line += inside.count(b"\n", 0, section.start(1))

@@ -28,15 +28,17 @@ def _ogg(content: bytes) -> None:
     """Pages follow one another to the end; the first one begins a stream of sound."""
     at, first = 0, b""
     while at < len(content):
-        if content[at: at + 5] != b"OggS\x00":
+        if content[at : at + 5] != b"OggS\x00":
             raise Broken("a page does not begin like one")
         count = content[at + 26]
         if len(content) < at + 27 + count:
             raise Broken("a page is cut off")
         start = at + 27 + count
-        at = start + sum(content[at + 27: start])
-        first = first or content[start: start + 8]
-    if at != len(content) or not first.startswith((b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")):
+        at = start + sum(content[at + 27 : start])
+        first = first or content[start : start + 8]
+    if at != len(content) or not first.startswith(
+        (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+    ):
         raise Broken("it is cut off or holds no sound")
 
 
@@ -45,7 +47,9 @@ def _wav(content: bytes) -> None:
     if riff != b"RIFF" or kind != b"WAVE":
         raise Broken("it does not begin like one")
     if size + 8 > len(content):
-        raise Broken("its head says that it is longer than the file, as when it was written into a pipe")
+        raise Broken(
+            "its head says that it is longer than the file, as when it was written into a pipe"
+        )
     at, found = 12, set()
     while at + 8 <= size + 8:
         chunk, length = struct.unpack_from("<4sI", content, at)
@@ -61,7 +65,7 @@ def _mp3(content: bytes) -> None:
     """ID3 tags, if any, then two frames of layer III, one right after the other."""
     at = 0
     while content.startswith(b"ID3", at):
-        sizes = content[at + 6: at + 10]
+        sizes = content[at + 6 : at + 10]
         if len(sizes) < 4 or any(each & 0x80 for each in sizes):
             raise Broken("its tag is damaged")
         footer = 10 if content[at + 5] & 0x10 else 0
@@ -69,7 +73,7 @@ def _mp3(content: bytes) -> None:
         while at < len(content) and content[at] == 0:
             at += 1  # padding
     second = at + _frame(content, at)
-    if second + 4 <= len(content) and content[second: second + 3] != b"TAG":
+    if second + 4 <= len(content) and content[second : second + 3] != b"TAG":
         _frame(content, second)
 
 

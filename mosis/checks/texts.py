@@ -21,10 +21,16 @@ _SECRETS = {
     "a Google key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
     "a Slack token": re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{10,}"),
     "a Stripe key": re.compile(r"\b[sr]k_live_[0-9A-Za-z]{20,}"),
-    "a signed token (JWT)": re.compile(r"\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10}"),
-    "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,100}:[^\s/:@\"'<>]{3,100}@"),
+    "a signed token (JWT)": re.compile(
+        r"\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10}"
+    ),
+    "a password in an address": re.compile(
+        r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,100}:[^\s/:@\"'<>]{3,100}@"
+    ),
 }
-_URL = re.compile(r"\b(https?|wss?|ftps?|file|data|javascript)://([^\s/\"'<>\\)?#]{0,300})", re.IGNORECASE)
+_URL = re.compile(
+    r"\b(https?|wss?|ftps?|file|data|javascript)://([^\s/\"'<>\\)?#]{0,300})", re.IGNORECASE
+)
 _BLOB = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{BLOB},}}={{0,2}}")
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -37,7 +43,12 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
         yield error("text_invalid", f"It is not UTF-8 at byte {trouble.start}.", path)
         return
     if found := re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        yield error("text_invalid", "It has control characters, so it is no text.", path, text.count("\n", 0, found.start()) + 1)
+        yield error(
+            "text_invalid",
+            "It has control characters, so it is no text.",
+            path,
+            text.count("\n", 0, found.start()) + 1,
+        )
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
@@ -48,14 +59,21 @@ def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Findin
         load_json(content)
     except Malformed as trouble:
         line = re.search(r"line (\d+)", trouble.detail)
-        yield error("json_malformed", trouble.detail.replace("The body", "It"), path, int(line[1]) if line else None)
+        yield error(
+            "json_malformed",
+            trouble.detail.replace("The body", "It"),
+            path,
+            int(line[1]) if line else None,
+        )
 
 
 def look(path: str, content: bytes) -> Iterator[Finding]:
     """What a reviewer should know of any text."""
     text = content.decode("utf-8", "replace")
     counts: Counter[str] = Counter()
-    for finding in chain(_secrets(path, text), _addresses(path, text), _lines(path, text), _blobs(path, text)):
+    for finding in chain(
+        _secrets(path, text), _addresses(path, text), _lines(path, text), _blobs(path, text)
+    ):
         counts[finding.code] += 1
         if counts[finding.code] <= EACH:
             yield finding
@@ -79,13 +97,23 @@ def _addresses(path: str, text: str) -> Iterator[Finding]:
             detail = f"{shown(found[0])} is an address of a private network."
             yield warning("url_private", detail, path, _line(text, found.start()))
         elif scheme not in ("https", "wss"):
-            yield warning("url_insecure", f"{shown(found[0])} is not encrypted.", path, _line(text, found.start()))
+            yield warning(
+                "url_insecure",
+                f"{shown(found[0])} is not encrypted.",
+                path,
+                _line(text, found.start()),
+            )
 
 
 def _lines(path: str, text: str) -> Iterator[Finding]:
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > LONG_LINE:
-            yield info("long_line", f"This line has {len(line)} characters; nobody can read it.", path, number)
+            yield info(
+                "long_line",
+                f"This line has {len(line)} characters; nobody can read it.",
+                path,
+                number,
+            )
 
 
 def _blobs(path: str, text: str) -> Iterator[Finding]:
@@ -105,7 +133,9 @@ def _is_private(host: str) -> bool:
     """Whether a host is this machine or a private network, also as a bare, short, octal or hexadecimal number."""
     if host == "localhost" or host.endswith(_LOCAL_NAMES) or re.fullmatch(r"0x[0-9a-f]+|\d+", host):
         return True
-    if re.fullmatch(r"[0-9a-fx.]+", host) and any(re.fullmatch(r"0[0-9x].*", part) for part in host.split(".")):
+    if re.fullmatch(r"[0-9a-fx.]+", host) and any(
+        re.fullmatch(r"0[0-9x].*", part) for part in host.split(".")
+    ):
         return True  # 0177.0.0.1 and 0x7f.0.0.1
     if re.fullmatch(r"\d+(?:\.\d+){1,2}", host):
         return True  # 127.1 and 10.0.1: no name ends in a number

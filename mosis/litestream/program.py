@@ -35,9 +35,13 @@ class Litestream:
         self.database = config.database_path
         self.folder = config.data_dir
         self.settings_path = self.folder / "litestream.yml"
-        self.state_dir = self.folder / f".{self.database.name}-litestream"  # what Litestream keeps beside a database
+        self.state_dir = (
+            self.folder / f".{self.database.name}-litestream"
+        )  # what Litestream keeps beside a database
         self.url = config.backup_url
-        self.replica_dir = config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
+        self.replica_dir = (
+            config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
+        )
         self.debug = config.log_level == "debug"
 
     @property
@@ -71,7 +75,9 @@ class Litestream:
         """Write them where only the portal may read: an address can carry a password."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.settings_path.with_suffix(".part")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with open(
+            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             json.dump(self.settings(), file, indent=1)
         fresh.replace(self.settings_path)
 
@@ -88,13 +94,22 @@ class Litestream:
         command = self.command(action, *arguments)
         try:
             done = subprocess.run(  # noqa: S603  (Litestream with our settings)
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=timeout_seconds, check=False,
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_seconds,
+                check=False,
             )
         except subprocess.TimeoutExpired:
-            raise BackupError(f"litestream {action} took more than {timeout_seconds:.0f} seconds") from None
+            raise BackupError(
+                f"litestream {action} took more than {timeout_seconds:.0f} seconds"
+            ) from None
         if done.returncode:
-            words = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            words = (
+                done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+            ).splitlines()[-1]
             raise BackupError(f"litestream {action}: {words.removeprefix('Error: ')[:500]}")
         return done.stdout
 
@@ -102,7 +117,9 @@ class Litestream:
         """The files of the replica, each with level, min_txid, max_txid, size and timestamp; empty where there is no replica."""
         if self.replica_dir is not None and not self.replica_dir.exists():
             return []
-        return list(json.loads(self.ask("ltx", "-json", "-level", "all", str(self.database)) or "[]") or [])
+        return list(
+            json.loads(self.ask("ltx", "-json", "-level", "all", str(self.database)) or "[]") or []
+        )
 
     def restore(self, target: Path, at: str | None = None) -> None:
         """Restore the newest state, or that of a moment (RFC 3339), into a new file, checked as a whole.
@@ -123,7 +140,9 @@ class Litestream:
         steps = [] if at else self._steps(target)
         if len(steps) < 2:
             raise trouble
-        log.error("the newest state cannot be restored, taking the one before", extra={"txid": steps[-2]})
+        log.error(
+            "the newest state cannot be restored, taking the one before", extra={"txid": steps[-2]}
+        )
         self._restore(target, "-txid", steps[-2])
 
     def _restore(self, target: Path, *arguments: str) -> None:
@@ -131,8 +150,16 @@ class Litestream:
         part = target.with_name(target.name + ".part")
         discard(part)
         try:
-            self.ask("restore", "-integrity-check", "full", *arguments, "-o", str(part), str(self.database),
-                     timeout_seconds=RESTORE_SECONDS)
+            self.ask(
+                "restore",
+                "-integrity-check",
+                "full",
+                *arguments,
+                "-o",
+                str(part),
+                str(self.database),
+                timeout_seconds=RESTORE_SECONDS,
+            )
             part.rename(target)
         finally:
             discard(part)
@@ -140,7 +167,11 @@ class Litestream:
     def _steps(self, target: Path) -> list[str]:
         """The transactions at which the replica can be restored, the newest last."""
         try:
-            plan = json.loads(self.ask("restore", "-json", "-dry-run", "-o", str(target) + ".plan", str(self.database)))
+            plan = json.loads(
+                self.ask(
+                    "restore", "-json", "-dry-run", "-o", str(target) + ".plan", str(self.database)
+                )
+            )
         except (BackupError, ValueError):
             return []
         return [each["max_txid"] for each in plan.get("files", [])]
@@ -155,7 +186,9 @@ class Litestream:
         Waits a little for one that is about to end. Raises BackupError when another portal holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "litestream.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(
+            self.folder / "litestream.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -164,7 +197,9 @@ class Litestream:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(lock)
-                    raise BackupError(f"another portal serves {self.database}: stop it first") from None
+                    raise BackupError(
+                        f"another portal serves {self.database}: stop it first"
+                    ) from None
                 time.sleep(0.05)
 
     def lost(self) -> bool:
@@ -186,17 +221,24 @@ class Litestream:
         if not self.lost():
             return False
         left = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        for path in beside(self.database):  # a WAL without its database; never thrown away, never applied to another one
+        for path in beside(
+            self.database
+        ):  # a WAL without its database; never thrown away, never applied to another one
             path.rename(path.with_name(f"{path.name}.left-{left}"))
         self.reset()
         self.restore(self.database)
-        log.warning("the database was missing and was restored from the replica", extra={"bytes": self.database.stat().st_size})
+        log.warning(
+            "the database was missing and was restored from the replica",
+            extra={"bytes": self.database.stat().st_size},
+        )
         return True
 
 
 def beside(database: Path) -> list[Path]:
     """A database and its sidecar files, as far as they exist."""
-    return [path for suffix in ("", "-wal", "-shm") if (path := Path(f"{database}{suffix}")).exists()]
+    return [
+        path for suffix in ("", "-wal", "-shm") if (path := Path(f"{database}{suffix}")).exists()
+    ]
 
 
 def discard(database: Path) -> None:

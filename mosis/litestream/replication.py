@@ -25,7 +25,9 @@ STEADY_SECONDS = 60.0  # alive for so long, it may fail quickly again
 HEAL_AFTER_SECONDS = 60.0  # of standing still, which /readyz shows after 30
 HEAL_EVERY_SECONDS = 600.0
 SYNC_SECONDS = 10
-LAST_SYNC_SECONDS = 3  # with END_SECONDS and the time that requests have to end, less than ten together
+LAST_SYNC_SECONDS = (
+    3  # with END_SECONDS and the time that requests have to end, less than ten together
+)
 END_SECONDS = 2.5
 
 
@@ -70,7 +72,9 @@ class Replication:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(LAST_SYNC_SECONDS + END_SECONDS)
-            if self._thread.is_alive() and (child := self._child) is not None:  # it waits for an answer that does not come
+            if (
+                self._thread.is_alive() and (child := self._child) is not None
+            ):  # it waits for an answer that does not come
                 child.kill()
                 self._thread.join(1)
         if self._lock is not None:
@@ -84,7 +88,8 @@ class Replication:
         return State(
             running=child is not None and child.poll() is None,
             behind_seconds=0.0 if since is None else max(0.1, round(time.monotonic() - since, 1)),
-            restarts=max(0, self._restarts), trouble=self._trouble,
+            restarts=max(0, self._restarts),
+            trouble=self._trouble,
         )
 
     @property
@@ -134,10 +139,21 @@ class Replication:
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return
-        wrapper = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("child.py")), str(os.getpid()), str(self._lock)]
+        wrapper = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-B",
+            str(Path(__file__).with_name("child.py")),
+            str(os.getpid()),
+            str(self._lock),
+        ]
         self._child = subprocess.Popen(  # noqa: S603  (our own program)
-            wrapper + command, cwd=self.litestream.folder, stdin=subprocess.DEVNULL,
-            pass_fds=(self._lock,), process_group=0,  # a Ctrl-C is for the portal: this ends after it
+            wrapper + command,
+            cwd=self.litestream.folder,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(self._lock,),
+            process_group=0,  # a Ctrl-C is for the portal: this ends after it
         )
         self.db.checkpoints = False  # from now on that is Litestream's work
         self._restarts += 1
@@ -149,7 +165,9 @@ class Replication:
         self._fail(f"litestream ended with code {code}", now)
 
     def _fail(self, trouble: str, now: float) -> None:
-        self.db.checkpoints = True  # the WAL must not grow for ever; Litestream begins anew after that
+        self.db.checkpoints = (
+            True  # the WAL must not grow for ever; Litestream begins anew after that
+        )
         self._waiting_since = self._waiting_since or now
         self._failures += 1
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self._failures - 1) / 2)
@@ -247,11 +265,15 @@ class _Control(HTTPConnection):
             os.close(folder)
 
 
-def ask(folder: Path, path: str, document: dict[str, object], timeout_seconds: float) -> dict[str, object]:
+def ask(
+    folder: Path, path: str, document: dict[str, object], timeout_seconds: float
+) -> dict[str, object]:
     """One question to a running Litestream; its answer. Raises OSError, HTTPException, ValueError."""
     connection = _Control(folder, timeout_seconds)
     try:
-        connection.request("POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        connection.request(
+            "POST", path, json.dumps(document).encode(), {"Content-Type": "application/json"}
+        )
         answer = json.loads(connection.getresponse().read())
     finally:
         connection.close()

@@ -23,10 +23,27 @@ def providers(config: Config, clock: Clock) -> dict[str, Provider]:
     found: list[Provider] = []
     if config.github_client_id and config.github_client_secret:
         found.append(
-            GitHub("github", config.github_url, config.github_api, config.github_client_id, config.github_client_secret, clock)
+            GitHub(
+                "github",
+                config.github_url,
+                config.github_api,
+                config.github_client_id,
+                config.github_client_secret,
+                clock,
+            )
         )
     if config.google_client_id and config.google_client_secret:
-        found.append(OpenID("google", GOOGLE, config.google_client_id, config.google_client_secret, clock))
+        found.append(
+            OpenID("google", GOOGLE, config.google_client_id, config.google_client_secret, clock)
+        )
     if config.oidc_issuer and config.oidc_client_id and config.oidc_client_secret:
-        found.append(OpenID(config.oidc_name, config.oidc_issuer, config.oidc_client_id, config.oidc_client_secret, clock))
+        found.append(
+            OpenID(
+                config.oidc_name,
+                config.oidc_issuer,
+                config.oidc_client_id,
+                config.oidc_client_secret,
+                clock,
+            )
+        )
     return {provider.name: provider for provider in found}

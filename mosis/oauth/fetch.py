@@ -27,7 +27,9 @@ class Reply:
     document: Any
 
 
-def ask(url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+def ask(
+    url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> Reply:
     """GET the address, or POST the form to it. Raises Unreachable: no connection, too slow, too large, or moved elsewhere."""
     import http.client
     import urllib.request
@@ -36,7 +38,11 @@ def ask(url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str
     sent = {"Accept": "application/json", "User-Agent": "mosis-portal", **(headers or {})}
     opener = urllib.request.OpenerDirector()
     # No HTTPRedirectHandler, no HTTPErrorProcessor, no file or ftp: every status comes back as it is, nothing is followed.
-    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+    ):
         opener.add_handler(handler())
     begun = time.monotonic()
     try:

@@ -14,17 +14,27 @@ from mosis.oauth.provider import Answer, Profile, Provider, Ties, extended, prof
 class GitHub(Provider):
     """`url` is where people sign in, `api` where /user and /user/emails are. The issuer of its subjects is `url`."""
 
-    def __init__(self, name: str, url: str, api: str, client_id: str, client_secret: str, clock: Clock) -> None:
+    def __init__(
+        self, name: str, url: str, api: str, client_id: str, client_secret: str, clock: Clock
+    ) -> None:
         super().__init__(name, url, client_id, client_secret, clock)
         self.api = api
         # GitHub's own scope for addresses is unknown to Gitea, which takes an unknown scope for all of them.
         self._scope = "read:user" if api.endswith("/api/v1") else "read:user user:email"
 
     def address(self, redirect_uri: str, tied: Ties) -> str:
-        return extended(self.issuer + "/login/oauth/authorize", {
-            "response_type": "code", "client_id": self.client_id, "redirect_uri": redirect_uri, "state": tied.state,
-            "scope": self._scope, "code_challenge": tied.challenge, "code_challenge_method": "S256",
-        })
+        return extended(
+            self.issuer + "/login/oauth/authorize",
+            {
+                "response_type": "code",
+                "client_id": self.client_id,
+                "redirect_uri": redirect_uri,
+                "state": tied.state,
+                "scope": self._scope,
+                "code_challenge": tied.challenge,
+                "code_challenge_method": "S256",
+            },
+        )
 
     def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
         # RFC 9207. github.com says https://github.com/login/oauth, older servers nothing, and no document says what each says:
@@ -33,15 +43,26 @@ class GitHub(Provider):
             raise self.untrusted("iss names another origin")
         if answer.error is not None or answer.code is None:
             raise self.refused(answer.error)
-        tokens = self.exchange(self.issuer + "/login/oauth/access_token", {
-            "code": answer.code, "redirect_uri": redirect_uri, "code_verifier": tied.verifier,
-            "client_id": self.client_id, "client_secret": self.client_secret,
-        }, {})
+        tokens = self.exchange(
+            self.issuer + "/login/oauth/access_token",
+            {
+                "code": answer.code,
+                "redirect_uri": redirect_uri,
+                "code_verifier": tied.verifier,
+                "client_id": self.client_id,
+                "client_secret": self.client_secret,
+            },
+            {},
+        )
         user = self._read("/user", tokens["access_token"], dict)
         if type(user.get("id")) is not int:
             raise self.untrusted("/user has no id")
-        email, verified = _best(self._read("/user/emails?per_page=100", tokens["access_token"], list))
-        return profile_of(self.issuer, str(user["id"]), email, verified, user.get("name"), user.get("login"))
+        email, verified = _best(
+            self._read("/user/emails?per_page=100", tokens["access_token"], list)
+        )
+        return profile_of(
+            self.issuer, str(user["id"]), email, verified, user.get("name"), user.get("login")
+        )
 
     def _read(self, path: str, token: str, kind: type) -> Any:
         reply = self.ask(self.api + path, headers={"Authorization": f"Bearer {token}"})
@@ -53,7 +74,9 @@ class GitHub(Provider):
 def _best(emails: list[Any]) -> tuple[Any, bool]:
     """The address to go by and whether it is verified: the primary one if it is, else another that is."""
     known = [each for each in emails if isinstance(each, dict)]
-    known.sort(key=lambda each: (each.get("verified") is True, each.get("primary") is True), reverse=True)
+    known.sort(
+        key=lambda each: (each.get("verified") is True, each.get("primary") is True), reverse=True
+    )
     return (known[0].get("email"), known[0].get("verified") is True) if known else (None, False)
 
 

@@ -11,7 +11,11 @@ from mosis.tokens import same
 KEPT_SECONDS = 3600  # how long discovery and keys are good for without asking again
 AGAIN_SECONDS = 30  # an unknown key is looked for at the issuer no more often than this
 LEEWAY_SECONDS = 60  # how far the issuer's clock may be off
-KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the algorithms that are taken: none is symmetric
+KEY_TYPES = {
+    "RS256": "RSA",
+    "ES256": "EC",
+    "EdDSA": "OKP",
+}  # the algorithms that are taken: none is symmetric
 _RSA_BITS = 2048
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
@@ -19,16 +23,27 @@ _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 class OpenID(Provider):
     """An issuer, known by its exact address."""
 
-    def __init__(self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock) -> None:
+    def __init__(
+        self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock
+    ) -> None:
         super().__init__(name, issuer, client_id, client_secret, clock)
         self._metadata: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
 
     def address(self, redirect_uri: str, tied: Ties) -> str:
-        return extended(self.metadata()["authorization_endpoint"], {
-            "response_type": "code", "client_id": self.client_id, "redirect_uri": redirect_uri, "scope": "openid email profile",
-            "state": tied.state, "nonce": tied.nonce, "code_challenge": tied.challenge, "code_challenge_method": "S256",
-        })
+        return extended(
+            self.metadata()["authorization_endpoint"],
+            {
+                "response_type": "code",
+                "client_id": self.client_id,
+                "redirect_uri": redirect_uri,
+                "scope": "openid email profile",
+                "state": tied.state,
+                "nonce": tied.nonce,
+                "code_challenge": tied.challenge,
+                "code_challenge_method": "S256",
+            },
+        )
 
     def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
         metadata = self.metadata()
@@ -47,10 +62,16 @@ class OpenID(Provider):
         tokens = self.exchange(metadata["token_endpoint"], form, headers)
         claims = self._verified(tokens.get("id_token"), tied.nonce)
         if "email" not in claims and "userinfo_endpoint" in metadata:
-            claims = self._userinfo(metadata["userinfo_endpoint"], tokens["access_token"], claims["sub"])
+            claims = self._userinfo(
+                metadata["userinfo_endpoint"], tokens["access_token"], claims["sub"]
+            )
         return profile_of(
-            self.issuer, claims["sub"], claims.get("email"), claims.get("email_verified"),
-            claims.get("name"), claims.get("preferred_username"),
+            self.issuer,
+            claims["sub"],
+            claims.get("email"),
+            claims.get("email_verified"),
+            claims.get("name"),
+            claims.get("preferred_username"),
         )
 
     def metadata(self) -> dict[str, Any]:
@@ -61,15 +82,26 @@ class OpenID(Provider):
         now = self.clock.time()
         if not now - KEPT_SECONDS < self._metadata[0] <= now:
             reply = self.ask(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
-            found = reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}
+            found = (
+                reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}
+            )
             if found.get("issuer") != self.issuer:
-                raise self.unavailable(f"discovery answers {reply.status} and names the issuer {str(found.get('issuer'))[:200]!r}")
-            schemes = ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
+                raise self.unavailable(
+                    f"discovery answers {reply.status} and names the issuer {str(found.get('issuer'))[:200]!r}"
+                )
+            schemes = (
+                ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
+            )
             for name in (*_ENDPOINTS, *({"userinfo_endpoint"} & found.keys())):
                 if not isinstance(found.get(name), str) or not found[name].startswith(schemes):
                     raise self.unavailable(f"discovery has no usable {name}")
-            if not isinstance(found.setdefault("token_endpoint_auth_methods_supported", ["client_secret_basic"]), list):
-                raise self.unavailable("discovery has no usable token_endpoint_auth_methods_supported")
+            if not isinstance(
+                found.setdefault("token_endpoint_auth_methods_supported", ["client_secret_basic"]),
+                list,
+            ):
+                raise self.unavailable(
+                    "discovery has no usable token_endpoint_auth_methods_supported"
+                )
             self._metadata = (now, found)
         return self._metadata[1]
 
@@ -82,14 +114,28 @@ class OpenID(Provider):
             if algorithm not in KEY_TYPES:
                 raise jwt.InvalidTokenError(f"algorithm {algorithm!r}")
             claims: dict[str, Any] = jwt.decode(
-                token, self._key(header.get("kid"), algorithm), algorithms=[algorithm], issuer=self.issuer, audience=self.client_id,
+                token,
+                self._key(header.get("kid"), algorithm),
+                algorithms=[algorithm],
+                issuer=self.issuer,
+                audience=self.client_id,
                 options={
                     "require": ["iss", "aud", "sub", "exp", "iat", "nonce"],
-                    "verify_exp": False, "verify_iat": False, "verify_nbf": False,  # by our clock, in _complaint
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,  # by our clock, in _complaint
                 },
             )
             complaint = self._complaint(claims, nonce)
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise self.untrusted(f"ID token: {type(error).__name__} {error}") from error
         if complaint:
             raise self.untrusted(f"ID token: {complaint}")
@@ -104,7 +150,9 @@ class OpenID(Provider):
             return "expired"
         if not claims["iat"] <= now + LEEWAY_SECONDS:
             return "made in the future"
-        party = claims.get("azp", None if isinstance(audience, list) and len(audience) > 1 else self.client_id)
+        party = claims.get(
+            "azp", None if isinstance(audience, list) and len(audience) > 1 else self.client_id
+        )
         if party != self.client_id:
             return "made for another client"
         if not isinstance(subject, str) or not subject.isascii() or not 0 < len(subject) <= 255:
@@ -129,7 +177,11 @@ class OpenID(Provider):
 
     def _ask_keys(self) -> list[dict[str, Any]]:
         reply = self.ask(self.metadata()["jwks_uri"])
-        keys = reply.document.get("keys") if reply.status == 200 and isinstance(reply.document, dict) else None
+        keys = (
+            reply.document.get("keys")
+            if reply.status == 200 and isinstance(reply.document, dict)
+            else None
+        )
         if not isinstance(keys, list):
             raise self.unavailable(f"jwks_uri answers {reply.status} without keys")
         return [key for key in keys if isinstance(key, dict)]

@@ -1,7 +1,7 @@
 """What a package file is: limits, manifest, digests, signature. Pure: a path in, a Package or every finding out.
 
-    archive.py    the ZIP, believed in nothing        findings.py   the codes
-    manifest.py   manifest.json                       signature.py  META-INF and signing keys
+archive.py    the ZIP, believed in nothing        findings.py   the codes
+manifest.py   manifest.json                       signature.py  META-INF and signing keys
 """
 
 import hashlib
@@ -58,7 +58,10 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     except Unreadable as error:
         raise _rejected([error.finding]) from error
     except OSError as error:
-        raise Unavailable("package_unavailable", "The package cannot be read back from the disk; send it again later.") from error
+        raise Unavailable(
+            "package_unavailable",
+            "The package cannot be read back from the disk; send it again later.",
+        ) from error
     if package is None:
         raise _rejected(inspection.findings)
     return package
@@ -73,7 +76,9 @@ def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
 def is_signed_by(path: Path, raw_key: bytes) -> bool:
     """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes)."""
     found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
-    return found is not None and signatures.verify(raw_key, found, read_file(path, signatures.DIGESTS))
+    return found is not None and signatures.verify(
+        raw_key, found, read_file(path, signatures.DIGESTS)
+    )
 
 
 class _Inspection:
@@ -87,8 +92,14 @@ class _Inspection:
 
     def package(self, package_id: str, keys: Mapping[str, bytes]) -> Package | None:
         """The package, or None when there are findings."""
-        limits = {"manifest.json": MANIFEST_BYTES, signatures.DIGESTS: signatures.DIGESTS_BYTES, signatures.SIGNATURE: 1024}
-        if any(finding.code in ("archive_too_large", "too_many_files") for finding in self.findings):
+        limits = {
+            "manifest.json": MANIFEST_BYTES,
+            signatures.DIGESTS: signatures.DIGESTS_BYTES,
+            signatures.SIGNATURE: 1024,
+        }
+        if any(
+            finding.code in ("archive_too_large", "too_many_files") for finding in self.findings
+        ):
             return None  # the budget is spent before anything is unpacked
         digests = self._digests(limits)
         manifest = self._manifest(package_id)
@@ -97,11 +108,19 @@ class _Inspection:
         if self.findings or manifest is None or signing_key_id is None:
             return None
         files = {
-            name: {"size_bytes": self.archive.members[name].size_bytes, "sha256": digest.hex()} for name, digest in digests.items()
+            name: {"size_bytes": self.archive.members[name].size_bytes, "sha256": digest.hex()}
+            for name, digest in digests.items()
         }
         return Package(
-            package_id, manifest["version"], manifest["version_code"], "beta" if is_prerelease(manifest["version"]) else "stable",
-            manifest["min_mosis_version"], tuple(manifest.get("permissions", ())), manifest, files, signing_key_id,
+            package_id,
+            manifest["version"],
+            manifest["version_code"],
+            "beta" if is_prerelease(manifest["version"]) else "stable",
+            manifest["min_mosis_version"],
+            tuple(manifest.get("permissions", ())),
+            manifest,
+            files,
+            signing_key_id,
         )
 
     def _digests(self, limits: Mapping[str, int]) -> dict[str, bytes]:
@@ -116,7 +135,9 @@ class _Inspection:
                     size += len(block)
                     kept += block[: max(0, limit + 1 - len(kept))]
             except Unreadable as error:
-                if error.finding.code != "file_too_large":  # that one stands there already, from the headers
+                if (
+                    error.finding.code != "file_too_large"
+                ):  # that one stands there already, from the headers
                     self.findings.append(error.finding)
                 continue
             digests[name] = digest.digest()
@@ -128,12 +149,20 @@ class _Inspection:
         if "manifest.json" not in self.archive.members:
             self._find("manifest_missing", "There is no manifest.json.")
         elif content is not None and len(content) > MANIFEST_BYTES:
-            self._find("manifest_too_large", f"manifest.json may have at most {MANIFEST_BYTES} bytes.", "manifest.json")
+            self._find(
+                "manifest_too_large",
+                f"manifest.json may have at most {MANIFEST_BYTES} bytes.",
+                "manifest.json",
+            )
         elif content is not None:
             try:
                 manifest = load_json(content)
             except Malformed as error:
-                self._find("manifest_json", error.detail.replace("The body", "manifest.json"), "manifest.json")
+                self._find(
+                    "manifest_json",
+                    error.detail.replace("The body", "manifest.json"),
+                    "manifest.json",
+                )
                 return None
             sizes = {name: member.size_bytes for name, member in self.archive.members.items()}
             found = list(manifests.check(manifest, package_id, sizes))
@@ -148,7 +177,9 @@ class _Inspection:
             head = self._heads.get(path, b"")[: len(_PNG) + 8]
             if head != _PNG + int(size).to_bytes(4, "big") * 2:
                 detail = f"{path!r} is not a PNG of {size} x {size} pixels."
-                self.findings.append(Finding("icon_invalid", detail, path, pointer=f"/icons/{size}"))
+                self.findings.append(
+                    Finding("icon_invalid", detail, path, pointer=f"/icons/{size}")
+                )
 
     def _check_digests(self, found: Mapping[str, bytes]) -> None:
         content = self._kept.get(signatures.DIGESTS)
@@ -156,12 +187,18 @@ class _Inspection:
             self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
             return
         if len(content) > signatures.DIGESTS_BYTES:
-            self._find("digests_malformed", f"It may have at most {signatures.DIGESTS_BYTES} bytes.", signatures.DIGESTS)
+            self._find(
+                "digests_malformed",
+                f"It may have at most {signatures.DIGESTS_BYTES} bytes.",
+                signatures.DIGESTS,
+            )
             return
         listed, findings = signatures.read_digests(content)
         self.findings += findings
         if listed or not findings:
-            self.findings += signatures.check_digests(listed, {name: each for name, each in found.items() if name not in META})
+            self.findings += signatures.check_digests(
+                listed, {name: each for name, each in found.items() if name not in META}
+            )
 
     def _signer(self, keys: Mapping[str, bytes]) -> str | None:
         """The id of the key whose signature is over the exact bytes of MANIFEST.MF."""
@@ -171,14 +208,26 @@ class _Inspection:
             return None
         signature = signatures.read_signature(content)
         if signature is None:
-            self._find("signature_malformed", "It must be 64 bytes (Ed25519), raw or as base64.", signatures.SIGNATURE)
+            self._find(
+                "signature_malformed",
+                "It must be 64 bytes (Ed25519), raw or as base64.",
+                signatures.SIGNATURE,
+            )
         elif not keys:
-            self._find("no_signing_key", "Register the public key first: POST /v1/signing-keys.", signatures.SIGNATURE)
+            self._find(
+                "no_signing_key",
+                "Register the public key first: POST /v1/signing-keys.",
+                signatures.SIGNATURE,
+            )
         elif message is not None:
             for key_id, raw in keys.items():
                 if signatures.verify(raw, signature, message):
                     return key_id
-            self._find("signature_invalid", "It is not by any of your live signing keys.", signatures.SIGNATURE)
+            self._find(
+                "signature_invalid",
+                "It is not by any of your live signing keys.",
+                signatures.SIGNATURE,
+            )
         return None
 
     def _find(self, code: str, detail: str, path: str | None = None) -> None:
@@ -187,4 +236,6 @@ class _Inspection:
 
 def _rejected(findings: list[Finding]) -> Invalid:
     shown = [finding.as_dict() for finding in findings[:MOST_FINDINGS]]
-    return Invalid(shown, "package_rejected", f"The package has {len(findings)} error(s); see errors.")
+    return Invalid(
+        shown, "package_rejected", f"The package has {len(findings)} error(s); see errors."
+    )

@@ -25,7 +25,24 @@ DIRECTORY_BYTES = 4 << 20
 BLOCK = 64 * 1024
 
 EXTENSIONS = frozenset(
-    ["rml", "rcss", "lua", "png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "json", "ogg", "wav", "mp3", "txt", "md"]
+    [
+        "rml",
+        "rcss",
+        "lua",
+        "png",
+        "jpg",
+        "jpeg",
+        "tga",
+        "webp",
+        "ttf",
+        "otf",
+        "json",
+        "ogg",
+        "wav",
+        "mp3",
+        "txt",
+        "md",
+    ]
 )
 META = ("META-INF/MANIFEST.MF", "META-INF/CERT.SIG", "META-INF/CERT.PEM")
 
@@ -78,10 +95,18 @@ class Archive:
             self._take(entry)
         self._check_names()
         if len(self.members) > FILES:
-            self.findings.append(Finding("too_many_files", f"{len(self.members)} files; at most {FILES} are allowed."))
+            self.findings.append(
+                Finding(
+                    "too_many_files", f"{len(self.members)} files; at most {FILES} are allowed."
+                )
+            )
         total = sum(member.size_bytes for member in self.members.values())
         if total > ALL_BYTES:
-            self.findings.append(Finding("archive_too_large", f"{total} bytes unpacked; at most {ALL_BYTES} are allowed."))
+            self.findings.append(
+                Finding(
+                    "archive_too_large", f"{total} bytes unpacked; at most {ALL_BYTES} are allowed."
+                )
+            )
 
     def blocks(self, member: Member) -> Iterator[bytes]:
         """The content of a file, unpacked in small blocks, never more than its header says and the limits allow.
@@ -89,7 +114,11 @@ class Archive:
         Raises Unreadable (`zip_damaged`) when it is not what the headers say, after the last block at the latest.
         """
         if member.size_bytes > FILE_BYTES:
-            raise Unreadable("file_too_large", f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.", member.name)
+            raise Unreadable(
+                "file_too_large",
+                f"{member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
+                member.name,
+            )
         crc, size = 0, 0
         for block in self._stored(member) if member.method == _STORED else self._inflated(member):
             size += len(block)
@@ -98,13 +127,21 @@ class Archive:
             crc = zlib.crc32(block, crc)
             yield block
         if size != member.size_bytes or crc != member.crc:
-            raise Unreadable("zip_damaged", "The unpacked data has another size or checksum than the headers say.", member.name)
+            raise Unreadable(
+                "zip_damaged",
+                "The unpacked data has another size or checksum than the headers say.",
+                member.name,
+            )
 
     def read(self, name: str, limit_bytes: int = FILE_BYTES) -> bytes:
         """A whole file. Raises KeyError when it is not there, Unreadable when it is damaged or larger than the limit."""
         member = self.members[name]
         if member.size_bytes > limit_bytes:
-            raise Unreadable("file_too_large", f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here.", name)
+            raise Unreadable(
+                "file_too_large",
+                f"{member.size_bytes} bytes; at most {limit_bytes} are allowed here.",
+                name,
+            )
         return b"".join(self.blocks(member))
 
     def _stored(self, member: Member) -> Iterator[bytes]:
@@ -131,17 +168,27 @@ class Archive:
                     break  # asked once more after the last byte: zlib may still have held output back for want of room
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
-            raise Unreadable("zip_damaged", f"The compressed data is damaged: {error}.", member.name) from error
+            raise Unreadable(
+                "zip_damaged", f"The compressed data is damaged: {error}.", member.name
+            ) from error
         if not inflate.eof or inflate.unused_data or position != end:
-            raise Unreadable("zip_damaged", "The compressed data ends elsewhere than the headers say.", member.name)
+            raise Unreadable(
+                "zip_damaged",
+                "The compressed data ends elsewhere than the headers say.",
+                member.name,
+            )
 
     def _take(self, entry: "_Entry") -> None:
         member, name = entry.member, entry.member.name
-        kind = stat.S_IFMT(entry.external >> 16)  # of every host: some programs write Unix modes under another one's name
+        kind = stat.S_IFMT(
+            entry.external >> 16
+        )  # of every host: some programs write Unix modes under another one's name
         is_folder = name.endswith("/")
         wanted = stat.S_IFDIR if is_folder else stat.S_IFREG
         if kind not in (0, wanted):
-            self._find("zip_link", f"{name!r} is not a plain {'folder' if is_folder else 'file'}.", name)
+            self._find(
+                "zip_link", f"{name!r} is not a plain {'folder' if is_folder else 'file'}.", name
+            )
         if is_folder:
             if member.size_bytes or member.packed_bytes > 2:
                 self._find("zip_damaged", f"{name!r} is a folder with content.", name)
@@ -153,20 +200,41 @@ class Archive:
             self._find("path_duplicate", f"{name!r} stands twice in the archive.", name)
         self.members[name] = member
         if member.size_bytes > FILE_BYTES:
-            self._find("file_too_large", f"{name!r} has {member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.", name)
-        if member.size_bytes > RATIO_FROM_BYTES and member.size_bytes > RATIO * max(1, member.packed_bytes):
-            self._find("ratio_too_high", f"{name!r} unpacks to more than {RATIO} times its size.", name)
+            self._find(
+                "file_too_large",
+                f"{name!r} has {member.size_bytes} bytes unpacked, {FILE_BYTES} are allowed.",
+                name,
+            )
+        if member.size_bytes > RATIO_FROM_BYTES and member.size_bytes > RATIO * max(
+            1, member.packed_bytes
+        ):
+            self._find(
+                "ratio_too_high", f"{name!r} unpacks to more than {RATIO} times its size.", name
+            )
         self._check_type(name)
 
     def _check_path(self, path: str, name: str) -> None:
         segments = path.split("/")
-        if (not path or path.startswith("/") or "\\" in path or re.match(r"[A-Za-z]:", path) or _CONTROL.search(path)
-                or any(segment in ("", ".", "..") or segment != segment.strip() or segment.endswith(".") for segment in segments)):
+        if (
+            not path
+            or path.startswith("/")
+            or "\\" in path
+            or re.match(r"[A-Za-z]:", path)
+            or _CONTROL.search(path)
+            or any(
+                segment in ("", ".", "..") or segment != segment.strip() or segment.endswith(".")
+                for segment in segments
+            )
+        ):
             self._find("path_invalid", f"{name!r} is not a plain relative path.", name)
         if unicodedata.normalize("NFC", path) != path:
             self._find("path_encoding", f"{name!r} is not in Unicode's normal form C.", name)
         if len(path.encode()) > PATH_BYTES or len(segments) > PATH_LEVELS:
-            self._find("path_too_long", f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed.", name)
+            self._find(
+                "path_too_long",
+                f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed.",
+                name,
+            )
 
     def _check_type(self, name: str) -> None:
         if name.upper().startswith("META-INF/"):
@@ -183,12 +251,18 @@ class Archive:
         for name in self.members:
             folded = _folded(name)
             if folded in seen and seen[folded] != name:
-                self._find("path_duplicate", f"{name!r} and {seen[folded]!r} are one name where case does not count.", name)
+                self._find(
+                    "path_duplicate",
+                    f"{name!r} and {seen[folded]!r} are one name where case does not count.",
+                    name,
+                )
             seen[folded] = name
         folders = {_folded(folder[:-1]) for folder in self._folders}
         for name in self.members:
             parts = _folded(name).split("/")
-            folders |= {"/".join(parts[:depth]) for depth in range(1, min(len(parts), PATH_LEVELS + 1))}
+            folders |= {
+                "/".join(parts[:depth]) for depth in range(1, min(len(parts), PATH_LEVELS + 1))
+            }
         for folded in folders & set(seen):
             self._find("path_duplicate", f"{seen[folded]!r} is a file and a folder.", seen[folded])
 
@@ -210,16 +284,23 @@ def _entries(file: BinaryIO) -> list[_Entry]:
     directory = file.read(directory_bytes)
     entries, position, expected_start = [], 0, 0
     for _ in range(count):
-        entry, position, expected_start = _entry(file, directory, position, expected_start, directory_start)
+        entry, position, expected_start = _entry(
+            file, directory, position, expected_start, directory_start
+        )
         entries.append(entry)
     if position != len(directory):
         raise Unreadable("not_a_zip", "The central directory has more bytes than entries.")
     if expected_start != directory_start:
-        raise Unreadable("not_a_zip", "There are bytes between the last entry and the central directory.")
+        raise Unreadable(
+            "not_a_zip", "There are bytes between the last entry and the central directory."
+        )
     for mark, begin, end in _OTHER_FORMATS:
         file.seek(begin)
         if mark in file.read(end - begin):
-            raise Unreadable("other_format", f"Other programs take the file for another format: it has {mark.decode()!r} in it.")
+            raise Unreadable(
+                "other_format",
+                f"Other programs take the file for another format: it has {mark.decode()!r} in it.",
+            )
     return entries
 
 
@@ -227,17 +308,27 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     if size < _END.size:
         raise Unreadable("not_a_zip", "The file is too small to be a ZIP archive.")
     file.seek(size - _END.size)
-    signature, disk, first_disk, here, count, length, start, comment = _END.unpack(file.read(_END.size))
+    signature, disk, first_disk, here, count, length, start, comment = _END.unpack(
+        file.read(_END.size)
+    )
     if signature != b"PK\x05\x06":
-        raise Unreadable("not_a_zip", "The file does not end as a ZIP archive without a comment ends.")
+        raise Unreadable(
+            "not_a_zip", "The file does not end as a ZIP archive without a comment ends."
+        )
     if comment:
-        raise Unreadable("zip_comment", "The archive says that it has a comment; package it without.")
+        raise Unreadable(
+            "zip_comment", "The archive says that it has a comment; package it without."
+        )
     if 0xFFFF in (disk, first_disk, here, count) or 0xFFFFFFFF in (length, start):
-        raise Unreadable("zip64", "The archive uses ZIP64, which no package within the limits needs.")
+        raise Unreadable(
+            "zip64", "The archive uses ZIP64, which no package within the limits needs."
+        )
     if disk or first_disk or here != count:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.")
     if start + length != size - _END.size:
-        raise Unreadable("not_a_zip", "The central directory does not lie where the end record says.")
+        raise Unreadable(
+            "not_a_zip", "The central directory does not lie where the end record says."
+        )
     if not count:
         raise Unreadable("not_a_zip", "The archive is empty.")
     if count > ENTRIES or length > DIRECTORY_BYTES:
@@ -245,52 +336,91 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     return count, length, start
 
 
-def _entry(file: BinaryIO, directory: bytes, position: int, start: int, limit: int) -> tuple[_Entry, int, int]:
+def _entry(
+    file: BinaryIO, directory: bytes, position: int, start: int, limit: int
+) -> tuple[_Entry, int, int]:
     """The entry at `position` of the directory, whose local header must lie at `start`; (entry, next position, next start)."""
     if len(directory) - position < _CENTRAL.size:
         raise Unreadable("not_a_zip", "The central directory is cut off.")
-    (signature, _made_by, needed, flags, method, mtime, mdate, crc, packed, size, name_length, extra_length, comment_length,
-     disk, _, external, offset) = _CENTRAL.unpack_from(directory, position)
+    (
+        signature,
+        _made_by,
+        needed,
+        flags,
+        method,
+        mtime,
+        mdate,
+        crc,
+        packed,
+        size,
+        name_length,
+        extra_length,
+        comment_length,
+        disk,
+        _,
+        external,
+        offset,
+    ) = _CENTRAL.unpack_from(directory, position)
     end = position + _CENTRAL.size + name_length + extra_length + comment_length
     if signature != b"PK\x01\x02" or end > len(directory):
         raise Unreadable("not_a_zip", "The central directory is damaged.")
-    raw_name = directory[position + _CENTRAL.size:][:name_length]
+    raw_name = directory[position + _CENTRAL.size :][:name_length]
     name = _name(raw_name, flags)
-    _check_extra(directory[position + _CENTRAL.size + name_length:][:extra_length], name)
+    _check_extra(directory[position + _CENTRAL.size + name_length :][:extra_length], name)
     if comment_length:
         raise Unreadable("zip_comment", f"{name!r} carries a comment; package it without.", name)
     if flags & _ENCRYPTED:
         raise Unreadable("zip_encrypted", f"{name!r} is encrypted.", name)
     if flags & ~_ALLOWED_FLAGS or method not in (_STORED, _DEFLATED) or (needed & 0xFF) > 45:
-        raise Unreadable("zip_method", f"{name!r} needs a way of packing that is not allowed; deflate it.", name)
+        raise Unreadable(
+            "zip_method", f"{name!r} needs a way of packing that is not allowed; deflate it.", name
+        )
     if 0xFFFFFFFF in (packed, size, offset) or disk == 0xFFFF:
-        raise Unreadable("zip64", "The archive uses ZIP64, which no package within the limits needs.", name)
+        raise Unreadable(
+            "zip64", "The archive uses ZIP64, which no package within the limits needs.", name
+        )
     if disk:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.", name)
     if offset != start:
-        raise Unreadable("zip_overlap" if offset < start else "not_a_zip",
-                         f"{name!r} does not start where the entry before it ends.", name)
+        raise Unreadable(
+            "zip_overlap" if offset < start else "not_a_zip",
+            f"{name!r} does not start where the entry before it ends.",
+            name,
+        )
     if method == _STORED and packed != size:
         raise Unreadable("zip_headers_disagree", f"{name!r} is stored but has two sizes.", name)
-    data, after = _local(file, offset, limit, raw_name, name, (flags, method, mtime, mdate, crc, packed, size))
+    data, after = _local(
+        file, offset, limit, raw_name, name, (flags, method, mtime, mdate, crc, packed, size)
+    )
     return _Entry(Member(name, method, crc, packed, size, data), external), end, after
 
 
-def _local(file: BinaryIO, offset: int, limit: int, raw_name: bytes, name: str, central: tuple[int, ...]) -> tuple[int, int]:
+def _local(
+    file: BinaryIO, offset: int, limit: int, raw_name: bytes, name: str, central: tuple[int, ...]
+) -> tuple[int, int]:
     """Compare the local header with the central one; (start of the data, start of the next entry)."""
     flags, method, mtime, mdate, crc, packed, size = central
     file.seek(offset)
     header = file.read(_LOCAL.size)
     if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
-        raise Unreadable("zip_headers_disagree", f"{name!r} has no local header where the directory says.", name)
+        raise Unreadable(
+            "zip_headers_disagree", f"{name!r} has no local header where the directory says.", name
+        )
     _, _, *local, name_length, extra_length = _LOCAL.unpack(header)
     described = bool(flags & _DESCRIBED)
     # A writer into a pipe leaves out what it does not know yet: zip the checksum and the packed size, others all three.
-    sizes = [0 if described and said == 0 else meant for said, meant in zip(local[4:], (crc, packed, size), strict=True)]
+    sizes = [
+        0 if described and said == 0 else meant
+        for said, meant in zip(local[4:], (crc, packed, size), strict=True)
+    ]
     tail = file.read(name_length + extra_length)
     same = tuple(local) == (flags, method, mtime, mdate, *sizes) and tail[:name_length] == raw_name
     if not same or len(tail) != name_length + extra_length:
-        raise Unreadable("zip_headers_disagree", f"{name!r}: the local header and the central directory differ.", name)
+        raise Unreadable(
+            "zip_headers_disagree",
+            f"{name!r}: the local header and the central directory differ.",
+            name,
+        )
     _check_extra(tail[name_length:], name)
     data = offset + _LOCAL.size + name_length + extra_length
     after = data + packed
@@ -310,7 +440,11 @@ def _descriptor(file: BinaryIO, position: int, name: str, expected: tuple[int, i
         return 16
     if found.startswith(plain):
         return 12
-    raise Unreadable("zip_headers_disagree", f"{name!r}: the data descriptor and the central directory differ.", name)
+    raise Unreadable(
+        "zip_headers_disagree",
+        f"{name!r}: the data descriptor and the central directory differ.",
+        name,
+    )
 
 
 def _name(raw: bytes, flags: int) -> str:
@@ -330,11 +464,17 @@ def _check_extra(extra: bytes, name: str) -> None:
         if len(extra) < 4 + length:
             raise Unreadable("zip_extra", f"{name!r}: an extra field is cut off.", name)
         if kind == _ZIP64_EXTRA:
-            raise Unreadable("zip64", f"{name!r} uses ZIP64, which no package within the limits needs.", name)
-        same_name = kind == _UNICODE_PATH and extra[9 : 4 + length] == name.encode()  # Info-ZIP repeats it so (4.6.9)
+            raise Unreadable(
+                "zip64", f"{name!r} uses ZIP64, which no package within the limits needs.", name
+            )
+        same_name = (
+            kind == _UNICODE_PATH and extra[9 : 4 + length] == name.encode()
+        )  # Info-ZIP repeats it so (4.6.9)
         if kind in (_UNICODE_PATH, _UNICODE_COMMENT) and not same_name:
-            raise Unreadable("zip_extra", f"{name!r} carries a second name or comment in an extra field.", name)
-        extra = extra[4 + length:]
+            raise Unreadable(
+                "zip_extra", f"{name!r} carries a second name or comment in an extra field.", name
+            )
+        extra = extra[4 + length :]
 
 
 def _folded(name: str) -> str:

@@ -25,7 +25,16 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]*\Z")
 _EMAIL = re.compile(r"[^@\s<>]{1,64}@[^@\s<>]{1,189}\Z")
 _LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
 _CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
-_REQUIRED = ("id", "name", "version", "version_code", "entry", "min_mosis_version", "author", "icons")
+_REQUIRED = (
+    "id",
+    "name",
+    "version",
+    "version_code",
+    "entry",
+    "min_mosis_version",
+    "author",
+    "icons",
+)
 _OPTIONAL = ("permissions", "description", "category", "screenshots", "locales", "$schema")
 
 
@@ -44,7 +53,11 @@ def version_key(text: str) -> tuple[Any, ...]:
     found = _VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")
-    before = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in (found[4] or "").split(".") if part)
+    before = tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in (found[4] or "").split(".")
+        if part
+    )
     return (int(found[1]), int(found[2]), int(found[3]), 0 if found[4] else 1, before)
 
 
@@ -59,21 +72,33 @@ def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> Iterator[
         yield _finding("", "wrong_type", "manifest.json must hold an object.")
         return
     for name in manifest.keys() - {*_REQUIRED, *_OPTIONAL}:
-        yield _finding(_pointer(name), "unknown_field", f"There is no field {name[:80]!r} in a manifest.")
+        yield _finding(
+            _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in a manifest."
+        )
     for name in _REQUIRED:
         if name not in manifest:
             yield _finding(f"/{name}", "required", f"The field {name!r} is required.")
     for name in manifest.keys() & _CHECKS.keys():
         yield from _CHECKS[name](f"/{name}", manifest[name], sizes)
-    if isinstance(manifest.get("id"), str) and is_package_id(manifest["id"]) and manifest["id"] != package_id:
-        yield _finding("/id", "id_mismatch", f"The package says {manifest['id']!r}, the app is {package_id!r}.")
+    if (
+        isinstance(manifest.get("id"), str)
+        and is_package_id(manifest["id"])
+        and manifest["id"] != package_id
+    ):
+        yield _finding(
+            "/id", "id_mismatch", f"The package says {manifest['id']!r}, the app is {package_id!r}."
+        )
 
 
 def _id(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     if not isinstance(value, str):
         yield _type(at, "a string")
     elif not is_package_id(value):
-        yield _finding(at, "wrong_format", "Two or more segments of lower-case letters and digits joined by dots: com.acme.notes.")
+        yield _finding(
+            at,
+            "wrong_format",
+            "Two or more segments of lower-case letters and digits joined by dots: com.acme.notes.",
+        )
 
 
 def _line(longest: int, shortest: int = 0) -> Any:
@@ -82,8 +107,12 @@ def _line(longest: int, shortest: int = 0) -> Any:
             yield _type(at, "a string")
         elif len(value) > longest:
             yield _finding(at, "too_long", f"At most {longest} characters are allowed.")
-        elif len(value.strip()) < shortest or not _TEXT.match(value.replace("\n", " ") if longest > 200 else value):
-            yield _finding(at, "wrong_format", "This may neither be empty nor have control characters.")
+        elif len(value.strip()) < shortest or not _TEXT.match(
+            value.replace("\n", " ") if longest > 200 else value
+        ):
+            yield _finding(
+                at, "wrong_format", "This may neither be empty nor have control characters."
+            )
 
     return check_line
 
@@ -92,7 +121,9 @@ def _semantic_version(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator
     if not isinstance(value, str):
         yield _type(at, "a string")
     elif not is_version(value):
-        yield _finding(at, "wrong_format", "This must be a semantic version such as 1.4.0 or 2.0.0-beta.1.")
+        yield _finding(
+            at, "wrong_format", "This must be a semantic version such as 1.4.0 or 2.0.0-beta.1."
+        )
 
 
 def _code(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -102,7 +133,9 @@ def _code(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         yield _finding(at, "wrong_format", f"This must be from 1 to {LARGEST_CODE}.")
 
 
-def _file(at: str, value: Any, sizes: Mapping[str, int], endings: tuple[str, ...]) -> Iterator[Finding]:
+def _file(
+    at: str, value: Any, sizes: Mapping[str, int], endings: tuple[str, ...]
+) -> Iterator[Finding]:
     if not isinstance(value, str):
         yield _type(at, "the path of a file")
     elif not value.lower().endswith(endings):
@@ -120,7 +153,9 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         yield _type(at, "an object")
         return
     for name in value.keys() - {"name", "email", "url"}:
-        yield _finding(at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in author.")
+        yield _finding(
+            at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in author."
+        )
     for name in ("name", "email"):
         if name not in value:
             yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
@@ -128,16 +163,22 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         yield from _line(100, 1)(f"{at}/name", value["name"], sizes)
     if "email" in value and not (isinstance(value["email"], str) and _EMAIL.match(value["email"])):
         yield _finding(f"{at}/email", "wrong_format", "This must be an e-mail address.")
-    if "url" in value and not (isinstance(value["url"], str) and re.match(r"https?://[^\s<>\"]{1,500}\Z", value["url"])):
+    if "url" in value and not (
+        isinstance(value["url"], str) and re.match(r"https?://[^\s<>\"]{1,500}\Z", value["url"])
+    ):
         yield _finding(f"{at}/url", "wrong_format", "This must be an http or https address.")
 
 
 def _permissions(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     for index, name in _items(value):
         if name in RESERVED_PERMISSIONS:
-            yield _finding(f"{at}/{index}", "permission_reserved", f"{name!r} is for the system's own apps.")
+            yield _finding(
+                f"{at}/{index}", "permission_reserved", f"{name!r} is for the system's own apps."
+            )
         elif name not in PERMISSIONS:
-            yield _finding(f"{at}/{index}", "permission_unknown", f"There is no permission {str(name)[:80]!r}.")
+            yield _finding(
+                f"{at}/{index}", "permission_unknown", f"There is no permission {str(name)[:80]!r}."
+            )
     yield from _list(at, value, longest=len(PERMISSIONS))
 
 
@@ -151,7 +192,9 @@ def _icons(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         if size in value:
             yield from _file(f"{at}/{size}", value[size], sizes, (".png",))
         else:
-            yield _finding(f"{at}/{size}", "required", f"An icon of {size} x {size} pixels is required.")
+            yield _finding(
+                f"{at}/{size}", "required", f"An icon of {size} x {size} pixels is required."
+            )
 
 
 def _screenshots(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -165,13 +208,17 @@ def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]
         yield _type(at, "an object")
         return
     for name in value.keys() - {"default", "supported"}:
-        yield _finding(at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in locales.")
+        yield _finding(
+            at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in locales."
+        )
     supported = value.get("supported", [])
     yield from _list(f"{at}/supported", supported, longest=100)
     for index, tag in [*_items(supported), ("", value.get("default", "en"))]:
         if not isinstance(tag, str) or not _LOCALE.match(tag):
             where = f"{at}/supported/{index}" if index != "" else f"{at}/default"
-            yield _finding(where, "wrong_format", "This must be a language tag such as en or pt-BR.")
+            yield _finding(
+                where, "wrong_format", "This must be a language tag such as en or pt-BR."
+            )
 
 
 def _category(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -180,9 +227,19 @@ def _category(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding
 
 
 _CHECKS: dict[str, Any] = {
-    "id": _id, "name": _line(50, 1), "version": _semantic_version, "version_code": _code, "entry": _entry,
-    "min_mosis_version": _semantic_version, "author": _author, "permissions": _permissions, "icons": _icons,
-    "description": _line(10_000), "category": _category, "screenshots": _screenshots, "locales": _locales,
+    "id": _id,
+    "name": _line(50, 1),
+    "version": _semantic_version,
+    "version_code": _code,
+    "entry": _entry,
+    "min_mosis_version": _semantic_version,
+    "author": _author,
+    "permissions": _permissions,
+    "icons": _icons,
+    "description": _line(10_000),
+    "category": _category,
+    "screenshots": _screenshots,
+    "locales": _locales,
     "$schema": _line(200),
 }
 
@@ -199,7 +256,9 @@ def _list(at: str, value: Any, longest: int) -> Iterator[Finding]:
     else:
         for index, each in enumerate(value):
             if each in value[:index]:
-                yield _finding(f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} stands twice.")
+                yield _finding(
+                    f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} stands twice."
+                )
 
 
 def _type(at: str, wanted: str) -> Finding:

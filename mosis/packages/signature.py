@@ -19,8 +19,12 @@ _SMALL_ORDER_Y = frozenset({
     2707385501144840649318225287225658788936804267575313519463743609750303402022,
     55188659117513257062467267217118295137698188065244968500265048394206261417927,
 })  # fmt: skip
-_PEM = re.compile(r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*\Z")
-_SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of RFC 8410, without the key
+_PEM = re.compile(
+    r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*\Z"
+)
+_SPKI_ED25519 = bytes.fromhex(
+    "302a300506032b6570032100"
+)  # SubjectPublicKeyInfo of RFC 8410, without the key
 
 
 def parse_public_key(text: str) -> bytes:
@@ -32,14 +36,18 @@ def parse_public_key(text: str) -> bytes:
     except ValueError:  # binascii.Error is one; letters beyond ASCII are another
         raw = b""
     if raw.startswith(_SPKI_ED25519):
-        raw = raw[len(_SPKI_ED25519):]
+        raw = raw[len(_SPKI_ED25519) :]
     elif found:
         raw = b""
     if len(raw) != 32:
-        raise _bad_key("This must be an Ed25519 public key, as PEM (`openssl pkey -pubout`) or as the base64 of its 32 bytes.")
+        raise _bad_key(
+            "This must be an Ed25519 public key, as PEM (`openssl pkey -pubout`) or as the base64 of its 32 bytes."
+        )
     y = int.from_bytes(raw, "little") & (1 << 255) - 1
     if y >= _P or y in _SMALL_ORDER_Y:
-        raise _bad_key("This key is of small order or not in its canonical form; nobody could trust its signatures.")
+        raise _bad_key(
+            "This key is of small order or not in its canonical form; nobody could trust its signatures."
+        )
     return raw
 
 
@@ -95,10 +103,18 @@ def read_digests(content: bytes) -> tuple[dict[str, bytes], list[Finding]]:
             if len(digest) != 32:
                 raise ValueError
         except ValueError:
-            findings.append(_finding("digests_malformed", "A section must have Name and SHA-256-Digest, and nothing else.", number))
+            findings.append(
+                _finding(
+                    "digests_malformed",
+                    "A section must have Name and SHA-256-Digest, and nothing else.",
+                    number,
+                )
+            )
             continue
         if attributes["Name"] in digests:
-            findings.append(_finding("digest_extra", f"{attributes['Name'][:256]!r} is listed twice.", number))
+            findings.append(
+                _finding("digest_extra", f"{attributes['Name'][:256]!r} is listed twice.", number)
+            )
         digests[attributes["Name"]] = digest
     return digests, findings
 
@@ -109,9 +125,13 @@ def check_digests(listed: Mapping[str, bytes], found: Mapping[str, bytes]) -> It
         if name not in listed:
             yield Finding("digest_unlisted", f"{name!r} is not listed in {DIGESTS}.", name)
         elif listed[name] != digest:
-            yield Finding("digest_wrong", f"{name!r} does not have the digest that {DIGESTS} says.", name)
+            yield Finding(
+                "digest_wrong", f"{name!r} does not have the digest that {DIGESTS} says.", name
+            )
     for name in listed.keys() - found.keys():
-        yield Finding("digest_extra", f"{DIGESTS} lists {name[:256]!r}, which is not there.", DIGESTS)
+        yield Finding(
+            "digest_extra", f"{DIGESTS} lists {name[:256]!r}, which is not there.", DIGESTS
+        )
 
 
 def _unfolded(text: str) -> list[tuple[int, str]]:

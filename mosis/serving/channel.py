@@ -30,10 +30,16 @@ from mosis.serving.request import Request
 
 log = logging.getLogger("mosis.serving")
 
-HEAD_BYTES = 16 * 1024  # read at once while a head is expected: it also bounds how many requests can be pipelined
-BODY_BYTES = 256 * 1024  # read at once while a body is expected: nearly halves the time of a large upload
+HEAD_BYTES = (
+    16 * 1024
+)  # read at once while a head is expected: it also bounds how many requests can be pipelined
+BODY_BYTES = (
+    256 * 1024
+)  # read at once while a body is expected: nearly halves the time of a large upload
 SEND_BYTES = 18_000  # an answer is sent when it is complete or this much of it is there: head and body go out as one
-FLUSH_BYTES = 1024 * 1024  # sent to one client at once, so that a fast reader does not keep the others waiting
+FLUSH_BYTES = (
+    1024 * 1024
+)  # sent to one client at once, so that a fast reader does not keep the others waiting
 LINGER_SECONDS = 3.0  # how long what a refused client still sends is read and thrown away, so that it gets the answer
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -44,7 +50,9 @@ class Parked(BaseException):
     """The application has nothing to answer yet: run the request again when what `arm` subscribes to calls back, or after the
     time. No Exception, so that nothing on the way makes an answer of it."""
 
-    def __init__(self, seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+    def __init__(
+        self, seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]
+    ) -> None:
         super().__init__()
         self.seconds = seconds
         self.arm = arm
@@ -121,8 +129,15 @@ class Finished(Head, Task):
     def message(self) -> bytes:
         """Head and body in one."""
         status, lines, body = self.request.answer
-        first = [f"HTTP/{self.version} {status}", f"Date: {_date(int(time()))}", self._connection(False), ""]
-        return b"".join(("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body))
+        first = [
+            f"HTTP/{self.version} {status}",
+            f"Date: {_date(int(time()))}",
+            self._connection(False),
+            "",
+        ]
+        return b"".join(
+            ("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body)
+        )
 
 
 class Refusal(Head, ErrorTask):
@@ -135,24 +150,38 @@ class Refusal(Head, ErrorTask):
     def execute(self) -> None:
         request, error = self.request, self.request.error
         if not isinstance(error, PortalError):
-            error = PortalError("internal", "Something went wrong here. The operator finds it in the log.")
+            error = PortalError(
+                "internal", "Something went wrong here. The operator finds it in the log."
+            )
         given = request.headers.get("X_REQUEST_ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
         number = problems.status(error.code)
-        body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **error.facts)
+        body = problems.body(
+            error.code, error.detail, request_id, errors=error.errors or None, **error.facts
+        )
         self.status = f"{number} {HTTPStatus(number).phrase}"
         self.response_headers += [
-            ("Content-Type", problems.CONTENT_TYPE), ("Cache-Control", "no-store"), ("X-Request-Id", request_id),
+            ("Content-Type", problems.CONTENT_TYPE),
+            ("Cache-Control", "no-store"),
+            ("X-Request-Id", request_id),
         ]
         if number == 401:
             self.response_headers.append(("WWW-Authenticate", 'Bearer realm="mosis"'))
         if "retry_after_seconds" in error.facts:
             self.response_headers.append(("Retry-After", str(error.facts["retry_after_seconds"])))
         self.channel.server.measures.count("portal_refused_total", code=error.code)
-        log.log(logging.ERROR if number == 500 else logging.INFO, "refused", extra={
-            "request_id": request_id, "method": request.command or None, "path": request.path[:200] or None,
-            "status": number, "code": error.code, "client": self.channel.addr[0],
-        })
+        log.log(
+            logging.ERROR if number == 500 else logging.INFO,
+            "refused",
+            extra={
+                "request_id": request_id,
+                "method": request.command or None,
+                "path": request.path[:200] or None,
+                "status": number,
+                "code": error.code,
+                "client": self.channel.addr[0],
+            },
+        )
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -168,9 +197,13 @@ class Channel(HTTPChannel):
     request: Request | None = None  # the one that is arriving
     refused = False  # the last request that this connection will have is among `requests`, and it is refused
     parked: Parked | None = None  # while the first request is put aside
-    lingers_until = 0.0  # monotonic; not 0 once everything is sent and the rest of the input is thrown away
+    lingers_until = (
+        0.0  # monotonic; not 0 once everything is sent and the rest of the input is thrown away
+    )
 
-    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: dict[int, Any]) -> None:
+    def __init__(
+        self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: dict[int, Any]
+    ) -> None:
         self.active_at = monotonic()
         super().__init__(server, sock, addr, adj, map)
         self.outbufs: deque[Any] = deque()  # bytes, memoryview, or files in waitress's wrapper
@@ -189,15 +222,23 @@ class Channel(HTTPChannel):
         if self.lingers_until:
             return True
         # as many as the setting channel_request_lookahead says are read ahead: none
-        return not (self.will_close or self.close_when_flushed or self.requests or self.total_outbufs_len)
+        return not (
+            self.will_close or self.close_when_flushed or self.requests or self.total_outbufs_len
+        )
 
     def writable(self) -> bool:
-        return bool(self.total_outbufs_len or self.will_close or (self.close_when_flushed and not self.lingers_until))
+        return bool(
+            self.total_outbufs_len
+            or self.will_close
+            or (self.close_when_flushed and not self.lingers_until)
+        )
 
     def handle_read(self) -> None:
         in_body = self.lingers_until or (self.request is not None and self.request.headers_finished)
         try:
-            data = self.recv(BODY_BYTES if in_body else HEAD_BYTES)  # closes the channel at the end of the input
+            data = self.recv(
+                BODY_BYTES if in_body else HEAD_BYTES
+            )  # closes the channel at the end of the input
         except BlockingIOError:
             return
         except OSError:
@@ -216,7 +257,7 @@ class Channel(HTTPChannel):
                     self.request.peer = self.addr[0]
                     self.request.alone = not self.requests and not self.total_outbufs_len
                 request = self.request
-                data = data[request.received(data):]
+                data = data[request.received(data) :]
                 if request.completed:
                     self._enqueue()
                 elif request.expect_continue and not self.requests and not self.sent_continue:
@@ -224,7 +265,9 @@ class Channel(HTTPChannel):
         return True
 
     def handle_write(self) -> None:
-        if self.outbuf_lock.acquire(False):  # else a worker is sending, and arms the channel afterwards
+        if self.outbuf_lock.acquire(
+            False
+        ):  # else a worker is sending, and arms the channel afterwards
             try:
                 self._flush_some()
             finally:
@@ -261,7 +304,11 @@ class Channel(HTTPChannel):
             return  # running; that it has an end is the application's matter
         if self.request is not None and not self.total_outbufs_len and self.request.overdue(now):
             with self.requests_lock:
-                self.request.refuse(LimitReached("request_timeout", "The request took too long to arrive; send it again."))
+                self.request.refuse(
+                    LimitReached(
+                        "request_timeout", "The request took too long to arrive; send it again."
+                    )
+                )
                 self._enqueue()
         elif now - self.active_at > self.adj.channel_timeout:
             self.handle_close()
@@ -307,7 +354,9 @@ class Channel(HTTPChannel):
         with self.outbuf_lock:
             if self._fileno is not None:
                 self.server.watch(
-                    self._fileno, (select.EPOLLIN if self.readable() else 0) | (select.EPOLLOUT if self.writable() else 0)
+                    self._fileno,
+                    (select.EPOLLIN if self.readable() else 0)
+                    | (select.EPOLLOUT if self.writable() else 0),
                 )
 
     def send_continue(self) -> None:
@@ -330,7 +379,11 @@ class Channel(HTTPChannel):
         try:
             while self.outbufs and sent < FLUSH_BYTES:
                 first = self.outbufs[0]
-                sent += self._send_file(first) if isinstance(first, ReadOnlyFileBasedBuffer) else self._send_bytes()
+                sent += (
+                    self._send_file(first)
+                    if isinstance(first, ReadOnlyFileBasedBuffer)
+                    else self._send_bytes()
+                )
         except BlockingIOError:
             pass
         except (OSError, ValueError):  # ValueError: a file that was closed under us
@@ -365,7 +418,9 @@ class Channel(HTTPChannel):
             self.outbufs.popleft().close()
             return 0
         if isinstance(getattr(body.file, "raw", body.file), io.FileIO):
-            sent = os.sendfile(self._fileno, body.file.fileno(), body.file.tell(), min(body.remain, FLUSH_BYTES))
+            sent = os.sendfile(
+                self._fileno, body.file.fileno(), body.file.tell(), min(body.remain, FLUSH_BYTES)
+            )
         else:
             sent = self.socket.send(body.get(BODY_BYTES))
         if not sent:
@@ -389,7 +444,9 @@ class Channel(HTTPChannel):
         self.active_at = monotonic()
         with self.requests_lock:
             if self.request is not None:
-                self.request.since = self.active_at  # it could not arrive while we were busy with the one before it
+                self.request.since = (
+                    self.active_at
+                )  # it could not arrive while we were busy with the one before it
         self.arm()
 
     def _park(self, parked: Parked) -> None:

@@ -22,7 +22,9 @@ from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
 
 log = logging.getLogger("mosis.serving")
 
-MEMORY_BYTES = 64 * 1024  # of a body; 1,000 connections that send small bodies must not cost more than 64 MiB
+MEMORY_BYTES = (
+    64 * 1024
+)  # of a body; 1,000 connections that send small bodies must not cost more than 64 MiB
 MINIMUM_RATE = 16 * 1024  # bytes a second; slower bodies are given up once the allowance is used
 CHUNK_STEP = 4096  # waitress's receiver copies what it has left after each chunk: quadratic in what it is given at once
 LONGEST_LINE = 8192  # bytes of an unfinished chunk-size line, or of the trailers
@@ -36,7 +38,13 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 _ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
 # Bottle makes addresses of these, and nobody here needs them: links are made of BASE_URL.
-_DROPPED = ("FORWARDED", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_BY")
+_DROPPED = (
+    "FORWARDED",
+    "X_FORWARDED_HOST",
+    "X_FORWARDED_PROTO",
+    "X_FORWARDED_PORT",
+    "X_FORWARDED_BY",
+)
 
 
 LaneName = Literal["quick", "slow", "outside", "telemetry"]
@@ -51,7 +59,9 @@ class Admission:
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
-Answer = tuple[str, bytes, bytes]  # status, header lines with their ends (Content-Length too, but no Date, no Connection), body
+Answer = tuple[
+    str, bytes, bytes
+]  # status, header lines with their ends (Content-Length too, but no Date, no Connection), body
 Ready = Callable[["Request"], Answer | None]
 
 
@@ -70,7 +80,9 @@ class Spool:
     """A body on its way in: in memory up to MEMORY_BYTES, beyond that in an unnamed file of the folder."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.file = SpooledTemporaryFile(MEMORY_BYTES, dir=str(folder) if folder else None, prefix=SPOOL_PREFIX)
+        self.file = SpooledTemporaryFile(
+            MEMORY_BYTES, dir=str(folder) if folder else None, prefix=SPOOL_PREFIX
+        )
         self.size_bytes = 0
 
     def append(self, data: bytes) -> None:
@@ -88,7 +100,9 @@ class Request:
     empty = False
     headers_finished = False
     expect_continue = False
-    error: Any = None  # a PortalError of ours, or what waitress puts here when the application fails
+    error: Any = (
+        None  # a PortalError of ours, or what waitress puts here when the application fails
+    )
     command = path = query = request_uri = ""
     version = "1.0"
     url_scheme = "http"
@@ -103,7 +117,9 @@ class Request:
         self.adj = adj
         self.bounds = bounds
         self.headers: dict[str, str] = {}
-        self.memory: dict[str, Any] = {}  # what the application remembers of a request that it has put aside
+        self.memory: dict[
+            str, Any
+        ] = {}  # what the application remembers of a request that it has put aside
         self.since = monotonic()
         self._head = b""
         self._spool: Spool | None = None
@@ -120,7 +136,11 @@ class Request:
             self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
         except Exception:
             log.exception("crash while a request arrived")
-            self.refuse(PortalError("internal", "Something went wrong here. The operator finds it in the log."))
+            self.refuse(
+                PortalError(
+                    "internal", "Something went wrong here. The operator finds it in the log."
+                )
+            )
         return len(data)
 
     def refuse(self, error: PortalError) -> None:
@@ -149,11 +169,15 @@ class Request:
             self._spool.file.close()
 
     def _in_head(self, data: bytes) -> int:
-        head = (self._head + data).lstrip(b"\r\n")  # empty lines before a request are allowed (RFC 9112, section 2.2)
+        head = (self._head + data).lstrip(
+            b"\r\n"
+        )  # empty lines before a request are allowed (RFC 9112, section 2.2)
         end = head.find(b"\r\n\r\n")
         if (end if end >= 0 else len(head)) >= self.adj.max_request_header_size:
             limit = self.adj.max_request_header_size
-            raise LimitReached("header_too_large", f"The head of a request may be at most {limit} bytes long.")
+            raise LimitReached(
+                "header_too_large", f"The head of a request may be at most {limit} bytes long."
+            )
         if end < 0:
             self._head = head
             return len(data)
@@ -167,9 +191,16 @@ class Request:
         line, _, block = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
-            raise Malformed("malformed_request", "The first line must be METHOD, path and HTTP/1.1, with one space between.")
+            raise Malformed(
+                "malformed_request",
+                "The first line must be METHOD, path and HTTP/1.1, with one space between.",
+            )
         command, target, version = match.groups()
-        self.command, self.version, self.request_uri = command.decode(), version.decode(), target.decode("latin-1")
+        self.command, self.version, self.request_uri = (
+            command.decode(),
+            version.decode(),
+            target.decode("latin-1"),
+        )
         # Clients repeat themselves: the same block of fields is not taken apart for each of their requests.
         self.headers = _remembered_fields(block).copy() if len(block) <= 1024 else _fields(block)
         self._read_target()
@@ -181,11 +212,17 @@ class Request:
         if target.startswith("/"):
             path, _, self.query = target.partition("?")
         elif absolute := _ABSOLUTE.fullmatch(target):
-            self.headers["HOST"], path, self.query = absolute[1], absolute[2] or "/", absolute[3] or ""
+            self.headers["HOST"], path, self.query = (
+                absolute[1],
+                absolute[2] or "/",
+                absolute[3] or "",
+            )
         elif self.command == "OPTIONS" and target == "*":
             path = "*"
         else:
-            raise Malformed("malformed_request", "The request target must be a path that begins with a slash.")
+            raise Malformed(
+                "malformed_request", "The request target must be a path that begins with a slash."
+            )
         if "#" in target:
             raise Malformed("malformed_request", "The request target must not have a fragment (#).")
         if "%" in path:
@@ -196,16 +233,22 @@ class Request:
         """Where the request ends (RFC 9112, section 6), and whether its body is let in."""
         headers = self.headers
         host = headers.get("HOST")
-        if (host is None and self.version == "1.1") or (host is not None and not _HOST.fullmatch(host)):
+        if (host is None and self.version == "1.1") or (
+            host is not None and not _HOST.fullmatch(host)
+        ):
             raise _ambiguous("Send one Host header with a host name or address.")
         coding, length = headers.pop("TRANSFER_ENCODING", None), headers.get("CONTENT_LENGTH")
         if length is not None and not (length.isascii() and length.isdigit() and len(length) <= 18):
             raise _ambiguous("Content-Length must be one number.")
         if coding is not None:
             if length is not None or self.version == "1.0":
-                raise _ambiguous("Transfer-Encoding does not go together with Content-Length, nor with HTTP/1.0.")
+                raise _ambiguous(
+                    "Transfer-Encoding does not go together with Content-Length, nor with HTTP/1.0."
+                )
             if coding.lower() != "chunked":
-                raise Malformed("not_implemented", "Of the transfer codings only chunked is understood.")
+                raise Malformed(
+                    "not_implemented", "Of the transfer codings only chunked is understood."
+                )
         size = int(length or 0)
         if coding or size:
             self._expect_body(size, coding is not None)
@@ -223,8 +266,12 @@ class Request:
         if size > self.limit_bytes:
             raise self._too_large()
         self._spool = Spool(self.bounds.temporary_dir)
-        self._receiver = ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
-        self.expect_continue = self.version == "1.1" and self.headers.get("EXPECT", "").lower() == "100-continue"
+        self._receiver = (
+            ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
+        )
+        self.expect_continue = (
+            self.version == "1.1" and self.headers.get("EXPECT", "").lower() == "100-continue"
+        )
 
     def _in_body(self, data: bytes) -> int:
         receiver, spool = self._receiver, self._spool
@@ -232,11 +279,13 @@ class Request:
         chunked = isinstance(receiver, ChunkedReceiver)
         taken, step = 0, CHUNK_STEP if chunked else len(data)
         while taken < len(data) and not self.completed:
-            size = receiver.received(data[taken:taken + step])
+            size = receiver.received(data[taken : taken + step])
             taken += size
             self.wire_bytes += size
             if receiver.error:
-                raise Malformed("malformed_request", f"The chunked body cannot be read: {receiver.error.body}.")
+                raise Malformed(
+                    "malformed_request", f"The chunked body cannot be read: {receiver.error.body}."
+                )
             if len(spool) > self.limit_bytes:
                 raise self._too_large()
             self.completed = receiver.completed
@@ -250,7 +299,9 @@ class Request:
         """Chunked bodies pay for each chunk with our time: endless lines and crowds of tiny chunks are refused."""
         too_long = len(receiver.control_line) > LONGEST_LINE or len(receiver.trailer) > LONGEST_LINE
         if too_long or self.wire_bytes - len(spool) > SPARE_FRAMING + len(spool) // 16:
-            raise Malformed("malformed_request", "The chunked body has too much framing; send larger chunks.")
+            raise Malformed(
+                "malformed_request", "The chunked body has too much framing; send larger chunks."
+            )
 
     def _too_large(self) -> LimitReached:
         detail = f"The body may be at most {self.limit_bytes} bytes long here."
@@ -265,7 +316,9 @@ def _fields(block: bytes) -> dict[str, str]:
         if match is None:
             raise _ambiguous("A header is not `Name: value` on one line of printable characters.")
         if b"_" in match[1]:
-            raise _ambiguous("A header name has an underscore; programs behind proxies take it for a hyphen. Use hyphens.")
+            raise _ambiguous(
+                "A header name has an underscore; programs behind proxies take it for a hyphen. Use hyphens."
+            )
         name = match[1].upper().replace(b"-", b"_").decode()
         value = match[2].strip(b" \t").decode("latin-1")
         if name not in fields:
@@ -279,7 +332,9 @@ def _fields(block: bytes) -> dict[str, str]:
     options = [option.strip(" \t").lower() for option in fields.get("CONNECTION", "").split(",")]
     if len(options) > 1:
         # waitress compares the whole value
-        fields["CONNECTION"] = "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
+        fields["CONNECTION"] = (
+            "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
+        )
     return fields
 
 

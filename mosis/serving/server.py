@@ -27,7 +27,9 @@ MIB = 1024 * 1024
 SLOW_THREADS = 2
 OUTSIDE_THREADS = 4  # for what waits for other servers, which may take seconds each
 TELEMETRY_THREADS = 4
-TURNS = {"telemetry": 1}  # of the threads of a lane, how many compute at the same time; see mosis/turns.py
+TURNS = {
+    "telemetry": 1
+}  # of the threads of a lane, how many compute at the same time; see mosis/turns.py
 TICK_SECONDS = 0.5  # how often the clocks are looked at
 SETTINGS = {
     "connection_limit": 1000,
@@ -59,7 +61,9 @@ class Lane:
         self._waiting: SimpleQueue[Any] = SimpleQueue()
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
-            threading.Thread(target=self._work, args=(number,), name=f"{name}-{number + 1}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(number,), name=f"{name}-{number + 1}", daemon=True
+            )
             for number in range(threads)
         ]
         for thread in self._threads:
@@ -93,7 +97,9 @@ class Lane:
                         channel.service()
             except Exception:
                 log.exception("crash in a worker")
-            channel = None  # an idle thread keeps nothing of its last request, least of all a stored body
+            channel = (
+                None  # an idle thread keeps nothing of its last request, least of all a stored body
+            )
 
 
 class Listening(TcpWSGIServer):
@@ -106,9 +112,15 @@ class Listening(TcpWSGIServer):
     stopping = False
     _stop_seconds = 0.0
 
-    def __init__(self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None) -> None:
+    def __init__(
+        self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None
+    ) -> None:
         super().__init__(
-            app, _sock=sock, dispatcher=dispatcher, adj=adj, bind_socket=False,
+            app,
+            _sock=sock,
+            dispatcher=dispatcher,
+            adj=adj,
+            bind_socket=False,
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
         )
         allow_descriptors(4 * adj.connection_limit)
@@ -119,7 +131,9 @@ class Listening(TcpWSGIServer):
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         if not host and socket.has_dualstack_ipv6():
-            return socket.create_server(("", int(port)), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+            return socket.create_server(
+                ("", int(port)), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True
+            )
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family, backlog=1024)
 
@@ -159,15 +173,31 @@ class Server(Listening):
     channel_class = Channel
 
     def __init__(
-        self, app: Any, listen: str = ":8080", threads: int = 8, admit: Admit = admit_all,
-        temporary_dir: Path | None = None, *, ready: Ready = none_ready, measures: Measures | None = None,
-        head_timeout_seconds: float = 15.0, body_timeout_seconds: float = 30.0, **settings: Any,
+        self,
+        app: Any,
+        listen: str = ":8080",
+        threads: int = 8,
+        admit: Admit = admit_all,
+        temporary_dir: Path | None = None,
+        *,
+        ready: Ready = none_ready,
+        measures: Measures | None = None,
+        head_timeout_seconds: float = 15.0,
+        body_timeout_seconds: float = 30.0,
+        **settings: Any,
     ) -> None:
         if temporary_dir is not None:
             sweep(temporary_dir)
         sock = self.open(listen)
-        self.bounds = Bounds(admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds)
-        sizes = {"quick": threads, "slow": SLOW_THREADS, "outside": OUTSIDE_THREADS, "telemetry": TELEMETRY_THREADS}
+        self.bounds = Bounds(
+            admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
+        )
+        sizes = {
+            "quick": threads,
+            "slow": SLOW_THREADS,
+            "outside": OUTSIDE_THREADS,
+            "telemetry": TELEMETRY_THREADS,
+        }
         self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
         self.measures = measures or Measures()
         self.measures.readings.append(self.readings)
@@ -186,7 +216,9 @@ class Server(Listening):
         yield connections.add(len(self.active_channels))
         threads = Family("portal_threads", "gauge", "Threads of each lane.")
         busy = Family("portal_threads_busy", "gauge", "Those that are at work.")
-        waiting = Family("portal_requests_waiting", "gauge", "Requests that wait for a thread of the lane.")
+        waiting = Family(
+            "portal_requests_waiting", "gauge", "Requests that wait for a thread of the lane."
+        )
         for name, lane in self.lanes.items():
             for family, number in zip((threads, busy, waiting), lane.state, strict=True):
                 family.add(number, lane=name)
@@ -220,7 +252,10 @@ class Server(Listening):
         """Whether another request may be put aside: not while the server stops, and at most half of the connections."""
         if self.stopping:
             return False
-        return sum(1 for each in list(self.active_channels.values()) if each.parked) < self.adj.connection_limit // 2
+        return (
+            sum(1 for each in list(self.active_channels.values()) if each.parked)
+            < self.adj.connection_limit // 2
+        )
 
     def watch(self, fd: int, events: int, new: bool = False) -> None:
         """Wait for the next of these events on a channel; any thread may ask."""
@@ -245,7 +280,9 @@ class Server(Listening):
                 return
             except OSError as error:
                 log.warning("accept failed", extra={"reason": str(error)})
-                self._accept_after = monotonic() + TICK_SECONDS  # without descriptors this would be a busy loop
+                self._accept_after = (
+                    monotonic() + TICK_SECONDS
+                )  # without descriptors this would be a busy loop
                 return
             with suppress(OSError):  # the client may be gone already
                 self.set_socket_options(sock)

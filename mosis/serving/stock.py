@@ -20,14 +20,21 @@ class StockServer(Listening):
     wait in `temporary_dir`, which is swept now and becomes the process's folder for temporary files: waitress has no
     setting for its own."""
 
-    def __init__(self, app: Any, listen: str, threads: int, limit_bytes: int, temporary_dir: Path) -> None:
+    def __init__(
+        self, app: Any, listen: str, threads: int, limit_bytes: int, temporary_dir: Path
+    ) -> None:
         sweep(temporary_dir)
         tempfile.tempdir = str(temporary_dir)
         settings = SETTINGS | {
-            "threads": threads, "asyncore_use_poll": True, "cleanup_interval": 10, "log_socket_errors": False,
+            "threads": threads,
+            "asyncore_use_poll": True,
+            "cleanup_interval": 10,
+            "log_socket_errors": False,
             "max_request_body_size": limit_bytes + 1,  # the first size that waitress refuses
         }
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits for a thread
+        logging.getLogger("waitress.queue").setLevel(
+            logging.ERROR
+        )  # a line for each request that waits for a thread
         super().__init__(app, self.open(listen), Adjustments(**settings))
 
     def run(self) -> None:
@@ -35,8 +42,12 @@ class StockServer(Listening):
         while not self.stopping:
             self._turn(TICK_SECONDS)
         deadline = monotonic() + self._stop_seconds
-        wasyncore.dispatcher.close(self)  # takes no new connection; the trigger goes on waking the loop
-        while monotonic() < deadline and any(each.requests or each.total_outbufs_len for each in self.active_channels.values()):
+        wasyncore.dispatcher.close(
+            self
+        )  # takes no new connection; the trigger goes on waking the loop
+        while monotonic() < deadline and any(
+            each.requests or each.total_outbufs_len for each in self.active_channels.values()
+        ):
             self._turn(0.05)
         self.task_dispatcher.shutdown(timeout=max(0.0, deadline - monotonic()))
         wasyncore.close_all(self._map, ignore_all=True)

@@ -1,9 +1,9 @@
 """The public store: what devices see, search and fetch.
 
-    catalogue.py  one app, its history, the categories      search.py   lists and searches
-    updates.py    which version a device is offered         revisions.py  which state of the store this is
-    index_file.py, index_signing.py  the whole catalogue as one signed file, and the keys that sign it
-    fetching.py   the bytes of packages and pictures, and the counting of downloads
+catalogue.py  one app, its history, the categories      search.py   lists and searches
+updates.py    which version a device is offered         revisions.py  which state of the store this is
+index_file.py, index_signing.py  the whole catalogue as one signed file, and the keys that sign it
+fetching.py   the bytes of packages and pictures, and the counting of downloads
 """
 
 from mosis.store.catalogue import Listing, categories, get, history
@@ -21,7 +21,15 @@ from mosis.store.index_file import SignedIndex, signed_index
 from mosis.store.index_signing import IndexKey, index_keys, rotate
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.updates import LONGEST_DEVICE, MOST_APPS, Device, Offer, in_rollout, offered, updates
+from mosis.store.updates import (
+    LONGEST_DEVICE,
+    MOST_APPS,
+    Device,
+    Offer,
+    in_rollout,
+    offered,
+    updates,
+)
 
 __all__ = [
     "ICON_SIZES", "LONGEST_DEVICE", "MOST_APPS", "SORTS", "Device", "IndexKey", "Listing", "Offer", "Picture", "Query",

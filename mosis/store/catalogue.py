@@ -39,7 +39,9 @@ class Listing:
 
 def get(db: Connection, package_id: str) -> Listing:
     """One published app. Raises NotFound."""
-    found: Listing | None = db.one(f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?", package_id, into=Listing)
+    found: Listing | None = db.one(
+        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?", package_id, into=Listing
+    )
     if found is None:
         raise NotFound("app in the store")
     return found
@@ -49,14 +51,18 @@ def history(db: Connection, package_id: str, wanted: Wanted) -> Page[Version]:
     """The published versions of an app, the newest first. Raises NotFound."""
     app_id = db.value(
         "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
-        " WHERE a.package_id = ? AND a.published = 1 AND a.suspended = 0 AND d.suspended = 0", package_id,
+        " WHERE a.package_id = ? AND a.published = 1 AND a.suspended = 0 AND d.suspended = 0",
+        package_id,
     )
     if app_id is None:
         raise NotFound("app in the store")
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND state IN ('published', 'halted')"
         " AND (?2 IS NULL OR (published_at, id) < (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
-        app_id, *(wanted.after or (None, None)), wanted.limit + 1, into=Version,
+        app_id,
+        *(wanted.after or (None, None)),
+        wanted.limit + 1,
+        into=Version,
     )
     return page(rows, wanted, lambda version: (version.published_at, version.id))
 
@@ -65,6 +71,7 @@ def categories(db: Connection, wanted: Wanted) -> Page[tuple[str, int]]:
     """Each category with the number of its published apps, by name."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
-        wanted.after[0] if wanted.after else None, wanted.limit + 1,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
     )
     return page(rows, wanted, lambda category: (category[0],))

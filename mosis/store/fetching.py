@@ -20,7 +20,12 @@ from mosis.versions import Version
 log = logging.getLogger("mosis.store")
 
 ICON_SIZES = (32, 64, 128)
-PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+PICTURE_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+}
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,17 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
     found: Version | None = db.one(
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
-        app_id, developer_id, version, into=Version,
+        app_id,
+        developer_id,
+        version,
+        into=Version,
     )
     if found is None:
         raise NotFound("package")
     if found.state == "yanked":
-        raise Conflict("gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}")
+        raise Conflict(
+            "gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}"
+        )
     return found
 
 
@@ -70,11 +80,16 @@ def flush_downloads(env: Environment) -> None:
     db = env.db.connection()
     try:
         with db.write():
-            db.after_commit(counts.clear)  # written is written, also when the disk then refuses to flush: nothing is put back
+            db.after_commit(
+                counts.clear
+            )  # written is written, also when the disk then refuses to flush: nothing is put back
             for version_id, count in counts.items():
                 db.change(
                     "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
-                    " ON CONFLICT DO UPDATE SET count = count + excluded.count", db.now[:10], count, version_id,
+                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    db.now[:10],
+                    count,
+                    version_id,
                 )
     except BaseException:
         env.downloads.put_back(counts)
@@ -88,7 +103,11 @@ def sweep_packages(env: Environment) -> None:
 
     def is_named(path: Path) -> bool:
         _, app_id, version = path.parts[-4:-1]
-        return bool(db.value("SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version))
+        return bool(
+            db.value(
+                "SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version
+            )
+        )
 
     if found := env.files.forgotten(is_named):
         with db.write():  # an upload that gives one of them a name at this moment has it
@@ -101,7 +120,11 @@ def sweep_pictures(env: Environment) -> int:
     """Remove the pictures of versions that are not the ones shown; how many folders. They can always be taken out again."""
     db, removed = env.db.connection(), 0
     for folder in env.config.assets_dir.glob("*/*"):
-        if not db.value("SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?", folder.parent.name, folder.name):
+        if not db.value(
+            "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?",
+            folder.parent.name,
+            folder.name,
+        ):
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
@@ -111,7 +134,9 @@ def _picture(env: Environment, db: Connection, app_id: str, where: str, name: st
     """Taken out of the package when first asked for; what is served later is what the signed package said."""
     row = db.one(
         "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version FROM listings l JOIN versions v ON v.id = l.version_id"
-        " WHERE l.app_id = ?2", where, app_id,
+        " WHERE l.app_id = ?2",
+        where,
+        app_id,
     )
     if row is None or row[1] is None:
         raise NotFound("picture")
@@ -136,7 +161,9 @@ def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO
             raise ValueError(f"{inside} is not what was uploaded")
     except (OSError, KeyError, ValueError, packages.Unreadable) as error:
         log.error("package damaged", extra={"path": str(source), "reason": str(error)})
-        raise Unavailable("package_unavailable", "The package with this picture is missing or damaged.") from error
+        raise Unavailable(
+            "package_unavailable", "The package with this picture is missing or damaged."
+        ) from error
     unfinished = target.with_name(f"{new_id()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,10 @@ def signed_index(env: Environment, db: Connection) -> SignedIndex:
             except (OSError, Unavailable) as error:
                 log.error("the store's index cannot be made", extra={"reason": str(error)})
                 if shelf.index is None or not shelf.index.path.exists():
-                    raise Unavailable("package_unavailable", "The index cannot be made at the moment; see the log.") from error
+                    raise Unavailable(
+                        "package_unavailable",
+                        "The index cannot be made at the moment; see the log.",
+                    ) from error
                 shelf.rests_until = monotonic() + FAILED_SECONDS
                 return shelf.index
             took = monotonic() - started
@@ -87,7 +90,9 @@ def signed_index(env: Environment, db: Connection) -> SignedIndex:
 
 def _is_right(env: Environment, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
     return (
-        index is not None and index.catalogue == revision(env)[0] and index.path.exists()
+        index is not None
+        and index.catalogue == revision(env)[0]
+        and index.path.exists()
         and index.fingerprints == tuple(key.fingerprint for key in keys)
         and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
     )
@@ -121,23 +126,39 @@ def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex
         with suppress(FileNotFoundError):
             (folder / f"{older}.json").unlink()
     return SignedIndex(
-        sequence, catalogue, path, size, digest.hexdigest(), now, tuple(key.fingerprint for key in keys), signatures
+        sequence,
+        catalogue,
+        path,
+        size,
+        digest.hexdigest(),
+        now,
+        tuple(key.fingerprint for key in keys),
+        signatures,
     )
 
 
-def _document(env: Environment, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:
+def _document(
+    env: Environment, db: Connection, keys: list[IndexKey], sequence: int, now: str
+) -> Any:
     """The parts of index.json: a head, then an app a line."""
     head = {
-        "sequence": sequence, "created_at": now, "expires_at": text(seconds(now) + EXPIRES_AFTER_SECONDS),
+        "sequence": sequence,
+        "created_at": now,
+        "expires_at": text(seconds(now) + EXPIRES_AFTER_SECONDS),
         "store": env.config.base_url,
-        "keys": [{"fingerprint": key.fingerprint, "public_key": base64.b64encode(key.public).decode()} for key in keys],
+        "keys": [
+            {"fingerprint": key.fingerprint, "public_key": base64.b64encode(key.public).decode()}
+            for key in keys
+        ],
     }
     yield (_dump(head)[:-1] + ',"apps":[\n').encode()
     after, separator = "", ""
     while rows := db.all(
         "SELECT l.package_id, l.name, l.developer_id, l.version, l.version_code, l.min_mosis_version, l.size_bytes, l.sha256,"
         " k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = l.version_id JOIN signing_keys k ON"
-        " k.id = v.signing_key_id WHERE l.package_id > ? ORDER BY l.package_id LIMIT ?", after, ROWS,
+        " k.id = v.signing_key_id WHERE l.package_id > ? ORDER BY l.package_id LIMIT ?",
+        after,
+        ROWS,
     ):
         lines = [
             _dump({
@@ -155,7 +176,10 @@ def _document(env: Environment, db: Connection, keys: list[IndexKey], sequence: 
 def _signatures(file: BinaryIO, sequence: int, sha256: str, keys: list[IndexKey]) -> bytes:
     """index.json.sig: each key's Ed25519 signature over the exact bytes, read from the disk and not copied into memory."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        signed = [{"key": key.fingerprint, "signature": base64.b64encode(key.sign(content)).decode()} for key in keys]
+        signed = [
+            {"key": key.fingerprint, "signature": base64.b64encode(key.sign(content)).decode()}
+            for key in keys
+        ]
     return (_dump({"sequence": sequence, "sha256": sha256, "signatures": signed}) + "\n").encode()
 
 

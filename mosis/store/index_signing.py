@@ -65,7 +65,9 @@ def index_keys(env: Environment) -> list[IndexKey]:
         _write(path, [_new(env)])
         state = path.stat()
         if env.db.connection().value("SELECT sequence FROM store_state"):
-            log.error("store_key.json was lost, and a new key made: no device trusts it until it is given to it")
+            log.error(
+                "store_key.json was lost, and a new key made: no device trusts it until it is given to it"
+            )
     if stat.S_IMODE(state.st_mode) & 0o077:
         path.chmod(0o600)
     seen = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -79,7 +81,10 @@ def index_keys(env: Environment) -> list[IndexKey]:
 def rotate(env: Environment, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
     """Sign with a new key from now on; the old one is announced for this many days, and then gone. A running portal notices."""
     until = text(seconds(env.clock.now()) + announced_days * 86400)
-    older = [IndexKey(key.private, key.created_at, key.announced_until or until) for key in index_keys(env)]
+    older = [
+        IndexKey(key.private, key.created_at, key.announced_until or until)
+        for key in index_keys(env)
+    ]
     key = _new(env)
     _write(_path(env), [key, *older])
     return key
@@ -90,21 +95,33 @@ def _path(env: Environment) -> Path:
 
 
 def _new(env: Environment) -> IndexKey:
-    return IndexKey(secrets.token_bytes(32), env.clock.now())  # any 32 bytes are a private key (RFC 8032, section 5.1.5)
+    return IndexKey(
+        secrets.token_bytes(32), env.clock.now()
+    )  # any 32 bytes are a private key (RFC 8032, section 5.1.5)
 
 
 def _read(path: Path) -> list[IndexKey]:
     try:
         keys = [
-            IndexKey(base64.b64decode(each["private_key"], validate=True), each["created_at"], each["announced_until"])
+            IndexKey(
+                base64.b64decode(each["private_key"], validate=True),
+                each["created_at"],
+                each["announced_until"],
+            )
             for each in json.loads(path.read_bytes())["keys"]
         ]
-        if not keys or any(len(key.private) != 32 for key in keys) or keys[0].announced_until is not None:
+        if (
+            not keys
+            or any(len(key.private) != 32 for key in keys)
+            or keys[0].announced_until is not None
+        ):
             raise ValueError("no current key")
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([
-            f"{path.name}: this file is damaged; put it back from a backup, or remove it, and devices have to be given a new key."
-        ]) from error
+        raise ConfigError(
+            [
+                f"{path.name}: this file is damaged; put it back from a backup, or remove it, and devices have to be given a new key."
+            ]
+        ) from error
     return keys
 
 
@@ -119,7 +136,9 @@ def _write(path: Path, keys: list[IndexKey]) -> None:
     ]}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+    with open(
+        os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
+    ) as file:
         json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())

@@ -33,7 +33,10 @@ _AMONG = (
     " AND (? = '' OR EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = listings.number))"
 )
 _TYPES: dict[str, tuple[type, ...]] = {
-    "updated": (str, str, int), "name": (str, str, int), "downloads": (str, int, int), "relevance": (str, int, int, int, int),
+    "updated": (str, str, int),
+    "name": (str, str, int),
+    "downloads": (str, int, int),
+    "relevance": (str, int, int, int, int),
 }
 
 
@@ -62,7 +65,9 @@ def position_types(query: Query) -> tuple[type, ...]:
 def index(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     """Published apps. Rows that come in while somebody pages neither repeat nor hide others. Raises Malformed `bad_cursor`."""
     if wanted.after and wanted.after[0] != query.order:
-        raise Malformed("bad_cursor", "This cursor belongs to a list in another order; start again without it.")
+        raise Malformed(
+            "bad_cursor", "This cursor belongs to a list in another order; start again without it."
+        )
     if not query.text.strip():
         return _browse(db, wanted, query)
     words = spaced_words(query.text)
@@ -76,10 +81,25 @@ def index(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
 def spaced_words(text: str) -> list[str]:
     """The words of a text as FTS5 phrases. Letters of scripts without spaces stand alone, as in the index (schema.sql)."""
     # FTS5 reads a C string and takes a phrase without a letter for one that nothing contains
-    words = text[:LONGEST_QUERY].encode("utf-8", "ignore").decode().replace("\0", " ").split()[:MOST_WORDS]
-    apart = ("".join(f" {letter} " if _stands_alone(letter) else letter for letter in word) for word in words)
-    found = ('"' + word.replace('"', '""') + '"' for word in apart if any(_is_word_letter(letter) for letter in word))
-    return list(dict.fromkeys(found))  # each once: FTS5 would look for a word as often as it is said
+    words = (
+        text[:LONGEST_QUERY]
+        .encode("utf-8", "ignore")
+        .decode()
+        .replace("\0", " ")
+        .split()[:MOST_WORDS]
+    )
+    apart = (
+        "".join(f" {letter} " if _stands_alone(letter) else letter for letter in word)
+        for word in words
+    )
+    found = (
+        '"' + word.replace('"', '""') + '"'
+        for word in apart
+        if any(_is_word_letter(letter) for letter in word)
+    )
+    return list(
+        dict.fromkeys(found)
+    )  # each once: FTS5 would look for a word as often as it is said
 
 
 def _stands_alone(letter: str) -> bool:
@@ -97,10 +117,14 @@ def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
     if query.tag:
-        tagged = db.all("SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1)
+        tagged = db.all(
+            "SELECT number FROM listing_tags WHERE tag = ? LIMIT ?", query.tag, CANDIDATES + 1
+        )
         if len(tagged) <= CANDIDATES:
             return _sorted(db, wanted, query, [number for (number,) in tagged])
-        where.append("EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)")
+        where.append(
+            "EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = +listings.number)"
+        )
         values.append(query.tag)
     if query.category:
         where.append("category = ?")
@@ -110,14 +134,20 @@ def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     seeks: list[tuple[str, tuple[Any, ...]]] = [("true", ())]
     if wanted.after:
         _, value, number = wanted.after
-        seeks = [(f"{column} = ? AND number {beyond} ?", (value, number)), (f"{column} {beyond} ?", (value,))]
+        seeks = [
+            (f"{column} = ? AND number {beyond} ?", (value, number)),
+            (f"{column} {beyond} ?", (value,)),
+        ]
     rows: list[Listing] = []
     for seek, position in seeks:
         if len(rows) <= wanted.limit:
             rows += db.all(
                 f"SELECT {columns(Listing)} FROM listings WHERE {' AND '.join([*where, seek])}"
                 f" ORDER BY {column} {direction}, number {direction} LIMIT ?",
-                *values, *position, wanted.limit + 1 - len(rows), into=Listing,
+                *values,
+                *position,
+                wanted.limit + 1 - len(rows),
+                into=Listing,
             )
     return _page(rows, wanted, query.order)
 
@@ -128,7 +158,13 @@ def _sorted(db: Connection, wanted: Wanted, query: Query, numbers: list[int]) ->
     seek, position = _seek(wanted, query)
     chosen = db.all(
         f"SELECT number FROM {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
-        json.dumps(numbers), query.category, query.category, query.tag, query.tag, *position, wanted.limit + 1,
+        json.dumps(numbers),
+        query.category,
+        query.category,
+        query.tag,
+        query.tag,
+        *position,
+        wanted.limit + 1,
     )
     return _page(_whole(db, [number for (number,) in chosen]), wanted, query.order)
 
@@ -137,7 +173,8 @@ def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
     """These listings, in this order."""
     rows: list[Listing] = db.all(
         f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
-        json.dumps(numbers), into=Listing,
+        json.dumps(numbers),
+        into=Listing,
     )
     found = {row.number: row for row in rows}
     return [found[number] for number in numbers if number in found]
@@ -162,7 +199,11 @@ def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> P
             break
     places = db.all(
         f"SELECT number, downloads FROM {_AMONG}",
-        json.dumps(list(ranks)), query.category, query.category, query.tag, query.tag,
+        json.dumps(list(ranks)),
+        query.category,
+        query.category,
+        query.tag,
+        query.tag,
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:
@@ -178,17 +219,29 @@ def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> P
 
 def _match(words: list[str], query: Query, rank: int = 3) -> str:
     """The FTS5 expression for a rank; category and tag narrow it here already, and exactly where the rows are read."""
-    searched = {0: "{name}", 1: "{name}", 2: "{name summary tags}", 3: "{name summary tags description about}"}[rank]
+    searched = {
+        0: "{name}",
+        1: "{name}",
+        2: "{name summary tags}",
+        3: "{name summary tags description about}",
+    }[rank]
     narrow = [f"{{about}} : {word}" for word in spaced_words(query.category)] + [
         f"{{tags}} : {word}" for word in spaced_words(query.tag)
     ]
-    return " AND ".join([f"{searched} : ({' AND '.join(word if rank == 0 else word + ' *' for word in words)})", *narrow])
+    return " AND ".join(
+        [
+            f"{searched} : ({' AND '.join(word if rank == 0 else word + ' *' for word in words)})",
+            *narrow,
+        ]
+    )
 
 
 def _numbers(db: Connection, match: str, ceiling: int, most: int) -> list[int]:
     rows: list[Any] = db.all(
         "SELECT rowid FROM listing_words WHERE listing_words MATCH ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?",
-        match, ceiling, most,
+        match,
+        ceiling,
+        most,
     )
     return [number for (number,) in rows]
 
@@ -197,4 +250,6 @@ def _page(rows: list[Listing], wanted: Wanted, order: str) -> Page[Listing]:
     if len(rows) <= wanted.limit:
         return Page(rows, None)
     last = rows[wanted.limit - 1]
-    return Page(rows[: wanted.limit], cursor((order, getattr(last, _ORDERS[order][0]), last.number)))
+    return Page(
+        rows[: wanted.limit], cursor((order, getattr(last, _ORDERS[order][0]), last.number))
+    )

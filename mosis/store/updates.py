@@ -42,10 +42,15 @@ class Offer:
     release_notes: str
 
 
-def updates(env: Environment, db: Connection, installed: Mapping[str, int], device: Device) -> list[Offer]:
+def updates(
+    env: Environment, db: Connection, installed: Mapping[str, int], device: Device
+) -> list[Offer]:
     """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
     passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
-    chosen = (_best(offers, device, installed[package_id]) for package_id, offers in _offers(env, db, installed))
+    chosen = (
+        _best(offers, device, installed[package_id])
+        for package_id, offers in _offers(env, db, installed)
+    )
     return [offer for offer in chosen if offer is not None]
 
 
@@ -65,7 +70,9 @@ def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) 
         return True
     if not device_id:
         return False
-    digest = hashlib.blake2b(f"{version_id}:{device_id}".encode("utf-8", "surrogatepass"), key=placing, digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{version_id}:{device_id}".encode("utf-8", "surrogatepass"), key=placing, digest_size=8
+    ).digest()
     return int.from_bytes(digest, "big") * 100 < percent * (1 << 64)
 
 
@@ -74,7 +81,9 @@ class _Offers:
     """What there is of one app, the newest first."""
 
     placing: bytes
-    offers: tuple[tuple[Offer, tuple[object, ...]], ...]  # each with the sort key of its min_mosis_version
+    offers: tuple[
+        tuple[Offer, tuple[object, ...]], ...
+    ]  # each with the sort key of its min_mosis_version
 
 
 def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
@@ -91,7 +100,9 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
     return None
 
 
-def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Iterable[tuple[str, _Offers]]:
+def _offers(
+    env: Environment, db: Connection, package_ids: Iterable[str]
+) -> Iterable[tuple[str, _Offers]]:
     """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all. What is no package id
     is not looked for, and so not kept either, however long it is."""
     catalogue, placing = revision(env)[0], b""
@@ -103,7 +114,12 @@ def _offers(env: Environment, db: Connection, package_ids: Iterable[str]) -> Ite
                 continue
             placing = placing or db.value("SELECT placing FROM store_state")
             found = _Offers(placing, _read(db, package_id))
-            env.kept.put(key, catalogue, found, 200 + sum(600 + len(offer.release_notes) for offer, _ in found.offers))
+            env.kept.put(
+                key,
+                catalogue,
+                found,
+                200 + sum(600 + len(offer.release_notes) for offer, _ in found.offers),
+            )
         yield package_id, found
 
 
@@ -114,13 +130,19 @@ def _read(db: Connection, package_id: str) -> tuple[tuple[Offer, tuple[object, .
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
         " FROM apps a JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.package_id = ? AND a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
-        " ORDER BY v.version_code DESC, v.channel DESC", package_id, into=Offer,
+        " ORDER BY v.version_code DESC, v.channel DESC",
+        package_id,
+        into=Offer,
     )
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
-    least: dict[str, tuple[object, ...]] = {}  # by channel, what its versions for everybody need that were seen so far
+    least: dict[
+        str, tuple[object, ...]
+    ] = {}  # by channel, what its versions for everybody need that were seen so far
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
-        if any(channel in least and least[channel] <= needs for channel in ("stable", offer.channel)):
+        if any(
+            channel in least and least[channel] <= needs for channel in ("stable", offer.channel)
+        ):
             continue
         chosen.append((offer, needs))
         if offer.rollout_percent >= 100:

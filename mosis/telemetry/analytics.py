@@ -30,10 +30,15 @@ def read_range(span: str, since: str | None, until: str | None, now: int) -> Ran
     """The range between two days or moments, each included; by default the last 30 days, or 24 hours. Raises Malformed."""
     width = WIDTHS[span]
     last = _moment("to", until, end=True) if until else now
-    first = _moment("from", since, end=False) if since else last - (29 if span == "day" else 23) * width
+    first = (
+        _moment("from", since, end=False) if since else last - (29 if span == "day" else 23) * width
+    )
     found = Range(span, first - first % width, last - last % width)
     if not 0 < len(found.starts()) <= MOST_BUCKETS[span]:
-        raise Malformed("malformed_request", f"from must be before to, and there may be at most {MOST_BUCKETS[span]} {span}s.")
+        raise Malformed(
+            "malformed_request",
+            f"from must be before to, and there may be at most {MOST_BUCKETS[span]} {span}s.",
+        )
     return found
 
 
@@ -42,30 +47,55 @@ def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -
     app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
     rows = db.all(
         f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?",
-        app, wanted.span, version or ALL, wanted.first, wanted.last,
+        app,
+        wanted.span,
+        version or ALL,
+        wanted.first,
+        wanted.last,
     )
     buckets = {start: rollups.sums(row) for start, *row in rows}
     total = Sums()
     for each in buckets.values():
         total.add(each)
     return {
-        "from": text(wanted.first), "to": text(wanted.last), "granularity": wanted.span, "version": version,
-        "totals": shown(total), "versions": _versions(db, app, wanted), "intake": _intake(db, app, wanted),
-        "series": [{"start": text(start)} | shown(buckets.get(start, _NOTHING)) for start in wanted.starts()],
+        "from": text(wanted.first),
+        "to": text(wanted.last),
+        "granularity": wanted.span,
+        "version": version,
+        "totals": shown(total),
+        "versions": _versions(db, app, wanted),
+        "intake": _intake(db, app, wanted),
+        "series": [
+            {"start": text(start)} | shown(buckets.get(start, _NOTHING))
+            for start in wanted.starts()
+        ],
     }
 
 
 def shown(each: Sums) -> dict[str, Any]:
     """Sums as they are answered. A device may say a crash as an event, as a report or as both: the larger number counts. The
     share goes by the events where there are any: like the starts they come from the sampled sessions, reports from all."""
-    crashes, among_starts = max(each.crashes, each.crash_reports), each.crashes or each.crash_reports
+    crashes, among_starts = (
+        max(each.crashes, each.crash_reports),
+        each.crashes or each.crash_reports,
+    )
     return {
-        "events": each.events, "starts": each.starts, "stops": each.stops, "crashes": crashes, "lua_errors": each.lua_errors,
+        "events": each.events,
+        "starts": each.starts,
+        "stops": each.stops,
+        "crashes": crashes,
+        "lua_errors": each.lua_errors,
         "unique_devices": each.devices.estimate(),
-        "session_seconds_mean": round(each.session_seconds / each.sessions, 1) if each.sessions else None,
-        "crash_free_share": round(max(0.0, 1 - among_starts / each.starts), 6) if each.starts else None,
-        "frame_ms_p50": histogram.percentile(each.frames, 0.5), "frame_ms_p95": histogram.percentile(each.frames, 0.95),
-        "startup_ms_p50": histogram.percentile(each.startups, 0.5), "startup_ms_p95": histogram.percentile(each.startups, 0.95),
+        "session_seconds_mean": round(each.session_seconds / each.sessions, 1)
+        if each.sessions
+        else None,
+        "crash_free_share": round(max(0.0, 1 - among_starts / each.starts), 6)
+        if each.starts
+        else None,
+        "frame_ms_p50": histogram.percentile(each.frames, 0.5),
+        "frame_ms_p95": histogram.percentile(each.frames, 0.95),
+        "startup_ms_p50": histogram.percentile(each.startups, 0.5),
+        "startup_ms_p95": histogram.percentile(each.startups, 0.95),
     }
 
 
@@ -77,9 +107,15 @@ def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, 
     rows = db.all(
         "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = ? AND version <> ?"
         " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50",
-        app, wanted.span, ALL, wanted.first, wanted.last,
+        app,
+        wanted.span,
+        ALL,
+        wanted.first,
+        wanted.last,
     )
-    return [{"version": version, "events": events, "starts": starts} for version, events, starts in rows]
+    return [
+        {"version": version, "events": events, "starts": starts} for version, events, starts in rows
+    ]
 
 
 def _intake(db: Connection, app: int | None, wanted: Range) -> dict[str, int]:

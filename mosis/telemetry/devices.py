@@ -55,11 +55,15 @@ def erase(env: Environment, device_id: str) -> None:
         rows = [(number, received_at) for number, received_at, _ in _scan(db, known, 0)]
     for place in range(0, len(rows), ERASED_AT_ONCE):
         with db.write():
-            retention.forget_batches(db, rows[place:place + ERASED_AT_ONCE])
-    numbers = [row[0] for device in known for row in db.all("SELECT id FROM crash_reports WHERE device = ?", device)]
+            retention.forget_batches(db, rows[place : place + ERASED_AT_ONCE])
+    numbers = [
+        row[0]
+        for device in known
+        for row in db.all("SELECT id FROM crash_reports WHERE device = ?", device)
+    ]
     for place in range(0, len(numbers), ERASED_AT_ONCE):
         with db.write():
-            ids = json.dumps(numbers[place:place + ERASED_AT_ONCE])
+            ids = json.dumps(numbers[place : place + ERASED_AT_ONCE])
             db.change("DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids)
 
 
@@ -67,7 +71,11 @@ def erase(env: Environment, device_id: str) -> None:
 def _alone(env: Environment) -> Iterator[None]:
     """One search at a time: it is the dearest thing that a stranger can ask for. Raises Unavailable `busy`."""
     if not env.telemetry_search.acquire(timeout=2):
-        raise Unavailable("busy", "Another device's telemetry is being looked for; try again in a moment.", retry_after_seconds=5)
+        raise Unavailable(
+            "busy",
+            "Another device's telemetry is being looked for; try again in a moment.",
+            retry_after_seconds=5,
+        )
     try:
         yield
     finally:
@@ -76,42 +84,75 @@ def _alone(env: Environment) -> Iterator[None]:
 
 def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes, str]:
     """The device's pseudonym in each app, with the app's id."""
-    return {pseudonym(env.telemetry_secret, app, device_id): app_id for app, app_id in db.all("SELECT id, app_id FROM apps")}
+    return {
+        pseudonym(env.telemetry_secret, app, device_id): app_id
+        for app, app_id in db.all("SELECT id, app_id FROM apps")
+    }
 
 
 def _scan(db: Connection, known: dict[bytes, str], after: int) -> Iterator[tuple[int, int, bytes]]:
     """The device's batches (id, received_at, pseudonym). There is no index by device: one more for every batch, for a question
     that is asked once in a while. Looking through ten million events takes about a second."""
-    while rows := db.all("SELECT id, received_at, device FROM batches WHERE id > ? ORDER BY id LIMIT ?", after, SCANNED_AT_ONCE):
+    while rows := db.all(
+        "SELECT id, received_at, device FROM batches WHERE id > ? ORDER BY id LIMIT ?",
+        after,
+        SCANNED_AT_ONCE,
+    ):
         yield from (row for row in rows if row[2] in known)
         after = rows[-1][0]
 
 
 def _batch(db: Connection, number: int) -> dict[str, Any]:
     version, mosis_version, received_at = db.one(
-        "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?", number
+        "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?",
+        number,
     )
     events = json.loads(db.value("SELECT events FROM batches WHERE id = ?", number))
     return {
-        "app_version": version, "mosis_version": mosis_version, "received_at": text(received_at),
-        "events": [{"type": _NAMES[kind], "timestamp": text(at), "data": rest[0] if rest else {}} for kind, at, *rest in events],
+        "app_version": version,
+        "mosis_version": mosis_version,
+        "received_at": text(received_at),
+        "events": [
+            {"type": _NAMES[kind], "timestamp": text(at), "data": rest[0] if rest else {}}
+            for kind, at, *rest in events
+        ],
     }
 
 
-def _reports(db: Connection, known: dict[bytes, str], names: dict[str, str]) -> list[dict[str, Any]]:
-    columns = ("version", "mosis_version", "at", "received_at", "type", "r.message", "stack_trace", "context")
+def _reports(
+    db: Connection, known: dict[bytes, str], names: dict[str, str]
+) -> list[dict[str, Any]]:
+    columns = (
+        "version",
+        "mosis_version",
+        "at",
+        "received_at",
+        "type",
+        "r.message",
+        "stack_trace",
+        "context",
+    )
     found = []
     for device, app_id in known.items():
         for row in db.all(
             f"SELECT {', '.join(columns)} FROM crash_reports r JOIN crash_groups g ON g.id = r.crash_group WHERE device = ?"
-            " ORDER BY r.id", device,
+            " ORDER BY r.id",
+            device,
         ):
             version, mosis_version, at, received_at, kind, message, stack_trace, context = row
-            found.append({
-                "app_id": names.get(app_id), "app_version": version, "mosis_version": mosis_version, "timestamp": text(at),
-                "received_at": text(received_at), "type": kind, "message": message, "stack_trace": stack_trace,
-                "context": json.loads(context),
-            })
+            found.append(
+                {
+                    "app_id": names.get(app_id),
+                    "app_version": version,
+                    "mosis_version": mosis_version,
+                    "timestamp": text(at),
+                    "received_at": text(received_at),
+                    "type": kind,
+                    "message": message,
+                    "stack_trace": stack_trace,
+                    "context": json.loads(context),
+                }
+            )
     return found
 
 

@@ -18,7 +18,9 @@ from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
 from mosis.validation import check
 
 DAY = 86_400
-OLDEST_SECONDS = 30 * DAY  # an event is at most this old when it arrives, else its clock is taken for wrong
+OLDEST_SECONDS = (
+    30 * DAY
+)  # an event is at most this old when it arrives, else its clock is taken for wrong
 SEEN_DAYS = 7  # how long a batch_id is remembered
 EXPLAINED = 3  # of the rejected events, in the answer
 OTHER = "other"
@@ -43,7 +45,10 @@ class Sender:
     def used(self, env: Environment, *, events: int = 0, stored_bytes: int = 0) -> float:
         """The share of today's quota that is used, when this is added to it."""
         most = env.config.telemetry_events_per_app
-        return max((self.events_today + events) / most, (self.bytes_today + stored_bytes) / (most * EVENT_BYTES))
+        return max(
+            (self.events_today + events) / most,
+            (self.bytes_today + stored_bytes) / (most * EVENT_BYTES),
+        )
 
     def told_rate(self, env: Environment) -> float:
         """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
@@ -89,10 +94,22 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
     packed = dump_json(counted.rows)
     stored_bytes = BATCH_BYTES + len(packed)
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
-        raise LimitReached("rate_limited", "This app has sent as much as it may in a day.", retry_after_seconds=DAY - now % DAY)
+        raise LimitReached(
+            "rate_limited",
+            "This app has sent as much as it may in a day.",
+            retry_after_seconds=DAY - now % DAY,
+        )
     env.files.check_room(0, env.telemetry.path.parent)
-    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, counted, packed.decode(), stored_bytes, now))
-    return Receipt(len(counted.rows) if stored else 0, counted.rejected, not stored, sender.told_rate(env), counted.errors)
+    stored = env.telemetry_commits.run(
+        lambda db: _store(env, db, document, sender, counted, packed.decode(), stored_bytes, now)
+    )
+    return Receipt(
+        len(counted.rows) if stored else 0,
+        counted.rejected,
+        not stored,
+        sender.told_rate(env),
+        counted.errors,
+    )
 
 
 def find_sender(env: Environment, package_id: str, version: str) -> Sender:
@@ -105,7 +122,9 @@ def find_sender(env: Environment, package_id: str, version: str) -> Sender:
     if row is None:
         row = env.db.connection().one(
             "SELECT a.id, a.suspended, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
-            " FROM apps a WHERE a.package_id = ?1", package_id, version,
+            " FROM apps a WHERE a.package_id = ?1",
+            package_id,
+            version,
         )
         if row is None or row[1]:
             raise NotFound("app")
@@ -113,10 +132,14 @@ def find_sender(env: Environment, package_id: str, version: str) -> Sender:
             env.kept.put(key, revision, row, len(package_id) + len(version))
     kept = env.telemetry.connection().one(
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
-        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?", int(env.clock.time()) // DAY, row[0],
+        " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?",
+        int(env.clock.time()) // DAY,
+        row[0],
     )
     app, enabled, usage_events, sample_rate, *today = kept or (0, 1, 0, 1.0, 0, 0)
-    return Sender(row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today)
+    return Sender(
+        row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today
+    )
 
 
 def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
@@ -158,10 +181,18 @@ def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
     """The number of a build on a system, in the running transaction."""
     find = "SELECT id FROM sources WHERE app = ? AND version = ? AND mosis_version = ?"
     found = db.value(find, app, version, mosis_version)
-    if found is None and db.value("SELECT count(*) FROM sources WHERE app = ? AND version = ?", app, version) >= MOST_SYSTEMS:
+    if (
+        found is None
+        and db.value("SELECT count(*) FROM sources WHERE app = ? AND version = ?", app, version)
+        >= MOST_SYSTEMS
+    ):
         mosis_version = OTHER
         found = db.value(find, app, version, mosis_version)
-    return int(found) if found is not None else db.insert("sources", app=app, version=version, mosis_version=mosis_version)
+    return (
+        int(found)
+        if found is not None
+        else db.insert("sources", app=app, version=version, mosis_version=mosis_version)
+    )
 
 
 def app_number(db: Connection, app_id: str) -> int:
@@ -180,8 +211,19 @@ def is_new(db: Connection, day: int, key: bytes) -> bool:
     return True
 
 
-def count(db: Connection, app: int, day: int, *, events: int = 0, stored_bytes: int = 0, rejected: int = 0, duplicates: int = 0,
-          clock_behind: int = 0, clock_ahead: int = 0, crash_reports: int = 0) -> None:
+def count(
+    db: Connection,
+    app: int,
+    day: int,
+    *,
+    events: int = 0,
+    stored_bytes: int = 0,
+    rejected: int = 0,
+    duplicates: int = 0,
+    clock_behind: int = 0,
+    clock_ahead: int = 0,
+    crash_reports: int = 0,
+) -> None:
     """Add to what came in for an app today, in the running transaction."""
     db.change(
         "INSERT INTO intake (app, day, events, stored_bytes, rejected, duplicates, clock_behind, clock_ahead, crash_reports)"
@@ -190,26 +232,56 @@ def count(db: Connection, app: int, day: int, *, events: int = 0, stored_bytes: 
         " rejected = rejected + excluded.rejected, duplicates = duplicates + excluded.duplicates,"
         " clock_behind = clock_behind + excluded.clock_behind, clock_ahead = clock_ahead + excluded.clock_ahead,"
         " crash_reports = crash_reports + excluded.crash_reports",
-        app, day, events, stored_bytes, rejected, duplicates, clock_behind, clock_ahead, crash_reports,
+        app,
+        day,
+        events,
+        stored_bytes,
+        rejected,
+        duplicates,
+        clock_behind,
+        clock_ahead,
+        crash_reports,
     )
 
 
-def _store(env: Environment, db: Connection, document: dict[str, Any], sender: Sender, counted: Counted, packed: str,
-           stored_bytes: int, now: int) -> bool:
+def _store(
+    env: Environment,
+    db: Connection,
+    document: dict[str, Any],
+    sender: Sender,
+    counted: Counted,
+    packed: str,
+    stored_bytes: int,
+    now: int,
+) -> bool:
     """Write a batch in the running transaction; False when it was seen before. The batch is one row."""
     app, day = sender.app or app_number(db, sender.app_id), now // DAY
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
     batch_id = document.get("batch_id")
-    if batch_id is not None and not is_new(db, day, keyed(env.telemetry_secret, b"batch", device + batch_id.encode())):
+    if batch_id is not None and not is_new(
+        db, day, keyed(env.telemetry_secret, b"batch", device + batch_id.encode())
+    ):
         count(db, app, day, duplicates=1)
         return False
-    count(db, app, day, events=len(counted.rows), stored_bytes=stored_bytes, rejected=counted.rejected,
-          clock_behind=counted.clock_behind, clock_ahead=counted.clock_ahead)
+    count(
+        db,
+        app,
+        day,
+        events=len(counted.rows),
+        stored_bytes=stored_bytes,
+        rejected=counted.rejected,
+        clock_behind=counted.clock_behind,
+        clock_ahead=counted.clock_ahead,
+    )
     if counted.rows:
         session = keyed(env.telemetry_secret, b"session", device + document["session_id"].encode())
         db.insert(
-            "batches", source=source(db, app, sender.version, document["mosis_version"]), device=device, session=session,
-            received_at=now, events=packed,
+            "batches",
+            source=source(db, app, sender.version, document["mosis_version"]),
+            device=device,
+            session=session,
+            received_at=now,
+            events=packed,
         )
     return True
 
@@ -217,12 +289,26 @@ def _store(env: Environment, db: Connection, document: dict[str, Any], sender: S
 def _findings(number: int, event: Any) -> list[dict[str, Any]]:
     """What is wrong with one event, pointing into the batch."""
     if not isinstance(event, dict):
-        return [{"pointer": f"/events/{number}", "code": "wrong_type", "detail": "This must be of type object."}]
+        return [
+            {
+                "pointer": f"/events/{number}",
+                "code": "wrong_type",
+                "detail": "This must be of type object.",
+            }
+        ]
     try:
         check(event, EVENT)
     except Invalid as error:
-        return [found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors][:EXPLAINED]
-    return [{"pointer": f"/events/{number}/timestamp", "code": "wrong_format", "detail": "There is no such moment."}]
+        return [
+            found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors
+        ][:EXPLAINED]
+    return [
+        {
+            "pointer": f"/events/{number}/timestamp",
+            "code": "wrong_format",
+            "detail": "There is no such moment.",
+        }
+    ]
 
 
 @lru_cache(4096)

@@ -13,4 +13,6 @@ def pseudonym(secret: str, app: int, device_id: str) -> bytes:
 
 def keyed(secret: str, purpose: bytes, message: bytes) -> bytes:
     """8 bytes that only the holder of the secret can make; other ones for each purpose (up to 16 bytes)."""
-    return hashlib.blake2b(message, digest_size=BYTES, key=secret.encode()[:64], person=purpose).digest()
+    return hashlib.blake2b(
+        message, digest_size=BYTES, key=secret.encode()[:64], person=purpose
+    ).digest()

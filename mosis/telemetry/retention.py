@@ -17,7 +17,10 @@ from mosis.telemetry.rollups import DAY, summed
 RAW_SECONDS = 7 * DAY
 CRASH_SECONDS = 90 * DAY  # a report since it came; a group since its last report
 HOUR_SECONDS = 90 * DAY  # sums by hour; those by day stay
-SHORT_SECONDS, LONG_SECONDS = 0.004, 0.01  # a slice that holds the lock for less grows, for more shrinks
+SHORT_SECONDS, LONG_SECONDS = (
+    0.004,
+    0.01,
+)  # a slice that holds the lock for less grows, for more shrinks
 FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
 FREE_SHARE = 20  # free pages up to a twentieth of the file are kept for what comes next
 LEAST_FREE_PAGES = 256
@@ -41,7 +44,9 @@ class Slices:
             self.size = min(LARGEST_SLICE, self.size * 2)
 
 
-def prune(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> float:
+def prune(
+    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+) -> float:
     """Forget what is too old, for at most about so many seconds; for how long the lock was held at most."""
     db, until, longest = env.telemetry.connection(), time.monotonic() + seconds, 0.0
     for find, delete in _work(env, db, int(env.clock.time())):
@@ -66,15 +71,45 @@ def _work(env: Environment, db: Connection, now: int) -> Iterator[tuple[Find, De
         return lambda limit: db.all(sql, *values, limit)
 
     yield lambda limit: _old_batches(db, now, limit), forget_batches
-    yield rows("SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?", now // DAY - SEEN_DAYS), _delete_seen
-    yield rows("SELECT id FROM crash_reports WHERE received_at < ? LIMIT ?", now - CRASH_SECONDS), _by("crash_reports")
-    yield rows("SELECT rowid FROM crash_groups WHERE last_seen < ? LIMIT ?", now - CRASH_SECONDS), _by("crash_groups")
-    yield rows("SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?", now - HOUR_SECONDS), _by("rollups")
+    yield (
+        rows(
+            "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?",
+            now // DAY - SEEN_DAYS,
+        ),
+        _delete_seen,
+    )
+    yield (
+        rows("SELECT id FROM crash_reports WHERE received_at < ? LIMIT ?", now - CRASH_SECONDS),
+        _by("crash_reports"),
+    )
+    yield (
+        rows("SELECT rowid FROM crash_groups WHERE last_seen < ? LIMIT ?", now - CRASH_SECONDS),
+        _by("crash_groups"),
+    )
+    yield (
+        rows(
+            "SELECT rowid FROM rollups WHERE span = 'hour' AND start < ? LIMIT ?",
+            now - HOUR_SECONDS,
+        ),
+        _by("rollups"),
+    )
     gone = json.dumps(_apps_gone(env, db))
-    yield rows("SELECT id FROM batches WHERE source IN (SELECT s.id FROM sources s JOIN json_each(?) gone ON gone.value = s.app)"
-               " LIMIT ?", gone), _by("batches")  # before their app: without it nobody can tell whose they are
+    yield (
+        rows(
+            "SELECT id FROM batches WHERE source IN (SELECT s.id FROM sources s JOIN json_each(?) gone ON gone.value = s.app)"
+            " LIMIT ?",
+            gone,
+        ),
+        _by("batches"),
+    )  # before their app: without it nobody can tell whose they are
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
-        yield rows(f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?", gone), _by(table)
+        yield (
+            rows(
+                f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?",
+                gone,
+            ),
+            _by(table),
+        )
     yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
 
 
@@ -82,24 +117,36 @@ def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:
     """The oldest batches, if they are in the sums and old enough."""
     return db.all(
         "SELECT id, received_at FROM (SELECT id, received_at FROM batches WHERE id <= ? ORDER BY id LIMIT ?)"
-        " WHERE received_at < ? OR received_at > ?", summed(db), limit, now - RAW_SECONDS, now + DAY,
+        " WHERE received_at < ? OR received_at > ?",
+        summed(db),
+        limit,
+        now - RAW_SECONDS,
+        now + DAY,
     )
 
 
 def forget_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
     """Delete these batches (id, received_at) in the running transaction, and note until when they are no longer complete."""
-    db.change("DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))", json.dumps([row[0] for row in rows]))
+    db.change(
+        "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))",
+        json.dumps([row[0] for row in rows]),
+    )
     latest = min(max(received_at for _, received_at in rows), int(db.database.clock.time()))
     db.change("UPDATE progress SET value = max(value, ?) WHERE name = 'forgotten'", latest)
 
 
 def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
-    db.change("DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1])  # they stand in this order, and are the first
+    db.change(
+        "DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1]
+    )  # they stand in this order, and are the first
 
 
 def _by(table: str) -> Delete:
     def delete(db: Connection, rows: list[Any]) -> None:
-        db.change(f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))", json.dumps([row[0] for row in rows]))
+        db.change(
+            f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))",
+            json.dumps([row[0] for row in rows]),
+        )
 
     return delete
 
@@ -107,14 +154,21 @@ def _by(table: str) -> Delete:
 def _apps_gone(env: Environment, db: Connection) -> list[int]:
     """Apps that the portal no longer has: drafts that were deleted."""
     known = {row[0] for row in env.db.connection().all("SELECT id FROM apps")}
-    return [number for number, app_id in db.all("SELECT id, app_id FROM apps") if app_id not in known]
+    return [
+        number for number, app_id in db.all("SELECT id, app_id FROM apps") if app_id not in known
+    ]
 
 
 def _has_space_to_give(db: Connection) -> bool:
     free, pages = db.value("PRAGMA freelist_count"), db.value("PRAGMA page_count")
-    return bool(free > max(LEAST_FREE_PAGES, pages // FREE_SHARE)) and db.value("PRAGMA auto_vacuum") == 2
+    return (
+        bool(free > max(LEAST_FREE_PAGES, pages // FREE_SHARE))
+        and db.value("PRAGMA auto_vacuum") == 2
+    )
 
 
 def _give_space_back(db: Connection, rows: list[list[int]]) -> None:
-    for _ in range(rows[0][0]):  # one by one: a larger number answers a row without columns for each page, and sqlite3 stops
+    for _ in range(
+        rows[0][0]
+    ):  # one by one: a larger number answers a row without columns for each page, and sqlite3 stops
         db.all("PRAGMA incremental_vacuum(1)")

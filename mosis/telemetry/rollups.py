@@ -19,9 +19,19 @@ ALL = "*"  # all versions together
 SLICE = 1000  # batches a transaction, and fewer when they speak of many hours: each is two to four rows to write under the lock
 HOURS_A_SLICE = 250  # of all versions and apps together; the last batch can bring a hundred more
 LONGEST_SESSION_SECONDS = 7 * DAY
-COUNTS = ("events", "starts", "stops", "crashes", "lua_errors", "crash_reports", "sessions", "session_seconds")
+COUNTS = (
+    "events",
+    "starts",
+    "stops",
+    "crashes",
+    "lua_errors",
+    "crash_reports",
+    "sessions",
+    "session_seconds",
+)
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP = (
-    TYPES[name][0] for name in ("app_start", "app_stop", "app_crash", "lua_error", "perf_frame", "perf_startup")
+    TYPES[name][0]
+    for name in ("app_start", "app_stop", "app_crash", "lua_error", "perf_frame", "perf_startup")
 )
 
 Key = tuple[int, str, str, int]  # app, span, version, start
@@ -53,27 +63,38 @@ class Sums:
     def row(self) -> tuple[Any, ...]:
         """As the database keeps it."""
         counts = tuple(getattr(self, name) for name in COUNTS)
-        return (*counts, histogram.dump(self.frames), histogram.dump(self.startups), self.devices.stored())
+        return (
+            *counts,
+            histogram.dump(self.frames),
+            histogram.dump(self.startups),
+            self.devices.stored(),
+        )
 
 
 COLUMNS = (*COUNTS, "frames", "startups", "devices")
 SELECT = ", ".join(COLUMNS)
 _PUT = f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})"
 # All but the reports of crashes: those are counted by whoever takes them in, perhaps since the row was read.
-_ADD = _PUT.replace(" OR REPLACE", "") + " ON CONFLICT DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in COLUMNS if name != "crash_reports"
+_ADD = (
+    _PUT.replace(" OR REPLACE", "")
+    + " ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "crash_reports")
 )
 
 
 def sums(row: tuple[Any, ...]) -> Sums:
     """The reverse of `Sums.row`, from the columns SELECT."""
-    found = Sums(frames=histogram.load(row[-3]), startups=histogram.load(row[-2]), devices=Sketch(row[-1]))
+    found = Sums(
+        frames=histogram.load(row[-3]), startups=histogram.load(row[-2]), devices=Sketch(row[-1])
+    )
     for name, value in zip(COUNTS, row[:-3], strict=True):
         setattr(found, name, value)
     return found
 
 
-def catch_up(db: Connection, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> bool:
+def catch_up(
+    db: Connection, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+) -> bool:
     """Add what has come in since the last time, in slices with a pause after each, for about so long; whether all is added."""
     until = time.monotonic() + seconds
     while True:
@@ -87,7 +108,11 @@ def catch_up(db: Connection, seconds: float = float("inf"), pause: Callable[[], 
 def advance(db: Connection) -> bool:
     """Add the next slice; whether there may be more. Reading, counting and adding up need no lock, only the writing does."""
     come = summed(db)
-    rows = db.all("SELECT id, source, device, events FROM batches WHERE id > ? ORDER BY id LIMIT ?", come, SLICE)
+    rows = db.all(
+        "SELECT id, source, device, events FROM batches WHERE id > ? ORDER BY id LIMIT ?",
+        come,
+        SLICE,
+    )
     if not rows:
         return False
     hours, last = count_batches(rows, sources(db), HOURS_A_SLICE)
@@ -107,11 +132,16 @@ def summed(db: Connection) -> int:
 
 def sources(db: Connection) -> dict[int, tuple[int, str]]:
     """The app and version behind each source."""
-    return {number: (app, version) for number, app, version in db.all("SELECT id, app, version FROM sources")}
+    return {
+        number: (app, version)
+        for number, app, version in db.all("SELECT id, app, version FROM sources")
+    }
 
 
 def count_batches(
-    rows: Iterable[tuple[int, int, bytes, str]], known: dict[int, tuple[int, str]], most_hours: float = float("inf"),
+    rows: Iterable[tuple[int, int, bytes, str]],
+    known: dict[int, tuple[int, str]],
+    most_hours: float = float("inf"),
 ) -> tuple[dict[Key, Sums], int]:
     """The sums of these batches by hour and version, and the last batch in them: it stops when there are so many hours."""
     found: dict[Key, Sums] = {}
@@ -144,7 +174,9 @@ def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | 
         each.starts += 1
     elif kind == _STOP:
         each.stops += 1
-        length = data.get("duration_seconds", at - started if started is not None and at > started else None)
+        length = data.get(
+            "duration_seconds", at - started if started is not None and at > started else None
+        )
         if _is_number(length) and 0 <= length <= LONGEST_SESSION_SECONDS:
             each.sessions += 1
             each.session_seconds += round(length)
@@ -182,7 +214,10 @@ def keys(app: int, version: str, at: int) -> list[Key]:
 
 def known_and(db: Connection, key: Key, more: Sums) -> Sums:
     """What the database knows of an hour or day, and this."""
-    row = db.one(f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?", *key)
+    row = db.one(
+        f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?",
+        *key,
+    )
     if row is not None:
         more.add(sums(row))
     return more
@@ -198,8 +233,15 @@ def recount(db: Connection) -> int:
 
     For tests and for operators who doubt; run while nothing else rolls up. Reports of crashes are no events: they stay.
     """
-    last, forgotten = summed(db), int(db.value("SELECT value FROM progress WHERE name = 'forgotten'"))
-    since = {"hour": forgotten // HOUR * HOUR + HOUR, "day": forgotten // DAY * DAY + DAY} if forgotten else {"hour": 0, "day": 0}
+    last, forgotten = (
+        summed(db),
+        int(db.value("SELECT value FROM progress WHERE name = 'forgotten'")),
+    )
+    since = (
+        {"hour": forgotten // HOUR * HOUR + HOUR, "day": forgotten // DAY * DAY + DAY}
+        if forgotten
+        else {"hour": 0, "day": 0}
+    )
     hours: dict[Key, Sums] = {}
     known, come = sources(db), 0
     select = "SELECT id, source, device, events FROM batches WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
@@ -210,10 +252,15 @@ def recount(db: Connection) -> int:
     found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}
     wrong = 0
     with db.write():
-        held = db.all(f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)", *since.values())
+        held = db.all(
+            f"SELECT app, span, version, start, {SELECT} FROM rollups WHERE start >= min(?, ?)",
+            *since.values(),
+        )
         for app, span, version, start, *row in held:
             if start >= since[span]:
-                found.setdefault((app, span, version, start), Sums()).crash_reports = row[COUNTS.index("crash_reports")]
+                found.setdefault((app, span, version, start), Sums()).crash_reports = row[
+                    COUNTS.index("crash_reports")
+                ]
         rows_held = {tuple(row[:4]): tuple(row[4:]) for row in held}
         for key, each in found.items():
             if rows_held.get(key) != each.row():

@@ -19,7 +19,32 @@ from urllib.parse import urlsplit
 from mosis.clock import text
 
 DAY = 86_400
-_HOURS = [1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 7, 8, 10, 8, 7, 7, 8, 10, 12, 14, 14, 12, 7, 3]  # how busy the hours of a day are
+_HOURS = [
+    1,
+    1,
+    1,
+    1,
+    1,
+    2,
+    5,
+    9,
+    9,
+    7,
+    7,
+    8,
+    10,
+    8,
+    7,
+    7,
+    8,
+    10,
+    12,
+    14,
+    14,
+    12,
+    7,
+    3,
+]  # how busy the hours of a day are
 _CRASHES = [
     ("LuaError", "attempt to index a nil value (local 'note')", "notes.lua", "save"),
     ("LuaError", "attempt to compare number with nil", "list.lua", "sort"),
@@ -54,46 +79,87 @@ def fleet(dice: random.Random, devices: int, versions: list[str]) -> list[Device
     """Devices of different speed; most have the newest version."""
     return [
         Device(
-            id=f"{dice.getrandbits(256):064x}", version=dice.choices(versions, [2**place for place in range(len(versions))])[0],
-            mosis_version=dice.choice(["2.0.0", "2.1.0", "2.1.0"]), frame_ms=dice.choice([7.0, 11.0, 14.0, 22.0]),
+            id=f"{dice.getrandbits(256):064x}",
+            version=dice.choices(versions, [2**place for place in range(len(versions))])[0],
+            mosis_version=dice.choice(["2.0.0", "2.1.0", "2.1.0"]),
+            frame_ms=dice.choice([7.0, 11.0, 14.0, 22.0]),
             sessions_a_day=dice.expovariate(0.5),
         )
         for _ in range(devices)
     ]
 
 
-def day_of(dice: random.Random, device: Device, app: str, midnight: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def day_of(
+    dice: random.Random, device: Device, app: str, midnight: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a device sends in a day: (path, document)."""
-    sender = {"app_id": app, "app_version": device.version, "mosis_version": device.mosis_version, "device_id": device.id}
+    sender = {
+        "app_id": app,
+        "app_version": device.version,
+        "mosis_version": device.mosis_version,
+        "device_id": device.id,
+    }
     for number in range(min(20, round(dice.expovariate(1 / max(0.1, device.sessions_a_day))))):
         at = midnight + dice.choices(range(24), _HOURS)[0] * 3600 + dice.randrange(3600)
         events, crash = _session(dice, device, at)
         name = f"{midnight}-{number}"
         for place in range(0, len(events), 50):
-            yield "/v1/telemetry/events", sender | {
-                "session_id": name, "batch_id": f"{name}-{place}", "events": events[place:place + 50],
-            }
+            yield (
+                "/v1/telemetry/events",
+                sender
+                | {
+                    "session_id": name,
+                    "batch_id": f"{name}-{place}",
+                    "events": events[place : place + 50],
+                },
+            )
         if crash is not None:
-            yield "/v1/telemetry/crashes", sender | {"timestamp": events[-1]["timestamp"], "crash": crash}
+            yield (
+                "/v1/telemetry/crashes",
+                sender | {"timestamp": events[-1]["timestamp"], "crash": crash},
+            )
 
 
-def _session(dice: random.Random, device: Device, at: int) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def _session(
+    dice: random.Random, device: Device, at: int
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The events of a session, and the crash that it ended with if it did."""
     length = round(dice.lognormvariate(5, 1))
-    events = [_event("app_start", at), _event("perf_startup", at, startup_ms=round(dice.lognormvariate(6, 0.4), 1))]
+    events = [
+        _event("app_start", at),
+        _event("perf_startup", at, startup_ms=round(dice.lognormvariate(6, 0.4), 1)),
+    ]
     for second in range(10, min(length, 900), 30):
-        events.append(_event("perf_frame", at + second, frame_ms=round(dice.lognormvariate(0, 0.3) * device.frame_ms, 2)))
+        events.append(
+            _event(
+                "perf_frame",
+                at + second,
+                frame_ms=round(dice.lognormvariate(0, 0.3) * device.frame_ms, 2),
+            )
+        )
     events.append(_event("perf_memory", at + length // 2, used_bytes=dice.randrange(20, 200) << 20))
     if dice.random() < 0.02:
-        error = {"message": "attempt to call a nil value", "file": "main.lua", "line": dice.randrange(200)}
+        error = {
+            "message": "attempt to call a nil value",
+            "file": "main.lua",
+            "line": dice.randrange(200),
+        }
         events.append(_event("lua_error", at + length, **error))
     if dice.random() < 0.01:
         kind, message, file, function = dice.choice(_CRASHES)
         line = dice.randrange(1, 400)
-        places = (f"/data/{device.id[:6]}/{file}:{line}: in function '{function}'", "/data/main.lua:7: in main chunk")
+        places = (
+            f"/data/{device.id[:6]}/{file}:{line}: in function '{function}'",
+            "/data/main.lua:7: in main chunk",
+        )
         trace = "\n\t".join(("stack traceback:", *places))
         events.append(_event("app_crash", at + length))
-        return events, {"type": kind, "message": message, "stack_trace": trace, "context": {"free_bytes": dice.getrandbits(30)}}
+        return events, {
+            "type": kind,
+            "message": message,
+            "stack_trace": trace,
+            "context": {"free_bytes": dice.getrandbits(30)},
+        }
     events.append(_event("app_stop", at + length, duration_seconds=length))
     return events, None
 
@@ -102,12 +168,21 @@ def _event(kind: str, at: int, **data: Any) -> dict[str, Any]:
     return {"type": kind, "timestamp": text(at)} | ({"data": data} if data else {})
 
 
-def simulate(url: str, apps: list[tuple[str, list[str]]], devices: int, days: int, seed: int = 1, connections: int = 4) -> Sent:
+def simulate(
+    url: str,
+    apps: list[tuple[str, list[str]]],
+    devices: int,
+    days: int,
+    seed: int = 1,
+    connections: int = 4,
+) -> Sent:
     """Send what `devices` devices do in `days` days, shared out over the apps (package id, versions); what became of it."""
     dice, sent = random.Random(seed), Sent()  # noqa: S311  (to be repeated, not to be secret)
     today = int(time.time()) // DAY * DAY
     queue: SimpleQueue[tuple[str, dict[str, Any]] | None] = SimpleQueue()
-    threads = [threading.Thread(target=_send_all, args=(url, queue, sent)) for _ in range(connections)]
+    threads = [
+        threading.Thread(target=_send_all, args=(url, queue, sent)) for _ in range(connections)
+    ]
     for thread in threads:
         thread.start()
     fleets = [(app, fleet(dice, max(1, devices // len(apps)), versions)) for app, versions in apps]
@@ -125,7 +200,9 @@ def simulate(url: str, apps: list[tuple[str, list[str]]], devices: int, days: in
     return sent
 
 
-def _send_all(url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]", sent: Sent) -> None:
+def _send_all(
+    url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]", sent: Sent
+) -> None:
     """One connection. A refusal for want of room or rate waits as long as it is told; a lost connection is made again."""
     connection = _connection(url)
     while each := queue.get():
@@ -148,7 +225,9 @@ def _send_all(url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]",
 def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[int, float]:
     """(status, seconds to wait); status 0 when there was no answer."""
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+        connection.request(
+            "POST", path, body, {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        )
         answer = connection.getresponse()
         answer.read()
         return answer.status, float(answer.headers.get("Retry-After", 1))
@@ -164,7 +243,9 @@ def published_apps(url: str, most: int = 10) -> list[tuple[str, list[str]]]:
 
 
 def _versions(url: str, package_id: str) -> list[str]:
-    return [each["version"] for each in _get(url, f"/v1/store/apps/{package_id}/versions")["versions"]][::-1]
+    return [
+        each["version"] for each in _get(url, f"/v1/store/apps/{package_id}/versions")["versions"]
+    ][::-1]
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

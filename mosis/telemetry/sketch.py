@@ -26,7 +26,8 @@ class Sketch:
         self._registers: dict[int, int] | bytearray = {}
         if stored[:1] == _SPARSE:
             self._registers = {
-                int.from_bytes(stored[place:place + 2], "big"): stored[place + 2] for place in range(1, len(stored), 3)
+                int.from_bytes(stored[place : place + 2], "big"): stored[place + 2]
+                for place in range(1, len(stored), 3)
             }
         elif stored[:1] == _DENSE:
             self._registers = bytearray(zlib.decompress(stored[1:]))
@@ -67,7 +68,10 @@ class Sketch:
         if isinstance(registers, dict):
             if not registers:
                 return b""
-            return _SPARSE + b"".join(register.to_bytes(2, "big") + bytes((rank,)) for register, rank in sorted(registers.items()))
+            return _SPARSE + b"".join(
+                register.to_bytes(2, "big") + bytes((rank,))
+                for register, rank in sorted(registers.items())
+            )
         return _DENSE + zlib.compress(registers, 1)
 
     def _raise(self, register: int, rank: int) -> None:
@@ -84,7 +88,9 @@ class Sketch:
         registers = self._registers
         if isinstance(registers, bytearray):
             highest = max(registers)
-            return [registers.count(rank) if rank <= highest else 0 for rank in range(_RANK_BITS + 2)]
+            return [
+                registers.count(rank) if rank <= highest else 0 for rank in range(_RANK_BITS + 2)
+            ]
         counts = [0] * (_RANK_BITS + 2)
         counts[0] = REGISTERS - len(registers)
         for rank in registers.values():

@@ -16,13 +16,17 @@ PRUNE_SECONDS = 60.0  # how often it forgets
 BREATH_SECONDS = 0.005  # between two slices, so that requests get the lock
 
 
-def turn(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> None:
+def turn(
+    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+) -> None:
     """One round of everything, at most about so many seconds of each."""
     add_up(env, seconds, pause)
     retention.prune(env, seconds, pause)
 
 
-def add_up(env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None) -> None:
+def add_up(
+    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+) -> None:
     """What should be done soon after something came in."""
     rollups.catch_up(env.telemetry.connection(), seconds, pause)
     crashes.announce(env)
@@ -60,6 +64,8 @@ class Upkeep:
                 if time.monotonic() > pruned + PRUNE_SECONDS:
                     pruned = time.monotonic()
                     longest = retention.prune(self.env, PRUNE_SECONDS / 2, self._breathe)
-                    log.debug("telemetry pruned", extra={"longest_lock_ms": round(longest * 1000, 1)})
+                    log.debug(
+                        "telemetry pruned", extra={"longest_lock_ms": round(longest * 1000, 1)}
+                    )
             except Exception:  # a full disk or a broken file: the next round tries again
                 log.exception("telemetry upkeep failed")

@@ -11,24 +11,59 @@ from mosis.callers import ROLES, Caller
 from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.web.request import listed, read_json, read_page, require_match, spend
-from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, YES, each, list_of, many, maybe, one_of, says, shape, wider
+from mosis.web.shapes import (
+    COUNT,
+    FREE,
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    each,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+    wider,
+)
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
-    "mail": {"type": "dict", "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
-             "valuesrules": {"type": "boolean"}},
+    "mail": {
+        "type": "dict",
+        "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
+        "valuesrules": {"type": "boolean"},
+    },
 }
-ERASE: dict[str, dict[str, Any]] = {"password": {"type": "string", "nullable": True, "maxlength": 1024},
-         "apps": {"type": "string", "allowed": ["keep", "withdraw"]}}
+ERASE: dict[str, dict[str, Any]] = {
+    "password": {"type": "string", "nullable": True, "maxlength": 1024},
+    "apps": {"type": "string", "allowed": ["keep", "withdraw"]},
+}
 
 DEVELOPER = shape(
-    "Developer", id=ID, email=TEXT, email_verified=YES, name=TEXT, role=one_of(*ROLES), suspended=YES, providers=many(TEXT),
+    "Developer",
+    id=ID,
+    email=TEXT,
+    email_verified=YES,
+    name=TEXT,
+    role=one_of(*ROLES),
+    suspended=YES,
+    providers=many(TEXT),
     created_at=TIME,
 )
 OWN = wider("Me", DEVELOPER, mail=each(YES))
 ENTRY = shape(
-    "AuditEntry", number=COUNT, at=TIME, actor_id=maybe(ID), action=TEXT, subject_id=maybe(TEXT), owner_id=maybe(ID), network=TEXT,
-    details=FREE, hash=TEXT,
+    "AuditEntry",
+    number=COUNT,
+    at=TIME,
+    actor_id=maybe(ID),
+    action=TEXT,
+    subject_id=maybe(TEXT),
+    owner_id=maybe(ID),
+    network=TEXT,
+    details=FREE,
+    hash=TEXT,
 )
 
 
@@ -64,7 +99,9 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    erasure.erase(env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw")
+    erasure.erase(
+        env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw"
+    )
 
 
 @says(each(many(FREE)))
@@ -77,22 +114,36 @@ def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     """The lines of the audit trail that touch the caller's account and apps, the newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
-    return listed("entries", page, [entry(audit.seen_by_owner(each, caller.account)) for each in page.rows])
+    return listed(
+        "entries", page, [entry(audit.seen_by_owner(each, caller.account)) for each in page.rows]
+    )
 
 
 def public(db: Connection, developer: Developer) -> dict[str, Any]:
     return {
-        "id": developer.id, "email": developer.email, "email_verified": bool(developer.email_verified), "name": developer.name,
-        "role": developer.role, "suspended": bool(developer.suspended),
-        "providers": ["password"] * bool(developer.password_hash) + identities.providers_of(db, developer.id),
+        "id": developer.id,
+        "email": developer.email,
+        "email_verified": bool(developer.email_verified),
+        "name": developer.name,
+        "role": developer.role,
+        "suspended": bool(developer.suspended),
+        "providers": ["password"] * bool(developer.password_hash)
+        + identities.providers_of(db, developer.id),
         "created_at": developer.created_at,
     }
 
 
 def entry(each: Entry) -> dict[str, Any]:
     return {
-        "number": each.number, "at": each.at, "actor_id": each.actor_id, "action": each.action, "subject_id": each.subject_id,
-        "owner_id": each.owner_id, "network": each.address, "details": each.facts, "hash": each.hash,
+        "number": each.number,
+        "at": each.at,
+        "actor_id": each.actor_id,
+        "action": each.action,
+        "subject_id": each.subject_id,
+        "owner_id": each.owner_id,
+        "network": each.address,
+        "details": each.facts,
+        "hash": each.hash,
     }
 
 

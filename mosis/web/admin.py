@@ -15,22 +15,35 @@ from mosis.web.auth import EMAIL
 from mosis.web.request import listed, read_json, read_page
 from mosis.web.shapes import TEXT, TIME, list_of, says, shape
 
-DEVELOPER: dict[str, dict[str, Any]] = {"role": {"type": "string", "allowed": list(ROLES)}, "suspended": {"type": "boolean"}}
-APP: dict[str, dict[str, Any]] = {"suspended": {"type": "boolean", "required": True},
-                                 "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500}}
+DEVELOPER: dict[str, dict[str, Any]] = {
+    "role": {"type": "string", "allowed": list(ROLES)},
+    "suspended": {"type": "boolean"},
+}
+APP: dict[str, dict[str, Any]] = {
+    "suspended": {"type": "boolean", "required": True},
+    "reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500},
+}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL}
 
-SEARCH: dict[str, dict[str, Any]] = {"q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}}
+SEARCH: dict[str, dict[str, Any]] = {
+    "q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}
+}
 OF_TRAIL: dict[str, dict[str, Any]] = {
     "owner": {"type": "string", "maxlength": 100, "meta": "An account's id: what touches it."},
-    "action": {"type": "string", "maxlength": 100, "meta": "What was done, such as `version.uploaded`."},
+    "action": {
+        "type": "string",
+        "maxlength": 100,
+        "meta": "What was done, such as `version.uploaded`.",
+    },
 }
 INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/admin/developers", callback=developers, scope="admin")
-    app.route("/admin/developers/<developer>", method="PATCH", callback=change_developer, scope="admin")
+    app.route(
+        "/admin/developers/<developer>", method="PATCH", callback=change_developer, scope="admin"
+    )
     app.post("/admin/invitations", callback=invite, scope="admin", idempotent="yes")
     app.get("/admin/apps", callback=all_apps, scope="admin")
     app.route("/admin/apps/<app>", method="PATCH", callback=change_app, scope="admin")
@@ -49,7 +62,9 @@ def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str
     """Give a developer a role, suspend them, or let them in again."""
     changes = read_json(DEVELOPER)
     if developer == caller.account:
-        raise Denied("forbidden", "Nobody changes their own role or suspension; ask another administrator.")
+        raise Denied(
+            "forbidden", "Nobody changes their own role or suspension; ask another administrator."
+        )
     with db.write():
         accounts.get(db, developer)
         if "role" in changes:
@@ -80,14 +95,16 @@ def change_app(env: Environment, db: Connection, caller: Caller, app: str) -> di
     said = read_json(APP)
     with db.write():
         found = apps.get(db, app)
-        return catalogue.public(env, db, apps.set_suspended(db, caller, found, said["suspended"], said["reason"]))
+        return catalogue.public(
+            env, db, apps.set_suspended(db, caller, found, said["suspended"], said["reason"])
+        )
 
 
 @says(list_of("entries", people.ENTRY), query=OF_TRAIL)
 def trail(db: Connection) -> dict[str, Any]:
     """The audit trail, the newest line first."""
     query = bottle.request.query
-    page = audit.index(db, read_page(int), owner_id=query.get("owner") or None, action=query.get("action") or None)
+    page = audit.index(
+        db, read_page(int), owner_id=query.get("owner") or None, action=query.get("action") or None
+    )
     return listed("entries", page, [people.entry(each) for each in page.rows])
-
-

@@ -44,7 +44,10 @@ class Admissions:
             return Admission(JSON_LIMIT_BYTES, lane)
         bearer = headers.get("AUTHORIZATION", "").partition(" ")[2].strip()
         if not tokens.plausible(headers.get("X_API_KEY", bearer)):
-            raise Denied("unauthenticated", "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.")
+            raise Denied(
+                "unauthenticated",
+                "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.",
+            )
         limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit

@@ -17,10 +17,23 @@ _LINE = r"[^\x00-\x1f\x7f]*\Z"
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": _LINE},
     "summary": {"type": "string", "maxlength": 200, "regex": _LINE},
-    "description": {"type": "string", "maxlength": 10_000, "regex": r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"},
+    "description": {
+        "type": "string",
+        "maxlength": 10_000,
+        "regex": r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
+    },
     "category": {"type": "string", "maxlength": 40, "regex": r"[a-z][a-z0-9-]*\Z"},
-    "tags": {"type": "list", "maxlength": 10, "schema": {"type": "string", "maxlength": 40, "regex": r"[^\x00-\x20\x7f,]+\Z"}},
-    "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": r"https?://[^\s\x00-\x1f\x7f<>\"]+\Z"},
+    "tags": {
+        "type": "list",
+        "maxlength": 10,
+        "schema": {"type": "string", "maxlength": 40, "regex": r"[^\x00-\x20\x7f,]+\Z"},
+    },
+    "homepage": {
+        "type": "string",
+        "nullable": True,
+        "maxlength": 500,
+        "regex": r"https?://[^\s\x00-\x1f\x7f<>\"]+\Z",
+    },
 }
 CREATE = _FIELDS | {
     "package_id": {"type": "string", "required": True, "maxlength": 255},
@@ -30,8 +43,21 @@ CHANGE = _FIELDS
 
 STATUSES = ("draft", "published", "suspended")
 APP = shape(
-    "App", id=ID, package_id=TEXT, name=TEXT, summary=TEXT, description=TEXT, category=TEXT, tags=many(TEXT), homepage=maybe(TEXT),
-    status=one_of(*STATUSES), developer_id=ID, icon_url=maybe(LINK), latest_version=maybe(TEXT), created_at=TIME, updated_at=TIME,
+    "App",
+    id=ID,
+    package_id=TEXT,
+    name=TEXT,
+    summary=TEXT,
+    description=TEXT,
+    category=TEXT,
+    tags=many(TEXT),
+    homepage=maybe(TEXT),
+    status=one_of(*STATUSES),
+    developer_id=ID,
+    icon_url=maybe(LINK),
+    latest_version=maybe(TEXT),
+    created_at=TIME,
+    updated_at=TIME,
 )
 
 
@@ -43,7 +69,10 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
 
-@says(list_of("apps", APP, total=COUNT), query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}})
+@says(
+    list_of("apps", APP, total=COUNT),
+    query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
+)
 def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's apps, the newest first."""
     status = read_choice("status", *STATUSES)
@@ -95,8 +124,18 @@ def public_list(env: Environment, db: Connection, found: list[App]) -> list[dict
 
 def _public(env: Environment, app: App, latest: str | None) -> dict[str, Any]:
     return {
-        "id": app.id, "package_id": app.package_id, "name": app.name, "summary": app.summary, "description": app.description,
-        "category": app.category, "tags": json.loads(app.tags), "homepage": app.homepage, "status": app.status,
-        "developer_id": app.developer_id, "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
-        "latest_version": latest, "created_at": app.created_at, "updated_at": app.updated_at,
+        "id": app.id,
+        "package_id": app.package_id,
+        "name": app.name,
+        "summary": app.summary,
+        "description": app.description,
+        "category": app.category,
+        "tags": json.loads(app.tags),
+        "homepage": app.homepage,
+        "status": app.status,
+        "developer_id": app.developer_id,
+        "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
+        "latest_version": latest,
+        "created_at": app.created_at,
+        "updated_at": app.updated_at,
     }

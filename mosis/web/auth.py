@@ -15,28 +15,66 @@ from mosis.web.accounts import DEVELOPER
 from mosis.web.request import created, listed, read_json, read_page, spend
 from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 
-EMAIL = {"type": "string", "required": True, "minlength": 3, "maxlength": 254, "regex": EMAIL_ADDRESS}
+EMAIL = {
+    "type": "string",
+    "required": True,
+    "minlength": 3,
+    "maxlength": 254,
+    "regex": EMAIL_ADDRESS,
+}
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
-NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"}
+NAME = {
+    "type": "string",
+    "required": True,
+    "minlength": 1,
+    "maxlength": 100,
+    "regex": r"[^\x00-\x1f\x7f]*\Z",
+}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 
-REGISTER = {"email": EMAIL, "password": PASSWORD, "name": NAME, "invitation": {"type": "string", "maxlength": 100}}
-LOGIN = {"email": {"type": "string", "required": True, "maxlength": 254},
-         "password": {"type": "string", "required": True, "maxlength": 1024}}
+REGISTER = {
+    "email": EMAIL,
+    "password": PASSWORD,
+    "name": NAME,
+    "invitation": {"type": "string", "maxlength": 100},
+}
+LOGIN = {
+    "email": {"type": "string", "required": True, "maxlength": 254},
+    "password": {"type": "string", "required": True, "maxlength": 1024},
+}
 REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
 LOGOUT = {"everywhere": {"type": "boolean"}}
 
 TOKENS = shape(
-    "Tokens", access_token=TEXT, token_type={"const": "Bearer"}, expires_in=COUNT, refresh_token=TEXT, refresh_expires_in=COUNT
+    "Tokens",
+    access_token=TEXT,
+    token_type={"const": "Bearer"},
+    expires_in=COUNT,
+    refresh_token=TEXT,
+    refresh_expires_in=COUNT,
 )
 SIGNED_IN = wider("SignedIn", TOKENS, developer=DEVELOPER)
 SESSION = shape(
-    "Session", id=ID, client=TEXT, network=TEXT, current=YES, created_at=TIME, last_used_at=TIME, expires_at=TIME
+    "Session",
+    id=ID,
+    client=TEXT,
+    network=TEXT,
+    current=YES,
+    created_at=TIME,
+    last_used_at=TIME,
+    expires_at=TIME,
 )
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/register", callback=register, scope="public", credential="ignored", lane="slow", idempotent="yes")
+    app.post(
+        "/auth/register",
+        callback=register,
+        scope="public",
+        credential="ignored",
+        lane="slow",
+        idempotent="yes",
+    )
     app.post("/auth/login", callback=login, scope="public", credential="ignored", lane="slow")
     app.post("/auth/refresh", callback=refresh, scope="public", credential="ignored")
     app.post("/auth/logout", callback=logout, scope="session")
@@ -78,7 +116,9 @@ def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 @says(body=LOGOUT, optional=True)
 def logout(db: Connection, caller: Caller) -> None:
     """End the session, or all sessions of the account."""
-    accounts.logout(db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False))
+    accounts.logout(
+        db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False)
+    )
 
 
 @says(list_of("sessions", SESSION))
@@ -97,13 +137,21 @@ def revoke(db: Connection, caller: Caller, session: str) -> None:
 def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
     return {
         "developer": faces.public(db, signed_in.developer),
-        "access_token": signed_in.access_token, "token_type": "Bearer", "expires_in": tokens.ACCESS_SECONDS,
-        "refresh_token": signed_in.refresh_token, "refresh_expires_in": tokens.REFRESH_SECONDS,
+        "access_token": signed_in.access_token,
+        "token_type": "Bearer",
+        "expires_in": tokens.ACCESS_SECONDS,
+        "refresh_token": signed_in.refresh_token,
+        "refresh_expires_in": tokens.REFRESH_SECONDS,
     }
 
 
 def _session(session: Session, caller: Caller) -> dict[str, Any]:
     return {
-        "id": session.id, "client": session.client, "network": session.address, "current": session.id == caller.session_id,
-        "created_at": session.created_at, "last_used_at": session.last_used_at, "expires_at": session.expires_at,
+        "id": session.id,
+        "client": session.client,
+        "network": session.address,
+        "current": session.id == caller.session_id,
+        "created_at": session.created_at,
+        "last_used_at": session.last_used_at,
+        "expires_at": session.expires_at,
     }

@@ -26,7 +26,10 @@ def routes(app: bottle.Bottle) -> None:
 def index(env: Environment, db: Connection) -> dict[str, Any]:
     """The copies there are, the replica and the last drill."""
     page = backup.index(env.config, read_page(str))
-    copies = [{"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages} for each in page.rows]
+    copies = [
+        {"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages}
+        for each in page.rows
+    ]
     replica = asdict(env.replication.state) if env.replication else None
     return listed("backups", page, copies, replica=replica, drill=backup.last_drill(db))
 

@@ -17,9 +17,20 @@ from mosis.web.shapes import COUNT, LINK, TEXT, TIME, YES, many, says, shape
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
 BEGIN = {
-    "client_name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": _LINE},
+    "client_name": {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 100,
+        "regex": _LINE,
+    },
     "client_id": {"type": "string", "maxlength": 100},
-    "scopes": {"type": "list", "minlength": 1, "maxlength": len(SCOPES), "schema": {"type": "string", "allowed": list(SCOPES)}},
+    "scopes": {
+        "type": "list",
+        "minlength": 1,
+        "maxlength": len(SCOPES),
+        "schema": {"type": "string", "allowed": list(SCOPES)},
+    },
     "scope": {"type": "string", "maxlength": 500},
 }
 TOKEN = {
@@ -27,11 +38,18 @@ TOKEN = {
     "device_code": {"type": "string", "required": True, "maxlength": 100},
     "client_id": {"type": "string", "maxlength": 100},
 }
-APPROVE = {"user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
-           "approve": {"type": "boolean", "required": True}}
+APPROVE = {
+    "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
+    "approve": {"type": "boolean", "required": True},
+}
 
 BEGUN = shape(
-    "DeviceLogin", device_code=TEXT, user_code=TEXT, verification_uri=LINK, verification_uri_complete=LINK, expires_in=COUNT,
+    "DeviceLogin",
+    device_code=TEXT,
+    user_code=TEXT,
+    verification_uri=LINK,
+    verification_uri_complete=LINK,
+    expires_in=COUNT,
     interval=COUNT,
 )
 ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
@@ -52,26 +70,47 @@ def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     spend(env, "device", caller.network)
     scopes = said.get("scopes") or said.get("scope", "").split()
     if not scopes or not set(scopes) <= set(SCOPES):
-        raise Invalid([{"pointer": "/scopes", "code": "not_allowed", "detail": f"Name one or more of: {', '.join(SCOPES)}."}])
+        raise Invalid(
+            [
+                {
+                    "pointer": "/scopes",
+                    "code": "not_allowed",
+                    "detail": f"Name one or more of: {', '.join(SCOPES)}.",
+                }
+            ]
+        )
     device_code, login = devices.begin(db, said["client_name"], scopes)
     page = env.url("/docs/account#device")
     return {
-        "device_code": device_code, "user_code": login.user_code, "verification_uri": page,
-        "verification_uri_complete": f"{page}={login.user_code}", "expires_in": devices.LIFE_SECONDS,
+        "device_code": device_code,
+        "user_code": login.user_code,
+        "verification_uri": page,
+        "verification_uri_complete": f"{page}={login.user_code}",
+        "expires_in": devices.LIFE_SECONDS,
         "interval": devices.INTERVAL_SECONDS,
     }
 
 
-@says(TOKENS, body=TOKEN, form=True, refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token")
+@says(
+    TOKENS,
+    body=TOKEN,
+    form=True,
+    refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
+)
 def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Ask whether a device login has been approved; in the end, its tokens."""
     said = read_form_or_json(TOKEN)
     if said["grant_type"] != GRANT:
-        raise Malformed("unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type")
+        raise Malformed(
+            "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
+        )
     signed_in = devices.poll(env, db, caller, said["device_code"])
     return {
-        "access_token": signed_in.access_token, "token_type": "Bearer", "expires_in": tokens.ACCESS_SECONDS,
-        "refresh_token": signed_in.refresh_token, "refresh_expires_in": tokens.REFRESH_SECONDS,
+        "access_token": signed_in.access_token,
+        "token_type": "Bearer",
+        "expires_in": tokens.ACCESS_SECONDS,
+        "refresh_token": signed_in.refresh_token,
+        "refresh_expires_in": tokens.REFRESH_SECONDS,
     }
 
 
@@ -80,8 +119,12 @@ def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> di
     """Who asks for what under the code that a device shows."""
     spend(env, "guess", caller.account)
     login = devices.find(db, user_code)
-    return {"user_code": login.user_code, "client_name": login.client_name, "scopes": json.loads(login.scopes),
-            "expires_at": login.expires_at}
+    return {
+        "user_code": login.user_code,
+        "client_name": login.client_name,
+        "scopes": json.loads(login.scopes),
+        "expires_at": login.expires_at,
+    }
 
 
 @says(DECIDED, body=APPROVE, refuses="not_found")
@@ -90,4 +133,8 @@ def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     said = read_json(APPROVE)
     spend(env, "guess", caller.account)
     login = devices.decide(db, caller, said["user_code"], said["approve"])
-    return {"user_code": login.user_code, "client_name": login.client_name, "approved": said["approve"]}
+    return {
+        "user_code": login.user_code,
+        "client_name": login.client_name,
+        "approved": said["approve"],
+    }

@@ -43,7 +43,9 @@ def openapi(env: Environment) -> bottle.HTTPResponse:
 
     OpenAPI 3.1, for programs; people read /docs.
     """
-    return _sent(*_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"})
+    return _sent(
+        *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
+    )
 
 
 @says(PAGE)
@@ -55,7 +57,11 @@ def reference() -> bottle.HTTPResponse:
         " img-src 'self' data:; font-src 'self'; worker-src blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     )
     page = (HERE / "reference.html").read_text(encoding="utf-8").replace("NONCE", nonce)
-    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Cache-Control": "no-store"}
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+        "Cache-Control": "no-store",
+    }
     return bottle.HTTPResponse(page.encode(), 200, headers | SAFE)
 
 
@@ -85,7 +91,13 @@ def asset(file: str) -> bottle.HTTPResponse:
     path = HERE / "assets" / file
     content_type = "text/javascript; charset=utf-8"
     size = path.stat().st_size
-    return send_file(open(path, "rb"), size, content_type=content_type, cache_control="public, max-age=3600", sha256=_sha256(path))
+    return send_file(
+        open(path, "rb"),
+        size,
+        content_type=content_type,
+        cache_control="public, max-age=3600",
+        sha256=_sha256(path),
+    )
 
 
 @says(PAGE)
@@ -100,11 +112,16 @@ def account_page() -> bottle.HTTPResponse:
 def _account_page() -> tuple[bytes, str]:
     page = HERE.joinpath("account.html").read_bytes()
     parts = {
-        name: b64encode(hashlib.sha256(re.search(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[1]).digest()).decode()  # type: ignore[index]
+        name: b64encode(
+            hashlib.sha256(re.search(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[1]).digest()
+        ).decode()  # type: ignore[index]
         for name, tag in (("script-src", b"script"), ("style-src", b"style"))
     }
     sources = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in parts.items())
-    return page, f"default-src 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; {sources}"
+    return (
+        page,
+        f"default-src 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; {sources}",
+    )
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +129,9 @@ def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     """The description as it is sent, and its tag; made once, when first asked for."""
     from mosis.web.description import description
 
-    body = json.dumps(description(app, base_url, VERSION), ensure_ascii=False, separators=(",", ":")).encode()
+    body = json.dumps(
+        description(app, base_url, VERSION), ensure_ascii=False, separators=(",", ":")
+    ).encode()
     return body, etag(body)
 
 

@@ -14,7 +14,9 @@ from mosis.web.request import listed, read_page
 from mosis.web.shapes import list_of, says
 from mosis.web.waiting import WAIT, wait, wait_seconds
 
-AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}}
+AFTER = {
+    "after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}
+}
 
 
 def routes(app: bottle.Bottle) -> None:

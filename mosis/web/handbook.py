@@ -27,7 +27,8 @@ th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertica
 """
 POLICY = (
     "default-src 'none'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'sha256-"
-    + b64encode(hashlib.sha256(STYLE.encode()).digest()).decode() + "'"
+    + b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    + "'"
 )
 
 
@@ -49,7 +50,12 @@ def page(name: str) -> bytes:
 @cache
 def errors() -> bytes:
     """The page that `type` of a problem points into: every code under its own anchor, with the sentence of docs/API.md."""
-    text = (DOCS / "API.md").read_text(encoding="utf-8").partition("## Error codes")[2].partition("\n## ")[0]
+    text = (
+        (DOCS / "API.md")
+        .read_text(encoding="utf-8")
+        .partition("## Error codes")[2]
+        .partition("\n## ")[0]
+    )
     meanings = dict(re.findall(r"^\| `(\w+)` \| \d{3} \| (.*) \|$", text, re.MULTILINE))
     parts = ["<h1>Error codes</h1>"]
     for code, (status, title) in problems.PROBLEMS.items():
@@ -87,4 +93,6 @@ def _markdown() -> Any:
                 return text  # a file of the source, which is not served
             return str(super().link(text, document + mark + anchor, title))
 
-    return mistune.create_markdown(escape=True, renderer=Renderer(escape=True), plugins=["table", "strikethrough"])
+    return mistune.create_markdown(
+        escape=True, renderer=Renderer(escape=True), plugins=["table", "strikethrough"]
+    )

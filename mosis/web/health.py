@@ -11,7 +11,12 @@ from mosis.web.shapes import COUNT, FREE, TEXT, maybe, says, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
-    "Ready", status={"const": "ready"}, sqlite_version=TEXT, disk_free_bytes=COUNT, queue_age_seconds=COUNT, replica=maybe(FREE)
+    "Ready",
+    status={"const": "ready"},
+    sqlite_version=TEXT,
+    disk_free_bytes=COUNT,
+    queue_age_seconds=COUNT,
+    replica=maybe(FREE),
 )
 
 
@@ -34,6 +39,9 @@ def readyz(env: Environment) -> dict[str, Any]:
     if replica:
         del replica["trouble"]  # none, or it would not be ready; paths are not for everybody
     return {
-        "status": "ready", "sqlite_version": found.sqlite_version, "disk_free_bytes": found.disk_free_bytes,
-        "queue_age_seconds": found.queue_age_seconds, "replica": replica,
+        "status": "ready",
+        "sqlite_version": found.sqlite_version,
+        "disk_free_bytes": found.disk_free_bytes,
+        "queue_age_seconds": found.queue_age_seconds,
+        "replica": replica,
     }

@@ -42,10 +42,15 @@ class Retries:
             if key is None:
                 return callback(**arguments)
             if not _KEY.match(key):
-                raise Malformed("malformed_request", f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.")
+                raise Malformed(
+                    "malformed_request",
+                    f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.",
+                )
             with ExitStack() as alone:
                 known: list[Request] = []
-                environ["mosis.body_is"] = lambda content: known.append(self._new(key, content, alone))
+                environ["mosis.body_is"] = lambda content: known.append(
+                    self._new(key, content, alone)
+                )
                 if how == "yes":
                     body = read_body(JSON_LIMIT_BYTES)
                     environ["wsgi.input"] = io.BytesIO(body)
@@ -61,7 +66,9 @@ class Retries:
         asked = idempotency.request(self.env.secret, caller, request.method, path, key, content)
         alone.enter_context(self._alone(asked))
         if before := idempotency.find(self.env.db.connection(), asked):
-            raise bottle.HTTPResponse(before.body, before.status, [*before.headers, ("Idempotency-Replayed", "true")])
+            raise bottle.HTTPResponse(
+                before.body, before.status, [*before.headers, ("Idempotency-Replayed", "true")]
+            )
         return asked
 
     def _once(self, known: list[Request], run: Callable[[], Any]) -> Any:
@@ -71,7 +78,11 @@ class Retries:
             response = bottle.response
             if isinstance(body, bytes) and 200 <= response.status_code < 300:
                 with db.write():
-                    idempotency.keep(db, known[0], Answer(response.status_code, list(response.headers.items()), body))
+                    idempotency.keep(
+                        db,
+                        known[0],
+                        Answer(response.status_code, list(response.headers.items()), body),
+                    )
             return body
 
     @contextmanager

@@ -14,8 +14,15 @@ from mosis.web.shapes import COUNT, ID, TEXT, TIME, list_of, maybe, one_of, says
 NOTHING: dict[str, dict[str, Any]] = {}
 
 JOB = shape(
-    "Job", id=ID, kind=TEXT, state=one_of(*jobs.STATES), attempts=COUNT, run_at=TIME, lease_until=maybe(TIME),
-    last_error=maybe(TEXT), created_at=TIME,
+    "Job",
+    id=ID,
+    kind=TEXT,
+    state=one_of(*jobs.STATES),
+    attempts=COUNT,
+    run_at=TIME,
+    lease_until=maybe(TIME),
+    last_error=maybe(TEXT),
+    created_at=TIME,
 )
 
 
@@ -24,7 +31,10 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
-@says(list_of("jobs", JOB), query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}})
+@says(
+    list_of("jobs", JOB),
+    query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}},
+)
 def index(db: Connection) -> dict[str, Any]:
     """The background jobs, the newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
@@ -40,6 +50,12 @@ def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
 
 def public(job: Job) -> dict[str, Any]:
     return {
-        "id": job.id, "kind": job.kind, "state": job.state, "attempts": job.attempts, "run_at": job.run_at,
-        "lease_until": job.lease_until, "last_error": job.last_error, "created_at": job.created_at,
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "attempts": job.attempts,
+        "run_at": job.run_at,
+        "lease_until": job.lease_until,
+        "last_error": job.last_error,
+        "created_at": job.created_at,
     }

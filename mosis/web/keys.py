@@ -16,33 +16,81 @@ from mosis.web.request import created, listed, read_json, read_page, require_mat
 from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 
 API_KEY: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
-    "scopes": {"type": "list", "required": True, "minlength": 1, "maxlength": len(SCOPES),
-               "schema": {"type": "string", "allowed": list(SCOPES)}},
-    "apps": {"type": "list", "nullable": True, "minlength": 1, "maxlength": 100, "schema": {"type": "string", "maxlength": 255}},
+    "name": {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 100,
+        "regex": r"[^\x00-\x1f\x7f]*\Z",
+    },
+    "scopes": {
+        "type": "list",
+        "required": True,
+        "minlength": 1,
+        "maxlength": len(SCOPES),
+        "schema": {"type": "string", "allowed": list(SCOPES)},
+    },
+    "apps": {
+        "type": "list",
+        "nullable": True,
+        "minlength": 1,
+        "maxlength": 100,
+        "schema": {"type": "string", "maxlength": 255},
+    },
     "expires_at": {"type": "string", "nullable": True, "maxlength": 20},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
 REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
 SIGNING_KEY = {
-    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
+    "name": {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 100,
+        "regex": r"[^\x00-\x1f\x7f]*\Z",
+    },
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
 
 KEY = shape(
-    "ApiKey", id=ID, name=TEXT, prefix=TEXT, scopes=many(one_of(*SCOPES)), apps=maybe(many(TEXT)), role=one_of(*ROLES),
-    expires_at=maybe(TIME), last_used_at=maybe(TIME), created_at=TIME,
+    "ApiKey",
+    id=ID,
+    name=TEXT,
+    prefix=TEXT,
+    scopes=many(one_of(*SCOPES)),
+    apps=maybe(many(TEXT)),
+    role=one_of(*ROLES),
+    expires_at=maybe(TIME),
+    last_used_at=maybe(TIME),
+    created_at=TIME,
 )
 NEW_KEY = wider("NewApiKey", KEY, key=TEXT)
 REPORTED = shape("Reported", revoked=YES)
 PUBLIC_KEY = shape(
-    "SigningKey", id=ID, name=TEXT, public_key=TEXT, fingerprint=TEXT, state=one_of("active", "revoked"), created_at=TIME,
+    "SigningKey",
+    id=ID,
+    name=TEXT,
+    public_key=TEXT,
+    fingerprint=TEXT,
+    state=one_of("active", "revoked"),
+    created_at=TIME,
     revoked_at=maybe(TIME),
 )
-VERIFIED = shape("SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES)
+VERIFIED = shape(
+    "SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES
+)
 OF_VERIFY: dict[str, dict[str, Any]] = {
-    "app": {"type": "string", "maxlength": 255, "meta": "Its package_id or id; needed with a version string."},
-    "version": {"type": "string", "required": True, "maxlength": 255, "meta": "A version's id, or its version string."},
+    "app": {
+        "type": "string",
+        "maxlength": 255,
+        "meta": "Its package_id or id; needed with a version string.",
+    },
+    "version": {
+        "type": "string",
+        "required": True,
+        "maxlength": 255,
+        "meta": "A version's id, or its version string.",
+    },
 }
 
 
@@ -71,7 +119,9 @@ def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an API key; `key` is shown this once."""
     said = read_json(API_KEY)
     if said.get("expires_at") is not None and not is_time(said["expires_at"]):
-        raise Invalid([{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}])
+        raise Invalid(
+            [{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}]
+        )
     key, secret = keys.add(db, caller, NewKey(**said))
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
@@ -132,24 +182,43 @@ def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[s
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
-        raise Malformed("malformed_request", "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.")
+        raise Malformed(
+            "malformed_request",
+            "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
+        )
     signed = versions.owned_by(db, caller, version, apps.owned_by(db, caller, app) if app else None)
     versions.verify_file(env, db, signed)
     by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)
-    return {"signing_key_id": found.id, "fingerprint": found.fingerprint, "version_id": signed.id, "version": signed.version,
-            "verified": by_it}
+    return {
+        "signing_key_id": found.id,
+        "fingerprint": found.fingerprint,
+        "version_id": signed.id,
+        "version": signed.version,
+        "verified": by_it,
+    }
 
 
 def public_api_key(key: ApiKey) -> dict[str, Any]:
     return {
-        "id": key.id, "name": key.name, "prefix": key.prefix, "scopes": json.loads(key.scopes),
-        "apps": None if key.apps is None else json.loads(key.apps), "role": key.role, "expires_at": key.expires_at,
-        "last_used_at": key.last_used_at, "created_at": key.created_at,
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": json.loads(key.scopes),
+        "apps": None if key.apps is None else json.loads(key.apps),
+        "role": key.role,
+        "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at,
+        "created_at": key.created_at,
     }
 
 
 def public(key: SigningKey) -> dict[str, Any]:
     return {
-        "id": key.id, "name": key.name, "public_key": packages.to_pem(key.public_key), "fingerprint": key.fingerprint,
-        "state": key.state, "created_at": key.created_at, "revoked_at": key.revoked_at,
+        "id": key.id,
+        "name": key.name,
+        "public_key": packages.to_pem(key.public_key),
+        "fingerprint": key.fingerprint,
+        "state": key.state,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
     }

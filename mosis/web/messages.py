@@ -17,15 +17,28 @@ SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
 SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
 
 MESSAGE = shape(
-    "Message", id=ID, sender=one_of("developer", "reviewer"), author_id=maybe(ID), internal=YES, text=TEXT, created_at=TIME
+    "Message",
+    id=ID,
+    sender=one_of("developer", "reviewer"),
+    author_id=maybe(ID),
+    internal=YES,
+    text=TEXT,
+    created_at=TIME,
 )
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps/<app>/versions/<version>/messages", callback=index, scope="apps:read")
-    app.post("/apps/<app>/versions/<version>/messages", callback=say, scope="versions:upload", idempotent="yes")
+    app.post(
+        "/apps/<app>/versions/<version>/messages",
+        callback=say,
+        scope="versions:upload",
+        idempotent="yes",
+    )
     app.get("/reviews/<review>/messages", callback=index_for_reviewer, scope="reviewer")
-    app.post("/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes")
+    app.post(
+        "/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes"
+    )
 
 
 @says(list_of("messages", MESSAGE))
@@ -57,7 +70,12 @@ def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, An
     """Write to the developer, or an internal message that only reviewers see."""
     said = read_json(SAY_AS_REVIEWER)
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    return made(messages.add(db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)), to_reviewer=True)
+    return made(
+        messages.add(
+            db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)
+        ),
+        to_reviewer=True,
+    )
 
 
 def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
@@ -69,6 +87,10 @@ def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
     """Developers are not told which reviewer speaks to them."""
     author = message.author_id if to_reviewer or message.sender == "developer" else None
     return {
-        "id": message.id, "sender": message.sender, "author_id": author, "internal": bool(message.internal), "text": message.text,
+        "id": message.id,
+        "sender": message.sender,
+        "author_id": author,
+        "internal": bool(message.internal),
+        "text": message.text,
         "created_at": message.created_at,
     }

@@ -21,14 +21,18 @@ def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
     """What the process measures, as text for Prometheus; not found for who is in none of the networks of METRICS."""
     if not may_read(env, caller.address):
         raise NotFound("address")
-    return bottle.HTTPResponse(metrics.read(env), 200, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    return bottle.HTTPResponse(
+        metrics.read(env), 200, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+    )
 
 
 def may_read(env: Environment, address: str) -> bool:
     """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
     this machine would lend everybody its own address."""
     peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request
-    if address == peer and (request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")):
+    if address == peer and (
+        request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")
+    ):
         return False
     try:
         parsed = ipaddress.ip_address(address)

@@ -12,8 +12,15 @@ from mosis.web.request import listed, read_choice, read_page
 from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
 
 NOTIFICATION = shape(
-    "Notification", id=ID, kind=TEXT, created_at=TIME, app=maybe(shape("", package_id=TEXT)), version=maybe(TEXT), data=FREE,
-    text=TEXT, read_at=maybe(TIME),
+    "Notification",
+    id=ID,
+    kind=TEXT,
+    created_at=TIME,
+    app=maybe(shape("", package_id=TEXT)),
+    version=maybe(TEXT),
+    data=FREE,
+    text=TEXT,
+    read_at=maybe(TIME),
 )
 READ = shape("ReadAll", read=COUNT)
 UNREAD: dict[str, dict[str, Any]] = {
@@ -32,7 +39,12 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """What the caller is told, the newest first."""
     unread = read_choice("unread", "true", "false", default="false") == "true"
     page = notifications.index(db, caller, read_page(int), unread=unread)
-    return listed("notifications", page, [public(each) for each in page.rows], unread=notifications.unread_count(db, caller))
+    return listed(
+        "notifications",
+        page,
+        [public(each) for each in page.rows],
+        unread=notifications.unread_count(db, caller),
+    )
 
 
 @says(NOTIFICATION)

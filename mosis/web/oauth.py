@@ -36,8 +36,16 @@ REFUSED = (
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="outside")
     app.delete("/auth/oauth/<provider>", callback=unlink, scope="account")
-    app.get("/auth/oauth/<provider>/callback", callback=come_back, scope="public", credential="ignored", lane="outside")
-    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public", credential="ignored")
+    app.get(
+        "/auth/oauth/<provider>/callback",
+        callback=come_back,
+        scope="public",
+        credential="ignored",
+        lane="outside",
+    )
+    app.post(
+        "/auth/oauth/<provider>/collect", callback=collect, scope="public", credential="ignored"
+    )
 
 
 @says(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
@@ -96,7 +104,10 @@ def _parameter(name: str) -> str | None:
     """A parameter of the query, at most once (RFC 6749, 3.1) and of visible ASCII. Raises Malformed."""
     values = bottle.request.query.getall(name)
     if len(values) > 1 or any(not _WORD.match(value) for value in values):
-        raise Malformed("malformed_request", f"{name} stands twice in the address, or is not what a provider sends.")
+        raise Malformed(
+            "malformed_request",
+            f"{name} stands twice in the address, or is not what a provider sends.",
+        )
     return values[0] if values else None
 
 
@@ -116,5 +127,11 @@ def _browser(env: Environment) -> str:
 
 def _keep(response: Any, env: Environment, value: str, seconds: int) -> None:
     response.set_cookie(
-        _cookie(env), value, max_age=seconds, path="/", httponly=True, samesite="lax", secure=_encrypted(env)
+        _cookie(env),
+        value,
+        max_age=seconds,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=_encrypted(env),
     )

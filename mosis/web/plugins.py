@@ -40,10 +40,26 @@ from mosis.measures import Measures
 from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
-UNVERSIONED = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/packages/", "/assets/", "/.well-known/")
+UNVERSIONED = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # a client may send any word
-_BOTTLES_CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+)  # a client may send any word
+_BOTTLES_CODES = {
+    400: "malformed_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
 
 
 class Portal(bottle.Bottle):
@@ -59,16 +75,25 @@ class Portal(bottle.Bottle):
         for name, value in environ.items():
             if name.startswith("HTTP_") and not value.isascii():
                 environ[name] = _readable(value)
-        request_id = environ["mosis.request_id"] = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
+        request_id = environ["mosis.request_id"] = request_id_of(
+            environ.get("HTTP_X_REQUEST_ID", "")
+        )
         path = environ.get("PATH_INFO", "/")
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
-            environ["SCRIPT_NAME"], environ["PATH_INFO"] = environ.get("SCRIPT_NAME", "") + "/v1", path[3:]
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = (
+                environ.get("SCRIPT_NAME", "") + "/v1",
+                path[3:],
+            )
         shown: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             shown["status"] = int(status[:3])
-            shown["bytes"] = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-            headers += common_headers(request_id, environ.get("mosis.taken", ()), environ.get("bottle.route"))
+            shown["bytes"] = next(
+                (int(value) for name, value in headers if name.lower() == "content-length"), 0
+            )
+            headers += common_headers(
+                request_id, environ.get("mosis.taken", ()), environ.get("bottle.route")
+            )
             return start_response(status, headers, exc_info)
 
         try:
@@ -77,29 +102,56 @@ class Portal(bottle.Bottle):
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
                 route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
                 self.record(
-                    request_id, environ.get("REQUEST_METHOD", ""), route, shown.get("status", 500), shown.get("bytes", 0),
-                    time.perf_counter() - started, caller.developer_id if caller else None,
+                    request_id,
+                    environ.get("REQUEST_METHOD", ""),
+                    route,
+                    shown.get("status", 500),
+                    shown.get("bytes", 0),
+                    time.perf_counter() - started,
+                    caller.developer_id if caller else None,
                 )
 
     def record(
-        self, request_id: str, method: str, route: bottle.Route | None, status: int, size_bytes: int, took_seconds: float,
+        self,
+        request_id: str,
+        method: str,
+        route: bottle.Route | None,
+        status: int,
+        size_bytes: int,
+        took_seconds: float,
         developer_id: str | None = None,
     ) -> None:
         """The measures and the log line of a request."""
         rule = route.rule if route is not None else None
-        self.measures.request(method if method in _METHODS else "other", rule or "none", status, took_seconds)
+        self.measures.request(
+            method if method in _METHODS else "other", rule or "none", status, took_seconds
+        )
         if log.isEnabledFor(logging.INFO):
-            log.info("request", extra={
-                "request_id": request_id, "method": method or None, "route": rule, "status": status,
-                "ms": round(took_seconds * 1000, 2), "bytes": size_bytes, "caller": developer_id,
-            })
+            log.info(
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": method or None,
+                    "route": rule,
+                    "status": status,
+                    "ms": round(took_seconds * 1000, 2),
+                    "bytes": size_bytes,
+                    "caller": developer_id,
+                },
+            )
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
         """Bottle's own refusals, and crashes, in the shape of ours."""
         environ = bottle.request.environ
         code = _BOTTLES_CODES.get(res.status_code, "internal")
         if code == "internal":
-            log.error("crash", extra={"request_id": environ["mosis.request_id"], "trace": res.traceback or repr(res.exception)})
+            log.error(
+                "crash",
+                extra={
+                    "request_id": environ["mosis.request_id"],
+                    "trace": res.traceback or repr(res.exception),
+                },
+            )
         details = {
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
@@ -110,7 +162,9 @@ class Portal(bottle.Bottle):
         bottle.response.set_header("Cache-Control", "no-store")
         if code == "method_not_allowed":
             allowed = set(bottle.response.get_header("Allow").split(","))
-            bottle.response.set_header("Allow", ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))))
+            bottle.response.set_header(
+                "Allow", ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+            )
         return problems.body(code, detail, environ["mosis.request_id"])
 
 
@@ -125,13 +179,24 @@ class Errors:
                 return callback(**arguments)
             except PortalError as error:
                 request_id = bottle.request.environ["mosis.request_id"]
-                if error.__cause__ is not None and problems.status(error.code) >= 500:  # a disk or the database
-                    log.error("failed", extra={"request_id": request_id, "code": error.code, "reason": str(error.__cause__)})
+                if (
+                    error.__cause__ is not None and problems.status(error.code) >= 500
+                ):  # a disk or the database
+                    log.error(
+                        "failed",
+                        extra={
+                            "request_id": request_id,
+                            "code": error.code,
+                            "reason": str(error.__cause__),
+                        },
+                    )
                 return problem(error, request_id)
             except (bottle.HTTPResponse, MemoryError):
                 raise
             except Exception as error:
-                raise bottle.HTTPError(500, exception=error, traceback=traceback.format_exc()) from error
+                raise bottle.HTTPError(
+                    500, exception=error, traceback=traceback.format_exc()
+                ) from error
 
         return answered
 
@@ -145,7 +210,11 @@ class Callers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit, looks = route.config["scope"], limit_of(route), route.config.get("credential") != "ignored"
+        scope, limit, looks = (
+            route.config["scope"],
+            limit_of(route),
+            route.config.get("credential") != "ignored",
+        )
         wanted = inspect.signature(route.callback).parameters
         keeps = route.config.get("keep") == "account"
 
@@ -157,7 +226,9 @@ class Callers:
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope)
             known = {"db": db, "caller": caller, "env": self.env}
-            return callback(**arguments, **{name: value for name, value in known.items() if name in wanted})
+            return callback(
+                **arguments, **{name: value for name, value in known.items() if name in wanted}
+            )
 
         return called
 
@@ -165,7 +236,7 @@ class Callers:
         """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address."""
         nobody = Caller(
             address=address_of(self.env, bottle.request.environ),
-            client=bottle.request.get_header("User-Agent", "")[:200]
+            client=bottle.request.get_header("User-Agent", "")[:200],
         )
         try:
             caller = self._credential_holder(db, nobody) if looks else nobody
@@ -179,7 +250,11 @@ class Callers:
         credential = _credential()
         if credential is None:
             return nobody
-        of_credential = keys.caller_of_key if credential.startswith(tokens.KEY_PREFIX) else accounts.caller_of_access_token
+        of_credential = (
+            keys.caller_of_key
+            if credential.startswith(tokens.KEY_PREFIX)
+            else accounts.caller_of_access_token
+        )
         return of_credential(self.env, db, credential, nobody.address, nobody.client)
 
     def _count(self, limit: str, caller: Caller) -> None:
@@ -187,8 +262,10 @@ class Callers:
         if limit == "none" or "until" in memory:  # it has been counted before it waited
             bottle.request.environ["mosis.taken"] = memory.get("taken", [])
             return
-        taken = self.env.limits.take("account", caller.developer_id) if caller.developer_id else (
-            self.env.limits.take(limit, caller.household)
+        taken = (
+            self.env.limits.take("account", caller.developer_id)
+            if caller.developer_id
+            else (self.env.limits.take(limit, caller.household))
         )
         if taken is not None:
             bottle.request.environ["mosis.taken"] = memory["taken"] = [taken]
@@ -206,7 +283,9 @@ class Finished:
     lines_unchanged: bytes  # of a 304
 
     @classmethod
-    def of(cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route) -> "Finished":
+    def of(
+        cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
+    ) -> "Finished":
         """From what Bottle has of it."""
         unchanged = [each for each in headers if each[0].lower() != "content-type"]
         lines = header_lines([*headers, ("Content-Length", str(len(body)))])
@@ -223,10 +302,16 @@ class Answers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        cache_control = "public, max-age=60" if route.rule.startswith(("/store/", "/.well-known/")) else "private, no-store"
+        cache_control = (
+            "public, max-age=60"
+            if route.rule.startswith(("/store/", "/.well-known/"))
+            else "private, no-store"
+        )
         keep = route.config.get("keep")
         said = route.callback.says
-        tagless = route.method in ("PATCH", "DELETE") and not said.matches  # nobody could know a tag
+        tagless = (
+            route.method in ("PATCH", "DELETE") and not said.matches
+        )  # nobody could know a tag
         asked = said.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
 
@@ -239,10 +324,15 @@ class Answers:
             address = environ_path(request.environ), request.query_string
             key: Hashable = None
             if keep == "account":
-                token = access_token(request.environ.get("HTTP_AUTHORIZATION"), request.environ.get("HTTP_X_API_KEY"))
+                token = access_token(
+                    request.environ.get("HTTP_AUTHORIZATION"), request.environ.get("HTTP_X_API_KEY")
+                )
                 revision, key = request.environ["mosis.revision"], kept_under(*address, token)
             elif keep:
-                revision, key = store.revision(self.env) if keep == "store" else None, kept_under(*address)
+                revision, key = (
+                    store.revision(self.env) if keep == "store" else None,
+                    kept_under(*address),
+                )
                 if kept := self.env.kept.get(key, revision):
                     for name, value in kept.headers:
                         response.set_header(name, value)
@@ -284,7 +374,11 @@ def common_headers(
     request_id: str, taken: Sequence[limits.Taken], route: bottle.Route | None
 ) -> list[tuple[str, str]]:
     """What every answer says: its id, what is left of the limits, and whether its address is on its way out."""
-    headers = [("X-Request-Id", request_id), ("X-Content-Type-Options", "nosniff"), *limits.headers(taken)]
+    headers = [
+        ("X-Request-Id", request_id),
+        ("X-Content-Type-Options", "nosniff"),
+        *limits.headers(taken),
+    ]
     if route is not None and "deprecated" in route.config:
         headers += dates_of_life(route)
     return headers
@@ -299,14 +393,22 @@ def access_token(authorization: str | None, api_key: str | None) -> str:
     """The access token that a request presents; empty where it presents none, or an API key (whose uses are counted)."""
     kind, _, token = (authorization or "").partition(" ")
     token = token.strip()
-    return token if api_key is None and kind.lower() == "bearer" and not token.startswith(tokens.KEY_PREFIX) else ""
+    return (
+        token
+        if api_key is None and kind.lower() == "bearer" and not token.startswith(tokens.KEY_PREFIX)
+        else ""
+    )
 
 
 def kept_under(path: str, query: str, token: str | None = None) -> Hashable:
     """The key of a kept answer: that to everybody, or to who has this access token (None where the token is empty)."""
     if token is None:
         return f"{path}?{query}"
-    return (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), f"{path}?{query}") if token else None
+    return (
+        (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), f"{path}?{query}")
+        if token
+        else None
+    )
 
 
 def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
@@ -321,7 +423,11 @@ def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
 
 def address_of(env: Environment, environ: Mapping[str, Any]) -> str:
     """The address that a request comes from."""
-    return client_address(env.config.trusted_proxy, environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""))
+    return client_address(
+        env.config.trusted_proxy,
+        environ.get("REMOTE_ADDR", ""),
+        environ.get("HTTP_X_FORWARDED_FOR", ""),
+    )
 
 
 def _midnight(day: str) -> int:
@@ -366,7 +472,11 @@ def require(caller: Caller, scope: str) -> None:
     if scope not in SCOPES:
         raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
     if scope not in caller.scopes:
-        raise Denied("insufficient_scope", f"This API key or device login lacks the scope {scope}.", scope=scope)
+        raise Denied(
+            "insufficient_scope",
+            f"This API key or device login lacks the scope {scope}.",
+            scope=scope,
+        )
 
 
 def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
@@ -376,14 +486,21 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
     status = problems.status(error.code)
     if status == 401:
         challenge = 'error="invalid_token"' if error.code == "invalid_token" else ""
-        headers["WWW-Authenticate"] = " ".join(filter(None, ['Bearer realm="mosis"' + ("," if challenge else ""), challenge]))
+        headers["WWW-Authenticate"] = " ".join(
+            filter(None, ['Bearer realm="mosis"' + ("," if challenge else ""), challenge])
+        )
     if error.code == "insufficient_scope":
-        headers["WWW-Authenticate"] = f'Bearer realm="mosis", error="insufficient_scope", scope="{facts["scope"]}"'
+        headers["WWW-Authenticate"] = (
+            f'Bearer realm="mosis", error="insufficient_scope", scope="{facts["scope"]}"'
+        )
     if error.code == "range_not_satisfiable":
         headers["Content-Range"] = f"bytes */{facts['size_bytes']}"
     if facts.get("policy") in limits.POLICIES:
         empty = limits.Taken(facts["policy"], 0, facts["retry_after_seconds"])
-        bottle.request.environ["mosis.taken"] = [*bottle.request.environ.get("mosis.taken", ()), empty]
+        bottle.request.environ["mosis.taken"] = [
+            *bottle.request.environ.get("mosis.taken", ()),
+            empty,
+        ]
     if "retry_after_seconds" in facts:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)

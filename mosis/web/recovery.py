@@ -10,7 +10,10 @@ from mosis.web.auth import EMAIL, PASSWORD, TICKET
 from mosis.web.request import read_json, spend
 from mosis.web.shapes import says
 
-CHANGE = {"current_password": {"type": "string", "required": True, "maxlength": 1024}, "new_password": PASSWORD}
+CHANGE = {
+    "current_password": {"type": "string", "required": True, "maxlength": 1024},
+    "new_password": PASSWORD,
+}
 FORGOT = {"email": EMAIL}
 RESET = {"token": TICKET, "new_password": PASSWORD}
 VERIFY = {"token": TICKET}
@@ -19,7 +22,9 @@ VERIFY = {"token": TICKET}
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/password", callback=change, scope="account", lane="slow")
     app.post("/auth/password/forgot", callback=forgot, scope="public", credential="ignored")
-    app.post("/auth/password/reset", callback=reset, scope="public", credential="ignored", lane="slow")
+    app.post(
+        "/auth/password/reset", callback=reset, scope="public", credential="ignored", lane="slow"
+    )
     app.post("/auth/email/verify", callback=verify, scope="public", credential="ignored")
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 

@@ -36,18 +36,29 @@ def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
 def refuse_coding() -> None:
     """Raises Malformed `unsupported_media_type` when the body is packed: what it would unpack to is not bounded."""
     if bottle.request.get_header("Content-Encoding", "identity").strip().lower() != "identity":
-        raise Malformed("unsupported_media_type", "Send the body as it is, without Content-Encoding.")
+        raise Malformed(
+            "unsupported_media_type", "Send the body as it is, without Content-Encoding."
+        )
 
 
 def read_form_or_json(schema: Schema) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
-    if bottle.request.content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+    if (
+        bottle.request.content_type.partition(";")[0].strip().lower()
+        != "application/x-www-form-urlencoded"
+    ):
         return read_json(schema)
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
         text = body.decode("ascii")
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=50, errors="strict")
+        pairs = parse_qsl(
+            text,
+            keep_blank_values=True,
+            strict_parsing=bool(text),
+            max_num_fields=50,
+            errors="strict",
+        )
     except ValueError as error:
         raise Malformed("malformed_request", f"The form cannot be read: {error}.") from None
     if len({name for name, _ in pairs}) != len(pairs):
@@ -65,7 +76,9 @@ def read_packed_json(limit_bytes: int) -> dict[str, Any]:
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
-        raise Malformed("unsupported_media_type", "Send the body as it is, or with Content-Encoding gzip.")
+        raise Malformed(
+            "unsupported_media_type", "Send the body as it is, or with Content-Encoding gzip."
+        )
     return _object(body)
 
 
@@ -102,7 +115,9 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
 def _object(body: bytes) -> dict[str, Any]:
     kind = bottle.request.content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
-        raise Malformed("unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`.")
+        raise Malformed(
+            "unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`."
+        )
     document = load_json(body)
     if not isinstance(document, dict):
         raise Malformed("malformed_json", "The body must be a JSON object.")
@@ -110,14 +125,20 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _too_large(limit_bytes: int) -> LimitReached:
-    return LimitReached("too_large", f"A JSON body may have at most {limit_bytes} bytes here.", limit_bytes=limit_bytes)
+    return LimitReached(
+        "too_large",
+        f"A JSON body may have at most {limit_bytes} bytes here.",
+        limit_bytes=limit_bytes,
+    )
 
 
 def read_page(*types: type | tuple[type, ...]) -> Wanted:
     """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pages.DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= pages.MOST):
+    if not (
+        limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= pages.MOST
+    ):
         raise Malformed("malformed_request", f"limit must be a number from 1 to {pages.MOST}.")
     cursor = query.get("cursor")
     return Wanted(int(limit), pages.position(cursor, *types) if cursor else None)
@@ -152,8 +173,12 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
     """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
-        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [("cursor", page.next_cursor)]
-        address = bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")  # as Bottle has taken them apart
+        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [
+            ("cursor", page.next_cursor)
+        ]
+        address = (
+            bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
+        )  # as Bottle has taken them apart
         bottle.response.set_header("Link", f'<{address}>; rel="next"')
     return {name: shown, "next_cursor": page.next_cursor, **more}
 
@@ -172,7 +197,9 @@ def etag(body: bytes) -> str:
 
 def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
     """Whether If-None-Match, or with `strong` If-Match, names this tag (RFC 9110, section 13.1)."""
-    tags = (each.strip() if strong else each.strip().removeprefix("W/") for each in header.split(","))
+    tags = (
+        each.strip() if strong else each.strip().removeprefix("W/") for each in header.split(",")
+    )
     return header.strip() == "*" or tag in tags
 
 
@@ -180,10 +207,19 @@ def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
     is no address that tells its tag, so that only `*` fits."""
     header = bottle.request.get_header("If-Match")
-    if header is not None and header.strip() != "*" and not (now and names_tag(header, etag(dump(now())), strong=True)):
-        raise Conflict("precondition_failed", "It has changed since you read it; read it again and decide anew.")
+    if (
+        header is not None
+        and header.strip() != "*"
+        and not (now and names_tag(header, etag(dump(now())), strong=True))
+    ):
+        raise Conflict(
+            "precondition_failed",
+            "It has changed since you read it; read it again and decide anew.",
+        )
 
 
 def _has_body() -> bool:
     environ = bottle.request.environ
-    return environ.get("CONTENT_LENGTH", "") not in ("", "0") or environ.get("wsgi.input_terminated", False)
+    return environ.get("CONTENT_LENGTH", "") not in ("", "0") or environ.get(
+        "wsgi.input_terminated", False
+    )

@@ -15,32 +15,70 @@ from mosis.validation import LINES, SENTENCE
 from mosis.versions import Version
 from mosis.web.request import listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
-from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape, wider
+from mosis.web.shapes import (
+    COUNT,
+    FREE,
+    ID,
+    TEXT,
+    TIME,
+    File,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+    wider,
+)
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
 NOTHING: dict[str, dict[str, Any]] = {}
 APPROVE = {"comment": _COMMENT}
 REJECT = {
-    "reasons": {"type": "list", "required": True, "minlength": 1, "maxlength": len(REASONS),
-                "schema": {"type": "string", "allowed": list(REASONS)}},
+    "reasons": {
+        "type": "list",
+        "required": True,
+        "minlength": 1,
+        "maxlength": len(REASONS),
+        "schema": {"type": "string", "allowed": list(REASONS)},
+    },
     "comment": _COMMENT | {"required": True, "minlength": 1, "regex": SENTENCE},
 }
 
 STATES = ("waiting", "claimed", "decided")
 REVIEW = shape(
-    "Review", id=ID, app_id=ID, package_id=TEXT, version=TEXT,
+    "Review",
+    id=ID,
+    app_id=ID,
+    package_id=TEXT,
+    version=TEXT,
     state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
-    claimed_by=maybe(ID), claimed_until=maybe(TIME), reasons=many(one_of(*REASONS)), comment=TEXT, submitted_at=TIME,
+    claimed_by=maybe(ID),
+    claimed_until=maybe(TIME),
+    reasons=many(one_of(*REASONS)),
+    comment=TEXT,
+    submitted_at=TIME,
     decided_at=maybe(TIME),
 )
 CHANGES = shape(
-    "Changes", since=maybe(TEXT), permissions=shape("", added=many(TEXT), removed=many(TEXT)),
+    "Changes",
+    since=maybe(TEXT),
+    permissions=shape("", added=many(TEXT), removed=many(TEXT)),
     files=shape("", added=many(FREE), removed=many(FREE), changed=many(FREE)),
-    findings=shape("", added=many(FREE), gone=many(FREE)), size_bytes=shape("", before=maybe(COUNT), now=COUNT),
+    findings=shape("", added=many(FREE), gone=many(FREE)),
+    size_bytes=shape("", before=maybe(COUNT), now=COUNT),
 )
 WHOLE = wider(
-    "ReviewDetail", REVIEW, because=many(TEXT), findings=many(FREE), permissions=many(TEXT), release_notes=TEXT, size_bytes=COUNT,
-    sha256=TEXT, developer_id=ID, changes=CHANGES,
+    "ReviewDetail",
+    REVIEW,
+    because=many(TEXT),
+    findings=many(FREE),
+    permissions=many(TEXT),
+    release_notes=TEXT,
+    size_bytes=COUNT,
+    sha256=TEXT,
+    developer_id=ID,
+    changes=CHANGES,
 )
 
 
@@ -54,7 +92,10 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
-@says(list_of("reviews", REVIEW), query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}})
+@says(
+    list_of("reviews", REVIEW),
+    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
+)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """The reviews that wait, are claimed or decided; the longest wait first."""
     state = read_choice("state", *STATES, default="waiting")
@@ -68,10 +109,14 @@ def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     found = reviews.for_reviewer(db, caller, review)
     version = reviews.version_of(db, found)
     return public(db, found) | {
-        "because": json.loads(found.because), "findings": json.loads(version.findings),
+        "because": json.loads(found.because),
+        "findings": json.loads(version.findings),
         "permissions": json.loads(version.permissions),
-        "release_notes": version.release_notes, "size_bytes": version.size_bytes, "sha256": version.sha256,
-        "developer_id": versions.developer_of(db, version), "changes": changed(changes.since_last_published(db, version), version),
+        "release_notes": version.release_notes,
+        "size_bytes": version.size_bytes,
+        "sha256": version.sha256,
+        "developer_id": versions.developer_of(db, version),
+        "changes": changed(changes.since_last_published(db, version), version),
     }
 
 
@@ -80,8 +125,14 @@ def package(env: Environment, db: Connection, caller: Caller, review: str) -> bo
     """The bytes of the package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     file = versions.open_file(env, db, version)
-    return send_file(file, version.size_bytes, sha256=version.sha256, content_type="application/vnd.mosis.package+zip",
-                     cache_control="private, no-store", changed_at=version.created_at)
+    return send_file(
+        file,
+        version.size_bytes,
+        sha256=version.sha256,
+        content_type="application/vnd.mosis.package+zip",
+        cache_control="private, no-store",
+        changed_at=version.created_at,
+    )
 
 
 @says(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
@@ -109,7 +160,12 @@ def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
 def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
     said = read_json(REJECT)
-    return public(db, reviews.reject(db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]))
+    return public(
+        db,
+        reviews.reject(
+            db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]
+        ),
+    )
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:
@@ -117,7 +173,11 @@ def changed(found: Changes, version: Version) -> dict[str, Any]:
     return {
         "since": found.since and found.since.version,
         "permissions": {"added": found.permissions_added, "removed": found.permissions_removed},
-        "files": {"added": found.files_added, "removed": found.files_removed, "changed": found.files_changed},
+        "files": {
+            "added": found.files_added,
+            "removed": found.files_removed,
+            "changed": found.files_changed,
+        },
         "findings": {"added": found.findings_added, "gone": found.findings_gone},
         "size_bytes": {"before": found.since and found.since.size_bytes, "now": version.size_bytes},
     }
@@ -127,7 +187,15 @@ def public(db: Connection, review: Review) -> dict[str, Any]:
     version = reviews.version_of(db, review)
     app = apps.get(db, version.app_id)
     return {
-        "id": review.id, "app_id": app.id, "package_id": app.package_id, "version": version.version, "state": review.state,
-        "claimed_by": review.claimed_by, "claimed_until": review.claimed_until, "reasons": json.loads(review.reasons),
-        "comment": review.comment, "submitted_at": review.submitted_at, "decided_at": review.decided_at,
+        "id": review.id,
+        "app_id": app.id,
+        "package_id": app.package_id,
+        "version": version.version,
+        "state": review.state,
+        "claimed_by": review.claimed_by,
+        "claimed_until": review.claimed_until,
+        "reasons": json.loads(review.reasons),
+        "comment": review.comment,
+        "submitted_at": review.submitted_at,
+        "decided_at": review.decided_at,
     }

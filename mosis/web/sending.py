@@ -16,12 +16,19 @@ from mosis.clock import seconds
 from mosis.errors import Conflict, LimitReached, PortalError
 from mosis.web.request import names_tag
 
-_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE)  # more digits than any file needs
+_RANGE = re.compile(
+    r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE
+)  # more digits than any file needs
 
 
 def send_file(
-    file: BinaryIO, size_bytes: int, *, content_type: str, cache_control: str,
-    sha256: str | None = None, changed_at: str | None = None,
+    file: BinaryIO,
+    size_bytes: int,
+    *,
+    content_type: str,
+    cache_control: str,
+    sha256: str | None = None,
+    changed_at: str | None = None,
 ) -> bottle.HTTPResponse:
     """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest.
 
@@ -29,18 +36,26 @@ def send_file(
     the whole is sent, as RFC 9110, section 14.2 allows.
     """
     request = bottle.request
-    headers = {"Content-Type": content_type, "Cache-Control": cache_control, "Accept-Ranges": "bytes"}
+    headers = {
+        "Content-Type": content_type,
+        "Cache-Control": cache_control,
+        "Accept-Ranges": "bytes",
+    }
     if sha256:
         headers["ETag"] = f'"{sha256}"'
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
     if changed_at:
-        headers["Last-Modified"] = format_datetime(datetime.fromtimestamp(seconds(changed_at), UTC), usegmt=True)
+        headers["Last-Modified"] = format_datetime(
+            datetime.fromtimestamp(seconds(changed_at), UTC), usegmt=True
+        )
     tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
     try:
         if _is_known(tag, changed):
             file.close()
             return bottle.HTTPResponse(b"", 304, headers)
-        wanted = request.get_header("Range") if request.method == "GET" else None  # for others it means nothing (section 14.2)
+        wanted = (
+            request.get_header("Range") if request.method == "GET" else None
+        )  # for others it means nothing (section 14.2)
         part = _part(wanted, request.get_header("If-Range"), tag, changed, size_bytes)
     except PortalError:
         file.close()
@@ -53,8 +68,12 @@ def send_file(
         file.close()
         return bottle.HTTPResponse(b"", status, headers)
     file.seek(first)
-    bounded = "wsgi.file_wrapper" in request.environ  # by Content-Length, as serving and most servers do
-    return bottle.HTTPResponse(file if bounded else _Bounded(file, last - first + 1), status, headers)
+    bounded = (
+        "wsgi.file_wrapper" in request.environ
+    )  # by Content-Length, as serving and most servers do
+    return bottle.HTTPResponse(
+        file if bounded else _Bounded(file, last - first + 1), status, headers
+    )
 
 
 class _Bounded:
@@ -80,13 +99,21 @@ def _is_known(tag: str, changed: str) -> bool:
         holds = names_tag(if_match, tag, strong=True)
     else:
         unmodified_since = _moment(given("If-Unmodified-Since"))
-        holds = unmodified_since is None or not changed or parsedate_to_datetime(changed) <= unmodified_since
+        holds = (
+            unmodified_since is None
+            or not changed
+            or parsedate_to_datetime(changed) <= unmodified_since
+        )
     if not holds:
         raise Conflict("precondition_failed", "The file is another one than the request is about.")
     if if_none_match is not None:
         return bool(tag) and names_tag(if_none_match, tag)
     modified_since = _moment(given("If-Modified-Since"))
-    return modified_since is not None and bool(changed) and parsedate_to_datetime(changed) <= modified_since
+    return (
+        modified_since is not None
+        and bool(changed)
+        and parsedate_to_datetime(changed) <= modified_since
+    )
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -98,10 +125,14 @@ def _moment(text: str | None) -> datetime | None:
     return found if found is not None and found.tzinfo is not None else None
 
 
-def _part(wanted: str | None, if_range: str | None, tag: str, changed: str, size: int) -> tuple[int, int] | None:
+def _part(
+    wanted: str | None, if_range: str | None, tag: str, changed: str, size: int
+) -> tuple[int, int] | None:
     """First and last byte of the one range that is asked for, None for the whole."""
     found = _RANGE.match(wanted) if wanted else None
-    if found is None or (if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))):
+    if found is None or (
+        if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))
+    ):
         return None
     first, last = found.groups()
     if not first and not last:

@@ -46,8 +46,14 @@ class Says:
 
 
 def says(
-    answer: Shape | File | Mapping[int, Any] | None = None, *, body: Schema | None = None, optional: bool = False,
-    form: bool = False, query: Schema | None = None, matches: bool = False, refuses: str = "",
+    answer: Shape | File | Mapping[int, Any] | None = None,
+    *,
+    body: Schema | None = None,
+    optional: bool = False,
+    form: bool = False,
+    query: Schema | None = None,
+    matches: bool = False,
+    refuses: str = "",
 ) -> Callable[[Handler], Handler]:
     """Say what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
     if answer is None:
@@ -79,7 +85,11 @@ def wider(name: str, narrow: Shape, /, **fields: Shape) -> Shape:
 def maybe(what: Shape) -> Shape:
     """That, or null."""
     if "type" in what and "title" not in what and isinstance(what["type"], str):
-        return what | {"type": [what["type"], "null"]} | ({"enum": [*what["enum"], None]} if "enum" in what else {})
+        return (
+            what
+            | {"type": [what["type"], "null"]}
+            | ({"enum": [*what["enum"], None]} if "enum" in what else {})
+        )
     return {"oneOf": [what, {"type": "null"}]}
 
 

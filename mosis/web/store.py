@@ -19,13 +19,30 @@ from mosis.validation import Schema
 from mosis.versions import Version
 from mosis.web.request import dump, listed, read_choice, read_json, read_page
 from mosis.web.sending import send_file
-from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, File, list_of, many, maybe, one_of, says, shape
+from mosis.web.shapes import (
+    COUNT,
+    ID,
+    LINK,
+    TEXT,
+    TIME,
+    File,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+)
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
 UPDATES: Schema = {
-    "pkgs": {"type": "dict", "required": True, "maxlength": store.MOST_APPS,
-             "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE}},
+    "pkgs": {
+        "type": "dict",
+        "required": True,
+        "maxlength": store.MOST_APPS,
+        "valuesrules": {"type": "integer", "min": 0, "max": LARGEST_CODE},
+    },
     "channel": {"type": "string", "maxlength": 20},
     "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
     "mosis_version": {"type": "string", "maxlength": 64},
@@ -35,40 +52,111 @@ MINUTE = "public, max-age=60"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 STORE_APP = shape(
-    "StoreApp", package_id=TEXT, name=TEXT, summary=TEXT, description=TEXT, category=TEXT, tags=many(TEXT), homepage=maybe(TEXT),
-    developer=shape("", id=ID, name=TEXT), icon_url=LINK, screenshots=many(LINK), version=TEXT, version_code=COUNT,
-    size_bytes=COUNT, sha256=TEXT, permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, download_url=LINK,
-    downloads=COUNT, published_at=TIME, updated_at=TIME,
+    "StoreApp",
+    package_id=TEXT,
+    name=TEXT,
+    summary=TEXT,
+    description=TEXT,
+    category=TEXT,
+    tags=many(TEXT),
+    homepage=maybe(TEXT),
+    developer=shape("", id=ID, name=TEXT),
+    icon_url=LINK,
+    screenshots=many(LINK),
+    version=TEXT,
+    version_code=COUNT,
+    size_bytes=COUNT,
+    sha256=TEXT,
+    permissions=many(TEXT),
+    min_mosis_version=maybe(TEXT),
+    release_notes=TEXT,
+    download_url=LINK,
+    downloads=COUNT,
+    published_at=TIME,
+    updated_at=TIME,
 )
 STORE_VERSION = shape(
-    "StoreVersion", version=TEXT, version_code=COUNT, channel=one_of(*CHANNELS), size_bytes=COUNT, sha256=TEXT,
-    permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, published_at=TIME,
+    "StoreVersion",
+    version=TEXT,
+    version_code=COUNT,
+    channel=one_of(*CHANNELS),
+    size_bytes=COUNT,
+    sha256=TEXT,
+    permissions=many(TEXT),
+    min_mosis_version=maybe(TEXT),
+    release_notes=TEXT,
+    published_at=TIME,
 )
 OFFER = shape(
-    "Update", package_id=TEXT, version=TEXT, version_code=COUNT, download_url=LINK, sha256=TEXT, size_bytes=COUNT,
-    min_mosis_version=maybe(TEXT), permissions=many(TEXT), release_notes=TEXT,
+    "Update",
+    package_id=TEXT,
+    version=TEXT,
+    version_code=COUNT,
+    download_url=LINK,
+    sha256=TEXT,
+    size_bytes=COUNT,
+    min_mosis_version=maybe(TEXT),
+    permissions=many(TEXT),
+    release_notes=TEXT,
 )
 SIGNATURES = shape(
-    "IndexSignatures", sequence=COUNT, sha256=TEXT, signatures=many(shape("", key=TEXT, signature=TEXT))
+    "IndexSignatures",
+    sequence=COUNT,
+    sha256=TEXT,
+    signatures=many(shape("", key=TEXT, signature=TEXT)),
 )
 OFFERS = shape("Updates", updates=many(OFFER))
 CATEGORY = shape("Category", name=TEXT, apps=COUNT)
-STORE_KEYS = shape("StoreKeys", keys=many(shape(
-    "StoreKey", fingerprint=TEXT, algorithm={"const": "Ed25519"}, public_key=TEXT, created_at=TIME, announced_until=maybe(TIME)
-)))
+STORE_KEYS = shape(
+    "StoreKeys",
+    keys=many(
+        shape(
+            "StoreKey",
+            fingerprint=TEXT,
+            algorithm={"const": "Ed25519"},
+            public_key=TEXT,
+            created_at=TIME,
+            announced_until=maybe(TIME),
+        )
+    ),
+)
 SEARCH: Schema = {
     "q": {"type": "string", "maxlength": 4000, "meta": "Any text; its first 8 words count."},
     "category": {"type": "string", "maxlength": 100, "meta": "Only of this category."},
     "tag": {"type": "string", "maxlength": 100, "meta": "Only with this tag."},
-    "sort": {"type": "string", "allowed": [*store.SORTS], "meta": "The order, instead of the best first."},
+    "sort": {
+        "type": "string",
+        "allowed": [*store.SORTS],
+        "meta": "The order, instead of the best first.",
+    },
 }
 DEVICE: Schema = {
-    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "`stable` unless said otherwise."},
-    "device": {"type": "string", "maxlength": store.LONGEST_DEVICE, "meta": "Any text that stays; places it in a rollout."},
-    "mosis_version": {"type": "string", "maxlength": 64, "meta": "What the device runs; leaves out what needs more."},
+    "channel": {
+        "type": "string",
+        "allowed": ["", *CHANNELS],
+        "meta": "`stable` unless said otherwise.",
+    },
+    "device": {
+        "type": "string",
+        "maxlength": store.LONGEST_DEVICE,
+        "meta": "Any text that stays; places it in a rollout.",
+    },
+    "mosis_version": {
+        "type": "string",
+        "maxlength": 64,
+        "meta": "What the device runs; leaves out what needs more.",
+    },
 }
-PKGS: Schema = {"pkgs": {"type": "string", "maxlength": 32_768, "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500."}}
-OF_PICTURE: Schema = {"v": {"type": "string", "maxlength": 100, "meta": "The version's id, as our answers name it."}}
+PKGS: Schema = {
+    "pkgs": {
+        "type": "string",
+        "maxlength": 32_768,
+        "meta": "`com.acme.notes:12,com.acme.todo:3`, up to 500.",
+    }
+}
+OF_PICTURE: Schema = {
+    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as our answers name it."}
+}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -82,7 +170,11 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/index.json", callback=index_json, scope="public")
     app.get("/store/index.json.sig", callback=index_signatures, scope="public")
     app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
-    app.get("/packages/<developer_id>/<app_id>/<version>/package.mosis", callback=package, scope="public")
+    app.get(
+        "/packages/<developer_id>/<app_id>/<version>/package.mosis",
+        callback=package,
+        scope="public",
+    )
     app.get("/assets/<app_id>/icon-<size:int>.png", callback=icon, scope="public")
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
 
@@ -92,7 +184,9 @@ def index(env: Environment, db: Connection) -> dict[str, Any]:
     """Published apps: all of them, or those that a search fits; any text is a search."""
     said = bottle.request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
-    query = Query(said.getunicode("q", ""), said.getunicode("category", ""), said.getunicode("tag", ""), sort)
+    query = Query(
+        said.getunicode("q", ""), said.getunicode("category", ""), said.getunicode("tag", ""), sort
+    )
     page = store.index(db, read_page(*store.position_types(query)), query)
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
@@ -123,7 +217,9 @@ def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPRe
     offer = store.offered(env, db, package_id, read_device(said_in_query()))
     if bottle.request.method == "GET":
         env.downloads.add(offer.version_id)
-    return bottle.HTTPResponse(b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"})
+    return bottle.HTTPResponse(
+        b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
+    )
 
 
 @says(OFFERS, query=DEVICE | PKGS)
@@ -131,9 +227,16 @@ def updates(env: Environment, db: Connection) -> bytes:
     """What is newer than what a device has: pkgs=com.acme.notes:12,com.acme.todo:3."""
     said = said_in_query()
     pairs = [pair.rpartition(":") for pair in said["pkgs"].split(",") if pair]
-    installed = {package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs}
-    if len(pairs) > store.MOST_APPS or not all(0 <= code <= LARGEST_CODE for code in installed.values()):
-        raise Malformed("malformed_request", f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.")
+    installed = {
+        package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs
+    }
+    if len(pairs) > store.MOST_APPS or not all(
+        0 <= code <= LARGEST_CODE for code in installed.values()
+    ):
+        raise Malformed(
+            "malformed_request",
+            f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
+        )
     return shown_updates(env, db, installed, read_device(said))
 
 
@@ -150,17 +253,25 @@ def said_in_query() -> dict[str, str]:
 
 def read_device(said: Mapping[str, str]) -> Device:
     """What a device says of itself, in a query or a JSON object. Raises Malformed."""
-    device = Device(said.get("channel") or "stable", said.get("device") or "", said.get("mosis_version") or "")
+    device = Device(
+        said.get("channel") or "stable", said.get("device") or "", said.get("mosis_version") or ""
+    )
     if device.channel not in CHANNELS:
         raise Malformed("malformed_request", f"channel must be one of {', '.join(CHANNELS)}.")
     if len(device.id) > store.LONGEST_DEVICE:
-        raise Malformed("malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters.")
+        raise Malformed(
+            "malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters."
+        )
     if device.mosis_version and not packages.is_version(device.mosis_version):
-        raise Malformed("malformed_request", "mosis_version must be a semantic version such as 1.4.0.")
+        raise Malformed(
+            "malformed_request", "mosis_version must be a semantic version such as 1.4.0."
+        )
     return device
 
 
-def shown_updates(env: Environment, db: Connection, installed: Mapping[str, int], device: Device) -> bytes:
+def shown_updates(
+    env: Environment, db: Connection, installed: Mapping[str, int], device: Device
+) -> bytes:
     """The answer, put together from parts that are kept: most devices ask about the same versions."""
     catalogue = store.revision(env)[0]
     parts = []
@@ -178,7 +289,13 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
     found = store.signed_index(env, db)
     file = opened(found.path)
-    return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/json", cache_control=MINUTE)
+    return send_file(
+        file,
+        found.size_bytes,
+        sha256=found.sha256,
+        content_type="application/json",
+        cache_control=MINUTE,
+    )
 
 
 @says(SIGNATURES, refuses="package_unavailable")
@@ -200,12 +317,20 @@ def store_key(env: Environment) -> dict[str, Any]:
 
 
 @says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
-def package(env: Environment, db: Connection, developer_id: str, app_id: str, version: str) -> bottle.HTTPResponse:
+def package(
+    env: Environment, db: Connection, developer_id: str, app_id: str, version: str
+) -> bottle.HTTPResponse:
     """The bytes of a published package."""
     found = store.package(db, developer_id, app_id, version)
     file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
-    return send_file(file, found.size_bytes, sha256=found.sha256, content_type="application/vnd.mosis.package+zip",
-                     cache_control=IMMUTABLE, changed_at=found.created_at)
+    return send_file(
+        file,
+        found.size_bytes,
+        sha256=found.sha256,
+        content_type="application/vnd.mosis.package+zip",
+        cache_control=IMMUTABLE,
+        changed_at=found.created_at,
+    )
 
 
 @says(File("image/png", ranges=True), query=OF_PICTURE)
@@ -223,8 +348,13 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bo
 def picture(found: Picture) -> bottle.HTTPResponse:
     """A picture; for ever when the address names its version, as those in our answers do, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
-    return send_file(found.file, found.size_bytes, sha256=found.sha256, content_type=found.content_type,
-                     cache_control=IMMUTABLE if named else "public, max-age=3600")
+    return send_file(
+        found.file,
+        found.size_bytes,
+        sha256=found.sha256,
+        content_type=found.content_type,
+        cache_control=IMMUTABLE if named else "public, max-age=3600",
+    )
 
 
 def opened(path: Path) -> BinaryIO:
@@ -232,7 +362,9 @@ def opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise Unavailable("package_unavailable", "This file was just replaced by a newer one; ask again.") from None
+        raise Unavailable(
+            "package_unavailable", "This file was just replaced by a newer one; ask again."
+        ) from None
 
 
 def package_path(of: Listing | Offer) -> str:
@@ -241,8 +373,13 @@ def package_path(of: Listing | Offer) -> str:
 
 def public(env: Environment, listing: Listing) -> dict[str, Any]:
     return {
-        "package_id": listing.package_id, "name": listing.name, "summary": listing.summary, "description": listing.description,
-        "category": listing.category, "tags": json.loads(listing.tags), "homepage": listing.homepage,
+        "package_id": listing.package_id,
+        "name": listing.name,
+        "summary": listing.summary,
+        "description": listing.description,
+        "category": listing.category,
+        "tags": json.loads(listing.tags),
+        "homepage": listing.homepage,
         "developer": {"id": listing.developer_id, "name": listing.developer_name},
         "icon_url": env.url(f"/assets/{listing.app_id}/icon-128.png?v={listing.version_id}"),
         "screenshots": [
@@ -250,26 +387,42 @@ def public(env: Environment, listing: Listing) -> dict[str, Any]:
             for number in range(len(json.loads(listing.screenshots)))
         ],
         "version": listing.version,
-        "version_code": listing.version_code, "size_bytes": listing.size_bytes, "sha256": listing.sha256,
-        "permissions": json.loads(listing.permissions), "min_mosis_version": listing.min_mosis_version,
-        "release_notes": listing.release_notes, "download_url": env.url(package_path(listing)),
-        "downloads": listing.downloads, "published_at": listing.published_at, "updated_at": listing.updated_at,
+        "version_code": listing.version_code,
+        "size_bytes": listing.size_bytes,
+        "sha256": listing.sha256,
+        "permissions": json.loads(listing.permissions),
+        "min_mosis_version": listing.min_mosis_version,
+        "release_notes": listing.release_notes,
+        "download_url": env.url(package_path(listing)),
+        "downloads": listing.downloads,
+        "published_at": listing.published_at,
+        "updated_at": listing.updated_at,
     }
 
 
 def public_offer(env: Environment, offer: Offer) -> dict[str, Any]:
     return {
-        "package_id": offer.package_id, "version": offer.version, "version_code": offer.version_code,
-        "download_url": env.url(package_path(offer)), "sha256": offer.sha256, "size_bytes": offer.size_bytes,
-        "min_mosis_version": offer.min_mosis_version, "permissions": json.loads(offer.permissions),
+        "package_id": offer.package_id,
+        "version": offer.version,
+        "version_code": offer.version_code,
+        "download_url": env.url(package_path(offer)),
+        "sha256": offer.sha256,
+        "size_bytes": offer.size_bytes,
+        "min_mosis_version": offer.min_mosis_version,
+        "permissions": json.loads(offer.permissions),
         "release_notes": offer.release_notes,
     }
 
 
 def public_version(version: Version) -> dict[str, Any]:
     return {
-        "version": version.version, "version_code": version.version_code, "channel": version.channel,
-        "size_bytes": version.size_bytes, "sha256": version.sha256, "permissions": json.loads(version.permissions),
-        "min_mosis_version": version.min_mosis_version, "release_notes": version.release_notes,
+        "version": version.version,
+        "version_code": version.version_code,
+        "channel": version.channel,
+        "size_bytes": version.size_bytes,
+        "sha256": version.sha256,
+        "permissions": json.loads(version.permissions),
+        "min_mosis_version": version.min_mosis_version,
+        "release_notes": version.release_notes,
         "published_at": version.published_at,
     }

@@ -19,37 +19,110 @@ from mosis.telemetry.intake import DAY, Receipt
 from mosis.telemetry.schemas import BATCH, BODY_LIMIT_BYTES, CRASH, EVENT
 from mosis.telemetry.settings import Settings
 from mosis.telemetry.sketch import Sketch
-from mosis.web.request import listed, read_choice, read_json, read_packed_json, read_page, require_match
-from mosis.web.shapes import COUNT, DATE, FREE, ID, NUMBER, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
+from mosis.web.request import (
+    listed,
+    read_choice,
+    read_json,
+    read_packed_json,
+    read_page,
+    require_match,
+)
+from mosis.web.shapes import (
+    COUNT,
+    DATE,
+    FREE,
+    ID,
+    NUMBER,
+    TEXT,
+    TIME,
+    YES,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+    wider,
+)
 
 CHOICES: dict[str, dict[str, Any]] = {
-    "enabled": {"type": "boolean"}, "usage_events": {"type": "boolean"}, "sample_rate": {"type": "number", "min": 0, "max": 1},
+    "enabled": {"type": "boolean"},
+    "usage_events": {"type": "boolean"},
+    "sample_rate": {"type": "number", "min": 0, "max": 1},
 }
-DECISION: dict[str, dict[str, Any]] = {"state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}}
+DECISION: dict[str, dict[str, Any]] = {
+    "state": {"type": "string", "required": True, "allowed": ["open", "resolved"]}
+}
 
-RECEIPT = shape("Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE))
+RECEIPT = shape(
+    "Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE)
+)
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
 GROUP = shape(
-    "CrashGroup", id=ID, type=TEXT, message=TEXT, frames=many(TEXT), state=one_of(*STATES), count=COUNT, devices=COUNT,
-    versions=many(shape("", version=TEXT, count=COUNT)), first_seen=TIME, last_seen=TIME, resolved_at=maybe(TIME),
-    reopened_at=maybe(TIME), algorithm=COUNT,
+    "CrashGroup",
+    id=ID,
+    type=TEXT,
+    message=TEXT,
+    frames=many(TEXT),
+    state=one_of(*STATES),
+    count=COUNT,
+    devices=COUNT,
+    versions=many(shape("", version=TEXT, count=COUNT)),
+    first_seen=TIME,
+    last_seen=TIME,
+    resolved_at=maybe(TIME),
+    reopened_at=maybe(TIME),
+    algorithm=COUNT,
 )
-WHOLE_GROUP = wider("CrashGroupDetail", GROUP, days=many(shape("", day=DATE, count=COUNT)), samples=many(shape(
-    "CrashSample", number=COUNT, at=TIME, version=TEXT, mosis_version=TEXT, message=TEXT, stack_trace=TEXT, context=FREE
-)))
+WHOLE_GROUP = wider(
+    "CrashGroupDetail",
+    GROUP,
+    days=many(shape("", day=DATE, count=COUNT)),
+    samples=many(
+        shape(
+            "CrashSample",
+            number=COUNT,
+            at=TIME,
+            version=TEXT,
+            mosis_version=TEXT,
+            message=TEXT,
+            stack_trace=TEXT,
+            context=FREE,
+        )
+    ),
+)
 SETTINGS = shape("TelemetrySettings", enabled=YES, usage_events=YES, sample_rate=NUMBER)
 SUMS = shape(
-    "Sums", events=COUNT, starts=COUNT, stops=COUNT, crashes=COUNT, lua_errors=COUNT, unique_devices=COUNT,
-    session_seconds_mean=maybe(NUMBER), crash_free_share=maybe(NUMBER), frame_ms_p50=maybe(NUMBER), frame_ms_p95=maybe(NUMBER),
-    startup_ms_p50=maybe(NUMBER), startup_ms_p95=maybe(NUMBER),
+    "Sums",
+    events=COUNT,
+    starts=COUNT,
+    stops=COUNT,
+    crashes=COUNT,
+    lua_errors=COUNT,
+    unique_devices=COUNT,
+    session_seconds_mean=maybe(NUMBER),
+    crash_free_share=maybe(NUMBER),
+    frame_ms_p50=maybe(NUMBER),
+    frame_ms_p95=maybe(NUMBER),
+    startup_ms_p50=maybe(NUMBER),
+    startup_ms_p95=maybe(NUMBER),
 )
-ANALYTICS = shape("Analytics", **{
-    "package_id": TEXT, "from": TIME, "to": TIME, "granularity": one_of(*SPANS), "version": maybe(TEXT), "totals": SUMS,
-    "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
-    "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)), "series": many(wider("Bucket", SUMS, start=TIME)),
-})
+ANALYTICS = shape(
+    "Analytics",
+    **{
+        "package_id": TEXT,
+        "from": TIME,
+        "to": TIME,
+        "granularity": one_of(*SPANS),
+        "version": maybe(TEXT),
+        "totals": SUMS,
+        "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
+        "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
+        "series": many(wider("Bucket", SUMS, start=TIME)),
+    },
+)
 RANGE: dict[str, dict[str, Any]] = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "What a bucket is."},
     "from": {"type": "string", "maxlength": 30, "meta": "The first day (`2026-01-31`) or moment."},
@@ -59,10 +132,36 @@ RANGE: dict[str, dict[str, Any]] = {
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/telemetry/events", callback=events, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
-    app.post("/telemetry/crashes", callback=crash, scope="public", body="telemetry", lane="telemetry", limit="telemetry")
-    app.get("/telemetry/devices/<device_id>", callback=export, scope="public", lane="slow", limit="device_data")
-    app.delete("/telemetry/devices/<device_id>", callback=erase, scope="public", lane="slow", limit="device_data")
+    app.post(
+        "/telemetry/events",
+        callback=events,
+        scope="public",
+        body="telemetry",
+        lane="telemetry",
+        limit="telemetry",
+    )
+    app.post(
+        "/telemetry/crashes",
+        callback=crash,
+        scope="public",
+        body="telemetry",
+        lane="telemetry",
+        limit="telemetry",
+    )
+    app.get(
+        "/telemetry/devices/<device_id>",
+        callback=export,
+        scope="public",
+        lane="slow",
+        limit="device_data",
+    )
+    app.delete(
+        "/telemetry/devices/<device_id>",
+        callback=erase,
+        scope="public",
+        lane="slow",
+        limit="device_data",
+    )
     app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
@@ -89,8 +188,11 @@ def crash(env: Environment) -> dict[str, Any]:
 
 def public_receipt(receipt: Receipt) -> dict[str, Any]:
     return {
-        "accepted": receipt.accepted, "rejected": receipt.rejected, "duplicate": receipt.duplicate,
-        "sample_rate": receipt.sample_rate, "errors": receipt.errors,
+        "accepted": receipt.accepted,
+        "rejected": receipt.rejected,
+        "duplicate": receipt.duplicate,
+        "sample_rate": receipt.sample_rate,
+        "errors": receipt.errors,
     }
 
 
@@ -98,7 +200,9 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
 def export(env: Environment, device_id: str) -> dict[str, Any]:
     """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
-    stored = devices.export(env, _device(device_id), wanted.after[0] if wanted.after else 0, wanted.limit)
+    stored = devices.export(
+        env, _device(device_id), wanted.after[0] if wanted.after else 0, wanted.limit
+    )
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
     return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
 
@@ -115,11 +219,16 @@ def _device(device_id: str) -> str:
     return device_id
 
 
-@says(list_of("crashes", GROUP), query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}})
+@says(
+    list_of("crashes", GROUP),
+    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
+)
 def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the newest group first."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
-    page = crashes.index(telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved"))
+    page = crashes.index(
+        telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved")
+    )
     return listed("crashes", page, [public_group(telemetry, each) for each in page.rows])
 
 
@@ -131,7 +240,9 @@ def group(env: Environment, db: Connection, caller: Caller, app: str, group: str
 
 
 @says(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def decide(
+    env: Environment, db: Connection, caller: Caller, app: str, group: str
+) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
@@ -143,18 +254,34 @@ def decide(env: Environment, db: Connection, caller: Caller, app: str, group: st
 
 def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
     return {
-        "id": found.id, "type": found.type, "message": found.message, "frames": json.loads(found.frames), "state": found.state,
-        "count": found.count, "devices": Sketch(found.devices).estimate(),
-        "versions": [{"version": version, "count": count} for version, count in crashes.versions(telemetry, found.id)],
-        "first_seen": text(found.first_seen), "last_seen": text(found.last_seen),
+        "id": found.id,
+        "type": found.type,
+        "message": found.message,
+        "frames": json.loads(found.frames),
+        "state": found.state,
+        "count": found.count,
+        "devices": Sketch(found.devices).estimate(),
+        "versions": [
+            {"version": version, "count": count}
+            for version, count in crashes.versions(telemetry, found.id)
+        ],
+        "first_seen": text(found.first_seen),
+        "last_seen": text(found.last_seen),
         "resolved_at": None if found.resolved_at is None else text(found.resolved_at),
-        "reopened_at": None if found.reopened_at is None else text(found.reopened_at), "algorithm": found.algorithm,
+        "reopened_at": None if found.reopened_at is None else text(found.reopened_at),
+        "algorithm": found.algorithm,
     }
 
 
 def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
-    days = [{"day": text(day * DAY)[:10], "count": count} for day, count in crashes.days(telemetry, found.id)]
-    return public_group(telemetry, found) | {"days": days, "samples": crashes.samples(telemetry, found.id)}
+    days = [
+        {"day": text(day * DAY)[:10], "count": count}
+        for day, count in crashes.days(telemetry, found.id)
+    ]
+    return public_group(telemetry, found) | {
+        "days": days,
+        "samples": crashes.samples(telemetry, found.id),
+    }
 
 
 @says(ANALYTICS, query=RANGE)
@@ -163,14 +290,18 @@ def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str
     owned, query = apps.owned_by(db, caller, app), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
     wanted = analytics.read_range(span, query.get("from"), query.get("to"), int(env.clock.time()))
-    found = analytics.analytics(env.telemetry.connection(), owned.id, wanted, query.getunicode("version") or None)
+    found = analytics.analytics(
+        env.telemetry.connection(), owned.id, wanted, query.getunicode("version") or None
+    )
     return {"package_id": owned.package_id} | found
 
 
 @says(SETTINGS)
 def choices(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Which telemetry an app takes."""
-    return public_settings(settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id))
+    return public_settings(
+        settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id)
+    )
 
 
 @says(SETTINGS, body=CHOICES, matches=True)
@@ -184,4 +315,8 @@ def choose(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:
-    return {"enabled": chosen.enabled, "usage_events": chosen.usage_events, "sample_rate": chosen.sample_rate}
+    return {
+        "enabled": chosen.enabled,
+        "usage_events": chosen.usage_events,
+        "sample_rate": chosen.sample_rate,
+    }

@@ -16,35 +16,97 @@ from mosis.errors import Invalid, PortalError
 from mosis.validation import LINES, SENTENCE
 from mosis.versions import Publication, Version
 from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
-from mosis.web.shapes import COUNT, FREE, ID, LINK, NUMBER, TEXT, TIME, list_of, many, maybe, one_of, says, shape
+from mosis.web.shapes import (
+    COUNT,
+    FREE,
+    ID,
+    LINK,
+    NUMBER,
+    TEXT,
+    TIME,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+)
 from mosis.web.upload import LONGEST_NOTES, check_content_digest, read_upload
 from mosis.web.waiting import WAIT, first_seen, wait, wait_seconds
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
-    "publish_at": {"type": "string", "maxlength": 20, "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z"},
+    "publish_at": {
+        "type": "string",
+        "maxlength": 20,
+        "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z",
+    },
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
-YANK = {"reason": {"type": "string", "required": True, "minlength": 1, "maxlength": 500, "regex": SENTENCE}}
+YANK = {
+    "reason": {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 500,
+        "regex": SENTENCE,
+    }
+}
 ROLLBACK = YANK
 NOTHING: dict[str, dict[str, Any]] = {}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
 VERSION = shape(
-    "Version", id=ID, app_id=ID, package_id=TEXT, version=TEXT, version_code=COUNT, channel=one_of(*CHANNELS),
-    state=one_of(*STATES), next_step=TEXT, findings=many(FREE), review=maybe(shape(
-        "Standing", id=ID, state=TEXT, position=maybe(COUNT), median_wait_seconds=maybe(NUMBER), reasons=many(TEXT), comment=TEXT
-    )),
-    permissions=many(TEXT), min_mosis_version=maybe(TEXT), release_notes=TEXT, size_bytes=COUNT, sha256=TEXT,
-    signing_key_id=maybe(ID), rollout_percent=NUMBER, publish_at=maybe(TIME), download_url=maybe(LINK), created_at=TIME,
-    submitted_at=maybe(TIME), decided_at=maybe(TIME), published_at=maybe(TIME),
+    "Version",
+    id=ID,
+    app_id=ID,
+    package_id=TEXT,
+    version=TEXT,
+    version_code=COUNT,
+    channel=one_of(*CHANNELS),
+    state=one_of(*STATES),
+    next_step=TEXT,
+    findings=many(FREE),
+    review=maybe(
+        shape(
+            "Standing",
+            id=ID,
+            state=TEXT,
+            position=maybe(COUNT),
+            median_wait_seconds=maybe(NUMBER),
+            reasons=many(TEXT),
+            comment=TEXT,
+        )
+    ),
+    permissions=many(TEXT),
+    min_mosis_version=maybe(TEXT),
+    release_notes=TEXT,
+    size_bytes=COUNT,
+    sha256=TEXT,
+    signing_key_id=maybe(ID),
+    rollout_percent=NUMBER,
+    publish_at=maybe(TIME),
+    download_url=maybe(LINK),
+    created_at=TIME,
+    submitted_at=maybe(TIME),
+    decided_at=maybe(TIME),
+    published_at=maybe(TIME),
 )
 _FLAG = {"type": "string", "allowed": ["true", "false"]}
 SAID: dict[str, dict[str, Any]] = {
-    "channel": {"type": "string", "allowed": [*CHANNELS], "meta": "Unless said: beta for a version with a pre-release suffix."},
-    "release_notes": {"type": "string", "maxlength": LONGEST_NOTES, "regex": LINES, "meta": "What is new."},
+    "channel": {
+        "type": "string",
+        "allowed": [*CHANNELS],
+        "meta": "Unless said: beta for a version with a pre-release suffix.",
+    },
+    "release_notes": {
+        "type": "string",
+        "maxlength": LONGEST_NOTES,
+        "regex": LINES,
+        "meta": "What is new.",
+    },
     "submit": _FLAG | {"meta": "`true`: submit it when the checks are through."},
     "publish": _FLAG | {"meta": "`true`: publish it once it is approved."},
 }
@@ -56,17 +118,66 @@ UPLOAD_REFUSED = (
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/apps/<app>/versions", callback=upload, scope="versions:upload", body="package", lane="slow", idempotent="late")
+    app.post(
+        "/apps/<app>/versions",
+        callback=upload,
+        scope="versions:upload",
+        body="package",
+        lane="slow",
+        idempotent="late",
+    )
     app.get("/apps/<app>/versions", callback=index, scope="apps:read")
     app.get("/apps/<app>/versions/<version>", callback=show, scope="apps:read")
-    app.post("/apps/<app>/versions/<version>/submit", callback=submit, scope="versions:upload", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/withdraw", callback=withdraw, scope="versions:upload", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/publish", callback=publish, scope="versions:publish", lane="slow", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/rollout", callback=rollout, scope="versions:publish", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/halt", callback=halt, scope="versions:publish", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/rollback", callback=rollback, scope="versions:publish", lane="slow", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/yank", callback=yank, scope="versions:publish", idempotent="yes")
-    app.post("/apps/<app>/versions/<version>/unyank", callback=unyank, scope="versions:publish", idempotent="yes")
+    app.post(
+        "/apps/<app>/versions/<version>/submit",
+        callback=submit,
+        scope="versions:upload",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/withdraw",
+        callback=withdraw,
+        scope="versions:upload",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/publish",
+        callback=publish,
+        scope="versions:publish",
+        lane="slow",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/rollout",
+        callback=rollout,
+        scope="versions:publish",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/halt",
+        callback=halt,
+        scope="versions:publish",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/rollback",
+        callback=rollback,
+        scope="versions:publish",
+        lane="slow",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/yank",
+        callback=yank,
+        scope="versions:publish",
+        idempotent="yes",
+    )
+    app.post(
+        "/apps/<app>/versions/<version>/unyank",
+        callback=unyank,
+        scope="versions:publish",
+        idempotent="yes",
+    )
 
 
 @says({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
@@ -83,10 +194,14 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
         said = sent.upload()
         body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
-            received.path, package_id=found.package_id, keys=keys.live_signing_keys(db, found.developer_id),
+            received.path,
+            package_id=found.package_id,
+            keys=keys.live_signing_keys(db, found.developer_id),
         )
         with db.write():
-            version = versions.create(db, caller, apps.owned_by(db, caller, app), package, received, said)
+            version = versions.create(
+                db, caller, apps.owned_by(db, caller, app), package, received, said
+            )
             if version.new:
                 env.files.keep(received, versions.path(env.files, db, version.version))
                 result = "taken"
@@ -110,84 +225,137 @@ def index(env: Environment, db: Connection, caller: Caller, app: str) -> dict[st
 
 
 @says(VERSION, query=WAIT)
-def show(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def show(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
     seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
     shown = public(env, db, found, versions.get(db, found, version))
     if seconds:
         known = first_seen(etag(dump(shown)))
         if names_tag(known, etag(dump(shown))):
-            wait(env, caller.account, seconds, lambda: public(env, db, found, versions.get(db, found, version)) != shown)
+            wait(
+                env,
+                caller.account,
+                seconds,
+                lambda: public(env, db, found, versions.get(db, found, version)) != shown,
+            )
     return shown
 
 
 @says(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
-def submit(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def submit(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
-    return public(env, db, found, reviews.submit(env, db, caller, versions.get(db, found, version), said.get("publish")))
+    return public(
+        env,
+        db,
+        found,
+        reviews.submit(env, db, caller, versions.get(db, found, version), said.get("publish")),
+    )
 
 
 @says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
-def withdraw(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def withdraw(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
     read_json(NOTHING, optional=True)
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
-@says(VERSION, body=PUBLISH, optional=True, refuses=MOVE_REFUSED + " package_unavailable no_space suspended")
-def publish(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+@says(
+    VERSION,
+    body=PUBLISH,
+    optional=True,
+    refuses=MOVE_REFUSED + " package_unavailable no_space suspended",
+)
+def publish(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
     publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
-    return public(env, db, found, versions.publish(env, db, caller, versions.get(db, found, version), publication))
+    return public(
+        env,
+        db,
+        found,
+        versions.publish(env, db, caller, versions.get(db, found, version), publication),
+    )
 
 
 @says(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
-def rollout(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def rollout(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
     percent = read_json(ROLLOUT)["percent"]
     found = apps.owned_by(db, caller, app)
-    return public(env, db, found, versions.rollout(db, caller, versions.get(db, found, version), percent))
+    return public(
+        env, db, found, versions.rollout(db, caller, versions.get(db, found, version), percent)
+    )
 
 
 @says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
-def halt(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def halt(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Offer a version to no further device."""
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
 @says(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
-def rollback(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def rollback(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = read_json(ROLLBACK)["reason"]
     found = apps.owned_by(db, caller, app)
-    return public(env, db, found, versions.rollback(env, db, caller, versions.get(db, found, version), reason))
+    return public(
+        env, db, found, versions.rollback(env, db, caller, versions.get(db, found, version), reason)
+    )
 
 
 @says(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def yank(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Take a version out of the store: it cannot be fetched any more."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
 
 
 @says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
-def unyank(env: Environment, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def unyank(
+    env: Environment, db: Connection, caller: Caller, app: str, version: str
+) -> dict[str, Any]:
     """Bring a yanked version back."""
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
 def _moved(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str, name: str, **changes: Any
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    app: str,
+    version: str,
+    name: str,
+    **changes: Any,
 ) -> dict[str, Any]:
     with db.write():
         found = apps.owned_by(db, caller, app)
-        return public(env, db, found, versions.move(db, caller, versions.get(db, found, version), name, **changes))
+        return public(
+            env,
+            db,
+            found,
+            versions.move(db, caller, versions.get(db, found, version), name, **changes),
+        )
 
 
 def location(app: apps.App, version: Version) -> str:
@@ -197,26 +365,44 @@ def location(app: apps.App, version: Version) -> str:
 def public(env: Environment, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
     standing = reviews.standing(db, version.id)
     review = standing and {
-        "id": standing.review.id, "state": standing.review.state, "position": standing.position,
-        "median_wait_seconds": standing.median_wait_seconds, "reasons": json.loads(standing.review.reasons),
+        "id": standing.review.id,
+        "state": standing.review.state,
+        "position": standing.position,
+        "median_wait_seconds": standing.median_wait_seconds,
+        "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
-        "id": version.id, "app_id": version.app_id, "package_id": app.package_id, "version": version.version,
-        "version_code": version.version_code, "channel": version.channel, "state": version.state,
+        "id": version.id,
+        "app_id": version.app_id,
+        "package_id": app.package_id,
+        "version": version.version,
+        "version_code": version.version_code,
+        "channel": version.channel,
+        "state": version.state,
         "next_step": reviews.next_step(version, standing, suspended=bool(app.suspended)),
-        "findings": json.loads(version.findings), "review": review,
-        "permissions": json.loads(version.permissions), "min_mosis_version": version.min_mosis_version,
-        "release_notes": version.release_notes, "size_bytes": version.size_bytes, "sha256": version.sha256,
-        "signing_key_id": version.signing_key_id, "rollout_percent": version.rollout_percent, "publish_at": version.publish_at,
+        "findings": json.loads(version.findings),
+        "review": review,
+        "permissions": json.loads(version.permissions),
+        "min_mosis_version": version.min_mosis_version,
+        "release_notes": version.release_notes,
+        "size_bytes": version.size_bytes,
+        "sha256": version.sha256,
+        "signing_key_id": version.signing_key_id,
+        "rollout_percent": version.rollout_percent,
+        "publish_at": version.publish_at,
         "download_url": env.url(path) if version.state in ("published", "halted") else None,
-        "created_at": version.created_at, "submitted_at": version.submitted_at, "decided_at": version.decided_at,
+        "created_at": version.created_at,
+        "submitted_at": version.submitted_at,
+        "decided_at": version.decided_at,
         "published_at": version.published_at,
     }
 
 
 def _time(text: str | None) -> str | None:
     if text is not None and not is_time(text):
-        raise Invalid([{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}])
+        raise Invalid(
+            [{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}]
+        )
     return text

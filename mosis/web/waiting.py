@@ -9,7 +9,14 @@ from mosis.environment import Environment
 from mosis.errors import Malformed
 
 LONGEST_SECONDS = 20
-WAIT = {"wait": {"type": "integer", "min": 0, "max": LONGEST_SECONDS, "meta": "Seconds to wait for something new."}}
+WAIT = {
+    "wait": {
+        "type": "integer",
+        "min": 0,
+        "max": LONGEST_SECONDS,
+        "meta": "Seconds to wait for something new.",
+    }
+}
 MOST_OF_ONE = 16  # waiting requests of one account; further ones are answered at once
 
 
@@ -17,7 +24,9 @@ def wait_seconds() -> int:
     """`wait` of the query, 0 without it. Raises Malformed."""
     text = bottle.request.query.get("wait", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= LONGEST_SECONDS):
-        raise Malformed("malformed_request", f"wait must be a number of seconds from 0 to {LONGEST_SECONDS}.")
+        raise Malformed(
+            "malformed_request", f"wait must be a number of seconds from 0 to {LONGEST_SECONDS}."
+        )
     return int(text)
 
 

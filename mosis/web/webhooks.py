@@ -11,24 +11,57 @@ from mosis.db import Connection
 from mosis.environment import Environment
 from mosis.events import KINDS
 from mosis.web.request import created, listed, read_json, read_page, require_match
-from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
+from mosis.web.shapes import (
+    COUNT,
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+    wider,
+)
 from mosis.webhooks import Delivery, Webhook
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
-_KINDS = {"type": "list", "nullable": True, "minlength": 1, "maxlength": len(KINDS),
-          "schema": {"type": "string", "allowed": sorted(KINDS)}}
+_KINDS = {
+    "type": "list",
+    "nullable": True,
+    "minlength": 1,
+    "maxlength": len(KINDS),
+    "schema": {"type": "string", "allowed": sorted(KINDS)},
+}
 ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
 CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
 NOTHING: dict[str, dict[str, Any]] = {}
 
 WEBHOOK = shape(
-    "Webhook", id=ID, url=TEXT, kinds=maybe(many(one_of(*KINDS))), enabled=YES, failing_since=maybe(TIME),
-    old_secret_until=maybe(TIME), created_at=TIME,
+    "Webhook",
+    id=ID,
+    url=TEXT,
+    kinds=maybe(many(one_of(*KINDS))),
+    enabled=YES,
+    failing_since=maybe(TIME),
+    old_secret_until=maybe(TIME),
+    created_at=TIME,
 )
 NEW_WEBHOOK = wider("NewWebhook", WEBHOOK, secret=TEXT)
 DELIVERY = shape(
-    "Delivery", id=ID, event_id=ID, state=one_of("waiting", "delivered", "failed"), attempts=COUNT, due_at=maybe(TIME),
-    status=maybe(COUNT), error=maybe(TEXT), attempted_at=maybe(TIME), created_at=TIME, finished_at=maybe(TIME),
+    "Delivery",
+    id=ID,
+    event_id=ID,
+    state=one_of("waiting", "delivered", "failed"),
+    attempts=COUNT,
+    due_at=maybe(TIME),
+    status=maybe(COUNT),
+    error=maybe(TEXT),
+    attempted_at=maybe(TIME),
+    created_at=TIME,
+    finished_at=maybe(TIME),
 )
 
 
@@ -40,7 +73,12 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/webhooks/<webhook>", callback=delete, scope="account")
     app.post("/webhooks/<webhook>/rotate", callback=rotate, scope="account", idempotent="yes")
     app.get("/webhooks/<webhook>/deliveries", callback=deliveries, scope="account")
-    app.post("/webhooks/<webhook>/deliveries/<delivery>/redeliver", callback=redeliver, scope="account", idempotent="yes")
+    app.post(
+        "/webhooks/<webhook>/deliveries/<delivery>/redeliver",
+        callback=redeliver,
+        scope="account",
+        idempotent="yes",
+    )
 
 
 @says(list_of("webhooks", WEBHOOK))
@@ -107,15 +145,26 @@ def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> di
 
 def public(webhook: Webhook) -> dict[str, Any]:
     return {
-        "id": webhook.id, "url": webhook.url, "kinds": None if webhook.kinds is None else json.loads(webhook.kinds),
-        "enabled": bool(webhook.enabled), "failing_since": webhook.failing_since, "old_secret_until": webhook.old_until,
+        "id": webhook.id,
+        "url": webhook.url,
+        "kinds": None if webhook.kinds is None else json.loads(webhook.kinds),
+        "enabled": bool(webhook.enabled),
+        "failing_since": webhook.failing_since,
+        "old_secret_until": webhook.old_until,
         "created_at": webhook.created_at,
     }
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
     return {
-        "id": delivery.id, "event_id": delivery.event_id, "state": delivery.state, "attempts": delivery.attempts,
-        "due_at": delivery.due_at if delivery.state == "waiting" else None, "status": delivery.status, "error": delivery.error,
-        "attempted_at": delivery.attempted_at, "created_at": delivery.created_at, "finished_at": delivery.finished_at,
+        "id": delivery.id,
+        "event_id": delivery.event_id,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "due_at": delivery.due_at if delivery.state == "waiting" else None,
+        "status": delivery.status,
+        "error": delivery.error,
+        "attempted_at": delivery.attempted_at,
+        "created_at": delivery.created_at,
+        "finished_at": delivery.finished_at,
     }

@@ -16,7 +16,9 @@ LEAVERS = {"auth_logout"}  # calls that end the session they come with: somebody
 def signed_in(email: str) -> str:
     """A fresh access token."""
     body = json.dumps({"email": email, "password": PASSWORD}).encode()
-    request = urllib.request.Request(URL + "/v1/auth/login", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        URL + "/v1/auth/login", body, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return str(json.load(answer)["access_token"])
 
@@ -38,5 +40,6 @@ class SignedIn:
 
 with open(os.environ["CONTRACT_PACKAGE"], "rb") as _package:
     schemathesis.openapi.media_type(
-        "application/vnd.mosis.package+zip", st.one_of(st.just(_package.read()), st.binary(max_size=500))
+        "application/vnd.mosis.package+zip",
+        st.one_of(st.just(_package.read()), st.binary(max_size=500)),
     )

@@ -45,7 +45,14 @@ def _deflated(content: bytes) -> bytes:
     return pack.compress(content) + pack.flush()
 
 
-def raw_zip(entries: Iterable[Entry], *, before: bytes = b"", after: bytes = b"", comment: bytes = b"", **end: Any) -> bytes:
+def raw_zip(
+    entries: Iterable[Entry],
+    *,
+    before: bytes = b"",
+    after: bytes = b"",
+    comment: bytes = b"",
+    **end: Any,
+) -> bytes:
     """The archive; `end` overwrites fields of the end record. Offsets count from the first byte, `before` included."""
     body, directory, count = bytearray(before), bytearray(), 0
     for entry in entries:
@@ -56,36 +63,104 @@ def raw_zip(entries: Iterable[Entry], *, before: bytes = b"", after: bytes = b""
             packed = _deflated(entry.content) if entry.method == 8 else entry.content
         flags = entry.flags | (8 if entry.descriptor is not None else 0)
         said: dict[str, Any] = {
-            "needed": 20, "flags": flags, "method": entry.method, "time": 0, "date": 0x5C21, "crc": zlib.crc32(entry.content),
-            "packed": len(packed), "size": len(entry.content) if entry.size is None else entry.size, "name": name, "extra": b"",
+            "needed": 20,
+            "flags": flags,
+            "method": entry.method,
+            "time": 0,
+            "date": 0x5C21,
+            "crc": zlib.crc32(entry.content),
+            "packed": len(packed),
+            "size": len(entry.content) if entry.size is None else entry.size,
+            "name": name,
+            "extra": b"",
         }
         unknown = {"crc": 0, "packed": 0, "size": 0} if entry.descriptor is not None else {}
         here: dict[str, Any] = said | unknown | dict(entry.local)
-        there: dict[str, Any] = {"comment": b"", "disk": 0, "offset": len(body), **said, **entry.central}
-        body += struct.pack(
-            "<4s5H3L2H", b"PK\3\4", here["needed"], here["flags"], here["method"], here["time"], here["date"], here["crc"],
-            here["packed"], here["size"], len(here["name"]), len(here["extra"]),
-        ) + here["name"] + here["extra"] + packed
+        there: dict[str, Any] = {
+            "comment": b"",
+            "disk": 0,
+            "offset": len(body),
+            **said,
+            **entry.central,
+        }
+        body += (
+            struct.pack(
+                "<4s5H3L2H",
+                b"PK\3\4",
+                here["needed"],
+                here["flags"],
+                here["method"],
+                here["time"],
+                here["date"],
+                here["crc"],
+                here["packed"],
+                here["size"],
+                len(here["name"]),
+                len(here["extra"]),
+            )
+            + here["name"]
+            + here["extra"]
+            + packed
+        )
         if entry.descriptor is not None:
             body += entry.descriptor + struct.pack("<3L", said["crc"], said["packed"], said["size"])
         body += entry.between
-        directory += struct.pack(
-            "<4s6H3L5H2L", b"PK\1\2", entry.host << 8 | 20, there["needed"], there["flags"], there["method"], there["time"],
-            there["date"], there["crc"], there["packed"], there["size"], len(there["name"]), len(there["extra"]),
-            len(there["comment"]), there["disk"], 0, entry.external, there["offset"],
-        ) + there["name"] + there["extra"] + there["comment"]
+        directory += (
+            struct.pack(
+                "<4s6H3L5H2L",
+                b"PK\1\2",
+                entry.host << 8 | 20,
+                there["needed"],
+                there["flags"],
+                there["method"],
+                there["time"],
+                there["date"],
+                there["crc"],
+                there["packed"],
+                there["size"],
+                len(there["name"]),
+                len(there["extra"]),
+                len(there["comment"]),
+                there["disk"],
+                0,
+                entry.external,
+                there["offset"],
+            )
+            + there["name"]
+            + there["extra"]
+            + there["comment"]
+        )
     last: dict[str, Any] = {
-        "disk": 0, "first_disk": 0, "here": count, "count": count, "length": len(directory), "start": len(body),
-        "comment_length": len(comment), **end,
+        "disk": 0,
+        "first_disk": 0,
+        "here": count,
+        "count": count,
+        "length": len(directory),
+        "start": len(body),
+        "comment_length": len(comment),
+        **end,
     }
-    return bytes(body + directory) + struct.pack(
-        "<4s4H2LH", b"PK\5\6", last["disk"], last["first_disk"], last["here"], last["count"], last["length"], last["start"],
-        last["comment_length"],
-    ) + comment + after
+    return (
+        bytes(body + directory)
+        + struct.pack(
+            "<4s4H2LH",
+            b"PK\5\6",
+            last["disk"],
+            last["first_disk"],
+            last["here"],
+            last["count"],
+            last["length"],
+            last["start"],
+            last["comment_length"],
+        )
+        + comment
+        + after
+    )
 
 
 def files(
-    extra: Mapping[str, bytes | None] | None = None, manifest: Mapping[str, Any] | bytes | None = None
+    extra: Mapping[str, bytes | None] | None = None,
+    manifest: Mapping[str, Any] | bytes | None = None,
 ) -> dict[str, bytes]:
     """The files of a good, signed package, with some added, or left out where None is given."""
     said = manifest if isinstance(manifest, bytes) else manifest_of(**(manifest or {}))
@@ -109,15 +184,21 @@ def with_entry(name: str | bytes, content: bytes = b"", **changes: Any) -> list[
     if isinstance(name, bytes) or "\n" in name:
         return [*entries(), Entry(name, content, **changes)]
     content_of = files({name: content})
-    return [Entry(each, data, **(changes if each == name else {})) for each, data in content_of.items()]
+    return [
+        Entry(each, data, **(changes if each == name else {})) for each, data in content_of.items()
+    ]
 
 
-def look(data: bytes, *, package_id: str = "com.acme.notes", keys: Mapping[str, bytes] | None = None) -> Package:
+def look(
+    data: bytes, *, package_id: str = "com.acme.notes", keys: Mapping[str, bytes] | None = None
+) -> Package:
     """inspect() of these bytes."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        return inspect(Path(file.name), package_id=package_id, keys={"key": KEY.raw} if keys is None else keys)
+        return inspect(
+            Path(file.name), package_id=package_id, keys={"key": KEY.raw} if keys is None else keys
+        )
 
 
 def codes(data: bytes, **how: Any) -> set[str]:

@@ -14,7 +14,17 @@ import pytest
 
 from mosis.packages import Archive, Unreadable
 from tests.package_builder import manifest_of
-from tests.packages.raw_zip import Entry, _deflated, codes, entries, files, look, raw_zip, with_entry, with_last
+from tests.packages.raw_zip import (
+    Entry,
+    _deflated,
+    codes,
+    entries,
+    files,
+    look,
+    raw_zip,
+    with_entry,
+    with_last,
+)
 
 MIB = 1 << 20
 GOOD = raw_zip(entries())
@@ -32,12 +42,14 @@ def unicode_path(name: bytes, of: bytes = b"assets/main.lua") -> bytes:
 
 def two_directories() -> bytes:
     """The good package, then a second central directory and end record that hide its last entry."""
-    return GOOD + GOOD[GOOD.index(b"PK\x01\x02"):]
+    return GOOD + GOOD[GOOD.index(b"PK\x01\x02") :]
 
 
 def noise(size: int) -> bytes:
     """Bytes that deflate to about a tenth, so that they are no bomb and quickly made."""
-    block = random.Random(1).randbytes(4096) + bytes(36 * 1024)  # repeats farther apart than deflate looks back
+    block = random.Random(1).randbytes(4096) + bytes(
+        36 * 1024
+    )  # repeats farther apart than deflate looks back
     return (block * (size // len(block) + 1))[:size]
 
 
@@ -165,7 +177,11 @@ def test_names(name: str | bytes, code: str, flags: int) -> None:
     """What is refused is refused by its name; of the others nothing is said, with the UTF-8 flag and without it."""
     is_folder = name[-1:] in ("/", b"/")
     listed = isinstance(name, str) and name in files()
-    made = [*entries(), Entry(name, flags=flags, external=0)] if listed or is_folder else with_entry(name, flags=flags)
+    made = (
+        [*entries(), Entry(name, flags=flags, external=0)]
+        if listed or is_folder
+        else with_entry(name, flags=flags)
+    )
     found = codes(raw_zip(made))
     assert code in found if code else not found
 
@@ -189,7 +205,9 @@ def test_sizes_around_the_blocks_are_unpacked(level: int) -> None:
     for size in [*range(65_530, 66_100, 7), 65_536, 65_537, 131_072, 131_073, MIB, MIB + 1]:
         pack = zlib.compressobj(level, wbits=-15)
         packed = pack.compress(bytes(size)) + pack.flush()
-        assert Archive(io.BytesIO(raw_zip([Entry("a.txt", bytes(size), packed=packed)]))).read("a.txt") == bytes(size)
+        assert Archive(io.BytesIO(raw_zip([Entry("a.txt", bytes(size), packed=packed)]))).read(
+            "a.txt"
+        ) == bytes(size)
 
 
 def many(count: int, size: int = 0) -> bytes:
@@ -204,7 +222,11 @@ def total(size: int) -> bytes:
     big = {f"big/{number:02}.txt": noise(10 * MIB) for number in range(19)}
     used = sum(len(each) for each in files({**big, "big/19.txt": b"", "big/20.txt": b""}).values())
     left = size - used
-    return raw_zip(entries(files({**big, "big/19.txt": noise(left // 2), "big/20.txt": noise(left - left // 2)})))
+    return raw_zip(
+        entries(
+            files({**big, "big/19.txt": noise(left // 2), "big/20.txt": noise(left - left // 2)})
+        )
+    )
 
 
 def manifest_bytes(size: int) -> bytes:
@@ -267,10 +289,13 @@ def test_packages_of_the_zip_command(unpacked: Path, options: list[str], streame
     ],
     ids=["encrypted", "link", "bzip2", "zip64", "comment"],
 )  # fmt: skip
-def test_what_the_zip_command_can_do_and_a_package_may_not(unpacked: Path, options: list[str], before: list[str],
-    code: str) -> None:
+def test_what_the_zip_command_can_do_and_a_package_may_not(
+    unpacked: Path, options: list[str], before: list[str], code: str
+) -> None:
     if before:
         subprocess.run(before, cwd=unpacked, check=True, timeout=10)
     command = ["zip", "-q", "-r", *options, "../made.zip", "."]
-    subprocess.run(command, cwd=unpacked, check=True, input=b"a comment\n.\n", capture_output=True, timeout=10)
+    subprocess.run(
+        command, cwd=unpacked, check=True, input=b"a comment\n.\n", capture_output=True, timeout=10
+    )
     assert code in codes((unpacked.parent / "made.zip").read_bytes())

@@ -24,7 +24,9 @@ def without(name: str) -> bytes:
 
 def instead(name: str, content: bytes) -> bytes:
     """A package in which one file was exchanged after signing."""
-    return raw_zip(replace(each, content=content) if each.name == name else each for each in entries())
+    return raw_zip(
+        replace(each, content=content) if each.name == name else each for each in entries()
+    )
 
 
 def saying(**changes: object) -> bytes:
@@ -69,7 +71,9 @@ CASES: list[tuple[str, bytes]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("code", "data"), CASES, ids=[f"{number}-{code}" for number, (code, _) in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("code", "data"), CASES, ids=[f"{number}-{code}" for number, (code, _) in enumerate(CASES)]
+)
 def test_a_finding_is_earned(code: str, data: bytes) -> None:
     assert code in codes(data)
 
@@ -80,13 +84,21 @@ def test_a_package_of_somebody_without_keys() -> None:
 
 def test_every_code_of_the_reader_has_a_package_that_earns_it() -> None:
     """Those that follow it in the table are of the deep checks; test_checks.py holds them in the same way."""
-    tested = {code for code, _ in CASES} | {code for _, expected in LIMITS.values() for code in expected} | {"no_signing_key"}
+    tested = (
+        {code for code, _ in CASES}
+        | {code for _, expected in LIMITS.values() for code in expected}
+        | {"no_signing_key"}
+    )
     every = list(FINDINGS)
     assert tested == set(every[: every.index("rml_malformed")])
 
 
 def test_findings_come_all_at_once() -> None:
-    found = codes(raw_zip([*entries(files({"a.exe": b""}, {"name": 1, "permissions": ["fly"]})), Entry("b.txt")]))
+    found = codes(
+        raw_zip(
+            [*entries(files({"a.exe": b""}, {"name": 1, "permissions": ["fly"]})), Entry("b.txt")]
+        )
+    )
     assert found == {"file_type", "wrong_type", "permission_unknown", "digest_unlisted"}
 
 
@@ -105,7 +117,9 @@ def test_what_a_good_package_says(tmp_path: Path) -> None:
     assert (package.version, package.version_code, package.channel) == ("2.0.0-beta.1", 7, "beta")
     assert (package.permissions, package.signing_key_id) == ((), "key")
     assert package.manifest == json.loads(content["manifest.json"])
-    assert {name: each["size_bytes"] for name, each in package.files.items()} == {name: len(each) for name, each in content.items()}
+    assert {name: each["size_bytes"] for name, each in package.files.items()} == {
+        name: len(each) for name, each in content.items()
+    }
     assert all(read_file(path, name) == each for name, each in content.items())
     with pytest.raises(KeyError):
         read_file(path, "assets/none.lua")
@@ -119,13 +133,15 @@ CHANGE = st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 3), st.binary(m
 def mutated(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     """Each change takes some bytes away at a place and puts others there."""
     for position, gone, instead_of in changes:
-        data = data[:position] + instead_of + data[position + gone:]
+        data = data[:position] + instead_of + data[position + gone :]
     return data
 
 
 @settings(max_examples=5000, deadline=None, derandomize=True, database=None)
 @given(st.lists(CHANGE, min_size=1, max_size=4))
-def test_no_mutation_is_more_than_a_refusal_or_the_same_package(changes: list[tuple[int, int, bytes]]) -> None:
+def test_no_mutation_is_more_than_a_refusal_or_the_same_package(
+    changes: list[tuple[int, int, bytes]],
+) -> None:
     try:
         package = look(mutated(GOOD, changes))
     except Invalid:
@@ -146,6 +162,11 @@ def test_no_single_bit_makes_another_package() -> None:
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(st.binary(max_size=200), st.sampled_from([DIGESTS, SIGNATURE, "manifest.json", "icons/icon-32.png"]))
-def test_no_content_of_the_files_that_are_read_is_more_than_a_finding(content: bytes, name: str) -> None:
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([DIGESTS, SIGNATURE, "manifest.json", "icons/icon-32.png"]),
+)
+def test_no_content_of_the_files_that_are_read_is_more_than_a_finding(
+    content: bytes, name: str
+) -> None:
     assert codes(instead(name, content)) or content == files()[name]

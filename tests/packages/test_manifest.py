@@ -9,13 +9,18 @@ from mosis.packages import is_package_id, is_version, version_key
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS, NORMAL_PERMISSIONS, check
 from tests.package_builder import files_of, manifest_of
 
-SIZES = {name: len(content) for name, content in files_of(manifest_of()).items()} | {"shot.webp": 1, "shot.png": 1}
+SIZES = {name: len(content) for name, content in files_of(manifest_of()).items()} | {
+    "shot.webp": 1,
+    "shot.png": 1,
+}
 AUTHOR = {"name": "Alice", "email": "alice@example.net"}
 
 
 def found(**changes: Any) -> set[tuple[str, str]]:
     """(pointer, code) of the findings in a good manifest with these changes."""
-    return {(each.pointer, each.code) for each in check(manifest_of(**changes), "com.acme.notes", SIZES)}
+    return {
+        (each.pointer, each.code) for each in check(manifest_of(**changes), "com.acme.notes", SIZES)
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,9 @@ def test_a_good_manifest(changes: dict[str, Any]) -> None:
         *[({name: None}, f"/{name}", "required") for name in manifest_of() if name != "permissions"],
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_where_it_stands(changes: dict[str, Any], pointer: str, code: str) -> None:
+def test_what_is_wrong_is_said_where_it_stands(
+    changes: dict[str, Any], pointer: str, code: str
+) -> None:
     assert (pointer, code) in found(**changes)
 
 
@@ -94,10 +101,18 @@ def test_a_manifest_is_an_object(value: Any) -> None:
     assert [each.code for each in check(value, "com.acme.notes", SIZES)] == ["wrong_type"]
 
 
-@pytest.mark.parametrize("field", [*manifest_of(), "description", "category", "screenshots", "locales", "$schema"])
-@pytest.mark.parametrize("value", [False, 0, 1e300, -1, "", "\u0000", [], [[]], [{}], [None] * 2000, {}, {"": {}}, {"name": []}])
+@pytest.mark.parametrize(
+    "field", [*manifest_of(), "description", "category", "screenshots", "locales", "$schema"]
+)
+@pytest.mark.parametrize(
+    "value",
+    [False, 0, 1e300, -1, "", "\u0000", [], [[]], [{}], [None] * 2000, {}, {"": {}}, {"name": []}],
+)
 def test_no_value_of_a_field_is_more_than_a_finding(field: str, value: Any) -> None:
-    assert all(each.pointer.startswith(f"/{field}") for each in check({**manifest_of(), field: value}, "com.acme.notes", SIZES))
+    assert all(
+        each.pointer.startswith(f"/{field}")
+        for each in check({**manifest_of(), field: value}, "com.acme.notes", SIZES)
+    )
 
 
 ORDERED = [
@@ -112,7 +127,11 @@ def test_versions_are_ordered_as_semver_org_says() -> None:
     """Section 11 of Semantic Versioning 2.0.0, with all of its examples."""
     for lower, higher in itertools.combinations(ORDERED, 2):
         assert version_key(lower) < version_key(higher), (lower, higher)
-    assert version_key("1.0.0+20130313144700") == version_key("1.0.0+exp.sha.5114f85") == version_key("1.0.0")
+    assert (
+        version_key("1.0.0+20130313144700")
+        == version_key("1.0.0+exp.sha.5114f85")
+        == version_key("1.0.0")
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,18 @@ def raw(number: int) -> bytes:
 
 def order_8() -> list[bytes]:
     """The encodings of the points of order 8, as libsodium lists them."""
-    return [bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
-            bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")]
+    return [
+        bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    ]
 
 
 def test_the_points_of_order_8_are_what_the_curve_says() -> None:
     for point in order_8():
         y = int.from_bytes(point, "little")
-        assert (D * y**4 + 2 * y**2 - 1) % P == 0  # 2(x, y) has the y coordinate 0, so it is of order 4
+        assert (
+            D * y**4 + 2 * y**2 - 1
+        ) % P == 0  # 2(x, y) has the y coordinate 0, so it is of order 4
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,15 @@ def test_a_key_is_taken_in_its_usual_forms(text: str) -> None:
     assert parse_public_key(to_pem(KEY.raw)) == KEY.raw
 
 
-WEAK = [0, 1, P - 1, P, P + 1, 2**255 - 1, *(int.from_bytes(point, "little") for point in order_8())]
+WEAK = [
+    0,
+    1,
+    P - 1,
+    P,
+    P + 1,
+    2**255 - 1,
+    *(int.from_bytes(point, "little") for point in order_8()),
+]
 
 
 @pytest.mark.parametrize("number", [*WEAK, *(number | SIGN_BIT for number in WEAK)], ids=hex)
@@ -68,7 +80,10 @@ def test_what_is_not_an_ed25519_key_is_refused(text: str) -> None:
 
 
 def test_a_fingerprint_is_written_as_openssh_does() -> None:
-    assert fingerprint(KEY.raw) == "SHA256:" + base64.b64encode(hashlib.sha256(KEY.raw).digest()).decode()[:-1]
+    assert (
+        fingerprint(KEY.raw)
+        == "SHA256:" + base64.b64encode(hashlib.sha256(KEY.raw).digest()).decode()[:-1]
+    )
 
 
 def package(digests: bytes | None = None, signature: bytes | None = None) -> bytes:
@@ -102,7 +117,9 @@ def test_a_signature_is_64_bytes_raw_or_base64(signature: bytes, expected: set[s
 
 
 def test_any_live_key_may_have_signed() -> None:
-    assert look(package(), keys={"other": signing_key().raw, "mine": KEY.raw}).signing_key_id == "mine"
+    assert (
+        look(package(), keys={"other": signing_key().raw, "mine": KEY.raw}).signing_key_id == "mine"
+    )
     assert codes(package(), keys={"other": signing_key().raw}) == {"signature_invalid"}
     assert codes(package(), keys={}) == {"no_signing_key"}
 
@@ -139,5 +156,7 @@ def test_manifest_mf_in_its_forms(digests: bytes, expected: set[str]) -> None:
 def test_a_finding_in_manifest_mf_names_its_line() -> None:
     _, findings = read_digests(b"Manifest-Version: 1.0\n\nName: a\nSHA-256-Digest: no\n")
     assert [(finding.code, finding.line) for finding in findings] == [("digests_malformed", 3)]
-    _, findings = read_digests(b"Manifest-Version: 1.0\n\nName: a\n b\nSHA-256-Digest: " + b"A" * 43 + b"=\n\nName: c\n")
+    _, findings = read_digests(
+        b"Manifest-Version: 1.0\n\nName: a\n b\nSHA-256-Digest: " + b"A" * 43 + b"=\n\nName: c\n"
+    )
     assert [(finding.code, finding.line) for finding in findings] == [("digests_malformed", 7)]

@@ -16,11 +16,20 @@ from tests.package_builder import files_of
 
 ROUTES = sorted(portal.build(None).routes, key=lambda route: (route.rule, route.method))  # type: ignore[arg-type]
 GETS = [route for route in ROUTES if route.method == "GET"]
-LISTS = [route for route in GETS if any(is_page(answer) for answer in route.callback.says.answers.values())]
+LISTS = [
+    route
+    for route in GETS
+    if any(is_page(answer) for answer in route.callback.says.answers.values())
+]
 DEVICE = "0" * 63 + "1"
 
 # A page that is made anew for each request, figures of the moment, what is refused here, and what only leads elsewhere.
-NO_TAG = {"/docs", "/metrics", "/auth/oauth/<provider>/callback", "/store/apps/<package_id>/download"}
+NO_TAG = {
+    "/docs",
+    "/metrics",
+    "/auth/oauth/<provider>/callback",
+    "/store/apps/<package_id>/download",
+}
 # The POSTs without Idempotency-Key, and why they make nothing twice.
 NEEDS_NO_KEY = {
     "/auth/login": "one session more does no harm", "/auth/refresh": "has ten seconds of grace", "/auth/logout": "ends",
@@ -42,14 +51,22 @@ class World:
 
     def call(self, route: Any, query: str = "", **more: Any) -> Answer:
         """A request to where this route leads to something, of the administrator or, of what is the administrator's, a reviewer."""
-        names = self.names | ({"key": self.names["signing_key"]} if route.rule.startswith("/signing-keys") else {})
+        names = self.names | (
+            {"key": self.names["signing_key"]} if route.rule.startswith("/signing-keys") else {}
+        )
         if "decisions" in route.rule:
             names["name"] = "0001-problems-below-the-web"
         path = re.sub(r"<(\w+)(?::\w+)?>", lambda found: quote(names[found[1]]), route.rule)
-        asked = ["version=1.0.0&app=com.acme.notes"] * path.endswith("/verify") + [query] * bool(query)
+        asked = ["version=1.0.0&app=com.acme.notes"] * path.endswith("/verify") + [query] * bool(
+            query
+        )
         body = None if route.method in ("GET", "DELETE") else BODIES.get(route.rule, {})
-        more = {"as_": self.client._rita if route.rule.startswith("/reviews/") else self.root} | more
-        return self.client.call(route.method, "?".join([path, "&".join(asked)]).rstrip("?"), body, **more)
+        more = {
+            "as_": self.client._rita if route.rule.startswith("/reviews/") else self.root
+        } | more
+        return self.client.call(
+            route.method, "?".join([path, "&".join(asked)]).rstrip("?"), body, **more
+        )
 
 
 BODIES: dict[str, Any] = {
@@ -60,8 +77,14 @@ BODIES: dict[str, Any] = {
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    return {"RATE_LIMITS": "on", "METRICS": "198.51.100.0/24", "OIDC_ISSUER": "http://127.0.0.1:9", "OIDC_CLIENT_ID": "x",
-            "OIDC_CLIENT_SECRET": "x", "WEBHOOKS_PRIVATE": "allow"}
+    return {
+        "RATE_LIMITS": "on",
+        "METRICS": "198.51.100.0/24",
+        "OIDC_ISSUER": "http://127.0.0.1:9",
+        "OIDC_CLIENT_ID": "x",
+        "OIDC_CLIENT_SECRET": "x",
+        "WEBHOOKS_PRIVATE": "allow",
+    }
 
 
 @pytest.fixture
@@ -69,19 +92,35 @@ def world(client: Client) -> World:
     root = client.admin()
     app = client.app_of(root)
     picture = files_of({})["icons/icon-64.png"]
-    version = client.published(root, app, manifest={"screenshots": ["screens/1.png"]}, files={"screens/1.png": picture})
-    client.upload(app, client.package(root, app, "2.0.0", 2), as_=root, query="?submit=true").expect(201)
+    version = client.published(
+        root, app, manifest={"screenshots": ["screens/1.png"]}, files={"screens/1.png": picture}
+    )
+    client.upload(
+        app, client.package(root, app, "2.0.0", 2), as_=root, query="?submit=true"
+    ).expect(201)
     client.work()
-    webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, as_=root).expect(201)["id"]
-    client.post("/v1/telemetry/crashes", {
-        "app_id": app, "app_version": "1.0.0", "mosis_version": "1.4.0", "device_id": DEVICE, "timestamp": version["created_at"],
-        "crash": {"type": "LuaError", "message": "no", "stack_trace": "main.lua:1: no"},
-    }).expect(202)
+    webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, as_=root).expect(201)[
+        "id"
+    ]
+    client.post(
+        "/v1/telemetry/crashes",
+        {
+            "app_id": app,
+            "app_version": "1.0.0",
+            "mosis_version": "1.4.0",
+            "device_id": DEVICE,
+            "timestamp": version["created_at"],
+            "crash": {"type": "LuaError", "message": "no", "stack_trace": "main.lua:1: no"},
+        },
+    ).expect(202)
     client.sign_in(root)
     db = client.env.db.connection()
     with db.write():
         event = events.add(db, root.id, "version.published", package_id=app, version="1.0.0")
-    (api_key, *_) = [client.post("/v1/keys", {"name": f"ci {number}", "scopes": ["apps:read"]}, as_=root)["id"] for number in "12"]
+    (api_key, *_) = [
+        client.post("/v1/keys", {"name": f"ci {number}", "scopes": ["apps:read"]}, as_=root)["id"]
+        for number in "12"
+    ]
     names = {
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
         "developer": client.register("bob").id, "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
@@ -105,11 +144,26 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
         assert first.status == 200, (route, first.body)
         assert re.fullmatch(r'"[^"]+"', first.headers["etag"]), route
         again = world.call(route, headers={"If-None-Match": f'"x", W/{first.headers["etag"]}'})
-        if first.body == world.call(route).body:  # what uses up a limit or shows the moment may differ
-            assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"]), route
-        kept = {"/store/": "public, max-age=", "/.well-known/": "public, max-age=60", "/docs": "public, max-age=3",
-                "/openapi.json": "public, max-age=300", "/packages/": "public, max-age=31536000", "/assets/": "public, max-age="}
-        wanted = next((said for start, said in kept.items() if route.rule.startswith(start)), "private, no-store")
+        if (
+            first.body == world.call(route).body
+        ):  # what uses up a limit or shows the moment may differ
+            assert (again.status, again.body, again.headers["etag"]) == (
+                304,
+                b"",
+                first.headers["etag"],
+            ), route
+        kept = {
+            "/store/": "public, max-age=",
+            "/.well-known/": "public, max-age=60",
+            "/docs": "public, max-age=3",
+            "/openapi.json": "public, max-age=300",
+            "/packages/": "public, max-age=31536000",
+            "/assets/": "public, max-age=",
+        }
+        wanted = next(
+            (said for start, said in kept.items() if route.rule.startswith(start)),
+            "private, no-store",
+        )
         assert first.headers["cache-control"].startswith(wanted), route
 
 
@@ -123,7 +177,11 @@ def test_every_list_is_read_in_pages(world: World) -> None:
             world.call(route, wrong).expect(400, "bad_cursor")
         if limit_of(route) == "device_data":
             continue  # ten a minute
-        [name] = [name for name, what in route.callback.says.answers[200]["properties"].items() if what.get("type") == "array"][:1]
+        [name] = [
+            name
+            for name, what in route.callback.says.answers[200]["properties"].items()
+            if what.get("type") == "array"
+        ][:1]
         whole, found, cursor = world.call(route, "limit=100").expect(200), [], ""
         while True:
             page = world.call(route, "limit=1" + cursor).expect(200)
@@ -132,8 +190,12 @@ def test_every_list_is_read_in_pages(world: World) -> None:
             if page["next_cursor"] is None:
                 assert "link" not in page.headers, route
                 break
-            assert page.headers["link"].startswith("<" + route.rule.partition("<")[0]), route  # without /v1, as it was asked
-            assert page.headers["link"].endswith(f'cursor={quote(page["next_cursor"])}>; rel="next"'), route
+            assert page.headers["link"].startswith("<" + route.rule.partition("<")[0]), (
+                route
+            )  # without /v1, as it was asked
+            assert page.headers["link"].endswith(
+                f'cursor={quote(page["next_cursor"])}>; rel="next"'
+            ), route
             cursor = f"&cursor={page['next_cursor']}"
         assert found == whole[name], route
         several += len(found) > 1
@@ -144,7 +206,9 @@ def test_every_change_and_deletion_honours_if_match(world: World) -> None:
     before = list(world.client.env.db.connection()._raw.iterdump())
     for route in ROUTES:
         if route.method in ("PATCH", "DELETE"):
-            world.call(route, headers={"If-Match": '"another state"'}).expect(412, "precondition_failed")
+            world.call(route, headers={"If-Match": '"another state"'}).expect(
+                412, "precondition_failed"
+            )
     assert list(world.client.env.db.connection()._raw.iterdump()) == before
 
 
@@ -155,11 +219,17 @@ def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> Non
             continue  # what is published is not deleted; whoever erases the account is tried elsewhere
         get = next(each for each in GETS if each.rule == route.rule)
         tag = world.call(get).expect(200).headers["etag"]
-        assert world.call(route, headers={"If-Match": f'"other", {tag}'}).status in (200, 204), route
+        assert world.call(route, headers={"If-Match": f'"other", {tag}'}).status in (200, 204), (
+            route
+        )
 
 
 def test_every_post_that_makes_something_can_be_retried(world: World) -> None:
-    plain = {route.rule for route in ROUTES if route.method == "POST" and "idempotent" not in route.config}
+    plain = {
+        route.rule
+        for route in ROUTES
+        if route.method == "POST" and "idempotent" not in route.config
+    }
     assert plain == set(NEEDS_NO_KEY)
     for route in ROUTES:
         if "idempotent" in route.config:
@@ -169,13 +239,17 @@ def test_every_post_that_makes_something_can_be_retried(world: World) -> None:
 
 def test_every_counted_answer_says_what_is_left_and_every_answer_its_id(world: World) -> None:
     for route in ROUTES:
-        answer = world.call(route, headers={"X-Request-Id": "mine.1", "If-Match": '"x"', "Idempotency-Key": "\t"})
+        answer = world.call(
+            route, headers={"X-Request-Id": "mine.1", "If-Match": '"x"', "Idempotency-Key": "\t"}
+        )
         assert answer.headers["x-request-id"] == "mine.1", route
         if limit_of(route) == "none":
             assert "ratelimit" not in answer.headers or route.config["scope"] != "public", route
         else:
             assert re.fullmatch(r'("\w+";r=\d+;t=\d+(, |$))+', answer.headers["ratelimit"]), route
-            assert re.fullmatch(r'("\w+";q=\d+;w=\d+(, |$))+', answer.headers["ratelimit-policy"]), route
+            assert re.fullmatch(
+                r'("\w+";q=\d+;w=\d+(, |$))+', answer.headers["ratelimit-policy"]
+            ), route
         if answer.status >= 400:
             assert answer["request_id"] == "mine.1", route
 
@@ -201,7 +275,12 @@ def test_every_body_is_read_alike(world: World, body: bytes, kind: str, code: st
         if route.callback.says.body is None or route.config.get("body") == "package":
             continue
         path = re.sub(r"<(\w+)(?::\w+)?>", lambda found: quote(world.names[found[1]]), route.rule)
-        answer = world.client.call(route.method, path, body, as_=world.root, headers={"Content-Type": kind})
-        assert (answer.status, answer["code"]) == ((415 if kind == "text/plain" else 400), code), (route, answer.body)
+        answer = world.client.call(
+            route.method, path, body, as_=world.root, headers={"Content-Type": kind}
+        )
+        assert (answer.status, answer["code"]) == ((415 if kind == "text/plain" else 400), code), (
+            route,
+            answer.body,
+        )
         tried += 1
     assert tried > 30

@@ -27,9 +27,16 @@ def alice(client: Client) -> Person:
     return person
 
 
-def report(client: Client, device: int = 1, at: float = START - 60, kind: str = "LuaError", **more: Any) -> Answer:
+def report(
+    client: Client, device: int = 1, at: float = START - 60, kind: str = "LuaError", **more: Any
+) -> Answer:
     trace = TRACE.format(user="u1", line=12)
-    crash = {"type": kind, "message": "bad argument #1", "stack_trace": trace, "context": {"screen": "home"}}
+    crash = {
+        "type": kind,
+        "message": "bad argument #1",
+        "stack_trace": trace,
+        "context": {"screen": "home"},
+    }
     return client.post("/v1/telemetry/crashes", {
         "app_id": NOTES, "app_version": "1.0.0", "mosis_version": "2.1.0", "device_id": f"{device:064x}", "timestamp": text(at),
         "crash": crash | more,
@@ -39,11 +46,25 @@ def report(client: Client, device: int = 1, at: float = START - 60, kind: str = 
 def test_the_same_mistake_is_one_group_on_every_device(client: Client, alice: Person) -> None:
     for device in range(5):
         trace = TRACE.format(user=f"user{device}", line=10 + device)
-        answer = report(client, device, message=f"bad argument #{device} at 0xdeadbeef{device}", stack_trace=trace).expect(202)
-        assert answer.json == {"accepted": 1, "rejected": 0, "duplicate": False, "sample_rate": 1.0, "errors": []}
+        answer = report(
+            client,
+            device,
+            message=f"bad argument #{device} at 0xdeadbeef{device}",
+            stack_trace=trace,
+        ).expect(202)
+        assert answer.json == {
+            "accepted": 1,
+            "rejected": 0,
+            "duplicate": False,
+            "sample_rate": 1.0,
+            "errors": [],
+        }
     report(client, 1, kind="NetworkError").expect(202)
     listed = client.get(AT, as_=alice).expect(200)["crashes"]
-    assert [(each["type"], each["count"], each["devices"]) for each in listed] == [("NetworkError", 1, 1), ("LuaError", 5, 5)]
+    assert [(each["type"], each["count"], each["devices"]) for each in listed] == [
+        ("NetworkError", 1, 1),
+        ("LuaError", 5, 5),
+    ]
     assert listed[1]["frames"] == [
         "[C]: in function 'error'", "notes.lua:#: in function 'save' (ADDRESS)", "main.lua:#: in function <main.lua:#>",
     ]  # fmt: skip
@@ -61,7 +82,9 @@ def test_the_same_report_again_counts_once(client: Client, alice: Person) -> Non
 
 def test_samples_are_the_first_the_last_and_some_between(client: Client, alice: Person) -> None:
     for number in range(1, 22):
-        report(client, device=number, at=START - 100 + number, message=f"number {number}").expect(202)
+        report(client, device=number, at=START - 100 + number, message=f"number {number}").expect(
+            202
+        )
     group = client.get(AT, as_=alice)["crashes"][0]["id"]
     found = client.get(f"{AT}/{group}", as_=alice).expect(200)
     assert [each["number"] for each in found["samples"]] == [1, 2, 4, 8, 16, 21]
@@ -92,7 +115,9 @@ def test_resolved_and_back(client: Client, alice: Person, hands: Hands) -> None:
     told = client.get("/v1/notifications", as_=alice)["notifications"]
     assert [each["data"]["reopened_at"] for each in told] == [text(START + 120), None]
     client.patch(f"{AT}/{group}", {"state": "closed"}, as_=alice).expect(422)
-    client.patch(f"{AT}/{group}", {"state": "resolved"}, as_=alice, headers={"If-Match": '"x"'}).expect(412)
+    client.patch(
+        f"{AT}/{group}", {"state": "resolved"}, as_=alice, headers={"If-Match": '"x"'}
+    ).expect(412)
 
 
 def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> None:
@@ -105,13 +130,17 @@ def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> No
     assert len(queued) == 1
     for _ in range(2):
         client.work()
-        with client.env.telemetry.connection().write() as telemetry:  # killed between the queue and the mark
+        with (
+            client.env.telemetry.connection().write() as telemetry
+        ):  # killed between the queue and the mark
             telemetry.change("UPDATE crash_groups SET announced = 0")
         upkeep.turn(client.env)
         worker.HANDLERS["crash_new_group"](client.env, **json.loads(queued[0][1]))
     worker.HANDLERS["crash_new_group"](client.env, group="gone")
     told = client.get("/v1/notifications", as_=alice).expect(200)["notifications"]
-    assert [(each["kind"], each["data"]["type"]) for each in told] == [("crash.new_group", "LuaError")]
+    assert [(each["kind"], each["data"]["type"]) for each in told] == [
+        ("crash.new_group", "LuaError")
+    ]
 
 
 def test_other_peoples_crashes_do_not_exist(client: Client, alice: Person) -> None:
@@ -122,7 +151,9 @@ def test_other_peoples_crashes_do_not_exist(client: Client, alice: Person) -> No
     client.get(AT, as_=bob).expect(404)
     client.get(f"{AT}/{group}", as_=bob).expect(404)
     client.get(f"/v1/apps/com.bob.todo/crashes/{group}", as_=bob).expect(404, code="not_found")
-    client.patch(f"/v1/apps/com.bob.todo/crashes/{group}", {"state": "resolved"}, as_=bob).expect(404)
+    client.patch(f"/v1/apps/com.bob.todo/crashes/{group}", {"state": "resolved"}, as_=bob).expect(
+        404
+    )
     assert client.get("/v1/apps/com.bob.todo/crashes", as_=bob)["crashes"] == []
 
 
@@ -132,7 +163,9 @@ def test_crashes_show_in_the_analytics(client: Client, alice: Person) -> None:
     assert (totals["crashes"], totals["crash_free_share"]) == (1, None)
 
 
-def test_strangers_cannot_make_groups_without_end(client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_cannot_make_groups_without_end(
+    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(crashes, "NEW_GROUPS_A_DAY", 5)
     letters = "abcdefghijkl"
     for letter in letters:
@@ -158,14 +191,19 @@ def test_pages_of_groups(client: Client, alice: Person, hands: Hands) -> None:
     ({"stack_trace": None}, "/crash/stack_trace"), ({"context": {"a": []}}, "/crash/context/a"),
     ({"message": "x" * 4001}, "/crash/message"),
 ])  # fmt: skip
-def test_reports_that_do_not_fit_are_explained(client: Client, alice: Person, more: dict[str, Any], pointer: str) -> None:
+def test_reports_that_do_not_fit_are_explained(
+    client: Client, alice: Person, more: dict[str, Any], pointer: str
+) -> None:
     report(client, **more).expect(422, code="invalid").finding(pointer)
 
 
 def test_a_moment_that_is_none(client: Client, alice: Person) -> None:
     body = {"app_id": NOTES, "app_version": "1", "mosis_version": "2", "device_id": "a" * 64, "timestamp": "2026-02-30T00:00:00Z",
             "crash": {"type": "a", "message": "", "stack_trace": ""}}  # fmt: skip
-    assert client.post("/v1/telemetry/crashes", body).expect(422).finding("/timestamp") == "wrong_format"
+    assert (
+        client.post("/v1/telemetry/crashes", body).expect(422).finding("/timestamp")
+        == "wrong_format"
+    )
     body["timestamp"] = "2026-02-20T00:00:00Z"
     assert client.post("/v1/telemetry/crashes", body).expect(202)["accepted"] == 1
 
@@ -186,7 +224,14 @@ def test_what_makes_frames_equal(one: str, other: str, same: bool) -> None:
 def test_long_traces_are_read_quickly() -> None:
     import time
 
-    for filling in ("a" * 60_000, "/" * 60_000, "\n" * 60_000, "0x" * 30_000, ("a" * 299 + "\n") * 200, "a/" * 30_000):
+    for filling in (
+        "a" * 60_000,
+        "/" * 60_000,
+        "\n" * 60_000,
+        "0x" * 30_000,
+        ("a" * 299 + "\n") * 200,
+        "a/" * 30_000,
+    ):
         begun = time.perf_counter()
         crashes.fingerprint("T", crashes.top_frames(filling), filling)
         assert time.perf_counter() - begun < 0.05

@@ -17,14 +17,23 @@ def old() -> dict[str, Any]:
 
 def test_an_address_on_its_way_out_says_so(env: Environment) -> None:
     app = portal.build(env)
-    app.get("/old", callback=old, scope="public", deprecated="2027-01-31", sunset="2027-07-31", successor="/v1/new")
+    app.get(
+        "/old",
+        callback=old,
+        scope="public",
+        deprecated="2027-01-31",
+        sunset="2027-07-31",
+        successor="/v1/new",
+    )
     headers, body = _get(app, "/v1/old")
     assert json.loads(body) == {"word": "still here"}
     assert headers["deprecation"] == "@1801353600"
     assert headers["sunset"] == "Sat, 31 Jul 2027 00:00:00 GMT"
     assert headers["link"] == '</v1/new>; rel="successor-version"'
     assert "deprecation" not in _get(app, "/healthz")[0]
-    assert json.loads(_get(app, "/openapi.json")[1])["paths"]["/v1/old"]["get"]["deprecated"] is True
+    assert (
+        json.loads(_get(app, "/openapi.json")[1])["paths"]["/v1/old"]["get"]["deprecated"] is True
+    )
 
 
 def _get(app: Any, path: str) -> tuple[dict[str, str], bytes]:

@@ -20,49 +20,75 @@ def alice(client: Client) -> Person:
 
 
 def begin(client: Client) -> Answer:
-    return client.post("/v1/auth/device", {"client_name": "build server", "scopes": ["apps:read", "versions:upload"]}).expect(200)
+    return client.post(
+        "/v1/auth/device",
+        {"client_name": "build server", "scopes": ["apps:read", "versions:upload"]},
+    ).expect(200)
 
 
 def poll(client: Client, begun: Answer) -> Answer:
     return client.post("/v1/auth/token", {"grant_type": GRANT, "device_code": begun["device_code"]})
 
 
-def test_a_machine_is_signed_in_once_its_owner_approves(client: Client, alice: Person, hands: Hands) -> None:
+def test_a_machine_is_signed_in_once_its_owner_approves(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     begun = begin(client)
     assert begun["verification_uri_complete"].endswith(begun["user_code"])
     assert (begun["expires_in"], begun["interval"]) == (900, 5)
     pending = poll(client, begun).expect(400, "authorization_pending")
     assert pending["error"] == "authorization_pending"
     asked = client.get(f"/v1/auth/device/{begun['user_code']}", as_=alice).expect(200)
-    assert (asked["client_name"], asked["scopes"]) == ("build server", ["apps:read", "versions:upload"])
+    assert (asked["client_name"], asked["scopes"]) == (
+        "build server",
+        ["apps:read", "versions:upload"],
+    )
     code = begun["user_code"].lower().replace("-", " ")  # however it was typed
-    client.post("/v1/auth/device/approve", {"user_code": code, "approve": True}, as_=alice).expect(200)
+    client.post("/v1/auth/device/approve", {"user_code": code, "approve": True}, as_=alice).expect(
+        200
+    )
     hands.turn(5)
     signed_in = poll(client, begun).expect(200)
     token = signed_in["access_token"]
     assert client.get("/v1/apps", as_=token).expect(200)["total"] == 1
-    client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=token).expect(403, "insufficient_scope")
+    client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=token).expect(
+        403, "insufficient_scope"
+    )
     client.get("/v1/auth/me", as_=token).expect(403, "forbidden")
     hands.turn(10)
     poll(client, begun).expect(400, "expired_token")
-    again = client.post("/v1/auth/refresh", {"refresh_token": signed_in["refresh_token"]}).expect(200)["access_token"]
-    client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=again).expect(403, "insufficient_scope")
+    again = client.post("/v1/auth/refresh", {"refresh_token": signed_in["refresh_token"]}).expect(
+        200
+    )["access_token"]
+    client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=again).expect(
+        403, "insufficient_scope"
+    )
 
 
 def test_a_machine_signs_itself_out_and_nobody_else(client: Client, alice: Person) -> None:
     begun = begin(client)
-    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice).expect(200)
+    client.post(
+        "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice
+    ).expect(200)
     machine = poll(client, begun).expect(200)
-    client.post("/v1/auth/logout", {"everywhere": True}, as_=machine["access_token"]).expect(403, "forbidden")
+    client.post("/v1/auth/logout", {"everywhere": True}, as_=machine["access_token"]).expect(
+        403, "forbidden"
+    )
     client.post("/v1/auth/logout", as_=machine["access_token"]).expect(204)
     client.get("/v1/apps", as_=machine["access_token"]).expect(401, "invalid_token")
-    client.post("/v1/auth/refresh", {"refresh_token": machine["refresh_token"]}).expect(401, "invalid_token")
+    client.post("/v1/auth/refresh", {"refresh_token": machine["refresh_token"]}).expect(
+        401, "invalid_token"
+    )
     client.get("/v1/apps", as_=alice).expect(200)
 
 
-def test_what_was_approved_and_not_collected_ends_with_the_sessions(client: Client, alice: Person) -> None:
+def test_what_was_approved_and_not_collected_ends_with_the_sessions(
+    client: Client, alice: Person
+) -> None:
     begun = begin(client)
-    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice).expect(200)
+    client.post(
+        "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice
+    ).expect(200)
     client.post("/v1/auth/logout", {"everywhere": True}, as_=alice).expect(204)
     poll(client, begun).expect(400, "expired_token")
 
@@ -70,13 +96,19 @@ def test_what_was_approved_and_not_collected_ends_with_the_sessions(client: Clie
 def test_a_machine_of_an_administrator_has_no_role(client: Client, hands: Hands) -> None:
     root = client.admin()
     begun = begin(client)
-    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=root).expect(200)
-    client.get("/v1/admin/developers", as_=poll(client, begun).expect(200)["access_token"]).expect(403)
+    client.post(
+        "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=root
+    ).expect(200)
+    client.get("/v1/admin/developers", as_=poll(client, begun).expect(200)["access_token"]).expect(
+        403
+    )
 
 
 def test_the_owner_may_say_no(client: Client, alice: Person) -> None:
     begun = begin(client)
-    client.post("/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": False}, as_=alice).expect(200)
+    client.post(
+        "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": False}, as_=alice
+    ).expect(200)
     poll(client, begun).expect(400, "access_denied")
 
 
@@ -98,27 +130,41 @@ def test_codes_expire_and_are_decided_once(client: Client, alice: Person, hands:
     late = begin(client)
     hands.turn(901)
     alice = client.sign_in(alice)
-    client.post("/v1/auth/device/approve", {"user_code": late["user_code"], "approve": True}, as_=alice).expect(404)
+    client.post(
+        "/v1/auth/device/approve", {"user_code": late["user_code"], "approve": True}, as_=alice
+    ).expect(404)
     poll(client, late).expect(400, "expired_token")
-    client.post("/v1/auth/token", {"grant_type": GRANT, "device_code": "made up"}).expect(400, "expired_token")
+    client.post("/v1/auth/token", {"grant_type": GRANT, "device_code": "made up"}).expect(
+        400, "expired_token"
+    )
 
 
 def test_codes_have_no_vowels_and_nothing_in_the_database_can_be_presented(client: Client) -> None:
     codes = [begin(client) for _ in range(20)]
     assert not set("AEIOUY") & set(LETTERS)
-    assert all(set(each["user_code"]) <= set(LETTERS + "-") and len(each["user_code"]) == 9 for each in codes)
+    assert all(
+        set(each["user_code"]) <= set(LETTERS + "-") and len(each["user_code"]) == 9
+        for each in codes
+    )
     dump = "\n".join(client.env.db.connection()._raw.iterdump())
     assert not any(each["device_code"] in dump for each in codes)
 
 
 def test_clients_of_the_rfc_send_forms(client: Client, alice: Person) -> None:
-    form = urlencode({"client_id": "ci", "client_name": "build server", "scope": "apps:read"}).encode()
+    form = urlencode(
+        {"client_id": "ci", "client_name": "build server", "scope": "apps:read"}
+    ).encode()
     begun = client.post("/v1/auth/device", form, headers=FORM).expect(200)
-    said = urlencode({"grant_type": GRANT, "device_code": begun["device_code"], "client_id": "ci"}).encode()
+    said = urlencode(
+        {"grant_type": GRANT, "device_code": begun["device_code"], "client_id": "ci"}
+    ).encode()
     client.post("/v1/auth/token", said, headers=FORM).expect(400, "authorization_pending")
 
 
-@pytest.mark.parametrize("body", [b"a=1&a=2", b"%zz", b"client_name", b"\xff=1", b"&".join(b"%d=1" % n for n in range(60))])
+@pytest.mark.parametrize(
+    "body",
+    [b"a=1&a=2", b"%zz", b"client_name", b"\xff=1", b"&".join(b"%d=1" % n for n in range(60))],
+)
 def test_a_bad_form_is_refused(client: Client, body: bytes) -> None:
     assert client.post("/v1/auth/device", body, headers=FORM).status in (400, 422)
 
@@ -130,4 +176,6 @@ def test_a_bad_form_is_refused(client: Client, body: bytes) -> None:
 ])  # fmt: skip
 def test_what_is_wrong_with_the_beginning_is_said(client: Client, said: dict[str, object]) -> None:
     client.post("/v1/auth/device", said).expect(422, "invalid")
-    client.post("/v1/auth/token", {"grant_type": "password", "device_code": "x"}).expect(400, "unsupported_grant_type")
+    client.post("/v1/auth/token", {"grant_type": "password", "device_code": "x"}).expect(
+        400, "unsupported_grant_type"
+    )

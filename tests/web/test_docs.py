@@ -30,7 +30,9 @@ def test_a_problem_points_to_the_line_that_explains_it(client: Client) -> None:
         assert found, f"{code} is not explained"
 
 
-@pytest.mark.parametrize("path", sorted(portal.HERE.joinpath("docs").rglob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(portal.HERE.joinpath("docs").rglob("*.md")), ids=lambda path: path.stem
+)
 def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client, path: object) -> None:
     name = str(path).partition("/docs/")[2][:-3]
     page = client.get(f"/docs/{name}").expect(200)
@@ -44,13 +46,17 @@ def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client, pat
         client.get(f"/docs/{target}").expect(200)
 
 
-@pytest.mark.parametrize("name", ["nothing", "..%2F..%2Fsetup.cfg", "decisions", "%2e%2e", "API.md"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "..%2F..%2Fsetup.cfg", "decisions", "%2e%2e", "API.md"]
+)
 def test_only_documents_are_pages(client: Client, name: str) -> None:
     client.get(f"/docs/{name}").expect(404, "not_found")
     client.get(f"/docs/assets/{name}").expect(404, "not_found")
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_nothing_without_its_nonce(client: Client) -> None:
+def test_the_page_loads_nothing_from_elsewhere_and_nothing_without_its_nonce(
+    client: Client,
+) -> None:
     page = client.get("/docs").expect(200)
     text, policy = page.body.decode(), page.headers["content-security-policy"]
     nonce = re.search(r"script-src 'nonce-([\w-]+)'", policy)

@@ -17,10 +17,14 @@ from tests.client import PASSWORD, Client, Person
 from tests.server import Running, running
 
 
-def happen(client: Client, person: Person, number: int, package_id: str | None = "com.acme.notes") -> str:
+def happen(
+    client: Client, person: Person, number: int, package_id: str | None = "com.acme.notes"
+) -> str:
     db = client.env.db.connection()
     with db.write():
-        return events.add(db, person.id, "version.published", package_id=package_id, version=f"1.0.{number}")
+        return events.add(
+            db, person.id, "version.published", package_id=package_id, version=f"1.0.{number}"
+        )
 
 
 def test_events_come_in_order_after_an_id(client: Client) -> None:
@@ -30,7 +34,9 @@ def test_events_come_in_order_after_an_id(client: Client) -> None:
     answer = client.get("/v1/events", as_=alice).expect(200)
     assert [each["id"] for each in answer["events"]] == ids
     assert answer["events"][0]["text"] == "com.acme.notes 1.0.0 is published."
-    assert [each["id"] for each in client.get(f"/v1/events?after={ids[2]}", as_=alice)["events"]] == ids[3:]
+    assert [
+        each["id"] for each in client.get(f"/v1/events?after={ids[2]}", as_=alice)["events"]
+    ] == ids[3:]
     assert client.get(f"/v1/events?after={ids[-1]}", as_=alice)["events"] == []
     client.get("/v1/events?after=nonsense", as_=alice).expect(400, "bad_cursor")
     client.get(f"/v1/events?after={ids[0]}", as_=bob).expect(400, "bad_cursor")
@@ -52,11 +58,21 @@ def test_an_api_key_sees_the_events_of_its_apps(client: Client) -> None:
     for each in (notes, todo, None):
         happen(client, alice, 1, each)
     scopes = ["apps:read"]
-    every = client.post("/v1/keys", {"name": "every", "scopes": scopes}, as_=alice).expect(201)["key"]
-    one = client.post("/v1/keys", {"name": "one", "scopes": scopes, "apps": [todo]}, as_=alice).expect(201)["key"]
-    assert [each["app"]["package_id"] for each in client.get("/v1/events", as_=every)["events"]] == [notes, todo]
-    assert [each["app"]["package_id"] for each in client.get("/v1/events", as_=one)["events"]] == [todo]
-    none = client.post("/v1/keys", {"name": "none", "scopes": ["keys:manage"]}, as_=alice).expect(201)["key"]
+    every = client.post("/v1/keys", {"name": "every", "scopes": scopes}, as_=alice).expect(201)[
+        "key"
+    ]
+    one = client.post(
+        "/v1/keys", {"name": "one", "scopes": scopes, "apps": [todo]}, as_=alice
+    ).expect(201)["key"]
+    assert [
+        each["app"]["package_id"] for each in client.get("/v1/events", as_=every)["events"]
+    ] == [notes, todo]
+    assert [each["app"]["package_id"] for each in client.get("/v1/events", as_=one)["events"]] == [
+        todo
+    ]
+    none = client.post("/v1/keys", {"name": "none", "scopes": ["keys:manage"]}, as_=alice).expect(
+        201
+    )["key"]
     client.get("/v1/events", as_=none).expect(403, "insufficient_scope")
 
 
@@ -74,10 +90,15 @@ class Speaker:
 
     def __init__(self, server: Running, name: str = "alice") -> None:
         self.server = server
-        answer = self.post("/v1/auth/register", {"email": f"{name}@example.net", "password": PASSWORD, "name": name})
+        answer = self.post(
+            "/v1/auth/register",
+            {"email": f"{name}@example.net", "password": PASSWORD, "name": name},
+        )
         self.token, self.id = answer["access_token"], answer["developer"]["id"]
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+    def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=40)
         headers["Content-Type"] = "application/json"
         if hasattr(self, "token"):
@@ -86,7 +107,11 @@ class Speaker:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             content = answer.read()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(content) if content else None
+            return (
+                answer.status,
+                {k.lower(): v for k, v in answer.getheaders()},
+                json.loads(content) if content else None,
+            )
         finally:
             connection.close()
 
@@ -99,9 +124,11 @@ class Speaker:
     def crash(self) -> None:
         """Something happens that another process has seen: an event written past the running portal."""
         with sqlite3.connect(self.server.environment["DATABASE_PATH"], timeout=20) as db:
-            db.execute("INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
-                       " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')",
-                       (self.id,))
+            db.execute(
+                "INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
+                " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')",
+                (self.id,),
+            )
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +178,11 @@ def test_two_hundred_who_wait_hold_no_thread(server: Running) -> None:
         person.get("/v1/events?wait=20")
         answered.append(time.monotonic())
 
-    threads = [threading.Thread(target=wait, args=(person,), daemon=True) for person in people for _ in range(15)]
+    threads = [
+        threading.Thread(target=wait, args=(person,), daemon=True)
+        for person in people
+        for _ in range(15)
+    ]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
@@ -188,8 +219,12 @@ def test_waiting_for_a_version(client: Client, server: Running) -> None:
     from tests.package_builder import build_package
 
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request("POST", "/v1/apps/com.acme.wait/versions", build_package("com.acme.wait", "1.0.0", 1, key=key),
-                       {"Authorization": "Bearer " + alice.token})
+    connection.request(
+        "POST",
+        "/v1/apps/com.acme.wait/versions",
+        build_package("com.acme.wait", "1.0.0", 1, key=key),
+        {"Authorization": "Bearer " + alice.token},
+    )
     assert connection.getresponse().status == 201
     connection.close()
     at, state = "/v1/apps/com.acme.wait/versions/1.0.0", "checking"
@@ -207,7 +242,9 @@ def test_waiting_for_a_version(client: Client, server: Running) -> None:
         alice.post(at + "/submit")
         status, _, answer = waiting.result(10)
     assert (status, answer["state"]) == (200, "in_review")
-    status, headers, _ = alice.call("GET", at + "?wait=1", **{"If-None-Match": alice.call("GET", at)[1]["etag"]})
+    status, headers, _ = alice.call(
+        "GET", at + "?wait=1", **{"If-None-Match": alice.call("GET", at)[1]["etag"]}
+    )
     assert status == 304
     assert headers["etag"]
 

@@ -50,7 +50,9 @@ def test_a_key_with_another_body_is_refused(client: Client) -> None:
     alice = client.register()
     client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
     other = NOTES | {"package_id": "com.acme.todo"}
-    client.post("/v1/apps", other, as_=alice, headers=with_key()).expect(422, "idempotency_key_reused")
+    client.post("/v1/apps", other, as_=alice, headers=with_key()).expect(
+        422, "idempotency_key_reused"
+    )
     assert client.get("/v1/apps", as_=alice)["total"] == 1
 
 
@@ -58,13 +60,17 @@ def test_a_key_counts_for_one_person_credential_and_path(client: Client) -> None
     alice, bob = client.register(), client.register("bob")
     client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
     client.post("/v1/apps", NOTES, as_=bob, headers=with_key()).expect(409, "package_id_taken")
-    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:write"]}, as_=alice, headers=with_key()).expect(201)["key"]
+    key = client.post(
+        "/v1/keys", {"name": "ci", "scopes": ["apps:write"]}, as_=alice, headers=with_key()
+    ).expect(201)["key"]
     client.post("/v1/apps", NOTES, as_=key, headers=with_key()).expect(409, "package_id_taken")
 
 
 def test_a_refusal_is_not_kept(client: Client) -> None:
     alice = client.register()
-    client.post("/v1/apps", NOTES | {"name": ""}, as_=alice, headers=with_key()).expect(422, "invalid")
+    client.post("/v1/apps", NOTES | {"name": ""}, as_=alice, headers=with_key()).expect(
+        422, "invalid"
+    )
     client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
 
 
@@ -74,9 +80,15 @@ def test_an_answer_is_kept_for_a_day(client: Client, hands: Hands) -> None:
     first = client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)
     hands.turn(24 * 3600 - 1)
     alice = client.sign_in(alice)
-    assert client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201).body == first.body
+    assert (
+        client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201).body
+        == first.body
+    )
     hands.turn(1)
-    assert client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)["id"] != first["id"]
+    assert (
+        client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)["id"]
+        != first["id"]
+    )
     hands.turn(24 * 3600)
     idempotency.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM idempotency") == 0
@@ -88,25 +100,37 @@ def test_a_registration_can_be_retried_where_nobody_is_signed_in(client: Client)
     again = client.post("/v1/auth/register", account, headers=with_key()).expect(201)
     assert again.body == first.body
     client.get("/v1/auth/me", as_=again["access_token"]).expect(200)
-    client.post("/v1/auth/register", account, headers=with_key(), address="203.0.113.9").expect(409, "email_taken")
+    client.post("/v1/auth/register", account, headers=with_key(), address="203.0.113.9").expect(
+        409, "email_taken"
+    )
     guess = account | {"password": "another password"}
-    client.post("/v1/auth/register", guess, headers=with_key()).expect(422, "idempotency_key_reused")
+    client.post("/v1/auth/register", guess, headers=with_key()).expect(
+        422, "idempotency_key_reused"
+    )
 
 
 def test_nothing_readable_is_stored(client: Client, env: Environment) -> None:
     alice = client.register()
     headers = with_key("my-own-retry-key")
-    secret = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice, headers=headers).expect(201)["key"]
+    secret = client.post(
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice, headers=headers
+    ).expect(201)["key"]
     rows = env.db.connection().dicts("SELECT * FROM idempotency")
     assert len(rows) == 1
-    stored = b"".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row.values())
-    for hidden in (secret, secret[:12], "my-own-retry-key", "ci\"", "apps:read"):
+    stored = b"".join(
+        value if isinstance(value, bytes) else str(value).encode()
+        for row in rows
+        for value in row.values()
+    )
+    for hidden in (secret, secret[:12], "my-own-retry-key", 'ci"', "apps:read"):
         assert hidden.encode() not in stored
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a\tb", "ü"])
 def test_a_key_is_printable_and_short(client: Client, key: str) -> None:
-    client.post("/v1/apps", NOTES, as_=client.register(), headers={"Idempotency-Key": key}).expect(400, "malformed_request")
+    client.post("/v1/apps", NOTES, as_=client.register(), headers={"Idempotency-Key": key}).expect(
+        400, "malformed_request"
+    )
 
 
 def test_a_move_can_be_retried(client: Client) -> None:
@@ -138,18 +162,28 @@ def test_at_once_fifty_are_one(client: Client) -> None:
         answers = list(pool.map(post, range(50)))
     assert {answer.status for answer in answers} <= {201, 409}
     assert len({answer.body for answer in answers if answer.status == 201}) == 1
-    assert all(answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409)
+    assert all(
+        answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409
+    )
     assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
 
 
-def test_what_runs_already_is_told_apart_from_what_is_done(client: Client, env: Environment) -> None:
+def test_what_runs_already_is_told_apart_from_what_is_done(
+    client: Client, env: Environment
+) -> None:
     alice = client.register()
     with ThreadPoolExecutor(2) as pool:
         with env.db.writers:  # nobody can write: one of the two waits, and the other is told so
-            both = [pool.submit(client.post, "/v1/apps", NOTES, as_=alice, headers=with_key()) for _ in range(2)]
+            both = [
+                pool.submit(client.post, "/v1/apps", NOTES, as_=alice, headers=with_key())
+                for _ in range(2)
+            ]
             done, waits = wait(both, 10, FIRST_COMPLETED)
             assert len(waits) == 1
-            assert done.pop().result().expect(409, "idempotency_in_progress").headers["retry-after"] == "1"
+            assert (
+                done.pop().result().expect(409, "idempotency_in_progress").headers["retry-after"]
+                == "1"
+            )
         assert waits.pop().result(10).status == 201
 
 
@@ -204,7 +238,9 @@ def test_held_writes_are_one_transaction(env: Environment) -> None:
     env.db.writers.release()
 
 
-def _post(server: Running, path: str, body: dict[str, Any], token: str = "", key: str = "") -> tuple[int, bytes]:
+def _post(
+    server: Running, path: str, body: dict[str, Any], token: str = "", key: str = ""
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     headers = {"Content-Type": "application/json"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
@@ -224,12 +260,18 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
         token = json.loads(_post(server, "/v1/auth/register", account)[1])["access_token"]
         outcomes: Counter[str] = Counter()
         cycles = 0
-        while cycles < 6 or (not outcomes["answered"] and cycles < 20):  # on a busy machine nothing may be answered for a while
+        while cycles < 6 or (
+            not outcomes["answered"] and cycles < 20
+        ):  # on a busy machine nothing may be answered for a while
             cycle, cycles = cycles, cycles + 1
             body = {"name": f"cycle {cycle}", "scopes": ["apps:read"]}
             answers: list[tuple[int, bytes]] = []
 
-            def post(body: dict[str, Any] = body, cycle: int = cycle, answers: list[tuple[int, bytes]] = answers) -> None:
+            def post(
+                body: dict[str, Any] = body,
+                cycle: int = cycle,
+                answers: list[tuple[int, bytes]] = answers,
+            ) -> None:
                 try:
                     answers.append(_post(server, "/v1/keys", body, token, f"key {cycle}"))
                 except (OSError, http.client.HTTPException):
@@ -251,12 +293,14 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
         assert outcomes["cut off"]
         assert outcomes["answered"]
         with sqlite3.connect(f"file:{server.environment['DATABASE_PATH']}?mode=ro", uri=True) as db:
-            assert db.execute("SELECT name, count(*) FROM api_keys GROUP BY name ORDER BY name").fetchall() == [
-                (f"cycle {cycle}", 1) for cycle in sorted(range(cycles), key=str)
-            ]
+            assert db.execute(
+                "SELECT name, count(*) FROM api_keys GROUP BY name ORDER BY name"
+            ).fetchall() == [(f"cycle {cycle}", 1) for cycle in sorted(range(cycles), key=str)]
 
 
-def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(client: Client, hands: Hands) -> None:
+def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(
+    client: Client, hands: Hands
+) -> None:
     alice = client.register()
     app, package = client.app_of(alice), client.package(alice)
     at = f"/v1/apps/{app}/versions"
@@ -265,11 +309,18 @@ def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(
     again = client.post(at, package, as_=alice, headers=with_key()).expect(201)
     assert (again.body, again.headers["location"]) == (first.body, first.headers["location"])
     assert again.headers["idempotency-replayed"] == "true"
-    form = (b'--x\r\nContent-Disposition: form-data; name="package"; filename="p"\r\n\r\n%b\r\n--x\r\n'
-            b'Content-Disposition: form-data; name="release_notes"\r\n\r\n%b\r\n--x--\r\n')
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="package"; filename="p"\r\n\r\n%b\r\n--x\r\n'
+        b'Content-Disposition: form-data; name="release_notes"\r\n\r\n%b\r\n--x--\r\n'
+    )
     headers = with_key() | {"Content-Type": "multipart/form-data; boundary=x"}
-    assert client.post(at, form % (package, b""), as_=alice, headers=headers).expect(201).body == first.body
-    client.post(at, form % (package, b"other notes"), as_=alice, headers=headers).expect(422, "idempotency_key_reused")
+    assert (
+        client.post(at, form % (package, b""), as_=alice, headers=headers).expect(201).body
+        == first.body
+    )
+    client.post(at, form % (package, b"other notes"), as_=alice, headers=headers).expect(
+        422, "idempotency_key_reused"
+    )
     other = client.package(alice, version="2.0.0", code=2)
     client.post(at, other, as_=alice, headers=with_key()).expect(422, "idempotency_key_reused")
     assert len(client.get(at, as_=alice)["versions"]) == 1
@@ -285,9 +336,13 @@ def test_at_once_fifty_uploads_are_one(client: Client) -> None:
     alice = client.register()
     at, package = f"/v1/apps/{client.app_of(alice)}/versions", client.package(alice)
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: client.post(at, package, as_=alice, headers=with_key()), range(50)))
+        answers = list(
+            pool.map(lambda _: client.post(at, package, as_=alice, headers=with_key()), range(50))
+        )
     assert {answer.status for answer in answers} <= {201, 409}
     assert len({answer.body for answer in answers if answer.status == 201}) == 1
-    assert all(answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409)
+    assert all(
+        answer["code"] == "idempotency_in_progress" for answer in answers if answer.status == 409
+    )
     assert len(client.get(at, as_=alice)["versions"]) == 1
     assert len(list(client.env.config.packages_dir.rglob("package.mosis"))) == 1

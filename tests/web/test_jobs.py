@@ -29,8 +29,19 @@ def dead_job(client: Client, kind: str = "sweep_packages", key: str | None = Non
 def test_jobs_are_listed_with_their_errors(client: Client, root: Person) -> None:
     dead = dead_job(client)
     shown = client.get("/v1/admin/jobs?state=dead", as_=root).expect(200)["jobs"]
-    assert [(each["id"], each["state"], each["last_error"], each["attempts"]) for each in shown] == [(dead, "dead", "it broke", 8)]
-    assert set(shown[0]) == {"id", "kind", "state", "attempts", "run_at", "lease_until", "last_error", "created_at"}
+    assert [
+        (each["id"], each["state"], each["last_error"], each["attempts"]) for each in shown
+    ] == [(dead, "dead", "it broke", 8)]
+    assert set(shown[0]) == {
+        "id",
+        "kind",
+        "state",
+        "attempts",
+        "run_at",
+        "lease_until",
+        "last_error",
+        "created_at",
+    }
     assert client.get("/v1/admin/jobs?state=waiting", as_=root)["jobs"] == []
     client.get("/v1/admin/jobs?state=odd", as_=root).expect(400)
     for _ in range(3):

@@ -20,12 +20,25 @@ def alice(client: Client) -> Person:
 
 
 def new_key(client: Client, person: Person | str, **said: Any) -> Answer:
-    return client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=person).expect(201)
+    return client.post(
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=person
+    ).expect(201)
 
 
 def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Person) -> None:
     made = new_key(client, alice)
-    assert set(made.json) == {"id", "name", "prefix", "scopes", "apps", "role", "expires_at", "last_used_at", "created_at", "key"}
+    assert set(made.json) == {
+        "id",
+        "name",
+        "prefix",
+        "scopes",
+        "apps",
+        "role",
+        "expires_at",
+        "last_used_at",
+        "created_at",
+        "key",
+    }
     assert made["key"].startswith(made["prefix"])
     assert len(made["key"]) >= len("mk_live_") + 40
     listed = client.get("/v1/keys", as_=alice).expect(200)["keys"]
@@ -35,11 +48,15 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Pe
     assert made["key"][14:] not in dump
 
 
-def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(client: Client, alice: Person) -> None:
+def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(
+    client: Client, alice: Person
+) -> None:
     key = new_key(client, alice)["key"]
     assert client.get("/v1/apps", as_=key).expect(200)["total"] == 1
     assert client.get("/v1/apps", headers={"X-API-Key": key}).expect(200)["total"] == 1
-    refused = client.post("/v1/apps", {"package_id": "com.acme.todo", "name": "Todo"}, as_=key).expect(403, "insufficient_scope")
+    refused = client.post(
+        "/v1/apps", {"package_id": "com.acme.todo", "name": "Todo"}, as_=key
+    ).expect(403, "insufficient_scope")
     assert refused["scope"] == "apps:write"
     assert 'scope="apps:write"' in refused.headers["www-authenticate"]
     client.get("/v1/auth/me", as_=key).expect(403, "forbidden")
@@ -56,19 +73,29 @@ def test_a_key_uploads(client: Client, alice: Person) -> None:
 def test_a_key_limited_to_an_app_sees_no_other(client: Client, alice: Person) -> None:
     client.app_of(alice, "com.acme.todo")
     key = new_key(client, alice, scopes=["apps:read", "apps:write"], apps=[NOTES])["key"]
-    assert [app["package_id"] for app in client.get("/v1/apps", as_=key).expect(200)["apps"]] == [NOTES]
+    assert [app["package_id"] for app in client.get("/v1/apps", as_=key).expect(200)["apps"]] == [
+        NOTES
+    ]
     client.get("/v1/apps/com.acme.todo", as_=key).expect(404)
-    client.post("/v1/apps", {"package_id": "com.acme.new", "name": "New"}, as_=key).expect(403, "forbidden")
+    client.post("/v1/apps", {"package_id": "com.acme.new", "name": "New"}, as_=key).expect(
+        403, "forbidden"
+    )
     bob = client.register("bob")
-    client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"], "apps": [NOTES]}, as_=bob).expect(404)
+    client.post(
+        "/v1/keys", {"name": "x", "scopes": ["apps:read"], "apps": [NOTES]}, as_=bob
+    ).expect(404)
 
 
 def test_a_key_gives_no_more_than_it_has(client: Client, alice: Person) -> None:
     manager = new_key(client, alice, scopes=["keys:manage", "apps:read"], apps=[NOTES])["key"]
-    client.post("/v1/keys", {"name": "x", "scopes": ["apps:write"]}, as_=manager).expect(403, "insufficient_scope")
+    client.post("/v1/keys", {"name": "x", "scopes": ["apps:write"]}, as_=manager).expect(
+        403, "insufficient_scope"
+    )
     made = new_key(client, manager)
     assert made["apps"] == [client.get(f"/v1/apps/{NOTES}", as_=alice)["id"]]
-    client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"], "role": "admin"}, as_=manager).expect(403, "forbidden")
+    client.post(
+        "/v1/keys", {"name": "x", "scopes": ["apps:read"], "role": "admin"}, as_=manager
+    ).expect(403, "forbidden")
 
 
 def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Person) -> None:
@@ -78,7 +105,10 @@ def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Pers
     refused = client.post("/v1/keys", said, as_=manager).expect(422, "invalid")
     assert refused.finding("/expires_at") == "too_large"
     assert new_key(client, manager)["expires_at"] == ends
-    assert new_key(client, manager, expires_at="2027-01-15T08:30:00Z")["expires_at"] == "2027-01-15T08:30:00Z"
+    assert (
+        new_key(client, manager, expires_at="2027-01-15T08:30:00Z")["expires_at"]
+        == "2027-01-15T08:30:00Z"
+    )
 
 
 @pytest.mark.parametrize(("path", "name", "said"), [
@@ -94,7 +124,10 @@ def test_keys_are_found_where_location_says_and_listed_in_pages(
     made = [make() for _ in range(3)]
     at = made[0].headers["location"]
     shown = client.get(at, as_=alice).expect(200)
-    assert {"id": shown["id"], "name": shown["name"]} == {"id": made[0]["id"], "name": made[0]["name"]}
+    assert {"id": shown["id"], "name": shown["name"]} == {
+        "id": made[0]["id"],
+        "name": made[0]["name"],
+    }
     assert "key" not in shown.json
     first = client.get(f"{path}?limit=2", as_=alice).expect(200)
     rest = client.get(f"{path}?limit=100&cursor={first['next_cursor']}", as_=alice).expect(200)
@@ -104,7 +137,9 @@ def test_keys_are_found_where_location_says_and_listed_in_pages(
     assert rest["next_cursor"] is None
     client.get(f"{path}?cursor=rubbish", as_=alice).expect(400, "bad_cursor")
     client.get(f"{path}?limit=0", as_=alice).expect(400, "malformed_request")
-    client.delete(at, as_=alice, headers={"If-Match": '"another"'}).expect(412, "precondition_failed")
+    client.delete(at, as_=alice, headers={"If-Match": '"another"'}).expect(
+        412, "precondition_failed"
+    )
     client.delete(at, as_=alice, headers={"If-Match": shown.headers["etag"]}).expect(204)
 
 
@@ -113,13 +148,23 @@ def test_a_role_is_for_administrators_to_give_and_dies_with_theirs(client: Clien
     key = new_key(client, root, role="reviewer")["key"]
     client.get("/v1/reviews", as_=key).expect(200)
     client.get("/v1/admin/developers", as_=key).expect(403, "forbidden")
-    assert "role" not in client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"], "role": "reviewer"},
-                                     as_=client.reviewer()).expect(403, "forbidden").json
+    assert (
+        "role"
+        not in client.post(
+            "/v1/keys",
+            {"name": "x", "scopes": ["apps:read"], "role": "reviewer"},
+            as_=client.reviewer(),
+        )
+        .expect(403, "forbidden")
+        .json
+    )
     client.role_of(root, "developer")
     client.get("/v1/reviews", as_=key).expect(403, "forbidden")
 
 
-def test_an_expired_or_revoked_key_is_refused_at_once(client: Client, alice: Person, hands: Hands) -> None:
+def test_an_expired_or_revoked_key_is_refused_at_once(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     soon = new_key(client, alice, expires_at="2027-01-15T09:00:00Z")["key"]
     client.get("/v1/apps", as_=soon).expect(200)
     hands.turn(3600)
@@ -136,8 +181,12 @@ def test_an_expired_or_revoked_key_is_refused_at_once(client: Client, alice: Per
     ({"expires_at": "2027-02-30T00:00:00Z"}, "/expires_at"), ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
     ({"role": "owner"}, "/role"), ({"hash": "x"}, "/hash"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_key_is_said(client: Client, alice: Person, said: dict[str, Any], pointer: str) -> None:
-    refused = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=alice).expect(422, "invalid")
+def test_what_is_wrong_with_a_key_is_said(
+    client: Client, alice: Person, said: dict[str, Any], pointer: str
+) -> None:
+    refused = client.post(
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=alice
+    ).expect(422, "invalid")
     assert pointer in [each["pointer"] for each in refused["errors"]]
 
 
@@ -147,7 +196,19 @@ def test_a_scanner_can_tell_a_key_from_noise() -> None:
     for key in made:
         swapped = key[:20] + key[21] + key[20] + key[22:]
         assert swapped == key or not tokens.is_key(swapped)
-    assert not any(map(tokens.is_key, ["", "mk_live_", "mk_live_" + "0" * 42, "mk_live_" + "é" * 42, made[0] + "x", made[0][:-1]]))
+    assert not any(
+        map(
+            tokens.is_key,
+            [
+                "",
+                "mk_live_",
+                "mk_live_" + "0" * 42,
+                "mk_live_" + "é" * 42,
+                made[0] + "x",
+                made[0][:-1],
+            ],
+        )
+    )
 
 
 def test_last_use_is_known_to_the_minute(client: Client, alice: Person, hands: Hands) -> None:
@@ -162,9 +223,13 @@ def test_last_use_is_known_to_the_minute(client: Client, alice: Person, hands: H
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:01:00Z"
 
 
-def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(client: Client, alice: Person) -> None:
+def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(
+    client: Client, alice: Person
+) -> None:
     made = new_key(client, alice)
-    assert client.post("/v1/keys/report", {"key": tokens.make_key()}).expect(200)["revoked"] is False
+    assert (
+        client.post("/v1/keys/report", {"key": tokens.make_key()}).expect(200)["revoked"] is False
+    )
     assert client.post("/v1/keys/report", {"key": "rubbish"}).expect(200)["revoked"] is False
     assert client.post("/v1/keys/report", {"key": made["key"]}).expect(200)["revoked"] is True
     client.get("/v1/apps", as_=made["key"]).expect(401, "invalid_token")
@@ -172,7 +237,9 @@ def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(client: 
     assert made["prefix"] in client.told(alice)[0]["text"]
 
 
-def test_an_owner_is_told_once_before_a_key_ends(client: Client, alice: Person, hands: Hands) -> None:
+def test_an_owner_is_told_once_before_a_key_ends(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     new_key(client, alice, expires_at="2027-01-25T08:00:00Z")
     keys.tell_of_expiring(client.env)
     assert client.told(alice) == []
@@ -183,18 +250,24 @@ def test_an_owner_is_told_once_before_a_key_ends(client: Client, alice: Person, 
     assert [each["kind"] for each in client.told(alice)] == ["key.expiring"]
 
 
-def test_there_are_at_most_a_hundred_living_keys(client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_at_most_a_hundred_living_keys(
+    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "LIVE_API_KEYS", 2)
     first = new_key(client, alice)
     new_key(client, alice)
-    client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"]}, as_=alice).expect(409, "limit_reached")
+    client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"]}, as_=alice).expect(
+        409, "limit_reached"
+    )
     client.delete(f"/v1/keys/{first['id']}", as_=alice).expect(204)
     new_key(client, alice)
 
 
 def test_a_suspended_account_has_no_keys(client: Client, alice: Person) -> None:
     key = new_key(client, alice)["key"]
-    client.patch(f"/v1/admin/developers/{alice.id}", {"suspended": True}, as_=client.admin()).expect(200)
+    client.patch(
+        f"/v1/admin/developers/{alice.id}", {"suspended": True}, as_=client.admin()
+    ).expect(200)
     client.get("/v1/apps", as_=key).expect(401, "invalid_token")
     client.get("/v1/apps", as_=alice).expect(401, "invalid_token")
 
@@ -203,11 +276,25 @@ def test_a_signing_key_proves_what_it_signed(client: Client, alice: Person) -> N
     made = client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     other = client.register("other").key
     first = made["signing_key_id"]
-    second = client.post("/v1/signing-keys", {"name": "2", "public_key": other.public_pem}, as_=alice).expect(201)["id"]
+    second = client.post(
+        "/v1/signing-keys", {"name": "2", "public_key": other.public_pem}, as_=alice
+    ).expect(201)["id"]
     for query in (f"version={made['id']}", f"app={NOTES}&version=1.0.0"):
-        assert client.get(f"/v1/signing-keys/{first}/verify?{query}", as_=alice).expect(200)["verified"] is True
-        assert client.get(f"/v1/signing-keys/{second}/verify?{query}", as_=alice).expect(200)["verified"] is False
+        assert (
+            client.get(f"/v1/signing-keys/{first}/verify?{query}", as_=alice).expect(200)[
+                "verified"
+            ]
+            is True
+        )
+        assert (
+            client.get(f"/v1/signing-keys/{second}/verify?{query}", as_=alice).expect(200)[
+                "verified"
+            ]
+            is False
+        )
     client.get(f"/v1/signing-keys/{first}/verify", as_=alice).expect(400)
     bob = client.register("bob")
-    his = client.post("/v1/signing-keys", {"name": "x", "public_key": bob.key.public_pem}, as_=bob).expect(201)["id"]
+    his = client.post(
+        "/v1/signing-keys", {"name": "x", "public_key": bob.key.public_pem}, as_=bob
+    ).expect(201)["id"]
     client.get(f"/v1/signing-keys/{his}/verify?version={made['id']}", as_=bob).expect(404)

@@ -12,14 +12,19 @@ def settings() -> dict[str, str]:
 
 
 def wrong(client: Client, email: str, address: str = "203.0.113.9") -> int:
-    return client.post("/v1/auth/login", {"email": email, "password": "not this one"}, address=address).status
+    return client.post(
+        "/v1/auth/login", {"email": email, "password": "not this one"}, address=address
+    ).status
 
 
 def test_every_answer_says_what_is_left(client: Client) -> None:
     alice = client.register()
     first, second = client.get("/v1/apps", as_=alice), client.get("/v1/apps", as_=alice)
     assert first.headers["ratelimit-policy"] == '"account";q=1200;w=60'
-    assert (first.headers["ratelimit"], second.headers["ratelimit"]) == ('"account";r=1199;t=1', '"account";r=1198;t=1')
+    assert (first.headers["ratelimit"], second.headers["ratelimit"]) == (
+        '"account";r=1199;t=1',
+        '"account";r=1198;t=1',
+    )
     assert client.get("/v1/store/apps").headers["ratelimit"].startswith('"store"')
     assert client.get("/v1/nowhere").headers.get("ratelimit") is None
     assert "ratelimit" not in client.get("/healthz").headers
@@ -31,13 +36,20 @@ def test_an_answer_speaks_of_every_limit_that_it_counted_for(client: Client) -> 
     assert first.headers["ratelimit-policy"] == (
         '"address";q=600;w=60, "sign_in";q=10;w=300, "sign_in_network";q=100;w=300, "sign_in_all";q=1200;w=60'
     )
-    assert first.headers["ratelimit"].startswith('"address";r=599;t=1, "sign_in";r=9;t=30, "sign_in_network";r=99;t=3, ')
+    assert first.headers["ratelimit"].startswith(
+        '"address";r=599;t=1, "sign_in";r=9;t=30, "sign_in_network";r=99;t=3, '
+    )
     for _ in range(9):
         client.post("/v1/auth/login", said).expect(401)
     refused = client.post("/v1/auth/login", said).expect(429, "rate_limited")
     assert refused.headers["ratelimit-policy"] == '"address";q=600;w=60, "sign_in";q=10;w=300'
-    assert refused.headers["ratelimit"] == f'"address";r=589;t=2, "sign_in";r=0;t={refused.headers["retry-after"]}'
-    registered = client.post("/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"}).expect(201)
+    assert (
+        refused.headers["ratelimit"]
+        == f'"address";r=589;t=2, "sign_in";r=0;t={refused.headers["retry-after"]}'
+    )
+    registered = client.post(
+        "/v1/auth/register", {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+    ).expect(201)
     assert '"registration";r=19;t=180' in registered.headers["ratelimit"]
 
 
@@ -45,7 +57,10 @@ def test_a_refusal_speaks_of_the_limit_that_refuses(client: Client) -> None:
     for _ in range(POLICIES["address"].quota):
         client.get("/v1/auth/me").expect(401)
     refused = client.get("/v1/auth/me").expect(429, "rate_limited")
-    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == ('"address";q=600;w=60', '"address";r=0;t=1')
+    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == (
+        '"address";q=600;w=60',
+        '"address";r=0;t=1',
+    )
 
 
 def test_a_thousand_wrong_passwords_meet_a_wall_and_the_owner_does_not(client: Client) -> None:
@@ -53,8 +68,14 @@ def test_a_thousand_wrong_passwords_meet_a_wall_and_the_owner_does_not(client: C
     statuses = [wrong(client, alice.email) for _ in range(1000)]
     assert statuses.count(401) == POLICIES["sign_in"].quota
     assert statuses.count(429) == 1000 - POLICIES["sign_in"].quota
-    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(200)  # from her own network
-    refused = client.post("/v1/auth/login", {"email": alice.email.upper(), "password": PASSWORD}, address="203.0.113.200")
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(
+        200
+    )  # from her own network
+    refused = client.post(
+        "/v1/auth/login",
+        {"email": alice.email.upper(), "password": PASSWORD},
+        address="203.0.113.200",
+    )
     assert 1 <= int(refused.expect(429, "rate_limited").headers["retry-after"]) <= 30
 
 
@@ -66,7 +87,10 @@ def test_behind_one_address_one_user_does_not_lock_out_the_others(client: Client
 
 
 def test_a_network_that_tries_many_accounts_is_stopped(client: Client) -> None:
-    statuses = [wrong(client, f"{number}@example.net") for number in range(POLICIES["sign_in_network"].quota + 5)]
+    statuses = [
+        wrong(client, f"{number}@example.net")
+        for number in range(POLICIES["sign_in_network"].quota + 5)
+    ]
     assert statuses[-5:] == [429] * 5
     assert set(statuses[:-5]) == {401}
 
@@ -74,7 +98,9 @@ def test_a_network_that_tries_many_accounts_is_stopped(client: Client) -> None:
 def test_registrations_mails_and_codes_have_buckets_of_their_own(client: Client) -> None:
     for _ in range(POLICIES["mail"].quota):
         client.post("/v1/auth/password/forgot", {"email": "a@example.net"}).expect(202)
-    client.post("/v1/auth/password/forgot", {"email": "A@example.net"}, address="203.0.113.9").expect(429, "rate_limited")
+    client.post(
+        "/v1/auth/password/forgot", {"email": "A@example.net"}, address="203.0.113.9"
+    ).expect(429, "rate_limited")
     client.post("/v1/auth/password/forgot", {"email": "b@example.net"}).expect(202)
     alice = client.register()
     for _ in range(POLICIES["guess"].quota):
@@ -84,7 +110,9 @@ def test_registrations_mails_and_codes_have_buckets_of_their_own(client: Client)
 
 
 def test_rubbish_credentials_count_for_the_address(client: Client) -> None:
-    statuses = [client.get("/v1/apps", as_="rubbish").status for _ in range(POLICIES["address"].quota + 3)]
+    statuses = [
+        client.get("/v1/apps", as_="rubbish").status for _ in range(POLICIES["address"].quota + 3)
+    ]
     assert (statuses[0], statuses[-1]) == (401, 429)
     client.get("/v1/store/apps").expect(200)
     client.get("/v1/auth/me", address="203.0.113.9").expect(401)
@@ -117,15 +145,32 @@ class TestBehindAProxy:
         self, client: Client, peer: str, forwarded: str, network: str
     ) -> None:
         said = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
-        client.post("/v1/auth/register", said, address=peer, headers={"X-Forwarded-For": forwarded}).expect(201)
+        client.post(
+            "/v1/auth/register", said, address=peer, headers={"X-Forwarded-For": forwarded}
+        ).expect(201)
         assert client.env.db.connection().value("SELECT address FROM sessions") == network
 
     def test_each_address_has_its_own_limit(self, client: Client) -> None:
         for number in range(POLICIES["sign_in_network"].quota):
             said = {"email": f"{number}@example.net", "password": "not this one"}
-            client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:203.0.113.9"}).expect(401)
-        client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:203.0.113.8"}).expect(429)
-        client.post("/v1/auth/login", said, address="10.0.0.1", headers={"X-Forwarded-For": "::ffff:198.51.100.8"}).expect(401)
+            client.post(
+                "/v1/auth/login",
+                said,
+                address="10.0.0.1",
+                headers={"X-Forwarded-For": "::ffff:203.0.113.9"},
+            ).expect(401)
+        client.post(
+            "/v1/auth/login",
+            said,
+            address="10.0.0.1",
+            headers={"X-Forwarded-For": "::ffff:203.0.113.8"},
+        ).expect(429)
+        client.post(
+            "/v1/auth/login",
+            said,
+            address="10.0.0.1",
+            headers={"X-Forwarded-For": "::ffff:198.51.100.8"},
+        ).expect(401)
 
 
 def test_a_bucket_fills_again_evenly() -> None:

@@ -19,7 +19,9 @@ from mosis.measures import Family, Measures, exposition
 from tests.client import Client
 from tests.server import running
 
-reader = pytest.importorskip("prometheus_client.parser", reason="`make test` installs prometheus-client")
+reader = pytest.importorskip(
+    "prometheus_client.parser", reason="`make test` installs prometheus-client"
+)
 HERE = "127.0.0.1"
 
 
@@ -69,10 +71,15 @@ def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Environment) -
     assert value(client, "portal_jobs", state="due") > 0
     client.worker.run_due()
     assert value(client, "portal_jobs_total", kind="check_version", result="done") == 1
-    assert (value(client, "portal_jobs", state="due"), value(client, "portal_versions", state="checking")) == (0, 0)
+    assert (
+        value(client, "portal_jobs", state="due"),
+        value(client, "portal_versions", state="checking"),
+    ) == (0, 0)
 
 
-def test_the_age_of_the_queue_is_that_of_the_oldest_job(client: Client, env: Environment, hands: object) -> None:
+def test_the_age_of_the_queue_is_that_of_the_oldest_job(
+    client: Client, env: Environment, hands: object
+) -> None:
     client.register()
     hands.turn(90)  # type: ignore[attr-defined]
     assert value(client, "portal_jobs_oldest_due_seconds") == 90
@@ -91,7 +98,10 @@ def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Environment) 
         client.get("/v1/store/apps").expect(200)
     assert value(client, "portal_cache_requests_total", result="hit") == 2
     assert value(client, "portal_cache_requests_total", result="miss") >= 1
-    assert value(client, "portal_database_bytes", database="portal") == env.config.database_path.stat().st_size
+    assert (
+        value(client, "portal_database_bytes", database="portal")
+        == env.config.database_path.stat().st_size
+    )
     assert value(client, "portal_disk_free_bytes", folder="packages") > 0
     assert value(client, "process_resident_memory_bytes") > 10 << 20
     assert value(client, "process_open_fds") > 3
@@ -103,7 +113,9 @@ def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Environment) 
     ("127.0.0.1", {"X-Real-IP": "198.51.100.7"}),
     ("", {}),
 ])  # fmt: skip
-def test_only_this_machine_may_read_unless_more_is_set(client: Client, address: str, headers: dict[str, str]) -> None:
+def test_only_this_machine_may_read_unless_more_is_set(
+    client: Client, address: str, headers: dict[str, str]
+) -> None:
     client.get("/metrics", address=address, headers=headers).expect(404, code="not_found")
     client.get("/metrics", address="::1").expect(200)
 
@@ -132,7 +144,9 @@ class TestOff:
         client.get("/metrics", address=HERE).expect(404)
 
 
-def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(env: Environment, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(
+    env: Environment, tmp_path: Path
+) -> None:
     read = figures(metrics.read(replace(env, db=Database(tmp_path / "nowhere/portal.db"))).decode())
     assert read["portal_database_readable"] == {frozenset(): 0}
     assert "process_open_fds" in read
@@ -151,10 +165,15 @@ def test_nothing_is_lost_when_many_threads_count() -> None:
         each.start()
     for each in threads:
         each.join()
-    assert list(measures.counted("portal_jobs_total")) == [({"kind": "x", "result": "done"}, 16_000)]
+    assert list(measures.counted("portal_jobs_total")) == [
+        ({"kind": "x", "result": "done"}, 16_000)
+    ]
     read = figures(exposition(measures.requests()).decode())
     assert list(read["portal_http_requests_total"].values()) == [16_000]
-    buckets = {dict(labels)["le"]: count for labels, count in read["portal_http_request_duration_seconds_bucket"].items()}
+    buckets = {
+        dict(labels)["le"]: count
+        for labels, count in read["portal_http_request_duration_seconds_bucket"].items()
+    }
     assert (buckets["0.0025"], buckets["0.005"], buckets["+Inf"]) == (0, 16_000, 16_000)
 
 
@@ -167,7 +186,10 @@ def test_labels_are_written_so_that_they_can_be_read() -> None:
 def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(urllib.request.Request(server.url + "/v1/apps/x/versions", b"x", method="POST"), timeout=5)
+            urllib.request.urlopen(
+                urllib.request.Request(server.url + "/v1/apps/x/versions", b"x", method="POST"),
+                timeout=5,
+            )
         with urllib.request.urlopen(server.url + "/metrics", timeout=5) as answer:
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             read = figures(answer.read().decode())
@@ -177,13 +199,29 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
     assert sum(read["portal_threads_busy"].values()) == 1  # the one that answers
 
 
-def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(client: Client, env: Environment) -> None:
-    page = (portal.HERE / "docs/OPERATIONS.md").read_text(encoding="utf-8").partition("## Metrics")[2].partition("\n## ")[0]
+def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
+    client: Client, env: Environment
+) -> None:
+    page = (
+        (portal.HERE / "docs/OPERATIONS.md")
+        .read_text(encoding="utf-8")
+        .partition("## Metrics")[2]
+        .partition("\n## ")[0]
+    )
     named = set(re.findall(r"(?<!/)`((?:portal|process)_\w+)`", page))
-    server = {"portal_connections", "portal_threads", "portal_threads_busy", "portal_requests_waiting"}
+    server = {
+        "portal_connections",
+        "portal_threads",
+        "portal_threads_busy",
+        "portal_requests_waiting",
+    }
     assert named == {family.name for family in metrics.families(env)} | server
     board = json.loads((portal.HERE / "contrib/grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    used = {re.sub(r"_bucket$", "", name) for each in asked for name in re.findall(r"\b(?:portal|process)_\w+", each)}
+    used = {
+        re.sub(r"_bucket$", "", name)
+        for each in asked
+        for name in re.findall(r"\b(?:portal|process)_\w+", each)
+    }
     assert used <= named
     assert len(used) > 12

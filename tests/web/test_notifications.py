@@ -37,7 +37,9 @@ def mail_about(env: Environment, text: str) -> list[Path]:
 def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/halt", as_=alice).expect(200)
-    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(200)
+    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(
+        200
+    )
     told = client.told(alice)
     assert [each["kind"] for each in told] == [
         "version.yanked", "version.halted", "version.published", "version.approved", "version.submitted", "version.checked",
@@ -54,7 +56,9 @@ def test_every_kind_has_a_text_that_its_facts_complete() -> None:
         assert notifications.text(event)
 
 
-def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(client: Client, alice: Person) -> None:
+def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(
+    client: Client, alice: Person
+) -> None:
     client.published(alice, NOTES)
     first = client.told(alice)[0]
     client.post(f"/v1/notifications/{first['id']}/read", as_=client.register("bob")).expect(404)
@@ -92,16 +96,22 @@ def test_mail_can_be_switched_on_for_what_comes_without(client: Client, alice: P
     assert len(mail_about(client.env, "is published.")) == 1
 
 
-def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(client: Client, alice: Person) -> None:
+def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(
+    client: Client, alice: Person
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         client.env.mailer.url = f"smtp://127.0.0.1:{closed.getsockname()[1]}"
         client.published(alice, NOTES)
         client.work()
     db = client.env.db.connection()
-    states = dict(db.all("SELECT state, count(*) FROM jobs WHERE kind = 'mail_event' GROUP BY state"))
+    states = dict(
+        db.all("SELECT state, count(*) FROM jobs WHERE kind = 'mail_event' GROUP BY state")
+    )
     assert states["waiting"] >= 1
-    assert "ConnectionRefusedError" in db.value("SELECT last_error FROM jobs WHERE kind = 'mail_event' AND state = 'waiting'")
+    assert "ConnectionRefusedError" in db.value(
+        "SELECT last_error FROM jobs WHERE kind = 'mail_event' AND state = 'waiting'"
+    )
     assert "version.published" in kinds(client, alice)
 
 
@@ -126,10 +136,14 @@ def test_a_real_server_takes_it(tmp_path: Path) -> None:
         mailbox.controller.port = probe.getsockname()[1]
     mailbox.controller.start()
     try:
-        mailer = Mailer(f"smtp://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path)
+        mailer = Mailer(
+            f"smtp://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path
+        )
         mailer.send("alice@example.net", "Grüße", "Hello\n.\nwith a dot", "id-1")
         with pytest.raises((smtplib.SMTPException, OSError)):
-            Mailer(f"smtps://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path).send("a@b", "x", "y", "z")
+            Mailer(
+                f"smtps://127.0.0.1:{mailbox.controller.port}", "portal@example.net", tmp_path
+            ).send("a@b", "x", "y", "z")
         with pytest.raises(ValueError):
             mailer.send("alice@example.net", "one\r\nBcc: mallory@example.net", "x", "id-2")
     finally:
@@ -151,19 +165,29 @@ def test_signing_in_from_elsewhere_is_told(client: Client, alice: Person) -> Non
 def test_a_stolen_refresh_token_ends_the_session_and_is_told(client: Client, alice: Person) -> None:
     elsewhere = client.sign_in(alice)
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
-    client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address="203.0.113.9").expect(401)
+    client.post(
+        "/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address="203.0.113.9"
+    ).expect(401)
     assert kinds(client, elsewhere) == ["security.token_reused"]
 
 
-def test_two_clients_that_use_a_refresh_token_at_once_never_both_win(client: Client, alice: Person) -> None:
+def test_two_clients_that_use_a_refresh_token_at_once_never_both_win(
+    client: Client, alice: Person
+) -> None:
     answers: list[int] = []
     together = threading.Barrier(2)
 
     def use(address: str) -> None:
         together.wait()
-        answers.append(client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address=address).status)
+        answers.append(
+            client.post(
+                "/v1/auth/refresh", {"refresh_token": alice.refresh_token}, address=address
+            ).status
+        )
 
-    threads = [threading.Thread(target=use, args=(address,)) for address in ("198.51.100.7", "203.0.113.9")]
+    threads = [
+        threading.Thread(target=use, args=(address,)) for address in ("198.51.100.7", "203.0.113.9")
+    ]
     for each in threads:
         each.start()
     for each in threads:
@@ -178,11 +202,21 @@ def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Person)
     phone = client.sign_in(alice)
     listed = client.get("/v1/auth/sessions", as_=alice).expect(200)["sessions"]
     assert [each["current"] for each in listed] == [False, True]
-    assert set(listed[0]) == {"id", "client", "network", "current", "created_at", "last_used_at", "expires_at"}
+    assert set(listed[0]) == {
+        "id",
+        "client",
+        "network",
+        "current",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+    }
     client.delete(f"/v1/auth/sessions/{listed[0]['id']}", as_=client.register("bob")).expect(404)
     client.delete(f"/v1/auth/sessions/{listed[0]['id']}", as_=alice).expect(204)
     client.get("/v1/auth/me", as_=phone).expect(401, "invalid_token")
-    client.post("/v1/auth/refresh", {"refresh_token": phone.refresh_token}).expect(401, "invalid_token")
+    client.post("/v1/auth/refresh", {"refresh_token": phone.refresh_token}).expect(
+        401, "invalid_token"
+    )
     assert len(client.get("/v1/auth/sessions", as_=alice)["sessions"]) == 1
 
 
@@ -191,18 +225,25 @@ def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Person)
 
 def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
-    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)["key"]
+    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)[
+        "key"
+    ]
     client.work()
     exported = client.get("/v1/auth/me/export", as_=alice).expect(200).json
     assert exported["account"][0]["email"] == alice.email
-    assert [len(exported[name]) for name in ("apps", "versions", "api_keys", "signing_keys", "sessions")] == [1] * 5
+    assert [
+        len(exported[name]) for name in ("apps", "versions", "api_keys", "signing_keys", "sessions")
+    ] == [1] * 5
     assert len(exported["events"]) == len(client.told(alice))
     assert exported["versions"][0]["manifest"]["id"] == NOTES
     assert [each["state"] for each in exported["reviews"]] == ["approved"]
-    assert [(each["purpose"], each["email"]) for each in exported["tickets"]] == [("verify", alice.email)]
+    assert [(each["purpose"], each["email"]) for each in exported["tickets"]] == [
+        ("verify", alice.email)
+    ]
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
     assert subjects == [  # none of the reviewer's
-        "Verify your address", f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done.",
+        "Verify your address",
+        f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done.",
     ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))
@@ -211,42 +252,61 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
 def test_the_export_knows_every_table_that_speaks_of_a_person(env: Environment) -> None:
     """Each table is in the export, or here with the reason why it is not."""
     apart = {
-        "listings": "made from apps, versions and the name", "listing_tags": "the same", "downloads": "numbers of nobody",
+        "listings": "made from apps, versions and the name",
+        "listing_tags": "the same",
+        "downloads": "numbers of nobody",
         "store_state": "a row of the store's own",
     }
     db = env.db.connection()
     queries = " ".join(EXPORTED.values())
     for (table,) in db.all("SELECT name FROM sqlite_schema WHERE type = 'table'"):
         if not table.startswith(("sqlite_", "_litestream", "listing_words")):
-            assert (table in apart) != (re.search(rf"(FROM|JOIN) {table}\b", queries) is not None), table
+            assert (table in apart) != (
+                re.search(rf"(FROM|JOIN) {table}\b", queries) is not None
+            ), table
 
 
 @pytest.mark.parametrize("choice", ["keep", "withdraw"])
-def test_an_erased_account_leaves_nothing_personal(client: Client, alice: Person, choice: str) -> None:
+def test_an_erased_account_leaves_nothing_personal(
+    client: Client, alice: Person, choice: str
+) -> None:
     client.published(alice, NOTES)
     client.app_of(alice, "com.acme.draft")
     client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)
     name = "Alicia Of-All-Places"
     client.patch("/v1/auth/me", {"name": name}, as_=alice).expect(200)
-    client.post("/v1/webhooks", {"url": f"https://hooks.example/{alice.email}"}, as_=alice).expect(201)
+    client.post("/v1/webhooks", {"url": f"https://hooks.example/{alice.email}"}, as_=alice).expect(
+        201
+    )
     client.admin()
     client.work()
-    client.post("/v1/auth/password/forgot", {"email": alice.email.upper()}).expect(202)  # still in the queue
+    client.post("/v1/auth/password/forgot", {"email": alice.email.upper()}).expect(
+        202
+    )  # still in the queue
     db = client.env.db.connection()
     with db.write():
         tickets.issue(db, "invite", alice.email)  # from before she had an account
-        db.change("UPDATE jobs SET last_error = ? WHERE kind = 'mail_event'", f"SMTPRecipientsRefused: {alice.email}: no such user")
-    client.delete("/v1/auth/me", {"password": "wrong"}, as_=alice).expect(401, "invalid_credentials")
+        db.change(
+            "UPDATE jobs SET last_error = ? WHERE kind = 'mail_event'",
+            f"SMTPRecipientsRefused: {alice.email}: no such user",
+        )
+    client.delete("/v1/auth/me", {"password": "wrong"}, as_=alice).expect(
+        401, "invalid_credentials"
+    )
     client.delete("/v1/auth/me", {"password": PASSWORD, "apps": choice}, as_=alice).expect(204)
     client.get("/v1/auth/me", as_=alice).expect(401)
-    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(401, "invalid_credentials")
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(
+        401, "invalid_credentials"
+    )
     dump = "\n".join(client.env.db.connection()._raw.iterdump())
     assert alice.email.casefold() not in dump.casefold()
     assert name not in dump
     left = "".join(path.read_text() for path in client.env.mailer.folder.iterdir())
     assert alice.email not in left
     assert "root@example.net" in left
-    assert "com.acme.draft'" not in [row[0] for row in client.env.db.connection().all("SELECT package_id FROM apps")]
+    assert "com.acme.draft'" not in [
+        row[0] for row in client.env.db.connection().all("SELECT package_id FROM apps")
+    ]
     shown = client.get(f"/v1/store/apps/{NOTES}")
     if choice == "keep":
         assert shown.expect(200)["developer"]["name"] == "A former developer"

@@ -55,8 +55,13 @@ def hub() -> Iterator[GitHubShape]:
 @pytest.fixture
 def settings(issuer: Issuer, hub: GitHubShape) -> dict[str, str]:
     return {
-        "OIDC_ISSUER": issuer.url, "OIDC_CLIENT_ID": "portal", "OIDC_CLIENT_SECRET": "se:cret", "OIDC_NAME": "company",
-        "GITHUB_CLIENT_ID": "Iv1.portal", "GITHUB_CLIENT_SECRET": "hub secret", "GITHUB_URL": hub.url,
+        "OIDC_ISSUER": issuer.url,
+        "OIDC_CLIENT_ID": "portal",
+        "OIDC_CLIENT_SECRET": "se:cret",
+        "OIDC_NAME": "company",
+        "GITHUB_CLIENT_ID": "Iv1.portal",
+        "GITHUB_CLIENT_SECRET": "hub secret",
+        "GITHUB_URL": hub.url,
     }
 
 
@@ -98,7 +103,9 @@ class TestRealProvider:
     def settings(self, provider: str, algorithm: str, hands: Hands) -> dict[str, str]:
         hands.at = time.time()
         return {
-            "OIDC_ISSUER": provider, "OIDC_CLIENT_ID": f"portal-{algorithm}", "OIDC_NAME": "company",
+            "OIDC_ISSUER": provider,
+            "OIDC_CLIENT_ID": f"portal-{algorithm}",
+            "OIDC_NAME": "company",
             "OIDC_CLIENT_SECRET": "a secret: with / signs & spaces",
         }
 
@@ -107,7 +114,9 @@ class TestRealProvider:
         assert first["developer"]["email"] == ALICE
         assert first["developer"]["name"] == "alice at the provider"
         assert first["developer"]["providers"] == ["company"]
-        assert sum("/interaction/" in address for address in browser.visited) >= 2  # it has asked who, and whether
+        assert (
+            sum("/interaction/" in address for address in browser.visited) >= 2
+        )  # it has asked who, and whether
         again = Browser(browser.client).sign_in("company").expect(200)
         assert again["developer"]["id"] == first["developer"]["id"]
         browser.client.get("/v1/auth/me", as_=again["access_token"]).expect(200)
@@ -130,7 +139,9 @@ class TestRealProvider:
             browser.call("GET", changed(way_back, iss=iss)).expect(403, "provider_answer_invalid")
 
     @pytest.mark.parametrize("algorithm", ["RS256"], indirect=True)
-    def test_an_address_that_the_provider_has_not_verified_opens_nothing(self, client: Client) -> None:
+    def test_an_address_that_the_provider_has_not_verified_opens_nothing(
+        self, client: Client
+    ) -> None:
         Browser(client, "unverified.eve").sign_in("company").expect(409, "email_not_verified")
         assert accounts_of(client.env) == 0
 
@@ -140,7 +151,14 @@ def test_the_dance_with_a_page_that_collects(browser: Browser, hub: GitHubShape)
     assert back.headers["location"] == BASE_URL + "/console?tab=apps#sign_in=github"
     assert back.headers["cache-control"] == "no-store"
     answer = browser.call("POST", "/v1/auth/oauth/github/collect").expect(200)
-    assert set(answer.json) == {"developer", "access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in"}
+    assert set(answer.json) == {
+        "developer",
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "refresh_expires_in",
+    }
     assert answer["developer"]["email"] == "octocat@example.net"
     assert answer["developer"]["email_verified"] is True
     assert answer["developer"]["name"] == "The Octocat"
@@ -150,7 +168,12 @@ def test_the_dance_with_a_page_that_collects(browser: Browser, hub: GitHubShape)
 
 def test_github_is_asked_as_its_documents_say(browser: Browser, hub: GitHubShape) -> None:
     browser.sign_in("github").expect(200)
-    assert hub.asked == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user", "/api/v3/user/emails"]
+    assert hub.asked == [
+        "/login/oauth/authorize",
+        "/login/oauth/access_token",
+        "/api/v3/user",
+        "/api/v3/user/emails",
+    ]
 
 
 class TestGitea:
@@ -159,12 +182,16 @@ class TestGitea:
         hub.api, hub.scopes, hub.iss = "/api/v1", {"read:user"}, hub.url + "/"
         return settings | {"GITHUB_API_URL": hub.url + "/api/v1"}
 
-    def test_gitea_is_asked_at_its_own_api_and_for_no_more_than_it_knows(self, browser: Browser, hub: GitHubShape) -> None:
+    def test_gitea_is_asked_at_its_own_api_and_for_no_more_than_it_knows(
+        self, browser: Browser, hub: GitHubShape
+    ) -> None:
         browser.sign_in("github").expect(200)
         assert hub.asked[-1] == "/api/v1/user/emails"
 
 
-def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(client: Client, browser: Browser, hands: Hands) -> None:
+def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
+    client: Client, browser: Browser, hands: Hands
+) -> None:
     browser.sign_in("company", "/console").expect(303)
     other = Browser(client)
     other.begin("company")
@@ -182,7 +209,9 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(client: Cli
 def test_what_is_kept_ready_ends_with_the_sessions(browser: Browser) -> None:
     alice = browser.client.register("alice")
     verify_address(browser.client.env, alice.email)
-    browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/account"))).expect(303)
+    browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/account"))).expect(
+        303
+    )
     said = {"current_password": PASSWORD, "new_password": "another long password"}
     browser.client.post("/v1/auth/password", said, as_=alice).expect(204)
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
@@ -217,11 +246,17 @@ class TestHttps:
         answer = browser.call("POST", "/v1/auth/oauth/company").expect(200)
         assert answer.headers["set-cookie"].startswith("__Host-mosis_sign_in=")
         assert "secure" in answer.headers["set-cookie"].lower().split("; ")
-        assert browser.sign_in("company", "/console").headers["location"] == "https://apps.example.net/console#sign_in=company"
+        assert (
+            browser.sign_in("company", "/console").headers["location"]
+            == "https://apps.example.net/console#sign_in=company"
+        )
 
 
 def test_every_sign_in_has_a_state_a_nonce_and_a_challenge_of_its_own(browser: Browser) -> None:
-    begun = [dict(pair.split("=") for pair in browser.begin("company").partition("?")[2].split("&")) for _ in range(2)]
+    begun = [
+        dict(pair.split("=") for pair in browser.begin("company").partition("?")[2].split("&"))
+        for _ in range(2)
+    ]
     for name in ("state", "nonce", "code_challenge"):
         assert len({each[name] for each in begun}) == 2
     assert len({begun[0][name] for name in ("state", "nonce", "code_challenge")}) == 3
@@ -243,7 +278,9 @@ def test_nothing_in_the_database_can_be_presented(browser: Browser) -> None:
 def test_a_state_of_another_browser_is_refused_and_not_spent_by_that(client: Client) -> None:
     alice, mallory = Browser(client), Browser(client)
     hers, his = alice.walk(alice.begin("company")), mallory.walk(mallory.begin("company"))
-    alice.call("GET", his).expect(400, "oauth_state_invalid")  # login CSRF: his answer in her browser
+    alice.call("GET", his).expect(
+        400, "oauth_state_invalid"
+    )  # login CSRF: his answer in her browser
     mallory.call("GET", hers).expect(400, "oauth_state_invalid")  # her answer in his browser
     client.get(hers).expect(400, "oauth_state_invalid")  # a browser without cookie
     assert accounts_of(client.env) == 0
@@ -274,7 +311,9 @@ def test_of_the_same_answer_twice_at_once_one_wins(browser: Browser) -> None:
     way_back = browser.walk(browser.begin("company"))
     headers = {"Cookie": f"mosis_sign_in={browser.cookies['mosis_sign_in']}"}
     with ThreadPoolExecutor(4) as pool:
-        statuses = list(pool.map(lambda _: browser.client.get(way_back, headers=headers).status, range(4)))
+        statuses = list(
+            pool.map(lambda _: browser.client.get(way_back, headers=headers).status, range(4))
+        )
     assert sorted(statuses) == [200, 400, 400, 400]
 
 
@@ -292,12 +331,16 @@ def test_a_sign_in_waits_ten_minutes(browser: Browser, hands: Hands) -> None:
     hands.turn(600)
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
     Browser(browser.client).begin("company")
-    assert browser.client.env.db.connection().value("SELECT count(*) FROM oauth_states") == 1  # what has expired is gone
+    assert (
+        browser.client.env.db.connection().value("SELECT count(*) FROM oauth_states") == 1
+    )  # what has expired is gone
 
 
 def test_an_answer_belongs_to_the_provider_that_was_asked(browser: Browser) -> None:
     way_back = browser.walk(browser.begin("company"))
-    browser.call("GET", way_back.replace("/company/", "/github/")).expect(400, "oauth_state_invalid")
+    browser.call("GET", way_back.replace("/company/", "/github/")).expect(
+        400, "oauth_state_invalid"
+    )
     browser.call("GET", way_back).expect(200)
 
 
@@ -332,7 +375,10 @@ def test_nobody_is_sent_elsewhere(client: Client, return_to: Any) -> None:
     assert answer.finding("/return_to")
 
 
-@pytest.mark.parametrize("return_to", ["/", "/console", "/a/b?c=d&e=%0d%0af", "/@evil.test", "/%2f%2fevil.test", "/..;/x"])
+@pytest.mark.parametrize(
+    "return_to",
+    ["/", "/console", "/a/b?c=d&e=%0d%0af", "/@evil.test", "/%2f%2fevil.test", "/..;/x"],
+)
 def test_paths_of_our_own_stay_ours(browser: Browser, return_to: str) -> None:
     answer = browser.sign_in("company", return_to).expect(303)
     assert answer.headers["location"] == f"{BASE_URL}{return_to}#sign_in=company"
@@ -350,31 +396,44 @@ def test_unknown_fields_and_providers_are_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize("iss", [None, "https://evil.test", "{url}/", "{url}.evil.test"])
-def test_an_answer_without_iss_or_with_another_is_not_used(browser: Browser, issuer: Issuer, iss: str | None) -> None:
+def test_an_answer_without_iss_or_with_another_is_not_used(
+    browser: Browser, issuer: Issuer, iss: str | None
+) -> None:
     way_back = browser.walk(browser.begin("company"))
-    browser.call("GET", changed(way_back, iss=iss and iss.format(url=issuer.url))).expect(403, "provider_answer_invalid")
+    browser.call("GET", changed(way_back, iss=iss and iss.format(url=issuer.url))).expect(
+        403, "provider_answer_invalid"
+    )
     assert "/token" not in issuer.asked  # mix-up: the code must not go anywhere
 
 
-def test_an_issuer_that_does_not_promise_iss_may_leave_it_out_but_not_lie(browser: Browser, issuer: Issuer) -> None:
+def test_an_issuer_that_does_not_promise_iss_may_leave_it_out_but_not_lie(
+    browser: Browser, issuer: Issuer
+) -> None:
     issuer.metadata.clear()
     browser.call("GET", changed(browser.walk(browser.begin("company")), iss=None)).expect(200)
     lie = changed(browser.walk(browser.begin("company")), iss="https://evil.test")
     browser.call("GET", lie).expect(403, "provider_answer_invalid")
 
 
-def test_github_may_leave_iss_out_but_not_name_another_host(browser: Browser, hub: GitHubShape) -> None:
+def test_github_may_leave_iss_out_but_not_name_another_host(
+    browser: Browser, hub: GitHubShape
+) -> None:
     browser.call("GET", changed(browser.walk(browser.begin("github")), iss=None)).expect(200)
     hub.iss = "https://evil.test/login/oauth"
     browser.sign_in("github").expect(403, "provider_answer_invalid")
 
 
 def _public_pem() -> bytes:
-    return rsa_key().public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return (
+        rsa_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 def _hs256_with(key: bytes) -> Callable[[dict[str, Any]], str]:
     """HS256 over a key that PyJWT refuses to sign with, as an attacker would."""
+
     def forge(claims: dict[str, Any]) -> str:
         import base64
         import hashlib
@@ -383,7 +442,11 @@ def _hs256_with(key: bytes) -> Callable[[dict[str, Any]], str]:
         def text(raw: bytes) -> str:
             return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-        head = text(json.dumps({"alg": "HS256", "kid": "first", "typ": "JWT"}).encode()) + "." + text(json.dumps(claims).encode())
+        head = (
+            text(json.dumps({"alg": "HS256", "kid": "first", "typ": "JWT"}).encode())
+            + "."
+            + text(json.dumps(claims).encode())
+        )
         return head + "." + text(hmac.new(key, head.encode(), hashlib.sha256).digest())
 
     return forge
@@ -391,30 +454,44 @@ def _hs256_with(key: bytes) -> Callable[[dict[str, Any]], str]:
 
 FORGERIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "alg none": lambda claims: jwt.encode(claims, None, algorithm="none"),
-    "alg none with the key's name": lambda claims: jwt.encode(claims, None, algorithm="none", headers={"kid": "first"}),
+    "alg none with the key's name": lambda claims: jwt.encode(
+        claims, None, algorithm="none", headers={"kid": "first"}
+    ),
     "HS256 with the public key": lambda claims: _hs256_with(_public_pem())(claims),
     "HS256 with the client's secret": _hs256_with(b"se:cret"),
     "another algorithm of the same key": lambda claims: signed(claims, algorithm="RS512"),
     "PSS": lambda claims: signed(claims, algorithm="PS256"),
     "a foreign key under our key's name": lambda claims: signed(claims, rsa_key("foreign")),
-    "a foreign key sent along": lambda claims: signed(claims, rsa_key("foreign"), jwk=public_jwk(rsa_key("foreign"), kid="first")),
+    "a foreign key sent along": lambda claims: signed(
+        claims, rsa_key("foreign"), jwk=public_jwk(rsa_key("foreign"), kid="first")
+    ),
     "an unknown key": lambda claims: signed(claims, rsa_key("foreign"), kid="second"),
     "an unknown critical header": lambda claims: signed(claims, crit=["exp"]),
     "another nonce": lambda claims: signed(claims | {"nonce": "A" * 43}),
-    "no nonce": lambda claims: signed({name: value for name, value in claims.items() if name != "nonce"}),
+    "no nonce": lambda claims: signed(
+        {name: value for name, value in claims.items() if name != "nonce"}
+    ),
     "a nonce that is no text": lambda claims: signed(claims | {"nonce": 7}),
     "another audience": lambda claims: signed(claims | {"aud": "another client"}),
-    "no audience": lambda claims: signed({name: value for name, value in claims.items() if name != "aud"}),
-    "several audiences without azp": lambda claims: signed(claims | {"aud": ["portal", "another client"]}),
+    "no audience": lambda claims: signed(
+        {name: value for name, value in claims.items() if name != "aud"}
+    ),
+    "several audiences without azp": lambda claims: signed(
+        claims | {"aud": ["portal", "another client"]}
+    ),
     "made for another client": lambda claims: signed(claims | {"azp": "another client"}),
     "another issuer": lambda claims: signed(claims | {"iss": "https://evil.test"}),
     "the issuer with a slash": lambda claims: signed(claims | {"iss": claims["iss"] + "/"}),
     "expired": lambda claims: signed(claims | {"exp": claims["iat"] - 61}),
-    "without an end": lambda claims: signed({name: value for name, value in claims.items() if name != "exp"}),
+    "without an end": lambda claims: signed(
+        {name: value for name, value in claims.items() if name != "exp"}
+    ),
     "an end that is no number": lambda claims: signed(claims | {"exp": None}),
     "an end that is not a number": lambda claims: signed(claims | {"exp": float("nan")}),
     "made in the future": lambda claims: signed(claims | {"iat": claims["iat"] + 120}),
-    "no subject": lambda claims: signed({name: value for name, value in claims.items() if name != "sub"}),
+    "no subject": lambda claims: signed(
+        {name: value for name, value in claims.items() if name != "sub"}
+    ),
     "an empty subject": lambda claims: signed(claims | {"sub": ""}),
     "a long subject": lambda claims: signed(claims | {"sub": "a" * 256}),
     "half a character": lambda claims: signed(claims | {"sub": "\ud800"}),
@@ -422,7 +499,9 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no token": lambda claims: None,
     "a number": lambda claims: 7,
     "no JWT": lambda claims: "no.jwt.atall",
-    "a deep one": lambda claims: jwt.utils.base64url_encode(b'{"alg":' + b"[" * 100_000).decode() + ".e30.e30",
+    "a deep one": lambda claims: (
+        jwt.utils.base64url_encode(b'{"alg":' + b"[" * 100_000).decode() + ".e30.e30"
+    ),
 }
 
 
@@ -433,8 +512,13 @@ def test_forged_id_tokens_are_refused(browser: Browser, issuer: Issuer, forgery:
     assert accounts_of(browser.client.env) == 0
 
 
-@pytest.mark.parametrize("change", [{"use": "enc"}, {"alg": "RS512"}, {"kty": "oct", "k": "c2VjcmV0"}, {"n": "AQAB"}, {"n": 7}])
-def test_keys_that_are_not_for_this_are_not_used(browser: Browser, issuer: Issuer, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"use": "enc"}, {"alg": "RS512"}, {"kty": "oct", "k": "c2VjcmV0"}, {"n": "AQAB"}, {"n": 7}],
+)
+def test_keys_that_are_not_for_this_are_not_used(
+    browser: Browser, issuer: Issuer, change: dict[str, Any]
+) -> None:
     issuer.keys = [issuer.keys[0] | change]
     browser.sign_in("company").expect(403, "provider_answer_invalid")
 
@@ -451,18 +535,30 @@ def test_of_two_keys_with_one_name_none_is_guessed(browser: Browser, issuer: Iss
     browser.sign_in("company").expect(403, "provider_answer_invalid")
 
 
-def test_several_audiences_with_azp_and_some_seconds_of_difference_are_fine(browser: Browser, issuer: Issuer) -> None:
+def test_several_audiences_with_azp_and_some_seconds_of_difference_are_fine(
+    browser: Browser, issuer: Issuer
+) -> None:
     issuer.sign = lambda claims: signed(
-        claims | {"aud": ["portal", "an API"], "azp": "portal", "iat": claims["iat"] + 59, "exp": claims["iat"] - 59}
+        claims
+        | {
+            "aud": ["portal", "an API"],
+            "azp": "portal",
+            "iat": claims["iat"] + 59,
+            "exp": claims["iat"] - 59,
+        }
     )
     browser.sign_in("company").expect(200)
 
 
-def test_a_new_key_of_the_issuer_is_found_and_an_old_one_dies(browser: Browser, issuer: Issuer, hands: Hands) -> None:
+def test_a_new_key_of_the_issuer_is_found_and_an_old_one_dies(
+    browser: Browser, issuer: Issuer, hands: Hands
+) -> None:
     browser.sign_in("company").expect(200)
     issuer.keys = [public_jwk(rsa_key("next"), kid="next")]
     issuer.sign = lambda claims: signed(claims, rsa_key("next"), kid="next")
-    browser.sign_in("company").expect(403, "provider_answer_invalid")  # asked a moment ago: nobody makes us ask at every try
+    browser.sign_in("company").expect(
+        403, "provider_answer_invalid"
+    )  # asked a moment ago: nobody makes us ask at every try
     hands.turn(30)
     browser.sign_in("company").expect(200)
     issuer.sign = lambda claims: signed(claims)
@@ -471,14 +567,23 @@ def test_a_new_key_of_the_issuer_is_found_and_an_old_one_dies(browser: Browser, 
     assert issuer.asked.count("/keys") == 2
 
 
-def test_an_issuer_that_takes_the_secret_in_the_form_gets_it_there(browser: Browser, issuer: Issuer) -> None:
+def test_an_issuer_that_takes_the_secret_in_the_form_gets_it_there(
+    browser: Browser, issuer: Issuer
+) -> None:
     issuer.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
     browser.sign_in("company").expect(200)
 
 
-def test_what_the_id_token_leaves_out_is_asked_of_userinfo(browser: Browser, issuer: Issuer) -> None:
+def test_what_the_id_token_leaves_out_is_asked_of_userinfo(
+    browser: Browser, issuer: Issuer
+) -> None:
     issuer.person = {"sub": "7f"}
-    issuer.told_by_userinfo = {"sub": "7f", "email": ALICE, "email_verified": "true", "preferred_username": "ali\u200bce"}
+    issuer.told_by_userinfo = {
+        "sub": "7f",
+        "email": ALICE,
+        "email_verified": "true",
+        "preferred_username": "ali\u200bce",
+    }
     answer = browser.sign_in("company").expect(200)
     assert (answer["developer"]["email"], answer["developer"]["name"]) == (ALICE, "alice")
 
@@ -496,9 +601,16 @@ def test_userinfo_about_somebody_else_is_not_believed(browser: Browser, issuer: 
     ("temporarily_unavailable", 503, "provider_unavailable", None),
     ("server_error", 503, "provider_unavailable", None),
 ])  # fmt: skip
-def test_the_providers_errors_are_shown_as_ours(browser: Browser, error: str, status: int, code: str, word: str | None) -> None:
+def test_the_providers_errors_are_shown_as_ours(
+    browser: Browser, error: str, status: int, code: str, word: str | None
+) -> None:
     for provider in ("company", "github"):
-        way_back = changed(browser.walk(browser.begin(provider)), code=None, error=error, error_description="Call+me")
+        way_back = changed(
+            browser.walk(browser.begin(provider)),
+            code=None,
+            error=error,
+            error_description="Call+me",
+        )
         answer = browser.call("GET", way_back).expect(status, code)
         assert answer.json.get("provider_error") == word
         assert b"script" not in answer.body
@@ -506,7 +618,9 @@ def test_the_providers_errors_are_shown_as_ours(browser: Browser, error: str, st
 
 
 def test_a_page_gets_the_code_of_what_went_wrong(browser: Browser) -> None:
-    way_back = changed(browser.walk(browser.begin("company", "/console")), code=None, error="access_denied")
+    way_back = changed(
+        browser.walk(browser.begin("company", "/console")), code=None, error="access_denied"
+    )
     answer = browser.call("GET", way_back).expect(303)
     assert answer.headers["location"] == BASE_URL + "/console#sign_in_error=provider_refused"
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
@@ -538,7 +652,12 @@ TROUBLE: dict[str, Any] = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 @pytest.mark.parametrize("path", ["/token", "/.well-known/openid-configuration", "/keys"])
 def test_a_provider_in_trouble_is_503_and_rests_a_while(
-    browser: Browser, issuer: Issuer, hands: Hands, monkeypatch: pytest.MonkeyPatch, path: str, trouble: str
+    browser: Browser,
+    issuer: Issuer,
+    hands: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    trouble: str,
 ) -> None:
     monkeypatch.setattr(fetch, "WAIT_SECONDS", 0.3)
     monkeypatch.setattr(fetch, "WHOLE_SECONDS", 0.5)
@@ -584,7 +703,9 @@ def test_an_address_that_is_no_http_is_not_opened() -> None:
     b"", [], {}, {"access_token": 7, "token_type": "Bearer"}, {"access_token": "a", "token_type": "mac"},
     {"access_token": "a\nX-Evil: 1", "token_type": "Bearer"}, {"access_token": "a b", "token_type": "bearer"},
 ])  # fmt: skip
-def test_odd_answers_of_the_token_endpoint_are_not_used(browser: Browser, issuer: Issuer, hub: GitHubShape, tokens: Any) -> None:
+def test_odd_answers_of_the_token_endpoint_are_not_used(
+    browser: Browser, issuer: Issuer, hub: GitHubShape, tokens: Any
+) -> None:
     issuer.instead["/token"] = hub.instead["/login/oauth/access_token"] = (200, {}, tokens)
     browser.sign_in("company").expect(403, "provider_answer_invalid")
     browser.sign_in("github").expect(403, "provider_answer_invalid")
@@ -595,7 +716,9 @@ def test_odd_answers_of_the_token_endpoint_are_not_used(browser: Browser, issuer
     ("/api/v3/user", (200, {}, {"id": "583231"})), ("/api/v3/user", (200, {}, [])), ("/api/v3/user/emails", (404, {}, {})),
     ("/api/v3/user/emails", (200, {}, {"email": "a@example.net"})),
 ])  # fmt: skip
-def test_odd_answers_of_github_are_not_used(browser: Browser, hub: GitHubShape, path: str, reply: Any) -> None:
+def test_odd_answers_of_github_are_not_used(
+    browser: Browser, hub: GitHubShape, path: str, reply: Any
+) -> None:
     hub.instead[path] = reply
     browser.sign_in("github").expect(403, "provider_answer_invalid")
 
@@ -612,15 +735,23 @@ class TestEncrypted:
     def trusted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.pem"))
 
-    def test_a_certificate_that_nobody_vouches_for_is_503(self, client: Client, issuer: Issuer) -> None:
+    def test_a_certificate_that_nobody_vouches_for_is_503(
+        self, client: Client, issuer: Issuer
+    ) -> None:
         client.post("/v1/auth/oauth/company").expect(503, "provider_unavailable")
         assert issuer.asked == []
 
-    def test_a_certificate_that_somebody_vouches_for_is_fine(self, trusted: None, browser: Browser) -> None:
+    def test_a_certificate_that_somebody_vouches_for_is_fine(
+        self, trusted: None, browser: Browser
+    ) -> None:
         browser.sign_in("company").expect(200)
 
-    @pytest.mark.parametrize("endpoint", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"])
-    def test_what_begins_encrypted_stays_so(self, trusted: None, client: Client, issuer: Issuer, endpoint: str) -> None:
+    @pytest.mark.parametrize(
+        "endpoint", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"]
+    )
+    def test_what_begins_encrypted_stays_so(
+        self, trusted: None, client: Client, issuer: Issuer, endpoint: str
+    ) -> None:
         issuer.metadata[endpoint] = issuer.url.replace("https:", "http:") + "/token"
         client.post("/v1/auth/oauth/company").expect(503, "provider_unavailable")
 
@@ -628,13 +759,20 @@ class TestEncrypted:
 class TestUnreachable:
     @pytest.fixture
     def settings(self, settings: dict[str, str]) -> dict[str, str]:
-        return settings | {"OIDC_ISSUER": f"http://127.0.0.1:{free_port()}", "GITHUB_URL": f"http://127.0.0.1:{free_port()}"}
+        return settings | {
+            "OIDC_ISSUER": f"http://127.0.0.1:{free_port()}",
+            "GITHUB_URL": f"http://127.0.0.1:{free_port()}",
+        }
 
     def test_nobody_there_is_503(self, browser: Browser) -> None:
         browser.call("POST", "/v1/auth/oauth/company").expect(503, "provider_unavailable")
-        address = browser.begin("github")  # GitHub's addresses are known: it is asked when the browser comes back
+        address = browser.begin(
+            "github"
+        )  # GitHub's addresses are known: it is asked when the browser comes back
         state = dict(pair.split("=") for pair in address.partition("?")[2].split("&"))["state"]
-        browser.call("GET", f"/v1/auth/oauth/github/callback?code=a&state={state}").expect(503, "provider_unavailable")
+        browser.call("GET", f"/v1/auth/oauth/github/callback?code=a&state={state}").expect(
+            503, "provider_unavailable"
+        )
 
 
 # -- whose account
@@ -647,7 +785,9 @@ def register(client: Client, *, verified: bool) -> Person:
     return alice
 
 
-def test_an_account_is_linked_when_both_sides_have_verified_the_address(browser: Browser, issuer: Issuer) -> None:
+def test_an_account_is_linked_when_both_sides_have_verified_the_address(
+    browser: Browser, issuer: Issuer
+) -> None:
     alice = register(browser.client, verified=True)
     issuer.person["email"] = "Alice@Example.net"
     answer = browser.sign_in("company").expect(200)
@@ -689,7 +829,10 @@ def test_an_address_that_the_provider_has_not_verified_opens_nothing(
 def test_of_githubs_addresses_a_verified_one_counts(
     browser: Browser, hub: GitHubShape, emails: list[tuple[str, Any, bool]], expected: str | None
 ) -> None:
-    hub.emails = [{"email": email, "verified": verified, "primary": primary} for email, verified, primary in emails]
+    hub.emails = [
+        {"email": email, "verified": verified, "primary": primary}
+        for email, verified, primary in emails
+    ]
     answer = browser.sign_in("github")
     if expected is None:
         answer.expect(409, "email_not_verified")
@@ -701,7 +844,11 @@ def test_somebody_signed_in_links_a_provider(browser: Browser, issuer: Issuer) -
     alice = register(browser.client, verified=False)
     issuer.person |= {"email": "work@example.org", "email_verified": False}
     assert browser.sign_in("company", as_=alice).expect(200)["developer"]["id"] == alice.id
-    assert browser.sign_in("github", as_=alice).expect(200)["developer"]["providers"] == ["password", "company", "github"]
+    assert browser.sign_in("github", as_=alice).expect(200)["developer"]["providers"] == [
+        "password",
+        "company",
+        "github",
+    ]
     assert Browser(browser.client).sign_in("company").expect(200)["developer"]["id"] == alice.id
     bob = browser.client.register("bob")
     browser.sign_in("company", as_=bob).expect(409, "identity_taken")
@@ -710,10 +857,14 @@ def test_somebody_signed_in_links_a_provider(browser: Browser, issuer: Issuer) -
 
 def test_what_has_only_some_scopes_links_nothing(client: Client) -> None:
     alice = register(client, verified=True)
-    key = client.post("/v1/keys", {"name": "CI", "scopes": ["apps:read"]}, as_=alice).expect(201)["key"]
+    key = client.post("/v1/keys", {"name": "CI", "scopes": ["apps:read"]}, as_=alice).expect(201)[
+        "key"
+    ]
     db = client.env.db.connection()
     with db.write():
-        limited = accounts.sign_in(client.env, db, Caller(), accounts.get(db, alice.id), '["apps:read"]').access_token
+        limited = accounts.sign_in(
+            client.env, db, Caller(), accounts.get(db, alice.id), '["apps:read"]'
+        ).access_token
     for credential in (key, limited):
         client.post("/v1/auth/oauth/company", as_=credential).expect(403, "forbidden")
         client.delete("/v1/auth/oauth/company", as_=credential).expect(403, "forbidden")
@@ -730,12 +881,16 @@ def test_the_owner_is_told_of_a_new_way_in(browser: Browser) -> None:
     assert browser.client.get("/v1/notifications", as_=alice)["notifications"] == []
 
 
-def test_whoever_made_an_account_with_somebody_elses_address_is_out_when_its_owner_comes(browser: Browser, issuer: Issuer) -> None:
+def test_whoever_made_an_account_with_somebody_elses_address_is_out_when_its_owner_comes(
+    browser: Browser, issuer: Issuer
+) -> None:
     client = browser.client
     mallory = register(client, verified=False)  # as alice@example.net
     issuer.person["email"] = "mallory@example.net"
     browser.sign_in("company", as_=mallory).expect(200)
-    key = client.post("/v1/keys", {"name": "way back", "scopes": ["apps:read"]}, as_=mallory).expect(201)["key"]
+    key = client.post(
+        "/v1/keys", {"name": "way back", "scopes": ["apps:read"]}, as_=mallory
+    ).expect(201)["key"]
     client.post("/v1/webhooks", {"url": "https://mallory.example/"}, as_=mallory).expect(201)
     reset_password(client, ALICE)
     client.get("/v1/auth/me", as_=mallory).expect(401)
@@ -751,7 +906,9 @@ def reset_password(client: Client, email: str) -> None:
     db = client.env.db.connection()
     ticket = db.value("SELECT id FROM tickets WHERE purpose = 'reset' ORDER BY id DESC LIMIT 1")
     token = tokens.make_ticket(client.env.secret, ticket)
-    client.post("/v1/auth/password/reset", {"token": token, "new_password": "another long password"}).expect(204)
+    client.post(
+        "/v1/auth/password/reset", {"token": token, "new_password": "another long password"}
+    ).expect(204)
 
 
 def test_a_session_that_has_ended_links_nothing(browser: Browser) -> None:
@@ -762,7 +919,9 @@ def test_a_session_that_has_ended_links_nothing(browser: Browser) -> None:
     assert accounts_of(browser.client.env) == 1
 
 
-def test_the_same_subject_at_another_issuer_is_somebody_else(browser: Browser, hub: GitHubShape, issuer: Issuer) -> None:
+def test_the_same_subject_at_another_issuer_is_somebody_else(
+    browser: Browser, hub: GitHubShape, issuer: Issuer
+) -> None:
     issuer.person |= {"sub": str(hub.user["id"]), "email": "carol@example.net"}
     ids = {browser.sign_in(name).expect(200)["developer"]["id"] for name in ("company", "github")}
     assert len(ids) == 2
@@ -780,7 +939,11 @@ def test_a_suspended_account_is_not_linked(browser: Browser) -> None:
     alice = register(browser.client, verified=True)
     suspend(browser.client.env, alice.email)
     browser.sign_in("company").expect(403, "suspended")
-    assert browser.sign_in("company", "/console").headers["location"].endswith("/console#sign_in_error=suspended")
+    assert (
+        browser.sign_in("company", "/console")
+        .headers["location"]
+        .endswith("/console#sign_in_error=suspended")
+    )
     assert browser.client.env.db.connection().value("SELECT count(*) FROM identities") == 0
 
 
@@ -808,7 +971,9 @@ def test_the_trail_says_what_happened(browser: Browser) -> None:
 
 def test_an_account_without_password_has_none_to_guess(browser: Browser) -> None:
     browser.sign_in("company").expect(200)
-    browser.client.post("/v1/auth/login", {"email": ALICE, "password": PASSWORD}).expect(401, "invalid_credentials")
+    browser.client.post("/v1/auth/login", {"email": ALICE, "password": PASSWORD}).expect(
+        401, "invalid_credentials"
+    )
 
 
 def test_a_provider_is_unlinked_but_not_the_last_way_in(browser: Browser) -> None:
@@ -836,21 +1001,33 @@ class TestAdministrator:
 # -- the whole server
 
 
-def test_a_provider_that_hangs_holds_up_nobody_else(tmp_path: Path, issuer: Issuer, settings: dict[str, str]) -> None:
+def test_a_provider_that_hangs_holds_up_nobody_else(
+    tmp_path: Path, issuer: Issuer, settings: dict[str, str]
+) -> None:
     issuer.now = time.time
     with running(tmp_path, settings) as server:
         ask = partial(asked, server.url)
-        assert ask("/v1/auth/register", {"email": ALICE, "password": PASSWORD, "name": "Alice"})[0] == 201
+        assert (
+            ask("/v1/auth/register", {"email": ALICE, "password": PASSWORD, "name": "Alice"})[0]
+            == 201
+        )
         issuer.person["email"] = "bob@example.net"
         jars = [CookieJar() for _ in range(12)]
-        begun = [json.loads(ask("/v1/auth/oauth/company", {}, jar)[1])["redirect_url"] for jar in jars]
-        status, body = asked("", begun[0], None, jars[0])  # follows the redirect to the provider and the one back
+        begun = [
+            json.loads(ask("/v1/auth/oauth/company", {}, jar)[1])["redirect_url"] for jar in jars
+        ]
+        status, body = asked(
+            "", begun[0], None, jars[0]
+        )  # follows the redirect to the provider and the one back
         assert (status, json.loads(body)["developer"]["email"]) == (200, "bob@example.net")
 
         issuer.instead["/token"] = lambda request: time.sleep(4)
         with ThreadPoolExecutor(12) as pool:
-            waiting = [pool.submit(asked, "", address, None, jar) for address, jar in zip(begun[1:], jars[1:], strict=True)]
-            while "/token" not in issuer.asked[-len(jars):]:
+            waiting = [
+                pool.submit(asked, "", address, None, jar)
+                for address, jar in zip(begun[1:], jars[1:], strict=True)
+            ]
+            while "/token" not in issuer.asked[-len(jars) :]:
                 time.sleep(0.01)
             since = time.perf_counter()
             assert [ask("/healthz")[0] for _ in range(20)] == [200] * 20
@@ -860,12 +1037,19 @@ def test_a_provider_that_hangs_holds_up_nobody_else(tmp_path: Path, issuer: Issu
             assert all(future.result()[0] in (200, 503) for future in waiting)
 
 
-def asked(base: str, path: str, body: Any = None, jar: CookieJar | None = None) -> tuple[int, bytes]:
+def asked(
+    base: str, path: str, body: Any = None, jar: CookieJar | None = None
+) -> tuple[int, bytes]:
     """Status and body of a request over a socket, with the browser's cookies; redirects are followed."""
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar if jar is not None else CookieJar()))
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(jar if jar is not None else CookieJar())
+    )
     data = None if body is None else json.dumps(body).encode()
     try:
-        with opener.open(urllib.request.Request(base + path, data, {"Content-Type": "application/json"}), timeout=20) as answer:
+        with opener.open(
+            urllib.request.Request(base + path, data, {"Content-Type": "application/json"}),
+            timeout=20,
+        ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -877,9 +1061,16 @@ def asked(base: str, path: str, body: Any = None, jar: CookieJar | None = None) 
 
 def test_a_provider_of_which_a_part_is_missing_is_said() -> None:
     with pytest.raises(ConfigError) as error:
-        Config.read({"GITHUB_CLIENT_ID": "a", "OIDC_ISSUER": "https://id.example.net", "GOOGLE_CLIENT_SECRET": "b"})
+        Config.read(
+            {
+                "GITHUB_CLIENT_ID": "a",
+                "OIDC_ISSUER": "https://id.example.net",
+                "GOOGLE_CLIENT_SECRET": "b",
+            }
+        )
     assert [complaint.partition(":")[0] for complaint in error.value.complaints] == [
-        "GITHUB_CLIENT_ID, GITHUB_CLIENT_SECRET", "GOOGLE_CLIENT_ID, GOOGLE_CLIENT_SECRET",
+        "GITHUB_CLIENT_ID, GITHUB_CLIENT_SECRET",
+        "GOOGLE_CLIENT_ID, GOOGLE_CLIENT_SECRET",
         "OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET",
     ]
 
@@ -895,19 +1086,37 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, str]) -> None:
 
 def test_addresses_of_the_providers(env: Environment) -> None:
     assert Config.read({}).github_api == "https://api.github.com"
-    assert Config.read({"GITHUB_URL": "https://git.example.net/"}).github_api == "https://git.example.net/api/v3"
-    gitea = Config.read({"GITHUB_URL": "https://git.example.net", "GITHUB_API_URL": "https://git.example.net/api/v1"})
+    assert (
+        Config.read({"GITHUB_URL": "https://git.example.net/"}).github_api
+        == "https://git.example.net/api/v3"
+    )
+    gitea = Config.read(
+        {
+            "GITHUB_URL": "https://git.example.net",
+            "GITHUB_API_URL": "https://git.example.net/api/v1",
+        }
+    )
     assert gitea.github_api == "https://git.example.net/api/v1"
-    everything = Config.read({
-        "GOOGLE_CLIENT_ID": "a", "GOOGLE_CLIENT_SECRET": "b", "OIDC_CLIENT_ID": "a", "OIDC_CLIENT_SECRET": "b",
-        "OIDC_ISSUER": "https://tenant.example.net/",
-    })
+    everything = Config.read(
+        {
+            "GOOGLE_CLIENT_ID": "a",
+            "GOOGLE_CLIENT_SECRET": "b",
+            "OIDC_CLIENT_ID": "a",
+            "OIDC_CLIENT_SECRET": "b",
+            "OIDC_ISSUER": "https://tenant.example.net/",
+        }
+    )
     found = providers(everything, env.clock)
     assert {name: provider.issuer for name, provider in found.items()} == {
-        "google": "https://accounts.google.com", "oidc": "https://tenant.example.net/",  # the slash is a part of the name
+        "google": "https://accounts.google.com",
+        "oidc": "https://tenant.example.net/",  # the slash is a part of the name
     }
 
 
-def test_no_socket_is_opened_at_start(settings: dict[str, str], env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("a provider was asked"))
+def test_no_socket_is_opened_at_start(
+    settings: dict[str, str], env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *_, **__: pytest.fail("a provider was asked")
+    )
     assert set(providers(Config.read(settings), env.clock)) == {"github", "company"}

@@ -14,7 +14,9 @@ PUBLIC_SCOPES = ("public", "reviewer", "admin")
 
 def named_routes() -> list[tuple[str, str, str]]:
     routes = portal.build(None).routes  # type: ignore[arg-type]
-    return sorted((route.method, route.rule, route.config["scope"]) for route in routes if "<" in route.rule)
+    return sorted(
+        (route.method, route.rule, route.config["scope"]) for route in routes if "<" in route.rule
+    )
 
 
 PRIVATE = [(method, rule) for method, rule, scope in named_routes() if scope not in PUBLIC_SCOPES]
@@ -29,7 +31,9 @@ def alice(client: Client) -> Person:
     client.work()
     client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=person).expect(201)
     client.post("/v1/webhooks", {"url": "https://alice.example/"}, as_=person).expect(201)
-    client.post("/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=person).expect(204)
+    client.post(
+        "/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=person
+    ).expect(204)
     return person
 
 
@@ -45,7 +49,11 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
     filled = [rule]
     for parameter in re.findall(r"<(\w+)", rule):
         values = names.get(parameter, [alice.id])
-        filled = [re.sub(rf"<{parameter}(:\w+)?>", value, address) for address in filled for value in values]
+        filled = [
+            re.sub(rf"<{parameter}(:\w+)?>", value, address)
+            for address in filled
+            for value in values
+        ]
     return filled
 
 
@@ -56,13 +64,22 @@ BODIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE)
-def test_a_stranger_gets_404_everywhere(client: Client, alice: Person, method: str, rule: str) -> None:
+def test_a_stranger_gets_404_everywhere(
+    client: Client, alice: Person, method: str, rule: str
+) -> None:
     mallory = client.register("mallory")
     before = list(client.env.db.connection()._raw.iterdump())
     for address in addresses(client, rule, alice):
-        body = BODIES.get(rule.rpartition("/")[2], b"PK" if rule.endswith("/versions") and method == "POST" else {})
-        client.call(method, "/v1" + address, None if method in ("GET", "DELETE") else body, as_=mallory).expect(404, "not_found")
-    assert list(client.env.db.connection()._raw.iterdump()) == before, "a refused call has changed something"
+        body = BODIES.get(
+            rule.rpartition("/")[2],
+            b"PK" if rule.endswith("/versions") and method == "POST" else {},
+        )
+        client.call(
+            method, "/v1" + address, None if method in ("GET", "DELETE") else body, as_=mallory
+        ).expect(404, "not_found")
+    assert list(client.env.db.connection()._raw.iterdump()) == before, (
+        "a refused call has changed something"
+    )
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE + DESK)
@@ -74,9 +91,13 @@ def test_nobody_gets_401_everywhere(client: Client, alice: Person, method: str, 
 
 
 @pytest.mark.parametrize(("method", "rule"), DESK)
-def test_the_desk_is_closed_to_developers(client: Client, alice: Person, method: str, rule: str) -> None:
+def test_the_desk_is_closed_to_developers(
+    client: Client, alice: Person, method: str, rule: str
+) -> None:
     for address in addresses(client, rule, alice):
-        client.call(method, address, None if method in ("GET", "DELETE") else {}, as_=alice).expect(403, "forbidden")
+        client.call(method, address, None if method in ("GET", "DELETE") else {}, as_=alice).expect(
+            403, "forbidden"
+        )
 
 
 def test_the_walk_is_not_empty() -> None:

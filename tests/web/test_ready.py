@@ -11,13 +11,23 @@ NOTES = "com.acme.notes"
 ACCOUNT = ("/v1/apps", "/apps", "/v1/apps?limit=1", f"/v1/apps/{NOTES}")
 
 
-def ready(client: Client, path: str, as_: Person | str | None = None, **headers: str) -> Answer | None:
+def ready(
+    client: Client, path: str, as_: Person | str | None = None, **headers: str
+) -> Answer | None:
     """What the loop would answer."""
     name, _, query = path.partition("?")
-    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": name, "QUERY_STRING": query, "REMOTE_ADDR": "198.51.100.7"}
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": name,
+        "QUERY_STRING": query,
+        "REMOTE_ADDR": "198.51.100.7",
+    }
     if as_ is not None:
         environ["HTTP_AUTHORIZATION"] = "Bearer " + (as_.token if isinstance(as_, Person) else as_)
-    return client.ready(parsed(environ | {f"HTTP_{name}": value for name, value in headers.items()}))
+    return client.ready(
+        parsed(environ | {f"HTTP_{name}": value for name, value in headers.items()})
+    )
 
 
 def status(answer: Answer | None) -> str | None:
@@ -38,21 +48,33 @@ def app(client: Client, alice: Person) -> Person:
     return alice
 
 
-def test_what_was_asked_before_is_ready_until_the_store_changes(client: Client, alice: Person) -> None:
-    for path in ("/healthz", "/store/apps", "/v1/store/apps", "/v1/store/apps?limit=1", "/v1/store/categories"):
+def test_what_was_asked_before_is_ready_until_the_store_changes(
+    client: Client, alice: Person
+) -> None:
+    for path in (
+        "/healthz",
+        "/store/apps",
+        "/v1/store/apps",
+        "/v1/store/apps?limit=1",
+        "/v1/store/categories",
+    ):
         assert ready(client, path) is None, path
         client.get(path).expect(200)
         answer = ready(client, path)
         assert status(answer) == "200 OK", path
         assert answer is not None
-        assert status(ready(client, path, IF_NONE_MATCH=told_by(answer)["etag"])) == "304 Not Modified"
+        assert (
+            status(ready(client, path, IF_NONE_MATCH=told_by(answer)["etag"])) == "304 Not Modified"
+        )
     client.published(alice, client.app_of(alice))
     assert ready(client, "/v1/store/apps") is None
     assert status(ready(client, "/healthz")) == "200 OK"
     assert ready(client, "/healthz", IF_NONE_MATCH="*", X_API_KEY="x") is None
 
 
-def test_an_account_has_its_own_ready_answers_until_anything_changes(client: Client, app: Person) -> None:
+def test_an_account_has_its_own_ready_answers_until_anything_changes(
+    client: Client, app: Person
+) -> None:
     for path in ACCOUNT:
         answer = ready(client, path, app)
         assert status(answer) == "200 OK", path
@@ -70,7 +92,9 @@ def test_an_account_has_its_own_ready_answers_until_anything_changes(client: Cli
         assert ready(client, path, bob) is None
 
 
-def test_the_end_of_a_session_or_a_token_ends_its_ready_answers(client: Client, app: Person, hands: Hands) -> None:
+def test_the_end_of_a_session_or_a_token_ends_its_ready_answers(
+    client: Client, app: Person, hands: Hands
+) -> None:
     hands.turn(15 * 60)
     assert [ready(client, path, app) for path in ACCOUNT] == [None] * 4
     hands.turn(-1)
@@ -81,8 +105,12 @@ def test_the_end_of_a_session_or_a_token_ends_its_ready_answers(client: Client, 
     assert ready(client, ACCOUNT[0], app) is None
 
 
-def test_uses_of_an_api_key_are_counted_and_so_nothing_is_ready_for_it(client: Client, app: Person) -> None:
-    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=app).expect(201)["key"]
+def test_uses_of_an_api_key_are_counted_and_so_nothing_is_ready_for_it(
+    client: Client, app: Person
+) -> None:
+    key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=app).expect(201)[
+        "key"
+    ]
     client.get(ACCOUNT[0], as_=key).expect(200)
     assert ready(client, ACCOUNT[0], key) is None
     assert ready(client, ACCOUNT[0], " " + key) is None

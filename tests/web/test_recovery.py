@@ -20,7 +20,9 @@ NEW = "another good passphrase"
 def mails(env: Environment) -> list[EmailMessage]:
     """What was written to the mail folder, the oldest first."""
     found = sorted(env.mailer.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
-    return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found]  # type: ignore[misc]
+    return [
+        email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in found
+    ]  # type: ignore[misc]
 
 
 def token_in(message: EmailMessage) -> str:
@@ -43,7 +45,9 @@ def alice(client: Client) -> Person:
     return client.register()
 
 
-def test_an_address_is_verified_once_with_the_link_that_registration_sends(client: Client, alice: Person) -> None:
+def test_an_address_is_verified_once_with_the_link_that_registration_sends(
+    client: Client, alice: Person
+) -> None:
     token = mailed(client, "Verify")
     assert mails(client.env)[0]["To"] == alice.email
     client.post("/v1/auth/email/verify", {"token": token}).expect(204)
@@ -57,22 +61,32 @@ def test_an_address_is_verified_once_with_the_link_that_registration_sends(clien
 @pytest.mark.parametrize("token", ["", "mt_", "mt_" + "A" * 59, "mt_é", "x" * 100])
 def test_a_made_up_link_is_refused(client: Client, alice: Person, token: str) -> None:
     client.post("/v1/auth/email/verify", {"token": token}).expect(401, "invalid_token")
-    client.post("/v1/auth/password/reset", {"token": token, "new_password": NEW}).expect(401, "invalid_token")
+    client.post("/v1/auth/password/reset", {"token": token, "new_password": NEW}).expect(
+        401, "invalid_token"
+    )
 
 
-def test_links_are_for_one_purpose_and_for_a_while(client: Client, alice: Person, hands: Hands) -> None:
+def test_links_are_for_one_purpose_and_for_a_while(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     verify = mailed(client, "Verify")
-    client.post("/v1/auth/password/reset", {"token": verify, "new_password": NEW}).expect(401, "invalid_token")
+    client.post("/v1/auth/password/reset", {"token": verify, "new_password": NEW}).expect(
+        401, "invalid_token"
+    )
     client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
     reset = mailed(client, "new password")
     hands.turn(30 * 60)
-    client.post("/v1/auth/password/reset", {"token": reset, "new_password": NEW}).expect(401, "invalid_token")
+    client.post("/v1/auth/password/reset", {"token": reset, "new_password": NEW}).expect(
+        401, "invalid_token"
+    )
     hands.turn(9 * 24 * 3600)
     recovery.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM tickets") == 0
 
 
-def test_mails_in_the_folder_are_removed_after_thirty_days(client: Client, alice: Person, hands: Hands) -> None:
+def test_mails_in_the_folder_are_removed_after_thirty_days(
+    client: Client, alice: Person, hands: Hands
+) -> None:
     client.work()
     (written,) = client.env.mailer.folder.iterdir()
     os.utime(written, (hands.at, hands.at))
@@ -84,23 +98,37 @@ def test_mails_in_the_folder_are_removed_after_thirty_days(client: Client, alice
     assert not written.exists()
 
 
-def test_a_forgotten_password_is_set_anew_and_every_session_ends(client: Client, alice: Person) -> None:
+def test_a_forgotten_password_is_set_anew_and_every_session_ends(
+    client: Client, alice: Person
+) -> None:
     client.post("/v1/auth/password/forgot", {"email": alice.email.upper()}).expect(202)
     first = mailed(client, "new password")
     client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
     second = mailed(client, "new password")
-    client.post("/v1/auth/password/reset", {"token": first, "new_password": NEW}).expect(401, "invalid_token")
-    weak = client.post("/v1/auth/password/reset", {"token": second, "new_password": "1234567890"}).expect(422)
+    client.post("/v1/auth/password/reset", {"token": first, "new_password": NEW}).expect(
+        401, "invalid_token"
+    )
+    weak = client.post(
+        "/v1/auth/password/reset", {"token": second, "new_password": "1234567890"}
+    ).expect(422)
     assert weak.finding("/new_password") == "weak_password"
-    client.post("/v1/auth/password/reset", {"token": second, "new_password": NEW}, as_=alice).expect(204)  # her own session too
+    client.post(
+        "/v1/auth/password/reset", {"token": second, "new_password": NEW}, as_=alice
+    ).expect(204)  # her own session too
     client.get("/v1/auth/me", as_=alice).expect(401)
-    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(401, "invalid_credentials")
+    client.post("/v1/auth/login", {"email": alice.email, "password": PASSWORD}).expect(
+        401, "invalid_credentials"
+    )
     again = client.sign_in(alice, NEW)
     assert client.get("/v1/auth/me", as_=again)["email_verified"] is True
-    client.post("/v1/auth/password/reset", {"token": second, "new_password": PASSWORD}).expect(401, "invalid_token")
+    client.post("/v1/auth/password/reset", {"token": second, "new_password": PASSWORD}).expect(
+        401, "invalid_token"
+    )
 
 
-def test_nobody_can_tell_from_outside_whether_there_is_an_account(client: Client, alice: Person) -> None:
+def test_nobody_can_tell_from_outside_whether_there_is_an_account(
+    client: Client, alice: Person
+) -> None:
     client.work()
     known = client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
     unknown = client.post("/v1/auth/password/forgot", {"email": "nobody@example.net"}).expect(202)
@@ -113,7 +141,9 @@ def test_a_changed_password_ends_the_other_sessions_only(client: Client, alice: 
     elsewhere = client.sign_in(alice)
     wrong = {"current_password": "not this one", "new_password": NEW}
     client.post("/v1/auth/password", wrong, as_=alice).expect(401, "invalid_credentials")
-    client.post("/v1/auth/password", {"current_password": PASSWORD, "new_password": NEW}, as_=alice).expect(204)
+    client.post(
+        "/v1/auth/password", {"current_password": PASSWORD, "new_password": NEW}, as_=alice
+    ).expect(204)
     client.get("/v1/auth/me", as_=alice).expect(200)
     client.get("/v1/auth/me", as_=elsewhere).expect(401)
     client.sign_in(alice, NEW)
@@ -142,14 +172,21 @@ class TestTheAdministratorBySetting:
         client.post("/v1/auth/email/verify", {"token": mailed(client, "Verify")}).expect(204)
         client.get("/v1/admin/developers", as_=root).expect(200)
 
-    def test_becomes_one_by_a_new_password_too_because_that_proves_the_address(self, client: Client) -> None:
+    def test_becomes_one_by_a_new_password_too_because_that_proves_the_address(
+        self, client: Client
+    ) -> None:
         squatter = client.register("root")
         client.post("/v1/auth/password/forgot", {"email": squatter.email}).expect(202)
-        client.post("/v1/auth/password/reset", {"token": mailed(client, "new password"), "new_password": NEW}).expect(204)
+        client.post(
+            "/v1/auth/password/reset",
+            {"token": mailed(client, "new password"), "new_password": NEW},
+        ).expect(204)
         client.get("/v1/admin/developers", as_=squatter).expect(401)
         client.get("/v1/admin/developers", as_=client.sign_in(squatter, NEW)).expect(200)
 
-    def test_becomes_one_at_start_when_the_setting_came_after_the_address_was_verified(self, client: Client) -> None:
+    def test_becomes_one_at_start_when_the_setting_came_after_the_address_was_verified(
+        self, client: Client
+    ) -> None:
         client.register("root")
         recovery.appoint(client.env)
         db = client.env.db.connection()
@@ -162,7 +199,10 @@ class TestTheAdministratorBySetting:
         assert db.value("SELECT count(*) FROM audit WHERE action = 'account.role_changed'") == 1
 
 
-@pytest.mark.parametrize(("setting", "other"), [("root@fu\xdfball.example", "root@fussball.example"), ("\u212a@a", "k@a")])
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [("root@fu\xdfball.example", "root@fussball.example"), ("\u212a@a", "k@a")],
+)
 def test_addresses_that_only_look_alike_are_different_peoples(setting: str, other: str) -> None:
     assert setting.casefold() == other  # what a careless comparison says
     assert accounts.folded(setting) != accounts.folded(other)
@@ -178,17 +218,25 @@ class TestByInvitation:
 
     def test_only_who_is_invited_registers_and_once(self, client: Client, env: Environment) -> None:
         with env.db.connection().write() as db:
-            accounts.create(db, PORTAL, "root@example.net", "Root", passwords.make_hash(PASSWORD), role="admin")
+            accounts.create(
+                db, PORTAL, "root@example.net", "Root", passwords.make_hash(PASSWORD), role="admin"
+            )
         root = client.sign_in(Person("root@example.net", "", "", ""))
         said = {"email": "bob@example.net", "password": PASSWORD, "name": "Bob"}
         client.post("/v1/auth/register", said).expect(403, "registration_closed")
-        invitation = client.post("/v1/admin/invitations", {"email": "bob@example.net"}, as_=root).expect(201)["invitation"]
+        invitation = client.post(
+            "/v1/admin/invitations", {"email": "bob@example.net"}, as_=root
+        ).expect(201)["invitation"]
         assert mailed(client, "invited") == invitation
         mallory = said | {"email": "mallory@example.net", "invitation": invitation}
         client.post("/v1/auth/register", mallory).expect(401, "invalid_token")
         client.post("/v1/auth/register", said | {"invitation": invitation}).expect(201)
-        client.post("/v1/auth/register", said | {"invitation": invitation}).expect(401, "invalid_token")
-        client.post("/v1/admin/invitations", {"email": "Bob@example.net"}, as_=root).expect(409, "email_taken")
+        client.post("/v1/auth/register", said | {"invitation": invitation}).expect(
+            401, "invalid_token"
+        )
+        client.post("/v1/admin/invitations", {"email": "Bob@example.net"}, as_=root).expect(
+            409, "email_taken"
+        )
 
 
 def test_the_page_behind_the_links_keeps_strangers_out(client: Client) -> None:

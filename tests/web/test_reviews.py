@@ -25,7 +25,14 @@ def rita(client: Client) -> Person:
     return client.reviewer()
 
 
-def submitted(client: Client, person: Person, version: str = "1.0.0", code: int = 1, query: str = "", **more: Any) -> Answer:
+def submitted(
+    client: Client,
+    person: Person,
+    version: str = "1.0.0",
+    code: int = 1,
+    query: str = "",
+    **more: Any,
+) -> Answer:
     """A version that has been uploaded, checked and submitted, as its developer sees it."""
     package = client.package(person, version=version, code=code, **more)
     client.upload(NOTES, package, as_=person, query="?submit=true" + query).expect(201)
@@ -39,40 +46,70 @@ def review_of(client: Client, person: Person, **more: Any) -> str:
 
 def renewed(client: Client, person: Person) -> Person:
     """The same person with a token that has not run out."""
-    person.token = client.post("/v1/auth/refresh", {"refresh_token": person.refresh_token}).expect(200)["access_token"]
+    person.token = client.post("/v1/auth/refresh", {"refresh_token": person.refresh_token}).expect(
+        200
+    )["access_token"]
     return person
 
 
 def ids(client: Client, person: Person, state: str) -> list[str]:
-    return ["/v1/reviews/" + each["id"] for each in client.get(f"/v1/reviews?state={state}", as_=person).expect(200)["reviews"]]
+    return [
+        "/v1/reviews/" + each["id"]
+        for each in client.get(f"/v1/reviews?state={state}", as_=person).expect(200)["reviews"]
+    ]
 
 
 def test_a_claim_is_for_one(client: Client, alice: Person, rita: Person) -> None:
     review, bob = review_of(client, alice), client.reviewer("bob")
     claimed = client.post(review + "/claim", as_=rita).expect(200)
-    assert (claimed["state"], claimed["claimed_by"], claimed["claimed_until"]) == ("claimed", rita.id, "2027-01-15T10:00:00Z")
+    assert (claimed["state"], claimed["claimed_by"], claimed["claimed_until"]) == (
+        "claimed",
+        rita.id,
+        "2027-01-15T10:00:00Z",
+    )
     assert (ids(client, bob, "waiting"), ids(client, bob, "claimed")) == ([], [review])
-    for move, body in (("claim", None), ("release", None), ("approve", None), ("reject", {"reasons": ["spam"], "comment": "no"})):
-        assert client.post(f"{review}/{move}", body, as_=bob).expect(409, code="already_decided")["state"] == "claimed"
+    for move, body in (
+        ("claim", None),
+        ("release", None),
+        ("approve", None),
+        ("reject", {"reasons": ["spam"], "comment": "no"}),
+    ):
+        assert (
+            client.post(f"{review}/{move}", body, as_=bob).expect(409, code="already_decided")[
+                "state"
+            ]
+            == "claimed"
+        )
     assert client.post(review + "/claim", as_=rita).expect(200)["state"] == "claimed"
     shown = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
-    assert (shown["next_step"], shown["review"]["state"]) == ("A reviewer is looking at it: 1st of 1.", "claimed")
+    assert (shown["next_step"], shown["review"]["state"]) == (
+        "A reviewer is looking at it: 1st of 1.",
+        "claimed",
+    )
     assert client.post(review + "/approve", as_=rita).expect(200)["state"] == "approved"
     client.post(review + "/claim", as_=rita).expect(409, code="already_decided")
     client.post(review + "/release", as_=rita).expect(409, code="already_decided")
     assert ids(client, bob, "decided") == [review]
 
 
-def test_a_released_review_waits_again_at_its_place(client: Client, alice: Person, rita: Person) -> None:
+def test_a_released_review_waits_again_at_its_place(
+    client: Client, alice: Person, rita: Person
+) -> None:
     first, second = review_of(client, alice), review_of(client, alice, version="1.1.0", code=2)
     client.post(first + "/claim", as_=rita).expect(200)
     released = client.post(first + "/release", as_=rita).expect(200)
-    assert (released["state"], released["claimed_by"], released["claimed_until"]) == ("waiting", None, None)
+    assert (released["state"], released["claimed_by"], released["claimed_until"]) == (
+        "waiting",
+        None,
+        None,
+    )
     assert client.post(first + "/release", as_=rita).expect(200)["state"] == "waiting"
     assert ids(client, rita, "waiting") == [first, second]
 
 
-def test_a_claim_lapses_after_two_hours(client: Client, alice: Person, rita: Person, hands: Hands) -> None:
+def test_a_claim_lapses_after_two_hours(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
     review, bob = review_of(client, alice), client.reviewer("bob")
     client.post(review + "/claim", as_=rita).expect(200)
     hands.turn(TWO_HOURS - 1)
@@ -84,7 +121,9 @@ def test_a_claim_lapses_after_two_hours(client: Client, alice: Person, rita: Per
     client.post(review + "/claim", as_=bob).expect(200)
 
 
-def test_a_prolonged_claim_does_not_lapse_at_its_first_end(client: Client, alice: Person, rita: Person, hands: Hands) -> None:
+def test_a_prolonged_claim_does_not_lapse_at_its_first_end(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
     review = review_of(client, alice)
     client.post(review + "/claim", as_=rita).expect(200)
     hands.turn(600)
@@ -98,7 +137,13 @@ def test_ones_own_app_is_out_of_reach(client: Client, rita: Person) -> None:
     client.app_of(rita)
     review = review_of(client, rita)
     assert ids(client, rita, "waiting") == []
-    for method, rest in (("GET", ""), ("GET", "/package"), ("GET", "/messages"), ("POST", "/claim"), ("POST", "/approve")):
+    for method, rest in (
+        ("GET", ""),
+        ("GET", "/package"),
+        ("GET", "/messages"),
+        ("POST", "/claim"),
+        ("POST", "/approve"),
+    ):
         client.call(method, review + rest, as_=rita).expect(403, code="forbidden")
     client.post(review + "/messages", {"text": "nice"}, as_=rita).expect(403, code="forbidden")
     assert ids(client, client.reviewer("bob"), "waiting") == [review]
@@ -107,7 +152,9 @@ def test_ones_own_app_is_out_of_reach(client: Client, rita: Person) -> None:
 @pytest.mark.parametrize(("method", "rest"), [
     ("GET", ""), ("GET", "/package"), ("GET", "/messages"), ("POST", "/claim"), ("POST", "/release"), ("POST", "/approve"),
 ])  # fmt: skip
-def test_the_desk_is_for_reviewers(client: Client, alice: Person, rita: Person, method: str, rest: str) -> None:
+def test_the_desk_is_for_reviewers(
+    client: Client, alice: Person, rita: Person, method: str, rest: str
+) -> None:
     review = review_of(client, alice)
     client.call(method, review + rest, as_=alice).expect(403, code="forbidden")
     client.call(method, "/v1/reviews/nothing" + rest, as_=rita).expect(404, code="not_found")
@@ -120,12 +167,21 @@ def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Person, rita: P
         answers: list[int] = []
         start = threading.Barrier(2)
 
-        def decide(person: Person, move: str, review: str = review, start: Any = start, answers: list[int] = answers) -> None:
+        def decide(
+            person: Person,
+            move: str,
+            review: str = review,
+            start: Any = start,
+            answers: list[int] = answers,
+        ) -> None:
             start.wait()
             body = {"reasons": ["quality"], "comment": "no"} if move == "reject" else None
             answers.append(client.post(f"{review}/{move}", body, as_=person).status)
 
-        both = [threading.Thread(target=decide, args=each) for each in ((rita, "approve"), (bob, "reject"))]
+        both = [
+            threading.Thread(target=decide, args=each)
+            for each in ((rita, "approve"), (bob, "reject"))
+        ]
         for each in both:
             each.start()
         for each in both:
@@ -142,15 +198,32 @@ def test_the_reviewer_sees_what_changed(client: Client, alice: Person, rita: Per
     client.post(review + "/approve", as_=rita).expect(200)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", as_=alice).expect(200)
     later = review_of(
-        client, alice, version="1.1.0", code=2, manifest={"permissions": ["camera"]},
-        files={"assets/main.lua": b"mosis.camera.open(os.time())", "assets/main.rcss": None, "assets/new.txt": b"new"},
+        client,
+        alice,
+        version="1.1.0",
+        code=2,
+        manifest={"permissions": ["camera"]},
+        files={
+            "assets/main.lua": b"mosis.camera.open(os.time())",
+            "assets/main.rcss": None,
+            "assets/new.txt": b"new",
+        },
     )
     shown = client.get(later, as_=rita).expect(200)["changes"]
-    assert (shown["since"], shown["permissions"]) == ("1.0.0", {"added": ["camera"], "removed": ["storage"]})
+    assert (shown["since"], shown["permissions"]) == (
+        "1.0.0",
+        {"added": ["camera"], "removed": ["storage"]},
+    )
     assert shown["files"]["added"] == [{"path": "assets/new.txt", "size_bytes": 3}]
     assert [each["path"] for each in shown["files"]["removed"]] == ["assets/main.rcss"]
-    assert [each["path"] for each in shown["files"]["changed"]] == ["assets/main.lua", "manifest.json"]
-    assert [each["code"] for each in shown["findings"]["added"]] == ["lua_dangerous", "reference_missing"]
+    assert [each["path"] for each in shown["files"]["changed"]] == [
+        "assets/main.lua",
+        "manifest.json",
+    ]
+    assert [each["code"] for each in shown["findings"]["added"]] == [
+        "lua_dangerous",
+        "reference_missing",
+    ]
     assert set(shown["size_bytes"]) == {"before", "now"}
 
 
@@ -165,7 +238,9 @@ def test_the_reviewer_fetches_the_package(client: Client, alice: Person, rita: P
     assert part.headers["content-range"] == f"bytes 0-3/{len(package)}"
 
 
-def test_a_package_that_was_uploaded_anew_is_gone(client: Client, alice: Person, rita: Person) -> None:
+def test_a_package_that_was_uploaded_anew_is_gone(
+    client: Client, alice: Person, rita: Person
+) -> None:
     """A rejected version gives its version string back, and the next upload takes its place on disk."""
     review = review_of(client, alice)
     client.post(review + "/reject", {"reasons": ["quality"], "comment": "no"}, as_=rita).expect(200)
@@ -175,7 +250,9 @@ def test_a_package_that_was_uploaded_anew_is_gone(client: Client, alice: Person,
     assert client.get(review, as_=rita).expect(200)["state"] == "rejected"
 
 
-def test_a_decided_review_shows_what_changed_then(client: Client, alice: Person, rita: Person, hands: Hands) -> None:
+def test_a_decided_review_shows_what_changed_then(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
     client.published(alice, NOTES)
     hands.turn(60)
     second = review_of(client, alice, version="1.1.0", code=2)
@@ -184,23 +261,35 @@ def test_a_decided_review_shows_what_changed_then(client: Client, alice: Person,
     client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=alice).expect(200)
     third = review_of(client, alice, version="1.2.0", code=3)
     first = next(each for each in ids(client, rita, "decided") if each != second)
-    assert [client.get(each, as_=rita)["changes"]["since"] for each in (first, second, third)] == [None, "1.0.0", "1.1.0"]
+    assert [client.get(each, as_=rita)["changes"]["since"] for each in (first, second, third)] == [
+        None,
+        "1.0.0",
+        "1.1.0",
+    ]
 
 
 def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     asked = client.post(review + "/messages", {"text": "Why storage?"}, as_=rita).expect(201)
     assert (asked["sender"], asked["author_id"], asked["internal"]) == ("reviewer", rita.id, False)
-    client.post(review + "/messages", {"text": "Looks odd.", "internal": True}, as_=rita).expect(201)
+    client.post(review + "/messages", {"text": "Looks odd.", "internal": True}, as_=rita).expect(
+        201
+    )
     client.post(ours, {"text": "For the notes."}, as_=alice).expect(201)
     seen = client.get(ours, as_=alice).expect(200)["messages"]
     assert [(each["sender"], each["author_id"], each["text"]) for each in seen] == [
-        ("reviewer", None, "Why storage?"), ("developer", alice.id, "For the notes."),
+        ("reviewer", None, "Why storage?"),
+        ("developer", alice.id, "For the notes."),
     ]
     assert [each["text"] for each in client.get(review + "/messages", as_=rita)["messages"]] == [
-        "Why storage?", "Looks odd.", "For the notes.",
+        "Why storage?",
+        "Looks odd.",
+        "For the notes.",
     ]
-    told = [each["kind"] for each in client.get("/v1/notifications", as_=alice).expect(200)["notifications"]]
+    told = [
+        each["kind"]
+        for each in client.get("/v1/notifications", as_=alice).expect(200)["notifications"]
+    ]
     assert told.count("review.message") == 1
     client.post(ours, {"text": "secret", "internal": True}, as_=alice).expect(422)
     client.post(ours, {"text": "\n\t \u00a0Two\nlines\t"}, as_=alice).expect(201)
@@ -208,7 +297,9 @@ def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
         client.post(ours, {"text": text}, as_=alice).expect(422)
 
 
-def test_a_developers_answer_reaches_the_reviewer(client: Client, alice: Person, rita: Person) -> None:
+def test_a_developers_answer_reaches_the_reviewer(
+    client: Client, alice: Person, rita: Person
+) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     client.post(ours, {"text": "Anybody there?"}, as_=alice).expect(201)
     assert client.told(rita) == []  # nobody has taken it yet
@@ -220,11 +311,16 @@ def test_a_developers_answer_reaches_the_reviewer(client: Client, alice: Person,
     bob = client.reviewer("bob")
     client.post(review + "/claim", as_=bob).expect(200)
     client.post(ours, {"text": "And drafts."}, as_=alice).expect(201)
-    client.post(review + "/messages", {"text": "Between us.", "internal": True}, as_=bob).expect(201)
+    client.post(review + "/messages", {"text": "Between us.", "internal": True}, as_=bob).expect(
+        201
+    )
     assert [len(client.told(each)) for each in (rita, bob)] == [1, 1]
     client.role_of(bob, "developer")
     client.post(ours, {"text": "Hello?"}, as_=alice).expect(201)
-    assert [len(client.told(each)) for each in (rita, bob)] == [2, 1]  # who is no reviewer any more is told nothing
+    assert [len(client.told(each)) for each in (rita, bob)] == [
+        2,
+        1,
+    ]  # who is no reviewer any more is told nothing
 
 
 def test_messages_come_in_pages(client: Client, alice: Person) -> None:
@@ -238,7 +334,9 @@ def test_messages_come_in_pages(client: Client, alice: Person) -> None:
     assert second["next_cursor"] is None
 
 
-def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(client: Client, alice: Person, rita: Person) -> None:
+def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(
+    client: Client, alice: Person, rita: Person
+) -> None:
     shown = submitted(client, alice, query="&publish=true")
     assert shown["next_step"].endswith("It is published as soon as it is approved.")
     approved = client.post(f"/v1/reviews/{shown['review']['id']}/approve", as_=rita).expect(200)
@@ -249,15 +347,22 @@ def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(client: Clie
     assert client.get(at, as_=alice)["state"] == "published"
 
 
-def test_a_time_takes_the_place_of_publishing_at_once(client: Client, alice: Person, rita: Person) -> None:
+def test_a_time_takes_the_place_of_publishing_at_once(
+    client: Client, alice: Person, rita: Person
+) -> None:
     client.post(review_of(client, alice, query="&publish=true") + "/approve", as_=rita).expect(200)
     at, later = f"/v1/apps/{NOTES}/versions/1.0.0", client.env.clock.now(600)
-    assert later in client.post(at + "/publish", {"publish_at": later}, as_=alice).expect(200)["next_step"]
+    assert (
+        later
+        in client.post(at + "/publish", {"publish_at": later}, as_=alice).expect(200)["next_step"]
+    )
     client.work()
     assert client.get(at, as_=alice)["state"] == "approved"
 
 
-def test_the_choice_can_be_made_when_submitting(client: Client, alice: Person, rita: Person) -> None:
+def test_the_choice_can_be_made_when_submitting(
+    client: Client, alice: Person, rita: Person
+) -> None:
     at = f"/v1/apps/{NOTES}/versions/1.0.0"
     client.upload(NOTES, client.package(alice), as_=alice, query="?publish=true").expect(201)
     client.work()
@@ -265,10 +370,14 @@ def test_the_choice_can_be_made_when_submitting(client: Client, alice: Person, r
     client.post(ids(client, rita, "waiting")[0] + "/approve", as_=rita).expect(200)
     client.work()
     assert client.get(at, as_=alice)["state"] == "approved"
-    client.upload(NOTES, client.package(alice, version="2.0.0", code=2), as_=alice, query="?publish=maybe").expect(422)
+    client.upload(
+        NOTES, client.package(alice, version="2.0.0", code=2), as_=alice, query="?publish=maybe"
+    ).expect(422)
 
 
-def test_publishing_by_itself_gives_way_to_a_higher_version(client: Client, alice: Person, rita: Person) -> None:
+def test_publishing_by_itself_gives_way_to_a_higher_version(
+    client: Client, alice: Person, rita: Person
+) -> None:
     low = review_of(client, alice, query="&publish=true")
     high = review_of(client, alice, version="2.0.0", code=2, query="&publish=true")
     client.post(high + "/approve", as_=rita).expect(200)
@@ -277,9 +386,13 @@ def test_publishing_by_itself_gives_way_to_a_higher_version(client: Client, alic
     client.work()
     shown = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
     assert (shown["state"], shown["publish_at"]) == ("approved", None)
-    assert shown["next_step"].startswith("Approved, but 2.0.0, whose version_code is not lower, was published before it")
+    assert shown["next_step"].startswith(
+        "Approved, but 2.0.0, whose version_code is not lower, was published before it"
+    )
     for body in (None, {"publish_at": client.env.clock.now(600)}):
-        client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", body, as_=alice).expect(409, code="version_code_not_higher")
+        client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", body, as_=alice).expect(
+            409, code="version_code_not_higher"
+        )
 
 
 class TestThePolicyOfChanges:
@@ -295,18 +408,24 @@ class TestThePolicyOfChanges:
         client.published(alice, NOTES)
         return alice
 
-    def test_a_first_version_needs_a_person(self, client: Client, alice: Person, rita: Person) -> None:
+    def test_a_first_version_needs_a_person(
+        self, client: Client, alice: Person, rita: Person
+    ) -> None:
         review = review_of(client, alice)
         assert client.get(review, as_=rita)["because"] == ["first_version"]
 
     def test_nothing_new_goes_through_to_the_store(self, client: Client, published: Person) -> None:
         more = {"assets/main.lua": b"return mosis.storage.get('other')", "assets/new.txt": b"new"}
-        shown = submitted(client, published, version="1.1.0", code=2, query="&publish=true", files=more)
+        shown = submitted(
+            client, published, version="1.1.0", code=2, query="&publish=true", files=more
+        )
         assert (shown["state"], shown["review"]["state"]) == ("published", "approved")
         assert shown["review"]["comment"].startswith("Approved by the policy")
         assert client.get(f"/v1/store/apps/{NOTES}")["version"] == "1.1.0"
 
-    def test_without_the_choice_it_is_approved_only(self, client: Client, published: Person) -> None:
+    def test_without_the_choice_it_is_approved_only(
+        self, client: Client, published: Person
+    ) -> None:
         assert submitted(client, published, version="1.1.0", code=2)["state"] == "approved"
 
     @pytest.mark.parametrize(("more", "because"), [
@@ -314,14 +433,27 @@ class TestThePolicyOfChanges:
         ({"files": {"assets/a.lua": b"os.exit()"}}, ["new_findings"]),
     ])  # fmt: skip
     def test_what_is_new_needs_a_person(
-        self, client: Client, published: Person, rita: Person, more: dict[str, Any], because: list[str]
+        self,
+        client: Client,
+        published: Person,
+        rita: Person,
+        more: dict[str, Any],
+        because: list[str],
     ) -> None:
-        review = review_of(client, published, version="1.1.0", code=2, query="&publish=true", **more)
+        review = review_of(
+            client, published, version="1.1.0", code=2, query="&publish=true", **more
+        )
         assert client.get(review, as_=rita)["because"] == because
 
-    def test_after_a_rejection_a_person_looks_again(self, client: Client, published: Person, rita: Person) -> None:
-        review = review_of(client, published, version="1.1.0", code=2, files={"assets/a.lua": b"os.exit()"})
-        client.post(review + "/reject", {"reasons": ["quality"], "comment": "no"}, as_=rita).expect(200)
+    def test_after_a_rejection_a_person_looks_again(
+        self, client: Client, published: Person, rita: Person
+    ) -> None:
+        review = review_of(
+            client, published, version="1.1.0", code=2, files={"assets/a.lua": b"os.exit()"}
+        )
+        client.post(review + "/reject", {"reasons": ["quality"], "comment": "no"}, as_=rita).expect(
+            200
+        )
         again = review_of(client, published, version="1.1.1", code=3)
         assert client.get(again, as_=rita)["because"] == ["rejected_before"]
 
@@ -329,10 +461,16 @@ class TestThePolicyOfChanges:
         self, client: Client, published: Person, rita: Person, hands: Hands
     ) -> None:
         hands.turn(60)
-        submitted(client, published, version="1.1.0", code=2)  # approved by the policy, and kept ready
+        submitted(
+            client, published, version="1.1.0", code=2
+        )  # approved by the policy, and kept ready
         hands.turn(60)
-        review = review_of(client, published, version="1.2.0", code=3, files={"assets/a.lua": b"os.exit()"})
-        client.post(review + "/reject", {"reasons": ["malware"], "comment": "no"}, as_=rita).expect(200)
+        review = review_of(
+            client, published, version="1.2.0", code=3, files={"assets/a.lua": b"os.exit()"}
+        )
+        client.post(review + "/reject", {"reasons": ["malware"], "comment": "no"}, as_=rita).expect(
+            200
+        )
         hands.turn(60)
         client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=published).expect(200)
         again = review_of(client, published, version="1.2.1", code=4)
@@ -353,16 +491,28 @@ class TestThePolicyOfChanges:
         review = review_of(client, published, version="1.1.1", code=2)
         assert client.get(review, as_=rita)["because"] == ["sample"]
 
-    def test_a_second_finding_of_a_kind_in_the_same_file_is_new(self, client: Client, published: Person, rita: Person) -> None:
-        review = review_of(client, published, version="1.1.0", code=2, files={"assets/a.lua": b"return os.time()"})
+    def test_a_second_finding_of_a_kind_in_the_same_file_is_new(
+        self, client: Client, published: Person, rita: Person
+    ) -> None:
+        review = review_of(
+            client, published, version="1.1.0", code=2, files={"assets/a.lua": b"return os.time()"}
+        )
         client.post(review + "/approve", as_=rita).expect(200)
         client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=published).expect(200)
-        moved = submitted(client, published, version="1.2.0", code=3, files={"assets/a.lua": b"\n\nreturn os.clock()"})
+        moved = submitted(
+            client,
+            published,
+            version="1.2.0",
+            code=3,
+            files={"assets/a.lua": b"\n\nreturn os.clock()"},
+        )
         assert moved["state"] == "approved"
         more = {"assets/a.lua": b"return os.time(), io.open('a')"}
         review = review_of(client, published, version="1.3.0", code=4, files=more)
         assert client.get(review, as_=rita)["because"] == ["new_findings"]
-        assert [each["detail"] for each in client.get(review, as_=rita)["changes"]["findings"]["added"]] == ["It uses io."]
+        assert [
+            each["detail"] for each in client.get(review, as_=rita)["changes"]["findings"]["added"]
+        ] == ["It uses io."]
 
     def test_a_sample_needs_a_person(self, client: Client, published: Person, rita: Person) -> None:
         object.__setattr__(client.env.config, "review_sample_percent", 100)
@@ -371,8 +521,14 @@ class TestThePolicyOfChanges:
 
     def test_the_sample_is_the_same_again_and_fair(self, client: Client, published: Person) -> None:
         db = client.env.db.connection()
-        version = versions.by_id(db, client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=published)["id"])
+        version = versions.by_id(
+            db, client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=published)["id"]
+        )
         assert version is not None
-        assert changes.drawn("a", version) == changes.drawn("a", version) != changes.drawn("b", version)
+        assert (
+            changes.drawn("a", version)
+            == changes.drawn("a", version)
+            != changes.drawn("b", version)
+        )
         few = sum(changes.drawn(str(number), version) < 0.05 for number in range(4000))
         assert 130 < few < 275

@@ -15,16 +15,28 @@ class Download:
 
     def __init__(self, client: Client, person: Person) -> None:
         self.client = client
-        self.path = client.published(person, NOTES)["download_url"].removeprefix(client.env.config.base_url)
+        self.path = client.published(person, NOTES)["download_url"].removeprefix(
+            client.env.config.base_url
+        )
         whole = client.get(self.path).expect(200)
-        self.body, self.tag, self.changed = whole.body, whole.headers["etag"], whole.headers["last-modified"]
+        self.body, self.tag, self.changed = (
+            whole.body,
+            whole.headers["etag"],
+            whole.headers["last-modified"],
+        )
         self.size = len(self.body)
 
     def get(self, **headers: str) -> Answer:
-        return self.client.get(self.path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return self.client.get(
+            self.path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
 
     def head(self, **headers: str) -> Answer:
-        return self.client.call("HEAD", self.path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return self.client.call(
+            "HEAD",
+            self.path,
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
 
 
 @pytest.fixture
@@ -38,7 +50,10 @@ def test_the_whole_says_what_it_is(package: Download) -> None:
     whole = package.get().expect(200)
     assert package.tag == f'"{hashlib.sha256(package.body).hexdigest()}"'
     assert whole.headers["repr-digest"].startswith("sha-256=:")
-    assert (whole.headers["accept-ranges"], whole.headers["content-length"]) == ("bytes", str(package.size))
+    assert (whole.headers["accept-ranges"], whole.headers["content-length"]) == (
+        "bytes",
+        str(package.size),
+    )
     assert whole.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
@@ -47,12 +62,16 @@ def test_the_whole_says_what_it_is(package: Download) -> None:
     ("bytes=0-", 0, None), ("BYTES=5-6", 5, 7), ("bytes= 5-6", 5, 7), ("bytes=3-99999999999999999999999", 3, None),
     ("bytes=-99999999999999999999999", 0, None), ("bytes=007-8", 7, 9),
 ])  # fmt: skip
-def test_one_range_is_answered_with_that_part(package: Download, wanted: str, first: int, last: int | None) -> None:
+def test_one_range_is_answered_with_that_part(
+    package: Download, wanted: str, first: int, last: int | None
+) -> None:
     part = package.get(Range=wanted).expect(206)
     expected = package.body[first:last]
     start = first % package.size if first else 0
     assert part.body == expected
-    assert part.headers["content-range"] == f"bytes {start}-{start + len(expected) - 1}/{package.size}"
+    assert (
+        part.headers["content-range"] == f"bytes {start}-{start + len(expected) - 1}/{package.size}"
+    )
     assert part.headers["content-length"] == str(len(expected))
     assert (part.headers["etag"], "repr-digest" in part.headers) == (package.tag, True)
 
@@ -67,8 +86,12 @@ def test_other_ranges_are_ignored_and_the_whole_comes(package: Download, wanted:
     assert (whole.body, "content-range" in whole.headers) == (package.body, False)
 
 
-@pytest.mark.parametrize("wanted", ["bytes=1000000-", "bytes=99999999999999999999-", "bytes=1000000-2000000", "bytes=-0"])
-def test_a_range_outside_is_416_and_says_how_long_the_file_is(package: Download, wanted: str) -> None:
+@pytest.mark.parametrize(
+    "wanted", ["bytes=1000000-", "bytes=99999999999999999999-", "bytes=1000000-2000000", "bytes=-0"]
+)
+def test_a_range_outside_is_416_and_says_how_long_the_file_is(
+    package: Download, wanted: str
+) -> None:
     refused = package.get(Range=wanted).expect(416, code="range_not_satisfiable")
     assert refused.headers["content-range"] == f"bytes */{package.size}"
     assert refused["size_bytes"] == package.size
@@ -77,8 +100,18 @@ def test_a_range_outside_is_416_and_says_how_long_the_file_is(package: Download,
 def test_if_range_gives_the_part_only_of_the_same_file(package: Download) -> None:
     for known in (package.tag, package.changed):
         assert package.get(Range="bytes=5-9", If_Range=known).expect(206).body == package.body[5:10]
-    for other in ('"' + "0" * 64 + '"', "W/" + package.tag, package.tag.strip('"'), EARLIER, LATER, "*", ""):
-        assert package.get(Range="bytes=5-9", If_Range=other).expect(200).body == package.body, other
+    for other in (
+        '"' + "0" * 64 + '"',
+        "W/" + package.tag,
+        package.tag.strip('"'),
+        EARLIER,
+        LATER,
+        "*",
+        "",
+    ):
+        assert package.get(Range="bytes=5-9", If_Range=other).expect(200).body == package.body, (
+            other
+        )
     assert package.get(Range="bytes=9999999-", If_Range='"old"').expect(200).body == package.body
 
 
@@ -97,7 +130,9 @@ def test_if_none_match_goes_before_if_modified_since(package: Download) -> None:
         package.get(If_Modified_Since=nonsense).expect(200)
 
 
-def test_if_match_goes_before_if_unmodified_since_and_both_before_the_rest(package: Download) -> None:
+def test_if_match_goes_before_if_unmodified_since_and_both_before_the_rest(
+    package: Download,
+) -> None:
     package.get(If_Match=package.tag).expect(200)
     package.get(If_Match="*").expect(200)
     for other in ('"x"', "W/" + package.tag):
@@ -117,7 +152,9 @@ def test_head_is_get_without_the_body_and_knows_no_range(package: Download) -> N
     whole, head = package.get().headers, package.head().expect(200)
     ours = {"x-request-id": ""}
     assert (head.body, head.headers | ours) == (b"", whole | ours)
-    assert package.head(Range="bytes=0-1").expect(200).headers["content-length"] == str(package.size)
+    assert package.head(Range="bytes=0-1").expect(200).headers["content-length"] == str(
+        package.size
+    )
     package.head(Range="bytes=9999999-").expect(200)
     package.head(If_None_Match=package.tag).expect(304)
     assert package.head(If_Match='"x"').status == 412
@@ -131,7 +168,13 @@ def test_no_file_stays_open_whatever_is_answered(package: Download) -> None:
 
     package.get().expect(200)
     before = descriptors()
-    for headers in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=9999999-"}, {"If_None_Match": "*"}, {"If_Match": '"x"'}):
+    for headers in (
+        {},
+        {"Range": "bytes=0-1"},
+        {"Range": "bytes=9999999-"},
+        {"If_None_Match": "*"},
+        {"If_Match": '"x"'},
+    ):
         package.get(**headers)
         package.head(**headers)
     assert descriptors() == before

@@ -47,15 +47,24 @@ def test_a_store_app_shows_all_its_fields(client: Client, alice: Person) -> None
 
 
 @pytest.mark.parametrize("prefix", ["/v1", ""])
-def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(client: Client, alice: Person, prefix: str) -> None:
+def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(
+    client: Client, alice: Person, prefix: str
+) -> None:
     for name in ("todo", "maps"):
-        client.patch(f"/v1/apps/{client.app_of(alice, f'com.acme.{name}')}", {"name": f"Grüße {name}"}, as_=alice).expect(200)
+        client.patch(
+            f"/v1/apps/{client.app_of(alice, f'com.acme.{name}')}",
+            {"name": f"Grüße {name}"},
+            as_=alice,
+        ).expect(200)
         client.published(alice, f"com.acme.{name}")
     for _ in range(3):  # once made, then kept
         page = client.get(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe").expect(200)
     link = page.headers["link"].partition(">")[0][1:]
     assert link.startswith(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe&cursor=")
-    assert [app["name"] for app in page["apps"] + client.get(link).expect(200)["apps"]] == ["Grüße maps", "Grüße todo"]
+    assert [app["name"] for app in page["apps"] + client.get(link).expect(200)["apps"]] == [
+        "Grüße maps",
+        "Grüße todo",
+    ]
 
 
 def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice: Person) -> None:
@@ -70,7 +79,9 @@ def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice:
         path = page.headers["link"].partition(">")[0][1:] if page["next_cursor"] else ""
     assert found == ["Maps", "Notes", "Todo"]
     for name in ("todo", "maps"):
-        client.patch(f"/v1/apps/com.acme.{name}", {"description": "Für unterwegs"}, as_=alice).expect(200)
+        client.patch(
+            f"/v1/apps/com.acme.{name}", {"description": "Für unterwegs"}, as_=alice
+        ).expect(200)
     first = client.get("/v1/store/apps?limit=1&q=f%C3%BCr").expect(200)
     assert "q=f%C3%BCr" in first.headers["link"]  # the next page is of the same search
     cursor = client.get("/v1/store/apps?limit=1&sort=name")["next_cursor"]
@@ -97,7 +108,9 @@ def test_the_link_to_the_next_page_asks_for_the_same(client: Client) -> None:
 
 
 def test_a_cursor_with_half_a_character_is_refused(client: Client) -> None:
-    client.get("/v1/store/apps?cursor=" + cursor(("name", "\ud800", 5))).expect(400, code="bad_cursor")
+    client.get("/v1/store/apps?cursor=" + cursor(("name", "\ud800", 5))).expect(
+        400, code="bad_cursor"
+    )
 
 
 def test_a_database_that_is_not_there_is_said(client: Client) -> None:
@@ -117,9 +130,17 @@ def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
         "release_notes",
     }  # fmt: skip
     assert (update["version"], update["permissions"]) == ("1.1.0", ["storage"])
-    again = client.get(f"/v1/store/updates?pkgs={NOTES}:1,com.none.such:7", headers={"If-None-Match": answer.headers["etag"]})
+    again = client.get(
+        f"/v1/store/updates?pkgs={NOTES}:1,com.none.such:7",
+        headers={"If-None-Match": answer.headers["etag"]},
+    )
     assert (again.expect(304).body, again.headers["etag"]) == (b"", answer.headers["etag"])
-    asked = {"pkgs": {NOTES: 1, "com.none.such": 7}, "channel": "stable", "device": "d", "mosis_version": "1.0.0"}
+    asked = {
+        "pkgs": {NOTES: 1, "com.none.such": 7},
+        "channel": "stable",
+        "device": "d",
+        "mosis_version": "1.0.0",
+    }
     assert client.post("/v1/store/updates", asked).expect(200).json == answer.json
     assert updates(client, f"{NOTES}:2") == {}
     assert updates(client, mosis_version="0.9.0") == {}
@@ -139,25 +160,47 @@ def test_an_update_check_that_cannot_be_read_is_said(client: Client, query: str)
     ({"pkgs": {"a/b~": 2**31}}, "/pkgs/a~1b~0"),
     ({"pkgs": {f"a.b{number}": 1 for number in range(501)}}, "/pkgs"), ({"pkgs": [], "device": 5}, "/device"),
 ])  # fmt: skip
-def test_a_posted_update_check_is_validated(client: Client, body: dict[str, Any], pointer: str) -> None:
+def test_a_posted_update_check_is_validated(
+    client: Client, body: dict[str, Any], pointer: str
+) -> None:
     assert client.post("/v1/store/updates", body).expect(422, code="invalid").finding(pointer)
 
 
 def test_five_hundred_apps_in_one_call(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
     pkgs = {f"com.side.app{number}": 1 for number in range(499)} | {NOTES: 0}
-    assert len(client.post("/v1/store/updates", {"pkgs": pkgs, "device": "\u00fc"}).expect(200)["updates"]) == 1
+    assert (
+        len(
+            client.post("/v1/store/updates", {"pkgs": pkgs, "device": "\u00fc"}).expect(200)[
+                "updates"
+            ]
+        )
+        == 1
+    )
 
 
 def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
-    client.upload(NOTES, client.package(alice, version="1.1.0-rc.1", code=2), as_=alice, query="?submit=true").expect(201)
+    client.upload(
+        NOTES, client.package(alice, version="1.1.0-rc.1", code=2), as_=alice, query="?submit=true"
+    ).expect(201)
     client.work()
     at = f"{AT}/1.1.0-rc.1"
-    client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+    client.post(
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+    ).expect(200)
     client.post(at + "/publish", as_=alice).expect(200)
-    assert client.get(f"/v1/store/apps/{NOTES}/download").expect(302).headers["location"].endswith("/1.0.0/package.mosis")
-    beta = client.get(f"/v1/store/apps/{NOTES}/download?channel=beta&device=x").expect(302).headers["location"]
+    assert (
+        client.get(f"/v1/store/apps/{NOTES}/download")
+        .expect(302)
+        .headers["location"]
+        .endswith("/1.0.0/package.mosis")
+    )
+    beta = (
+        client.get(f"/v1/store/apps/{NOTES}/download?channel=beta&device=x")
+        .expect(302)
+        .headers["location"]
+    )
     client.get(beta.removeprefix(client.env.config.base_url)).expect(200)
     client.call("HEAD", f"/v1/store/apps/{NOTES}/download").expect(302)
     assert "beta channel" in client.get(at, as_=alice)["next_step"]
@@ -171,7 +214,10 @@ def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> Non
     db = client.env.db.connection()
     with db.write():
         acme = add_developer(db)
-        for package_id, more in (("a.beta", {"channel": "beta"}), ("a.share", {"rollout_percent": 99.9})):
+        for package_id, more in (
+            ("a.beta", {"channel": "beta"}),
+            ("a.share", {"rollout_percent": 99.9}),
+        ):
             add_version(db, acme, add_app(db, acme, package_id, package_id), **more)
     for package_id in ("a.beta", "a.share"):
         client.get(f"/v1/store/apps/{package_id}").expect(404)
@@ -183,10 +229,15 @@ def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> Non
     assert [app["package_id"] for app in client.get("/v1/store/apps")["apps"]] == ["a.share"]
 
 
-def test_downloads_are_counted_once_whatever_the_disk_says(client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_counted_once_whatever_the_disk_says(
+    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.published(alice, NOTES)
     client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
-    db, failed = client.env.db.connection(), Unavailable("database_unavailable", "The disk did not take it.")
+    db, failed = (
+        client.env.db.connection(),
+        Unavailable("database_unavailable", "The disk did not take it."),
+    )
 
     def refuse(*_: Any) -> None:
         raise failed
@@ -207,26 +258,40 @@ def test_downloads_are_counted_once_whatever_the_disk_says(client: Client, alice
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
 
 
-def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(client: Client, alice: Person) -> None:
+def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(
+    client: Client, alice: Person
+) -> None:
     for code in (1, 2, 3):
         client.published(alice, NOTES, f"1.{code}.0", code)
-    client.post(f"{AT}/1.3.0/rollback", {"reason": "x"}, as_=alice).expect(409, code="invalid_state")
-    back = client.post(f"{AT}/1.1.0/rollback", {"reason": "1.2 and 1.3 lose notes."}, as_=alice).expect(200)
+    client.post(f"{AT}/1.3.0/rollback", {"reason": "x"}, as_=alice).expect(
+        409, code="invalid_state"
+    )
+    back = client.post(
+        f"{AT}/1.1.0/rollback", {"reason": "1.2 and 1.3 lose notes."}, as_=alice
+    ).expect(200)
     assert (back["version"], back["state"]) == ("1.1.0", "published")
-    assert [client.get(f"{AT}/1.{code}.0", as_=alice)["state"] for code in (2, 3)] == ["halted", "halted"]
+    assert [client.get(f"{AT}/1.{code}.0", as_=alice)["state"] for code in (2, 3)] == [
+        "halted",
+        "halted",
+    ]
     assert (updates(client), updates(client, f"{NOTES}:3")) == ({NOTES: "1.1.0"}, {})
     assert client.get(f"/v1/store/apps/{NOTES}")["version"] == "1.1.0"
     db = client.env.db.connection()
     owner, details = db.one("SELECT owner_id, details FROM audit WHERE action = 'version.rollback'")
     assert (owner, json.loads(details)) == (
-        alice.id, {"version": "1.1.0", "halted": ["1.3.0", "1.2.0"], "reason": "1.2 and 1.3 lose notes."}
+        alice.id,
+        {"version": "1.1.0", "halted": ["1.3.0", "1.2.0"], "reason": "1.2 and 1.3 lose notes."},
     )
     client.post(f"{AT}/1.3.0/publish", as_=alice).expect(200)
     assert updates(client) == {NOTES: "1.3.0"}
     client.post(f"{AT}/1.2.0/rollback", {"reason": "Again."}, as_=alice).expect(200)
-    assert updates(client) == {NOTES: "1.2.0"}, "a halted version is offered again when it is the one rolled back to"
+    assert updates(client) == {NOTES: "1.2.0"}, (
+        "a halted version is offered again when it is the one rolled back to"
+    )
     client.post(f"{AT}/1.2.0/yank", {"reason": "r"}, as_=alice).expect(200)
-    client.post(f"{AT}/1.2.0/rollback", {"reason": "r"}, as_=alice).expect(409, code="invalid_state")
+    client.post(f"{AT}/1.2.0/rollback", {"reason": "r"}, as_=alice).expect(
+        409, code="invalid_state"
+    )
 
 
 def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person) -> None:
@@ -235,10 +300,15 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person
     first, kept = client.get(path).expect(200), client.get(path).expect(200)
     ours = {"x-request-id": ""}
     assert (kept.body, kept.headers | ours) == (first.body, first.headers | ours)
-    assert client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
+    assert (
+        client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
+    )
     assert client.call("HEAD", path).expect(200).body == b""
     client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice).expect(200)
-    assert client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(200)["name"] == "Notes 2"
+    assert (
+        client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(200)["name"]
+        == "Notes 2"
+    )
     client.patch("/v1/auth/me", {"name": "Alice B."}, as_=alice).expect(200)
     assert client.get(path)["developer"]["name"] == "Alice B."
     client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
@@ -256,12 +326,16 @@ def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
         assert 0 < client.env.kept.size_bytes <= 20_000
 
 
-def test_a_bad_token_is_refused_also_where_the_answer_is_kept(client: Client, alice: Person) -> None:
+def test_a_bad_token_is_refused_also_where_the_answer_is_kept(
+    client: Client, alice: Person
+) -> None:
     client.get("/v1/store/apps").expect(200)
     client.get("/v1/store/apps", as_="nonsense").expect(401, code="invalid_token")
 
 
-def test_pictures_are_kept_for_ever_under_the_address_of_their_version(client: Client, alice: Person) -> None:
+def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
+    client: Client, alice: Person
+) -> None:
     shots = {"assets/one.png": png(10), "assets/two.PNG": png(20)}
     client.published(alice, NOTES, files=shots, manifest={"screenshots": list(shots)})
     shown = client.get(f"/v1/store/apps/{NOTES}").expect(200)
@@ -275,7 +349,11 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(client: C
     plain = shown["icon_url"].removeprefix(base).partition("?")[0]
     newest = client.get(plain, headers={"If-None-Match": icon.headers["etag"]}).expect(304)
     assert newest.headers["cache-control"] == "public, max-age=3600"
-    for path in (plain.replace("128", "48"), plain.replace("128", "-1"), plain.replace("icon-128.png", "screenshot-2")):
+    for path in (
+        plain.replace("128", "48"),
+        plain.replace("128", "-1"),
+        plain.replace("icon-128.png", "screenshot-2"),
+    ):
         client.get(path).expect(404)
     client.get(plain.replace("icon-128.png", "screenshot--1")).expect(404)
     client.published(alice, NOTES, "1.1.0", 2)
@@ -285,9 +363,13 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(client: C
     client.get(plain).expect(200)
 
 
-def test_a_picture_is_what_was_uploaded_whatever_becomes_of_the_copy(client: Client, alice: Person) -> None:
+def test_a_picture_is_what_was_uploaded_whatever_becomes_of_the_copy(
+    client: Client, alice: Person
+) -> None:
     client.published(alice, NOTES)
-    address = client.get(f"/v1/store/apps/{NOTES}")["icon_url"].removeprefix(client.env.config.base_url)
+    address = client.get(f"/v1/store/apps/{NOTES}")["icon_url"].removeprefix(
+        client.env.config.base_url
+    )
     assets = client.env.config.assets_dir
     assert client.get(address).expect(200).body == png(128)
     copy = next(assets.glob("*/*/icon-128.png"))

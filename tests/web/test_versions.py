@@ -23,18 +23,26 @@ def alice(client: Client) -> Person:
 
 
 def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
-    uploaded = client.upload(NOTES, client.package(alice), as_=alice, query="?release_notes=First%20one").expect(201)
+    uploaded = client.upload(
+        NOTES, client.package(alice), as_=alice, query="?release_notes=First%20one"
+    ).expect(201)
     assert set(uploaded.json) == {
         "id", "app_id", "package_id", "version", "version_code", "channel", "state", "next_step", "findings", "review",
         "permissions", "min_mosis_version", "release_notes", "size_bytes", "sha256", "signing_key_id", "rollout_percent",
         "publish_at", "download_url", "created_at", "submitted_at", "decided_at", "published_at",
     }  # fmt: skip
-    assert (uploaded["release_notes"], uploaded["review"], uploaded["permissions"]) == ("First one", None, ["storage"])
+    assert (uploaded["release_notes"], uploaded["review"], uploaded["permissions"]) == (
+        "First one",
+        None,
+        ["storage"],
+    )
 
 
 def test_release_notes_in_the_query_are_text(client: Client, alice: Person) -> None:
     def upload(notes: str) -> Any:
-        return client.upload(NOTES, client.package(alice), as_=alice, query=f"?release_notes={notes}")
+        return client.upload(
+            NOTES, client.package(alice), as_=alice, query=f"?release_notes={notes}"
+        )
 
     for wrong in ("%FF", "a%00b"):
         assert upload(wrong).expect(422).finding("/release_notes") == "wrong_format"
@@ -61,22 +69,34 @@ def test_a_withdrawn_version_gives_its_string_back(client: Client, alice: Person
 def test_a_published_version_spends_its_string_and_code(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
     client.post(AT + "/yank", {"reason": "broken"}, as_=alice).expect(200)
-    client.upload(NOTES, client.package(alice, files={"assets/m.txt": b"m"}), as_=alice).expect(409, code="version_exists")
-    client.upload(NOTES, client.package(alice, version="1.0.1", code=1), as_=alice).expect(409, code="version_code_not_higher")
+    client.upload(NOTES, client.package(alice, files={"assets/m.txt": b"m"}), as_=alice).expect(
+        409, code="version_exists"
+    )
+    client.upload(NOTES, client.package(alice, version="1.0.1", code=1), as_=alice).expect(
+        409, code="version_code_not_higher"
+    )
     client.upload(NOTES, client.package(alice, version="1.0.1", code=2), as_=alice).expect(201)
 
 
 def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) -> None:
     def part(name: str, content: bytes) -> bytes:
-        return b'--aB\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
+        return b'--aB\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (
+            name.encode(),
+            content,
+        )
 
-    for number, parts in enumerate([["package", "release_notes", "channel"], ["channel", "package", "release_notes"]], 1):
+    for number, parts in enumerate(
+        [["package", "release_notes", "channel"], ["channel", "package", "release_notes"]], 1
+    ):
         fields = {
-            "package": client.package(alice, version=f"1.0.{number}", code=number), "release_notes": "Grüße".encode(),
+            "package": client.package(alice, version=f"1.0.{number}", code=number),
+            "release_notes": "Grüße".encode(),
             "channel": b"beta",
         }
         body = b"".join(part(name, fields[name]) for name in parts) + b"--aB--\r\n"
-        form = {"Content-Type": "Multipart/Form-Data; boundary=aB"}  # as browsers have it: capitals count in a boundary
+        form = {
+            "Content-Type": "Multipart/Form-Data; boundary=aB"
+        }  # as browsers have it: capitals count in a boundary
         made = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers=form)
         assert (made.expect(201)["channel"], made["release_notes"]) == ("beta", "Grüße")
 
@@ -87,29 +107,55 @@ def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) 
     b'--b\r\nContent-Disposition: form-data; name="channel"\r\n\r\nbeta\r\n' * 9 + b"--b--\r\n",
 ])  # fmt: skip
 def test_broken_forms_are_said(client: Client, alice: Person, body: bytes) -> None:
-    answer = client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    answer = client.post(
+        f"/v1/apps/{NOTES}/versions",
+        body,
+        as_=alice,
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
     answer.expect(400, code="malformed_request")
 
 
-def test_notes_in_the_query_are_utf_8_without_control_characters(client: Client, alice: Person) -> None:
-    said = client.upload(NOTES, client.package(alice), as_=alice, query="?release_notes=Gr%C3%BC%C3%9Fe%0A%E2%9C%93").expect(201)
+def test_notes_in_the_query_are_utf_8_without_control_characters(
+    client: Client, alice: Person
+) -> None:
+    said = client.upload(
+        NOTES, client.package(alice), as_=alice, query="?release_notes=Gr%C3%BC%C3%9Fe%0A%E2%9C%93"
+    ).expect(201)
     assert said["release_notes"] == "Grüße\n✓"
     for wrong in ("%00", "%1b[2J", "%ff", "x" * 5001):
-        refused = client.upload(NOTES, client.package(alice, version="2.0.0", code=2), as_=alice, query=f"?release_notes={wrong}")
-        assert refused.expect(422, code="invalid").finding("/release_notes") in ("wrong_format", "too_long")
+        refused = client.upload(
+            NOTES,
+            client.package(alice, version="2.0.0", code=2),
+            as_=alice,
+            query=f"?release_notes={wrong}",
+        )
+        assert refused.expect(422, code="invalid").finding("/release_notes") in (
+            "wrong_format",
+            "too_long",
+        )
 
 
 def test_a_packed_body_is_refused(client: Client, alice: Person) -> None:
     packed = {"Content-Encoding": "gzip"}
-    refused = client.post(f"/v1/apps/{NOTES}/versions", gzip.compress(client.package(alice)), as_=alice, headers=packed)
+    refused = client.post(
+        f"/v1/apps/{NOTES}/versions",
+        gzip.compress(client.package(alice)),
+        as_=alice,
+        headers=packed,
+    )
     refused.expect(415, code="unsupported_media_type")
 
 
 def test_a_content_digest_is_compared(client: Client, alice: Person) -> None:
     package = client.package(alice)
     wrong = {"Content-Digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"}
-    client.post(f"/v1/apps/{NOTES}/versions", package, as_=alice, headers=wrong).expect(422, code="digest_mismatch")
-    right = {"Content-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(package).digest()).decode()}:"}
+    client.post(f"/v1/apps/{NOTES}/versions", package, as_=alice, headers=wrong).expect(
+        422, code="digest_mismatch"
+    )
+    right = {
+        "Content-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(package).digest()).decode()}:"
+    }
     client.post(f"/v1/apps/{NOTES}/versions", package, as_=alice, headers=right).expect(201)
 
 
@@ -121,7 +167,9 @@ def test_a_package_over_the_limit_is_refused(client: Client, alice: Person) -> N
 def test_a_revoked_key_signs_no_new_upload(client: Client, alice: Person) -> None:
     key = client.get("/v1/signing-keys", as_=alice)["signing_keys"][0]["id"]
     client.delete(f"/v1/signing-keys/{key}", as_=alice).expect(204)
-    answer = client.upload(NOTES, client.package(alice), as_=alice).expect(422, code="package_rejected")
+    answer = client.upload(NOTES, client.package(alice), as_=alice).expect(
+        422, code="package_rejected"
+    )
     assert [each["code"] for each in answer["errors"]] == ["no_signing_key"]
 
 
@@ -130,13 +178,20 @@ def test_a_move_that_is_not_allowed_names_those_that_are(client: Client, alice: 
     client.work()
     answer = client.post(AT + "/publish", as_=alice).expect(409, code="invalid_state")
     assert (answer["state"], answer["allowed"]) == ("ready", ["submit", "withdraw"])
-    for move, body in (("halt", None), ("unyank", None), ("yank", {"reason": "r"}), ("rollout", {"percent": 50})):
+    for move, body in (
+        ("halt", None),
+        ("unyank", None),
+        ("yank", {"reason": "r"}),
+        ("rollout", {"percent": 50}),
+    ):
         client.post(f"{AT}/{move}", body, as_=alice).expect(409, code="invalid_state")
 
 
 def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
     url = client.published(alice, NOTES)["download_url"].removeprefix(client.env.config.base_url)
-    icon = client.get("/v1/store/apps/com.acme.notes")["icon_url"].removeprefix(client.env.config.base_url)
+    icon = client.get("/v1/store/apps/com.acme.notes")["icon_url"].removeprefix(
+        client.env.config.base_url
+    )
     client.get(icon).expect(200)
     client.post(AT + "/halt", as_=alice).expect(200)
     client.get("/v1/store/apps/com.acme.notes").expect(404)
@@ -157,50 +212,81 @@ def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
 
 def test_a_share_only_grows(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
-    client.upload(NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true").expect(201)
+    client.upload(
+        NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true"
+    ).expect(201)
     client.work()
     at = f"/v1/apps/{NOTES}/versions/1.1.0"
-    client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+    client.post(
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+    ).expect(200)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
     assert client.get("/v1/store/apps/com.acme.notes")["version"] == "1.0.0"
     assert "10 % of the devices" in client.get(at, as_=alice)["next_step"]
     client.post(at + "/rollout", {"percent": 5}, as_=alice).expect(409)
-    assert "50 %" in client.post(at + "/rollout", {"percent": 50}, as_=alice).expect(200)["next_step"]
+    assert (
+        "50 %" in client.post(at + "/rollout", {"percent": 50}, as_=alice).expect(200)["next_step"]
+    )
     client.post(at + "/rollout", {"percent": 100}, as_=alice).expect(200)
     assert client.get("/v1/store/apps/com.acme.notes")["version"] == "1.1.0"
     client.post(at + "/rollout", {"percent": 101}, as_=alice).expect(422)
 
 
-def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(client: Client, alice: Person) -> None:
+def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(
+    client: Client, alice: Person
+) -> None:
     client.published(alice, NOTES)
-    client.upload(NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true").expect(201)
+    client.upload(
+        NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true"
+    ).expect(201)
     client.work()
     at = f"/v1/apps/{NOTES}/versions/1.1.0"
-    client.post(f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita).expect(200)
+    client.post(
+        f"/v1/reviews/{client.get(at, as_=alice)['review']['id']}/approve", as_=client._rita
+    ).expect(200)
     client.post(at + "/publish", {"rollout_percent": 10}, as_=alice).expect(200)
-    refused = client.post(at + "/publish", {"rollout_percent": 20}, as_=alice).expect(409, code="invalid_state")
+    refused = client.post(at + "/publish", {"rollout_percent": 20}, as_=alice).expect(
+        409, code="invalid_state"
+    )
     assert "rollout" in refused["allowed"]
     client.post(at + "/halt", as_=alice).expect(200)
-    client.post(at + "/publish", {"rollout_percent": 5}, as_=alice).expect(409, code="invalid_state")
-    client.post(at + "/publish", {"publish_at": client.env.clock.now(600)}, as_=alice).expect(409, code="invalid_state")
+    client.post(at + "/publish", {"rollout_percent": 5}, as_=alice).expect(
+        409, code="invalid_state"
+    )
+    client.post(at + "/publish", {"publish_at": client.env.clock.now(600)}, as_=alice).expect(
+        409, code="invalid_state"
+    )
     assert client.get(at, as_=alice)["state"] == "halted", "what is refused has changed nothing"
     assert client.post(at + "/publish", as_=alice).expect(200)["rollout_percent"] == 10
     client.post(at + "/halt", as_=alice).expect(200)
-    assert client.post(at + "/publish", {"rollout_percent": 30}, as_=alice).expect(200)["rollout_percent"] == 30
+    assert (
+        client.post(at + "/publish", {"rollout_percent": 30}, as_=alice).expect(200)[
+            "rollout_percent"
+        ]
+        == 30
+    )
     assert client.get(at, as_=alice)["rollout_percent"] == 30
 
 
 def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands: Hands) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
-    client.post(f"/v1/reviews/{client.get(AT, as_=alice)['review']['id']}/approve", as_=client.reviewer()).expect(200)
+    client.post(
+        f"/v1/reviews/{client.get(AT, as_=alice)['review']['id']}/approve", as_=client.reviewer()
+    ).expect(200)
     later = client.env.clock.now(600)
     scheduled = client.post(AT + "/publish", {"publish_at": later}, as_=alice).expect(200)
-    assert (scheduled["state"], scheduled["publish_at"], later in scheduled["next_step"]) == ("approved", later, True)
+    assert (scheduled["state"], scheduled["publish_at"], later in scheduled["next_step"]) == (
+        "approved",
+        later,
+        True,
+    )
     client.work()
     hands.turn(601)
     client.work()
-    alice.token = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})["access_token"]
+    alice.token = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})[
+        "access_token"
+    ]
     assert client.get(AT, as_=alice)["state"] == "published"
 
 
@@ -225,7 +311,9 @@ def test_a_damaged_package_is_never_published_or_served(client: Client, alice: P
     ({"reasons": ["spam"], "comment": "\x00no"}, "/comment"), ({"reasons": [], "comment": "x"}, "/reasons"),
     ({"reasons": ["mood"], "comment": "x"}, "/reasons/0"),
 ])  # fmt: skip
-def test_a_rejection_needs_reasons_and_a_comment(client: Client, alice: Person, body: dict[str, Any], pointer: str) -> None:
+def test_a_rejection_needs_reasons_and_a_comment(
+    client: Client, alice: Person, body: dict[str, Any], pointer: str
+) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
     review = client.get(AT, as_=alice)["review"]["id"]
@@ -239,12 +327,20 @@ def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: 
     review = f"/v1/reviews/{client.get(AT, as_=alice)['review']['id']}"
     rita = client.reviewer()
     client.get(review, as_=alice).expect(403, code="forbidden")
-    client.post(review + "/reject", {"reasons": ["quality"], "comment": "It crashes."}, as_=rita).expect(200)
+    client.post(
+        review + "/reject", {"reasons": ["quality"], "comment": "It crashes."}, as_=rita
+    ).expect(200)
     client.post(review + "/approve", as_=rita).expect(409, code="already_decided")
     shown = client.get(AT, as_=alice)
-    assert (shown["state"], shown["review"]["comment"], shown["review"]["reasons"]) == ("rejected", "It crashes.", ["quality"])
+    assert (shown["state"], shown["review"]["comment"], shown["review"]["reasons"]) == (
+        "rejected",
+        "It crashes.",
+        ["quality"],
+    )
     client.app_of(rita, "com.rita.app")
-    client.upload("com.rita.app", client.package(rita, "com.rita.app"), as_=rita, query="?submit=true").expect(201)
+    client.upload(
+        "com.rita.app", client.package(rita, "com.rita.app"), as_=rita, query="?submit=true"
+    ).expect(201)
     client.work()
     own = client.get("/v1/apps/com.rita.app/versions/1.0.0", as_=rita)["review"]["id"]
     client.post(f"/v1/reviews/{own}/approve", as_=rita).expect(403, code="forbidden")
@@ -252,18 +348,25 @@ def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: 
 
 def test_what_is_published_says_whom_it_reaches(client: Client, alice: Person) -> None:
     def step(version: str) -> str:
-        return str(client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=alice).expect(200)["next_step"])
+        return str(
+            client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=alice).expect(200)["next_step"]
+        )
 
     client.published(alice, NOTES)
     assert step("1.0.0") == "Published: devices are offered it."
     client.published(alice, NOTES, "1.1.0-beta.1", 2)
-    assert step("1.1.0-beta.1") == "Published: devices on the beta channel are offered it. The store's lists show stable versions."
+    assert (
+        step("1.1.0-beta.1")
+        == "Published: devices on the beta channel are offered it. The store's lists show stable versions."
+    )
     client.published(alice, NOTES, "1.1.0", 3)
     assert [step(each) for each in ("1.0.0", "1.1.0-beta.1")] == [
         "Published; 1.1.0 is offered instead of it, until that is halted or yanked.",
     ] * 2
     root = client.admin()
-    client.patch(f"/v1/admin/apps/{NOTES}", {"suspended": True, "reason": "It mines coins."}, as_=root).expect(200)
+    client.patch(
+        f"/v1/admin/apps/{NOTES}", {"suspended": True, "reason": "It mines coins."}, as_=root
+    ).expect(200)
     assert "the operator has suspended the app" in step("1.1.0")
     assert "It mines coins." in client.get("/v1/auth/me/audit", as_=alice).body.decode()
 
@@ -280,16 +383,23 @@ def test_the_queue_says_where_one_stands(client: Client, alice: Person, hands: H
     assert client.get(f"/v1/apps/{NOTES}/versions/1.3.0", as_=alice)["review"]["position"] == 1
 
 
-def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(client: Client, alice: Person) -> None:
+def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(
+    client: Client, alice: Person
+) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     versions.end_stuck_checks(client.env)
-    assert client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["state"] == "checking"  # its job waits
+    assert (
+        client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["state"] == "checking"
+    )  # its job waits
     db = client.env.db.connection()
     with db.write():
         db.change("UPDATE jobs SET state = 'dead' WHERE kind = 'check_version'")
     versions.end_stuck_checks(client.env)
     versions.end_stuck_checks(client.env)
     failed = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
-    assert (failed["state"], [each["code"] for each in failed["findings"]]) == ("failed", ["check_crashed"])
+    assert (failed["state"], [each["code"] for each in failed["findings"]]) == (
+        "failed",
+        ["check_crashed"],
+    )
     assert [each["kind"] for each in client.told(alice)] == ["version.checked"]
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)

@@ -32,7 +32,9 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                outer.got.append(
+                    ({name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 if outer.answer:
                     outer.answer(self)
                     return
@@ -79,7 +81,9 @@ def happen(client: Client, person: Person, kind: str = "version.published") -> s
 
 
 def log(client: Client, person: Person, webhook: Answer) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.get(f"/v1/webhooks/{webhook['id']}/deliveries", as_=person).expect(200)["deliveries"]
+    found: list[dict[str, Any]] = client.get(
+        f"/v1/webhooks/{webhook['id']}/deliveries", as_=person
+    ).expect(200)["deliveries"]
     return found
 
 
@@ -89,7 +93,9 @@ def signature(secret: str, headers: dict[str, str], body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
-def test_an_event_is_sent_and_signed(client: Client, alice: Person, receiver: Receiver, hands: Hands) -> None:
+def test_an_event_is_sent_and_signed(
+    client: Client, alice: Person, receiver: Receiver, hands: Hands
+) -> None:
     made = hook(client, alice, receiver)
     event = happen(client, alice)
     happen(client, client.register("bob"))
@@ -100,12 +106,18 @@ def test_an_event_is_sent_and_signed(client: Client, alice: Person, receiver: Re
     assert headers["webhook-signature"] == signature(made["secret"], headers, body)
     assert headers["host"] == receiver.url.split("/")[2]
     sent = json.loads(body)
-    assert (sent["type"], sent["data"]["id"], sent["data"]["version"]) == ("version.published", event, "1.0.0")
+    assert (sent["type"], sent["data"]["id"], sent["data"]["version"]) == (
+        "version.published",
+        event,
+        "1.0.0",
+    )
     [delivery] = log(client, alice, made)
     assert (delivery["state"], delivery["status"], delivery["attempts"]) == ("delivered", 204, 1)
 
 
-def test_only_wanted_kinds_are_sent_and_the_secret_is_shown_once(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_only_wanted_kinds_are_sent_and_the_secret_is_shown_once(
+    client: Client, alice: Person, receiver: Receiver
+) -> None:
     made = hook(client, alice, receiver, kinds=["version.published"])
     happen(client, alice, "version.halted")
     happen(client, alice)
@@ -113,26 +125,39 @@ def test_only_wanted_kinds_are_sent_and_the_secret_is_shown_once(client: Client,
     assert len(receiver.got) == 1
     assert "secret" not in client.get(f"/v1/webhooks/{made['id']}", as_=alice).expect(200).json
     assert "secret" not in client.get("/v1/webhooks", as_=alice)["webhooks"][0]
-    client.post("/v1/webhooks", {"url": receiver.url, "kinds": ["nonsense"]}, as_=alice).expect(422, "invalid")
+    client.post("/v1/webhooks", {"url": receiver.url, "kinds": ["nonsense"]}, as_=alice).expect(
+        422, "invalid"
+    )
 
 
-def test_nobody_sees_the_webhooks_of_others(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_nobody_sees_the_webhooks_of_others(
+    client: Client, alice: Person, receiver: Receiver
+) -> None:
     made, bob = hook(client, alice, receiver), client.register("bob")
     at = f"/v1/webhooks/{made['id']}"
-    for method, path in (("GET", at), ("DELETE", at), ("GET", at + "/deliveries"), ("POST", at + "/rotate")):
+    for method, path in (
+        ("GET", at),
+        ("DELETE", at),
+        ("GET", at + "/deliveries"),
+        ("POST", at + "/rotate"),
+    ):
         client.call(method, path, as_=bob).expect(404)
     key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice)["key"]
     client.get("/v1/webhooks", as_=key).expect(403)
     assert client.get("/v1/webhooks", as_=bob)["webhooks"] == []
 
 
-def test_after_a_rotation_both_secrets_sign_for_a_day(client: Client, alice: Person, receiver: Receiver, hands: Hands) -> None:
+def test_after_a_rotation_both_secrets_sign_for_a_day(
+    client: Client, alice: Person, receiver: Receiver, hands: Hands
+) -> None:
     made = hook(client, alice, receiver)
     rotated = client.post(f"/v1/webhooks/{made['id']}/rotate", as_=alice).expect(200)
     happen(client, alice)
     client.work()
     headers, body = receiver.got[0]
-    assert headers["webhook-signature"].split(" ") == [signature(each["secret"], headers, body) for each in (rotated, made)]
+    assert headers["webhook-signature"].split(" ") == [
+        signature(each["secret"], headers, body) for each in (rotated, made)
+    ]
     hands.turn(24 * 3600)
     happen(client, alice)
     client.work()
@@ -156,7 +181,11 @@ def test_what_fails_is_tried_again_with_growing_delays_and_the_same_id(
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
     alice = client.sign_in(alice)
     [delivery] = log(client, alice, made)
-    assert (delivery["state"], delivery["status"], delivery["error"]) == ("failed", 500, "answered 500")
+    assert (delivery["state"], delivery["status"], delivery["error"]) == (
+        "failed",
+        500,
+        "answered 500",
+    )
     receiver.status = 204
     hands.turn(400)
     again = f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/redeliver"
@@ -180,8 +209,13 @@ def test_one_that_fails_costs_one_attempt_however_much_is_to_be_sent(
     hands.turn(6)
     client.work()
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 50
-    assert client.env.db.connection().value("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')"
-                                            " AND kind = 'deliver_webhook'") == 0
+    assert (
+        client.env.db.connection().value(
+            "SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')"
+            " AND kind = 'deliver_webhook'"
+        )
+        == 0
+    )
 
 
 def test_a_day_is_the_end(client: Client, alice: Person, receiver: Receiver, hands: Hands) -> None:
@@ -246,7 +280,9 @@ def test_a_redirect_is_not_followed(client: Client, alice: Person, receiver: Rec
 
 
 @pytest.mark.parametrize("bad", ["silent", "drip in the head", "drip in the body"])
-def test_a_receiver_that_hangs_is_left_after_five_seconds(client: Client, alice: Person, receiver: Receiver, bad: str) -> None:
+def test_a_receiver_that_hangs_is_left_after_five_seconds(
+    client: Client, alice: Person, receiver: Receiver, bad: str
+) -> None:
     def hang(handler: Any) -> None:
         if bad == "drip in the body":
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -311,7 +347,9 @@ def test_headers_without_end_are_refused(client: Client, alice: Person, receiver
     assert log(client, alice, made)[0]["error"]
 
 
-def test_a_killed_delivery_is_made_again(client: Client, env: Environment, alice: Person, receiver: Receiver, hands: Hands) -> None:
+def test_a_killed_delivery_is_made_again(
+    client: Client, env: Environment, alice: Person, receiver: Receiver, hands: Hands
+) -> None:
     """What a process had claimed when it was killed is due again a minute later."""
     hook(client, alice, receiver)
     happen(client, alice)
@@ -338,7 +376,10 @@ def test_public_addresses_are_allowed() -> None:
     assert outside.is_public("2606:4700:4700::1111")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0177.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "0177.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"],
+)
 def test_this_machine_is_not_reached_however_it_is_written(receiver: Receiver, host: str) -> None:
     port = receiver.server.server_address[1]
     with pytest.raises(outside.Unreachable):
@@ -346,20 +387,28 @@ def test_this_machine_is_not_reached_however_it_is_written(receiver: Receiver, h
     assert receiver.got == []
 
 
-def test_a_name_is_resolved_once_and_what_was_checked_is_called(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_resolved_once_and_what_was_checked_is_called(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that points to a public address first and to this machine afterwards (DNS rebinding) does not get there."""
-    answers = [[(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.114.1", 80))],
-               [(socket.AF_INET, socket.SOCK_STREAM, 6, "", receiver.server.server_address)]]
+    answers = [
+        [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.114.1", 80))],
+        [(socket.AF_INET, socket.SOCK_STREAM, 6, "", receiver.server.server_address)],
+    ]
     called = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers.pop(0))
-    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: called.append(address) or _refuse())
+    monkeypatch.setattr(
+        socket, "create_connection", lambda address, timeout: called.append(address) or _refuse()
+    )
     with pytest.raises(outside.Unreachable):
         outside.post("http://rebinds.example/", b"{}", {})
     assert called == [("203.0.114.1", 80)]
     assert len(answers) == 1
 
 
-def test_a_name_that_is_not_resolved_takes_no_longer_than_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_resolved_takes_no_longer_than_all_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A silent name server holds the resolver for half a minute, and nobody who waits for it longer than they want to."""
     asked, released = threading.Event(), threading.Event()
 
@@ -376,17 +425,27 @@ def test_a_name_that_is_not_resolved_takes_no_longer_than_all_else(monkeypatch: 
     released.set()
 
 
-def test_the_next_address_is_tried_when_one_is_dead(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_address_is_tried_when_one_is_dead(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = receiver.server.server_address[1]
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.3", "127.0.0.1")]
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+        for address in ("127.0.0.2", "127.0.0.3", "127.0.0.1")
+    ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(outside.Unreachable, match="not of the public internet"):
         outside.post(f"http://several.example:{port}/", b"{}", {})
     assert outside.post(f"http://several.example:{port}/", b"{}", {}, private=True) == 204
 
 
-def test_one_address_that_is_not_public_among_others_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
+def test_one_address_that_is_not_public_among_others_is_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))
+        for address in ("8.8.8.8", "10.0.0.1")
+    ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("connected"))
     with pytest.raises(outside.Unreachable, match="not of the public internet"):
@@ -415,7 +474,10 @@ def test_a_private_address_is_refused_when_it_is_written_down(host: str) -> None
         assert outside.complaint(f"http://{host}/", private=True) is None
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "134744072", "[2606:4700:4700::1111]", "ci.acme.example", "1password.example"])
+@pytest.mark.parametrize(
+    "host",
+    ["8.8.8.8", "134744072", "[2606:4700:4700::1111]", "ci.acme.example", "1password.example"],
+)
 def test_public_addresses_and_names_may_be_written_down(host: str) -> None:
     assert outside.complaint(f"http://{host}/") is None
 
@@ -426,7 +488,9 @@ def test_ten_are_the_most(client: Client, alice: Person, receiver: Receiver) -> 
     client.post("/v1/webhooks", {"url": receiver.url}, as_=alice).expect(409, "limit_reached")
 
 
-def test_the_log_goes_after_a_week(client: Client, alice: Person, receiver: Receiver, hands: Hands) -> None:
+def test_the_log_goes_after_a_week(
+    client: Client, alice: Person, receiver: Receiver, hands: Hands
+) -> None:
     made = hook(client, alice, receiver)
     happen(client, alice)
     client.work()
