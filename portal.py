@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mosis import VERSION, disks
+from mosis import VERSION, disk
 from mosis.config import Config, ConfigError
-from mosis.db import MigrationError, has_tables, migrate
-from mosis.environment import Environment, environment
+from mosis.context import Environment, environment
+from mosis.database import MigrationError, has_tables, migrate
 from mosis.errors import PortalError
 from mosis.litestream import BackupError, Litestream
 
@@ -31,28 +31,28 @@ CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 def build(env: Environment) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
     from mosis.web import (
+        account_recovery,
         accounts,
         admin,
         apps,
         auth,
         backups,
-        devices,
         docs,
         events,
         health,
         jobs,
         keys,
-        messages,
         metrics,
         notifications,
         oauth,
-        recovery,
+        review_messages,
         reviews,
         store,
         telemetry,
         versions,
         webhooks,
     )
+    from mosis.web import device_login as devices
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
@@ -65,14 +65,14 @@ def build(env: Environment) -> Any:
         docs,
         auth,
         oauth,
-        recovery,
+        account_recovery,
         devices,
         accounts,
         keys,
         apps,
         versions,
         reviews,
-        messages,
+        review_messages,
         notifications,
         events,
         webhooks,
@@ -88,8 +88,8 @@ def build(env: Environment) -> Any:
 
 def application(settings: Mapping[str, str] | None = None) -> Any:
     """The migrated portal with its worker, for another WSGI server of one process: `waitress-serve --call portal:application`."""
-    from mosis.soundness import Watch
-    from mosis.telemetry.upkeep import Upkeep
+    from mosis.operations.integrity import Watch
+    from mosis.telemetry.maintenance import Upkeep
     from mosis.worker import Worker
 
     config = Config.read(settings)
@@ -116,7 +116,7 @@ def migrated(config: Config) -> list[tuple[Path, int, int]]:
     for database in (main, telemetry):
         if (
             config.network_disk == "deny"
-            and (kind := disks.file_system(database.parent)) in disks.NETWORK
+            and (kind := disk.file_system(database.parent)) in disk.NETWORK
         ):
             raise ConfigError(
                 [
@@ -150,7 +150,7 @@ def opened(config: Config) -> Environment:
 
 def given_back(config: Config) -> int | None:
     """Where a replica is wanted: restore a database that is lost, and the lock with which to replicate it. Raises BackupError."""
-    from mosis import backup
+    from mosis.operations import backup
 
     litestream = Litestream(config)
     if not litestream.wanted:
@@ -186,9 +186,9 @@ def be_careful(command: str, config: Config) -> None:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
-    from mosis import recovery
-    from mosis.soundness import Watch
-    from mosis.telemetry.upkeep import Upkeep
+    from mosis.operations.integrity import Watch
+    from mosis.people import account_recovery
+    from mosis.telemetry.maintenance import Upkeep
     from mosis.worker import Worker
 
     lock = given_back(config)
@@ -202,7 +202,7 @@ def serve(config: Config) -> int:
     server = bound(env, app)
     live = listening(env)
     watch.start()
-    recovery.appoint(env)
+    account_recovery.appoint(env)
     worker.start()
     upkeep.start()
     if (
@@ -246,9 +246,9 @@ def serve(config: Config) -> int:
 
 def bound(env: Environment, app: Any) -> Any:
     """The server that the settings ask for, on its port. Raises OSError."""
-    from mosis.serving import Server, StockServer
+    from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
-    from mosis.web.ready import ReadyAnswers
+    from mosis.web.answers import ReadyAnswers
 
     config = env.config
     spool = config.packages_dir / "spool"
@@ -270,7 +270,7 @@ def listening(env: Environment) -> Any:
     """The started WebSocket listener, None where it is off. Raises ConfigError without its library."""
     if env.config.events_addr is None:
         return None
-    from mosis.live import Listener
+    from mosis.notifications.websocket import Listener
 
     try:
         live = Listener(env, env.config.events_addr)
@@ -310,7 +310,7 @@ def keep_memory_together() -> None:
 def welcome(config: Config, port: int) -> str:
     """One screen that says where the portal is, what is on and what is off, and where to go next."""
     from mosis.clock import Clock
-    from mosis.oauth import providers
+    from mosis.credentials.oauth import providers
 
     names, litestream = list(providers(config, Clock())), Litestream(config)
     marks = {True: "on ", False: "off"}
@@ -392,7 +392,7 @@ def routes() -> None:
 
 def simulate(url: str, names: list[str] | None, devices: int, days: int, seed: int) -> int:
     """Send telemetry as devices would, and say what became of it; the exit code."""
-    from mosis.telemetry import simulate as simulation
+    from mosis.demo import telemetry as simulation
 
     begun = time.monotonic()
     apps = [(name, ["1.0.0"]) for name in names] if names else simulation.published_apps(url)
@@ -417,8 +417,9 @@ def simulate(url: str, names: list[str] | None, devices: int, days: int, seed: i
 
 def admin_create(env: Environment, email: str) -> None:
     """Make an administrator and print the password, once."""
-    from mosis import accounts, passwords
-    from mosis.callers import PORTAL
+    from mosis.caller import PORTAL
+    from mosis.credentials import passwords
+    from mosis.people import accounts
 
     password = secrets.token_urlsafe(18)
     db = env.db.connection()
@@ -439,7 +440,7 @@ def admin_create(env: Environment, email: str) -> None:
 def verify_audit(config: Config) -> int:
     """Prove the chain of the audit trail."""
     from mosis import audit
-    from mosis.pages import Wanted
+    from mosis.database.pagination import Wanted
 
     env = opened(config)
     try:
@@ -456,7 +457,7 @@ def verify_audit(config: Config) -> int:
 def store_key(env: Environment, action: str) -> None:
     """Print the keys that sign the store's index; with `rotate` after making a new one."""
     from mosis import audit, store
-    from mosis.callers import PORTAL
+    from mosis.caller import PORTAL
 
     if action == "rotate":
         key, db = store.rotate(env), env.db.connection()
@@ -471,7 +472,7 @@ def store_key(env: Environment, action: str) -> None:
 
 def restore(config: Config, at: str | None, to: Path | None, source: Path | None) -> None:
     """Put the database back, or somewhere else."""
-    from mosis import backup
+    from mosis.operations import backup
 
     print(backup.restore(config, at, to, source).text)
     if to is None:
@@ -480,7 +481,7 @@ def restore(config: Config, at: str | None, to: Path | None, source: Path | None
 
 def drill(env: Environment, whole: bool) -> int:
     """Try whether the replica is good; the exit code."""
-    from mosis import backup
+    from mosis.operations import backup
 
     found = backup.drill(env, whole)
     print(found.text)
@@ -489,7 +490,7 @@ def drill(env: Environment, whole: bool) -> int:
 
 def doctor(config: Config) -> int:
     """Look at everything that can be wrong, and say what to do; the exit code."""
-    from mosis.doctor import examine
+    from mosis.operations.doctor import examine
 
     worst = 0
     for line in examine(
@@ -502,7 +503,7 @@ def doctor(config: Config) -> int:
 
 def copy_now(env: Environment) -> None:
     """Make a copy and say where it is."""
-    from mosis import backup
+    from mosis.operations import backup
 
     copy = backup.make(env)
     print(
@@ -585,7 +586,7 @@ def run(given: argparse.Namespace, config: Config) -> int:
             elif given.command == "drill":
                 return drill(env, given.whole)
             elif given.command == "demo":
-                from mosis.demo import APPS, fill
+                from mosis.demo.catalogue import APPS, fill
 
                 print(
                     f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True
@@ -603,7 +604,7 @@ def run(given: argparse.Namespace, config: Config) -> int:
             elif given.action == "create":
                 admin_create(env, given.email)
             else:
-                from mosis import accounts
+                from mosis.people import accounts
 
                 developer = accounts.promote(env.db.connection(), given.email, given.role)
                 print(f"{developer.email} is {developer.role} now.")

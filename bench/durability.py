@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import portal
-from mosis.db import Database, migrate, new_id
+from mosis.database import Database, migrate, new_id
 
 ROUNDS, COMMITS = 5, 800
 MODES = ("each", "shared", "none")

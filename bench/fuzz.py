@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from mosis import packages
-from mosis.checks.inspection import KINDS, look_into
-from mosis.checks.kinds import Contents
+from mosis.demo.packages import png, signed, zipped
 from mosis.errors import Invalid
 from mosis.packages import manifest as manifests
 from mosis.packages.archive import Unreadable
-from mosis.packages.making import png, signed, zipped
+from mosis.packages.checks.inspection import KINDS, look_into
+from mosis.packages.checks.kinds import Contents
 from mosis.packages.signature import read_digests, read_signature
 from tests.package_builder import build_package, files_of, manifest_of, signing_key
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import lupa.lua54 as lua54
 
-from mosis.checks import lua
-from mosis.checks.kinds import Contents
+from mosis.packages.checks import lua
+from mosis.packages.checks.kinds import Contents
 
 SEEN = {"lua_dangerous", "lua_indirect"}
 INSTRUCTIONS = 1000  # that a program may take

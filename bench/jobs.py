@@ -19,7 +19,7 @@ import portal
 from mosis import jobs, worker
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.environment import Environment, environment
+from mosis.context import Environment, environment
 from mosis.worker import Worker
 
 CLAIMS = 1000

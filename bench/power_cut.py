@@ -196,7 +196,7 @@ class PlantedPortal(Running):
 
 def serve_without(fault: str) -> int:
     """Serve with this fault planted."""
-    from mosis.db import Database
+    from mosis.database import Database
 
     wanted = os.fsync
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from bench.kill import call
 from mosis.config import Config
-from mosis.db import faults
+from mosis.database import faults
 from mosis.litestream import Litestream
 from tests.server import Running
 

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mosis.errors import Denied
-from mosis.serving import Admission, Server, StockServer
+from mosis.server import Admission, Server, StockServer
 
 MIB = 1024 * 1024
 HOST = "Host: localhost\r\n"
@@ -91,7 +91,7 @@ def main() -> None:
         with big.open("wb") as file:
             file.truncate(50 * MIB)
         port = start(stock, application(big), spool)
-        print("stock waitress" if stock else "mosis.serving")
+        print("stock waitress" if stock else "mosis.server")
         report("alone", health_ms(port, 300))
         crowd = [connect(port, f"GET / HTTP/1.1\r\n{HOST}X-Half: ") for _ in range(900)]
         crowd += [connect(port, f"GET /big HTTP/1.1\r\n{HOST}\r\n") for _ in range(40)]

@@ -19,9 +19,9 @@ from typing import Any
 import portal
 from mosis import store
 from mosis.config import Config
-from mosis.db import Connection
-from mosis.environment import Environment, environment
-from mosis.pages import Wanted
+from mosis.context import Environment, environment
+from mosis.database import Connection
+from mosis.database.pagination import Wanted
 from mosis.store import Device, Query
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import running

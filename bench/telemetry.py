@@ -26,7 +26,7 @@ from typing import Any
 import portal
 from mosis.clock import text
 from mosis.config import Config
-from mosis.db import Connection
+from mosis.database import Connection
 from mosis.telemetry import intake, rollups
 from tests.client import PASSWORD
 from tests.server import Running
@@ -75,7 +75,7 @@ def prepared(folder: Path) -> Running:
         open(folder / "demo.txt", "w") as out,
         contextlib.redirect_stdout(out),
     ):
-        from mosis.demo import fill as demo
+        from mosis.demo.catalogue import fill as demo
 
         demo(env)
     return server
@@ -291,7 +291,7 @@ def analytics(server: Running) -> dict[str, Any]:
             "SELECT d.email FROM developers d JOIN apps a ON a.developer_id = d.id WHERE a.package_id = ?",
             app,
         )
-        from mosis import passwords
+        from mosis.credentials import passwords
 
         with db.write():
             db.change(

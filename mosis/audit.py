@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mosis.callers import Caller
-from mosis.db import Connection, columns
-from mosis.pages import Page, Wanted, page
+from mosis.caller import Caller
+from mosis.database import Connection, columns
+from mosis.database.pagination import Page, Wanted, page
 
 FIRST = "0" * 64
 COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # SQLite's own: of all lines there ever were, also of deleted ones

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis import jobs
-from mosis.callers import Caller
-from mosis.db import Connection, columns, new_id
+from mosis.caller import Caller
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Malformed
-from mosis.pages import Page, Wanted, page
 
 # kind: whether it is also sent by mail unless its owner has chosen otherwise.
 KINDS: dict[str, bool] = {

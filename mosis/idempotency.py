@@ -12,8 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from mosis.callers import Caller
-from mosis.db import Connection
+from mosis.caller import Caller
+from mosis.database import Connection
 from mosis.errors import Conflict, Invalid
 
 KEPT_SECONDS = 24 * 3600

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
-from mosis.callers import Caller
-from mosis.db import Connection, columns, new_id
+from mosis.caller import Caller
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, NotFound
-from mosis.pages import Page, Wanted, page
 
 # What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
 # others are being checked or a mail server does not answer. Every other kind is quick.

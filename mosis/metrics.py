@@ -1,195 +1,142 @@
-"""What /metrics tells: the counters of the process, and what is read from databases, disks and the kernel when it is asked."""
+"""What the process counts about itself, and the text that Prometheus reads (exposition format 0.0.4,
+https://prometheus.io/docs/instrumenting/exposition_formats/). Pure: what is counted is the callers' matter.
+"""
 
-import os
-import time
-from collections.abc import Iterator
-from pathlib import Path
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from mosis.clock import seconds
-from mosis.db import Connection
-from mosis.environment import Environment
-from mosis.measures import Family, exposition, gauges
-
-COUNTERS = {
-    "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
-    "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
-    "portal_uploads_total": "Packages that were sent, by result.",
-    "portal_upload_bytes_total": "Bytes of the packages that were taken in.",
-}
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+Labels = tuple[tuple[str, str], ...]
 
 
-def read(env: Environment) -> bytes:
-    """Everything, as Prometheus reads it."""
-    return exposition(families(env))
+@dataclass
+class Family:
+    """Everything under one name: what it is, and a value for each set of labels."""
 
+    name: str
+    kind: str  # counter, gauge or histogram
+    help: str
+    samples: list[tuple[str, Labels, float]] = field(
+        default_factory=list
+    )  # (what follows the name, labels, value)
 
-def families(env: Environment) -> Iterator[Family]:
-    """Everything. A database that cannot be read is a value, not an error: the rest is needed most just then."""
-    yield from env.measures.requests()
-    for name, text in COUNTERS.items():
-        family = Family(name, "counter", text)
-        for labels, value in env.measures.counted(name):
-            family.add(value, **labels)
-        yield family
-    for reading in env.measures.readings:
-        yield from reading()
-    yield from cache(env)
-    yield from disks(env)
-    yield from replica(env)
-    yield from process()
-    damaged = Family(
-        "portal_database_damaged",
-        "gauge",
-        "1 once damage was found in a database, which is only read from then on.",
-    )
-    for name, each in (("portal", env.db), ("telemetry", env.telemetry)):
-        damaged.add(int(each.damage is not None), database=name)
-    yield damaged
-    readable = 1
-    try:
-        found = list(database(env.db.connection()))
-    except Exception:
-        found, readable = [], 0
-    yield from found
-    yield from gauges(
-        {"portal_database_readable": ("1 while the portal's database can be read.", readable)}
-    )
-
-
-def database(db: Connection) -> Iterator[Family]:
-    """The queue, and versions in states that somebody waits for or should know of."""
-    now = db.database.clock.now()
-    waiting, due, oldest = db.one(
-        "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'",
-        now,
-    )
-    states = dict(
-        db.all("SELECT state, count(*) FROM jobs WHERE state IN ('done', 'dead') GROUP BY state")
-    )
-    running = db.value("SELECT count(*) FROM jobs WHERE state = 'running'")
-    queue = Family(
-        "portal_jobs", "gauge", "Background jobs in the table; `due` are those that could run now."
-    )
-    for state, count in {
-        "due": due,
-        "later": waiting - due,
-        "running": running,
-        "dead": states.get("dead", 0),
-    }.items():
-        queue.add(count, state=state)
-    yield queue
-    age = max(0, seconds(now) - seconds(oldest)) if oldest else 0
-    yield from gauges(
-        {
-            "portal_jobs_oldest_due_seconds": (
-                "How long the job that is due longest has been waiting.",
-                age,
-            )
-        }
-    )
-    versions = Family(
-        "portal_versions", "gauge", "Versions being checked, waiting for a reviewer, or halted."
-    )
-    counts = dict(
-        db.all(
-            "SELECT state, count(*) FROM versions WHERE state IN ('checking', 'in_review', 'halted') GROUP BY state"
+    def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
+        """One more value."""
+        self.samples.append(
+            (suffix, tuple((name, str(label)) for name, label in labels.items()), value)
         )
-    )
-    for state in ("checking", "in_review", "halted"):
-        versions.add(counts.get(state, 0), state=state)
-    yield versions
+        return self
 
 
-def cache(env: Environment) -> Iterator[Family]:
-    """The finished answers of the store."""
-    asked = Family(
-        "portal_cache_requests_total",
-        "counter",
-        "Answers of the store that were looked for in memory, by result.",
-    )
-    yield asked.add(env.kept.hits, result="hit").add(env.kept.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
+@dataclass
+class _Times:
+    """How long the requests of one route took."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    sum_seconds: float = 0.0
 
 
-def disks(env: Environment) -> Iterator[Family]:
-    """How large the databases are, and how much room their disks have."""
-    databases = {"portal": env.config.database_path, "telemetry": env.config.telemetry_path}
-    size = Family("portal_database_bytes", "gauge", "Size of a database file.")
-    wal = Family("portal_wal_bytes", "gauge", "Size of a database's write-ahead log.")
-    for name, path in databases.items():
-        size.add(_size(path), database=name)
-        wal.add(_size(Path(f"{path}-wal")), database=name)
-    free = Family(
-        "portal_disk_free_bytes",
-        "gauge",
-        "Room that is left for the portal on the disk of a folder.",
-    )
-    for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
-        try:
-            disk = os.statvfs(folder)
-        except OSError:
-            continue
-        free.add(disk.f_bavail * disk.f_frsize, folder=name)
-    yield from (size, wal, free)
-    yield from gauges(
-        {
-            "portal_disk_reserve_bytes": (
-                "Uploads are refused below this.",
-                env.config.disk_reserve_bytes,
+class Measures:
+    """Counters and times of this process since its start, shared by all threads. `readings` are asked when somebody reads."""
+
+    def __init__(self) -> None:
+        self.readings: list[Callable[[], Iterable[Family]]] = []
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, Labels], float] = {}
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._times: dict[tuple[str, str], _Times] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter; its name and labels come from our own code, never from a request."""
+        key = (name, tuple(labels.items()))
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + amount
+
+    def counted(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        """What a counter has come to, for each set of labels."""
+        with self._lock:
+            found = [
+                (dict(labels), value)
+                for (each, labels), value in self._counts.items()
+                if each == name
+            ]
+        return iter(found)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered; `route` is a line of the URL table, so that there are only so many."""
+        bucket = bisect_left(BUCKETS, seconds)
+        with self._lock:
+            self._requests[method, route, status] = (
+                self._requests.get((method, route, status), 0) + 1
             )
-        }
+            times = self._times.get((method, route))
+            if times is None:
+                times = self._times[method, route] = _Times()
+            times.buckets[bucket] += 1
+            times.sum_seconds += seconds
+
+    def requests(self) -> Iterator[Family]:
+        """How many requests there were, and how long they took."""
+        answered = Family(
+            "portal_http_requests_total", "counter", "Requests that the application has answered."
+        )
+        took = Family(
+            "portal_http_request_duration_seconds",
+            "histogram",
+            "Time in the application until the answer began.",
+        )
+        with self._lock:
+            counts = list(self._requests.items())
+            times = [
+                (key, list(each.buckets), each.sum_seconds) for key, each in self._times.items()
+            ]
+        for (method, route, status), count in counts:
+            answered.add(count, method=method, route=route, status=status)
+        for (method, route), buckets, sum_seconds in times:
+            total = 0
+            for bound, count in zip((*map(_number, BUCKETS), "+Inf"), buckets, strict=True):
+                total += count
+                took.add(total, "_bucket", method=method, route=route, le=bound)
+            took.add(sum_seconds, "_sum", method=method, route=route).add(
+                total, "_count", method=method, route=route
+            )
+        yield answered
+        yield took
+
+
+def exposition(families: Iterable[Family]) -> bytes:
+    """The families as Prometheus reads them; those without a value are left out."""
+    lines = []
+    for family in families:
+        if family.samples:
+            lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
+            lines += [
+                f"{family.name}{suffix}{_shown(labels)} {_number(value)}"
+                for suffix, labels, value in family.samples
+            ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _shown(labels: Labels) -> str:
+    return (
+        "{" + ",".join(f'{name}="{_escaped(label)}"' for name, label in labels) + "}"
+        if labels
+        else ""
     )
 
 
-def replica(env: Environment) -> Iterator[Family]:
-    """How Litestream is doing; without values where the settings ask for none."""
-    running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
-    behind = Family(
-        "portal_replica_behind_seconds",
-        "gauge",
-        "How long a commit has been waiting to be in the replica.",
-    )
-    restarts = Family("portal_replica_restarts", "gauge", "How often Litestream was started again.")
-    if env.replication is not None:
-        state = env.replication.state
-        running.add(int(state.running))
-        behind.add(state.behind_seconds)
-        restarts.add(state.restarts)
-    yield from (running, behind, restarts)
+def _escaped(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def process() -> Iterator[Family]:
-    """What the kernel says about this process, under the names that every exporter uses."""
-    try:
-        after_name = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
-        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-        descriptors = len(os.listdir("/proc/self/fd"))
-        booted = time.time() - float(Path("/proc/uptime").read_bytes().split()[0])
-    except (OSError, ValueError):
-        return
-    ticks = os.sysconf("SC_CLK_TCK")
-    cpu = Family(
-        "process_cpu_seconds_total", "counter", "Time of the processor, for us and in the kernel."
-    )
-    yield cpu.add((int(after_name[11]) + int(after_name[12])) / ticks)
-    yield from gauges(
-        {
-            "process_resident_memory_bytes": (
-                "Memory that is in use.",
-                pages * os.sysconf("SC_PAGE_SIZE"),
-            ),
-            "process_open_fds": ("Open files and connections.", descriptors),
-            "process_threads": ("Threads.", int(after_name[17])),
-            "process_start_time_seconds": (
-                "When the process began, in seconds since 1970.",
-                booted + int(after_name[19]) / ticks,
-            ),
-        }
-    )
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def gauges(help_texts: Mapping[str, tuple[str, float]]) -> Iterator[Family]:
+    """Families of one value without labels: {name: (help, value)}."""
+    for name, (text, value) in help_texts.items():
+        yield Family(name, "gauge", text).add(value)

@@ -9,23 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import (
-    backup,
-    idempotency,
-    jobs,
-    keys,
-    notifications,
-    recovery,
-    reviews,
-    store,
-    tickets,
-    versions,
-    webhooks,
-)
+from mosis import idempotency, jobs, store
 from mosis.clock import seconds
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.jobs import Job
+from mosis.notifications import feed, webhooks
+from mosis.operations import backup
+from mosis.people import account_recovery, email_tokens, keys
+from mosis.publishing import reviews, versions
 from mosis.telemetry import crashes
 
 log = logging.getLogger("mosis.worker")
@@ -36,11 +28,11 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "publish_version": versions.publish_scheduled,
     "lapse_claim": reviews.lapse,
     "sweep_packages": store.sweep_packages,
-    "mail_event": notifications.mail,
-    "mail_ticket": tickets.mail,
-    "mail_reset": recovery.mail_reset,
+    "mail_event": feed.mail,
+    "mail_ticket": email_tokens.mail,
+    "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": keys.tell_of_expiring,
-    "sweep_sign_in": recovery.sweep,
+    "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
     "sweep_idempotency": idempotency.sweep,

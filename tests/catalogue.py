@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mosis.db import Connection, new_id
+from mosis.database import Connection, new_id
 
 
 def add_developer(db: Connection, name: str = "Acme") -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from wsgiref.validate import validator
 
-from mosis import accounts
-from mosis.environment import Environment
-from mosis.serving.request import Answer as Ready
-from mosis.serving.request import Request
-from mosis.web.ready import ReadyAnswers
+from mosis.context import Environment
+from mosis.people import accounts
+from mosis.server.request import Answer as Ready
+from mosis.server.request import Request
+from mosis.web.answers import ReadyAnswers
 from mosis.worker import Worker
 from tests import described
 from tests.package_builder import build_package, signing_key

@@ -10,7 +10,7 @@ import pytest
 import portal
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.environment import Environment, environment
+from mosis.context import Environment, environment
 from tests.client import PASSWORD, Client
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -33,6 +33,12 @@ class _Log(logging.Handler):
         line = self.format(record)
         if SECRET.search(line):
             self.told.append(line)
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name long values by their argument: a signature made at import would give each parallel worker
+    other test ids."""
+    return argname if isinstance(val, (str, bytes)) and len(val) > 40 else None
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ import jsonschema
 
 import portal
 from mosis.problems import CONTENT_TYPE
-from mosis.web.description import address, description
-from mosis.web.shapes import Says
+from mosis.web.openapi import address, description
+from mosis.web.openapi_schemas import Says
 
 NO_ROUTE = {"not_found", "method_not_allowed", "malformed_request"}
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import portal
-from mosis import readiness
 from mosis.config import Config
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.litestream import Litestream, replication
+from mosis.operations import readiness
 from tests.client import Client
 from tests.server import Running
 from tests.test_portal import command

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import audit, backup, jobs
-from mosis.environment import Environment
+from mosis import audit, jobs
+from mosis.context import Environment
+from mosis.database.pagination import Wanted
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
-from mosis.pages import Wanted
+from mosis.operations import backup
 from mosis.worker import Worker
 from tests.client import Client, Person
 from tests.conftest import Hands
@@ -269,7 +270,7 @@ def test_the_commands_say_what_they_have_done(server: Backed) -> None:
         json.loads(next(line for line in tried.stdout.splitlines() if line.startswith("{")))[
             "logger"
         ]
-        == "mosis.backup"
+        == "mosis.operations.backup"
     )
     odd = command(server.folder, "restore", "--at", "yesterday", settings=settings)
     assert (odd.returncode, "is not a moment" in odd.stderr) == (portal.FAILED, True)

@@ -14,9 +14,10 @@ import pytest
 
 import portal
 from bench import fuzz, hidden_lua, kill_checks
-from mosis import jobs, versions
-from mosis.checks import Checks, ChecksUnavailable
-from mosis.environment import Environment
+from mosis import jobs
+from mosis.context import Environment
+from mosis.packages.checks import Checks, ChecksUnavailable
+from mosis.publishing import versions
 from tests.client import Client
 from tests.conftest import Hands
 from tests.package_builder import build_package, signing_key

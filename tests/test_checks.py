@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mosis.checks import Checks
+from mosis.demo.packages import png
+from mosis.packages.checks import Checks
 from mosis.packages.findings import FINDINGS
-from mosis.packages.making import png
 from tests.client import Client, Person
 from tests.package_builder import build_package, signing_key
 

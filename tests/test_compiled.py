@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import portal
-from mosis.compiled import compiled
 from mosis.errors import Invalid
 from mosis.telemetry.schemas import BATCH, CRASH, EVENT, TYPES, batch_fits, crash_fits, event_fits
 from mosis.validation import Schema, check
+from mosis.validation.fast_path import compiled
 
 DOCUMENTS = 10_000
 ODD: list[Any] = [

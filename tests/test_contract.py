@@ -9,11 +9,11 @@ from pathlib import Path
 import jsonschema
 
 import portal
-from mosis.callers import ROLES, SCOPES
+from mosis.caller import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
-from mosis.web.description import is_page
+from mosis.web.openapi import is_page
 from mosis.worker import HANDLERS, SCHEDULE
 from tests import described
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis.db import Database, MigrationError, migrate, new_id, statements
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Database, MigrationError, migrate, new_id, statements
 from mosis.errors import Unavailable
 
 SCHEMA, MIGRATIONS = portal.HERE / "schema.sql", portal.HERE / "migrations"
@@ -56,7 +56,7 @@ def test_only_the_use_case_opens_a_transaction(env: Environment) -> None:
 def test_a_lock_that_is_held_for_too_long_is_busy(
     env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.db.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("mosis.database.connection.BUSY_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

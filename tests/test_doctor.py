@@ -12,8 +12,9 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Debugging
 
 import portal
-from mosis import db, disks, doctor
-from mosis.doctor import Line
+from mosis import database, disk
+from mosis.operations import doctor
+from mosis.operations.doctor import Line
 from tests.server import free_port, running
 from tests.test_portal import command
 
@@ -123,9 +124,9 @@ def test_a_network_file_system_and_one_without_locks_are_said(
     assert (
         lines(tmp_path)["data"].level == "ok"
     )  # also proves that a lock keeps another process out here
-    monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(disk, "file_system", lambda folder: "nfs4")
     assert "SQLite needs a disk of this machine" in lines(tmp_path)["data"].text
-    monkeypatch.setattr(disks, "file_system", lambda folder: "odd")
+    monkeypatch.setattr(disk, "file_system", lambda folder: "odd")
     monkeypatch.setattr(doctor, "_locks", lambda folder: False)
     assert "has no locks" in lines(tmp_path)["data"].text
 
@@ -133,7 +134,7 @@ def test_a_network_file_system_and_one_without_locks_are_said(
 def test_missing_programs_and_features_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "has_full_text_search", lambda: False)
+    monkeypatch.setattr(database, "has_full_text_search", lambda: False)
     monkeypatch.setattr(doctor.Litestream, "program", None)
     found = lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))
     assert "FTS5" in found["SQLite"].text

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mosis.environment import Environment
+from mosis.context import Environment
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import Running, running
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mosis.environment import Environment
-from mosis.files import sha256_of
+from mosis.context import Environment
+from mosis.packages.storage import sha256_of
 from tests.client import Answer, Client
 
 CALLS = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mosis.errors import LimitReached, Malformed, Unavailable
-from mosis.files import Files, sha256_of
+from mosis.packages.storage import Files, sha256_of
 
 
 @pytest.fixture
@@ -103,9 +103,10 @@ def test_a_package_is_hashed_once_a_day_and_when_it_was_touched(
     files.keep(files.receive(io.BytesIO(b"12345"), 10), target)
     real, now = hashlib.file_digest, [1e9]
     monkeypatch.setattr(
-        "mosis.files.hashlib.file_digest", lambda *given: hashed.append(1) or real(*given)
+        "mosis.packages.storage.hashlib.file_digest",
+        lambda *given: hashed.append(1) or real(*given),
     )
-    monkeypatch.setattr("mosis.files.time.time", lambda: now[0])
+    monkeypatch.setattr("mosis.packages.storage.time.time", lambda: now[0])
 
     def times(**more: bool) -> int:
         hashed.clear()

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosis import audit, pages
-from mosis.callers import Caller, truncated
+from mosis import audit
+from mosis.caller import Caller, truncated
 from mosis.config import Config, ConfigError
-from mosis.db import Database
-from mosis.environment import Environment, kept_secret
+from mosis.context import Environment, kept_secret
+from mosis.database import Database, pagination
 from mosis.errors import Invalid, Malformed
-from mosis.strict_json import load_json
 from mosis.validation import MOST_FINDINGS, check
+from mosis.validation.strict_json import load_json
 from mosis.web.request import names_tag
 from tests.client import Client
 
@@ -163,7 +163,7 @@ def test_what_is_too_long_is_not_looked_into() -> None:
 @given(st.text(max_size=60))
 def test_a_cursor_that_was_not_given_out_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
-        pages.position(text, str, int)
+        pagination.position(text, str, int)
     assert refused.value.code == "bad_cursor"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mosis.buckets import Buckets
-from mosis.db import Connection, Database
+from mosis.database import Connection, Database
+from mosis.database.group_commit import GroupCommit
 from mosis.errors import Conflict
-from mosis.group_commit import GroupCommit
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mosis import jobs, worker
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.worker import Worker
 from tests.conftest import Hands
 

@@ -13,9 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from mosis import events
-from mosis.environment import Environment
-from mosis.limits import POLICIES
-from mosis.live import OF_ONE, Listener
+from mosis.context import Environment
+from mosis.notifications.websocket import OF_ONE, Listener
+from mosis.rate_limits import POLICIES
 from tests.client import Client, Person
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -
 def test_sockets_that_say_nothing_are_bounded(
     client: Client, live: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.live.SOCKETS", 5)
+    monkeypatch.setattr("mosis.notifications.websocket.SOCKETS", 5)
     alice = client.register()
     with contextlib.ExitStack() as opened:
         silent = [

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import audit, disks, jobs, worker
+from mosis import audit, disk, jobs, worker
 from mosis.config import Config, ConfigError
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.errors import Conflict
 from tests.client import Client
 from tests.server import Running, running
@@ -262,7 +262,7 @@ def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None
 
 
 def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environment) -> None:
-    from mosis.demo import fill
+    from mosis.demo.catalogue import fill
 
     fill(env)
     first = client.get("/v1/store/apps?limit=100").expect(200)
@@ -284,19 +284,19 @@ def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environm
 def test_the_demo_can_be_made_beside_a_portal_that_runs(
     client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mosis import demo
+    from mosis.demo import catalogue
 
-    monkeypatch.setattr(demo, "APPS", 2)
+    monkeypatch.setattr(catalogue, "APPS", 2)
     monkeypatch.setattr(worker.Worker, "run_due", lambda self: 0)  # the other one is always faster
     beside = worker.Worker(env)
     beside.start()
     client.admin()  # the README makes one first
     try:
-        assert "2 apps" in demo.fill(env)
+        assert "2 apps" in catalogue.fill(env)
     finally:
         beside.stop()
     with pytest.raises(Conflict):
-        demo.fill(env)
+        catalogue.fill(env)
     assert len(client.get("/v1/store/apps").expect(200)["apps"]) == 2
     mails = [path.read_text() for path in (env.config.data_dir / "mail").glob("*")]
     assert not any("@demo.example" in mail for mail in mails)  # nobody reads it
@@ -362,7 +362,7 @@ def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_other
         "DATABASE_PATH": str(tmp_path / "data/portal.db"),
         "PACKAGES_DIR": str(tmp_path / "packages"),
     }
-    monkeypatch.setattr(disks, "file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(disk, "file_system", lambda folder: "nfs4")
     with pytest.raises(ConfigError, match=r"on nfs4.*NETWORK_DISK=allow"):
         portal.migrated(Config.read(places))
     assert not (tmp_path / "data/portal.db").exists()
@@ -371,5 +371,5 @@ def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_other
 
 
 def test_the_file_system_of_a_folder_is_known(tmp_path: Path) -> None:
-    assert disks.file_system(Path("/proc/self")) == "proc"
-    assert disks.file_system(tmp_path) not in {"unknown", "proc", *disks.NETWORK}
+    assert disk.file_system(Path("/proc/self")) == "proc"
+    assert disk.file_system(tmp_path) not in {"unknown", "proc", *disk.NETWORK}

@@ -2,9 +2,10 @@
 
 import pytest
 
-from mosis import jobs, readiness
-from mosis.environment import Environment
+from mosis import jobs
+from mosis.context import Environment
 from mosis.litestream import State
+from mosis.operations import readiness
 from tests.client import Client
 from tests.conftest import Hands
 
@@ -46,7 +47,7 @@ def test_a_job_that_nobody_does_is_said(client: Client, hands: Hands) -> None:
 def test_a_database_that_is_gone_or_locked_is_said(
     client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.db.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("mosis.database.connection.BUSY_SECONDS", 0.1)
     with env.db.writers:
         assert codes(client) == [("/database", "database_unwritable")]
     env.telemetry.path.unlink()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mosis.errors import Denied, Unavailable
-from mosis.serving import Admission, Server
+from mosis.server import Admission, Server
 
 MIB = 1024 * 1024
 UPLOAD_LIMIT = 8 * MIB
@@ -454,7 +454,7 @@ def test_a_crash_of_the_application_says_nothing_of_its_inside(start: Start) -> 
 def test_a_refusal_is_one_log_line_with_the_id_of_the_answer(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "mosis.serving"):
+    with caplog.at_level(logging.INFO, "mosis.server"):
         wire = Wire(start()).send(
             "POST /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: given-1\r\nContent-Length: 9999999\r\n\r\n"
         )

@@ -17,8 +17,8 @@ import portal
 from mosis import packages, store
 from mosis.clock import Clock
 from mosis.config import ConfigError
-from mosis.environment import Environment, environment
-from mosis.store.index_signing import IndexKey
+from mosis.context import Environment, environment
+from mosis.store.index_keys import IndexKey
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client
 from tests.conftest import Hands
@@ -77,7 +77,7 @@ def test_the_index_holds_what_everybody_is_offered(client: Client, acme: str) ->
 def test_many_apps_are_written_in_parts(
     client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.store.index_file.ROWS", 3)
+    monkeypatch.setattr("mosis.store.signed_index.ROWS", 3)
     db = client.env.db.connection()
     with db.write():
         for number in range(10):
@@ -202,7 +202,7 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mosis.store.index_file.os.fsync", full)
+    monkeypatch.setattr("mosis.store.signed_index.os.fsync", full)
     caplog.clear()
     for _ in range(3):
         assert fetched(client) == first
@@ -227,8 +227,8 @@ def test_few_files_are_kept(client: Client, acme: str) -> None:
 def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
     client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.store.index_file.SLOW_SECONDS", 0.0)
-    monkeypatch.setattr("mosis.store.index_file.REST", 10_000)
+    monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("mosis.store.signed_index.REST", 10_000)
     first = sequence(client)
     with client.env.db.connection().write() as db:
         db.change("UPDATE apps SET name = 'Other'")

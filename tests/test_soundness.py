@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis import jobs, readiness, soundness
+from mosis import jobs
 from mosis.config import Config
-from mosis.db import Database
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Database
 from mosis.errors import Unavailable
+from mosis.operations import integrity, readiness
 from mosis.worker import Worker
 from tests.client import Client
 from tests.test_backup import Backed, server
@@ -105,7 +106,7 @@ def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: En
 def test_the_look_of_every_day_finds_what_no_statement_has_met(
     client: Client, env: Environment
 ) -> None:
-    soundness.check(env)
+    integrity.check(env)
     assert env.db.damage is None
     alice = client.register()
     raw = sqlite3.connect(
@@ -116,9 +117,9 @@ def test_the_look_of_every_day_finds_what_no_statement_has_met(
     )  # the quick look does not see rows that refer to nothing
     raw.commit()
     raw.close()
-    soundness.check(env, quick=True)
+    integrity.check(env, quick=True)
     assert env.db.damage is None
-    soundness.check(env)
+    integrity.check(env)
     assert "refers to nothing" in str(env.db.damage)
     client.post(
         "/v1/auth/register",
@@ -131,13 +132,13 @@ def test_the_watch_looks_again_every_day_and_the_worker_rests(
     env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     looks: list[bool] = []
-    monkeypatch.setattr(soundness, "WHOLE_SECONDS", 0.2)
-    monkeypatch.setattr(soundness, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(soundness, "check", lambda env, *, quick=False: looks.append(quick))
+    monkeypatch.setattr(integrity, "WHOLE_SECONDS", 0.2)
+    monkeypatch.setattr(integrity, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(integrity, "check", lambda env, *, quick=False: looks.append(quick))
     db = env.db.connection()
     with db.write():
         jobs.add(db, "sweep_jobs")
-    watch, worker = soundness.Watch(env), Worker(env, longest_sleep_seconds=0.02)
+    watch, worker = integrity.Watch(env), Worker(env, longest_sleep_seconds=0.02)
     watch.start()
     deadline = time.monotonic() + 10
     while len(looks) < 3 and time.monotonic() < deadline:
@@ -164,7 +165,7 @@ def test_damaged_telemetry_is_not_the_portals_end(
 
 
 def test_a_damaged_database_is_not_migrated(tmp_path: Path) -> None:
-    from mosis.db import MigrationError, migrate
+    from mosis.database import MigrationError, migrate
 
     (tmp_path / "steps").mkdir()
     (tmp_path / "schema.sql").write_text("CREATE TABLE a (b INTEGER) STRICT;\n")

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from mosis import store
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.database.pagination import Wanted, position
 from mosis.errors import Malformed
-from mosis.pages import Wanted, position
 from mosis.store import Query
 from mosis.store.search import spaced_words
 from tests.catalogue import add_app, add_developer, add_listed, add_version

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from mosis import store
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.store import Device, in_rollout
 from tests.catalogue import add_app, add_developer, add_version

@@ -19,7 +19,8 @@ import pytest
 import portal
 from mosis.clock import seconds, text
 from mosis.config import Config
-from mosis.telemetry import rollups, simulate
+from mosis.demo import telemetry
+from mosis.telemetry import rollups
 from tests.client import PASSWORD
 from tests.server import Running
 
@@ -47,12 +48,12 @@ def call(port: int, method: str, path: str, body: Any = None, token: str = "") -
 
 def month(dice: random.Random, midnight: int) -> list[tuple[str, dict[str, Any]]]:
     """Everything that the devices want to say, in a muddle: some of it is late, some twice."""
-    devices = simulate.fleet(dice, DEVICES, ["1.0.0"])
+    devices = telemetry.fleet(dice, DEVICES, ["1.0.0"])
     said = [
         each
         for ago in range(DAYS - 1, 0, -1)
         for device in devices
-        for each in simulate.day_of(dice, device, APP, midnight - ago * DAY)
+        for each in telemetry.day_of(dice, device, APP, midnight - ago * DAY)
     ]
     for place in range(len(said)):
         if dice.random() < 0.1:  # a day, a week or three too late
@@ -196,7 +197,7 @@ def test_an_address_is_taken_as_people_write_it() -> None:
         ("https://apps.example.net", http.client.HTTPSConnection, 443),
         ("localhost:8080", None, 8080),
     ):
-        connection = simulate._connection(url)
+        connection = telemetry._connection(url)
         assert (type(connection), connection.port) == (kind or http.client.HTTPConnection, port)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mosis.clock import text
-from mosis.telemetry import retention, rollups, upkeep
+from mosis.telemetry import maintenance, retention, rollups
 from tests.client import Client, Person
 from tests.conftest import START, Hands
 from tests.web.test_crashes import report
@@ -43,13 +43,13 @@ def test_raw_events_stay_seven_days_and_sums_for_good(
     hands.turn(3 * DAY)
     send(client, event(at=hands.at))
     hands.turn(4 * DAY)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert rows(client, "batches") == 2
     hands.turn(1)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert rows(client, "batches") == 1
     hands.turn(100 * DAY)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert (rows(client, "batches"), rows(client, "seen")) == (0, 0)
     assert stored(client, "SELECT DISTINCT span FROM rollups") == [("day",)]
     sign_in_again(client, alice)
@@ -67,7 +67,7 @@ def test_batches_that_are_not_in_the_sums_yet_stay(
     hands.turn(30 * DAY)
     retention.prune(client.env)
     assert rows(client, "batches") == 1
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert rows(client, "batches") == 0
     assert stored(
         client, "SELECT sum(starts) FROM rollups WHERE span = 'day' AND version = '*'"
@@ -81,7 +81,7 @@ def test_rows_from_a_future_that_was_none_go_too(
     send(client, event())
     hands.turn(-1000 * DAY)
     send(client, event())
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert rows(client, "batches") == 1
 
 
@@ -91,7 +91,7 @@ def test_crashes_stay_ninety_days(client: Client, alice: Person, hands: Hands) -
     hands.turn(60 * DAY)
     report(client, at=hands.at)
     hands.turn(31 * DAY)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert stored(client, "SELECT type, count FROM crash_groups") == [("LuaError", 2)]
     assert (rows(client, "crash_reports"), rows(client, "crash_counts")) == (1, 2)
     assert stored(
@@ -150,7 +150,7 @@ def test_a_slice_adapts_to_what_it_costs() -> None:
 def test_pruning_stops_when_its_time_is_over(client: Client, alice: Person, hands: Hands) -> None:
     for _ in range(200):
         send(client, event())
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     hands.turn(8 * DAY)
     retention.prune(client.env, seconds=0)
     assert rows(client, "batches") == 200 - retention.FIRST_SLICE
@@ -161,12 +161,12 @@ def test_a_deleted_draft_takes_its_telemetry_along(client: Client, alice: Person
     send(client, event(), app_id="com.acme.todo")
     send(client, event())
     client.delete("/v1/apps/com.acme.todo", as_=alice).expect(204)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert (rows(client, "apps"), rows(client, "sources"), rows(client, "batches")) == (1, 1, 1)
     assert stored(client, "SELECT count(DISTINCT app) FROM rollups") == [(1,)]
     client.app_of(alice, "com.acme.new")  # does not inherit its number, nor its events
     send(client, event(), app_id="com.acme.new")
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     assert max(stored(client, "SELECT id FROM apps")) == (3,)
     assert rollups.recount(client.env.telemetry.connection()) == 0
 
@@ -217,7 +217,7 @@ def test_the_newest_batch_erased_leaves_no_number_for_the_next(
     client: Client, alice: Person
 ) -> None:
     send(client, event())
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     client.delete(f"/v1/telemetry/devices/{DEVICE}").expect(204)
     send(client, event())
     assert analytics(client, alice)["totals"]["starts"] == 2

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.telemetry import histogram, rollups
-from mosis.telemetry.sketch import Sketch
+from mosis.telemetry.hyperloglog import Sketch
 
 
 def devices(dice: random.Random, number: int) -> list[bytes]:

@@ -6,7 +6,7 @@ import random
 import sqlite3
 from pathlib import Path
 
-from mosis import passwords
+from mosis.credentials import passwords
 
 PASSWORD = "correct horse battery"
 EMAIL = "bench@example.net"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mosis.config import Config
-from mosis.db import has_tables
+from mosis.database import has_tables
 
-log = logging.getLogger("mosis.backup")
+log = logging.getLogger("mosis.operations.backup")
 
 MISSING = "there is no program `litestream`: pip install 'mosis-portal[backup]', or unset BACKUPS_DIR and BACKUP_URL"
 TRIES = 3  # a restore that races with a compaction fails now and then

@@ -13,10 +13,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from mosis.config import Config
-from mosis.db import Database
+from mosis.database import Database
 from mosis.litestream.program import BackupError, Litestream
 
-log = logging.getLogger("mosis.backup")
+log = logging.getLogger("mosis.operations.backup")
 
 TICK_SECONDS = 0.5
 PROBE_SECONDS = 2.0  # how often it has to say that it has everything, while there is something new

@@ -17,7 +17,7 @@ from mosis.packages.archive import META, Archive, Unreadable
 from mosis.packages.findings import FINDINGS, Finding
 from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
-from mosis.strict_json import load_json
+from mosis.validation.strict_json import load_json
 
 __all__ = [
     "FINDINGS", "Archive", "Finding", "Package", "Unreadable", "fingerprint", "inspect", "is_package_id", "is_signed_by",

@@ -6,8 +6,7 @@ index_file.py, index_signing.py  the whole catalogue as one signed file, and the
 fetching.py   the bytes of packages and pictures, and the counting of downloads
 """
 
-from mosis.store.catalogue import Listing, categories, get, history
-from mosis.store.fetching import (
+from mosis.store.downloads import (  # fmt: skip
     ICON_SIZES,
     Picture,
     flush_downloads,
@@ -16,11 +15,12 @@ from mosis.store.fetching import (
     screenshot,
     sweep_packages,
     sweep_pictures,
-)  # fmt: skip
-from mosis.store.index_file import SignedIndex, signed_index
-from mosis.store.index_signing import IndexKey, index_keys, rotate
+)
+from mosis.store.index_keys import IndexKey, index_keys, rotate
+from mosis.store.listings import Listing, categories, get, history
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
+from mosis.store.signed_index import SignedIndex, signed_index
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,

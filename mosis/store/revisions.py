@@ -1,6 +1,6 @@
 """Which state of the store this is: what was made from one state is right exactly as long as the state is the same."""
 
-from mosis.environment import Environment
+from mosis.context import Environment
 
 Revision = tuple[int, int]
 

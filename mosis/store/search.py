@@ -12,10 +12,10 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from mosis.db import Connection, columns
+from mosis.database import Connection, columns
+from mosis.database.pagination import Page, Wanted, cursor
 from mosis.errors import Malformed
-from mosis.pages import Page, Wanted, cursor
-from mosis.store.catalogue import Listing
+from mosis.store.listings import Listing
 
 SORTS = ("relevance", "updated", "name", "downloads")
 LONGEST_QUERY, MOST_WORDS = 200, 8

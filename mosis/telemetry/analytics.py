@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import seconds, text
-from mosis.db import Connection
+from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.telemetry import histogram, rollups
 from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums

@@ -12,15 +12,15 @@ from typing import Any
 
 from mosis import events, jobs
 from mosis.clock import text
-from mosis.db import Connection, columns, new_id
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Invalid, LimitReached, NotFound
-from mosis.pages import Page, Wanted, page
 from mosis.telemetry import intake, rollups
+from mosis.telemetry.hyperloglog import Sketch
 from mosis.telemetry.intake import DAY, OTHER, Receipt, Sender
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import CRASH, crash_fits
-from mosis.telemetry.sketch import Sketch
 from mosis.validation import check
 
 ALGORITHM = 1

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import text
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Unavailable
 from mosis.telemetry import retention
 from mosis.telemetry.pseudonyms import pseudonym

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from mosis.clock import seconds
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Invalid, LimitReached, NotFound
-from mosis.strict_json import dump_json
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
 from mosis.validation import check
+from mosis.validation.strict_json import dump_json
 
 DAY = 86_400
 OLDEST_SECONDS = (

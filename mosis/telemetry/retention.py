@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from mosis.db import Connection
+from mosis.database import Connection
 from mosis.telemetry import histogram
+from mosis.telemetry.hyperloglog import Sketch
 from mosis.telemetry.schemas import TYPES
-from mosis.telemetry.sketch import Sketch
 
 HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together

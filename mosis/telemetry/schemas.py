@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mosis.compiled import compiled
+from mosis.validation.fast_path import compiled
 
 # name: (number in the database, whether the developer has to switch it on). The table event_types says the same.
 TYPES: dict[str, tuple[int, bool]] = {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mosis.db import Connection
+from mosis.database import Connection
 from mosis.telemetry.intake import app_number
 
 

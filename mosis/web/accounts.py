@@ -4,14 +4,14 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, audit, erasure, events, identities
-from mosis.accounts import Developer
+from mosis import audit, events
 from mosis.audit import Entry
-from mosis.callers import ROLES, Caller
-from mosis.db import Connection
-from mosis.environment import Environment
-from mosis.web.request import listed, read_json, read_page, require_match, spend
-from mosis.web.shapes import (
+from mosis.caller import ROLES, Caller
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.people import accounts, identities, personal_data
+from mosis.people.accounts import Developer
+from mosis.web.openapi_schemas import (
     COUNT,
     FREE,
     ID,
@@ -27,6 +27,7 @@ from mosis.web.shapes import (
     shape,
     wider,
 )
+from mosis.web.request import listed, read_json, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
@@ -99,7 +100,7 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    erasure.erase(
+    personal_data.erase(
         env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw"
     )
 
@@ -107,7 +108,7 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
 @says(each(many(FREE)))
 def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
-    return erasure.export(env, db, caller)
+    return personal_data.export(env, db, caller)
 
 
 @says(list_of("entries", ENTRY))

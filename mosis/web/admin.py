@@ -4,16 +4,18 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, apps, audit, recovery
-from mosis.callers import ROLES, Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis import audit
+from mosis.caller import ROLES, Caller
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Denied
+from mosis.people import account_recovery, accounts
+from mosis.publishing import apps
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
+from mosis.web.openapi_schemas import TEXT, TIME, list_of, says, shape
 from mosis.web.request import listed, read_json, read_page
-from mosis.web.shapes import TEXT, TIME, list_of, says, shape
 
 DEVELOPER: dict[str, dict[str, Any]] = {
     "role": {"type": "string", "allowed": list(ROLES)},
@@ -77,7 +79,7 @@ def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str
 @says({201: INVITATION}, body=INVITE, refuses="email_taken")
 def invite(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Invite somebody to register; the invitation is shown once and mailed."""
-    ticket, token = recovery.invite(env, db, caller, read_json(INVITE)["email"])
+    ticket, token = account_recovery.invite(env, db, caller, read_json(INVITE)["email"])
     bottle.response.status = 201
     return {"email": ticket.email, "invitation": token, "expires_at": ticket.expires_at}
 

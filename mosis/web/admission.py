@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import bottle
 
-from mosis import tokens
 from mosis.config import Config
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.credentials import tokens
 from mosis.errors import Denied
-from mosis.serving import Admission
+from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.web.plugins import UNVERSIONED
 from mosis.web.request import JSON_LIMIT_BYTES

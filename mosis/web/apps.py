@@ -5,13 +5,25 @@ from typing import Any
 
 import bottle
 
-from mosis import apps, versions
-from mosis.apps import App
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.publishing import apps, versions
+from mosis.publishing.apps import App
+from mosis.web.openapi_schemas import (
+    COUNT,
+    ID,
+    LINK,
+    TEXT,
+    TIME,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+)
 from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
-from mosis.web.shapes import COUNT, ID, LINK, TEXT, TIME, list_of, many, maybe, one_of, says, shape
 
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
 _FIELDS: dict[str, dict[str, Any]] = {

@@ -4,16 +4,17 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, tokens
-from mosis.accounts import Session, SignedIn
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.people import accounts
+from mosis.people.accounts import Session, SignedIn
 from mosis.validation import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
+from mosis.web.openapi_schemas import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 from mosis.web.request import created, listed, read_json, read_page, spend
-from mosis.web.shapes import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
 
 EMAIL = {
     "type": "string",

@@ -5,12 +5,12 @@ from typing import Any
 
 import bottle
 
-from mosis import backup
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.operations import backup
+from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, list_of, maybe, says, shape
 from mosis.web.request import listed, read_json, read_page
-from mosis.web.shapes import COUNT, FREE, ID, TEXT, list_of, maybe, says, shape
 
 NOTHING: dict[str, dict[str, Any]] = {}
 COPY = shape("Copy", name=TEXT, size_bytes=COUNT, packages=COUNT)

@@ -12,12 +12,12 @@ from pathlib import Path
 import bottle
 
 from mosis import VERSION
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.errors import NotFound
-from mosis.web import handbook
+from mosis.web import docs_pages
+from mosis.web.file_response import send_file
+from mosis.web.openapi_schemas import File, says
 from mosis.web.request import etag, names_tag
-from mosis.web.sending import send_file
-from mosis.web.shapes import File, says
 
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
@@ -68,19 +68,19 @@ def reference() -> bottle.HTTPResponse:
 @says(PAGE)
 def errors() -> bottle.HTTPResponse:
     """What every error code means; `type` of a problem points here."""
-    return _page(handbook.errors())
+    return _page(docs_pages.errors())
 
 
 @says(PAGE)
 def document(name: str) -> bottle.HTTPResponse:
     """One of the portal's documents as a page."""
-    return _page(handbook.page(name))
+    return _page(docs_pages.page(name))
 
 
 @says(PAGE)
 def decision(name: str) -> bottle.HTTPResponse:
     """A decision about how the portal is built, as a page."""
-    return _page(handbook.page(f"decisions/{name}"))
+    return _page(docs_pages.page(f"decisions/{name}"))
 
 
 @says(File("text/javascript", ranges=True))
@@ -127,7 +127,7 @@ def _account_page() -> tuple[bytes, str]:
 @lru_cache(maxsize=1)
 def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     """The description as it is sent, and its tag; made once, when first asked for."""
-    from mosis.web.description import description
+    from mosis.web.openapi import description
 
     body = json.dumps(
         description(app, base_url, VERSION), ensure_ascii=False, separators=(",", ":")
@@ -135,7 +135,7 @@ def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
     return body, etag(body)
 
 
-def _page(page: bytes, policy: str = handbook.POLICY) -> bottle.HTTPResponse:
+def _page(page: bytes, policy: str = docs_pages.POLICY) -> bottle.HTTPResponse:
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
     return _sent(page, etag(page), headers | SAFE)
 

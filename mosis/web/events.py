@@ -5,14 +5,14 @@ from typing import Any
 import bottle
 
 from mosis import events
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
-from mosis.pages import Wanted
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.database.pagination import Wanted
+from mosis.web.long_poll import WAIT, wait, wait_seconds
 from mosis.web.notifications import NOTIFICATION, public
+from mosis.web.openapi_schemas import list_of, says
 from mosis.web.request import listed, read_page
-from mosis.web.shapes import list_of, says
-from mosis.web.waiting import WAIT, wait, wait_seconds
 
 AFTER = {
     "after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}

@@ -5,9 +5,9 @@ from typing import Any
 
 import bottle
 
-from mosis import readiness
-from mosis.environment import Environment
-from mosis.web.shapes import COUNT, FREE, TEXT, maybe, says, shape
+from mosis.context import Environment
+from mosis.operations import readiness
+from mosis.web.openapi_schemas import COUNT, FREE, TEXT, maybe, says, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(

@@ -11,7 +11,7 @@ from typing import Any
 import bottle
 
 from mosis import idempotency
-from mosis.environment import Environment
+from mosis.context import Environment
 from mosis.errors import Malformed
 from mosis.idempotency import Answer, Request
 from mosis.web.request import JSON_LIMIT_BYTES, body_is, read_body

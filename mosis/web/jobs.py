@@ -5,11 +5,11 @@ from typing import Any
 import bottle
 
 from mosis import jobs
-from mosis.callers import Caller
-from mosis.db import Connection
+from mosis.caller import Caller
+from mosis.database import Connection
 from mosis.jobs import Job
+from mosis.web.openapi_schemas import COUNT, ID, TEXT, TIME, list_of, maybe, one_of, says, shape
 from mosis.web.request import listed, read_choice, read_json, read_page
-from mosis.web.shapes import COUNT, ID, TEXT, TIME, list_of, maybe, one_of, says, shape
 
 NOTHING: dict[str, dict[str, Any]] = {}
 

@@ -5,15 +5,29 @@ from typing import Any
 
 import bottle
 
-from mosis import apps, keys, packages, versions
-from mosis.callers import ROLES, SCOPES, Caller
+from mosis import packages
+from mosis.caller import ROLES, SCOPES, Caller
 from mosis.clock import is_time
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Invalid, Malformed
-from mosis.keys import ApiKey, NewKey, SigningKey
+from mosis.people import keys
+from mosis.people.keys import ApiKey, NewKey, SigningKey
+from mosis.publishing import apps, versions
+from mosis.web.openapi_schemas import (
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    list_of,
+    many,
+    maybe,
+    one_of,
+    says,
+    shape,
+    wider,
+)
 from mosis.web.request import created, listed, read_json, read_page, require_match, spend
-from mosis.web.shapes import ID, TEXT, TIME, YES, list_of, many, maybe, one_of, says, shape, wider
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {

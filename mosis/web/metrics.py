@@ -4,12 +4,12 @@ import ipaddress
 
 import bottle
 
-from mosis import metrics
-from mosis.callers import Caller
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
 from mosis.errors import NotFound
-from mosis.measures import CONTENT_TYPE
-from mosis.web.shapes import File, says
+from mosis.metrics import CONTENT_TYPE
+from mosis.operations import metrics_collectors
+from mosis.web.openapi_schemas import File, says
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -22,7 +22,9 @@ def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
     if not may_read(env, caller.address):
         raise NotFound("address")
     return bottle.HTTPResponse(
-        metrics.read(env), 200, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+        metrics_collectors.read(env),
+        200,
+        {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"},
     )
 
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import bottle
 
-from mosis import notifications
-from mosis.callers import Caller
-from mosis.db import Connection
+from mosis.caller import Caller
+from mosis.database import Connection
 from mosis.events import Event
+from mosis.notifications import feed
+from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
 from mosis.web.request import listed, read_choice, read_page
-from mosis.web.shapes import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
 
 NOTIFICATION = shape(
     "Notification",
@@ -38,26 +38,26 @@ def routes(app: bottle.Bottle) -> None:
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """What the caller is told, the newest first."""
     unread = read_choice("unread", "true", "false", default="false") == "true"
-    page = notifications.index(db, caller, read_page(int), unread=unread)
+    page = feed.index(db, caller, read_page(int), unread=unread)
     return listed(
         "notifications",
         page,
         [public(each) for each in page.rows],
-        unread=notifications.unread_count(db, caller),
+        unread=feed.unread_count(db, caller),
     )
 
 
 @says(NOTIFICATION)
 def read(db: Connection, caller: Caller, event: str) -> dict[str, Any]:
     """Mark one notification as read."""
-    return public(notifications.read(db, caller, event))
+    return public(feed.read(db, caller, event))
 
 
 @says(READ)
 def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
     """Mark all notifications as read."""
-    return {"read": notifications.read_all(db, caller)}
+    return {"read": feed.read_all(db, caller)}
 
 
 def public(event: Event) -> dict[str, Any]:
-    return notifications.shown(event)
+    return feed.shown(event)

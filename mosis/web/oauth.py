@@ -6,15 +6,15 @@ from urllib.parse import urlsplit
 
 import bottle
 
-from mosis import identities
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.credentials.oauth import Answer
+from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
-from mosis.oauth import Answer
+from mosis.people import identities
 from mosis.web import auth
+from mosis.web.openapi_schemas import LINK, says, shape
 from mosis.web.request import read_json, spend
-from mosis.web.shapes import LINK, says, shape
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
 _PATH = r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z"

@@ -6,7 +6,7 @@ A route's own line says the rest, in options that are plain text:
     credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
-    keep   which answers are kept finished, see mosis/web/ready.py: "store" for public ones that depend on the store alone, while
+    keep   which answers are kept finished, see mosis/web/answers.py: "store" for public ones that depend on the store alone, while
            nothing in it changes; "account" for those that depend on the caller and the portal's database alone, and not on the
            time, until the next commit of anything; "always" for those that never change
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
@@ -30,13 +30,15 @@ from typing import Any
 
 import bottle
 
-from mosis import accounts, keys, limits, problems, store, tokens
-from mosis.callers import ROLES, SCOPES, Caller, client_address
+from mosis import problems, rate_limits, store
+from mosis.caller import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
-from mosis.db import new_id
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import new_id
 from mosis.errors import Denied, PortalError
-from mosis.measures import Measures
+from mosis.metrics import Measures
+from mosis.people import accounts, keys
 from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
@@ -294,7 +296,7 @@ class Finished:
 
 class Answers:
     """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where. What a route with `keep` has
-    answered is kept in memory, finished, for as long as it is right; mosis/web/ready.py answers with it too."""
+    answered is kept in memory, finished, for as long as it is right; mosis/web/answers.py answers with it too."""
 
     api = 2
 
@@ -371,13 +373,13 @@ def request_id_of(given: str) -> str:
 
 
 def common_headers(
-    request_id: str, taken: Sequence[limits.Taken], route: bottle.Route | None
+    request_id: str, taken: Sequence[rate_limits.Taken], route: bottle.Route | None
 ) -> list[tuple[str, str]]:
     """What every answer says: its id, what is left of the limits, and whether its address is on its way out."""
     headers = [
         ("X-Request-Id", request_id),
         ("X-Content-Type-Options", "nosniff"),
-        *limits.headers(taken),
+        *rate_limits.headers(taken),
     ]
     if route is not None and "deprecated" in route.config:
         headers += dates_of_life(route)
@@ -495,8 +497,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         )
     if error.code == "range_not_satisfiable":
         headers["Content-Range"] = f"bytes */{facts['size_bytes']}"
-    if facts.get("policy") in limits.POLICIES:
-        empty = limits.Taken(facts["policy"], 0, facts["retry_after_seconds"])
+    if facts.get("policy") in rate_limits.POLICIES:
+        empty = rate_limits.Taken(facts["policy"], 0, facts["retry_after_seconds"])
         bottle.request.environ["mosis.taken"] = [
             *bottle.request.environ.get("mosis.taken", ()),
             empty,

@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl
 
 import bottle
 
-from mosis import pages
-from mosis.compiled import check
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import pagination
+from mosis.database.pagination import Page, Wanted
 from mosis.errors import Conflict, LimitReached, Malformed
-from mosis.pages import Page, Wanted
-from mosis.strict_json import dump_json as dump
-from mosis.strict_json import load_json
 from mosis.validation import Schema
+from mosis.validation.fast_path import check
+from mosis.validation.strict_json import dump_json as dump
+from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
 
@@ -135,13 +135,16 @@ def _too_large(limit_bytes: int) -> LimitReached:
 def read_page(*types: type | tuple[type, ...]) -> Wanted:
     """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
     query = bottle.request.query
-    limit = query.get("limit", str(pages.DEFAULT))
+    limit = query.get("limit", str(pagination.DEFAULT))
     if not (
-        limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= pages.MOST
+        limit.isascii()
+        and limit.isdigit()
+        and len(limit) < 4
+        and 1 <= int(limit) <= pagination.MOST
     ):
-        raise Malformed("malformed_request", f"limit must be a number from 1 to {pages.MOST}.")
+        raise Malformed("malformed_request", f"limit must be a number from 1 to {pagination.MOST}.")
     cursor = query.get("cursor")
-    return Wanted(int(limit), pages.position(cursor, *types) if cursor else None)
+    return Wanted(int(limit), pagination.position(cursor, *types) if cursor else None)
 
 
 def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:

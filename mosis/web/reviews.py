@@ -5,17 +5,16 @@ from typing import Any
 
 import bottle
 
-from mosis import apps, changes, reviews, versions
-from mosis.callers import Caller
-from mosis.changes import Changes
-from mosis.db import Connection
-from mosis.environment import Environment
-from mosis.reviews import REASONS, Review
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.publishing import apps, review_policy, reviews, versions
+from mosis.publishing.review_policy import Changes
+from mosis.publishing.reviews import REASONS, Review
+from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE
-from mosis.versions import Version
-from mosis.web.request import listed, read_choice, read_json, read_page
-from mosis.web.sending import send_file
-from mosis.web.shapes import (
+from mosis.web.file_response import send_file
+from mosis.web.openapi_schemas import (
     COUNT,
     FREE,
     ID,
@@ -30,6 +29,7 @@ from mosis.web.shapes import (
     shape,
     wider,
 )
+from mosis.web.request import listed, read_choice, read_json, read_page
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
 NOTHING: dict[str, dict[str, Any]] = {}
@@ -116,7 +116,7 @@ def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
         "size_bytes": version.size_bytes,
         "sha256": version.sha256,
         "developer_id": versions.developer_of(db, version),
-        "changes": changed(changes.since_last_published(db, version), version),
+        "changes": changed(review_policy.since_last_published(db, version), version),
     }
 
 

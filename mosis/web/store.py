@@ -10,16 +10,16 @@ from urllib.parse import quote
 
 import bottle
 
-from mosis import packages, store, versions
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis import packages, store
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Malformed, Unavailable
+from mosis.publishing import versions
+from mosis.publishing.versions import Version
 from mosis.store import Device, Listing, Offer, Picture, Query
 from mosis.validation import Schema
-from mosis.versions import Version
-from mosis.web.request import dump, listed, read_choice, read_json, read_page
-from mosis.web.sending import send_file
-from mosis.web.shapes import (
+from mosis.web.file_response import send_file
+from mosis.web.openapi_schemas import (
     COUNT,
     ID,
     LINK,
@@ -33,6 +33,7 @@ from mosis.web.shapes import (
     says,
     shape,
 )
+from mosis.web.request import dump, listed, read_choice, read_json, read_page
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647

@@ -6,28 +6,20 @@ from typing import Any
 
 import bottle
 
-from mosis import apps
-from mosis.callers import Caller
+from mosis.caller import Caller
 from mosis.clock import text
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.database.pagination import Page, cursor
 from mosis.errors import Malformed
-from mosis.pages import Page, cursor
+from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
+from mosis.telemetry.hyperloglog import Sketch
 from mosis.telemetry.intake import DAY, Receipt
 from mosis.telemetry.schemas import BATCH, BODY_LIMIT_BYTES, CRASH, EVENT
 from mosis.telemetry.settings import Settings
-from mosis.telemetry.sketch import Sketch
-from mosis.web.request import (
-    listed,
-    read_choice,
-    read_json,
-    read_packed_json,
-    read_page,
-    require_match,
-)
-from mosis.web.shapes import (
+from mosis.web.openapi_schemas import (
     COUNT,
     DATE,
     FREE,
@@ -43,6 +35,14 @@ from mosis.web.shapes import (
     says,
     shape,
     wider,
+)
+from mosis.web.request import (
+    listed,
+    read_choice,
+    read_json,
+    read_packed_json,
+    read_page,
+    require_match,
 )
 
 CHOICES: dict[str, dict[str, Any]] = {

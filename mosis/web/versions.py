@@ -7,16 +7,18 @@ from urllib.parse import quote
 
 import bottle
 
-from mosis import apps, keys, packages, reviews, versions
-from mosis.callers import Caller
+from mosis import packages
+from mosis.caller import Caller
 from mosis.clock import is_time
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Invalid, PortalError
+from mosis.people import keys
+from mosis.publishing import apps, reviews, versions
+from mosis.publishing.versions import Publication, Version
 from mosis.validation import LINES, SENTENCE
-from mosis.versions import Publication, Version
-from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
-from mosis.web.shapes import (
+from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
+from mosis.web.openapi_schemas import (
     COUNT,
     FREE,
     ID,
@@ -31,8 +33,8 @@ from mosis.web.shapes import (
     says,
     shape,
 )
-from mosis.web.upload import LONGEST_NOTES, check_content_digest, read_upload
-from mosis.web.waiting import WAIT, first_seen, wait, wait_seconds
+from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},

@@ -5,13 +5,13 @@ from typing import Any
 
 import bottle
 
-from mosis import webhooks
-from mosis.callers import Caller
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.events import KINDS
-from mosis.web.request import created, listed, read_json, read_page, require_match
-from mosis.web.shapes import (
+from mosis.notifications import webhooks
+from mosis.notifications.webhooks import Delivery, Webhook
+from mosis.web.openapi_schemas import (
     COUNT,
     ID,
     TEXT,
@@ -25,7 +25,7 @@ from mosis.web.shapes import (
     shape,
     wider,
 )
-from mosis.webhooks import Delivery, Webhook
+from mosis.web.request import created, listed, read_json, read_page, require_match
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
 _KINDS = {

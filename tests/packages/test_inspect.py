@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosis.demo.packages import png
 from mosis.errors import Invalid
 from mosis.packages import FINDINGS, inspect, read_file
-from mosis.packages.making import png
 from mosis.packages.signature import DIGESTS, SIGNATURE
 from tests.package_builder import manifest_of
 from tests.packages.raw_zip import KEY, Entry, codes, entries, files, look, raw_zip, with_entry

@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
+from mosis.demo.packages import digests_of
 from mosis.errors import Invalid
 from mosis.packages import fingerprint, parse_public_key, to_pem
-from mosis.packages.making import digests_of
 from mosis.packages.signature import DIGESTS, SIGNATURE, read_digests
 from tests.package_builder import signing_key
 from tests.packages.raw_zip import KEY, codes, entries, files, look, raw_zip

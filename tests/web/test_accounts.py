@@ -9,8 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mosis import accounts, passwords, tokens
-from mosis.callers import PORTAL
+from mosis.caller import PORTAL
+from mosis.credentials import passwords, tokens
+from mosis.people import accounts
 from tests.client import PASSWORD, Client
 from tests.conftest import Hands
 from tests.package_builder import signing_key

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mosis import store
-from mosis.environment import Environment
+from mosis.context import Environment
 from tests.client import Client
 from tests.package_builder import signing_key
 

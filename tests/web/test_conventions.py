@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 
 import portal
-from mosis import devices, events
-from mosis.web.description import is_page
+from mosis import events
+from mosis.people import device_login
+from mosis.web.openapi import is_page
 from mosis.web.plugins import limit_of
 from tests.client import Answer, Client, Person
 from tests.package_builder import files_of
@@ -129,7 +130,7 @@ def world(client: Client) -> World:
         "signing_key": client.get("/v1/signing-keys", as_=root)["signing_keys"][0]["id"],
         "session": client.get("/v1/auth/sessions", as_=root)["sessions"][0]["id"],
         "group": client.get(f"/v1/apps/{app}/crashes", as_=root)["crashes"][0]["id"],
-        "user_code": devices.begin(db, "build machine", ["apps:read"])[1].user_code,
+        "user_code": device_login.begin(db, "build machine", ["apps:read"])[1].user_code,
         "job": client.post("/v1/admin/backups", as_=root).expect(202)["job"],
     }  # fmt: skip
     return World(client, root, names)

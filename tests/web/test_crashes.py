@@ -7,7 +7,7 @@ import pytest
 
 from mosis import worker
 from mosis.clock import text
-from mosis.telemetry import crashes, upkeep
+from mosis.telemetry import crashes, maintenance
 from tests.client import Answer, Client, Person
 from tests.conftest import START, Hands
 
@@ -97,7 +97,7 @@ def test_samples_are_the_first_the_last_and_some_between(client: Client, alice: 
 
 def test_resolved_and_back(client: Client, alice: Person, hands: Hands) -> None:
     report(client)
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     client.work()
     group = client.get(AT, as_=alice)["crashes"][0]["id"]
     hands.turn(60)
@@ -110,7 +110,7 @@ def test_resolved_and_back(client: Client, alice: Person, hands: Hands) -> None:
     report(client, device=2, at=START + 90)
     found = client.get(f"{AT}/{group}", as_=alice)
     assert (found["state"], found["reopened_at"]) == ("open", text(START + 120))
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     client.work()
     told = client.get("/v1/notifications", as_=alice)["notifications"]
     assert [each["data"]["reopened_at"] for each in told] == [text(START + 120), None]
@@ -125,7 +125,7 @@ def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> No
     report(client, device=2)
     db = client.env.db.connection()
     for _ in range(2):
-        upkeep.turn(client.env)
+        maintenance.turn(client.env)
     queued = db.all("SELECT kind, arguments FROM jobs WHERE kind = 'crash_new_group'")
     assert len(queued) == 1
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> No
             client.env.telemetry.connection().write() as telemetry
         ):  # killed between the queue and the mark
             telemetry.change("UPDATE crash_groups SET announced = 0")
-        upkeep.turn(client.env)
+        maintenance.turn(client.env)
         worker.HANDLERS["crash_new_group"](client.env, **json.loads(queued[0][1]))
     worker.HANDLERS["crash_new_group"](client.env, group="gone")
     told = client.get("/v1/notifications", as_=alice).expect(200)["notifications"]

@@ -5,8 +5,8 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import portal
-from mosis.environment import Environment
-from mosis.web.shapes import TEXT, says, shape
+from mosis.context import Environment
+from mosis.web.openapi_schemas import TEXT, says, shape
 
 
 @says(shape("", word=TEXT))

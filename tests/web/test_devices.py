@@ -4,8 +4,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mosis.devices import LETTERS
-from mosis.web.devices import GRANT
+from mosis.people.device_login import LETTERS
+from mosis.web.device_login import GRANT
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
 

@@ -14,8 +14,8 @@ import pytest
 
 import portal
 from mosis import idempotency
-from mosis.db import Connection
-from mosis.environment import Environment
+from mosis.context import Environment
+from mosis.database import Connection
 from mosis.errors import Conflict, Unavailable
 from tests.client import PASSWORD, Answer, Client
 from tests.conftest import Hands

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mosis import accounts, jobs
+from mosis import jobs
+from mosis.people import accounts
 from tests.client import Client, Person
 
 

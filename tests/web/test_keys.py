@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mosis import keys, tokens
+from mosis.credentials import tokens
+from mosis.people import keys
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
 from tests.package_builder import signing_key

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mosis.limits import POLICIES, Limits
+from mosis.rate_limits import POLICIES, Limits
 from tests.client import PASSWORD, Client
 
 

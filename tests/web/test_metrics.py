@@ -12,10 +12,11 @@ from wsgiref.validate import WSGIWarning
 import pytest
 
 import portal
-from mosis import jobs, metrics
-from mosis.db import Database
-from mosis.environment import Environment
-from mosis.measures import Family, Measures, exposition
+from mosis import jobs
+from mosis.context import Environment
+from mosis.database import Database
+from mosis.metrics import Family, Measures, exposition
+from mosis.operations import metrics_collectors
 from tests.client import Client
 from tests.server import running
 
@@ -147,7 +148,9 @@ class TestOff:
 def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(
     env: Environment, tmp_path: Path
 ) -> None:
-    read = figures(metrics.read(replace(env, db=Database(tmp_path / "nowhere/portal.db"))).decode())
+    read = figures(
+        metrics_collectors.read(replace(env, db=Database(tmp_path / "nowhere/portal.db"))).decode()
+    )
     assert read["portal_database_readable"] == {frozenset(): 0}
     assert "process_open_fds" in read
 
@@ -215,7 +218,7 @@ def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
         "portal_threads_busy",
         "portal_requests_waiting",
     }
-    assert named == {family.name for family in metrics.families(env)} | server
+    assert named == {family.name for family in metrics_collectors.families(env)} | server
     board = json.loads((portal.HERE / "contrib/grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     used = {

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from mosis import audit, events, notifications, tickets
-from mosis.environment import Environment
-from mosis.erasure import EXPORTED
-from mosis.mail import Mailer
+from mosis import audit, events
+from mosis.context import Environment
+from mosis.notifications import feed
+from mosis.outbound.mail import Mailer
+from mosis.people import email_tokens
+from mosis.people.personal_data import EXPORTED
 from tests.client import PASSWORD, Client, Person
 
 NOTES = "com.acme.notes"
@@ -50,10 +52,10 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
 
 
 def test_every_kind_has_a_text_that_its_facts_complete() -> None:
-    assert set(notifications.TEXTS) == set(events.KINDS)
+    assert set(feed.TEXTS) == set(events.KINDS)
     for kind in events.KINDS:
         event = events.Event(1, "id", "me", kind, NOTES, "1.0.0", "{}", "now", None)
-        assert notifications.text(event)
+        assert feed.text(event)
 
 
 def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(
@@ -77,7 +79,7 @@ def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice:
     assert not mail_about(client.env, "passed the checks")
     event_id = next(each["id"] for each in client.told(alice) if each["kind"] == "version.approved")
     mail_about(client.env, "was approved")[0].unlink()
-    notifications.mail(client.env, event_id)  # the job again: it was marked
+    feed.mail(client.env, event_id)  # the job again: it was marked
     assert not mail_about(client.env, "was approved")
     client.patch("/v1/auth/me", {"mail": {"version.approved": False}}, as_=alice).expect(200)
     client.published(alice, NOTES, "1.1.0", 2)
@@ -285,7 +287,7 @@ def test_an_erased_account_leaves_nothing_personal(
     )  # still in the queue
     db = client.env.db.connection()
     with db.write():
-        tickets.issue(db, "invite", alice.email)  # from before she had an account
+        email_tokens.issue(db, "invite", alice.email)  # from before she had an account
         db.change(
             "UPDATE jobs SET last_error = ? WHERE kind = 'mail_event'",
             f"SMTPRecipientsRefused: {alice.email}: no such user",

@@ -16,11 +16,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from mosis import accounts, audit, tokens
-from mosis.callers import Caller
+from mosis import audit
+from mosis.caller import Caller
 from mosis.config import Config, ConfigError
-from mosis.environment import Environment
-from mosis.oauth import fetch, providers
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.credentials.oauth import fetch, providers
+from mosis.people import accounts
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
 from tests.providers import (

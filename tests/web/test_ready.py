@@ -3,7 +3,7 @@ GET of every test; here is when there is one."""
 
 import pytest
 
-from mosis.serving.request import Answer
+from mosis.server.request import Answer
 from tests.client import Client, Person, parsed, told_by
 from tests.conftest import Hands
 

@@ -8,9 +8,10 @@ from email.message import EmailMessage
 
 import pytest
 
-from mosis import accounts, passwords, recovery
-from mosis.callers import PORTAL
-from mosis.environment import Environment
+from mosis.caller import PORTAL
+from mosis.context import Environment
+from mosis.credentials import passwords
+from mosis.people import account_recovery, accounts
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
 
@@ -80,7 +81,7 @@ def test_links_are_for_one_purpose_and_for_a_while(
         401, "invalid_token"
     )
     hands.turn(9 * 24 * 3600)
-    recovery.sweep(client.env)
+    account_recovery.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM tickets") == 0
 
 
@@ -91,10 +92,10 @@ def test_mails_in_the_folder_are_removed_after_thirty_days(
     (written,) = client.env.mailer.folder.iterdir()
     os.utime(written, (hands.at, hands.at))
     hands.turn(30 * 24 * 3600)
-    recovery.sweep(client.env)
+    account_recovery.sweep(client.env)
     assert written.exists()
     hands.turn(1)
-    recovery.sweep(client.env)
+    account_recovery.sweep(client.env)
     assert not written.exists()
 
 
@@ -188,13 +189,13 @@ class TestTheAdministratorBySetting:
         self, client: Client
     ) -> None:
         client.register("root")
-        recovery.appoint(client.env)
+        account_recovery.appoint(client.env)
         db = client.env.db.connection()
         assert db.value("SELECT role FROM developers") == "developer"
         with db.write():
             db.change("UPDATE developers SET email_verified = 1")
-        recovery.appoint(client.env)
-        recovery.appoint(client.env)
+        account_recovery.appoint(client.env)
+        account_recovery.appoint(client.env)
         assert db.value("SELECT role FROM developers") == "admin"
         assert db.value("SELECT count(*) FROM audit WHERE action = 'account.role_changed'") == 1
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mosis import changes, versions
+from mosis.publishing import review_policy, versions
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
 
@@ -526,9 +526,9 @@ class TestThePolicyOfChanges:
         )
         assert version is not None
         assert (
-            changes.drawn("a", version)
-            == changes.drawn("a", version)
-            != changes.drawn("b", version)
+            review_policy.drawn("a", version)
+            == review_policy.drawn("a", version)
+            != review_policy.drawn("b", version)
         )
-        few = sum(changes.drawn(str(number), version) < 0.05 for number in range(4000))
+        few = sum(review_policy.drawn(str(number), version) < 0.05 for number in range(4000))
         assert 130 < few < 275

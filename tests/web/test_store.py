@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from mosis import store
+from mosis.database.pagination import cursor
+from mosis.demo.packages import png, zipped
 from mosis.errors import Unavailable
-from mosis.packages.making import png, zipped
-from mosis.pages import cursor
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client, Person
 

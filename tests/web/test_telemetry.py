@@ -8,7 +8,7 @@ import pytest
 
 from mosis.buckets import Buckets
 from mosis.clock import text
-from mosis.telemetry import rollups, upkeep
+from mosis.telemetry import maintenance, rollups
 from tests.client import PASSWORD, Answer, Client, Person
 from tests.conftest import START, Hands
 
@@ -290,7 +290,7 @@ def report(client: Client, device: int) -> None:
 
 
 def analytics(client: Client, person: Person, query: str = "") -> Answer:
-    upkeep.turn(client.env)
+    maintenance.turn(client.env)
     return client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=person).expect(200)
 
 

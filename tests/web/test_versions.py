@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mosis import versions
+from mosis.publishing import versions
 from tests.client import Client, Person
 from tests.conftest import Hands
 

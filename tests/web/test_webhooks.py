@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from mosis import events, outside, webhooks
-from mosis.environment import Environment
+from mosis import events
+from mosis.context import Environment
+from mosis.notifications import webhooks
+from mosis.outbound import http as outside
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
 

@@ -1,0 +1,122 @@
+"""What handlers and jobs may touch: the settings, the clock, the databases, the files, the secret."""
+
+import os
+import secrets
+import stat
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mosis.cache import Kept
+from mosis.clock import Clock
+from mosis.config import Config, ConfigError
+from mosis.counters import Counts
+from mosis.credentials.oauth import Provider, providers
+from mosis.credentials.tokens import AccessTokens
+from mosis.database import Database
+from mosis.database.group_commit import GroupCommit
+from mosis.litestream import Replication
+from mosis.metrics import Measures
+from mosis.outbound.mail import Mailer
+from mosis.packages.checks import Checks
+from mosis.packages.storage import Files
+from mosis.rate_limits import Limits
+from mosis.subscriptions import News
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything a use case depends on, made once at start and passed on; nothing else is global."""
+
+    config: Config
+    clock: Clock
+    db: Database
+    files: Files
+    secret: str
+    access_tokens: AccessTokens
+    telemetry: Database
+    telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
+    telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
+    checks: Checks
+    mailer: Mailer
+    limits: Limits
+    news: News
+    replication: Replication | None = (
+        None  # of portal.db, where the settings ask for it; started by `portal.py serve`
+    )
+    providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
+    downloads: Counts = field(default_factory=Counts)
+    kept: Kept = field(default_factory=Kept)  # finished answers of the store
+    remembered: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the store has read and looks at again only when it changes
+    measures: Measures = field(default_factory=Measures)  # what /metrics tells
+    telemetry_search: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # looking through all raw events, one at a time
+    key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
+
+    def url(self, path: str) -> str:
+        """An address of this portal for the world outside."""
+        return self.config.base_url + path
+
+    def close(self) -> None:
+        self.news.close()
+        self.db.close()
+        self.telemetry.close()
+
+
+def environment(config: Config, clock: Clock | None = None) -> Environment:
+    """Open everything. The database has been migrated by now."""
+    clock = clock or Clock()
+    db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
+    replicated = config.backups_dir is not None or config.backup_url is not None
+    db.checkpoints = (
+        not replicated
+    )  # whatever process this is: with Litestream about, checkpoints are its work alone
+    secret = config.jwt_secret or kept_secret(config.data_dir / "jwt_secret")
+    return Environment(
+        config=config,
+        clock=clock,
+        db=db,
+        news=News(db),
+        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        secret=secret,
+        access_tokens=AccessTokens(secret, config.base_url),
+        mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
+        limits=Limits(config.rate_limits, clock.monotonic),
+        telemetry=telemetry,
+        telemetry_commits=GroupCommit(telemetry),
+        telemetry_secret=kept_secret(
+            config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"
+        ),
+        checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
+        providers=providers(config, clock),
+        replication=Replication(config, db) if replicated else None,
+    )
+
+
+def kept_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
+    """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used.
+
+    Raises ConfigError when the file is damaged; `loss` says what it costs to remove it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_text(encoding="ascii").strip()
+        if len(secret) < 32:
+            raise ConfigError(
+                [f"{path.name}: this file is damaged; remove it, and {loss}."]
+            ) from None
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+        return secret
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        secret = secrets.token_urlsafe(32)
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return secret

@@ -1,0 +1,49 @@
+"""Sign-in at a provider: OAuth 2.0 (RFC 6749, as RFC 9700 wants it) and OpenID Connect Core 1.0, the few lines that a client needs.
+
+    fetch.py     one question to a provider, with bounds
+    provider.py  what all providers have in common: PKCE, the `iss` of the answer, the exchange of the code, their errors
+    openid.py    any OpenID Connect issuer: discovery, keys, the ID token
+    github.py    GitHub and what speaks like it (GitHub Enterprise, Gitea, Forgejo), which is OAuth 2.0 without ID tokens
+
+Nothing here knows accounts or the database.
+"""
+
+from mosis.clock import Clock
+from mosis.config import Config
+from mosis.credentials.oauth.github import GitHub
+from mosis.credentials.oauth.openid import OpenID
+from mosis.credentials.oauth.provider import Answer, Profile, Provider, Ties, ties
+
+__all__ = ["Answer", "Profile", "Provider", "Ties", "providers", "ties"]
+GOOGLE = "https://accounts.google.com"  # https://developers.google.com/identity/openid-connect/openid-connect
+
+
+def providers(config: Config, clock: Clock) -> dict[str, Provider]:
+    """The providers that the settings switch on, by the name they have in addresses."""
+    found: list[Provider] = []
+    if config.github_client_id and config.github_client_secret:
+        found.append(
+            GitHub(
+                "github",
+                config.github_url,
+                config.github_api,
+                config.github_client_id,
+                config.github_client_secret,
+                clock,
+            )
+        )
+    if config.google_client_id and config.google_client_secret:
+        found.append(
+            OpenID("google", GOOGLE, config.google_client_id, config.google_client_secret, clock)
+        )
+    if config.oidc_issuer and config.oidc_client_id and config.oidc_client_secret:
+        found.append(
+            OpenID(
+                config.oidc_name,
+                config.oidc_issuer,
+                config.oidc_client_id,
+                config.oidc_client_secret,
+                clock,
+            )
+        )
+    return {provider.name: provider for provider in found}

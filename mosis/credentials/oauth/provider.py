@@ -1,0 +1,208 @@
+"""What all providers have in common: what ties a sign-in to a browser, the way to the provider, and the code's exchange."""
+
+import base64
+import hashlib
+import hmac
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from mosis.clock import Clock
+from mosis.credentials.oauth.fetch import Reply, Unreachable, ask
+from mosis.errors import Denied, PortalError, Unavailable
+from mosis.validation import EMAIL_ADDRESS
+
+log = logging.getLogger("mosis.credentials.oauth")
+REST_SECONDS = 5  # a provider that was not reached is not asked again for so long: waiting for it holds up other sign-ins
+# RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other words are not repeated to anybody.
+_ERRORS = {
+    "access_denied",
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_response_type",
+    "invalid_scope",
+    "server_error",
+    "temporarily_unavailable",
+    "invalid_client",
+    "invalid_grant",
+    "unsupported_grant_type",
+    "interaction_required",
+    "login_required",
+    "account_selection_required",
+    "consent_required",
+    "bad_verification_code",
+    "incorrect_client_credentials",
+    "redirect_uri_mismatch",
+    "unverified_user_email",
+    "application_suspended",
+}
+
+
+@dataclass(frozen=True)
+class Ties:
+    """What ties one sign-in together: `state` to the browser (RFC 6749, 10.12), `nonce` to the ID token (OpenID Connect Core
+    3.1.2.1), `verifier` to the code (PKCE, RFC 7636). All three are made from one secret that only the browser keeps."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @property
+    def challenge(self) -> str:
+        """S256 of the verifier (RFC 7636, 4.2)."""
+        return _text(hashlib.sha256(self.verifier.encode()).digest())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the browser brings back from the provider: a code or an error, and perhaps who says so."""
+
+    code: str | None
+    error: str | None
+    iss: str | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Who somebody is at a provider. (issuer, subject) never changes and never goes to another person; the rest may.
+    `email` is None unless it has the form of an address."""
+
+    issuer: str
+    subject: str
+    email: str | None
+    email_verified: bool
+    name: str
+
+
+def ties(secret: str, browser: str) -> Ties:
+    """The ties of the sign-in that this browser has begun. `secret` is the portal's, `browser` the random text in its cookie."""
+    state, nonce, verifier = (
+        _text(
+            hmac.new(
+                secret.encode(), f"mosis oauth {purpose} 1 {browser}".encode(), hashlib.sha256
+            ).digest()
+        )
+        for purpose in ("state", "nonce", "verifier")
+    )
+    return Ties(state, nonce, verifier)
+
+
+class Provider:
+    """Somebody who says who people are. `name` stands in addresses; `issuer` says whose subjects these are."""
+
+    def __init__(
+        self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock
+    ) -> None:
+        self.name = name
+        self.issuer = issuer
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.clock = clock
+        self._rests_until = 0.0
+
+    def address(self, redirect_uri: str, tied: Ties) -> str:
+        """Where to send the browser. Raises Unavailable `provider_unavailable`."""
+        raise NotImplementedError
+
+    def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
+        """Who has come back. Raises Unavailable `provider_unavailable`, Denied `provider_refused` or `provider_answer_invalid`."""
+        raise NotImplementedError
+
+    def ask(self, url: str, **more: Any) -> Reply:
+        """A question to the provider. Raises Unavailable `provider_unavailable`."""
+        now = self.clock.time()
+        if now < self._rests_until:
+            raise self.unavailable("was not reached a moment ago")
+        try:
+            return ask(url, **more)
+        except Unreachable as error:
+            self._rests_until = now + REST_SECONDS
+            raise self.unavailable(str(error)) from error
+
+    def exchange(
+        self, endpoint: str, form: dict[str, str], headers: dict[str, str]
+    ) -> dict[str, Any]:
+        """The tokens for a code (RFC 6749, 4.1.3 to 5.2). GitHub answers errors with 200, so the word counts, not the status."""
+        reply = self.ask(
+            endpoint, form={"grant_type": "authorization_code", **form}, headers=headers
+        )
+        tokens = reply.document if isinstance(reply.document, dict) else {}
+        if "error" in tokens:
+            raise self.refused(tokens["error"])
+        if (
+            reply.status != 200
+            or not _is_word(tokens.get("access_token"))
+            or str(tokens.get("token_type")).lower() != "bearer"
+        ):
+            raise self.untrusted(
+                f"the token endpoint answers {reply.status} without a bearer token"
+            )
+        return tokens
+
+    def unavailable(self, why: str) -> PortalError:
+        """`provider_unavailable`, with the reason in the log."""
+        log.warning("provider unavailable", extra={"provider": self.name, "why": why[:300]})
+        return Unavailable(
+            "provider_unavailable",
+            f"Signing in with {self.name} is not possible at the moment; try again soon.",
+            retry_after_seconds=REST_SECONDS,
+        )
+
+    def refused(self, error: Any) -> PortalError:
+        """The provider's own error as ours; its descriptions are not repeated, because anybody can write them into a link."""
+        word = error if isinstance(error, str) and error in _ERRORS else "other"
+        if word in ("server_error", "temporarily_unavailable"):
+            return self.unavailable(word)
+        log.warning("provider refused", extra={"provider": self.name, "error": word})
+        return Denied(
+            "provider_refused",
+            f"{self.name} did not let you sign in ({word}).",
+            provider_error=word,
+        )
+
+    def untrusted(self, why: str) -> PortalError:
+        """`provider_answer_invalid`, with the reason in the log."""
+        log.warning("provider answer invalid", extra={"provider": self.name, "why": why[:300]})
+        return Denied(
+            "provider_answer_invalid",
+            f"What came back from {self.name} could not be verified; begin again.",
+        )
+
+
+def extended(endpoint: str, parameters: dict[str, str]) -> str:
+    """The address with parameters added to those that it may have (RFC 6749, 3.1)."""
+    return endpoint + ("&" if "?" in endpoint else "?") + urlencode(parameters)
+
+
+def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any) -> Profile:
+    """A profile out of what a provider says; the first name that is left when it has been cleaned is taken."""
+    good = isinstance(email, str) and re.match(EMAIL_ADDRESS, email) is not None
+    cleaned = (
+        "".join(filter(str.isprintable, name)).strip()[:100]
+        for name in names
+        if isinstance(name, str)
+    )
+    local = str(email).partition("@")[0] if good else ""
+    # Some send the word instead of the value (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).
+    is_verified = good and (verified is True or verified == "true")
+    return Profile(
+        issuer,
+        subject,
+        email if good else None,
+        is_verified,
+        next(filter(None, cleaned), local or "somebody"),
+    )
+
+
+def _is_word(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= 16_384
+        and all(" " < letter <= "~" for letter in value)
+    )
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -1,0 +1,27 @@
+"""SQLite: connections and transactions, migrations, pagination."""
+
+from mosis.database.connection import (
+    SQLITE_VERSION,
+    Connection,
+    Database,
+    columns,
+    new_id,
+)
+from mosis.database.files import faults, has_full_text_search, has_tables, in_use, schema_number
+from mosis.database.migrations import MigrationError, migrate, statements
+
+__all__ = [
+    "SQLITE_VERSION",
+    "Connection",
+    "Database",
+    "MigrationError",
+    "columns",
+    "faults",
+    "has_full_text_search",
+    "has_tables",
+    "in_use",
+    "migrate",
+    "new_id",
+    "schema_number",
+    "statements",
+]

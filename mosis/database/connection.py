@@ -1,0 +1,449 @@
+"""SQLite, the one engine: connections that only read until they are told to write, and the migrations.
+
+What a caller can count on: inside `with db.write():` everything or nothing happens, `db.now` stands still, and when it
+ends without an error the change survives a power cut: SQLite commits to the WAL without waiting for the disk (synchronous=NORMAL,
+https://sqlite.org/pragma.html#pragma_synchronous), and then one flush of the WAL serves everybody who has committed by then.
+"""
+
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from mosis.clock import Clock
+from mosis.errors import Unavailable
+
+log = logging.getLogger("mosis.database")
+
+Row = TypeVar("Row")
+BUSY_SECONDS = 5.0
+DAMAGED = "The database is damaged: nothing can be changed until the operator has put a good one back. Reading may still work."
+SQLITE_VERSION = sqlite3.sqlite_version
+# Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
+# database (https://sqlite.org/wal.html#walresetbug).
+CHECKPOINT_BYTES = (
+    4 << 20
+)  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
+FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
+COMMITS_PER_CHECKPOINT = 8  # at least, where a reader keeps the WAL from being used again
+
+
+@cache
+def columns(record: type, table: str = "") -> str:
+    """The SELECT list of a dataclass: its fields, in order, each with the table's name before it if one is given."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(prefix + each.name for each in fields(record))
+
+
+def new_id(nanoseconds: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7 and method 3 of 6.2): 60 bits of time, to a quarter of a microsecond, then 62 random
+    ones, so that ids sort by age."""
+    milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80
+        | 7 << 76
+        | (rest << 12) // 1_000_000 << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class Connection:
+    """What one thread sees of the database: a connection of its own that only reads and, inside `write()`, the one that all
+    threads write with in turn. So it refuses to write outside `write()`; values are always bound."""
+
+    def __init__(self, database: "Database") -> None:
+        self.database = database
+        self.now = ""
+        self.thread = threading.current_thread()
+        self._reading = _prepared(database.path)
+        self._reading.execute("PRAGMA query_only = ON")
+        self._raw = self._reading  # what statements run on now
+        self._after_commit: list[Callable[[], None]] = []
+        self._number = 0  # of the last commit
+        self._changing = False  # inside `write()`
+        self._held = False  # inside `held()`
+        self._begun = False  # a transaction is ours to end
+
+    def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
+        """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
+        rows = self._rest(self._run(sql, values))
+        return rows if into is None else [into(*row) for row in rows]
+
+    def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
+        """The first row or None."""
+        row = self._first(self._run(sql, values))
+        return row if row is None or into is None else into(*row)
+
+    def dicts(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Every row as {column: value}."""
+        cursor = self._run(sql, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in self._rest(cursor)]
+
+    def value(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row or None."""
+        row = self._first(self._run(sql, values))
+        return None if row is None else row[0]
+
+    def change(self, sql: str, *values: Any) -> int:
+        """Run a statement that changes rows; how many it changed."""
+        self._refuse_between_parts()
+        return self._run(sql, values).rowcount
+
+    def insert(self, table: str, **row: Any) -> int:
+        """Insert one row given by its columns; its rowid. Table and columns are names from our own code."""
+        self._refuse_between_parts()
+        sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+        return self._run(sql, tuple(row.values())).lastrowid or 0
+
+    @property
+    def writing(self) -> bool:
+        """Whether a transaction is open."""
+        return self._raw.in_transaction
+
+    @contextmanager
+    def write(self) -> Iterator["Connection"]:
+        """One transaction: BEGIN IMMEDIATE to COMMIT, `now` fixed. Raises Unavailable: `busy` when the lock is not had
+        within five seconds, `no_space` when the disk is full, `database_unavailable` when the database is known to be damaged;
+        in all cases, and on any error, nothing has changed."""
+        if self._changing:
+            raise RuntimeError(
+                "a transaction is open already: only the use case begins one, and once"
+            )
+        if not self._begun:
+            self._begin()
+        self._changing = True
+        try:
+            if self._held:
+                self._execute("SAVEPOINT part")
+            yield self
+        except BaseException:
+            if self._held and self.writing:
+                self._raw.execute("ROLLBACK TO part")
+            else:
+                self._end("ROLLBACK")
+            raise
+        else:
+            if not self._held:
+                self._end("COMMIT")
+        finally:
+            self._changing = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Whatever is written inside is committed when this ends, as one transaction; on any error nothing of it is. From the
+        first `write()` on it has the writers' lock: nothing slow comes after that."""
+        self._held = True
+        try:
+            yield
+        except BaseException:
+            if self._begun:
+                self._end("ROLLBACK")
+            raise
+        else:
+            if self._begun:
+                self._end("COMMIT")
+        finally:
+            self._held = False
+
+    def _begin(self) -> None:
+        if self.database.damage is not None:
+            raise Unavailable("database_unavailable", DAMAGED)
+        if not self.database.writers.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable(
+                "busy",
+                "Another change holds the database; try again in a moment.",
+                retry_after_seconds=1,
+            )
+        try:
+            self._after_commit = []
+            self._raw = self.database.writer()
+            self._execute("BEGIN IMMEDIATE")
+            self.now = self.database.clock.now()
+            self._begun = True
+        except BaseException:
+            self._raw = self._reading
+            self.database.writers.release()
+            raise
+
+    def _end(self, how: str) -> None:
+        """COMMIT or ROLLBACK, let go of the writers' lock, and then what was to follow a commit."""
+        self._changing = self._begun = False
+        try:
+            try:
+                if self.writing:
+                    self._execute(how)
+            except BaseException:
+                if self.writing:
+                    self._raw.execute("ROLLBACK")
+                raise
+            if how == "COMMIT":
+                self._number = self.database.committed(self)
+        finally:
+            self._raw = self._reading
+            self.database.writers.release()
+        if how == "COMMIT":
+            try:
+                self.database.flush(self._number)
+            finally:  # it is committed in any case, and the work that follows from it is there
+                for follow_up in self._after_commit:
+                    follow_up()
+
+    def after_commit(self, follow_up: Callable[[], None]) -> None:
+        """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
+        self._after_commit.append(follow_up)
+
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Move the WAL into the database file. The caller holds the writers' lock."""
+        self._raw.execute(f"PRAGMA wal_checkpoint({mode})")
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy of the whole database, made while others write."""
+        target = sqlite3.connect(path)
+        try:
+            self._raw.backup(target)
+        finally:
+            target.close()
+
+    def close(self) -> None:
+        self._reading.close()
+
+    def _refuse_between_parts(self) -> None:
+        """Between two `write()` of one `held()` the writing connection is in use; SQLite would let it write."""
+        if self._begun and not self._changing:
+            raise sqlite3.OperationalError(
+                "attempt to write a readonly database: there is no write() around this"
+            )
+
+    def _run(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        if "?1" in sql:  # numbered parameters: Python takes them by name only, from 3.14 on
+            return self._execute(
+                sql, {str(number): value for number, value in enumerate(values, 1)}
+            )
+        return self._execute(sql, values)
+
+    def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._raw.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _first(self, cursor: sqlite3.Cursor) -> Any:
+        try:
+            return cursor.fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _rest(self, cursor: sqlite3.Cursor) -> list[Any]:
+        try:
+            return cursor.fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.DatabaseError) -> Exception:
+        name = getattr(error, "sqlite_errorname", "")
+        # a virtual table's index (_VTAB) is no reason to stop everything: it can be made again from the rows
+        if name in (
+            "SQLITE_CORRUPT",
+            "SQLITE_CORRUPT_INDEX",
+            "SQLITE_CORRUPT_SEQUENCE",
+            "SQLITE_NOTADB",
+        ):
+            self.database.found_damage(str(error))
+            return Unavailable("database_unavailable", DAMAGED)
+        return _translated(error)
+
+
+def _translated(error: sqlite3.DatabaseError) -> Exception:
+    """SQLite's trouble in our words where trying again may help; anything else stays what it is."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Unavailable(
+            "busy",
+            "Another change holds the database; try again in a moment.",
+            retry_after_seconds=1,
+        )
+    if name == "SQLITE_FULL":
+        return Unavailable(
+            "no_space", "The disk is full; nothing was changed. Reading still works."
+        )
+    if (
+        name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        and name != "SQLITE_READONLY"
+    ):
+        return Unavailable(
+            "database_unavailable", "The database cannot be read or written at the moment."
+        )
+    return error
+
+
+def opened(path: Path, **more: Any) -> sqlite3.Connection:
+    """The file that is there, to read and write: one that somebody has deleted is not made anew, empty."""
+    address = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(
+        address,
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        **more,
+    )
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    """A connection with our settings."""
+    raw = opened(path, cached_statements=256)
+    for pragma in (
+        "journal_mode = WAL",
+        "foreign_keys = ON",
+        "synchronous = NORMAL",
+        "wal_autocheckpoint = 0",
+        f"journal_size_limit = {CHECKPOINT_BYTES}",
+    ):
+        raw.execute(f"PRAGMA {pragma}")
+    return raw
+
+
+class Database:
+    """A database file: a connection for each thread, one that writes and a lock for it, checkpoints now and then."""
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self.path = path
+        self._wal = f"{path}-wal"
+        self.clock = clock or Clock()
+        self.writers = threading.Lock()
+        self.wake: Callable[[], None] = lambda: (
+            None
+        )  # called after a commit that queued a job; the worker sets it
+        self.news: Callable[[str], None] = lambda developer_id: (
+            None
+        )  # called after a commit that concerns an account
+        self.damage: str | None = (
+            None  # what is wrong in the file: nothing is written to it any more
+        )
+        self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
+        self._commits = 0
+        self._flushed = 0  # so many of them are on disk
+        self._flushing = threading.Lock()
+        self._checkpointed = 0  # after this many commits
+        self._kept = threading.local()
+        self._open: list[Connection] = []
+        self._opening = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+
+    def data_version(self) -> int:
+        """A number that changes with every commit, whoever made it (https://sqlite.org/pragma.html#pragma_data_version): read on
+        a connection of its own that never writes, because each connection counts for itself and leaves its own commits out.
+
+        Raises Unavailable `database_unavailable`."""
+        with self._watching:
+            try:
+                if self._watcher is None:
+                    self._watcher = opened(self.path)
+                return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
+
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes, for who holds the writers' lock. It is never switched between reading and writing: PRAGMA
+        query_only, like all that change flags, has every statement compiled anew (half of the time of a small change)."""
+        if self._writer is None:
+            try:
+                self._writer = _prepared(self.path)
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
+        return self._writer
+
+    def connection(self) -> Connection:
+        """This thread's connection, opened when first asked for."""
+        found: Connection | None = getattr(self._kept, "connection", None)
+        if found is None:
+            try:
+                found = self._kept.connection = Connection(self)
+            except sqlite3.OperationalError as error:
+                raise _translated(error) from error
+            with self._opening:
+                self._open.append(found)
+        return found
+
+    def found_damage(self, what: str) -> None:
+        """From now on only read: whatever is written to a damaged file can damage more of it."""
+        if self.damage is None:
+            log.critical(
+                "the database is damaged and is only read from now on",
+                extra={"database": self.path.name, "reason": what},
+            )
+            self.damage = what
+
+    def flush(self, number: int) -> None:
+        """Wait until the commit with this number, and so every one before it, is on disk. Whoever comes first flushes the WAL for
+        all who have committed by then; the others find it done. Raises Unavailable `database_unavailable`."""
+        with self._flushing:
+            if self._flushed >= number:
+                return
+            covered = self._commits
+            try:
+                handle = os.open(self._wal, os.O_RDONLY)
+                try:
+                    os.fdatasync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                detail = "The disk did not take the change; it may be lost if the power fails. The operator is told."
+                raise Unavailable("database_unavailable", detail) from error
+            self._flushed = covered
+
+    def committed(self, connection: Connection) -> int:
+        """Called under the writers' lock after each commit; its number. A WAL that was used up is cut to CHECKPOINT_BYTES when
+        it begins anew, so that a longer one holds at least as much that is not in the database file yet."""
+        number = self._commits = self._commits + 1
+        if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
+            return number
+        if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
+            connection.checkpoint()
+            self._checkpointed = number
+        return number
+
+    def close(self) -> None:
+        """Empty the WAL and close the connections. One whose thread is still at work (a job that takes longer than we wait) is left
+        to the end of the process: to close it meanwhile would crash SQLite, and nothing that was committed needs it."""
+        if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
+            try:
+                with suppress(
+                    sqlite3.Error, Unavailable
+                ):  # a full disk: what is in the WAL is safe there
+                    if self.checkpoints and self.damage is None:
+                        self.connection().checkpoint("TRUNCATE")
+                if self._writer is not None:
+                    if (
+                        self.damage is not None
+                    ):  # or the last connection that is closed would move the WAL
+                        self._writer.execute("PRAGMA query_only = ON")
+                    self._writer.close()
+                    self._writer = None
+            finally:
+                self.writers.release()
+        with self._opening:
+            opened, self._open = self._open, []
+        for connection in opened:
+            if connection.thread is threading.current_thread() or not connection.thread.is_alive():
+                connection.close()
+        with self._watching:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+        self._kept = threading.local()

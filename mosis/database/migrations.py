@@ -1,0 +1,123 @@
+"""The schema of a database file: made new from the schema script, or brought up by numbered migrations."""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from mosis.database.connection import BUSY_SECONDS
+from mosis.database.files import faults
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to this program's schema; the sentence says what to do. The file is as it was."""
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one, so that they can share a transaction (executescript commits first)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip() and not all(
+        line.strip().startswith("--") or not line.strip() for line in statement.splitlines()
+    ):
+        raise MigrationError(f"a statement has no end: {statement.strip()[:80]}")
+
+
+def migrate(
+    path: Path, schema: Path, migrations: Path, *, shrinks: bool = False
+) -> tuple[int, int]:
+    """Bring the database at `path` to the newest schema; (number before, number now).
+
+    A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
+    a transaction of its own, with the foreign keys checked before it is committed. With `shrinks` a new database can give
+    space back (PRAGMA incremental_vacuum). Raises MigrationError, OSError.
+    """
+    steps = {
+        int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    }
+    newest = max(steps, default=0)
+    if sorted(steps) != list(range(1, newest + 1)):
+        raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "a database should be here, and a folder is", str(path)
+        )
+    path.touch(mode=0o600)  # it holds secrets of webhooks; -wal and -shm get the same mode
+    raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        if shrinks:
+            raw.execute(
+                "PRAGMA auto_vacuum = INCREMENTAL"
+            )  # before the first page is written; later it does nothing
+        raw.execute("PRAGMA journal_mode = WAL")
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute(
+            "PRAGMA foreign_keys = OFF"
+        )  # rebuilding a table would delete what refers to it
+        before = raw.execute("PRAGMA user_version").fetchone()[0]
+        if before > newest:
+            raise MigrationError(
+                f"{path.name} has schema {before}, this program knows {newest}: start the newer program, "
+                f"or put back the copy {path.name}.before-{newest + 1} that the upgrade made"
+            )
+        if before == 0:
+            _apply(raw, schema, newest, expected=0)
+        elif before < newest:
+            if found := faults(path, quick=True):
+                raise MigrationError(
+                    f"{path.name} is damaged ({found[0]}) and stays as it was; see docs/OPERATIONS.md, Restore"
+                )
+            _copy_before(raw, path, before + 1)
+            for number in range(before + 1, newest + 1):
+                _apply(raw, steps[number], number, expected=number - 1)
+        return before, newest
+    except sqlite3.DatabaseError as error:
+        raise MigrationError(
+            f"{path.name} cannot be used: {error}. It is as it was; see docs/OPERATIONS.md, Upgrade"
+        ) from error
+    finally:
+        raw.close()
+
+
+def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
+    """The copy that an operator goes back to; refused when the disk has no room for it."""
+    size = path.stat().st_size
+    room = os.statvfs(path.parent)
+    if room.f_bavail * room.f_frsize < size * 2:
+        raise MigrationError(
+            f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work"
+        )
+    copy = path.with_name(f"{path.name}.before-{number}")
+    copy.touch(mode=0o600)
+    target = sqlite3.connect(copy)
+    try:
+        raw.backup(target)
+    finally:
+        target.close()
+
+
+def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) -> None:
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        if (
+            raw.execute("PRAGMA user_version").fetchone()[0] == expected
+        ):  # else another process was faster
+            for statement in statements(script.read_text(encoding="utf-8")):
+                raw.execute(statement)
+            broken = raw.execute("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise MigrationError(
+                    f"{script.name} leaves {len(broken)} row(s) that refer to nothing, as in {broken[0][0]}"
+                )
+            raw.execute(f"PRAGMA user_version = {number}")
+        raw.execute("COMMIT")
+    except BaseException:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raise

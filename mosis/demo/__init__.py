@@ -1,0 +1,1 @@
+"""A catalogue, packages and telemetry to look around in."""

@@ -1,0 +1,181 @@
+"""`portal.py demo`: a plausible catalogue in a portal without apps, made by the same functions as real requests."""
+
+import colorsys
+import io
+import json
+import random
+import secrets
+import time
+from typing import Any
+
+from mosis import events, packages, store
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.credentials import passwords
+from mosis.database import Connection
+from mosis.demo.packages import png, signed, zipped
+from mosis.errors import Conflict
+from mosis.people import accounts, keys
+from mosis.publishing import apps, reviews, versions
+from mosis.publishing.versions import Publication, Upload
+from mosis.worker import Worker
+
+APPS = 50
+PATIENCE_SECONDS = 60.0  # for the checks of one version
+_DEVELOPERS = (
+    "Acme Apps",
+    "Birgit Lund",
+    "Nordlicht Studio",
+    "Tiny Tools",
+    "Kenji Mori",
+    "Open Pocket",
+)
+_NAMES = {
+    "productivity": "Notes Tasks Calendar Journal Timer Clipboard Checklist Planner Habits",
+    "tools": "Calculator Converter Compass Torch Ruler Passwords Backup Terminal Scanner",
+    "games": "Chess Sudoku Snake Minesweeper Solitaire Crosswords Dominoes Blocks",
+    "media": "Player Radio Podcasts Gallery Recorder Tuner Metronome Camera",
+    "travel": "Maps Timetable Currency Phrasebook Packing Tides Weather Trails",
+    "reading": "Reader Dictionary Quotes Feeds Poems Recipes Atlas Comics",
+}
+_PERMISSIONS = {
+    "media": ["storage", "microphone"],
+    "travel": ["network", "location"],
+    "reading": ["network", "storage"],
+}
+
+
+def fill(env: Environment) -> str:
+    """Developers, 50 apps, their versions and downloads; a sentence that says what was made. The same for every portal.
+
+    Raises Conflict when the portal has apps, or had a demo.
+    """
+    db, dice, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
+    if db.value(
+        "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
+    ):
+        raise Conflict(
+            "invalid_state", "This portal has apps already; the demo only fills one without."
+        )
+    password_hash = passwords.make_hash(password)
+    reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
+    makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]
+    names = [
+        (category, name) for category, all_names in _NAMES.items() for name in all_names.split()
+    ]
+    worker = Worker(env)
+    for category, name in names[:APPS]:
+        _app(env, db, worker, dice, dice.choice(makers), reviewer, category, name)
+    store.flush_downloads(env)
+    return (
+        f"{len(_DEVELOPERS)} developers and {APPS} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
+        f"password {password}"
+    )
+
+
+def _account(db: Connection, email: str, name: str, password_hash: str, role: str) -> Caller:
+    with db.write():
+        developer = accounts.create(
+            db, Caller(), email, name, password_hash, role=role, verified=True
+        )
+        events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))  # nobody is there
+    return Caller(developer.id, role)
+
+
+def _maker(db: Connection, name: str, password_hash: str) -> tuple[Caller, Any]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    caller = _account(
+        db, name.lower().replace(" ", ".") + "@demo.example", name, password_hash, "developer"
+    )
+    private = Ed25519PrivateKey.generate()
+    public = packages.to_pem(private.public_key().public_bytes_raw())
+    keys.add_signing_key(db, caller, "demo", public)
+    return caller, private.sign
+
+
+def _app(
+    env: Environment,
+    db: Connection,
+    worker: Worker,
+    dice: random.Random,
+    maker: tuple[Caller, Any],
+    reviewer: Caller,
+    category: str,
+    name: str,
+) -> None:
+    caller, sign = maker
+    app = apps.create(
+        db,
+        caller,
+        {
+            "package_id": f"example.{category}.{name.lower()}",
+            "name": name,
+            "category": category,
+            "summary": f"A small {name.lower()} for everyday use",
+            "tags": [category, "demo"],
+            "description": f"{name} does one thing and does it well. It works without a network and keeps its data on the phone.",
+        },
+    )
+    for code in range(1, dice.randint(2, 4)):
+        version = _upload(env, db, caller, app, sign, f"1.{code - 1}.0", code)
+        _wait_for_checks(db, worker, app, version)
+        reviews.submit(env, db, caller, versions.get(db, app, version))
+        standing = reviews.standing(db, versions.get(db, app, version).id)
+        assert standing is not None
+        reviews.approve(db, reviewer, standing.review, "")
+        published = versions.publish(env, db, caller, versions.get(db, app, version), Publication())
+        for _ in range(int(dice.paretovariate(1.1) * 10) % 500):
+            env.downloads.add(published.id)
+
+
+def _wait_for_checks(db: Connection, worker: Worker, app: apps.App, version: str) -> None:
+    """Until a version is checked: by this process, or by a portal that runs beside it and was faster to take the job."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while versions.get(db, app, version).state == "checking" and time.monotonic() < until:
+        if not worker.run_due():
+            time.sleep(0.02)
+
+
+def _upload(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    app: apps.App,
+    sign: Any,
+    version: str,
+    code: int,
+) -> str:
+    package = zipped(signed(_files(app, version, code), sign))
+    received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
+    inspected = packages.inspect(
+        received.path, package_id=app.package_id, keys=keys.live_signing_keys(db, app.developer_id)
+    )
+    with db.write():
+        said = Upload(release_notes=f"Version {version}: mends and polish.")
+        created = versions.create(db, caller, app, inspected, received, said)
+        env.files.keep(received, versions.path(env.files, db, created.version))
+    return created.version.version
+
+
+def _files(app: apps.App, version: str, code: int) -> dict[str, bytes]:
+    hue = sum(map(ord, app.name)) % 100 / 100
+    red, green, blue = (int(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.7))
+    manifest = {
+        "id": app.package_id,
+        "name": app.name,
+        "version": version,
+        "version_code": code,
+        "entry": "assets/main.rml",
+        "min_mosis_version": "1.0.0",
+        "author": {"name": "Demo", "email": "demo@demo.example"},
+        "permissions": _PERMISSIONS.get(app.category, ["storage"]),
+        "icons": {size: f"icons/icon-{size}.png" for size in ("32", "64", "128")},
+    }
+    return {
+        "manifest.json": json.dumps(manifest, indent=2).encode(),
+        **{f"icons/icon-{size}.png": png(size, (red, green, blue)) for size in (32, 64, 128)},
+        "assets/main.rml": f"<rml><head><title>{app.name}</title></head><body>{app.name} {version}</body></rml>".encode(),
+        "assets/main.rcss": b"body { font-size: 16dp; padding: 12dp; }\n",
+        "assets/main.lua": b"local started = true\nreturn started\n",
+    }

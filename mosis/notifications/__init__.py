@@ -1,0 +1,1 @@
+"""The feed of events of an account, and how it is delivered: webhooks and WebSockets."""

@@ -1,0 +1,444 @@
+"""Webhooks: events sent to an address of the developer's, signed as Standard Webhooks says (https://www.standardwebhooks.com).
+
+A delivery is a row, written in the transaction of its event. A failed one is tried again with growing delays for 24 hours; a
+webhook that fails rests for a while, so that a receiver which hangs costs one wait at a time however much there is to send.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import random
+import secrets
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from mosis import audit, events, jobs
+from mosis.caller import PORTAL, Caller
+from mosis.clock import seconds
+from mosis.context import Environment
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict, Invalid, NotFound
+from mosis.notifications import feed
+from mosis.outbound import http
+
+MOST = 10  # of an account
+DELAYS = (
+    5,
+    30,
+    300,
+    1800,
+    7200,
+    14_400,
+    28_800,
+    33_600,
+)  # seconds before each further attempt; together just under a day
+GIVEN_UP_SECONDS = 24 * 3600
+LONGEST_REST_SECONDS = 300
+SWITCHED_OFF_SECONDS = 7 * 24 * 3600
+OLD_SECRET_SECONDS = 24 * 3600
+LEASE_SECONDS = 60  # a delivery that a killed process was making is made again after this
+AT_ONCE = 20  # deliveries in one job, then others have their turn
+KEPT_SECONDS = 7 * 24 * 3600  # the log
+SECRET_PREFIX = "whsec_"
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A webhook as the database keeps it."""
+
+    id: str
+    developer_id: str
+    url: str
+    kinds: str | None
+    secret: str
+    old_secret: str | None
+    old_until: str | None
+    enabled: int
+    failures: int
+    failing_since: str | None
+    rests_until: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One event on its way to one webhook."""
+
+    id: str
+    webhook_id: str
+    event_id: str
+    state: str
+    attempts: int
+    due_at: str
+    status: int | None
+    error: str | None
+    attempted_at: str | None
+    begun_at: str
+    created_at: str
+    finished_at: str | None
+
+
+def index(db: Connection, caller: Caller, wanted: Wanted) -> Page[Webhook]:
+    """The caller's webhooks, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        caller.account,
+        wanted.after[0] if wanted.after else "~",
+        wanted.limit + 1,
+        into=Webhook,
+    )
+    return page(rows, wanted, lambda webhook: (webhook.id,))
+
+
+def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
+    """One of the caller's webhooks. Raises NotFound."""
+    found: Webhook | None = db.one(
+        f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ? AND developer_id = ?",
+        webhook_id,
+        caller.account,
+        into=Webhook,
+    )
+    if found is None:
+        raise NotFound("webhook")
+    return found
+
+
+def add(
+    env: Environment, db: Connection, caller: Caller, url: str, kinds: list[str] | None
+) -> Webhook:
+    """A new webhook; its secret is made here. Raises Invalid (the address), Conflict `limit_reached`."""
+    _check(env, url)
+    with db.write():
+        if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
+            raise Conflict(
+                "limit_reached", f"An account has at most {MOST} webhooks; delete one first."
+            )
+        webhook_id = new_id()
+        db.insert(
+            "webhooks",
+            id=webhook_id,
+            developer_id=caller.account,
+            url=url,
+            kinds=_listed(kinds),
+            secret=_secret(),
+            created_at=db.now,
+        )
+        audit.add(
+            db,
+            caller,
+            "webhook.created",
+            webhook_id,
+            owner_id=caller.account,
+            host=urlsplit(url).hostname,
+        )
+        return get(db, caller, webhook_id)
+
+
+def change(
+    env: Environment, db: Connection, caller: Caller, webhook: Webhook, wanted: dict[str, Any]
+) -> Webhook:
+    """Another address, other kinds, on or off, in the running transaction. What is switched on begins as if it had never failed;
+    what is switched off gives up what was to be sent. Raises Invalid."""
+    if "url" in wanted:
+        _check(env, wanted["url"])
+        db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
+    if "kinds" in wanted:
+        db.change(
+            "UPDATE webhooks SET kinds = ? WHERE id = ?", _listed(wanted["kinds"]), webhook.id
+        )
+    if wanted.get("enabled") is True:
+        db.change(
+            "UPDATE webhooks SET enabled = 1, failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
+            webhook.id,
+        )
+    if wanted.get("enabled") is False:
+        _switch_off(db, webhook)
+    audit.add(
+        db,
+        caller,
+        "webhook.changed",
+        webhook.id,
+        owner_id=webhook.developer_id,
+        fields=sorted(wanted),
+    )
+    return get(db, caller, webhook.id)
+
+
+def rotate(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
+    """A new secret; for a day every delivery is signed with both. Raises NotFound."""
+    with db.write():
+        webhook = get(db, caller, webhook_id)
+        db.change(
+            "UPDATE webhooks SET old_secret = secret, old_until = ?, secret = ? WHERE id = ?",
+            db.database.clock.now(OLD_SECRET_SECONDS),
+            _secret(),
+            webhook.id,
+        )
+        audit.add(db, caller, "webhook.rotated", webhook.id, owner_id=webhook.developer_id)
+        return get(db, caller, webhook_id)
+
+
+def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
+    """Delete a webhook with its log, in the running transaction."""
+    db.change("DELETE FROM webhooks WHERE id = ?", webhook.id)
+    audit.add(db, caller, "webhook.deleted", webhook.id, owner_id=webhook.developer_id)
+
+
+def deliveries(db: Connection, webhook: Webhook, wanted: Wanted) -> Page[Delivery]:
+    """What was sent or is to be sent, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        webhook.id,
+        wanted.after[0] if wanted.after else "~",
+        wanted.limit + 1,
+        into=Delivery,
+    )
+    return page(rows, wanted, lambda delivery: (delivery.id,))
+
+
+def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
+    """Send a delivery again that is over, with the same webhook-id and all its attempts. Raises NotFound, Conflict
+    `invalid_state`."""
+    with db.write():
+        webhook = get(db, caller, webhook_id)
+        delivery = _delivery(db, webhook, delivery_id)
+        if not webhook.enabled:
+            raise Conflict(
+                "invalid_state",
+                "The webhook is switched off; switch it on first.",
+                state="disabled",
+                allowed=[],
+            )
+        if delivery.state == "waiting":
+            raise Conflict(
+                "invalid_state",
+                "This delivery is still being tried.",
+                state=delivery.state,
+                allowed=[],
+            )
+        db.change(
+            "UPDATE webhook_deliveries SET state = 'waiting', attempts = 0, due_at = ?, begun_at = ?, finished_at = NULL"
+            " WHERE id = ?",
+            db.now,
+            db.now,
+            delivery.id,
+        )
+        jobs.add(db, "deliver_webhook", webhook_id=webhook.id)
+        return _delivery(db, webhook, delivery_id)
+
+
+def deliver(env: Environment, webhook_id: str) -> None:
+    """The job that sends what is due to a webhook, one after the other, until one fails. Twice does no harm: a delivery is
+    claimed before it is sent. It ends by queueing the next job where something is left."""
+    db = env.db.connection()
+    for _ in range(AT_ONCE):
+        claimed = _claim(db, webhook_id)
+        if claimed is None or not _send(env, db, *claimed):
+            break
+    with db.write():
+        webhook = _by_id(db, webhook_id)
+        due = db.value(
+            "SELECT min(due_at) FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'",
+            webhook_id,
+        )
+        if webhook is None or due is None:
+            return
+        at = max(due, webhook.rests_until or "", db.now)
+        # the time is in the name, so that the job that runs now does not stand in the way of the next one
+        after = seconds(at) - seconds(db.now)
+        name = f"webhook:{webhook_id}:{at}" if after else None
+        jobs.add(db, "deliver_webhook", after_seconds=after, unique_key=name, webhook_id=webhook_id)
+
+
+def sweep(env: Environment) -> None:
+    """The job that forgets the log after a week."""
+    db = env.db.connection()
+    with db.write():
+        db.change(
+            "DELETE FROM webhook_deliveries WHERE finished_at < ?",
+            db.database.clock.now(-KEPT_SECONDS),
+        )
+
+
+def signed(
+    webhook: Webhook, message_id: str, body: bytes, now: float, moment: str
+) -> dict[str, str]:
+    """The headers of a delivery: an HMAC-SHA256 over id, time and body for each secret that is good at this moment."""
+    stamp = str(int(now))
+    keys = [webhook.secret]
+    if webhook.old_secret and webhook.old_until and webhook.old_until > moment:
+        keys.append(webhook.old_secret)
+    content = f"{message_id}.{stamp}.".encode() + body
+    signatures = (
+        hmac.new(
+            base64.b64decode(key.removeprefix(SECRET_PREFIX)), content, hashlib.sha256
+        ).digest()
+        for key in keys
+    )
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": " ".join(
+            "v1," + base64.b64encode(each).decode() for each in signatures
+        ),
+    }
+
+
+def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
+    with db.write():
+        db.change(
+            "UPDATE webhook_deliveries SET state = 'failed', finished_at = ?, error = coalesce(error, 'not delivered in time')"
+            " WHERE webhook_id = ? AND state = 'waiting' AND begun_at < ?",
+            db.now,
+            webhook_id,
+            db.database.clock.now(-GIVEN_UP_SECONDS),
+        )
+        webhook = _by_id(db, webhook_id)
+        if webhook is None or not webhook.enabled or (webhook.rests_until or "") > db.now:
+            return None
+        delivery: Delivery | None = db.one(
+            f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' AND due_at <= ?"
+            " ORDER BY due_at, id LIMIT 1",
+            webhook_id,
+            db.now,
+            into=Delivery,
+        )
+        if delivery is None:
+            return None
+        db.change(
+            "UPDATE webhook_deliveries SET attempts = attempts + 1, due_at = ?, attempted_at = ? WHERE id = ?",
+            db.database.clock.now(LEASE_SECONDS),
+            db.now,
+            delivery.id,
+        )
+        return webhook, _delivery(db, webhook, delivery.id)
+
+
+def _send(env: Environment, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
+    """Make one attempt, outside of any transaction, and write down how it went; whether the next may follow at once."""
+    event = events.find(db, delivery.event_id)
+    if event is None:
+        return True
+    shown = {name: value for name, value in feed.shown(event).items() if name != "read_at"}
+    body = json.dumps(
+        {"type": event.kind, "timestamp": event.created_at, "data": shown}, ensure_ascii=False
+    ).encode()
+    headers, status, error = (
+        signed(webhook, event.id, body, env.clock.time(), env.clock.now()),
+        None,
+        None,
+    )
+    try:
+        status = http.post(
+            webhook.url, body, headers, private=env.config.webhooks_private == "allow"
+        )
+        if not 200 <= status < 300:
+            error = f"answered {status}" + (
+                ", and redirects are not followed" if 300 <= status < 400 else ""
+            )
+    except http.Unreachable as reason:
+        error = str(reason)
+    with db.write():
+        if error is None:
+            _delivered(db, webhook, delivery, status)
+        else:
+            _failed(db, webhook, delivery, status, error)
+    return error is None
+
+
+def _delivered(db: Connection, webhook: Webhook, delivery: Delivery, status: int | None) -> None:
+    db.change(
+        "UPDATE webhook_deliveries SET state = 'delivered', status = ?, error = NULL, finished_at = ? WHERE id = ?",
+        status,
+        db.now,
+        delivery.id,
+    )
+    db.change(
+        "UPDATE webhooks SET failures = 0, failing_since = NULL, rests_until = NULL WHERE id = ?",
+        webhook.id,
+    )
+
+
+def _failed(
+    db: Connection, webhook: Webhook, delivery: Delivery, status: int | None, error: str
+) -> None:
+    over = delivery.attempts > len(DELAYS)
+    delay = 0 if over else DELAYS[delivery.attempts - 1] * random.uniform(0.9, 1)  # noqa: S311  (jitter, not a secret)
+    db.change(
+        "UPDATE webhook_deliveries SET state = ?, status = ?, error = ?, due_at = ?, finished_at = ?"
+        " WHERE id = ? AND state = 'waiting'",
+        "failed" if over else "waiting",
+        status,
+        error,
+        db.database.clock.now(delay),
+        db.now if over else None,
+        delivery.id,
+    )
+    rest = min(2 ** min(webhook.failures + 1, 10), LONGEST_REST_SECONDS)
+    db.change(
+        "UPDATE webhooks SET failures = failures + 1, failing_since = coalesce(failing_since, ?), rests_until = ? WHERE id = ?",
+        db.now,
+        db.database.clock.now(rest),
+        webhook.id,
+    )
+    week = (
+        webhook.failing_since
+        and seconds(db.now) - seconds(webhook.failing_since) >= SWITCHED_OFF_SECONDS
+    )
+    if not week and status != 410:
+        return
+    why = "it answered 410 (gone)" if status == 410 else "every delivery has failed for a week"
+    _switch_off(db, webhook)
+    audit.add(
+        db, PORTAL, "webhook.switched_off", webhook.id, owner_id=webhook.developer_id, why=why
+    )
+    host = urlsplit(webhook.url).hostname
+    events.add(
+        db, webhook.developer_id, "webhook.switched_off", webhook_id=webhook.id, host=host, why=why
+    )
+
+
+def _switch_off(db: Connection, webhook: Webhook) -> None:
+    db.change("UPDATE webhooks SET enabled = 0 WHERE id = ?", webhook.id)
+    db.change(
+        "UPDATE webhook_deliveries SET state = 'failed', error = coalesce(error, 'switched off'), finished_at = ?"
+        " WHERE webhook_id = ? AND state = 'waiting'",
+        db.now,
+        webhook.id,
+    )
+
+
+def _by_id(db: Connection, webhook_id: str) -> Webhook | None:
+    found: Webhook | None = db.one(
+        f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ?", webhook_id, into=Webhook
+    )
+    return found
+
+
+def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
+    found: Delivery | None = db.one(
+        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE id = ? AND webhook_id = ?",
+        delivery_id,
+        webhook.id,
+        into=Delivery,
+    )
+    if found is None:
+        raise NotFound("delivery")
+    return found
+
+
+def _check(env: Environment, url: str) -> None:
+    if wrong := http.complaint(url, private=env.config.webhooks_private == "allow"):
+        raise Invalid([{"pointer": "/url", "code": "wrong_format", "detail": wrong}])
+
+
+def _secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _listed(kinds: list[str] | None) -> str | None:
+    return None if kinds is None else json.dumps(sorted(set(kinds)))

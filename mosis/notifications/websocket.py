@@ -1,0 +1,299 @@
+"""Events as they happen, over WebSockets: a listener of its own (EVENTS_ADDR), one thread with an event loop, off unless set.
+
+A connection says who it is with `Authorization: Bearer` or `X-API-Key`, as everywhere; `?after=ID` resumes behind an event,
+without it events come from now on. Each message is one event, as GET /events shows it. Whoever reads too slowly is cut off and
+can resume; a credential is looked at again with every heartbeat, so that it ends the connection when it ends. What answers a
+handshake has a request id and is logged, as every answer is.
+"""
+
+import asyncio
+import contextlib
+import http
+import json
+import logging
+import re
+import socket
+import threading
+from collections import Counter
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from mosis import events, problems
+from mosis.caller import Caller, client_address
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection, new_id
+from mosis.database.pagination import Wanted
+from mosis.errors import Denied, LimitReached, NotFound, PortalError
+from mosis.notifications import feed
+from mosis.people import accounts, keys
+
+log = logging.getLogger("mosis.notifications.websocket")
+protocol_log = logging.getLogger("mosis.notifications.websocket.protocol")
+CONNECTIONS = 1000
+SOCKETS = 2000  # with those that have not said yet what they want, for which they have ten seconds
+OF_ONE = 20  # connections of one account
+HEARTBEAT_SECONDS = 20.0
+SLOW_SECONDS = 10.0  # how long a message may wait for its reader
+WRITE_BYTES = 16 * 1024  # unsent; more makes the sender wait
+PATHS = ("/events", "/v1/events")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class Listener:
+    """The WebSocket server. Raises OSError when the address cannot be had, ImportError without the library `websockets`."""
+
+    def __init__(
+        self,
+        env: Environment,
+        listen: str,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
+        import websockets.asyncio.server  # noqa: F401  (missing: say so at start)
+
+        self.env = env
+        self.heartbeat_seconds = heartbeat_seconds
+        self.slow_seconds = slow_seconds
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        dual = not host and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
+        self._socket = socket.create_server(
+            (host, int(port)), family=family, backlog=1024, dualstack_ipv6=dual
+        )
+        self.port = int(self._socket.getsockname()[1])
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._open: Counter[str] = Counter()  # connections of each account
+        self._sockets = 0
+        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait(10)
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """End every connection with 1001 (going away)."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        from websockets.asyncio.server import ServerConnection, serve
+
+        listener = self
+
+        class Counted(ServerConnection):
+            """A connection that is counted while it is there."""
+
+            account: str | None = None
+
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                listener._sockets += 1
+                super().connection_made(transport)
+                if listener._sockets > SOCKETS:
+                    self.transport.abort()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                listener._sockets -= 1
+                if self.account is not None:
+                    listener._open -= Counter([self.account])
+                super().connection_lost(exc)
+
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        # what strangers send is no error of ours, each answer has a line of its own; and at debug there were tokens in it
+        protocol_log.setLevel(logging.CRITICAL)
+        # no compression: it costs more memory for each connection than everything else
+        async with serve(
+            self._talk,
+            sock=self._socket,
+            process_request=self._admit,
+            process_response=self._answered,
+            compression=None,
+            max_size=1024,
+            max_queue=2,
+            write_limit=WRITE_BYTES,
+            ping_interval=self.heartbeat_seconds,
+            ping_timeout=HEARTBEAT_SECONDS,
+            open_timeout=10,
+            close_timeout=2,
+            server_header=None,
+            logger=protocol_log,
+            create_connection=Counted,
+        ):
+            self._ready.set()
+            await self._stop.wait()
+
+    def _admit(self, connection: Any, request: Any) -> Any:
+        """Let a handshake pass, or answer it with a problem (RFC 9457)."""
+        given = request.headers.get("X-Request-Id", "")
+        connection.request_id = given if _REQUEST_ID.match(given) else new_id()
+        try:
+            db = self.env.db.connection()
+            parts = urlsplit(request.path)
+            if parts.path not in PATHS:
+                raise NotFound("address here (events are at /v1/events)")
+            credential = _credential(request.headers)
+            try:
+                caller = self._caller(db, connection, credential)
+            except Denied:
+                self.env.limits.take("address", Caller(address=self._address(connection)).household)
+                raise
+            self.env.limits.take("account", caller.account)
+            if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:
+                raise LimitReached(
+                    "rate_limited",
+                    "Too many connections; close one, or come back.",
+                    retry_after_seconds=30,
+                )
+            after = parse_qs(parts.query).get("after")
+            connection.state_of_ours = (
+                caller,
+                credential,
+                events.number_of(db, caller, after[-1]) if after else events.newest(db, caller),
+            )
+            connection.account = caller.account
+            self._open[caller.account] += 1
+            return None
+        except PortalError as error:
+            return _refusal(connection, error)
+        except Exception:
+            log.exception("crash in a handshake")
+            return _refusal(
+                connection,
+                PortalError(
+                    "internal", "Something went wrong here. The operator finds it in the log."
+                ),
+            )
+
+    def _answered(self, connection: Any, request: Any, response: Any) -> Any:
+        """What the library refuses itself (no WebSocket at all, another version) as a problem too; the id and the log line."""
+        if (
+            response.status_code >= 400
+            and response.headers.get("Content-Type") != problems.CONTENT_TYPE
+        ):
+            kept = {
+                name: response.headers[name]
+                for name in ("Upgrade", "Sec-WebSocket-Version")
+                if name in response.headers
+            }
+            error = PortalError(
+                "malformed_request",
+                "This address speaks WebSocket: send `Upgrade: websocket`, version 13.",
+            )
+            response = _refusal(connection, error)
+            response.headers.update(kept)
+        response.headers["X-Request-Id"] = connection.request_id
+        log.info(
+            "handshake",
+            extra={
+                "request_id": connection.request_id,
+                "status": response.status_code,
+                "caller": connection.account,
+            },
+        )
+        return response
+
+    def _address(self, connection: Any) -> str:
+        remote = str(connection.remote_address[0]) if connection.remote_address else ""
+        forwarded_for = ",".join(connection.request.headers.get_all("X-Forwarded-For"))
+        return client_address(
+            self.env.config.trusted_proxy, remote.removeprefix("::ffff:"), forwarded_for
+        )
+
+    def _caller(self, db: Connection, connection: Any, credential: str) -> Caller:
+        of_credential = (
+            keys.caller_of_key
+            if credential.startswith(tokens.KEY_PREFIX)
+            else accounts.caller_of_access_token
+        )
+        caller = of_credential(self.env, db, credential, self._address(connection), "websocket")
+        if caller.scopes is not None and "apps:read" not in caller.scopes:
+            raise Denied(
+                "insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read"
+            )
+        return caller
+
+    async def _talk(self, connection: Any) -> None:
+        caller, credential, number = connection.state_of_ours
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        end = self.env.news.subscribe(caller.account, lambda: _call(loop, woken))
+        sending = asyncio.create_task(self._send_all(connection, caller, credential, number, woken))
+        closed = asyncio.create_task(connection.wait_closed())
+        try:
+            await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            end()
+            for task in (sending, closed):
+                task.cancel()
+            await asyncio.gather(sending, closed, return_exceptions=True)
+
+    async def _send_all(
+        self, connection: Any, caller: Caller, credential: str, number: int, woken: asyncio.Event
+    ) -> None:
+        db, look_again = self.env.db.connection(), monotonic() + self.heartbeat_seconds
+        try:
+            while True:
+                if monotonic() >= look_again:
+                    caller = self._caller(db, connection, credential)
+                    look_again = monotonic() + self.heartbeat_seconds
+                woken.clear()
+                page = events.after(db, caller, Wanted(50, (number,)))
+                for event in page.rows:
+                    async with asyncio.timeout(self.slow_seconds):
+                        await connection.send(json.dumps(feed.shown(event), ensure_ascii=False))
+                    number = event.number
+                if page.next_cursor:
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(look_again - monotonic()):
+                        await woken.wait()
+        except TimeoutError:
+            log.info("slow reader cut off", extra={"caller": caller.developer_id})
+            connection.transport.abort()
+        except Denied as error:
+            await connection.close(1008, error.code)
+        except Exception as error:
+            if type(error).__module__.startswith("websockets"):
+                return  # it is closed
+            log.exception("crash in a connection")
+            await connection.close(1011)
+
+
+def _call(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(woken.set)
+
+
+def _credential(headers: Any) -> str:
+    if key := headers.get("X-API-Key"):
+        return str(key).strip()
+    kind, _, credential = headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not credential.strip():
+        raise Denied(
+            "unauthenticated", "Send `Authorization: Bearer` with an access token or an API key."
+        )
+    return str(credential).strip()
+
+
+def _refusal(connection: Any, error: PortalError) -> Any:
+    status = problems.status(error.code)
+    answer = connection.respond(http.HTTPStatus(status), "")
+    answer.body = problems.body(
+        error.code, error.detail, connection.request_id, errors=error.errors or None, **error.facts
+    )
+    for name in ("Content-Type", "Content-Length"):
+        del answer.headers[name]
+    answer.headers["Content-Type"] = problems.CONTENT_TYPE
+    answer.headers["Content-Length"] = str(len(answer.body))
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="mosis"'
+    if "retry_after_seconds" in error.facts:
+        answer.headers["Retry-After"] = str(error.facts["retry_after_seconds"])
+    return answer

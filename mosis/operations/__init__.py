@@ -1,0 +1,1 @@
+"""Backup, integrity, readiness, and what `doctor` looks at."""

@@ -1,0 +1,234 @@
+"""Copies of the database made while the portal runs, and of what Litestream does not copy: telemetry and the secrets."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosis import audit, jobs
+from mosis.caller import PORTAL
+from mosis.config import Config
+from mosis.context import Environment
+from mosis.database import Connection, Database, faults
+from mosis.database.pagination import Page, Wanted, page
+from mosis.litestream import BackupError
+from mosis.litestream.program import beside, discard
+from mosis.packages.storage import NAME
+
+log = logging.getLogger("mosis.operations.backup")
+
+SECRETS = (
+    "jwt_secret",
+    "telemetry_secret",
+    "store_key.json",
+)  # in the data folder, beside the database
+COPIES_KEPT = 7
+LIVING = "(v.state NOT IN ('failed', 'rejected', 'withdrawn') OR v.released = 1)"  # those that a package belongs to
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    packages: int
+
+
+def copies_dir(config: Config) -> Path:
+    """Where the copies are."""
+    return (config.backups_dir or config.data_dir) / "copies"
+
+
+def index(config: Config, wanted: Wanted) -> Page[Copy]:
+    """The copies, the newest first."""
+    after = wanted.after[0] if wanted.after else "~"
+    folders = [path for path in _folders(config) if path.name < after]
+    return page(
+        [_described(folder) for folder in folders[: wanted.limit + 1]],
+        wanted,
+        lambda copy: (copy.name,),
+    )
+
+
+def make(env: Environment) -> Copy:
+    """Copy the database as it is at one moment, while others write; the newest seven copies are kept.
+
+    Raises BackupError when the copy is not whole, Unavailable `no_space`.
+    """
+    root = copies_dir(env.config)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    env.files.check_room(2 * env.config.database_path.stat().st_size, root)
+    name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(env.clock.time()))
+    part = root / f"{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(mode=0o700)
+    try:
+        copy(env.db, part / "portal.db")
+        with looked_at(part / "portal.db") as copied:
+            lines = [f"{sha256}  {place}\n" for place, sha256, _ in packages_of(copied)]
+        (part / "packages.sha256").write_text("".join(lines), encoding="utf-8")
+        _keep_secrets(env.config.data_dir, part)
+        for path in part.iterdir():
+            flush(path)
+        shutil.rmtree(root / name, ignore_errors=True)
+        part.rename(root / name)
+        flush(root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for old in _folders(env.config)[COPIES_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return _described(root / name)
+
+
+def ask_for_copy(db: Connection, actor: str) -> str:
+    """Have a copy made soon; the id of the job, which may have been asked for before."""
+    with db.write():
+        job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
+        return job or str(
+            db.value(
+                "SELECT id FROM jobs WHERE unique_key = 'copy_database' AND state IN ('waiting', 'running')"
+            )
+        )
+
+
+def make_by_job(env: Environment, actor: str | None = None) -> None:
+    """The job that makes a copy, because an administrator asked for one."""
+    made, db = make(env), env.db.connection()
+    with db.write():
+        audit.add(
+            db,
+            PORTAL,
+            "backup.made",
+            made.name,
+            size_bytes=made.size_bytes,
+            packages=made.packages,
+            asked_by=actor,
+        )
+
+
+def daily(env: Environment) -> None:
+    """The job of every day: what Litestream does not copy, in BACKUPS_DIR."""
+    folder = env.config.backups_dir
+    if folder is None:
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_secrets(env)
+    env.files.check_room(2 * env.config.telemetry_path.stat().st_size, folder)
+    part = folder / "telemetry.db.part"
+    discard(part)
+    try:
+        copy(env.telemetry, part)
+        flush(part)
+        part.rename(folder / "telemetry.db")
+        flush(folder)
+    finally:
+        discard(part)
+
+
+def keep_secrets(env: Environment) -> None:
+    """Copy the secrets to BACKUPS_DIR/secrets: without them everybody is signed out, and devices do not trust the index."""
+    if env.config.backups_dir is None:
+        return
+    folder = env.config.backups_dir / "secrets"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _put_aside_changed(env.config.data_dir, folder)
+        _keep_secrets(env.config.data_dir, folder)
+    except OSError as error:  # a full or missing disk, which /readyz tells of: the queue goes on
+        log.warning("the secrets cannot be copied", extra={"reason": str(error)})
+
+
+def give_back_secrets(config: Config, folder: Path | None = None) -> list[str]:
+    """Put those back that the data folder lacks, from this folder or BACKUPS_DIR/secrets; which."""
+    folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
+    if folder is None or not folder.is_dir():
+        return []
+    missing = [name for name in SECRETS if not (config.data_dir / name).exists()]
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    return _keep_secrets(folder, config.data_dir, missing)
+
+
+def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
+    """(place under PACKAGES_DIR, SHA-256, size) of every package that there must be."""
+    rows = db.all(
+        "SELECT a.developer_id, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
+        f" WHERE {LIVING} ORDER BY 1, 2, 3"
+    )
+    for developer_id, app_id, version, sha256, size_bytes in rows:
+        yield f"{developer_id}/{app_id}/{version}/{NAME}", sha256, size_bytes
+
+
+@contextmanager
+def looked_at(path: Path, *, check: bool = True) -> Iterator[Connection]:
+    """A connection to a database file that nobody else uses. Raises BackupError when it is damaged."""
+    if check and (found := faults(path)):
+        raise BackupError(f"the database is damaged: {found[0]}")
+    database = Database(path)
+    try:
+        yield database.connection()
+    finally:
+        database.close()
+        for sidecar in beside(path)[1:]:
+            sidecar.unlink(missing_ok=True)
+
+
+def copy(database: Database, target: Path) -> None:
+    """Copy a database at one moment into a new file that only the portal may read."""
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o600))
+    database.connection().copy_to(target)
+
+
+def _keep_secrets(
+    source: Path, target: Path, names: list[str] | tuple[str, ...] = SECRETS
+) -> list[str]:
+    """Copy secrets as far as they exist and differ; which."""
+    kept = []
+    for name in names:
+        path = source / name
+        if not path.exists() or (
+            (target / name).exists() and (target / name).read_bytes() == path.read_bytes()
+        ):
+            continue
+        part = target / f"{name}.part"
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(path.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(target / name)
+        kept.append(name)
+    return kept
+
+
+def _put_aside_changed(source: Path, target: Path) -> None:
+    """A secret that is about to be replaced by another one stays, as NAME.until-TIME: the new one may have been made by mistake,
+    in a data folder that was lost, and devices trust the old one."""
+    for name in SECRETS:
+        path, kept = source / name, target / name
+        if path.exists() and kept.exists() and path.read_bytes() != kept.read_bytes():
+            kept.rename(target / f"{name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+
+
+def flush(path: Path) -> None:
+    """Have a file or folder on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _folders(config: Config) -> list[Path]:
+    return sorted((path for path in copies_dir(config).glob("*T*Z") if path.is_dir()), reverse=True)
+
+
+def _described(folder: Path) -> Copy:
+    lines = folder / "packages.sha256"
+    packages = lines.read_text(encoding="utf-8").count("\n") if lines.exists() else 0
+    database = folder / "portal.db"
+    return Copy(folder.name, folder, database.stat().st_size if database.exists() else 0, packages)

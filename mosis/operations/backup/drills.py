@@ -1,0 +1,190 @@
+"""The drill: whether the replica would give everything back, tried for real."""
+
+import json
+import logging
+import random
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mosis import audit, events
+from mosis.caller import PORTAL
+from mosis.context import Environment
+from mosis.database import Connection, faults
+from mosis.litestream import BackupError, Litestream
+from mosis.operations.backup.copies import copy, looked_at, packages_of
+from mosis.operations.backup.restoring import newest_change
+from mosis.packages.storage import sha256_of
+
+log = logging.getLogger("mosis.operations.backup")
+
+SAMPLE = 100  # packages that a drill hashes unless it is asked for all
+WAIT_SECONDS = 20  # a portal that has just started is given so long to make its replica
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a drill has found. `lost`: rows by table that are in the database and not in the replica."""
+
+    seconds: float
+    size_bytes: int
+    schema: int
+    newest_change: str | None
+    newest_change_here: str | None
+    lost: dict[str, int]
+    packages_checked: int
+    packages: int
+    findings: list[str]
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the trail and for administrators."""
+        return {
+            "passed": self.passed,
+            "seconds": self.seconds,
+            "size_bytes": self.size_bytes,
+            "newest_change": self.newest_change,
+            "lost_rows": sum(self.lost.values()),
+            "packages_checked": self.packages_checked,
+            "packages": self.packages,
+            "findings": self.findings[:10],
+        }
+
+    @property
+    def text(self) -> str:
+        """For a terminal."""
+        lost = ", ".join(f"{count} of {table}" for table, count in self.lost.items()) or "nothing"
+        lines = [
+            f"restored {self.size_bytes} bytes in {self.seconds:.1f} s, schema {self.schema}",
+            f"newest change in the replica {self.newest_change or 'none'}, here {self.newest_change_here or 'none'}",
+            f"lost, had the disk gone when the drill began: {lost}",
+            f"packages: {self.packages_checked} of {self.packages} hashed",
+            *(f"BAD  {finding}" for finding in self.findings),
+            "passed" if self.passed else f"FAILED with {len(self.findings)} finding(s)",
+        ]
+        return "\n".join(lines)
+
+
+def drill(env: Environment, whole: bool = False) -> Drill:
+    """Restore the newest replica into a temporary folder and look whether it is good, beside a portal that runs.
+
+    Raises BackupError when there is no replica, Unavailable `no_space`. A replica that cannot be restored is a finding.
+    """
+    litestream = Litestream(env.config)
+    if not litestream.wanted:
+        raise BackupError("there is no replica to try: set BACKUPS_DIR or BACKUP_URL")
+    for left in env.config.data_dir.glob("drill-*"):  # of one that was killed
+        if left.stat().st_mtime < time.time() - 24 * 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    env.files.check_room(3 * env.config.database_path.stat().st_size, env.config.data_dir)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="drill-", dir=env.config.data_dir) as folder:
+        here, there = Path(folder) / "here.db", Path(folder) / "there.db"
+        copy(env.db, here)
+        try:
+            litestream.restore(there)
+        except BackupError as error:
+            return Drill(time.monotonic() - begun, 0, 0, None, None, {}, 0, 0, [str(error)])
+        took = round(time.monotonic() - begun, 2)
+        return _compared(env, here, there, took, whole)
+
+
+def drill_by_schedule(env: Environment) -> None:
+    """The job of every week: a drill, a line in the trail, and word to every administrator."""
+    if not Litestream(env.config).wanted:
+        return
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (
+        env.replication is not None
+        and env.replication.state.behind_seconds
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.5)
+    try:
+        facts = drill(env).facts
+    except BackupError as error:
+        facts = {"passed": False, "findings": [str(error)]}
+    log.log(logging.INFO if facts["passed"] else logging.ERROR, "restore drill", extra=facts)
+    db = env.db.connection()
+    with db.write():
+        audit.add(db, PORTAL, "backup.drill", **facts)
+        for (admin,) in db.all("SELECT id FROM developers WHERE role = 'admin' AND suspended = 0"):
+            events.add(db, admin, "operator.drill", **facts)
+
+
+def last_drill(db: Connection) -> dict[str, Any] | None:
+    """What the last drill by schedule has found, with `at`; None when there was none."""
+    row = db.one(
+        "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1",
+        into=None,
+    )
+    return None if row is None else {"at": row[0], **json.loads(row[1])}
+
+
+def _compared(env: Environment, here: Path, there: Path, took: float, whole: bool) -> Drill:
+    findings = faults(there)
+    with looked_at(here) as live, looked_at(there, check=False) as restored:
+        if findings:
+            return Drill(
+                took, there.stat().st_size, 0, None, newest_change(live), {}, 0, 0, findings
+            )
+        schema, expected = (int(each.value("PRAGMA user_version")) for each in (restored, live))
+        if schema != expected:
+            findings.append(f"the replica has schema {schema}, the database {expected}")
+        packages = list(packages_of(restored))
+        chosen = packages if whole else random.sample(packages, min(SAMPLE, len(packages)))
+        for place, sha256, size_bytes in chosen:
+            findings += _package_faults(env.files.root / place, place, sha256, size_bytes)
+        return Drill(
+            took,
+            there.stat().st_size,
+            schema,
+            newest_change(restored),
+            newest_change(live),
+            _lost(restored, here),
+            len(chosen),
+            len(packages),
+            findings,
+        )
+
+
+def _package_faults(path: Path, place: str, sha256: str, size_bytes: int) -> list[str]:
+    try:
+        if path.stat().st_size != size_bytes or sha256_of(path) != sha256:
+            return [f"the package {place} is damaged"]
+    except FileNotFoundError:
+        return [f"the package {place} is missing"]
+    except OSError as error:
+        return [f"the package {place} cannot be read: {error.strerror}"]
+    return []
+
+
+def _lost(restored: Connection, here: Path) -> dict[str, int]:
+    """How many rows of each table are in `here` and not in the restored database, by their keys."""
+    restored.change("ATTACH DATABASE ? AS here", str(here))
+    lost = {}
+    tables = restored.all(
+        "SELECT name FROM here.sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' AND name NOT LIKE 'sqlite!_%'"
+        " ESCAPE '!' AND name NOT LIKE '!_%' ESCAPE '!' AND name NOT LIKE 'listing_words%' ORDER BY name"
+    )
+    for (table,) in tables:
+        keys = [
+            name
+            for (name,) in restored.all(
+                "SELECT name FROM pragma_table_info(?, 'here') WHERE pk > 0 ORDER BY pk", table
+            )
+        ]
+        listed = ", ".join(keys) or "rowid"
+        count = restored.value(
+            f"SELECT count(*) FROM (SELECT {listed} FROM here.{table} EXCEPT SELECT {listed} FROM main.{table})"
+        )
+        if count:
+            lost[table] = int(count)
+    return lost

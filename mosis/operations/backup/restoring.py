@@ -1,0 +1,169 @@
+"""Putting a database back: from the command line, or at a start that finds none."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosis.config import Config
+from mosis.database import Connection, faults, has_tables, in_use
+from mosis.litestream import BackupError, Litestream
+from mosis.litestream.program import beside, discard
+from mosis.operations.backup.copies import flush, give_back_secrets, looked_at
+
+
+def give_back_lost(config: Config, litestream: Litestream) -> bool:
+    """At start: restore a database that is lost, with its secrets and the telemetry of the last copy. Raises BackupError."""
+    if not litestream.restore_if_lost():
+        return False
+    give_back_secrets(config)
+    kept = config.backups_dir / "telemetry.db" if config.backups_dir else None
+    if kept and kept.exists() and not config.telemetry_path.exists():
+        shutil.copyfile(kept, config.telemetry_path)
+    return True
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was put back."""
+
+    path: Path
+    schema: int
+    accounts: int
+    versions: int
+    newest_change: str | None
+    put_aside: list[Path] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """For a terminal."""
+        aside = "".join(f"\nPut aside: {path}" for path in self.put_aside)
+        return (
+            f"{self.path}: whole, schema {self.schema}, {self.accounts} accounts, {self.versions} versions,"
+            f" newest change {self.newest_change or 'none'}{aside}"
+        )
+
+
+def moment(text: str) -> str:
+    """A moment as Litestream takes it. Raises BackupError when it is not one, has no time zone, or is still to come."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
+        raise BackupError(
+            f"{text!r} is not a moment such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00"
+        )
+    now = datetime.now(UTC)
+    if parsed > now:
+        raise BackupError(
+            f"{text!r} is still to come, it is {now:%Y-%m-%dT%H:%M:%SZ}: is the time zone right?"
+        )
+    return parsed.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def restore(
+    config: Config, at: str | None = None, to: Path | None = None, source: Path | None = None
+) -> Restored:
+    """Restore the newest state, that of a moment, or a copy (`source`, its folder or a database file), into a folder or in the
+    place of the database, which is put aside then.
+
+    Nobody may have the database open for the latter. Raises BackupError, and then nothing has changed.
+    """
+    litestream, at = Litestream(config), None if at is None else moment(at)
+    if source is None and not litestream.wanted:
+        raise BackupError(
+            "there is no replica: set BACKUPS_DIR or BACKUP_URL as they were when it was made, or --from a copy"
+        )
+    if to is not None:
+        target = to / "portal.db"
+        if target.exists():
+            raise BackupError(f"{target} exists already: name another folder")
+        return _fetched(litestream, target, at, source)
+    lock = litestream.hold()
+    try:
+        if in_use(config.database_path):
+            raise BackupError(
+                f"somebody has {config.database_path} open: stop the portal, and `portal.py worker` where it runs"
+            )
+        fresh = config.database_path.with_name(f"{config.database_path.name}.restored")
+        found = _fetched(litestream, fresh, at, source)
+        aside = _put_aside(config.database_path)
+        litestream.reset()
+        fresh.rename(config.database_path)
+        flush(config.data_dir)
+        give_back_secrets(config)
+        if source is not None and source.is_dir():
+            give_back_secrets(config, source)
+        return replace(found, path=config.database_path, put_aside=aside)
+    finally:
+        os.close(lock)
+
+
+def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path | None) -> Restored:
+    """A database in a new file, looked at as a whole. Raises BackupError; then there is no file."""
+    discard(target)
+    try:
+        if source is None:
+            litestream.restore(target, at)
+        else:
+            _copied(source, target)
+        return _whole(target)
+    except BaseException:
+        discard(target)
+        raise
+
+
+def _copied(source: Path, target: Path) -> None:
+    """A copy that was made before, or a database that was put aside, with what is still in its WAL."""
+    database = source / "portal.db" if source.is_dir() else source
+    if not has_tables(database):
+        raise BackupError(
+            f"{database} is no database: name the folder of a copy, or a file such as portal.db.before-restore-TIME"
+        )
+    if in_use(database):
+        raise BackupError(f"somebody has {database} open: a copy of it would be damaged")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", "-wal"):
+        if not (path := Path(f"{database}{suffix}")).exists():
+            continue
+        handle = os.open(f"{target}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "wb") as file, open(path, "rb") as read:
+            shutil.copyfileobj(read, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _put_aside(database: Path) -> list[Path]:
+    """Move a database away, so that it can be opened where it is: its WAL, with the newest commits, goes along under its name."""
+    stamp, number = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), 1
+    while (name := database.with_name(f"{database.name}.before-restore-{stamp}-{number}")).exists():
+        number += 1
+    moved = []
+    for path in beside(database):
+        moved.append(path.rename(f"{name}{path.name.removeprefix(database.name)}"))
+    return moved
+
+
+def _whole(path: Path) -> Restored:
+    """Raises BackupError when the restored database is damaged."""
+    if found := faults(path):
+        raise BackupError(
+            f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
+        )
+    with looked_at(path, check=False) as db:
+        return Restored(
+            path,
+            int(db.value("PRAGMA user_version")),
+            int(db.value("SELECT count(*) FROM developers")),
+            int(db.value("SELECT count(*) FROM versions")),
+            newest_change(db),
+        )
+
+
+def newest_change(db: Connection) -> str | None:
+    """When somebody last did something that the trail tells of."""
+    newest: str | None = db.value("SELECT max(at) FROM audit")
+    return newest

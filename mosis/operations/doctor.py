@@ -1,0 +1,398 @@
+"""`portal.py doctor`: looks at everything that an operator can get wrong, and says what to do about it.
+
+A complaint is "bad" (the portal will not work, or will lose something) or "warn" (it works, and something is worth a look).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from mosis import database as db
+from mosis import disk as disks
+from mosis.config import Config
+from mosis.litestream import BackupError, Litestream
+from mosis.outbound.mail import Mailer
+
+FAR_SECONDS = 30
+EARLIEST = 1_767_225_600  # 2026-01-01: no clock is right that shows less
+SAFE_SQLITE = (
+    3,
+    51,
+    3,
+)  # before it a checkpoint that races with a writer can damage the database; here none does
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was looked at, how it is ("ok", "warn" or "bad"), and what to do."""
+
+    level: str
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:<5}{self.subject:<13}{self.text}"
+
+
+def examine(config: Config, newest_schema: int) -> Iterator[Line]:
+    """Every line, in the order in which things are worth looking at."""
+    yield from _sqlite()
+    yield from _folders(config)
+    yield from _clock(config)
+    yield from _secret(config)
+    yield from _database(config, newest_schema)
+    yield from _backup(config)
+    yield from _address(config)
+    yield from _proxy(config)
+    yield from _mail(config)
+
+
+def _sqlite() -> Iterator[Line]:
+    version = tuple(int(part) for part in db.SQLITE_VERSION.split("."))
+    if not db.has_full_text_search():
+        yield Line(
+            "bad",
+            "SQLite",
+            f"{db.SQLITE_VERSION} has no FTS5 for the search: use the image, or another Python.",
+        )
+    elif version < (3, 38, 0):
+        yield Line(
+            "bad",
+            "SQLite",
+            f"{db.SQLITE_VERSION} is too old, 3.38 is needed: use the image, or another Python.",
+        )
+    else:
+        fine = (
+            ""
+            if version >= SAFE_SQLITE
+            else "; older than 3.51.3, which is fine here: nothing else may open portal.db to write"
+        )
+        yield Line("ok", "SQLite", f"{db.SQLITE_VERSION} with FTS5{fine}")
+
+
+def _folders(config: Config) -> Iterator[Line]:
+    folders = {
+        "data": config.data_dir,
+        "packages": config.packages_dir,
+        "assets": config.assets_dir,
+    }
+    if config.backups_dir:
+        folders["backups"] = config.backups_dir
+    for name, folder in folders.items():
+        yield from _folder(name, folder, config.disk_reserve_bytes, database=name == "data")
+    data = _existing(config.data_dir)
+    if config.backups_dir and os.stat(data).st_dev == os.stat(_existing(config.backups_dir)).st_dev:
+        yield Line(
+            "warn",
+            "backups",
+            "they are on the disk of the data: when it breaks both are gone. Set BACKUPS_DIR to another.",
+        )
+
+
+def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> Iterator[Line]:
+    place = _existing(folder)
+    if trouble := _unwritable(place):
+        owner = f"{os.getuid()}:{os.getgid()}"
+        yield Line(
+            "bad",
+            name,
+            f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted.",
+        )
+        return
+    kind = disks.file_system(place)
+    if kind in disks.NETWORK:
+        level, why = (
+            ("bad", "SQLite needs a disk of this machine")
+            if database
+            else ("warn", "it may be slow or gone")
+        )
+        yield Line(level, name, f"{folder} is on {kind}, a file system of the network: {why}.")
+    if database and not _locks(place):
+        yield Line(
+            "bad",
+            name,
+            f"{folder} ({kind}) has no locks, two writers would damage the database: use a local disk.",
+        )
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    if free < reserve_bytes:
+        yield Line(
+            "bad",
+            name,
+            f"{free >> 20} MiB are free, below DISK_RESERVE_BYTES, so uploads are refused: make room.",
+        )
+    elif free < 2 * reserve_bytes:
+        yield Line(
+            "warn",
+            name,
+            f"{free >> 20} MiB are free, below {reserve_bytes >> 20} uploads are refused: make room soon.",
+        )
+    else:
+        yield Line("ok", name, f"{folder} can be written ({kind}), {free >> 20} MiB free")
+    if database and folder.exists() and folder.stat().st_mode & 0o007:
+        yield Line(
+            "warn",
+            name,
+            f"everybody on this machine may look into {folder}, where the secrets are: chmod o-rwx {folder}",
+        )
+
+
+def _clock(config: Config) -> Iterator[Line]:
+    now = time.time()
+    if now < EARLIEST:
+        yield Line(
+            "bad",
+            "clock",
+            f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here, which cannot be: switch on NTP.",
+        )
+        return
+    written = [
+        path.stat().st_mtime
+        for path in (config.database_path, Path(f"{config.database_path}-wal"))
+        if path.exists()
+    ]
+    if written and max(written) > now + FAR_SECONDS:
+        ahead = max(written) - now
+        yield Line(
+            "bad",
+            "clock",
+            f"it went back: the database was written {ahead:.0f} s in the future. Switch on NTP.",
+        )
+        return
+    yield Line("ok", "clock", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+
+
+def _secret(config: Config) -> Iterator[Line]:
+    path = config.data_dir / "jwt_secret"
+    if config.jwt_secret and len(set(config.jwt_secret)) < 12:
+        yield Line(
+            "bad", "JWT_SECRET", "it can be guessed: take what `openssl rand -base64 32` prints."
+        )
+    elif config.jwt_secret:
+        yield Line("ok", "JWT_SECRET", "is set")
+    elif path.exists() and path.stat().st_mode & 0o077:
+        yield Line("warn", "JWT_SECRET", f"others may read {path}: chmod 600 {path}")
+    elif path.exists() and len(path.read_bytes().strip()) < 32:
+        yield Line(
+            "bad",
+            "JWT_SECRET",
+            f"{path} is damaged: remove it, and everybody has to sign in again.",
+        )
+    else:
+        yield Line("ok", "JWT_SECRET", f"{'kept' if path.exists() else 'will be made'} in {path}")
+
+
+def _database(config: Config, newest: int) -> Iterator[Line]:
+    path = config.database_path
+    if not db.has_tables(path):
+        yield Line(
+            "ok",
+            "database",
+            f"{path} is not there yet; the first start makes it"
+            + (", or restores it from the replica" if Litestream(config).wanted else ""),
+        )
+        return
+    if found := db.faults(path):
+        yield Line(
+            "bad",
+            "database",
+            f"{path} is damaged ({found[0]}): stop the portal and see docs/OPERATIONS.md, Restore.",
+        )
+        return
+    schema = db.schema_number(path)
+    if schema > newest:
+        yield Line(
+            "bad",
+            "database",
+            f"it has schema {schema}, this program knows {newest}: start the newer program.",
+        )
+    elif schema < newest:
+        yield Line(
+            "warn",
+            "database",
+            f"it has schema {schema}; the next start brings it to {newest}, after a copy.",
+        )
+    else:
+        yield Line("ok", "database", f"whole, schema {schema}, {path.stat().st_size >> 10} KiB")
+
+
+def _backup(config: Config) -> Iterator[Line]:
+    litestream = Litestream(config)
+    if not litestream.wanted:
+        yield Line(
+            "warn",
+            "replica",
+            "there is none, a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
+        )
+        return
+    if litestream.program is None:
+        yield Line(
+            "bad",
+            "replica",
+            "there is no program `litestream`: pip install 'mosis-portal[backup]', or another image.",
+        )
+        return
+    try:
+        files = litestream.files()
+    except (BackupError, OSError) as error:
+        yield Line(
+            "bad",
+            "replica",
+            f"it cannot be read ({error}): look at BACKUP_URL, its keys, and the network.",
+        )
+        return
+    where = litestream.replica_dir or "BACKUP_URL"
+    if not files:
+        fresh = not db.has_tables(config.database_path)
+        yield Line(
+            "ok" if fresh else "warn",
+            "replica",
+            f"nothing is in {where} yet; the portal makes it when it runs",
+        )
+        return
+    newest = max(str(each["timestamp"]) for each in files)
+    yield Line(
+        "ok",
+        "replica",
+        f"{where}, its newest change {newest}; `portal.py drill` proves that it can be restored",
+    )
+
+
+def _address(config: Config) -> Iterator[Line]:
+    """BASE_URL as clients use it, if the portal runs at all."""
+    host, _, port = config.listen_addr.rpartition(":")
+    here = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104  (compared only)
+    trouble, _ = _healthy(here)
+    if trouble:
+        yield Line(
+            "warn",
+            "BASE_URL",
+            f"the portal does not run here ({here}: {trouble}): start it, then look again.",
+        )
+        return
+    trouble, date = _healthy(config.base_url)
+    if trouble:
+        yield Line(
+            "bad",
+            "BASE_URL",
+            f"{config.base_url} does not answer ({trouble}) although the portal runs: name its public address,"
+            " and look at the proxy, the name in DNS and the certificate.",
+        )
+        return
+    away = abs(date - time.time()) if date else 0
+    if away > FAR_SECONDS:
+        yield Line(
+            "bad",
+            "clock",
+            f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both.",
+        )
+    yield Line("ok", "BASE_URL", f"{config.base_url} answers")
+
+
+def _healthy(url: str) -> tuple[str, float]:
+    """What is wrong with the portal's /healthz there, or nothing; and the time that it shows."""
+    try:
+        request = Request(f"{url}/healthz", headers={"User-Agent": "mosis-portal doctor"})  # noqa: S310
+        with urlopen(request, timeout=5) as answer:  # noqa: S310
+            date = answer.headers.get("Date")
+            if answer.read(1000).strip() != b'{"status":"ok"}':
+                return "something else answers there", 0.0
+    except HTTPError as error:
+        error.close()
+        return f"status {error.code}", 0.0
+    except (URLError, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)), 0.0
+    return "", parsedate_to_datetime(date).timestamp() if date else 0.0
+
+
+def _proxy(config: Config) -> Iterator[Line]:
+    secure = config.base_url.startswith("https://")
+    local = urlsplit(config.base_url).hostname in ("localhost", "127.0.0.1", "::1")
+    if secure and not config.trusted_proxy:
+        yield Line(
+            "bad",
+            "proxy",
+            "BASE_URL is https, so a proxy stands in front, and TRUSTED_PROXY is not set: all clients count as one"
+            " address, limits hit everybody at once. Set it to the proxy's address as the portal sees it.",
+        )
+    elif any(network.prefixlen == 0 for network in config.trusted_proxy):
+        yield Line(
+            "bad",
+            "proxy",
+            "TRUSTED_PROXY is everybody: any client can claim any address. Name the proxy's address.",
+        )
+    elif not secure and not local:
+        yield Line(
+            "warn",
+            "proxy",
+            "BASE_URL is http, so passwords can be read on their way: put a proxy with TLS in front.",
+        )
+    else:
+        yield Line("ok", "proxy", ", ".join(map(str, config.trusted_proxy)) or "none")
+
+
+def _mail(config: Config) -> Iterator[Line]:
+    if config.smtp_url is None:
+        yield Line(
+            "warn",
+            "mail",
+            f"none is sent, it is written to {config.data_dir / 'mail'}: set SMTP_URL.",
+        )
+        return
+    host = urlsplit(config.smtp_url).hostname
+    trouble = Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail").try_out(
+        config.admin_email or config.mail_from
+    )
+    if trouble:
+        yield Line(
+            "bad",
+            "mail",
+            f"{host} does not take mail from {config.mail_from} ({trouble}): look at SMTP_URL and MAIL_FROM.",
+        )
+    else:
+        yield Line("ok", "mail", f"{host} takes mail from {config.mail_from}")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return folder if folder.exists() or folder == folder.parent else _existing(folder.parent)
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why no file can be made here, or None."""
+    path = folder / f".doctor-{os.getpid()}"
+    try:
+        path.write_bytes(b"x")
+        path.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _locks(folder: Path) -> bool:
+    """Whether a second process is kept out by a lock of the kind that SQLite uses (fcntl)."""
+    import fcntl
+    import subprocess
+
+    path = folder / f".doctor-{os.getpid()}"
+    program = (
+        "import fcntl, sys\n"
+        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(9)\n"
+    )
+    try:
+        with open(path, "xb") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            command = [sys.executable, "-I", "-S", "-c", program, str(path)]
+            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (our own program)
+    except OSError:
+        return False
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""Whether the portal can do its work: what /readyz answers, and why not."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mosis.clock import seconds
+from mosis.context import Environment
+from mosis.database import SQLITE_VERSION, Database
+from mosis.errors import PortalError, Unavailable
+from mosis.litestream import State
+
+QUEUE_SECONDS = (
+    300  # a due job may wait so long: the eighth attempt of another one is not a standstill
+)
+BEHIND_SECONDS = 30
+KEEP_SECONDS = 1.0  # a look costs the writers' lock for a moment; nobody may ask for it a thousand times a second
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What was found; `reasons` is empty when all is well."""
+
+    disk_free_bytes: int
+    queue_age_seconds: int
+    replica: State | None
+    reasons: list[dict[str, Any]] = field(default_factory=list)
+    sqlite_version: str = SQLITE_VERSION
+
+
+def look(env: Environment) -> Readiness:
+    """The state of things, at most a second old."""
+    kept = env.remembered.get("readiness")
+    if kept is None or time.monotonic() > kept[0] + KEEP_SECONDS:
+        kept = env.remembered["readiness"] = (time.monotonic(), _look(env))
+    return kept[1]  # type: ignore[no-any-return]
+
+
+def require(env: Environment) -> Readiness:
+    """As `look`. Raises Unavailable `not_ready` with every reason."""
+    found = look(env)
+    if found.reasons:
+        raise Unavailable(
+            "not_ready", " ".join(each["detail"] for each in found.reasons), errors=found.reasons
+        )
+    return found
+
+
+def _look(env: Environment) -> Readiness:
+    places = {env.config.data_dir, env.files.root}
+    free = min(_free_bytes(str(place)) for place in places)
+    age = queue_age_seconds(env)
+    replica = env.replication.state if env.replication else None
+    reasons = [
+        *_database(env.db, "/database"),
+        *(_database(env.telemetry, "/telemetry") if env.config.telemetry else ()),
+        *_disk(env, free),
+        *_queue(age),
+        *_replica(replica),
+    ]
+    return Readiness(free, age, replica, reasons)
+
+
+def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
+    return {"pointer": pointer, "code": code, "detail": detail}
+
+
+def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
+    """The lock of a writer is had, on a file that is still in its place: nothing is written, and nothing has to be flushed."""
+    name = pointer.strip("/")
+    if database.damage is not None:
+        yield _reason(
+            pointer,
+            "database_damaged",
+            f"The {name} database is damaged and is only read: restore it.",
+        )
+        return
+    try:
+        if not database.path.exists():
+            raise FileNotFoundError("the file is gone")
+        with database.connection().write():
+            pass
+    except PortalError as error:
+        yield _reason(
+            pointer, "database_unwritable", f"The {name} database cannot be written: {error.detail}"
+        )
+    except Exception as error:  # whatever SQLite has to say
+        yield _reason(
+            pointer, "database_unwritable", f"The {name} database cannot be written: {error}."
+        )
+
+
+def _disk(env: Environment, free: int) -> Iterator[dict[str, Any]]:
+    reserve = env.files.reserve_bytes
+    if free < reserve:
+        yield _reason(
+            "/disk",
+            "disk_low",
+            f"{free >> 20} MiB are free of {reserve >> 20} MiB kept back: uploads are refused.",
+        )
+
+
+def queue_age_seconds(env: Environment) -> int:
+    """For how long the job that is due longest has been waiting; 0 when none is, or the database cannot be asked."""
+    try:
+        due = env.db.connection().value(
+            "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()
+        )
+    except Exception:  # said by _database
+        return 0
+    return max(0, int(env.clock.time()) - seconds(due)) if due else 0
+
+
+def _queue(age: int) -> Iterator[dict[str, Any]]:
+    if age > QUEUE_SECONDS:
+        yield _reason(
+            "/queue",
+            "queue_stuck",
+            f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.",
+        )
+
+
+def _replica(state: State | None) -> Iterator[dict[str, Any]]:
+    if state is None:
+        return
+    why = "the log and GET /v1/admin/backups say why"  # not here: the words of Litestream have paths and addresses in them
+    if not state.running:
+        yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
+    if state.behind_seconds > BEHIND_SECONDS:
+        yield _reason(
+            "/replica",
+            "replica_behind",
+            f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.",
+        )
+
+
+def _free_bytes(folder: str) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -1,0 +1,1 @@
+"""Requests and mail to other servers."""

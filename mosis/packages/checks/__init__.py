@@ -1,0 +1,162 @@
+"""The deep checks of a package (tiers 2 and 3), each in a child process of its own with limits on memory and time.
+
+    child.py       the process and its limits        inspection.py   the walk over the package
+    rml.py rcss.py lua.py images.py fonts.py sounds.py texts.py      one kind of file each
+
+A child that hangs, eats too much or dies is a finding, not a lost job; the portal's own memory does not move.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mosis.packages.findings import Finding
+
+log = logging.getLogger("mosis.packages.checks")
+
+ANSWER_BYTES = 2 << 20  # 200 findings and 1000 names stay far below
+ENDING_SECONDS = 5.0  # from its last word to its end
+_CHILD = Path(__file__).with_name("child.py")
+_FAILURES = {
+    "check_timeout": "The checks of {file} took more than {seconds} seconds of computing time.",
+    "check_memory": "The checks of {file} took more than {mebibytes} MiB of memory.",
+    "check_crashed": "The checks of {file} ended unexpectedly: {why}.",
+}
+
+
+class ChecksUnavailable(Exception):
+    """The child process cannot even start: the portal is at fault, not the package."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came from a child until it ended."""
+
+    said: list[dict[str, Any]]
+    code: int
+    hung: bool
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.said[-1] if self.said else {}
+
+
+class Checks:
+    """Runs the deep checks, at most `processes` at a time. One for the whole portal process."""
+
+    def __init__(self, memory_bytes: int, cpu_seconds: int, processes: int = 1) -> None:
+        self.memory_bytes = memory_bytes
+        self.cpu_seconds = cpu_seconds
+        self._free = threading.BoundedSemaphore(processes)
+
+    def run(self, package: BinaryIO) -> list[dict[str, Any]]:
+        """Every finding about this package (up to 200), what blocks first. Raises ChecksUnavailable.
+
+        A child that was killed from outside is given a second chance, so that no package fails for what happened to the machine.
+        """
+        with self._free:
+            answer = self._answer(package)
+            if answer.code == -signal.SIGKILL and not answer.hung:
+                answer = self._answer(package)
+        if not answer.said:
+            raise ChecksUnavailable(
+                f"the child that checks packages did not start (exit code {answer.code})"
+            )
+        findings: list[dict[str, Any]] = list(answer.last.get("findings", []))
+        if failure := self._failure(answer):
+            log.warning("check ended early", extra={"code": failure.code, "detail": failure.detail})
+            findings.insert(0, failure.as_dict())
+        return findings
+
+    def _answer(self, package: BinaryIO) -> _Answer:
+        """One child from its start to its end."""
+        process = subprocess.Popen(  # noqa: S603  (our own program and three numbers)
+            [
+                sys.executable,
+                "-I",
+                "-B",
+                str(_CHILD),
+                str(os.getpid()),
+                str(self.memory_bytes),
+                str(self.cpu_seconds),
+            ],
+            stdin=package,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        said: list[dict[str, Any]] = []
+        hung = False
+        try:
+            with process.stdout as output:
+                for line in _lines(output, time.monotonic() + 2 * self.cpu_seconds + 5):
+                    said.append(line)
+            process.wait(ENDING_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            hung = not _ended(said)
+        except ValueError as trouble:  # not our child's language
+            log.error("a child does not make sense", extra={"why": str(trouble)})
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        return _Answer(said, code, hung)
+
+    def _failure(self, answer: _Answer) -> Finding | None:
+        failed = answer.last.get("failed")
+        if "findings" in answer.last and failed is None:
+            return None
+        if answer.hung or answer.code == -signal.SIGXCPU:
+            code = "check_timeout"
+        elif (
+            failed == "memory" or answer.code == -signal.SIGABRT
+        ):  # Lua and C++ abort when there is no memory
+            code = "check_memory"
+        else:
+            code = "check_crashed"
+        file: str | None = next(
+            (each["file"] for each in reversed(answer.said) if "file" in each), None
+        )
+        detail = _FAILURES[code].format(
+            file=repr(file) if file else "the package",
+            seconds=self.cpu_seconds,
+            mebibytes=self.memory_bytes >> 20,
+            why=failed or f"exit code {answer.code}",
+        )
+        return Finding(code, detail, file, tier=2)
+
+
+def _ended(said: list[dict[str, Any]]) -> bool:
+    return bool(said) and "findings" in said[-1]
+
+
+def _lines(output: Any, deadline: float) -> Iterator[dict[str, Any]]:
+    """The lines of a pipe as they come, a bounded number of bytes. Raises TimeoutError, ValueError."""
+    pending, total = b"", 0
+    while True:
+        wait = deadline - time.monotonic()
+        if wait <= 0 or not select.select([output], [], [], wait)[0]:
+            raise TimeoutError
+        block = os.read(output.fileno(), 1 << 16)
+        if not block:
+            return
+        total += len(block)
+        if total > ANSWER_BYTES:
+            raise ValueError("the answer is too long")
+        *lines, pending = (pending + block).split(b"\n")
+        yield from (json.loads(line) for line in lines)

@@ -1,0 +1,90 @@
+"""The child process: `python -I mosis/packages/checks/child.py PARENT MEMORY_BYTES SECONDS < package.mosis`.
+
+It takes its limits upon itself before it reads a single byte: memory, CPU time, no file may grow, no core, and once everything
+is imported no file or socket can be opened any more. It dies with the thread that started it. On standard output it answers
+with lines of JSON: {"ready": true}, {"file": name} before each file, and at the end {"findings": [...]} or {"failed": why}.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+MOST_FINDINGS = 200
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+
+
+def main() -> int:
+    """Check the package on standard input; the exit code is 0 whenever there is an answer."""
+    parent, memory_bytes, seconds = (int(each) for each in sys.argv[1:4])
+    if not _die_with(parent):
+        return 1
+    os.nice(5)
+    for kind, limit in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (seconds, seconds + 2)
+    )  # SIGXCPU says why; the hard limit would be SIGKILL
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    from mosis.packages.checks.inspection import look_into, warm_up
+
+    warm_up()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    _say({"ready": True})
+    findings: list[Any] = []
+    try:
+        with os.fdopen(0, "rb", closefd=False) as package:
+            for finding in look_into(package, lambda name: _say({"file": name})):
+                findings.append(finding)
+                if len(findings) > 50 * MOST_FINDINGS:
+                    break
+    except MemoryError:
+        _say({"failed": "memory", "findings": _shown(findings)})
+        return 0
+    except (
+        Exception
+    ) as trouble:  # a parser's mistake is the package's finding, told apart by its words
+        _say(
+            {
+                "failed": f"{type(trouble).__name__}: {str(trouble)[:300]}",
+                "findings": _shown(findings),
+            }
+        )
+        return 0
+    _say({"findings": _shown(findings)})
+    return 0
+
+
+def _die_with(parent: int) -> bool:
+    """Have the kernel end this process with its parent; False when the parent has gone already."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def _shown(findings: list[Any]) -> list[dict[str, Any]]:
+    """What blocks first, then what warns; each tier in the order in which it was found."""
+    rank = {"error": 0, "warning": 1, "info": 2}
+    return [
+        each.as_dict()
+        for each in sorted(findings, key=lambda each: rank[each.severity])[:MOST_FINDINGS]
+    ]
+
+
+def _say(document: dict[str, Any]) -> None:
+    line = json.dumps(document).encode() + b"\n"
+    while line:
+        line = line[os.write(1, line) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

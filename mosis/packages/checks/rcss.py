@@ -1,0 +1,109 @@
+"""RCSS: style sheets that a real CSS parser (CSS Syntax Level 3, by tinycss2) reads to the end without an error."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import tinycss2
+
+from mosis.packages.checks.kinds import Contents, beside, error, warning
+from mosis.packages.findings import Finding
+
+DEPTH = 8  # rules within rules: @media around @keyframes around a rule is three
+_OF_RULES = ("media", "keyframes", "supports", "layer")
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,()"]+)')  # a text, or a word without quotes
+_FILE = re.compile(r"(?![a-z][a-z0-9+.-]*:).*\.(?:png|jpe?g|tga|webp|ttf|otf|rcss)", re.IGNORECASE)
+
+
+def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
+    """What is wrong with a style sheet. `first_line`: where it begins in its file."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as trouble:
+        yield error("rcss_malformed", f"It is not UTF-8 at byte {trouble.start}.", path)
+        return
+    text = "\n" * (first_line - 1) + text
+    values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
+    # a brace too many is an error only when everything before it has been closed
+    if not values or values[-1].type != "error" or values[-1].kind != "}":
+        yield error(
+            "rcss_malformed",
+            "A block, bracket, comment or text is not closed at the end.",
+            path,
+            text.count("\n") + 1,
+        )
+        return
+    try:
+        yield from _rules(
+            path,
+            tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True),
+            contents,
+            0,
+        )
+    except RecursionError:
+        yield error("rcss_malformed", "Its brackets are nested too deep.", path)
+
+
+def _rules(path: str, nodes: list[Any], contents: Contents, depth: int) -> Iterator[Finding]:
+    for node in nodes:
+        if node.type == "error":
+            yield _wrong(path, node)
+        elif node.type == "at-rule" and node.lower_at_keyword == "import":
+            yield from _values(path, node.prelude, node, contents)
+        elif node.type == "at-rule" and node.content is None:
+            continue
+        elif node.type == "at-rule" and node.lower_at_keyword in _OF_RULES:
+            if depth >= DEPTH:
+                yield error(
+                    "rcss_malformed", f"More than {DEPTH} rules are nested.", path, node.source_line
+                )
+                return
+            yield from _rules(
+                path, tinycss2.parse_rule_list(node.content, True, True), contents, depth + 1
+            )
+        else:
+            yield from _declarations(path, node, contents)
+
+
+def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
+    if rule.type == "qualified-rule":
+        yield from (_wrong(path, each) for each in _errors(rule.prelude))
+        if not any(each.type != "whitespace" for each in rule.prelude):
+            yield error(
+                "rcss_malformed", "A block has no selector before it.", path, rule.source_line
+            )
+    for node in tinycss2.parse_declaration_list(
+        rule.content, skip_comments=True, skip_whitespace=True
+    ):
+        if node.type == "error":
+            yield _wrong(path, node)
+        elif node.type == "declaration":
+            yield from _values(path, node.value, node, contents)
+
+
+def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iterator[Finding]:
+    """Errors in values, however deep, and the files they name, in quotes or without, that are not there."""
+    yield from (_wrong(path, each) for each in _errors(values))
+    for found in _NAME.finditer(tinycss2.serialize(values)):
+        name = found[1] or found[2]
+        if name and _FILE.fullmatch(name) and beside(path, name) not in contents.names:
+            yield warning(
+                "reference_missing",
+                f"{beside(path, name)[:256]!r} is not in the package.",
+                path,
+                node.source_line,
+            )
+
+
+def _errors(values: list[Any]) -> Iterator[Any]:
+    for each in values:
+        if each.type == "error":
+            yield each
+        yield from _errors(getattr(each, "arguments", None) or getattr(each, "content", None) or [])
+
+
+def _wrong(path: str, node: Any) -> Finding:
+    said = node.message.partition(", got {")[0].rstrip(".")[:200]
+    return error(
+        "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
+    )

@@ -1,0 +1,454 @@
+"""Accounts and their sessions: who a developer is, how one signs in and out.
+
+Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mosis import audit, events
+from mosis.caller import Caller
+from mosis.clock import seconds
+from mosis.context import Environment
+from mosis.credentials import passwords, tokens
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.people import email_tokens
+
+GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
+
+
+@dataclass(frozen=True)
+class Developer:
+    """An account as the database keeps it."""
+
+    id: str
+    email: str
+    email_verified: int
+    name: str
+    role: str
+    suspended: int
+    password_hash: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One sign-in on one device."""
+
+    id: str
+    developer_id: str
+    seed: bytes
+    generation: int
+    rotated_at: str | None
+    client: str
+    address: str
+    created_at: str
+    last_used_at: str
+    expires_at: str
+    ended_at: str | None
+    scopes: str | None
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """What a sign-in answers with: the account and a pair of tokens."""
+
+    developer: Developer
+    access_token: str
+    refresh_token: str
+
+
+def get(db: Connection, developer_id: str) -> Developer:
+    """The account. Raises NotFound."""
+    found: Developer | None = db.one(
+        f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer
+    )
+    if found is None:
+        raise NotFound("developer")
+    return found
+
+
+def find_by_email(db: Connection, email: str) -> Developer | None:
+    """The account with this address, whatever its case."""
+    found: Developer | None = db.one(
+        f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
+    )
+    return found
+
+
+def folded(email: str) -> str:
+    """An address in the form in which two of the same account are equal, as for the database (NOCASE): ASCII letters in lower
+    case. Folding more would be wrong: `ß` becomes `ss`, and the mailboxes of the two domains are different people's."""
+    return email.encode().lower().decode()
+
+
+def check_registration(env: Environment, *, invited: bool = False) -> None:
+    """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
+    if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
+        raise Denied(
+            "registration_closed",
+            "This portal does not take registrations; ask its operator for an account.",
+        )
+
+
+def register(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    email: str,
+    password: str,
+    name: str,
+    invitation: str | None = None,
+) -> SignedIn:
+    """A new account, signed in; a link that verifies the address is mailed.
+
+    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token` (invitation).
+    """
+    check_registration(env, invited=invitation is not None)
+    check_password(password, email)
+    password_hash = passwords.make_hash(password)
+    with db.write():
+        if invitation is not None and folded(
+            email_tokens.spend(env, db, invitation, "invite").email
+        ) != folded(email):
+            raise Denied("invalid_token", "This invitation is for another e-mail address.")
+        developer = create(db, caller, email, name, password_hash)
+        email_tokens.issue(db, "verify", email, developer.id)
+        return sign_in(env, db, caller, developer)
+
+
+def check_password(password: str, email: str, pointer: str = "/password") -> None:
+    """Raises Invalid `weak_password` for the commonest passwords and those that equal the address."""
+    weakness = passwords.weakness(password, email)
+    if weakness:
+        raise Invalid([{"pointer": pointer, "code": "weak_password", "detail": weakness}])
+
+
+def create(
+    db: Connection,
+    caller: Caller,
+    email: str,
+    name: str,
+    password_hash: str | None,
+    *,
+    role: str = "developer",
+    verified: bool = False,
+) -> Developer:
+    """A new account, in the running transaction. Raises Conflict `email_taken`."""
+    if find_by_email(db, email):
+        raise Conflict(
+            "email_taken",
+            "There is an account with this e-mail address; sign in, or ask for a new password.",
+        )
+    developer = Developer(new_id(), email, int(verified), name, role, 0, password_hash, db.now)
+    db.insert("developers", **vars(developer))
+    audit.add(db, caller, "account.created", developer.id, owner_id=developer.id, role=role)
+    return developer
+
+
+def login(env: Environment, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
+    """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
+    developer = find_by_email(db, email)
+    if (
+        not passwords.verify(password, developer.password_hash if developer else None)
+        or developer is None
+    ):
+        raise Denied(
+            "invalid_credentials", "There is no account with this e-mail address and password."
+        )
+    with db.write():
+        return sign_in(env, db, caller, unchanged(db, developer))
+
+
+def unchanged(db: Connection, developer: Developer) -> Developer:
+    """The account as it is now, in the running transaction, whose password was found right before the lock was had.
+
+    Raises Denied `invalid_credentials` when that has been changed since: a new password ends all that came with the old one.
+    """
+    now = get(db, developer.id)
+    if now.password_hash != developer.password_hash:
+        raise Denied("invalid_credentials", "The password has been changed a moment ago.")
+    return now
+
+
+def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
+    """A new pair for a good refresh token, which is spent by that.
+
+    A spent one presented again ends the session, unless the same client does so within ten seconds: then it gets the answer
+    it has lost. Raises Denied `invalid_token`.
+    """
+    session_id, generation = tokens.split_refresh(token)
+    refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
+    with db.write():
+        session: Session | None = db.one(
+            f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
+        )
+        if session is None or not tokens.same(
+            token, tokens.make_refresh(env.secret, session_id, session.seed, generation)
+        ):
+            raise refusal
+        developer = get(db, session.developer_id)
+        if session.ended_at or session.expires_at <= db.now or developer.suspended:
+            raise refusal
+        if generation == session.generation:
+            session = replace(session, generation=generation + 1, rotated_at=db.now)
+            db.change(
+                "UPDATE sessions SET generation = ?, rotated_at = ?, last_used_at = ?, expires_at = ?, client = ?, address = ?"
+                " WHERE id = ?",
+                session.generation,
+                db.now,
+                db.now,
+                env.clock.now(tokens.REFRESH_SECONDS),
+                caller.client,
+                caller.network,
+                session.id,
+            )
+            return _pair(env, developer, session)
+        if _asks_again(session, generation, caller, db.now):
+            return _pair(env, developer, session)
+        end_session(db, session.id, "reuse")
+        audit.add(
+            db,
+            replace(caller, developer_id=session.developer_id),
+            "session.token_reused",
+            session.id,
+        )
+        events.add(
+            db,
+            session.developer_id,
+            "security.token_reused",
+            client=session.client,
+            network=caller.network,
+        )
+    raise refusal
+
+
+def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
+    """End the caller's session, or all of the account's, at once: access tokens die with it. Raises Denied `forbidden` when a
+    device login wants to end others."""
+    account = caller.account
+    if everywhere and caller.scopes is not None:
+        raise Denied("forbidden", "A device login ends itself alone; sign in to end all sessions.")
+    with db.write():
+        if everywhere:
+            end_all(db, account, "everywhere")
+        elif caller.session_id:
+            end_session(db, caller.session_id, "logout")
+        audit.add(db, caller, "session.ended", caller.session_id, everywhere=everywhere)
+
+
+def end_session(db: Connection, session_id: str, reason: str) -> None:
+    """End one session, in the running transaction."""
+    db.change(
+        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE id = ? AND ended_at IS NULL",
+        db.now,
+        reason,
+        session_id,
+    )
+
+
+def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
+    """End every session of an account (`but` one), in the running transaction, and what would become one: device logins that were
+    approved and sign-ins at a provider that were answered, but not yet collected."""
+    db.change(
+        "DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id
+    )
+    db.change("DELETE FROM oauth_states WHERE developer_id = ?", developer_id)
+    db.change(
+        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
+        db.now,
+        reason,
+        developer_id,
+        but,
+    )
+
+
+def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer:
+    """Change the caller's own name, in the running transaction."""
+    account = caller.account
+    if "name" in changes:
+        db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
+        audit.add(db, caller, "account.changed", account, fields=sorted(changes))
+    return get(db, account)
+
+
+def promote(db: Connection, email: str, role: str) -> Developer:
+    """Give an account a role; what the command line does. Raises NotFound."""
+    with db.write():
+        developer = find_by_email(db, email)
+        if developer is None:
+            raise NotFound("developer")
+        set_role(db, Caller(), developer.id, role)
+        return get(db, developer.id)
+
+
+def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
+    """Give an account a role, in the running transaction; it counts from the next request on."""
+    db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer_id)
+    audit.add(db, caller, "account.role_changed", developer_id, owner_id=developer_id, role=role)
+
+
+def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: bool) -> None:
+    """Suspend an account or let it back in, in the running transaction. Its sessions and tokens die at once."""
+    db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
+    if suspended:
+        end_all(db, developer_id, "suspended")
+    audit.add(
+        db,
+        caller,
+        "account.suspended" if suspended else "account.unsuspended",
+        developer_id,
+        owner_id=developer_id,
+    )
+
+
+def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
+    """A new password, in the running transaction; every session but the caller's ends, and the owner is told."""
+    db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
+    end_all(db, developer_id, "password", but=caller.session_id)
+    audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
+    events.add(db, developer_id, "security.password_changed", network=caller.network)
+
+
+def change_password(db: Connection, caller: Caller, current: str, new: str) -> None:
+    """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
+    developer = get(db, caller.account)
+    if not passwords.verify(current, developer.password_hash):
+        raise Denied("invalid_credentials", "The current password is another one.")
+    check_password(new, developer.email, "/new_password")
+    password_hash = passwords.make_hash(new)
+    with db.write():
+        set_password(db, caller, unchanged(db, developer).id, password_hash)
+
+
+def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
+    """All accounts for the operator, the newest first; `query` is looked for in address and name."""
+    rows = db.all(
+        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
+        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        query,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Developer,
+    )
+    return page(rows, wanted, lambda developer: (developer.id,))
+
+
+def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
+    """Where the caller is signed in, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
+        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+        caller.account,
+        db.database.clock.now(),
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=Session,
+    )
+    return page(rows, wanted, lambda session: (session.id,))
+
+
+def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
+    """End one of the caller's sessions; its tokens die at once. Raises NotFound."""
+    account = caller.account
+    with db.write():
+        if not db.value(
+            "SELECT 1 FROM sessions WHERE id = ? AND developer_id = ?", session_id, account
+        ):
+            raise NotFound("session")
+        end_session(db, session_id, "revoked")
+        audit.add(db, caller, "session.revoked", session_id)
+
+
+def caller_of_access_token(
+    env: Environment, db: Connection, token: str, address: str, client: str
+) -> Caller:
+    """Who presents this access token. The session and the account are asked at every request, so that both end at once.
+
+    Raises Denied `invalid_token`.
+    """
+    claims = env.access_tokens.read(token, env.clock.time())
+    row = db.one(
+        "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
+        " WHERE s.id = ? AND d.id = ?",
+        claims.session_id,
+        claims.developer_id,
+    )
+    if row is None or row[1] or row[2]:
+        raise Denied("invalid_token", "This session has ended; sign in again.")
+    if row[3] is None:
+        return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
+    return Caller(
+        claims.developer_id,
+        "developer",
+        address,
+        client,
+        claims.session_id,
+        scopes=frozenset(json.loads(row[3])),
+    )
+
+
+def sign_in(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    developer: Developer,
+    scopes: str | None = None,
+) -> SignedIn:
+    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role.
+
+    The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
+    """
+    if developer.suspended:
+        raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
+    caller = replace(caller, developer_id=developer.id)
+    known = db.all("SELECT DISTINCT address FROM sessions WHERE developer_id = ?", developer.id)
+    session = Session(
+        new_id(),
+        developer.id,
+        secrets.token_bytes(16),
+        0,
+        None,
+        caller.client,
+        caller.network,
+        db.now,
+        db.now,
+        env.clock.now(tokens.REFRESH_SECONDS),
+        None,
+        scopes,
+    )
+    db.insert("sessions", **vars(session))
+    audit.add(db, caller, "session.started", session.id)
+    if known and (caller.network,) not in known:
+        events.add(
+            db,
+            developer.id,
+            "security.signed_in_elsewhere",
+            client=caller.client,
+            network=caller.network,
+        )
+    return _pair(env, developer, session)
+
+
+def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
+    access = env.access_tokens.make(
+        developer.id, session.id, developer.role, env.clock.time(), new_id()
+    )
+    return SignedIn(
+        developer,
+        access,
+        tokens.make_refresh(env.secret, session.id, session.seed, session.generation),
+    )
+
+
+def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:
+    return (
+        generation == session.generation - 1
+        and session.rotated_at is not None
+        and seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
+        and (session.client, session.address) == (caller.client, caller.network)
+    )

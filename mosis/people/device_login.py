@@ -1,0 +1,146 @@
+"""Device login (RFC 8628): a machine without a browser shows a code, its owner approves it elsewhere, signed in."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from mosis import audit
+from mosis.caller import Caller
+from mosis.clock import seconds
+from mosis.context import Environment
+from mosis.database import Connection, columns, new_id
+from mosis.errors import Malformed, NotFound
+from mosis.people import accounts
+from mosis.people.accounts import SignedIn
+
+LIFE_SECONDS = 15 * 60
+INTERVAL_SECONDS = 5
+# Without vowels no code is a word, without digits and similar letters none is misread (RFC 8628, section 6.1): 20^8 codes.
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+
+
+@dataclass(frozen=True)
+class DeviceLogin:
+    """A device login as the database keeps it."""
+
+    id: str
+    user_code: str
+    client_name: str
+    scopes: str
+    state: str
+    developer_id: str | None
+    interval_seconds: int
+    polled_at: str | None
+    expires_at: str
+
+
+def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, DeviceLogin]:
+    """A new device login and its device code, which only the machine knows."""
+    device_code = secrets.token_urlsafe(32)
+    with db.write():
+        login = DeviceLogin(
+            new_id(),
+            _user_code(),
+            client_name,
+            json.dumps(sorted(set(scopes))),
+            "waiting",
+            None,
+            INTERVAL_SECONDS,
+            None,
+            db.database.clock.now(LIFE_SECONDS),
+        )
+        db.insert(
+            "device_logins", **vars(login), device_code_hash=_hash(device_code), created_at=db.now
+        )
+    return device_code, login
+
+
+def find(db: Connection, user_code: str) -> DeviceLogin:
+    """The waiting login with this code, written in any way. Raises NotFound: wrong, expired and decided ones look the same."""
+    letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
+    login: DeviceLogin | None = db.one(
+        f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting' AND expires_at > ?",
+        f"{letters[:4]}-{letters[4:]}",
+        db.database.clock.now(),
+        into=DeviceLogin,
+    )
+    if login is None:
+        raise NotFound("code (wrong, expired or used)")
+    return login
+
+
+def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> DeviceLogin:
+    """Approve or deny a machine's sign-in to the caller's account. Raises NotFound."""
+    account = caller.account
+    with db.write():
+        login = find(db, user_code)
+        db.change(
+            "UPDATE device_logins SET state = ?, developer_id = ? WHERE id = ? AND state = 'waiting'",
+            "approved" if approve else "denied",
+            account,
+            login.id,
+        )
+        audit.add(
+            db,
+            caller,
+            "device_login.approved" if approve else "device_login.denied",
+            login.id,
+            client=login.client_name,
+            scopes=json.loads(login.scopes),
+        )
+    return login
+
+
+def poll(env: Environment, db: Connection, caller: Caller, device_code: str) -> SignedIn:
+    """The machine asks whether it is signed in: once with a pair of tokens that has the approved scopes.
+
+    Raises Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds), `access_denied`,
+    `expired_token` (RFC 8628, section 3.5).
+    """
+    refusal: Malformed | None = None
+    with db.write():
+        login: DeviceLogin | None = db.one(
+            f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE device_code_hash = ?",
+            _hash(device_code),
+            into=DeviceLogin,
+        )
+        if login is None or login.state == "spent" or login.expires_at <= db.now:
+            raise _refusal(
+                "expired_token", "This device code has expired or was used; begin again."
+            )
+        if login.state == "denied":
+            raise _refusal("access_denied", "The sign-in was denied.")
+        interval = login.interval_seconds
+        if login.polled_at and seconds(db.now) - seconds(login.polled_at) < interval:
+            interval += 5
+            refusal = _refusal("slow_down", f"Ask every {interval} seconds.", interval=interval)
+        elif login.state == "waiting":
+            refusal = _refusal(
+                "authorization_pending", "Nobody has approved this sign-in yet.", interval=interval
+            )
+        db.change(
+            "UPDATE device_logins SET polled_at = ?, interval_seconds = ? WHERE id = ?",
+            db.now,
+            interval,
+            login.id,
+        )
+        if refusal is None:
+            db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
+            developer = accounts.get(db, login.developer_id or "")
+            return accounts.sign_in(env, db, caller, developer, scopes=login.scopes)
+    raise refusal  # after the commit: the polling was counted
+
+
+def _refusal(error: str, detail: str, **facts: Any) -> Malformed:
+    return Malformed(error, detail, error=error, **facts)  # `error` for the clients of RFC 8628
+
+
+def _user_code() -> str:
+    letters = [secrets.choice(LETTERS) for _ in range(8)]
+    return "".join(letters[:4]) + "-" + "".join(letters[4:])
+
+
+def _hash(device_code: str) -> str:
+    return hashlib.sha256(device_code.encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""Tickets that travel by mail: to verify an address, to set a new password, to register by invitation.
+
+A ticket is good once and for a while. Its token is made from its id with the server's secret, when the mail is written and
+again when it is presented; the database has nothing in it that opens an account.
+"""
+
+from dataclasses import dataclass
+
+from mosis import jobs
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection, columns, new_id
+from mosis.errors import Denied
+
+LIFE_SECONDS = {"verify": 7 * 24 * 3600, "reset": 30 * 60, "invite": 7 * 24 * 3600}
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A ticket as the database keeps it."""
+
+    id: str
+    developer_id: str | None
+    purpose: str
+    email: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+
+
+def issue(db: Connection, purpose: str, email: str, developer_id: str | None = None) -> Ticket:
+    """A new ticket, and the job that mails it, in the running transaction. Earlier ones for the same purpose are void."""
+    db.change(
+        "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL",
+        db.now,
+        purpose,
+        developer_id,
+        email,
+    )
+    expires_at = db.database.clock.now(LIFE_SECONDS[purpose])
+    ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
+    db.insert("tickets", **vars(ticket))
+    jobs.add(db, "mail_ticket", ticket_id=ticket.id)
+    return ticket
+
+
+def read(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
+    """The good ticket with this token. Raises Denied `invalid_token` when it is spent, expired or another kind."""
+    ticket = _get(db, tokens.read_ticket(env.secret, token))
+    if ticket.purpose != purpose or ticket.used_at or ticket.expires_at <= env.clock.now():
+        raise Denied("invalid_token", "This link has been used or has expired; ask for a new one.")
+    return ticket
+
+
+def spend(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
+    """The good ticket with this token, which is spent by that, in the running transaction. Raises Denied `invalid_token`."""
+    ticket = read(env, db, token, purpose)
+    db.change("UPDATE tickets SET used_at = ? WHERE id = ? AND used_at IS NULL", db.now, ticket.id)
+    return ticket
+
+
+def mail(env: Environment, ticket_id: str) -> None:
+    """The job that mails a ticket. Twice does no harm: the message is the same."""
+    db = env.db.connection()
+    found: Ticket | None = db.one(
+        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
+    )
+    if found is None or found.used_at or found.expires_at <= env.clock.now():
+        return
+    token = tokens.make_ticket(env.secret, found.id)
+    subject, text = {
+        "verify": (
+            "Verify your address",
+            "Open this address to verify that this mailbox is yours:",
+        ),
+        "reset": (
+            "A new password",
+            "Somebody, probably you, asked for a new password. Open this address to set one:",
+        ),
+        "invite": (
+            "You are invited",
+            "You are invited to make an account here. Open this address:",
+        ),
+    }[found.purpose]
+    text = (
+        f"{text}\n\n{env.url('/docs/account')}#{found.purpose}={token}\n\nIt is good once, until {found.expires_at}. "
+        f"With a program, send this token instead:\n\n{token}\n\nIf you did not ask for it, ignore this message.\n"
+    )
+    env.mailer.send(found.email, f"{subject} - {env.config.base_url}", text, found.id)
+
+
+def _get(db: Connection, ticket_id: str) -> Ticket:
+    found: Ticket | None = db.one(
+        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
+    )
+    if found is None:
+        raise Denied("invalid_token", "This link has expired; ask for a new one.")
+    return found

@@ -1,0 +1,288 @@
+"""Identities: who a developer is at a provider, and the way from there into an account.
+
+A sign-in is begun for one browser, which keeps the only secret of it (a cookie); it is good for ten minutes and one answer.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+
+from mosis import audit, events
+from mosis.caller import Caller
+from mosis.context import Environment
+from mosis.credentials import oauth, tokens
+from mosis.credentials.oauth import Answer, Profile, Provider
+from mosis.database import Connection, columns, new_id
+from mosis.errors import Conflict, Denied, Malformed, NotFound
+from mosis.people import accounts
+from mosis.people.accounts import Developer, SignedIn
+
+BEGUN_SECONDS = 600
+ANSWERED_SECONDS = 60  # how long a page has to collect a sign-in that it has been sent back from
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Somebody at a provider, and whose account that is here."""
+
+    id: str
+    developer_id: str
+    provider: str
+    issuer: str
+    subject: str
+    created_at: str
+    last_used_at: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A sign-in that has been begun. `session_id` says who was signed in then: the identity is linked to that account."""
+
+    browser_hash: str
+    provider: str
+    stage: str
+    return_to: str | None
+    session_id: str | None
+    developer_id: str | None
+    expires_at: str
+
+
+def begin(
+    env: Environment, db: Connection, caller: Caller, name: str, return_to: str | None
+) -> tuple[str, str]:
+    """(where to send the browser, what to put into its cookie). Somebody signed in links the identity to their account.
+
+    Raises NotFound, Denied `forbidden` (what has only some scopes, as API keys, must not open a way to all of them),
+    Unavailable `provider_unavailable`.
+    """
+    provider = _provider(env, name)
+    if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
+        raise Denied(
+            "forbidden", "This cannot be done with an API key or a limited session; sign in."
+        )
+    browser = secrets.token_urlsafe(32)
+    address = provider.address(_callback(env, name), oauth.ties(env.secret, browser))
+    with db.write():
+        db.change("DELETE FROM oauth_states WHERE expires_at <= ?", db.now)
+        pending = Pending(
+            _hash(browser),
+            name,
+            "begun",
+            return_to,
+            caller.session_id,
+            None,
+            env.clock.now(BEGUN_SECONDS),
+        )
+        db.insert("oauth_states", **vars(pending))
+    return address, browser
+
+
+def spend(env: Environment, db: Connection, name: str, browser: str, state: str) -> Pending:
+    """The sign-in that this browser has begun and now brings back; from now on it is spent, whatever comes of it.
+
+    Raises NotFound, Malformed `oauth_state_invalid`: another browser's state, none, too late, or a second time.
+    """
+    _provider(env, name)
+    if not tokens.same(state, oauth.ties(env.secret, browser).state):
+        raise _not_begun()
+    with db.write():
+        pending: Pending | None = db.one(
+            f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ? AND expires_at > ?",
+            _hash(browser),
+            name,
+            db.now,
+            into=Pending,
+        )
+        if pending is None or not db.change(
+            "UPDATE oauth_states SET stage = 'spent' WHERE browser_hash = ? AND stage = 'begun'",
+            pending.browser_hash,
+        ):
+            raise _not_begun()
+        return pending
+
+
+def answer(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    pending: Pending,
+    browser: str,
+    answered: Answer,
+) -> SignedIn | None:
+    """Sign in whoever has come back from the provider; or, when a page is to collect that (`return_to`), keep it ready.
+
+    Raises what Provider.profile and `resolve` raise, Denied `suspended`.
+    """
+    provider = _provider(env, pending.provider)
+    profile = provider.profile(
+        _callback(env, provider.name), oauth.ties(env.secret, browser), answered
+    )
+    with db.write():
+        developer = resolve(env, db, caller, provider.name, profile, _linking(db, pending))
+        if pending.return_to is None:
+            db.change("DELETE FROM oauth_states WHERE browser_hash = ?", pending.browser_hash)
+            return accounts.sign_in(env, db, caller, developer)
+        if developer.suspended:  # said now, and nothing is linked: the error undoes that
+            raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
+        db.change(
+            "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
+            developer.id,
+            env.clock.now(ANSWERED_SECONDS),
+            pending.browser_hash,
+        )
+        return None
+
+
+def collect(env: Environment, db: Connection, caller: Caller, name: str, browser: str) -> SignedIn:
+    """The sign-in that was kept ready for this browser, once and within a minute. Raises NotFound, Malformed
+    `oauth_state_invalid`, Denied `suspended`."""
+    _provider(env, name)
+    with db.write():
+        developer_id = db.value(
+            "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
+            " RETURNING developer_id",
+            _hash(browser),
+            name,
+            db.now,
+        )
+        if developer_id is None:
+            raise _not_begun()
+        return accounts.sign_in(env, db, caller, accounts.get(db, developer_id))
+
+
+def resolve(
+    env: Environment,
+    db: Connection,
+    caller: Caller,
+    name: str,
+    profile: Profile,
+    linking: Developer | None,
+) -> Developer:
+    """The account of whoever has this profile, in the running transaction: the one it is linked to, the one it is being linked
+    to, the one with the same verified address, or a new one.
+
+    Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed`.
+    """
+    known: Identity | None = db.one(
+        f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
+        profile.issuer,
+        profile.subject,
+        into=Identity,
+    )
+    if known is not None:
+        if linking is not None and linking.id != known.developer_id:
+            raise Conflict(
+                "identity_taken", f"This identity at {name} belongs to another account already."
+            )
+        db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
+        return accounts.get(db, known.developer_id)
+    developer = linking or _with_address(db, name, profile)
+    if developer is None:
+        developer = _new(env, db, caller, profile)
+    else:
+        events.add(
+            db, developer.id, "security.provider_linked", provider=name, network=caller.network
+        )
+    identity = Identity(
+        new_id(), developer.id, name, profile.issuer, profile.subject, db.now, db.now
+    )
+    db.insert("identities", **vars(identity))
+    audit.add(
+        db,
+        replace(caller, developer_id=developer.id),
+        "identity.linked",
+        identity.id,
+        provider=name,
+    )
+    return developer
+
+
+def unlink(db: Connection, caller: Caller, name: str) -> None:
+    """Nobody gets into the caller's account with this provider any more; sessions stay. Raises NotFound when nothing is linked,
+    Conflict `last_way_in` when the account has neither a password nor another provider."""
+    with db.write():
+        developer = accounts.get(db, caller.account)
+        linked = providers_of(db, developer.id)
+        if name not in linked:
+            raise NotFound("linked identity")
+        if linked == [name] and developer.password_hash is None:
+            raise Conflict(
+                "last_way_in",
+                f"Nothing but {name} opens this account; link another provider or set a password first.",
+            )
+        db.change(
+            "DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name
+        )
+        audit.add(db, caller, "identity.unlinked", developer.id, provider=name)
+
+
+def providers_of(db: Connection, developer_id: str) -> list[str]:
+    """The names of the providers that an account can sign in with, in the order of their linking."""
+    rows = db.all(
+        "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id
+    )
+    return list(dict.fromkeys(row[0] for row in rows))
+
+
+def _with_address(db: Connection, name: str, profile: Profile) -> Developer | None:
+    """The account with the profile's address. An address opens an account only when both sides have verified it: else whoever
+    types somebody's address at one side would get into their account at the other. Raises Conflict `email_not_verified`."""
+    if profile.email is None or not profile.email_verified:
+        raise Conflict(
+            "email_not_verified",
+            f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
+            side="provider",
+        )
+    developer = accounts.find_by_email(db, profile.email)
+    if developer is not None and not developer.email_verified:
+        raise Conflict(
+            "email_not_verified",
+            f"There is an account with this address that has not verified it; verify it, or sign in to it and link {name}.",
+            side="account",
+        )
+    return developer
+
+
+def _new(env: Environment, db: Connection, caller: Caller, profile: Profile) -> Developer:
+    """A new account without a password. Raises Denied `registration_closed`."""
+    accounts.check_registration(env)
+    address = profile.email or ""
+    is_admin = accounts.folded(address) == accounts.folded(env.config.admin_email or "")
+    role = (
+        "admin" if is_admin else "developer"
+    )  # ADMIN_EMAIL is admin once its address is verified, and it is
+    return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
+
+
+def _linking(db: Connection, pending: Pending) -> Developer | None:
+    """Who was signed in when it was begun. Raises Malformed when that session has ended since."""
+    if pending.session_id is None:
+        return None
+    developer_id = db.value(
+        "SELECT developer_id FROM sessions WHERE id = ? AND ended_at IS NULL", pending.session_id
+    )
+    if developer_id is None:
+        raise _not_begun()
+    return accounts.get(db, developer_id)
+
+
+def _provider(env: Environment, name: str) -> Provider:
+    if name not in env.providers:
+        raise NotFound("sign-in provider")
+    return env.providers[name]
+
+
+def _callback(env: Environment, name: str) -> str:
+    """The redirect address as it is registered with the provider; compared there as plain text."""
+    return env.url(f"/v1/auth/oauth/{name}/callback")
+
+
+def _hash(browser: str) -> str:
+    return hashlib.sha256(browser.encode()).hexdigest()
+
+
+def _not_begun() -> Malformed:
+    return Malformed(
+        "oauth_state_invalid",
+        "This sign-in was not begun in this browser, took longer than ten minutes or is done; begin again.",
+    )

@@ -1,0 +1,348 @@
+"""Keys: API keys, with which programs sign in, and the Ed25519 signing keys with which packages are verified."""
+
+import json
+from dataclasses import dataclass
+
+from mosis import audit, events, packages
+from mosis.caller import ROLES, SCOPES, Caller
+from mosis.clock import seconds
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.publishing import apps
+
+LIVE_API_KEYS = 100
+LIVE_SIGNING_KEYS = 10
+NOTICE_SECONDS = 7 * 24 * 3600  # how long before a key ends its owner is told
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """An API key; of the key itself only the hash is kept."""
+
+    id: str
+    developer_id: str
+    name: str
+    prefix: str
+    scopes: str
+    apps: str | None
+    role: str
+    expires_at: str | None
+    last_used_at: str | None
+    created_at: str
+    revoked_at: str | None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """What a new API key may do. `apps` None: all apps of the account; `expires_at` None: until it is revoked; where a key makes
+    it, None is what that key has."""
+
+    name: str
+    scopes: list[str]
+    apps: list[str] | None = None
+    expires_at: str | None = None
+    role: str = "developer"
+
+
+def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
+    """A new API key, which nobody can show again, and what is kept of it.
+
+    A key made with a key has at most what that key has. Raises Invalid, NotFound (apps), Denied, Conflict `limit_reached`.
+    """
+    account = caller.account
+    _check_no_more_than(caller, wanted)
+    if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.database.clock.time():
+        raise Invalid(
+            [{"pointer": "/expires_at", "code": "too_small", "detail": "This time has passed."}]
+        )
+    secret = tokens.make_key()
+    with db.write():
+        limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
+        if wanted.apps is not None:
+            limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
+        live = db.value(
+            "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
+            " AND (expires_at IS NULL OR expires_at > ?)",
+            account,
+            db.now,
+        )
+        if live >= LIVE_API_KEYS:
+            raise Conflict(
+                "limit_reached",
+                f"An account has at most {LIVE_API_KEYS} live API keys; revoke one first.",
+            )
+        key = ApiKey(
+            new_id(),
+            account,
+            wanted.name,
+            secret[:14],
+            json.dumps(sorted(set(wanted.scopes))),
+            None if limited is None else json.dumps(sorted(limited)),
+            wanted.role,
+            expires_at,
+            None,
+            db.now,
+            None,
+        )
+        db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
+        audit.add(
+            db,
+            caller,
+            "api_key.added",
+            key.id,
+            prefix=key.prefix,
+            scopes=json.loads(key.scopes),
+            role=key.role,
+        )
+        return key, secret
+
+
+def index(db: Connection, developer_id: str, wanted: Wanted) -> Page[ApiKey]:
+    """The living API keys of an account, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND revoked_at IS NULL AND (?2 IS NULL OR id < ?2)"
+        " ORDER BY id DESC LIMIT ?3",
+        developer_id,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=ApiKey,
+    )
+    return page(rows, wanted, lambda key: (key.id,))
+
+
+def get(db: Connection, developer_id: str, key_id: str) -> ApiKey:
+    """One living API key of an account. Raises NotFound."""
+    found: ApiKey | None = db.one(
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE id = ? AND developer_id = ? AND revoked_at IS NULL",
+        key_id,
+        developer_id,
+        into=ApiKey,
+    )
+    if found is None:
+        raise NotFound("API key")
+    return found
+
+
+def revoke(db: Connection, caller: Caller, key_id: str) -> None:
+    """The very next request with it is refused, in the running transaction. Doing it twice does no harm. Raises NotFound."""
+    if not db.value(
+        "SELECT 1 FROM api_keys WHERE id = ? AND developer_id = ?", key_id, caller.account
+    ):
+        raise NotFound("API key")
+    if db.change(
+        "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id
+    ):
+        audit.add(db, caller, "api_key.revoked", key_id)
+
+
+def report(db: Connection, caller: Caller, secret: str) -> bool:
+    """Somebody found this key in a public place: whoever presents it, it ends, and its owner is told. Whether it was alive."""
+    if not tokens.is_key(secret):
+        return False
+    with db.write():
+        row = db.one(
+            "SELECT id, developer_id, name, prefix FROM api_keys WHERE hash = ? AND revoked_at IS NULL",
+            tokens.key_hash(secret),
+        )
+        if row is None:
+            return False
+        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, row[0])
+        audit.add(db, caller, "api_key.reported", row[0], owner_id=row[1])
+        events.add(db, row[1], "security.key_reported", name=row[2], prefix=row[3])
+        return True
+
+
+def caller_of_key(
+    env: Environment, db: Connection, secret: str, address: str, client: str
+) -> Caller:
+    """Who presents this API key. Raises Denied `invalid_token`."""
+    row = tokens.is_key(secret) and db.one(
+        "SELECT k.id, k.developer_id, k.scopes, k.apps, k.role, k.expires_at, k.last_used_at, d.role FROM api_keys k"
+        " JOIN developers d ON d.id = k.developer_id WHERE k.hash = ? AND k.revoked_at IS NULL AND d.suspended = 0",
+        tokens.key_hash(secret),
+    )
+    now = env.clock.now()
+    if not row or (row[5] is not None and row[5] <= now):
+        raise Denied(
+            "invalid_token", "This API key is not one of ours, has expired or was revoked."
+        )
+    minute = now[:16] + ":00Z"
+    if row[6] != minute:
+        env.key_uses.add(f"{row[0]}|{minute}")
+    role = min(row[4], row[7], key=ROLES.index)  # the account's role counts at every request
+    limited = None if row[3] is None else frozenset(json.loads(row[3]))
+    return Caller(
+        row[1],
+        role,
+        address,
+        client,
+        key_id=row[0],
+        scopes=frozenset(json.loads(row[2])),
+        apps=limited,
+    )
+
+
+def flush_uses(env: Environment) -> None:
+    """Write when keys were last used, to the minute."""
+    uses = env.key_uses.take()
+    if not uses:
+        return
+    db = env.db.connection()
+    try:
+        with db.write():
+            for use in uses:
+                key_id, _, minute = use.partition("|")
+                db.change(
+                    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ''), ?) WHERE id = ?",
+                    minute,
+                    key_id,
+                )
+    except BaseException:
+        env.key_uses.put_back(uses)
+        raise
+
+
+def tell_of_expiring(env: Environment) -> None:
+    """The job that tells owners of keys that end within a week, once for each key."""
+    db = env.db.connection()
+    with db.write():
+        ending = db.all(
+            "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
+            " AND revoked_at IS NULL AND notified_at IS NULL",
+            db.database.clock.now(NOTICE_SECONDS),
+            db.now,
+        )
+        for key_id, developer_id, name, prefix, expires_at in ending:
+            db.change("UPDATE api_keys SET notified_at = ? WHERE id = ?", db.now, key_id)
+            events.add(
+                db, developer_id, "key.expiring", name=name, prefix=prefix, expires_at=expires_at
+            )
+
+
+def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | None:
+    """When a new key ends: not after the key that makes it, or whoever finds that one would keep what it was good for."""
+    limit: str | None = (
+        db.value("SELECT expires_at FROM api_keys WHERE id = ?", caller.key_id)
+        if caller.key_id
+        else None
+    )
+    if limit is not None and wanted is not None and wanted > limit:
+        raise Invalid(
+            [
+                {
+                    "pointer": "/expires_at",
+                    "code": "too_large",
+                    "detail": f"The key that makes it ends at {limit}.",
+                }
+            ]
+        )
+    return wanted or limit
+
+
+def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
+    more = sorted(
+        set(wanted.scopes) - (caller.scopes if caller.scopes is not None else set(SCOPES))
+    )
+    if more:
+        raise Denied(
+            "insufficient_scope",
+            f"You cannot give what you do not have: {', '.join(more)}.",
+            scope=more[0],
+        )
+    if wanted.role != "developer" and (
+        caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
+    ):
+        raise Denied("forbidden", "Only an administrator who is signed in makes keys with a role.")
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A registered public key, 32 raw bytes (RFC 8032)."""
+
+    id: str
+    developer_id: str
+    name: str
+    public_key: bytes
+    fingerprint: str
+    state: str
+    created_at: str
+    revoked_at: str | None
+
+
+def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKey:
+    """Register a key given as PEM or base64. Raises Invalid, Conflict `signing_key_exists` or `limit_reached`."""
+    account = caller.account
+    raw = packages.parse_public_key(public_key)
+    with db.write():
+        if db.value(
+            "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
+        ):
+            raise Conflict(
+                "signing_key_exists", "This key is registered already, or was and has been revoked."
+            )
+        live = db.value(
+            "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
+        )
+        if live >= LIVE_SIGNING_KEYS:
+            raise Conflict(
+                "limit_reached",
+                f"An account has at most {LIVE_SIGNING_KEYS} live signing keys; revoke one first.",
+            )
+        key = SigningKey(
+            new_id(), account, name, raw, packages.fingerprint(raw), "active", db.now, None
+        )
+        db.insert("signing_keys", **vars(key))
+        audit.add(db, caller, "signing_key.added", key.id, fingerprint=key.fingerprint)
+        return key
+
+
+def signing_keys(db: Connection, developer_id: str, wanted: Wanted) -> Page[SigningKey]:
+    """All keys of an account, the newest first."""
+    rows = db.all(
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"
+        " ORDER BY id DESC LIMIT ?3",
+        developer_id,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=SigningKey,
+    )
+    return page(rows, wanted, lambda key: (key.id,))
+
+
+def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:
+    """One key of an account. Raises NotFound."""
+    found: SigningKey | None = db.one(
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
+        key_id,
+        developer_id,
+        into=SigningKey,
+    )
+    if found is None:
+        raise NotFound("signing key")
+    return found
+
+
+def live_signing_keys(db: Connection, developer_id: str) -> dict[str, bytes]:
+    """The keys that may sign new uploads: {id: 32 raw bytes}."""
+    return dict(
+        db.all(
+            "SELECT id, public_key FROM signing_keys WHERE developer_id = ? AND state = 'active'",
+            developer_id,
+        )
+    )
+
+
+def revoke_signing_key(db: Connection, caller: Caller, key_id: str) -> None:
+    """No new upload may use it from now on, in the running transaction; what is installed stays. Doing it twice does no harm.
+    Raises NotFound."""
+    get_signing_key(db, caller.account, key_id)
+    if db.change(
+        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
+        db.now,
+        key_id,
+        caller.account,
+    ):
+        audit.add(db, caller, "signing_key.revoked", key_id)

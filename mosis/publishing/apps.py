@@ -1,0 +1,171 @@
+"""Apps and who may touch them. An app is addressed by its package_id or its id; other people's apps do not exist."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mosis import audit, packages
+from mosis.caller import Caller
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict, Denied, Invalid, NotFound
+
+STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
+LISTED_FIELDS = ("tags",)
+
+
+@dataclass(frozen=True)
+class App:
+    """An app as the database keeps it."""
+
+    id: str
+    package_id: str
+    developer_id: str
+    name: str
+    summary: str
+    description: str
+    category: str
+    tags: str
+    homepage: str | None
+    published: int
+    suspended: int
+    created_at: str
+    updated_at: str
+
+    @property
+    def status(self) -> str:
+        return "suspended" if self.suspended else "published" if self.published else "draft"
+
+
+def create(db: Connection, caller: Caller, fields: dict[str, Any]) -> App:
+    """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken`, Denied for keys limited to apps."""
+    account = caller.account
+    if not packages.is_package_id(fields["package_id"]):
+        detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
+        raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
+    if caller.apps is not None:
+        raise Denied(
+            "forbidden", "This API key is limited to certain apps and cannot make new ones."
+        )
+    with db.write():
+        if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
+            raise Conflict(
+                "package_id_taken",
+                "This package_id is taken; choose another, under a domain of yours.",
+            )
+        row = {
+            "id": new_id(),
+            "developer_id": account,
+            **_columns_of(fields),
+            "created_at": db.now,
+            "updated_at": db.now,
+        }
+        db.insert("apps", **row)
+        audit.add(db, caller, "app.created", row["id"], package_id=fields["package_id"])
+        return get(db, row["id"])
+
+
+def get(db: Connection, app: str) -> App:
+    """The app with this id or package_id, whoever owns it. Raises NotFound."""
+    found: App | None = db.one(
+        f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
+    )
+    if found is None:
+        raise NotFound("app")
+    return found
+
+
+def owned_by(db: Connection, caller: Caller, app: str) -> App:
+    """The app, when it is the caller's (and within the limits of the key). Raises NotFound otherwise."""
+    found = get(db, app)
+    if found.developer_id != caller.account or (
+        caller.apps is not None and found.id not in caller.apps
+    ):
+        raise NotFound("app")
+    return found
+
+
+def index(
+    db: Connection, caller: Caller, wanted: Wanted, status: str | None = None
+) -> tuple[Page[App], int]:
+    """The caller's apps, the newest first, and how many there are in all."""
+    where = f"developer_id = ?1 AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
+    values = (
+        caller.account,
+        status,
+        None if caller.apps is None else json.dumps(sorted(caller.apps)),
+    )
+    rows = db.all(
+        f"SELECT {columns(App)} FROM apps WHERE {where} AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5",
+        *values,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=App,
+    )
+    total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
+    return page(rows, wanted, lambda app: (app.id,)), total
+
+
+def all_apps(db: Connection, wanted: Wanted, query: str = "") -> Page[App]:
+    """Everybody's apps for the operator, the newest first; `query` is looked for in package_id and name."""
+    rows = db.all(
+        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
+        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        query,
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+        into=App,
+    )
+    return page(rows, wanted, lambda app: (app.id,))
+
+
+def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
+    """Take an app out of the store, or let it back in, in the running transaction. Nothing of it can be fetched meanwhile."""
+    db.change(
+        "UPDATE apps SET suspended = ?, updated_at = ? WHERE id = ?", int(suspended), db.now, app.id
+    )
+    audit.add(
+        db,
+        caller,
+        "app.suspended" if suspended else "app.unsuspended",
+        app.id,
+        owner_id=app.developer_id,
+        reason=reason,
+    )
+    return get(db, app.id)
+
+
+def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> App:
+    """Change what is said about an app; its package_id stays for ever. In the running transaction."""
+    if fields:
+        row = _columns_of(fields) | {"updated_at": db.now}
+        db.change(
+            f"UPDATE apps SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
+            *row.values(),
+            app.id,
+        )
+        audit.add(db, caller, "app.changed", app.id, fields=sorted(fields))
+    return get(db, app.id)
+
+
+def delete(db: Connection, caller: Caller, app: App) -> None:
+    """Delete an app of which nothing was ever published, in the running transaction; the sweep takes its files.
+
+    Raises Conflict `invalid_state`.
+    """
+    if app.published:
+        raise Conflict(
+            "invalid_state",
+            "Versions of this app were published: yank them instead; its package_id stays yours.",
+            state=app.status,
+            allowed=[],
+        )
+    db.change("DELETE FROM apps WHERE id = ?", app.id)
+    audit.add(db, caller, "app.deleted", app.id, package_id=app.package_id)
+
+
+def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: json.dumps(value, ensure_ascii=False) if name in LISTED_FIELDS else value
+        for name, value in fields.items()
+    }

@@ -1,0 +1,91 @@
+"""The conversation about a version, between its developer and the reviewers; internal messages are among reviewers."""
+
+from dataclasses import dataclass
+
+from mosis import audit, events
+from mosis.caller import Caller
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict
+from mosis.publishing.versions import Version
+
+MOST = 500  # of one version: a conversation, not a store of files
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message. `sender` is "developer" or "reviewer"."""
+
+    id: str
+    version_id: str
+    author_id: str
+    sender: str
+    internal: int
+    text: str
+    created_at: str
+
+
+def add(
+    db: Connection,
+    caller: Caller,
+    version: Version,
+    sender: str,
+    text: str,
+    *,
+    internal: bool = False,
+) -> Message:
+    """Say something about a version. Raises Conflict `limit_reached`."""
+    with db.write():
+        if db.value("SELECT count(*) FROM messages WHERE version_id = ?", version.id) >= MOST:
+            raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
+        message = Message(new_id(), version.id, caller.account, sender, int(internal), text, db.now)
+        db.insert("messages", **vars(message))
+        developer, package_id = db.one(
+            "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
+        )
+        told = developer if sender == "reviewer" else _reviewer_of(db, version)
+        if told and not internal:
+            events.add(
+                db,
+                told,
+                "review.message",
+                package_id=package_id,
+                version=version.version,
+                message=message.id,
+                sender=sender,
+            )
+        audit.add(
+            db,
+            caller,
+            "review.message",
+            version.id,
+            message=message.id,
+            sender=sender,
+            internal=internal,
+        )
+        return message
+
+
+def _reviewer_of(db: Connection, version: Version) -> str | None:
+    """Who waits for a developer's answer: whoever holds the review, else the reviewer who wrote last."""
+    found: str | None = db.value(
+        "SELECT developers.id FROM developers JOIN ("
+        "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"
+        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # digits come before letters
+        ") ON who = developers.id WHERE role <> 'developer' AND suspended = 0 ORDER BY place DESC LIMIT 1",
+        version.id,
+    )
+    return found
+
+
+def index(db: Connection, version: Version, wanted: Wanted, *, internal: bool) -> Page[Message]:
+    """The messages about a version, the oldest first; the internal ones only for reviewers."""
+    rows = db.all(
+        f"SELECT {columns(Message)} FROM messages WHERE version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
+        version.id,
+        wanted.after[0] if wanted.after else "",
+        int(internal),
+        wanted.limit + 1,
+        into=Message,
+    )
+    return page(rows, wanted, lambda message: (message.id,))

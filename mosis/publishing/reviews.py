@@ -1,0 +1,407 @@
+"""The review queue: versions that wait for a person, and the verdicts."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mosis import audit, jobs
+from mosis.caller import PORTAL, Caller
+from mosis.context import Environment
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import Conflict, Denied, NotFound
+from mosis.publishing import review_policy, versions
+from mosis.publishing.versions import Version
+
+CLAIM_SECONDS = 2 * 3600
+REASONS = (
+    "malware",
+    "privacy",
+    "permissions",
+    "metadata",
+    "quality",
+    "content",
+    "copyright",
+    "crashes",
+    "spam",
+    "other",
+)
+
+
+@dataclass(frozen=True)
+class Review:
+    """One round of review of one version."""
+
+    id: str
+    version_id: str
+    state: str
+    claimed_by: str | None
+    claimed_until: str | None
+    reasons: str
+    comment: str
+    because: str
+    submitted_at: str
+    decided_at: str | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a version stands in the queue. `position` counts from 1, None when nobody is waited for. `overtaken_by`: the
+    version that keeps an approved one from being published, because its version_code is not lower, or that everybody is offered
+    instead of a published one."""
+
+    review: Review
+    position: int | None
+    waiting: int
+    median_wait_seconds: int | None
+    overtaken_by: str | None = None
+
+
+def submit(
+    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+) -> Version:
+    """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
+    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
+    with db.write():
+        return _submit(env, db, caller, version, publish)
+
+
+def submit_when_ready(env: Environment, version_id: str) -> None:
+    """The job behind `?submit=true`. Twice does no harm."""
+    db = env.db.connection()
+    with db.write():
+        version = versions.by_id(db, version_id)
+        if version and version.state == "ready":
+            _submit(env, db, PORTAL, version)
+
+
+def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
+    """Take a version back that was never published; its version string is free again. Raises Conflict `invalid_state`."""
+    with db.write():
+        return take_back(db, caller, version)
+
+
+def take_back(db: Connection, caller: Caller, version: Version) -> Version:
+    """As `withdraw`, in the running transaction."""
+    db.change(
+        "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
+        " AND state IN ('waiting', 'claimed')",
+        db.now,
+        version.id,
+    )
+    return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
+
+
+def get(db: Connection, review_id: str) -> Review:
+    """A review. Raises NotFound."""
+    found: Review | None = db.one(
+        f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
+    )
+    if found is None:
+        raise NotFound("review")
+    return found
+
+
+def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
+    """A review for the desk. Raises NotFound, Denied `forbidden` for one's own app: nobody looks behind their own review."""
+    review = get(db, review_id)
+    if versions.developer_of(db, version_of(db, review)) == caller.account:
+        raise Denied("forbidden", "This is an app of your own; another reviewer has to look at it.")
+    return review
+
+
+def version_of(db: Connection, review: Review) -> Version:
+    """The version that is reviewed. Raises NotFound."""
+    version = versions.by_id(db, review.version_id)
+    if version is None:
+        raise NotFound("review")
+    return version
+
+
+def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Review]:
+    """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
+    verdict first."""
+    states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
+    column, order, beyond = (
+        ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
+    )
+    after = wanted.after or (("9999", "") if state == "decided" else ("", ""))
+    rows = db.all(
+        f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
+        f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
+        f" AND apps.developer_id <> ? AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
+        f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
+        *states,
+        caller.account,
+        *after,
+        wanted.limit + 1,
+        into=Review,
+    )
+    return page(rows, wanted, lambda review: (getattr(review, column), review.id))
+
+
+def claim(db: Connection, caller: Caller, review: Review) -> Review:
+    """Take a review for two hours, or for another two. Raises Conflict `already_decided` when it is decided or another's."""
+    with db.write():
+        until = db.database.clock.now(CLAIM_SECONDS)
+        claimed = db.change(
+            "UPDATE reviews SET state = 'claimed', claimed_by = ?, claimed_until = ? WHERE id = ? AND (state = 'waiting'"
+            " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
+            caller.account,
+            until,
+            review.id,
+            caller.account,
+            db.now,
+        )
+        if not claimed:
+            raise _taken(db, review)
+        jobs.add(db, "lapse_claim", after_seconds=CLAIM_SECONDS, review_id=review.id)
+        audit.add(db, caller, "review.claim", review.id, until=until)
+        return get(db, review.id)
+
+
+def release(db: Connection, caller: Caller, review: Review) -> Review:
+    """Give a claimed review back to the queue, where it keeps its place. An administrator may give back another's.
+
+    Raises Conflict `already_decided` when it is decided or another's; one that waits stays as it is.
+    """
+    with db.write():
+        released = db.change(
+            "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'claimed'"
+            " AND (claimed_by = ? OR ?)",
+            review.id,
+            caller.account,
+            caller.has_role("admin"),
+        )
+        now = get(db, review.id)
+        if not released and now.state != "waiting":
+            raise _taken(db, review)
+        if released:
+            audit.add(db, caller, "review.release", review.id)
+        return now
+
+
+def lapse(env: Environment, review_id: str) -> None:
+    """The job behind a claim: gives the review back to the queue when its time is over. Twice does no harm."""
+    db = env.db.connection()
+    with db.write():
+        lapsed = db.change(
+            "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
+            " WHERE id = ? AND state = 'claimed' AND claimed_until <= ?",
+            review_id,
+            db.now,
+        )
+        if lapsed:
+            audit.add(db, PORTAL, "review.lapse", review_id)
+
+
+def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:
+    """Let a version be published. Raises Conflict `already_decided`, Denied for one's own app."""
+    return _decide(db, caller, review, "approve", [], comment)
+
+
+def reject(
+    db: Connection, caller: Caller, review: Review, reasons: list[str], comment: str
+) -> Review:
+    """Refuse a version, with reasons and a comment for its developer. Raises as `approve`."""
+    return _decide(db, caller, review, "reject", reasons, comment)
+
+
+def standing(db: Connection, version_id: str) -> Standing | None:
+    """The newest review of a version and its place in the queue; None when it was never submitted."""
+    review: Review | None = db.one(
+        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ? ORDER BY id DESC LIMIT 1",
+        version_id,
+        into=Review,
+    )
+    if review is None:
+        return None
+    if review.state not in ("waiting", "claimed"):
+        return Standing(
+            review,
+            None,
+            0,
+            None,
+            _overtaken_by(db, version_id) if review.state == "approved" else None,
+        )
+    before = db.value(
+        "SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed') AND (submitted_at, id) < (?, ?)",
+        review.submitted_at,
+        review.id,
+    )
+    waiting = db.value("SELECT count(*) FROM reviews WHERE state IN ('waiting', 'claimed')")
+    return Standing(review, before + 1, waiting, median_wait_seconds(db))
+
+
+def next_step(version: Version, standing: Standing | None, *, suspended: bool = False) -> str:
+    """What happens next and who has to do it, in words: nobody is left guessing why something is not visible. `suspended`: its
+    app is."""
+    steps = {
+        "checking": "The package is being checked; this usually takes seconds.",
+        "failed": "The checks found errors: see findings, mend them and upload the package again.",
+        "ready": "The checks found nothing that blocks. Submit it for review.",
+        "approved": "Approved. Publish it when you like.",
+        "rejected": "A reviewer rejected it: see review.comment, mend it and upload the package again.",
+        "withdrawn": "Withdrawn. Upload a package to go on.",
+        "published": f"Published: devices {'on the beta channel ' if version.channel == 'beta' else ''}are offered it.",
+        "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
+        "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
+    }
+    if version.state == "approved" and standing and standing.overtaken_by:
+        return (
+            f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
+            " upload it with a higher version_code."
+        )
+    if (
+        version.state == "approved"
+        and version.publish_at
+        and version.publish_at == version.decided_at
+    ):  # versions.publish_soon
+        return "Approved. It is being published; this usually takes seconds."
+    if version.state == "approved" and version.publish_at:
+        return f"Approved. It will be published at {version.publish_at}."
+    if version.state == "published" and suspended:
+        return "Published, but the operator has suspended the app: no device is offered it. GET /v1/auth/me/audit says why."
+    if version.state == "published" and standing and standing.overtaken_by:
+        return f"Published; {standing.overtaken_by} is offered instead of it, until that is halted or yanked."
+    if version.state == "published" and version.rollout_percent < 100:
+        share = f"Published to {version.rollout_percent:g} % of the devices"
+        return f"{share}; rollout raises the share, and the store's lists show it once everybody is offered it."
+    if version.state == "published" and version.channel == "beta":
+        return "Published: devices on the beta channel are offered it. The store's lists show stable versions."
+    if version.state == "in_review" and standing and standing.position:
+        usual = standing.median_wait_seconds
+        wait = f", usually about {_duration(usual)}" if usual is not None else ""
+        then = (
+            " It is published as soon as it is approved." if version.publish_when_approved else ""
+        )
+        now = (
+            "A reviewer is looking at it"
+            if standing.review.state == "claimed"
+            else "Waiting for a reviewer"
+        )
+        return f"{now}: {_ordinal(standing.position)} of {standing.waiting}{wait}.{then}"
+    return steps.get(version.state, "Waiting for a reviewer.")
+
+
+def median_wait_seconds(db: Connection) -> int | None:
+    """The median time from submission to verdict over the last 30 days; None when there was none."""
+    found: int | None = db.value(
+        "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
+        " WHERE decided_at > ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
+        " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
+        db.database.clock.now(-30 * 24 * 3600),
+    )
+    return found
+
+
+def _overtaken_by(db: Connection, version_id: str) -> str | None:
+    found: str | None = db.value(
+        "SELECT other.version FROM versions v JOIN versions other ON other.app_id = v.app_id AND other.id <> v.id"
+        " WHERE v.id = ?1 AND ((v.state = 'approved' AND other.released = 1 AND other.channel = v.channel"
+        " AND other.version_code >= v.version_code) OR (v.state = 'published' AND other.state = 'published'"
+        " AND other.channel IN (v.channel, 'stable') AND other.version_code > v.version_code AND other.rollout_percent >= 100))"
+        " ORDER BY other.version_code DESC LIMIT 1",
+        version_id,
+    )
+    return found
+
+
+def _submit(
+    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+) -> Version:
+    wanted = bool(version.publish_when_approved) if publish is None else publish
+    version = versions.move(
+        db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
+    )
+    because, review_id = review_policy.need_a_person(env, db, version), new_id()
+    db.insert(
+        "reviews",
+        id=review_id,
+        version_id=version.id,
+        submitted_at=db.now,
+        because=json.dumps(because),
+    )
+    if because:
+        return version
+    comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
+    db.change(
+        "UPDATE reviews SET state = 'approved', comment = ?, decided_at = ? WHERE id = ?",
+        comment,
+        db.now,
+        review_id,
+    )
+    return _approved(db, PORTAL, version, review_id)
+
+
+def _decide(
+    db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str
+) -> Review:
+    with db.write():
+        version = version_of(db, review)
+        if versions.developer_of(db, version) == caller.account:
+            raise Denied("forbidden", "Nobody decides on an app of their own.")
+        values: dict[str, Any] = {
+            "state": versions.MOVES[verdict][1],
+            "claimed_until": None,
+            "reasons": json.dumps(reasons),
+            "comment": comment,
+            "decided_by": caller.account,
+            "decided_at": db.now,
+        }
+        decided = db.change(
+            f"UPDATE reviews SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ? AND (state = 'waiting' OR"
+            " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
+            *values.values(),
+            review.id,
+            caller.account,
+            db.now,
+        )
+        if not decided:
+            raise _taken(db, review)
+        if verdict == "approve":
+            _approved(db, caller, version, review.id)
+        else:
+            versions.move(db, caller, version, verdict, decided_at=db.now)
+            audit.add(
+                db,
+                caller,
+                "review.reject",
+                review.id,
+                owner_id=versions.developer_of(db, version),
+                reasons=reasons,
+            )
+        return get(db, review.id)
+
+
+def _approved(db: Connection, caller: Caller, version: Version, review_id: str) -> Version:
+    version = versions.move(db, caller, version, "approve", decided_at=db.now)
+    audit.add(db, caller, "review.approve", review_id, owner_id=versions.developer_of(db, version))
+    if version.publish_when_approved:
+        versions.publish_soon(db, version)
+    return version
+
+
+def _taken(db: Connection, review: Review) -> Conflict:
+    now = get(db, review.id)
+    if now.state == "claimed":
+        detail = f"Another reviewer has claimed it until {now.claimed_until}."
+        return Conflict("already_decided", detail, state=now.state, claimed_until=now.claimed_until)
+    return Conflict(
+        "already_decided", f"This review has been decided: {now.state}.", state=now.state
+    )
+
+
+def _ordinal(number: int) -> str:
+    ending = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number}{ending}"
+
+
+def _duration(wait_seconds: int) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if wait_seconds >= size:
+            count = round(wait_seconds / size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return "a minute"

@@ -1,0 +1,345 @@
+"""One request as it arrives: what its head may say, who lets its body in, and where the body goes.
+
+What could be understood in two ways by us and by a proxy before us is refused (RFC 9112, section 11.2), and nothing of a
+body is stored before `admit` has seen the head.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from time import monotonic
+from typing import Any, BinaryIO, Literal
+from urllib.parse import unquote_to_bytes
+
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+
+from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+
+log = logging.getLogger("mosis.server")
+
+MEMORY_BYTES = (
+    64 * 1024
+)  # of a body; 1,000 connections that send small bodies must not cost more than 64 MiB
+MINIMUM_RATE = 16 * 1024  # bytes a second; slower bodies are given up once the allowance is used
+CHUNK_STEP = 4096  # waitress's receiver copies what it has left after each chunk: quadratic in what it is given at once
+LONGEST_LINE = 8192  # bytes of an unfinished chunk-size line, or of the trailers
+SPARE_FRAMING = 64 * 1024  # bytes that chunk-size lines may take besides a sixteenth of the content
+SPOOL_PREFIX = "body-"
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_-]*) ([!-~\x80-\xff]+) HTTP/(1\.[01])")
+_FIELD = re.compile(rb"(" + _TOKEN + rb"):([\t -~\x80-\xff]*)")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ABSOLUTE = re.compile(r"https?://([^/?@]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
+_ONCE = frozenset({"HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"})
+# Bottle makes addresses of these, and nobody here needs them: links are made of BASE_URL.
+_DROPPED = (
+    "FORWARDED",
+    "X_FORWARDED_HOST",
+    "X_FORWARDED_PROTO",
+    "X_FORWARDED_PORT",
+    "X_FORWARDED_BY",
+)
+
+
+LaneName = Literal["quick", "slow", "outside", "telemetry"]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a request may do: how many bytes its body may have, and which threads run it."""
+
+    limit_bytes: int
+    lane: LaneName = "quick"
+
+
+Admit = Callable[[str, str, Mapping[str, str]], Admission]
+Answer = tuple[
+    str, bytes, bytes
+]  # status, header lines with their ends (Content-Length too, but no Date, no Connection), body
+Ready = Callable[["Request"], Answer | None]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What requests are held to. `ready` and then `admit` are asked when a head is complete; None as folder is the system's own."""
+
+    admit: Admit
+    ready: Ready
+    temporary_dir: Path | None
+    head_seconds: float
+    body_seconds: float
+
+
+class Spool:
+    """A body on its way in: in memory up to MEMORY_BYTES, beyond that in an unnamed file of the folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file = SpooledTemporaryFile(
+            MEMORY_BYTES, dir=str(folder) if folder else None, prefix=SPOOL_PREFIX
+        )
+        self.size_bytes = 0
+
+    def append(self, data: bytes) -> None:
+        self.file.write(data)
+        self.size_bytes += len(data)
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
+
+class Request:
+    """What waitress calls a parser: takes bytes in until `completed`; `error` then says whether it is refused."""
+
+    completed = False
+    empty = False
+    headers_finished = False
+    expect_continue = False
+    error: Any = (
+        None  # a PortalError of ours, or what waitress puts here when the application fails
+    )
+    command = path = query = request_uri = ""
+    version = "1.0"
+    url_scheme = "http"
+    lane: LaneName = "quick"
+    answer: Answer | None = None  # what is answered at once, without the application
+    peer = ""  # the address that the connection comes from
+    alone = False  # no other request of the connection is at hand, and nothing of an answer is left to be sent
+    limit_bytes = 0
+    wire_bytes = 0  # of the body, with its framing
+
+    def __init__(self, adj: Any, bounds: Bounds | None = None) -> None:
+        self.adj = adj
+        self.bounds = bounds
+        self.headers: dict[str, str] = {}
+        self.memory: dict[
+            str, Any
+        ] = {}  # what the application remembers of a request that it has put aside
+        self.since = monotonic()
+        self._head = b""
+        self._spool: Spool | None = None
+        self._receiver: Any = None
+
+    def received(self, data: bytes) -> int:
+        """Take in what belongs to this request; how many bytes that were. Never raises: a refusal ends up in `error`."""
+        try:
+            return self._in_body(data) if self.headers_finished else self._in_head(data)
+        except PortalError as error:
+            self.refuse(error)
+        except OSError as error:
+            log.error("body not stored", extra={"reason": str(error)})
+            self.refuse(Unavailable("no_space", "The body cannot be stored now; try again later."))
+        except Exception:
+            log.exception("crash while a request arrived")
+            self.refuse(
+                PortalError(
+                    "internal", "Something went wrong here. The operator finds it in the log."
+                )
+            )
+        return len(data)
+
+    def refuse(self, error: PortalError) -> None:
+        """Give the request up; what was stored of its body is gone at once."""
+        self.close()
+        self._spool = None
+        self.error, self.completed, self.expect_continue = error, True, False
+
+    def overdue(self, now: float) -> bool:
+        """Whether head or body take longer than they may. `now` is monotonic."""
+        assert self.bounds is not None
+        if not self.headers_finished:
+            return now - self.since > self.bounds.head_seconds
+        return now - self.since > self.bounds.body_seconds + self.wire_bytes / MINIMUM_RATE
+
+    def get_body_stream(self) -> BinaryIO:
+        """The body from its beginning; reading it in blocks takes no memory."""
+        if self._spool is None:
+            return BytesIO()
+        self._spool.file.seek(0)
+        return self._spool.file  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Let go of the stored body, and of the disk that it takes."""
+        if self._spool is not None:
+            self._spool.file.close()
+
+    def _in_head(self, data: bytes) -> int:
+        head = (self._head + data).lstrip(
+            b"\r\n"
+        )  # empty lines before a request are allowed (RFC 9112, section 2.2)
+        end = head.find(b"\r\n\r\n")
+        if (end if end >= 0 else len(head)) >= self.adj.max_request_header_size:
+            limit = self.adj.max_request_header_size
+            raise LimitReached(
+                "header_too_large", f"The head of a request may be at most {limit} bytes long."
+            )
+        if end < 0:
+            self._head = head
+            return len(data)
+        self._head = b""
+        self._read_head(head[:end])
+        self.headers_finished = True
+        self.since = monotonic()
+        return len(data) - (len(head) - end - 4)
+
+    def _read_head(self, head: bytes) -> None:
+        line, _, block = head.partition(b"\r\n")
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed(
+                "malformed_request",
+                "The first line must be METHOD, path and HTTP/1.1, with one space between.",
+            )
+        command, target, version = match.groups()
+        self.command, self.version, self.request_uri = (
+            command.decode(),
+            version.decode(),
+            target.decode("latin-1"),
+        )
+        # Clients repeat themselves: the same block of fields is not taken apart for each of their requests.
+        self.headers = _remembered_fields(block).copy() if len(block) <= 1024 else _fields(block)
+        self._read_target()
+        self._read_framing()
+
+    def _read_target(self) -> None:
+        """Path and query of the request target (RFC 9112, section 3.2)."""
+        target = self.request_uri
+        if target.startswith("/"):
+            path, _, self.query = target.partition("?")
+        elif absolute := _ABSOLUTE.fullmatch(target):
+            self.headers["HOST"], path, self.query = (
+                absolute[1],
+                absolute[2] or "/",
+                absolute[3] or "",
+            )
+        elif self.command == "OPTIONS" and target == "*":
+            path = "*"
+        else:
+            raise Malformed(
+                "malformed_request", "The request target must be a path that begins with a slash."
+            )
+        if "#" in target:
+            raise Malformed("malformed_request", "The request target must not have a fragment (#).")
+        if "%" in path:
+            path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+        self.path = "/" + path.lstrip("/") if path.startswith("//") else path
+
+    def _read_framing(self) -> None:
+        """Where the request ends (RFC 9112, section 6), and whether its body is let in."""
+        headers = self.headers
+        host = headers.get("HOST")
+        if (host is None and self.version == "1.1") or (
+            host is not None and not _HOST.fullmatch(host)
+        ):
+            raise _ambiguous("Send one Host header with a host name or address.")
+        coding, length = headers.pop("TRANSFER_ENCODING", None), headers.get("CONTENT_LENGTH")
+        if length is not None and not (length.isascii() and length.isdigit() and len(length) <= 18):
+            raise _ambiguous("Content-Length must be one number.")
+        if coding is not None:
+            if length is not None or self.version == "1.0":
+                raise _ambiguous(
+                    "Transfer-Encoding does not go together with Content-Length, nor with HTTP/1.0."
+                )
+            if coding.lower() != "chunked":
+                raise Malformed(
+                    "not_implemented", "Of the transfer codings only chunked is understood."
+                )
+        size = int(length or 0)
+        if coding or size:
+            self._expect_body(size, coding is not None)
+        else:
+            self.completed = True
+            if self.bounds and self.alone:
+                self.answer = self.bounds.ready(self)
+            if self.bounds and self.answer is None:
+                self.lane = self.bounds.admit(self.command, self.path, headers).lane
+
+    def _expect_body(self, size: int, chunked: bool) -> None:
+        assert self.bounds is not None
+        admission = self.bounds.admit(self.command, self.path, self.headers)
+        self.lane, self.limit_bytes = admission.lane, admission.limit_bytes
+        if size > self.limit_bytes:
+            raise self._too_large()
+        self._spool = Spool(self.bounds.temporary_dir)
+        self._receiver = (
+            ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)
+        )
+        self.expect_continue = (
+            self.version == "1.1" and self.headers.get("EXPECT", "").lower() == "100-continue"
+        )
+
+    def _in_body(self, data: bytes) -> int:
+        receiver, spool = self._receiver, self._spool
+        assert spool is not None
+        chunked = isinstance(receiver, ChunkedReceiver)
+        taken, step = 0, CHUNK_STEP if chunked else len(data)
+        while taken < len(data) and not self.completed:
+            size = receiver.received(data[taken : taken + step])
+            taken += size
+            self.wire_bytes += size
+            if receiver.error:
+                raise Malformed(
+                    "malformed_request", f"The chunked body cannot be read: {receiver.error.body}."
+                )
+            if len(spool) > self.limit_bytes:
+                raise self._too_large()
+            self.completed = receiver.completed
+            if chunked:
+                self._check_framing(receiver, spool)
+        if chunked and self.completed:
+            self.headers["CONTENT_LENGTH"] = str(len(spool))
+        return taken
+
+    def _check_framing(self, receiver: Any, spool: Spool) -> None:
+        """Chunked bodies pay for each chunk with our time: endless lines and crowds of tiny chunks are refused."""
+        too_long = len(receiver.control_line) > LONGEST_LINE or len(receiver.trailer) > LONGEST_LINE
+        if too_long or self.wire_bytes - len(spool) > SPARE_FRAMING + len(spool) // 16:
+            raise Malformed(
+                "malformed_request", "The chunked body has too much framing; send larger chunks."
+            )
+
+    def _too_large(self) -> LimitReached:
+        detail = f"The body may be at most {self.limit_bytes} bytes long here."
+        return LimitReached("too_large", detail, limit_bytes=self.limit_bytes)
+
+
+def _fields(block: bytes) -> dict[str, str]:
+    """The header fields under their WSGI names without HTTP_. Raises Malformed `ambiguous_request` (RFC 9112, section 5)."""
+    fields: dict[str, str] = {}
+    for line in block.split(b"\r\n") if block else ():
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            raise _ambiguous("A header is not `Name: value` on one line of printable characters.")
+        if b"_" in match[1]:
+            raise _ambiguous(
+                "A header name has an underscore; programs behind proxies take it for a hyphen. Use hyphens."
+            )
+        name = match[1].upper().replace(b"-", b"_").decode()
+        value = match[2].strip(b" \t").decode("latin-1")
+        if name not in fields:
+            fields[name] = value
+        elif name in _ONCE:
+            raise _ambiguous(f"The header {match[1].decode()} must stand there once.")
+        else:
+            fields[name] += ", " + value
+    for name in _DROPPED:
+        fields.pop(name, None)
+    options = [option.strip(" \t").lower() for option in fields.get("CONNECTION", "").split(",")]
+    if len(options) > 1:
+        # waitress compares the whole value
+        fields["CONNECTION"] = (
+            "close" if "close" in options else "keep-alive" if "keep-alive" in options else ""
+        )
+    return fields
+
+
+_remembered_fields = lru_cache(1024)(_fields)
+
+
+def _ambiguous(detail: str) -> Malformed:
+    return Malformed("ambiguous_request", detail)

@@ -1,0 +1,176 @@
+"""What devices fetch: packages, and the pictures inside them; counting that without a write for each."""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mosis import packages
+from mosis.context import Environment
+from mosis.database import Connection, columns, new_id
+from mosis.errors import Conflict, NotFound, Unavailable
+from mosis.publishing.versions import Version
+
+log = logging.getLogger("mosis.store")
+
+ICON_SIZES = (32, 64, 128)
+PICTURE_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An icon or screenshot of a version, open for reading, with the hash that the signed package gives it."""
+
+    file: BinaryIO
+    version_id: str
+    size_bytes: int
+    sha256: str
+    content_type: str
+
+
+def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
+    """The version whose bytes may be fetched under this address. Raises NotFound, Conflict `gone` for a yanked one."""
+    found: Version | None = db.one(
+        f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
+        " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
+        app_id,
+        developer_id,
+        version,
+        into=Version,
+    )
+    if found is None:
+        raise NotFound("package")
+    if found.state == "yanked":
+        raise Conflict(
+            "gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}"
+        )
+    return found
+
+
+def icon(env: Environment, db: Connection, app_id: str, size: int) -> Picture:
+    """The icon of the version that everybody gets. Raises NotFound, Unavailable `package_unavailable`."""
+    if size not in ICON_SIZES:
+        raise NotFound("icon")
+    return _picture(env, db, app_id, f"$.icons.{size}", f"icon-{size}")
+
+
+def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Picture:
+    """A screenshot of the version that everybody gets, counted from 0. Raises as `icon`."""
+    if not 0 <= number <= 99:
+        raise NotFound("screenshot")
+    return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
+
+
+def flush_downloads(env: Environment) -> None:
+    """Write the downloads that were counted since the last time."""
+    counts = env.downloads.take()
+    if not counts:
+        return
+    db = env.db.connection()
+    try:
+        with db.write():
+            db.after_commit(
+                counts.clear
+            )  # written is written, also when the disk then refuses to flush: nothing is put back
+            for version_id, count in counts.items():
+                db.change(
+                    "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
+                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    db.now[:10],
+                    count,
+                    version_id,
+                )
+    except BaseException:
+        env.downloads.put_back(counts)
+        raise
+
+
+def sweep_packages(env: Environment) -> None:
+    """Remove package files that no row names, uploads that were never ended, and the pictures of versions that are not shown any
+    more."""
+    db = env.db.connection()
+
+    def is_named(path: Path) -> bool:
+        _, app_id, version = path.parts[-4:-1]
+        return bool(
+            db.value(
+                "SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version
+            )
+        )
+
+    if found := env.files.forgotten(is_named):
+        with db.write():  # an upload that gives one of them a name at this moment has it
+            for path in env.files.forgotten(is_named, found):
+                env.files.remove(path)
+    sweep_pictures(env)
+
+
+def sweep_pictures(env: Environment) -> int:
+    """Remove the pictures of versions that are not the ones shown; how many folders. They can always be taken out again."""
+    db, removed = env.db.connection(), 0
+    for folder in env.config.assets_dir.glob("*/*"):
+        if not db.value(
+            "SELECT 1 FROM listings WHERE app_id = ? AND version_id = ?",
+            folder.parent.name,
+            folder.name,
+        ):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _picture(env: Environment, db: Connection, app_id: str, where: str, name: str) -> Picture:
+    """Taken out of the package when first asked for; what is served later is what the signed package said."""
+    row = db.one(
+        "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version FROM listings l JOIN versions v ON v.id = l.version_id"
+        " WHERE l.app_id = ?2",
+        where,
+        app_id,
+    )
+    if row is None or row[1] is None:
+        raise NotFound("picture")
+    version_id, inside, files, developer_id, version = row
+    suffix = Path(inside).suffix.lower()
+    known = json.loads(files).get(inside)
+    if known is None or suffix not in PICTURE_TYPES:
+        raise NotFound("picture")
+    target = env.config.assets_dir / app_id / version_id / (name + suffix)
+    file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
+        _taken_out(env.files.path(developer_id, app_id, version), inside, known["sha256"], target)
+    )
+    return Picture(file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix])
+
+
+def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:
+    """The picture out of the package, kept in ASSETS_DIR for the next one who asks; where that cannot be written it is shown all
+    the same. Raises Unavailable `package_unavailable`."""
+    try:
+        content = packages.read_file(source, inside)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{inside} is not what was uploaded")
+    except (OSError, KeyError, ValueError, packages.Unreadable) as error:
+        log.error("package damaged", extra={"path": str(source), "reason": str(error)})
+        raise Unavailable(
+            "package_unavailable", "The package with this picture is missing or damaged."
+        ) from error
+    unfinished = target.with_name(f"{new_id()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        os.replace(unfinished, target)
+    except OSError as error:
+        log.warning("a picture cannot be kept", extra={"path": str(target), "reason": str(error)})
+        with suppress(OSError):
+            unfinished.unlink()
+    return io.BytesIO(content)

@@ -1,0 +1,155 @@
+"""The portal's own Ed25519 keys (RFC 8032), which sign the index: one that signs, and older ones that are still announced.
+
+They lie in `store_key.json` beside the database, mode 0600, made at first start. While an older key is announced the index
+carries its signature too, and names the new key, so that a device that only knows the old one learns the new one from something
+it can verify.
+"""
+
+import base64
+import json
+import logging
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mosis import packages
+from mosis.clock import seconds, text
+from mosis.config import ConfigError
+from mosis.context import Environment
+
+log = logging.getLogger("mosis.store")
+
+ANNOUNCED_DAYS = 30
+
+
+@dataclass(frozen=True)
+class IndexKey:
+    """A key pair; `announced_until` is None for the one that signs now."""
+
+    private: bytes
+    created_at: str
+    announced_until: str | None = None
+
+    @cached_property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return bytes(self._pair().public_key().public_bytes_raw())
+
+    @property
+    def fingerprint(self) -> str:
+        return packages.fingerprint(self.public)
+
+    def sign(self, message: Any) -> bytes:
+        """The signature over these bytes (or a map of a file): 64 bytes."""
+        return bytes(self._pair().sign(message))
+
+    def _pair(self) -> Any:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self.private)
+
+
+def index_keys(env: Environment) -> list[IndexKey]:
+    """The keys that sign now, the current one first; made when there are none. What is no longer announced signs no more.
+
+    Raises ConfigError when the file is damaged.
+    """
+    path, now = _path(env), env.clock.now()
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        _write(path, [_new(env)])
+        state = path.stat()
+        if env.db.connection().value("SELECT sequence FROM store_state"):
+            log.error(
+                "store_key.json was lost, and a new key made: no device trusts it until it is given to it"
+            )
+    if stat.S_IMODE(state.st_mode) & 0o077:
+        path.chmod(0o600)
+    seen = (state.st_ino, state.st_mtime_ns, state.st_size)
+    known, keys = env.remembered.get("index_keys", (None, []))
+    if known != seen:
+        keys = _read(path)
+        env.remembered["index_keys"] = (seen, keys)
+    return [key for key in keys if key.announced_until is None or key.announced_until > now]
+
+
+def rotate(env: Environment, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
+    """Sign with a new key from now on; the old one is announced for this many days, and then gone. A running portal notices."""
+    until = text(seconds(env.clock.now()) + announced_days * 86400)
+    older = [
+        IndexKey(key.private, key.created_at, key.announced_until or until)
+        for key in index_keys(env)
+    ]
+    key = _new(env)
+    _write(_path(env), [key, *older])
+    return key
+
+
+def _path(env: Environment) -> Path:
+    return env.config.data_dir / "store_key.json"
+
+
+def _new(env: Environment) -> IndexKey:
+    return IndexKey(
+        secrets.token_bytes(32), env.clock.now()
+    )  # any 32 bytes are a private key (RFC 8032, section 5.1.5)
+
+
+def _read(path: Path) -> list[IndexKey]:
+    try:
+        keys = [
+            IndexKey(
+                base64.b64decode(each["private_key"], validate=True),
+                each["created_at"],
+                each["announced_until"],
+            )
+            for each in json.loads(path.read_bytes())["keys"]
+        ]
+        if (
+            not keys
+            or any(len(key.private) != 32 for key in keys)
+            or keys[0].announced_until is not None
+        ):
+            raise ValueError("no current key")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            [
+                f"{path.name}: this file is damaged; put it back from a backup, or remove it, and devices have to be given a new key."
+            ]
+        ) from error
+    return keys
+
+
+def _write(path: Path, keys: list[IndexKey]) -> None:
+    """Replace the file as a whole, flushed: a kill leaves the old keys or the new ones."""
+    document = {"keys": [
+        {
+            "private_key": base64.b64encode(key.private).decode(), "created_at": key.created_at,
+            "announced_until": key.announced_until,
+        }
+        for key in keys
+    ]}  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(
+        os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
+    ) as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

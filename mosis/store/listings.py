@@ -1,0 +1,77 @@
+"""What devices see of an app, from the table `listings` that the database keeps by itself (schema.sql)."""
+
+from dataclasses import dataclass
+
+from mosis.database import Connection, columns
+from mosis.database.pagination import Page, Wanted, page
+from mosis.errors import NotFound
+from mosis.publishing.versions import Version
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An app as devices see it: what its newest version for everybody says, with the name of its developer."""
+
+    number: int
+    app_id: str
+    version_id: str
+    package_id: str
+    name: str
+    summary: str
+    description: str
+    category: str
+    tags: str
+    homepage: str | None
+    developer_id: str
+    developer_name: str
+    version: str
+    version_code: int
+    size_bytes: int
+    sha256: str
+    permissions: str
+    min_mosis_version: str
+    release_notes: str
+    screenshots: str
+    downloads: int
+    published_at: str
+    updated_at: str
+
+
+def get(db: Connection, package_id: str) -> Listing:
+    """One published app. Raises NotFound."""
+    found: Listing | None = db.one(
+        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?", package_id, into=Listing
+    )
+    if found is None:
+        raise NotFound("app in the store")
+    return found
+
+
+def history(db: Connection, package_id: str, wanted: Wanted) -> Page[Version]:
+    """The published versions of an app, the newest first. Raises NotFound."""
+    app_id = db.value(
+        "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
+        " WHERE a.package_id = ? AND a.published = 1 AND a.suspended = 0 AND d.suspended = 0",
+        package_id,
+    )
+    if app_id is None:
+        raise NotFound("app in the store")
+    rows = db.all(
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND state IN ('published', 'halted')"
+        " AND (?2 IS NULL OR (published_at, id) < (?2, ?3)) ORDER BY published_at DESC, id DESC LIMIT ?4",
+        app_id,
+        *(wanted.after or (None, None)),
+        wanted.limit + 1,
+        into=Version,
+    )
+    return page(rows, wanted, lambda version: (version.published_at, version.id))
+
+
+def categories(db: Connection, wanted: Wanted) -> Page[tuple[str, int]]:
+    """Each category with the number of its published apps, by name."""
+    rows = db.all(
+        "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
+        wanted.after[0] if wanted.after else None,
+        wanted.limit + 1,
+    )
+    return page(rows, wanted, lambda category: (category[0],))

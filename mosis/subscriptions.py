@@ -1,0 +1,102 @@
+"""Who waits for something to happen to an account is told when it does: at once when this process changed it, within a second
+when another did."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from mosis.database import Database
+
+log = logging.getLogger("mosis.subscriptions")
+LOOK_SECONDS = (
+    0.5  # how often another process's commits are looked for, and only while somebody waits
+)
+
+
+class News:
+    """The subscribers of each account, and one thread that calls them; it is started with the first and sleeps without any."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._condition = threading.Condition()
+        self._subscribers: dict[str, list[Callable[[], None]]] = {}
+        self._stirred: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._seen = (0, 0)  # the database's data_version, and the last event
+        self._closed = False
+        database.news = self.stir
+
+    def stir(self, developer_id: str) -> None:
+        """Something has happened to this account and is committed."""
+        if developer_id in self._subscribers:
+            with self._condition:
+                self._stirred.add(developer_id)
+                self._condition.notify()
+
+    def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """Have `tell` called, in a thread of ours and quickly, for everything that happens from now on, and perhaps for nothing;
+        the function that ends it."""
+        with self._condition:
+            if not self._subscribers:  # what came before concerns nobody
+                self._seen = (self.database.data_version(), self._newest_number())
+            self._subscribers.setdefault(developer_id, []).append(tell)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="news", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+
+        def end() -> None:
+            with self._condition:
+                left = self._subscribers.get(developer_id, [])
+                if tell in left:
+                    left.remove(tell)
+                if not left:
+                    self._subscribers.pop(developer_id, None)
+
+        return end
+
+    def waiting(self, developer_id: str) -> int:
+        """How many wait for this account."""
+        return len(self._subscribers.get(developer_id, ()))
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                if not self._stirred and not self._closed:
+                    self._condition.wait(LOOK_SECONDS if self._subscribers else None)
+                if self._closed:
+                    return
+                stirred, self._stirred = self._stirred, set()
+            try:
+                self._tell(stirred | self._elsewhere())
+            except Exception:  # a locked database: the next look finds it
+                log.exception("the news cannot be told")
+
+    def _elsewhere(self) -> set[str]:
+        """The accounts to which events have come since the last look, whichever process made them."""
+        version, number = self._seen
+        now = self.database.data_version()
+        if now == version:
+            return set()
+        rows = self.database.connection().all(
+            "SELECT developer_id, max(number) FROM events WHERE number > ? GROUP BY developer_id",
+            number,
+        )
+        self._seen = (now, max((row[1] for row in rows), default=number))
+        return {row[0] for row in rows}
+
+    def _newest_number(self) -> int:
+        return int(self.database.connection().value("SELECT coalesce(max(number), 0) FROM events"))
+
+    def _tell(self, stirred: set[str]) -> None:
+        for developer_id in stirred:
+            for tell in list(self._subscribers.get(developer_id, ())):
+                tell()

@@ -1,0 +1,98 @@
+"""Answers that are ready: what a route with `keep` has answered before is given by the server's loop itself, because to wake a
+thread and go through Bottle costs several times as much as all the rest of such a request."""
+
+import time
+from collections.abc import Hashable
+
+from mosis import store
+from mosis.caller import client_address, household
+from mosis.context import Environment
+from mosis.errors import Denied, LimitReached, Unavailable
+from mosis.rate_limits import Taken
+from mosis.server.request import Answer, Request
+from mosis.web.plugins import (
+    Finished,
+    Portal,
+    access_token,
+    common_headers,
+    header_lines,
+    kept_under,
+    limit_of,
+    request_id_of,
+)
+from mosis.web.request import names_tag
+
+STORE = ("/store/", "/v1/store/")
+
+
+class ReadyAnswers:
+    """Called by the server's loop for each request without body; None sends it to the application, which also says the refusals."""
+
+    def __init__(self, app: Portal, env: Environment) -> None:
+        self.app = app
+        self.env = env
+
+    def __call__(self, request: Request) -> Answer | None:
+        """The answer to a GET, if it is kept for everybody or for who has this access token."""
+        started = time.perf_counter()
+        if request.command != "GET":
+            return None
+        authorization, api_key = (
+            request.headers.get("AUTHORIZATION"),
+            request.headers.get("X_API_KEY"),
+        )
+        token = (
+            None
+            if authorization is None and api_key is None
+            else access_token(authorization, api_key)
+        )
+        try:
+            revision = self._revision(request.path, token)
+            kept: Finished | None = self.env.kept.get(
+                kept_under(request.path, request.query, token), revision, again=True
+            )
+            if kept is None:
+                return None
+            developer_id = (
+                self.env.access_tokens.read(token, self.env.clock.time()).developer_id
+                if token
+                else None
+            )
+            taken = self._count(request, limit_of(kept.route), developer_id)
+        except (Denied, LimitReached, Unavailable):
+            return None
+        request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
+        lines = header_lines(common_headers(request_id, (taken,) if taken else (), kept.route))
+        if "IF_NONE_MATCH" in request.headers and names_tag(
+            request.headers["IF_NONE_MATCH"], kept.tag
+        ):
+            self.app.record(
+                request_id, "GET", kept.route, 304, 0, time.perf_counter() - started, developer_id
+            )
+            return "304 Not Modified", kept.lines_unchanged + lines, b""
+        self.app.record(
+            request_id,
+            "GET",
+            kept.route,
+            200,
+            len(kept.body),
+            time.perf_counter() - started,
+            developer_id,
+        )
+        return "200 OK", kept.lines + lines, kept.body
+
+    def _revision(self, path: str, token: str | None) -> Hashable:
+        """What the answer must have been made from: for an account everything, its session and its rights too."""
+        if token:
+            return self.env.db.data_version()
+        return store.revision(self.env) if path.startswith(STORE) else None
+
+    def _count(self, request: Request, limit: str, developer_id: str | None) -> Taken | None:
+        if developer_id:
+            return self.env.limits.take("account", developer_id)
+        if limit == "none":
+            return None
+        address = client_address(
+            self.env.config.trusted_proxy, request.peer, request.headers.get("X_FORWARDED_FOR", "")
+        )
+        return self.env.limits.take(limit, household(address))

@@ -1,0 +1,141 @@
+"""Device login over HTTP (RFC 8628). What machines call takes forms, as the RFC has it, and JSON."""
+
+import json
+from typing import Any
+
+import bottle
+
+from mosis.caller import SCOPES, Caller
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.errors import Invalid, Malformed
+from mosis.people import device_login
+from mosis.web.auth import TOKENS
+from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, says, shape
+from mosis.web.request import read_form_or_json, read_json, spend
+
+GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+_LINE = r"[^\x00-\x1f\x7f]*\Z"
+BEGIN = {
+    "client_name": {
+        "type": "string",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 100,
+        "regex": _LINE,
+    },
+    "client_id": {"type": "string", "maxlength": 100},
+    "scopes": {
+        "type": "list",
+        "minlength": 1,
+        "maxlength": len(SCOPES),
+        "schema": {"type": "string", "allowed": list(SCOPES)},
+    },
+    "scope": {"type": "string", "maxlength": 500},
+}
+TOKEN = {
+    "grant_type": {"type": "string", "required": True, "maxlength": 100},
+    "device_code": {"type": "string", "required": True, "maxlength": 100},
+    "client_id": {"type": "string", "maxlength": 100},
+}
+APPROVE = {
+    "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
+    "approve": {"type": "boolean", "required": True},
+}
+
+BEGUN = shape(
+    "DeviceLogin",
+    device_code=TEXT,
+    user_code=TEXT,
+    verification_uri=LINK,
+    verification_uri_complete=LINK,
+    expires_in=COUNT,
+    interval=COUNT,
+)
+ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
+DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.post("/auth/device", callback=begin, scope="public", credential="ignored", idempotent="yes")
+    app.post("/auth/token", callback=token, scope="public", credential="ignored")
+    app.get("/auth/device/<user_code>", callback=show, scope="account")
+    app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
+
+
+@says(BEGUN, body=BEGIN, form=True)
+def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
+    said = read_form_or_json(BEGIN)
+    spend(env, "device", caller.network)
+    scopes = said.get("scopes") or said.get("scope", "").split()
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise Invalid(
+            [
+                {
+                    "pointer": "/scopes",
+                    "code": "not_allowed",
+                    "detail": f"Name one or more of: {', '.join(SCOPES)}.",
+                }
+            ]
+        )
+    device_code, login = device_login.begin(db, said["client_name"], scopes)
+    page = env.url("/docs/account#device")
+    return {
+        "device_code": device_code,
+        "user_code": login.user_code,
+        "verification_uri": page,
+        "verification_uri_complete": f"{page}={login.user_code}",
+        "expires_in": device_login.LIFE_SECONDS,
+        "interval": device_login.INTERVAL_SECONDS,
+    }
+
+
+@says(
+    TOKENS,
+    body=TOKEN,
+    form=True,
+    refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
+)
+def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Ask whether a device login has been approved; in the end, its tokens."""
+    said = read_form_or_json(TOKEN)
+    if said["grant_type"] != GRANT:
+        raise Malformed(
+            "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
+        )
+    signed_in = device_login.poll(env, db, caller, said["device_code"])
+    return {
+        "access_token": signed_in.access_token,
+        "token_type": "Bearer",
+        "expires_in": tokens.ACCESS_SECONDS,
+        "refresh_token": signed_in.refresh_token,
+        "refresh_expires_in": tokens.REFRESH_SECONDS,
+    }
+
+
+@says(ASKED)
+def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
+    """Who asks for what under the code that a device shows."""
+    spend(env, "guess", caller.account)
+    login = device_login.find(db, user_code)
+    return {
+        "user_code": login.user_code,
+        "client_name": login.client_name,
+        "scopes": json.loads(login.scopes),
+        "expires_at": login.expires_at,
+    }
+
+
+@says(DECIDED, body=APPROVE, refuses="not_found")
+def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+    """Approve or deny a device login."""
+    said = read_json(APPROVE)
+    spend(env, "guess", caller.account)
+    login = device_login.decide(db, caller, said["user_code"], said["approve"])
+    return {
+        "user_code": login.user_code,
+        "client_name": login.client_name,
+        "approved": said["approve"],
+    }

@@ -1,0 +1,592 @@
+"""The API described for programs: OpenAPI 3.1, made from the URL table, what the handlers say, and the table of codes."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import bottle
+
+from mosis import problems
+from mosis.caller import ROLES, SCOPES
+from mosis.database import pagination
+from mosis.validation import Schema
+from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
+from mosis.web.openapi_schemas import COUNT, TEXT, File, Says, Shape, maybe, shape
+from mosis.web.plugins import UNVERSIONED, limit_of
+
+TITLE = "mosis-portal"
+FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
+PROBLEM: Shape = {
+    "title": "Problem",
+    "type": "object",
+    "description": "RFC 9457. `code` never changes its meaning; `errors` holds every finding of a 422.",
+    "properties": {
+        "type": TEXT,
+        "title": TEXT,
+        "status": COUNT,
+        "detail": TEXT,
+        "code": TEXT,
+        "request_id": TEXT,
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+}
+PACKAGE = {
+    "type": "string",
+    "format": "binary",
+    "contentMediaType": "application/vnd.mosis.package+zip",
+}
+
+# What any call can be refused with, then what depends on its line in the URL table.
+ALWAYS = ("malformed_request", "too_large", "header_too_large", "busy", "database_unavailable")
+WITH_BODY = (
+    "malformed_json",
+    "unsupported_media_type",
+    "request_timeout",
+    "length_required",
+    "no_space",
+)
+SIGNED_IN = ("unauthenticated", "forbidden")
+ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
+
+TAGLESS = (
+    "/docs",
+    "/metrics",
+)  # GETs without a tag: a page that is made anew for each request, figures of the moment
+EITHER_WAY = ("POST /auth/oauth/<provider>",)  # public, and does more for somebody who is signed in
+
+PARAMETERS = {
+    "app": "The app's package_id or id.",
+    "version": "The version string or the version's id.",
+    "review": "The review's id.",
+    "package_id": "The app's package_id.",
+    "key": "The key's id.",
+    "session": "The session's id.",
+    "developer": "The developer's id.",
+    "developer_id": "The developer's id.",
+    "app_id": "The app's id.",
+    "provider": "`github`, `google`, or what the operator has named the issuer.",
+    "group": "The crash group's id.",
+    "device_id": "64 hex characters, as the device sends them.",
+    "event": "The notification's id.",
+    "job": "The job's id.",
+    "user_code": "The code that the device shows.",
+    "webhook": "The webhook's id.",
+    "delivery": "The delivery's id.",
+    "size": "Pixels.",
+    "number": "Counted from 0.",
+    "name": "Without `.md`.",
+    "file": "As the page names it.",
+}
+LONGEST_IN_PATH = 255  # characters: nothing has a longer name
+IN_PATH: dict[str, Shape] = {
+    "device_id": {
+        "type": "string",
+        "pattern": "^[0-9a-fA-F]{64}$",
+        "minLength": 64,
+        "maxLength": 64,
+    },
+    "size": {"type": "integer", "enum": [32, 64, 128]},
+    "number": {"type": "integer", "minimum": 0, "maximum": 99},
+}
+# Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
+LINKED: dict[str, dict[str, str]] = {
+    "App": {"app": "package_id"}, "Version": {"app": "package_id", "version": "version"}, "SigningKey": {"key": "id"},
+    "NewApiKey": {"key": "id"}, "NewWebhook": {"webhook": "id"},
+}  # fmt: skip
+
+
+def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, Any]:
+    """The whole description of an application, by the address that clients know it under."""
+    made = _Made()
+    for route in sorted(app.routes, key=lambda route: (route.rule, METHODS.index(route.method))):
+        path, parameters = address(route.rule)
+        made.paths.setdefault(path, {})[route.method.lower()] = made.operation(route, parameters)
+    made.link()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": TITLE,
+            "version": version,
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": ABOUT,
+        },
+        "servers": [{"url": base_url}],
+        "tags": [{"name": tag, "x-displayName": shown} for tag, shown in TAGS.items()],
+        "paths": made.paths,
+        "components": {
+            "schemas": dict(sorted(made.schemas.items())),
+            "responses": dict(sorted(made.responses.items())),
+            "headers": HEADERS,
+            "securitySchemes": SECURITY,
+        },
+    }
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# The faces in the order in which one needs them, and what pages call them; generated clients go by the names.
+TAGS = {
+    "Auth": "Signing in",
+    "Accounts": "Accounts",
+    "Recovery": "Passwords and addresses",
+    "Devices": "Device login",
+    "Oauth": "Sign-in at a provider",
+    "Keys": "Keys",
+    "Apps": "Apps",
+    "Versions": "Versions",
+    "Messages": "Messages",
+    "Reviews": "Review desk",
+    "Store": "Store",
+    "Telemetry": "Telemetry",
+    "Notifications": "Notifications",
+    "Events": "Events",
+    "Webhooks": "Webhooks",
+    "Admin": "Administration",
+    "Jobs": "Jobs",
+    "Backups": "Backups",
+    "Health": "Health",
+    "Metrics": "Metrics",
+    "Docs": "Documents",
+}
+ABOUT = """What a REST client or a curl script can count on. The same [in words](/docs/API); what [every code](/docs/errors) means.
+
+Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
+carries `X-Request-Id`; every GET of a resource a strong `ETag`."""
+SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token of somebody signed in, or an API key.",
+    },
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "An API key: `mk_live_...`.",
+    },
+}
+HEADERS: dict[str, Any] = {
+    "X-Request-Id": {"description": "Stands in the log and in every error.", "schema": TEXT},
+    "Idempotency-Replayed": {
+        "description": "`true`: this was answered before to the same request.",
+        "schema": TEXT,
+    },
+    "ETag": {"description": "The strong entity tag of this state of the resource.", "schema": TEXT},
+    "Location": {
+        "description": "Where it is found.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
+    "RateLimit": {
+        "description": "What is left of which limit (draft-ietf-httpapi-ratelimit-headers).",
+        "schema": TEXT,
+    },
+    "RateLimit-Policy": {"description": "The limit itself.", "schema": TEXT},
+    "Retry-After": {
+        "description": "After how many seconds it is worth trying again.",
+        "schema": COUNT,
+    },
+    "WWW-Authenticate": {"description": "What to authenticate with (RFC 6750).", "schema": TEXT},
+}
+
+
+class _Made:
+    """What has been described so far."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, dict[str, Any]] = {}
+        self.responses: dict[str, Any] = {}
+        self.schemas: dict[str, Any] = {}
+        self._known: dict[str, Shape] = {}
+
+    def operation(self, route: bottle.Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+        said: Says = getattr(route.callback, "says", Says({200: {"type": "object"}}))
+        summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
+            "\n"
+        )
+        tag = route.callback.__module__.rpartition(".")[2].capitalize()
+        made: dict[str, Any] = {
+            "operationId": operation_id(route),
+            "tags": [tag],
+            "summary": summary.rstrip("."),
+            "security": [{}, {"bearer": []}]
+            if f"{route.method} {route.rule}" in EITHER_WAY
+            else security(route.config["scope"]),
+            "parameters": parameters + query_parameters(said) + header_parameters(route, said),
+        }
+        if more.strip():
+            made["description"] = more.strip()
+        if "deprecated" in route.config:
+            made["deprecated"] = True
+        content = self.body(route, said)
+        if content:
+            made["requestBody"] = {"required": not said.optional, "content": content}
+        made["responses"] = self.answers(route, said) | self.refusals(codes(route, said))
+        return made
+
+    def body(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+        if route.config.get("body") == "package":
+            form = json_schema(said.body or {})
+            form["properties"] = {"package": PACKAGE} | form["properties"]
+            return {
+                "application/vnd.mosis.package+zip": {"schema": PACKAGE},
+                "multipart/form-data": {"schema": form | {"required": ["package"]}},
+            }
+        if said.body is None:
+            return {}
+        media = {
+            "schema": json_schema(said.body),
+            "example": body_of(operation_id(route), said.body),
+        }
+        return {"application/json": media} | (
+            {"application/x-www-form-urlencoded": media} if said.form else {}
+        )
+
+    def answers(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+        headers = ["X-Request-Id"] + (
+            [] if limit_of(route) == "none" else ["RateLimit", "RateLimit-Policy"]
+        )
+        found: dict[str, Any] = {}
+        for status, answer in said.answers.items():
+            names = list(headers)
+            if status in (201, 302, 303):
+                names.append("Location")
+            if "idempotent" in route.config:
+                names.append("Idempotency-Replayed")
+            if route.method == "GET" and status == 200 and route.rule not in TAGLESS:
+                names.append("ETag")
+                found["304"] = {
+                    "description": "It is as you know it.",
+                    "headers": _headers([*headers, "ETag"]),
+                }
+            made: dict[str, Any] = {"description": problems_title(status)}
+            if isinstance(answer, File):
+                bytes_of_it = {
+                    "type": "string",
+                    "format": "binary",
+                    "contentMediaType": answer.media_type,
+                }
+                is_json = answer.media_type == "application/json"
+                made["content"] = {
+                    answer.media_type: {"schema": {"type": "object"} if is_json else bytes_of_it}
+                }
+                if answer.ranges:
+                    found["206"] = made | {
+                        "description": "The part that was asked for.",
+                        "headers": _headers(names),
+                    }
+            elif answer is not None:
+                if "next_cursor" in answer.get("properties", {}):
+                    names.append("Link")
+                made["content"] = {
+                    "application/json": {
+                        "schema": self.named(answer),
+                        "example": example_of("", answer),
+                    }
+                }
+            found[str(status)] = made | {"headers": _headers(names)}
+        return dict(sorted(found.items()))
+
+    def refusals(self, by: Iterable[str]) -> dict[str, Any]:
+        """The refusals by status. The same set of codes is described once."""
+        grouped: dict[int, list[str]] = {}
+        for code in sorted(set(by)):
+            grouped.setdefault(problems.status(code), []).append(code)
+        found = {}
+        for status, together in sorted(grouped.items()):
+            name = f"{status}_{'_or_'.join(together)}"
+            headers = (
+                ["X-Request-Id"]
+                + ["WWW-Authenticate"] * (status == 401)
+                + ["Retry-After"] * (status in (409, 429, 503, 507))
+            )
+            self.responses[name] = {
+                "description": "; ".join(
+                    f"`{code}`: {problems.PROBLEMS[code][1]}" for code in together
+                ),
+                "headers": _headers(headers),
+                "content": {
+                    problems.CONTENT_TYPE: {
+                        "schema": self.named(PROBLEM),
+                        "examples": {
+                            code: {
+                                "value": problems.document(
+                                    code, problems.PROBLEMS[code][1] + ".", ID
+                                )
+                            }
+                            for code in together
+                        },
+                    }
+                },
+            }
+            found[str(status)] = {"$ref": f"#/components/responses/{name}"}
+        return found
+
+    def named(self, what: Shape) -> Shape:
+        """The shape, with everything that has a name put among the schemas and referred to."""
+        if isinstance(what, list):
+            return [self.named(part) for part in what]
+        if not isinstance(what, dict):
+            return what
+        inside = {
+            key: {name: self.named(field) for name, field in part.items()}
+            if key == "properties"
+            else self.named(part)
+            for key, part in what.items()
+        }
+        if "title" not in what or what.get("type") != "object":
+            return inside
+        name = what["title"]
+        if self._known.setdefault(name, what) != what:
+            raise ValueError(f"there are two shapes with the name {name}")
+        self.schemas[name] = inside
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def link(self) -> None:
+        """From what makes a thing to the calls whose address it is part of (OpenAPI links)."""
+        calls = [(path, call) for path, calls in self.paths.items() for call in calls.values()]
+        for path, call in calls:
+            made = call["responses"].get("201", {}).get("content", {}).get("application/json", {})
+            name = made.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            links = {}
+            for other, linked in calls:
+                asked = set(re.findall(r"{(\w+)}", other))
+                if (
+                    name in LINKED
+                    and asked
+                    and asked <= set(LINKED[name])
+                    and (name not in KEYS or other.startswith(path))
+                ):
+                    links[linked["operationId"]] = {
+                        "operationId": linked["operationId"],
+                        "parameters": {
+                            each: f"$response.body#/{LINKED[name][each]}" for each in sorted(asked)
+                        },
+                    }
+            if links:
+                call["responses"]["201"]["links"] = links
+
+
+KEYS = (
+    "SigningKey",
+    "NewApiKey",
+)  # both are {key}: each links only to what lies under its own list
+
+
+def operation_id(route: bottle.Route) -> str:
+    """What a call is called in generated clients: face and handler."""
+    return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
+
+
+def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
+    """A rule of the URL table as a path of OpenAPI, and its parameters."""
+    parameters = []
+    for name in re.findall(r"<(\w+)", rule):
+        schema = IN_PATH.get(name, {"type": "string", "minLength": 1, "maxLength": LONGEST_IN_PATH})
+        found = {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": schema,
+            "description": PARAMETERS[name],
+        }
+        wanted = ID if name in ("app_id", "developer_id") else EXAMPLES.get(name)
+        parameters.append(
+            found
+            | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {})
+        )
+    path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
+    return path if rule.startswith(UNVERSIONED) else "/v1" + path, parameters
+
+
+def security(scope: str) -> list[dict[str, list[str]]]:
+    """Who may call: nobody in particular, a session, or also a key with the scope."""
+    if scope == "public":
+        return []
+    if scope in ("account", "session"):
+        return [{"bearer": []}]
+    return [{"bearer": [scope]}, {"key": [scope]}]
+
+
+def query_parameters(said: Says) -> list[dict[str, Any]]:
+    """What may stand in the query; a list that is answered in pages has limit and cursor."""
+    found = [
+        {
+            "name": name,
+            "in": "query",
+            "required": bool(rules.get("required")),
+            "schema": _rule(rules),
+        }
+        | ({"description": rules["meta"]} if "meta" in rules else {})
+        for name, rules in said.query.items()
+    ]
+    if any(is_page(answer) for answer in said.answers.values()):
+        limit = {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": pagination.MOST,
+            "default": pagination.DEFAULT,
+        }
+        cursor = TEXT | {"maxLength": pagination.LONGEST}
+        found += [
+            {"name": "limit", "in": "query", "schema": limit, "description": "How many at most."},
+            {
+                "name": "cursor",
+                "in": "query",
+                "schema": cursor,
+                "description": "`next_cursor` of the page before.",
+            },
+        ]
+    return found
+
+
+def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
+    """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
+    method, in_parts = (
+        route.method,
+        any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()),
+    )
+    names = ["If-None-Match"] * (
+        method == "GET" and 200 in said.answers and route.rule not in TAGLESS
+    )
+    names += ["If-Match"] * (method in ("PATCH", "DELETE") or in_parts)
+    found = [
+        {"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."}
+        for name in names
+    ]
+    if in_parts:
+        found.append(
+            {
+                "name": "Range",
+                "in": "header",
+                "schema": TEXT,
+                "description": "One range of bytes (RFC 9110).",
+            }
+        )
+        found.append(
+            {
+                "name": "If-Range",
+                "in": "header",
+                "schema": TEXT,
+                "description": "A range, if it is still this tag.",
+            }
+        )
+    if "idempotent" in route.config:
+        name = {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "schema": TEXT | {"minLength": 1, "maxLength": 255},
+        }
+        found.append(
+            name
+            | {
+                "description": "The same request with the same key within 24 hours gets the same answer."
+            }
+        )
+    return found
+
+
+def codes(route: bottle.Route, said: Says) -> set[str]:
+    """Every code that a call can be refused with."""
+    found = {*ALWAYS, *ANY_CREDENTIAL, *said.refuses}
+    scope = route.config["scope"]
+    if route.method in ("POST", "PATCH", "PUT", "DELETE"):
+        found |= {*WITH_BODY}
+    if said.body is not None or said.query:
+        found |= {"invalid"}
+    if scope != "public":
+        found |= {*SIGNED_IN}
+    if scope in SCOPES:
+        found |= {"insufficient_scope"}
+    if "<" in route.rule:
+        found |= {"not_found"}
+    if any(is_page(answer) for answer in said.answers.values()):
+        found |= {"bad_cursor"}
+    if route.method in ("PATCH", "DELETE"):
+        found |= {"precondition_failed"}
+    if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
+        found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}
+    if "idempotent" in route.config:
+        found |= {"idempotency_in_progress", "idempotency_key_reused"}
+    if limit_of(route) != "none" or "rate_limited" in said.refuses:
+        found |= {"rate_limited"}
+    assert scope in {"public", "account", "session", *ROLES, *SCOPES}
+    return found
+
+
+def json_schema(schema: Schema) -> Shape:
+    """An object as Cerberus checks it, as JSON Schema says it: nothing more is allowed than what is named."""
+    found: Shape = {
+        "type": "object",
+        "properties": {name: _rule(rules) for name, rules in schema.items()},
+        "additionalProperties": False,
+    }
+    required = [name for name, rules in schema.items() if rules.get("required")]
+    return found | ({"required": required} if required else {})
+
+
+_TYPES = {"dict": "object", "list": "array"}
+_BOUNDS = {
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+    "object": ("minProperties", "maxProperties"),
+}
+
+
+def _rule(rules: dict[str, Any]) -> Shape:
+    """The rules of one value."""
+    said = rules.get("type", [])
+    types = [_TYPES.get(kind, kind) for kind in ([said] if isinstance(said, str) else said)]
+    found: Shape = {}
+    for kind in types:
+        least, most = _BOUNDS.get(kind, ("", ""))
+        found |= {
+            name: rules[rule]
+            for name, rule in ((least, "minlength"), (most, "maxlength"))
+            if name and rule in rules
+        }
+    found |= {
+        name: rules[rule]
+        for name, rule in (("minimum", "min"), ("maximum", "max"))
+        if rule in rules
+    }
+    if "regex" in rules:
+        found["pattern"] = f"^(?:{rules['regex'].removesuffix(chr(92) + 'Z')})$"
+    if "allowed" in rules:
+        found["enum"] = list(rules["allowed"])
+    if "schema" in rules and "array" in types:
+        found["items"] = _rule(rules["schema"])
+    elif "schema" in rules:
+        found |= json_schema(rules["schema"])
+    if "keysrules" in rules:
+        found["propertyNames"] = _rule(rules["keysrules"])
+    if "valuesrules" in rules:
+        found["additionalProperties"] = _rule(rules["valuesrules"])
+    if rules.get("nullable"):
+        types, found = (
+            [*types, "null"],
+            found | ({"enum": [*found["enum"], None]} if "enum" in found else {}),
+        )
+    return found | {"type": types[0] if len(types) == 1 else types} if types else found
+
+
+def is_page(answer: Any) -> bool:
+    properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
+    return properties.get("next_cursor") == maybe(TEXT)
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def problems_title(status: int) -> str:
+    """What a good answer is called."""
+    return {
+        200: "As asked.",
+        201: "Made.",
+        202: "Taken; it is done later.",
+        204: "Done; there is nothing to say.",
+        302: "It is elsewhere.",
+        303: "Back to the page that began it.",
+    }.get(status, "As asked.")

@@ -1,0 +1,98 @@
+"""The conversation about a version over HTTP, from its developer's side and from the review desk."""
+
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.database import Connection
+from mosis.publishing import apps, review_messages, reviews, versions
+from mosis.publishing.review_messages import Message
+from mosis.validation import SENTENCE
+from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, maybe, one_of, says, shape
+from mosis.web.request import listed, read_json, read_page
+
+_TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
+SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
+SAY_AS_REVIEWER: dict[str, dict[str, Any]] = {"text": _TEXT, "internal": {"type": "boolean"}}
+
+MESSAGE = shape(
+    "Message",
+    id=ID,
+    sender=one_of("developer", "reviewer"),
+    author_id=maybe(ID),
+    internal=YES,
+    text=TEXT,
+    created_at=TIME,
+)
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps/<app>/versions/<version>/messages", callback=index, scope="apps:read")
+    app.post(
+        "/apps/<app>/versions/<version>/messages",
+        callback=say,
+        scope="versions:upload",
+        idempotent="yes",
+    )
+    app.get("/reviews/<review>/messages", callback=index_for_reviewer, scope="reviewer")
+    app.post(
+        "/reviews/<review>/messages", callback=say_as_reviewer, scope="reviewer", idempotent="yes"
+    )
+
+
+@says(list_of("messages", MESSAGE))
+def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """The conversation with the reviewers about a version, the oldest message first."""
+    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    page = review_messages.index(db, found, read_page(str), internal=False)
+    return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
+
+
+@says({201: MESSAGE}, body=SAY)
+def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+    """Write to the reviewers."""
+    said = read_json(SAY)
+    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    return made(
+        review_messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False
+    )
+
+
+@says(list_of("messages", MESSAGE))
+def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """The conversation about a version with the internal messages, the oldest first."""
+    found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    page = review_messages.index(db, found, read_page(str), internal=True)
+    return listed("messages", page, [public(message, to_reviewer=True) for message in page.rows])
+
+
+@says({201: MESSAGE}, body=SAY_AS_REVIEWER)
+def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """Write to the developer, or an internal message that only reviewers see."""
+    said = read_json(SAY_AS_REVIEWER)
+    found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    return made(
+        review_messages.add(
+            db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)
+        ),
+        to_reviewer=True,
+    )
+
+
+def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+    bottle.response.status = 201
+    return public(message, to_reviewer=to_reviewer)
+
+
+def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
+    """Developers are not told which reviewer speaks to them."""
+    author = message.author_id if to_reviewer or message.sender == "developer" else None
+    return {
+        "id": message.id,
+        "sender": message.sender,
+        "author_id": author,
+        "internal": bool(message.internal),
+        "text": message.text,
+        "created_at": message.created_at,
+    }
