@@ -20,7 +20,7 @@ from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import Listing, categories, get, history
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, signed_index
+from mosis.store.signed_index import SignedIndex, current_index
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,
@@ -33,6 +33,6 @@ from mosis.store.updates import (
 
 __all__ = [
     "ICON_SIZES", "LONGEST_DEVICE", "MOST_APPS", "SORTS", "Device", "IndexKey", "Listing", "Offer", "Picture", "Query",
-    "SignedIndex", "categories", "flush_downloads", "get", "history", "icon", "in_rollout", "index", "index_keys", "offered",
-    "package", "position_types", "revision", "rotate", "screenshot", "signed_index", "sweep_packages", "sweep_pictures", "updates",
+    "SignedIndex", "categories", "current_index", "flush_downloads", "get", "history", "icon", "in_rollout", "index", "index_keys", "offered",
+    "package", "position_types", "revision", "rotate", "screenshot", "sweep_packages", "sweep_pictures", "updates",
 ]  # fmt: skip
