@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import portal
+from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.context import Environment, environment
@@ -26,7 +27,7 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(portal.JsonLines())
+        self.setFormatter(cli.JsonLines())
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -86,7 +87,7 @@ def env(tmp_path: Path, hands: Hands, settings: dict[str, str]) -> Iterator[Envi
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrated(config)
+    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.at))
     yield opened
     opened.close()

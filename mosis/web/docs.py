@@ -111,12 +111,10 @@ def account_page() -> bottle.HTTPResponse:
 @cache
 def _account_page() -> tuple[bytes, str]:
     page = HERE.joinpath("account.html").read_bytes()
-    parts = {
-        name: b64encode(
-            hashlib.sha256(re.search(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[1]).digest()
-        ).decode()  # type: ignore[index]
-        for name, tag in (("script-src", b"script"), ("style-src", b"style"))
-    }
+    parts = {}
+    for name, tag in (("script-src", b"script"), ("style-src", b"style")):
+        (inline,) = re.findall(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)
+        parts[name] = b64encode(hashlib.sha256(inline).digest()).decode()
     sources = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in parts.items())
     return (
         page,
