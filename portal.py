@@ -423,7 +423,7 @@ def admin_create(env: Environment, email: str) -> None:
 
     password = secrets.token_urlsafe(18)
     db = env.db.connection()
-    password_hash = passwords.make_hash(password)
+    password_hash = passwords.make_hash(password, env.password_cost)
     with db.write():
         accounts.create(
             db,
