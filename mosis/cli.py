@@ -258,7 +258,7 @@ def run_admin_create(given: Given, config: Config) -> None:
     email, password = given.email, secrets.token_urlsafe(18)
     with open_context(config) as env:
         db = env.db.connection()
-        password_hash = passwords.make_hash(password)
+        password_hash = passwords.make_hash(password, env.password_cost)
         with db.write():
             name = email.partition("@")[0] or email
             accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
