@@ -44,6 +44,10 @@ _GENERAL = (
 
 def hint_for(source: bytes, code: int, at: int) -> str:
     """One sentence for the parser's error `code` at the byte `at`."""
+    for tag in (b"script", b"style"):
+        begin = source[:at].lower().rfind(b"<" + tag)
+        if begin >= 0 and not re.search(rb"</\s*" + tag, source[begin:at], re.IGNORECASE):
+            return f"put what is in the <{tag.decode()}> into a file of its own."
     if code == _UNDEFINED_ENTITY:
         return _entity(source, at)
     if code in _BY_CODE:
