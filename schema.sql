@@ -462,8 +462,11 @@ CREATE TRIGGER listings_due_insert INSTEAD OF INSERT ON listings_due BEGIN
     INSERT INTO listings (app_id, version_id, package_id, name, summary, description, category, tags, homepage, developer_id,
                           developer_name, version, version_code, size_bytes, sha256, permissions, min_mosis_version,
                           release_notes, screenshots, published_at, updated_at, downloads)
-        SELECT listable.*, (SELECT coalesce(sum(w.count), 0) FROM downloads w JOIN versions x ON x.id = w.version_id
-                            WHERE x.app_id = NEW.app_id)
+        SELECT app_id, version_id, package_id, name, summary, description, category, tags, homepage, developer_id,
+               developer_name, version, version_code, size_bytes, sha256, permissions, min_mosis_version,
+               release_notes, screenshots, published_at, updated_at,
+               (SELECT coalesce(sum(w.count), 0) FROM downloads w JOIN versions x ON x.id = w.version_id
+                WHERE x.app_id = NEW.app_id)
         FROM listable WHERE app_id = NEW.app_id
         ON CONFLICT (app_id) DO UPDATE SET
             version_id = excluded.version_id, name = excluded.name, summary = excluded.summary,
