@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 import portal
+from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.context import Environment, environment
@@ -36,7 +37,7 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(portal.JsonLines())
+        self.setFormatter(cli.JsonLines())
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -127,7 +128,7 @@ def env(
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrated(config)
+    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
     yield opened
     opened.close()
