@@ -104,7 +104,7 @@ def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config.read(
         {"DATABASE_PATH": str(folder / "portal.db"), "PACKAGES_DIR": str(folder / "packages")}
     )
-    portal.migrated(config)
+    portal.migrate_databases(config)
     return folder
 
 

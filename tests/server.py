@@ -15,6 +15,7 @@ from typing import Any
 
 import portal
 from mosis.context import Environment
+from mosis.process import make_server
 from mosis.worker import Worker
 
 
@@ -115,7 +116,7 @@ def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
 def serving(env: Environment) -> Iterator[Any]:
     """The portal's server and worker for this environment, in threads of this process, so that a test
     can look into `env`. LISTEN_ADDR is to be 127.0.0.1:0; the server's `port` says which it is."""
-    server, worker = portal.bound(env, portal.build(env)), Worker(env)
+    server, worker = make_server(env, portal.build(env)), Worker(env)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     worker.start()
     thread.start()
