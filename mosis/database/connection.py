@@ -292,7 +292,7 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
 def opened(path: Path, **more: Any) -> sqlite3.Connection:
     """The file that is there, to read and write: one that somebody has deleted is not made anew, empty."""
     address = f"file:{quote(str(path))}?mode=rw"
-    return sqlite3.connect(
+    found: sqlite3.Connection = sqlite3.connect(
         address,
         uri=True,
         timeout=BUSY_SECONDS,
@@ -300,6 +300,7 @@ def opened(path: Path, **more: Any) -> sqlite3.Connection:
         check_same_thread=False,
         **more,
     )
+    return found
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
