@@ -37,7 +37,7 @@ def opened(folder: Path) -> Environment:
         "DATABASE_PATH": str(folder / "data/portal.db"), "PACKAGES_DIR": str(folder / "packages"),
         "ASSETS_DIR": str(folder / "assets"), "DISK_RESERVE_BYTES": "0",
     })  # fmt: skip
-    portal.migrated(config)
+    portal.migrate_databases(config)
     return environment(config)
 
 
@@ -149,7 +149,7 @@ def catalogue(sizes: list[int]) -> None:
             print(f"{apps} apps: filled in {filled:.0f} s, {size / MIB:.0f} MiB", flush=True)
             figures = nouns(env, apps, words, dice)
             started = time.perf_counter()
-            made = store.signed_index(env, env.db.connection())
+            made = store.current_index(env, env.db.connection())
             figures["signed index, once"] = (time.perf_counter() - started) * 1e6
             print(f"signed index {made.size_bytes / MIB:.1f} MiB", flush=True)
             columns.append(list(figures.items()))

@@ -210,7 +210,7 @@ def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places)
-    env = portal.opened(config)
+    env = portal.open_migrated(config)
     assert env.replication is not None
     env.replication.start(Litestream(config).hold())
     try:

@@ -103,7 +103,7 @@ def test_a_child_that_does_nothing_at_all_is_ended(slow_package: Path) -> None:
 
 def test_a_child_dies_with_its_portal(slow_package: Path) -> None:
     script = (
-        "import sys; from mosis.checks import Checks\n"
+        "import sys; from mosis.packages.checks import Checks\n"
         "with open(sys.argv[1], 'rb') as file: Checks(1 << 30, 60).run(file)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(slow_package)], cwd=portal.HERE)

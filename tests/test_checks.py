@@ -120,7 +120,8 @@ DOCUMENTED: dict[str, bytes] = {
     b'<p data-if="rating &gt; 50 &amp;&amp; rating &lt; 80" data-class-big="n >= 3">{{ rating | format(1) }} of {{ max }}</p>\n'
     b'<span data-for="pos, i : positions">{{ i }}: {{ pos.x }}<br/></span><img sprite="one"/><img src="{{ picture }}"/>\n'
     b'<progress data-attr-value="rating" max="100"/><button data-event-click="rating = 3; show(\'a\')">x</button></body></rml>',
-    "assets/theme.rcss": b"@spritesheet theme\n{\n\tsrc: theme.tga;\n\tresolution: 2x;\n\ticon-r: 10px 139px -10px 1px; /* mirrored */\n}\n"
+    "assets/theme.rcss": b"@spritesheet theme\n{\n\tsrc: theme.tga;\n\tresolution: 2x;\n"
+    b"\ticon-r: 10px 139px -10px 1px; /* mirrored */\n}\n"
     b'@decorator stars : image { src: theme.tga; }\n@font-face { font-family: "F"; src: font.ttf; font-weight: bold; }\n'
     b"@media (orientation: landscape) and (min-width: 640px), not (theme: dark) { body { color: #FFFFFFA0; } }\n"
     b"@keyframes spin { from, 50% { transform: rotate3d(1, -1, 0.3, 0deg); } to { transform: translate(1px, 2px); } }\n"

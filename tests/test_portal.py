@@ -347,7 +347,7 @@ def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: s
         try:
             os.setgid(65534)
             os.setuid(65534)
-            portal.migrated(config)
+            portal.migrate_databases(config)
         except PermissionError as error:
             os._exit(7 if error.filename == str(tmp_path / folder) else 8)
         finally:
@@ -364,9 +364,9 @@ def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_other
     }
     monkeypatch.setattr(disk, "file_system", lambda folder: "nfs4")
     with pytest.raises(ConfigError, match=r"on nfs4.*NETWORK_DISK=allow"):
-        portal.migrated(Config.read(places))
+        portal.migrate_databases(Config.read(places))
     assert not (tmp_path / "data/portal.db").exists()
-    portal.migrated(Config.read(places | {"NETWORK_DISK": "allow"}))
+    portal.migrate_databases(Config.read(places | {"NETWORK_DISK": "allow"}))
     assert (tmp_path / "data/portal.db").exists()
 
 

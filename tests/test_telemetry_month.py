@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import portal
+from mosis.cli import parser
 from mosis.clock import seconds, text
 from mosis.config import Config
 from mosis.demo import telemetry
@@ -186,7 +187,7 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, seed: int) ->
         "DATABASE_PATH": str(tmp_path / "data/portal.db"),
         "PACKAGES_DIR": str(tmp_path / "packages"),
     }
-    env = portal.opened(Config.read(settings))
+    env = portal.open_migrated(Config.read(settings))
     assert rollups.recount(env.telemetry.connection()) == 0
     assert env.telemetry.connection().value("PRAGMA integrity_check") == "ok"
     env.close()
@@ -201,6 +202,13 @@ def test_an_address_is_taken_as_people_write_it() -> None:
         assert (type(connection), connection.port) == (kind or http.client.HTTPConnection, port)
 
 
+def simulate(url: str, *more: str) -> int:
+    """The command `telemetry simulate` with five devices over two days; its exit code."""
+    words = ["telemetry", "simulate", "--url", url, "--devices", "5", "--days", "2", *more]
+    given = parser().parse_args(words)
+    return int(given.run(given, Config.read({})))
+
+
 def test_the_command_sends_what_devices_would(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,9 +218,9 @@ def test_the_command_sends_what_devices_would(
         account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
         token = call(server.port, "POST", "/v1/auth/register", account)[1]["access_token"]
         call(server.port, "POST", "/v1/apps", {"package_id": APP, "name": "Notes"}, token)
-        assert portal.simulate(server.url, None, 5, 2, 1) == portal.FAILED
+        assert simulate(server.url) == portal.FAILED
         assert "no published app" in capsys.readouterr().err
-        assert portal.simulate(server.url, [APP], 5, 2, 1) == 0
+        assert simulate(server.url, "--app", APP) == 0
         said = capsys.readouterr().out
         assert "crash reports for 1 app(s)" in said
         assert " x 202" in said

@@ -1,4 +1,4 @@
-"""waitress's own functional tests, run over mosis.serving: what we replaced must still do what waitress promises.
+"""waitress's own functional tests, run over mosis.server: what we replaced must still do what waitress promises.
 
 They come from its source distribution, fetched by pip into .cache/ (skipped where no index answers), and run in a process
 of their own with waitress's two server classes replaced. HTTP/1.1 without Host is refused here, so Host is added to what
@@ -38,7 +38,7 @@ DESELECTED = {
 SHIM = """
 import socket
 from waitress import server, utilities
-from mosis.serving import Admission, Server
+from mosis.server import Admission, Server
 
 class Fixture(Server):
     def __init__(self, application, host=None, port=None, max_request_body_size=1 << 30, unix_socket=None, **settings):

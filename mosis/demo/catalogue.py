@@ -57,7 +57,7 @@ def fill(env: Environment) -> str:
         raise Conflict(
             "invalid_state", "This portal has apps already; the demo only fills one without."
         )
-    password_hash = passwords.make_hash(password)
+    password_hash = passwords.make_hash(password, env.password_cost)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]
     names = [

@@ -64,7 +64,7 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
     accounts.check_password(
         new_password, email_tokens.read(env, db, token, "reset").email, "/new_password"
     )
-    password_hash = passwords.make_hash(new_password)
+    password_hash = passwords.make_hash(new_password, env.password_cost)
     with db.write():
         developer = _owner(db, email_tokens.spend(env, db, token, "reset"))
         if not developer.email_verified:

@@ -85,7 +85,9 @@ def erase(
     Raises Denied `invalid_credentials` when the account has a password and this is not it.
     """
     developer = accounts.get(db, caller.account)
-    if developer.password_hash and not passwords.verify(password or "", developer.password_hash):
+    if developer.password_hash and not passwords.verify(
+        password or "", developer.password_hash, env.password_cost
+    ):
         raise Denied("invalid_credentials", "The password is another one.")
     with db.write():
         accounts.unchanged(db, developer)

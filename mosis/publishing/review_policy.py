@@ -100,7 +100,8 @@ def _reviewed_since(
     published: an older verdict can be kept ready and used to have a newer one forgotten."""
     return bool(
         db.value(
-            "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id WHERE versions.app_id = ?1 AND reviews.state = ?2"
+            "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id"
+            " WHERE versions.app_id = ?1 AND reviews.state = ?2"
             " AND reviews.decided_at >= ?3 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(because) WHERE value = ?4)) LIMIT 1",
             published.app_id,
             state,

@@ -1,12 +1,12 @@
 """The public store: what devices see, search and fetch.
 
-catalogue.py  one app, its history, the categories      search.py   lists and searches
+listings.py  one app, its history, the categories      search.py   lists and searches
 updates.py    which version a device is offered         revisions.py  which state of the store this is
-index_file.py, index_signing.py  the whole catalogue as one signed file, and the keys that sign it
-fetching.py   the bytes of packages and pictures, and the counting of downloads
+signed_index.py, index_keys.py  the whole catalogue as one signed file, and the keys that sign it
+downloads.py  the bytes of packages and pictures, and the counting of downloads
 """
 
-from mosis.store.downloads import (  # fmt: skip
+from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
     flush_downloads,
@@ -20,7 +20,7 @@ from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import Listing, categories, get, history
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, signed_index
+from mosis.store.signed_index import SignedIndex, current_index
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,
@@ -32,7 +32,33 @@ from mosis.store.updates import (
 )
 
 __all__ = [
-    "ICON_SIZES", "LONGEST_DEVICE", "MOST_APPS", "SORTS", "Device", "IndexKey", "Listing", "Offer", "Picture", "Query",
-    "SignedIndex", "categories", "flush_downloads", "get", "history", "icon", "in_rollout", "index", "index_keys", "offered",
-    "package", "position_types", "revision", "rotate", "screenshot", "signed_index", "sweep_packages", "sweep_pictures", "updates",
-]  # fmt: skip
+    "ICON_SIZES",
+    "LONGEST_DEVICE",
+    "MOST_APPS",
+    "SORTS",
+    "Device",
+    "IndexKey",
+    "Listing",
+    "Offer",
+    "Picture",
+    "Query",
+    "SignedIndex",
+    "categories",
+    "current_index",
+    "flush_downloads",
+    "get",
+    "history",
+    "icon",
+    "in_rollout",
+    "index",
+    "index_keys",
+    "offered",
+    "package",
+    "position_types",
+    "revision",
+    "rotate",
+    "screenshot",
+    "sweep_packages",
+    "sweep_pictures",
+    "updates",
+]

@@ -119,7 +119,8 @@ def _read(path: Path) -> list[IndexKey]:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             [
-                f"{path.name}: this file is damaged; put it back from a backup, or remove it, and devices have to be given a new key."
+                f"{path.name}: this file is damaged; put it back from a backup, or remove it,"
+                " and devices have to be given a new key."
             ]
         ) from error
     return keys

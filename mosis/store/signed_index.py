@@ -59,7 +59,7 @@ class Shelf:
     rests_until: float = 0.0  # monotonic
 
 
-def signed_index(env: Environment, db: Connection) -> SignedIndex:
+def current_index(env: Environment, db: Connection) -> SignedIndex:
     """The index of the catalogue as it is. One that takes long to make may be behind, by ten times as long at most, and so may one
     that cannot be made because the disk is full. Raises Unavailable `package_unavailable` when there is none."""
     shelf: Shelf = env.remembered.setdefault("index", Shelf())

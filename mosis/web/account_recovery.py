@@ -34,7 +34,7 @@ def change(env: Environment, db: Connection, caller: Caller) -> None:
     """Change the password; the account's other sessions end."""
     said = read_json(CHANGE)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    accounts.change_password(db, caller, said["current_password"], said["new_password"])
+    accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
 
 
 @says({202: None}, body=FORGOT)

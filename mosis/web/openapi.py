@@ -149,6 +149,11 @@ TAGS = {
     "Metrics": "Metrics",
     "Docs": "Documents",
 }
+MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
+    "account_recovery": "Recovery",
+    "device_login": "Devices",
+    "review_messages": "Messages",
+}
 ABOUT = """What a REST client or a curl script can count on. The same [in words](/docs/API); what [every code](/docs/errors) means.
 
 Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
@@ -205,7 +210,8 @@ class _Made:
         summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
             "\n"
         )
-        tag = route.callback.__module__.rpartition(".")[2].capitalize()
+        module = route.callback.__module__.rpartition(".")[2]
+        tag = MODULE_TAGS.get(module, module.capitalize())
         made: dict[str, Any] = {
             "operationId": operation_id(route),
             "tags": [tag],

@@ -288,7 +288,7 @@ def shown_updates(
 @says(File("application/json", ranges=True))
 def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
-    found = store.signed_index(env, db)
+    found = store.current_index(env, db)
     file = opened(found.path)
     return send_file(
         file,
@@ -302,7 +302,7 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
 @says(SIGNATURES, refuses="package_unavailable")
 def index_signatures(env: Environment, db: Connection) -> bytes:
     """The signatures of exactly these bytes of index.json."""
-    return store.signed_index(env, db).signatures
+    return store.current_index(env, db).signatures
 
 
 @says(STORE_KEYS)
