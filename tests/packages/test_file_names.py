@@ -112,7 +112,8 @@ def test_names_of_people_are_allowed(name: str) -> None:
 TWINS = [
     ("I.lua", "\u0131.lua"), ("i.lua", "\u0130.lua"), ("I.lua", "i.lua"), ("\u0131.lua", "\u0130.lua"), ("ſ.lua", "s.lua"),
     ("K.lua", "\u212a.lua"), ("ß.lua", "SS.lua"), ("ẞ.lua", "ss.lua"), ("ﬁ.lua", "FI.lua"), ("Σ.lua", "ς.lua"), ("µ.lua", "Μ.lua"),
-    ("Å.lua", "\u212b.lua"), ("ａ.lua", "A.lua"), ("²a.lua", "2a.lua"), ("É.lua", "é.lua"), ("Ǆ.lua", "dž.lua"), ("ŉ.lua", "ʼn.lua"),
+    ("Å.lua", "\u212b.lua"),
+    ("ａ.lua", "A.lua"), ("²a.lua", "2a.lua"), ("É.lua", "é.lua"), ("Ǆ.lua", "dž.lua"), ("ŉ.lua", "ʼn.lua"),
     ("Sub/a.lua", "sub/A.lua"), ("\u0131/a.lua", "I/a.lua"),
 ]  # fmt: skip
 
