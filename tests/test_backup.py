@@ -23,6 +23,8 @@ from tests.client import Client
 from tests.server import Running
 from tests.test_portal import command
 
+pytestmark = pytest.mark.slow
+
 
 class Backed(Running):
     """A portal with a replica in `backups/`."""

@@ -34,6 +34,7 @@ def spoil(database: Path, table: str) -> None:
         file.write(b"\xff" * size)
 
 
+@pytest.mark.slow
 def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybody(
     server: Backed,
 ) -> None:

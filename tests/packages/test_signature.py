@@ -318,6 +318,11 @@ def test_no_file_is_passed_over_by_the_deep_checks(tmp_path: Path) -> None:
     with open(path, "rb") as file:
         assert not [each for each in look_into(file, seen.append) if each.severity == "error"]
     assert set(seen) == {*files(), CERTIFICATE}
+    content = files({f"assets/{'ü' * 60}.txt": b"x"})
+    content[DIGESTS] = folded_at(content[DIGESTS], 72, b"\r\n")  # no UTF-8 before it is unfolded
+    path.write_bytes(raw_zip(entries(content)))
+    with open(path, "rb") as file:
+        assert not [each for each in look_into(file) if each.severity == "error"]
     secret = b"Created-By: AKIAABCDEFGHIJKLMNOP\n"
     path.write_bytes(package(HEAD + secret + REST))
     with open(path, "rb") as file:
