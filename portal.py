@@ -263,6 +263,9 @@ def bound(env: Environment, app: Any) -> Any:
         spool,
         ready=ready,
         measures=env.measures,
+        connections_per_address=config.connections_per_address,
+        proxies=config.trusted_proxy,
+        unsent_limit_bytes=config.unsent_limit_bytes,
     )
 
 
