@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench profile soak help run test lint types check demo fuzz image supply-chain contract contract-short clean
+.PHONY: bench profile soak help run test test-fast campaigns coverage lint types check demo fuzz image supply-chain contract contract-short clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -14,8 +14,11 @@ run: $(VENV)/.installed ## start the portal on :8080, with its data in data/ and
 demo: $(VENV)/.installed ## fill a portal without apps with a catalogue to look around in
 	@$(BIN)/python portal.py demo
 
-test: $(VENV)/.installed-test ## pass the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-test ## pass the tests (three minutes on two cores)
+	@$(BIN)/python -m pytest -n auto
+
+test-fast: $(VENV)/.installed-test ## pass the tests that start no process of their own (less than a minute): what one runs while writing
+	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
 
 lint: $(VENV)/.installed-lint ## read the code for common mistakes
 	@$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from mosis.cache import Kept
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
 from mosis.counters import Counts
+from mosis.credentials import passwords
 from mosis.credentials.oauth import Provider, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
@@ -35,6 +36,7 @@ class Environment:
     files: Files
     secret: str
     access_tokens: AccessTokens
+    password_cost: passwords.Cost
     telemetry: Database
     telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
     telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
@@ -67,7 +69,9 @@ class Environment:
         self.telemetry.close()
 
 
-def environment(config: Config, clock: Clock | None = None) -> Environment:
+def environment(
+    config: Config, clock: Clock | None = None, password_cost: passwords.Cost = passwords.OWASP
+) -> Environment:
     """Open everything. The database has been migrated by now."""
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
@@ -84,6 +88,7 @@ def environment(config: Config, clock: Clock | None = None) -> Environment:
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
+        password_cost=password_cost,
         mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,

@@ -1,43 +1,53 @@
-"""Password hashes: Argon2id, and the only place that knows its parameters.
-
-m = 19 MiB, t = 2, p = 1 is the OWASP Password Storage Cheat Sheet's first choice; RFC 9106 defines the function and PHC
-strings carry the parameters, so that they can be raised later.
-"""
+"""Password hashes: Argon2id (RFC 9106). PHC strings carry the cost, so that it can be raised later."""
 
 import secrets
 import threading
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MEMORY_KIB, ITERATIONS, LANES = 19456, 2, 1
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost parameters of Argon2id: memory in KiB, passes over it, lanes."""
+
+    memory_kib: int
+    iterations: int
+    lanes: int
+
+
+# The first choice of the OWASP Password Storage Cheat Sheet: about 30 ms a hash.
+OWASP = Cost(memory_kib=19456, iterations=2, lanes=1)
 LONGEST = 1024
 SHORTEST = 10
 # At most two hashes at a time: a burst of sign-ins takes 38 MiB and two cores, not the machine.
 _places = threading.BoundedSemaphore(2)
 
 
-def make_hash(password: str) -> str:
-    """The PHC string of a password. Takes about 30 ms and 19 MiB."""
+def make_hash(password: str, cost: Cost = OWASP) -> str:
+    """The PHC string of a password."""
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     with _places:
         return Argon2id(
             salt=secrets.token_bytes(16),
             length=32,
-            iterations=ITERATIONS,
-            lanes=LANES,
-            memory_cost=MEMORY_KIB,
+            iterations=cost.iterations,
+            lanes=cost.lanes,
+            memory_cost=cost.memory_kib,
         ).derive_phc_encoded(password.encode())
 
 
-def verify(password: str, phc: str | None) -> bool:
-    """Whether this is the password. Takes the same time when there is none to compare with (`phc` None)."""
+def verify(password: str, phc: str | None, cost: Cost = OWASP) -> bool:
+    """Whether this is the password of the hash. Takes the same time where there is no hash (`phc` is
+    None): then the work of this cost is done in vain.
+    """
     from cryptography.exceptions import InvalidKey
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     with _places:
         try:
-            Argon2id.verify_phc_encoded(password.encode(), phc or _nobody())
+            Argon2id.verify_phc_encoded(password.encode(), phc or _nobody(cost))
         except InvalidKey:
             return False
     return phc is not None
@@ -54,9 +64,10 @@ def weakness(password: str, email: str) -> str | None:
 
 
 @cache
-def _nobody() -> str:
-    """A hash that fits no password: what is verified for accounts that do not exist."""
-    return "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
+def _nobody(cost: Cost) -> str:
+    """A hash of this cost that fits no password: what is verified for accounts that do not exist."""
+    parameters = f"m={cost.memory_kib},t={cost.iterations},p={cost.lanes}"
+    return f"$argon2id$v=19${parameters}$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
 
 
 @cache

@@ -45,8 +45,8 @@ _PERMISSIONS = {
 }
 
 
-def fill(env: Environment) -> str:
-    """Developers, 50 apps, their versions and downloads; a sentence that says what was made. The same for every portal.
+def fill(env: Environment, apps_count: int = APPS, worker: Worker | None = None) -> str:
+    """Developers, apps, their versions and downloads; a sentence that says what was made. The same for every portal.
 
     Raises Conflict when the portal has apps, or had a demo.
     """
@@ -57,18 +57,18 @@ def fill(env: Environment) -> str:
         raise Conflict(
             "invalid_state", "This portal has apps already; the demo only fills one without."
         )
-    password_hash = passwords.make_hash(password)
+    password_hash = passwords.make_hash(password, env.password_cost)
     reviewer = _account(db, "reviewer@demo.example", "Rita Review", password_hash, "reviewer")
     makers = [_maker(db, name, password_hash) for name in _DEVELOPERS]
     names = [
         (category, name) for category, all_names in _NAMES.items() for name in all_names.split()
     ]
-    worker = Worker(env)
-    for category, name in names[:APPS]:
+    worker = worker or Worker(env)
+    for category, name in names[:apps_count]:
         _app(env, db, worker, dice, dice.choice(makers), reviewer, category, name)
     store.flush_downloads(env)
     return (
-        f"{len(_DEVELOPERS)} developers and {APPS} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
+        f"{len(_DEVELOPERS)} developers and {apps_count} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
         f"password {password}"
     )
 

@@ -110,7 +110,7 @@ def register(
     """
     check_registration(env, invited=invitation is not None)
     check_password(password, email)
-    password_hash = passwords.make_hash(password)
+    password_hash = passwords.make_hash(password, env.password_cost)
     with db.write():
         if invitation is not None and folded(
             email_tokens.spend(env, db, invitation, "invite").email
@@ -154,7 +154,9 @@ def login(env: Environment, db: Connection, caller: Caller, email: str, password
     """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
     developer = find_by_email(db, email)
     if (
-        not passwords.verify(password, developer.password_hash if developer else None)
+        not passwords.verify(
+            password, developer.password_hash if developer else None, env.password_cost
+        )
         or developer is None
     ):
         raise Denied(
@@ -314,13 +316,15 @@ def set_password(db: Connection, caller: Caller, developer_id: str, password_has
     events.add(db, developer_id, "security.password_changed", network=caller.network)
 
 
-def change_password(db: Connection, caller: Caller, current: str, new: str) -> None:
+def change_password(
+    env: Environment, db: Connection, caller: Caller, current: str, new: str
+) -> None:
     """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
     developer = get(db, caller.account)
-    if not passwords.verify(current, developer.password_hash):
+    if not passwords.verify(current, developer.password_hash, env.password_cost):
         raise Denied("invalid_credentials", "The current password is another one.")
     check_password(new, developer.email, "/new_password")
-    password_hash = passwords.make_hash(new)
+    password_hash = passwords.make_hash(new, env.password_cost)
     with db.write():
         set_password(db, caller, unchanged(db, developer).id, password_hash)
 

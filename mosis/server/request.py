@@ -323,9 +323,10 @@ class Request:
         """414 where the request line takes most of the head (RFC 9110, section 15.5.15), else 431 (RFC 6585)."""
         limit = self.adj.max_request_header_size
         line = head.partition(b"\r\n")[0]
-        if method := re.match(rb"[A-Z]+", line):
+        method = re.match(rb"[A-Z]+(?= )", line)
+        if method:
             self.command = method[0].decode()  # HEAD is refused without a body
-        if 2 * len(line) > limit:
+        if method and 2 * len(line) > limit:
             return LimitReached(
                 "uri_too_long",
                 f"The head of a request may be at most {limit} bytes long; send long lists in a body.",

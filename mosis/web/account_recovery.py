@@ -34,7 +34,7 @@ def change(env: Environment, db: Connection, caller: Caller) -> None:
     """Change the password; the account's other sessions end."""
     said = read_json(CHANGE)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    accounts.change_password(db, caller, said["current_password"], said["new_password"])
+    accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
 
 
 @says({202: None}, body=FORGOT)
@@ -43,7 +43,7 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     email = read_json(FORGOT)["email"]
     spend(env, "mail_network", caller.network)
     spend(env, "mail", accounts.folded(email))
-    account_recovery.forgot(db, email)
+    account_recovery.forgot(db, caller, email)
     bottle.response.status = 202
 
 

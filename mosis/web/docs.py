@@ -111,13 +111,11 @@ def account_page() -> bottle.HTTPResponse:
 @cache
 def _account_page() -> tuple[bytes, str]:
     page = HERE.joinpath("account.html").read_bytes()
-    parts = {
-        name: b64encode(
-            hashlib.sha256(re.search(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[1]).digest()
-        ).decode()  # type: ignore[index]
-        for name, tag in (("script-src", b"script"), ("style-src", b"style"))
-    }
-    sources = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in parts.items())
+    sources = "; ".join(
+        f"{tag}-src 'sha256-{b64encode(hashlib.sha256(text).digest()).decode()}'"
+        for tag in ("script", "style")
+        for text in re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
+    )
     return (
         page,
         f"default-src 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; {sources}",
