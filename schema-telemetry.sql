@@ -10,12 +10,12 @@ CREATE TABLE apps (
     enabled         INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
     usage_events    INTEGER NOT NULL DEFAULT 0 CHECK (usage_events IN (0, 1)),    -- screen_view, button_click, feature_used
     sample_rate     REAL NOT NULL DEFAULT 1 CHECK (sample_rate BETWEEN 0 AND 1),  -- told to devices; crashes are always sent
-    unlisted        INTEGER NOT NULL DEFAULT 0, -- 1: may have rows that `devices` does not list, from before it existed
+    unlisted        INTEGER NOT NULL DEFAULT 0, -- until when rows came that `devices` does not list, from before it existed
     digest_at       INTEGER NOT NULL DEFAULT 0, -- when the last digest of crashes was queued
     announced_day   INTEGER NOT NULL DEFAULT 0, -- the last day on which groups were announced one by one,
     announced       INTEGER NOT NULL DEFAULT 0  -- and how many
 ) STRICT;
-CREATE INDEX apps_unlisted ON apps (id) WHERE unlisted = 1;
+CREATE INDEX apps_unlisted ON apps (id) WHERE unlisted > 0;
 
 -- Which build on which system sent something. Versions that the portal does not know are 'other': strangers cannot fill this.
 CREATE TABLE sources (
@@ -116,12 +116,11 @@ CREATE TABLE rollups (
 ) STRICT;
 
 -- 'summed': the last of `batches` that is in the sums. 'forgotten': up to this moment of receipt batches may be missing.
--- 'listed_since': from this moment on `devices` lists whatever comes in.
 CREATE TABLE progress (
     name            TEXT PRIMARY KEY,
     value           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO progress VALUES ('summed', 0), ('forgotten', 0), ('listed_since', 0);
+INSERT INTO progress VALUES ('summed', 0), ('forgotten', 0);
 
 -- Crashes that are one mistake: same type and same normalised top frames, by the algorithm of that number.
 CREATE TABLE crash_groups (

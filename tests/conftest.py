@@ -1,7 +1,9 @@
 """A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that can be turned."""
 
 import logging
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +11,13 @@ import hypothesis
 import pytest
 
 import portal
+from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.context import Environment, environment
 from mosis.credentials.passwords import Cost
 from tests.client import PASSWORD, Client
+from tests.server import Backed
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
@@ -21,7 +25,7 @@ CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; A
 # The same examples in every run: a red run can be repeated. `make campaigns` looks further.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.register_profile("campaign", deadline=None, max_examples=2_000, print_blob=True)
-hypothesis.settings.load_profile("suite")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 SECRET = re.compile(
@@ -34,13 +38,18 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(portal.JsonLines())
+        self.setFormatter(cli.JsonLines())
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if SECRET.search(line):
             self.told.append(line)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers a core for `-n auto`: half of the time a test waits for a server of its own."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
@@ -89,11 +98,29 @@ def password_cost() -> Cost:
     return CHEAP
 
 
+@pytest.fixture(scope="session")
+def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both databases, migrated and empty: made once, and copied for each test."""
+    folder = tmp_path_factory.mktemp("new")
+    config = Config.read(
+        {"DATABASE_PATH": str(folder / "portal.db"), "PACKAGES_DIR": str(folder / "packages")}
+    )
+    portal.migrate_databases(config)
+    return folder
+
+
 @pytest.fixture
 def env(
-    tmp_path: Path, hands: Hands, settings: dict[str, str], password_cost: Cost
+    tmp_path: Path,
+    hands: Hands,
+    settings: dict[str, str],
+    password_cost: Cost,
+    new_databases: Path,
 ) -> Iterator[Environment]:
     """The environment of a fresh portal; rate limits are off unless a test asks for them."""
+    (tmp_path / "data").mkdir(exist_ok=True)
+    for name in ("portal.db", "telemetry.db"):
+        shutil.copy(new_databases / name, tmp_path / "data" / name)
     places = {
         "DATABASE_PATH": str(tmp_path / "data/portal.db"),
         "PACKAGES_DIR": str(tmp_path / "packages"),
@@ -102,7 +129,7 @@ def env(
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrated(config)
+    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
     yield opened
     opened.close()
@@ -112,3 +139,15 @@ def env(
 def client(env: Environment) -> Client:
     """The real WSGI application, spoken to without a socket."""
     return Client(portal.build(env), env)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Backed]:
+    """A portal that runs as a process of its own, with a replica."""
+    made = Backed(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()

@@ -399,11 +399,10 @@ class TestDevices:
             db.change("DELETE FROM devices")
         assert everything(client, DEVICE) == ([], [])
         with client.env.telemetry.connection().write() as db:
-            db.change("UPDATE apps SET unlisted = 1")
-            db.change("UPDATE progress SET value = ? WHERE name = 'listed_since'", int(START))
+            db.change("UPDATE apps SET unlisted = ?", int(START))
         assert [len(each) for each in everything(client, DEVICE)] == [1, 1]
         maintenance.turn(client.env)
-        assert stored(client, "SELECT unlisted FROM apps") == [(1,)]
+        assert stored(client, "SELECT unlisted FROM apps") == [(int(START),)]
         hands.turn(92 * DAY)
         maintenance.turn(client.env)
         assert stored(client, "SELECT unlisted FROM apps") == [(0,)]
@@ -572,7 +571,7 @@ def test_the_migration_keeps_what_was_stored(tmp_path: Path) -> None:
         "INSERT INTO rollups (app, span, version, start, frames) VALUES (1, 'day', '*', 0, '{\"3\":4}')"
     )
     raw.close()
-    portal.migrated(config)
+    portal.migrate_databases(config)
     env = environment(config)
     try:
         found = devices.export(env, DEVICE)

@@ -16,11 +16,10 @@ CREATE TABLE devices (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX devices_by_day ON devices (day);
 
--- 1 for apps that may have rows from before, which `devices` does not list. Cleared once those are too old to exist.
+-- Until when apps may have rows that `devices` does not list. Set to 0 once those are too old to exist.
 ALTER TABLE apps ADD COLUMN unlisted INTEGER NOT NULL DEFAULT 0;
-UPDATE apps SET unlisted = 1;
-CREATE INDEX apps_unlisted ON apps (id) WHERE unlisted = 1;
-INSERT INTO progress VALUES ('listed_since', unixepoch());
+UPDATE apps SET unlisted = unixepoch();
+CREATE INDEX apps_unlisted ON apps (id) WHERE unlisted > 0;
 
 -- When the last digest of crashes was queued, and how many groups were announced one by one on a day.
 ALTER TABLE apps ADD COLUMN digest_at INTEGER NOT NULL DEFAULT 0;

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis.database import Connection, new_id
-from mosis.telemetry.intake import DAY, OTHER
+from mosis.telemetry.intake import OTHER
+from mosis.telemetry.shares import DAY
 
 ALGORITHM = 1
 LINE_CHARACTERS = 300  # of a line: regexes never see more

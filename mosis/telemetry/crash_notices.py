@@ -11,7 +11,7 @@ from mosis import events, jobs
 from mosis.clock import text
 from mosis.context import Environment
 from mosis.database import Connection
-from mosis.telemetry.intake import DAY
+from mosis.telemetry.shares import DAY
 
 EVENTS_A_DAY = 20  # for each app; further groups are in the digest alone
 DIGEST_AFTER_SECONDS = 3600  # what is new for so long is mailed, with what has come since
@@ -34,11 +34,12 @@ def announce(env: Environment) -> None:
     for group, app, _, _ in rows:
         if sent[app] < EVENTS_A_DAY:
             sent[app] += 1
-            chosen.append(group)
+            chosen.append((group, app))
     if chosen:
         with db.write():
-            for group in chosen:
-                jobs.add(db, "crash_new_group", unique_key=f"crash:{group}", group=group)
+            for group, app in chosen:
+                key = f"crash:{group}"
+                jobs.add(db, "crash_new_group", owner=f"app:{app}", unique_key=key, group=group)
     with telemetry.write():
         for group, *_ in rows:
             telemetry.change("UPDATE crash_groups SET announced = 1 WHERE id = ?", group)
@@ -95,7 +96,12 @@ def queue_digests(env: Environment) -> None:
         ids = [group for (group,) in groups]
         with db.write():
             jobs.add(
-                db, "crash_digest", unique_key=f"crash_digest:{app_id}", app_id=app_id, groups=ids
+                db,
+                "crash_digest",
+                owner=f"app:{number}",
+                unique_key=f"crash_digest:{app_id}",
+                app_id=app_id,
+                groups=ids,
             )
         with telemetry.write():
             telemetry.change("UPDATE apps SET digest_at = ? WHERE id = ?", now, number)

@@ -19,7 +19,7 @@ from mosis.errors import Invalid, NotFound
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import Sketch
-from mosis.telemetry.intake import DAY, NOBODY, Receipt, Sender
+from mosis.telemetry.intake import NOBODY, Receipt, Sender
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import (
     CRASH,
@@ -31,6 +31,7 @@ from mosis.telemetry.schemas import (
     VALUE_CHARACTERS,
     crash_fits,
 )
+from mosis.telemetry.shares import DAY
 from mosis.validation import check
 
 TOP_FRAMES = 5

@@ -110,7 +110,7 @@ def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes,
     found = dict(
         db.all(f"SELECT device, app FROM devices WHERE key IN {_GIVEN}", *_keys(env, device_id))
     )
-    for (app,) in db.all("SELECT id FROM apps WHERE unlisted = 1"):
+    for (app,) in db.all("SELECT id FROM apps WHERE unlisted > 0"):
         found[pseudonym(env.telemetry_secret, app, device_id)] = app
     return found
 

@@ -155,7 +155,13 @@ def _work(env: Environment, db: Connection, now: int) -> Iterator[tuple[Find, De
         ),
         _unlist,
     )
-    yield lambda limit: _old_lists(db, now, limit), _all_listed
+    yield (
+        rows(
+            "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?",
+            now - CRASH_SECONDS - DAY,
+        ),
+        _all_listed,
+    )
     gone = json.dumps(_apps_gone(env, db))
     yield (
         rows(
@@ -236,15 +242,8 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
             db.change("DELETE FROM devices WHERE key = ? AND device = ?", key, device)
 
 
-def _old_lists(db: Connection, now: int, limit: int) -> list[tuple[int]]:
-    """Apps that need not be asked one by one any more: no row is left from before devices were listed."""
-    since = db.value("SELECT value FROM progress WHERE name = 'listed_since'") or 0
-    if now < since + CRASH_SECONDS + DAY:
-        return []
-    return db.all("SELECT id FROM apps WHERE unlisted = 1 LIMIT ?", limit)
-
-
 def _all_listed(db: Connection, rows: list[tuple[int]]) -> None:
+    """No row is left from before devices were listed: these apps need not be asked one by one any more."""
     db.change(
         "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
         json.dumps([row[0] for row in rows]),
@@ -252,7 +251,8 @@ def _all_listed(db: Connection, rows: list[tuple[int]]) -> None:
 
 
 def _has_space_to_give(db: Connection) -> bool:
-    return _free_pages(db) > max(LEAST_FREE_PAGES, db.value("PRAGMA page_count") // FREE_SHARE)
+    pages = int(db.value("PRAGMA page_count"))
+    return _free_pages(db) > max(LEAST_FREE_PAGES, pages // FREE_SHARE)
 
 
 def _free_pages(db: Connection) -> int:

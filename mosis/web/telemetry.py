@@ -16,7 +16,7 @@ from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.hyperloglog import Sketch
-from mosis.telemetry.intake import DAY, Receipt
+from mosis.telemetry.intake import Receipt
 from mosis.telemetry.schemas import (
     BATCH,
     BODY_LIMIT_BYTES,
@@ -25,6 +25,7 @@ from mosis.telemetry.schemas import (
     EVENT,
 )
 from mosis.telemetry.settings import Settings
+from mosis.telemetry.shares import DAY
 from mosis.web.openapi_schemas import (
     COUNT,
     DATE,
