@@ -157,6 +157,7 @@ class Request:
         self.close()
         self._spool = None
         self.error, self.completed, self.expect_continue = error, True, False
+        self.lane, self.account = "quick", ""  # a refusal does not wait for what it was refused for
 
     def overdue(self, now: float) -> bool:
         """Whether head or body take longer than they may. `now` is monotonic."""
