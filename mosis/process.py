@@ -183,6 +183,9 @@ def make_server(env: Environment, app: Any) -> Any:
         spool,
         ready=ready,
         measures=env.measures,
+        connections_per_address=config.connections_per_address,
+        proxies=config.trusted_proxy,
+        unsent_limit_bytes=config.unsent_limit_bytes,
     )
 
 

@@ -299,7 +299,7 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
 def opened(path: Path, **more: Any) -> sqlite3.Connection:
     """A read-write connection to an existing file; a deleted file is not recreated empty."""
     address = f"file:{quote(str(path))}?mode=rw"
-    return sqlite3.connect(
+    found: sqlite3.Connection = sqlite3.connect(
         address,
         uri=True,
         timeout=BUSY_SECONDS,
@@ -307,6 +307,7 @@ def opened(path: Path, **more: Any) -> sqlite3.Connection:
         check_same_thread=False,
         **more,
     )
+    return found
 
 
 def _prepared(path: Path) -> sqlite3.Connection:

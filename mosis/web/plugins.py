@@ -39,7 +39,8 @@ from mosis.database import new_id
 from mosis.errors import Denied, PortalError
 from mosis.metrics import Measures
 from mosis.people import accounts, keys
-from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
+from mosis.validation.strict_json import dump_json as dump
+from mosis.web.request import check_lengths, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
@@ -99,7 +100,8 @@ class Portal(bottle.Bottle):
             return start_response(status, headers, exc_info)
 
         try:
-            return super().wsgi(environ, start)
+            answer: Iterable[bytes] = super().wsgi(environ, start)
+            return answer
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
                 route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
@@ -513,8 +515,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
 
 def _credential() -> str | None:
     """What the request presents: a bearer token or an API key. Raises Denied when it is neither."""
-    key = bottle.request.get_header("X-API-Key")
-    header = bottle.request.get_header("Authorization")
+    key: str | None = bottle.request.get_header("X-API-Key")
+    header: str | None = bottle.request.get_header("Authorization")
     if key is not None:
         return key.strip()
     if header is None:

@@ -17,6 +17,7 @@ from mosis.people import keys
 from mosis.publishing import apps, reviews, versions
 from mosis.publishing.versions import Publication, Version
 from mosis.validation import LINES, SENTENCE
+from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -37,7 +38,6 @@ from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_u
 from mosis.web.request import (
     body_is,
     created,
-    dump,
     etag,
     listed,
     names_tag,
