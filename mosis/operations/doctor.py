@@ -18,6 +18,7 @@ from mosis import database as db
 from mosis import disk as disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
+from mosis.operations import clock_steps
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -166,7 +167,28 @@ def _clock(config: Config) -> Iterator[Line]:
             f"it went back: the database was written {ahead:.0f} s in the future. Switch on NTP.",
         )
         return
+    if (ahead := _newest_ahead(config)) > clock_steps.AHEAD_SECONDS:
+        yield Line(
+            "bad",
+            "clock",
+            f"it was ahead, or is behind now: the newest row of the database is dated {ahead} s in the future. Compare it with"
+            " another clock and switch on NTP; what waited for a date goes on by itself.",
+        )
+        return
     yield Line("ok", "clock", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+
+
+def _newest_ahead(config: Config) -> int:
+    """How many seconds in the future the newest row is dated; 0 when the database cannot be read, which _database says."""
+    if not db.has_tables(config.database_path):
+        return 0
+    database = db.Database(config.database_path)
+    try:
+        return clock_steps.ahead_seconds(database.connection())
+    except Exception:
+        return 0
+    finally:
+        database.close()
 
 
 def _secret(config: Config) -> Iterator[Line]:
