@@ -178,7 +178,7 @@ def ours(folder: Path, catalogue: dataset.Catalogue) -> System:
         "TELEMETRY_EVENTS_PER_APP": str(1 << 39),
         "LOG_LEVEL": "warning",
     }
-    portal.migrated(portal.Config.read(settings))
+    portal.migrate_databases(portal.Config.read(settings))
     address = dataset.fill_ours(folder / "portal.db", folder / "packages", catalogue)
     return System(
         "mosis-portal",

@@ -54,7 +54,7 @@ def env(tmp_path: Path, hands: Wall) -> Iterator[Environment]:
             "WEBHOOKS_PRIVATE": "allow",
         }
     )
-    portal.migrated(config)
+    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.ran), CHEAP)
     yield opened
     opened.close()

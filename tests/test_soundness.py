@@ -34,6 +34,7 @@ def spoil(database: Path, table: str) -> None:
         file.write(b"\xff" * size)
 
 
+@pytest.mark.slow
 def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybody(
     server: Backed,
 ) -> None:
@@ -81,7 +82,7 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
 
 
 def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: Environment) -> None:
-    portal.migrated(
+    portal.migrate_databases(
         Config.read(
             {
                 "DATABASE_PATH": str(tmp_path / "other/portal.db"),

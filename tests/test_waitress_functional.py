@@ -40,6 +40,8 @@ import socket
 from waitress import server, utilities
 from mosis.server import Admission, Server
 
+pytestmark = pytest.mark.slow
+
 class Fixture(Server):
     def __init__(self, application, host=None, port=None, max_request_body_size=1 << 30, unix_socket=None, **settings):
         self.path = unix_socket

@@ -9,7 +9,7 @@ a battery starts in the past until it has reached a time server, and its good ro
 import logging
 from dataclasses import dataclass
 
-from mosis import audit, jobs
+from mosis import audit, events, jobs
 from mosis.caller import PORTAL
 from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.context import Environment
@@ -51,12 +51,13 @@ LONGEST: dict[str, dict[str, int]] = {
     "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
     "messages": {"created_at": 0},
     "jobs": {"created_at": 0, "finished_at": 0},
+    "job_turns": {"rests_until": jobs.LONGEST_REST_SECONDS},
     "events": {"created_at": 0, "read_at": 0, "mailed_at": 0},
     "webhooks": {
         "created_at": 0,
         "failing_since": 0,
         "old_until": webhooks.OLD_SECRET_SECONDS,
-        "rests_until": webhooks.LONGEST_REST_SECONDS,
+        "rests_until": events.LONGEST_REST_SECONDS,
     },
     "webhook_deliveries": {
         "created_at": 0,

@@ -54,9 +54,9 @@ FINDINGS: dict[str, str] = {
     "signature_invalid": "The signature is not by any live signing key of the app's owner.",
     "no_signing_key": "The app's owner has no live signing key.",
     # tier 2, in the job: what is wrong inside the files
-    "rml_malformed": "An RML document is not well-formed XML.",
+    "rml_malformed": "RmlUi cannot read an RML document, or a template lacks its head or body.",
     "rml_doctype": "An RML document has a document type.",
-    "rml_entity": "An RML document declares an entity, or uses one that XML itself does not have.",
+    "rml_entity": "An RML document declares an entity.",
     "rml_root": "The outermost element of an RML document is neither rml nor template.",
     "rml_too_deep": "An RML document nests more than 200 elements.",
     "rcss_malformed": "A style sheet cannot be parsed.",
@@ -71,6 +71,7 @@ FINDINGS: dict[str, str] = {
     "check_memory": "The checks took too much memory.",
     "check_crashed": "The checks ended unexpectedly.",
     # tier 3, for the reviewer: none of these blocks by itself
+    "rml_not_xml": "RmlUi reads an RML document, but it is not well-formed XML.",
     "lua_dangerous": "A script uses os, io, debug, load, loadstring, loadfile, dofile or package.",
     "lua_indirect": "A script reaches what it uses by way of _G, _ENV, getfenv, setfenv, rawset or another name for mosis.",
     "require_missing": "A script requires a module that is not in the package.",

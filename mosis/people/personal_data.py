@@ -43,8 +43,9 @@ EXPORTED = {
     "webhook_deliveries": "SELECT d.id, d.webhook_id, d.event_id, d.state, d.attempts, d.status, d.error, d.created_at FROM"
     " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
-    "jobs": "SELECT kind, state, created_at, last_error FROM jobs WHERE arguments ->> 'email' = (SELECT email FROM developers"
-    " WHERE id = ?1) COLLATE NOCASE",
+    "jobs": "SELECT kind, state, created_at, last_error FROM jobs WHERE owner_id = ?1 OR arguments ->> 'email' ="
+    " (SELECT email FROM developers WHERE id = ?1) COLLATE NOCASE",
+    "job_turns": "SELECT lane, turn, rests_until FROM job_turns WHERE owner_id = ?1",
     "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
     " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
 }
@@ -114,6 +115,7 @@ def erase(
             "UPDATE jobs SET last_error = '(erased)' WHERE instr(lower(last_error), lower(?))",
             developer.email,
         )
+        db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
         db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer.id)
         db.change(
             "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"

@@ -124,6 +124,7 @@ class Listening(TcpWSGIServer):
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
         )
         allow_descriptors(4 * adj.connection_limit)
+        self._woken = threading.Event()  # `stop` has written to the pipe that wakes the loop
 
     @staticmethod
     def open(listen: str) -> socket.socket:
@@ -155,6 +156,7 @@ class Listening(TcpWSGIServer):
         self._stop_seconds = timeout_seconds
         self.stopping = True
         self.trigger.pull_trigger()
+        self._woken.set()
 
 
 class Server(Listening):
@@ -241,6 +243,7 @@ class Server(Listening):
             self._turn(0.05)
         for lane in self.lanes.values():
             lane.stop(deadline)
+        self._woken.wait(1)  # before the pipe is closed: the loop may have seen `stopping` first
         wasyncore.close_all(self._map, ignore_all=True)
         self._epoll.close()
 

@@ -145,7 +145,7 @@ FIRST = DIGESTS_LF.split(b"\n\n")[1]
         (DIGESTS_LF.replace(FIRST, FIRST + b"\nno colon"), {"digests_malformed", "digest_unlisted"}),
         (DIGESTS_LF.replace(FIRST, FIRST[:-8]), {"digests_malformed", "digest_unlisted"}),
         (DIGESTS_LF.replace(FIRST + b"\n\n", b""), {"digest_unlisted"}),
-        (DIGESTS_LF.replace(b"\n\nName: manifest", b"\nName: manifest", 1), {"digest_unlisted"}),
+        (DIGESTS_LF.replace(b"\n\nName: manifest", b"\nName: manifest", 1), {"digests_malformed"}),
         (DIGESTS_LF + digests_of({"gone.txt": b""}).partition(b"\n")[2], {"digest_extra"}),
     ],
 )  # fmt: skip
