@@ -15,8 +15,7 @@ import portal
 from mosis import database, disk
 from mosis.operations import doctor
 from mosis.operations.doctor import Line
-from tests.server import free_port, running
-from tests.test_portal import command
+from tests.server import command, free_port, running
 
 pytestmark = pytest.mark.slow
 

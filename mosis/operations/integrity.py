@@ -64,8 +64,15 @@ def tell(env: Environment) -> None:
 class Watch:
     """The thread that runs the checks."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        whole_seconds: float = WHOLE_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         self.env = env
+        self.whole_seconds = whole_seconds
+        self.look_seconds = look_seconds
         self._stopping, self._looked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="soundness", daemon=True)
 
@@ -80,17 +87,17 @@ class Watch:
         self._stopping.set()
 
     def _run(self) -> None:
-        whole_at, told = time.monotonic() + WHOLE_SECONDS, False
+        whole_at, told = time.monotonic() + self.whole_seconds, False
         self._look(quick=True)
         self._looked.set()
         while True:
             if self.env.db.damage is not None and not told:
                 told = True
                 tell(self.env)
-            if self._stopping.wait(LOOK_SECONDS):
+            if self._stopping.wait(self.look_seconds):
                 return
             if time.monotonic() >= whole_at:
-                whole_at, told = whole_at + WHOLE_SECONDS, False
+                whole_at, told = whole_at + self.whole_seconds, False
                 self._look()
 
     def _look(self, *, quick: bool = False) -> None:

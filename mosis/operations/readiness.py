@@ -30,10 +30,10 @@ class Readiness:
 
 def look(env: Environment) -> Readiness:
     """The state, at most a second old."""
-    kept = env.remembered.get("readiness")
+    kept: tuple[float, Readiness] | None = env.remembered.get("readiness")
     if kept is None or time.monotonic() > kept[0] + KEEP_SECONDS:
         kept = env.remembered["readiness"] = (time.monotonic(), _look(env))
-    return kept[1]  # type: ignore[no-any-return]
+    return kept[1]
 
 
 def require(env: Environment) -> Readiness:
