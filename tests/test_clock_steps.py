@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-def env(tmp_path: Path, hands: Wall) -> Iterator[Environment]:
+def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Environment]:
+    shutil.copytree(new_databases, tmp_path / "data")
     config = Config.read(
         {
             "DATABASE_PATH": str(tmp_path / "data/portal.db"),
@@ -54,7 +56,6 @@ def env(tmp_path: Path, hands: Wall) -> Iterator[Environment]:
             "WEBHOOKS_PRIVATE": "allow",
         }
     )
-    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.ran), CHEAP)
     yield opened
     opened.close()
