@@ -13,8 +13,8 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
-           intake; serving gives these their own threads
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+           "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
 import hashlib
@@ -266,13 +266,15 @@ class Callers:
         if limit == "none" or "until" in memory:  # it has been counted before it waited
             bottle.request.environ["mosis.taken"] = memory.get("taken", [])
             return
-        taken = (
-            self.env.limits.take("account", caller.developer_id)
+        names = (
+            [("account", caller.developer_id)]
             if caller.developer_id
-            else (self.env.limits.take(limit, caller.household))
+            else [(limit, caller.household)]
         )
-        if taken is not None:
-            bottle.request.environ["mosis.taken"] = memory["taken"] = [taken]
+        if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
+            names.append(("changes", caller.developer_id))
+        taken = [each for name, key in names if (each := self.env.limits.take(name, key))]
+        bottle.request.environ["mosis.taken"] = memory["taken"] = taken
 
 
 @dataclass(frozen=True, slots=True)
