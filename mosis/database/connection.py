@@ -356,6 +356,11 @@ class Database:
         self._watcher: sqlite3.Connection | None = None
         self._watching = threading.Lock()
 
+    @property
+    def commits(self) -> int:
+        """How many transactions this process has committed."""
+        return self._commits
+
     def data_version(self) -> int:
         """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on
         a connection that never writes, because the pragma does not count a connection's own commits.
