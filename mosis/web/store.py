@@ -50,7 +50,7 @@ UPDATES: Schema = {
     "mosis_version": {"type": "string", "maxlength": 64},
 }
 _CODE = re.compile(r"[0-9]{1,10}\Z")
-ASK_AGAIN = "public, no-cache"  # may be kept, and is asked for again each time
+ASK_AGAIN = "public, max-age=0, no-cache"  # may be kept, and is asked for again each time
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 STORE_APP = shape(
