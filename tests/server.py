@@ -162,6 +162,7 @@ class Backed(Running):
 
     def lose_everything(self) -> None:
         """SIGKILL for both, at once; then the data folder is gone."""
+        os.kill(self.pid, signal.SIGSTOP)  # or it could start another Litestream in between
         os.kill(self.litestream, signal.SIGKILL)
         self.kill()
         shutil.rmtree(self.data)

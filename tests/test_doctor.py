@@ -84,7 +84,7 @@ def test_each_mistake_has_its_line(
 
 def test_backups_on_the_disk_of_the_data_are_said(tmp_path: Path) -> None:
     assert (
-        "on the disk of the data"
+        "on the same disk as the data"
         in lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))["backups"].text
     )
 

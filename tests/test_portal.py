@@ -90,7 +90,7 @@ def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path)
     assert refused.returncode == portal.CONFIG
     assert (
         refused.stderr
-        == f"portal: a database should be here, and a folder is: {tmp_path}/data/portal.db\n"
+        == f"portal: a folder is in the place of the database: {tmp_path}/data/portal.db\n"
     )
 
 
