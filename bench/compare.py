@@ -174,6 +174,7 @@ def ours(folder: Path, catalogue: dataset.Catalogue) -> System:
         "PACKAGES_DIR": str(folder / "packages"),
         "ASSETS_DIR": str(folder / "assets"),
         "RATE_LIMITS": "off",
+        "CONNECTIONS_PER_ADDRESS": "100000",
         "DISK_RESERVE_BYTES": "0",
         "TELEMETRY_EVENTS_PER_APP": str(1 << 39),
         "LOG_LEVEL": "warning",

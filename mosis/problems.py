@@ -16,7 +16,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "request_timeout": (408, "Request took too long"),
     "length_required": (411, "Length required"),
     "too_large": (413, "Body too large"),
+    "uri_too_long": (414, "URI too long"),
     "unsupported_media_type": (415, "Unsupported media type"),
+    "expectation_failed": (417, "Expectation failed"),
     "header_too_large": (431, "Header too large"),
     "not_implemented": (501, "Not implemented"),
     "oauth_state_invalid": (400, "Sign-in not begun here"),
@@ -62,6 +64,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (422, "Idempotency-Key reused"),
     # not now
     "rate_limited": (429, "Too many requests"),
+    "too_many_uploads": (429, "Too many uploads at once"),
     "internal": (500, "Internal error"),
     "busy": (503, "Busy"),
     "provider_unavailable": (503, "Provider unavailable"),

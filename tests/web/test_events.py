@@ -147,7 +147,7 @@ class TestServer:
 
     @pytest.fixture
     def settings(self) -> dict[str, str]:
-        return {"LISTEN_ADDR": "127.0.0.1:0", "THREADS": "2"}
+        return {"LISTEN_ADDR": "127.0.0.1:0", "THREADS": "2", "CONNECTIONS_PER_ADDRESS": "300"}
 
     @pytest.fixture
     def server(self, env: Environment) -> Iterator[Any]:
