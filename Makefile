@@ -42,7 +42,7 @@ types: $(VENV)/.installed-lint ## check the types
 check: lint types test ## everything that must be green before a commit
 
 SECONDS ?= 600
-fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers: make fuzz SECONDS=600
+fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers, and compare accepted ones with other ZIP readers: make fuzz SECONDS=600
 	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
 
 bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, nginx, node; half an hour)

@@ -15,7 +15,7 @@ from mosis.context import Environment
 from mosis.database import Connection
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import backup
+from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, email_tokens, keys
 from mosis.publishing import quotas, reviews, versions
 from mosis.telemetry import crash_notices
@@ -64,6 +64,7 @@ SCHEDULE: list[tuple[int, str]] = [
 TICKS: list[tuple[int, Callable[[Environment], None]]] = [
     (5, store.flush_downloads),
     (5, keys.flush_uses),
+    (5, clock_steps.look),
     (60, backup.keep_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0

@@ -1,12 +1,11 @@
-"""`portal.py doctor`: looks at everything that an operator can get wrong, and says what to do about it.
-
-A complaint is "bad" (the portal will not work, or will lose something) or "warn" (it works, and something is worth a look).
-"""
+"""`portal.py doctor`: checks everything that an operator can misconfigure, and says what to do. A
+line is "bad" (the portal will not work, or will lose data) or "warn" (it works; something should
+be looked at)."""
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,20 +17,21 @@ from mosis import database as db
 from mosis import disk as disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
+from mosis.operations import clock_steps
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
-EARLIEST = 1_767_225_600  # 2026-01-01: no clock is right that shows less
+EARLIEST = 1_767_225_600  # 2026-01-01: a clock that shows an earlier time is wrong
 SAFE_SQLITE = (
     3,
     51,
     3,
-)  # before it a checkpoint that races with a writer can damage the database; here none does
+)  # before it a checkpoint that races with a writer can damage the database; here none races
 
 
 @dataclass(frozen=True)
 class Line:
-    """What was looked at, how it is ("ok", "warn" or "bad"), and what to do."""
+    """A check, its result ("ok", "warn" or "bad"), and what to do."""
 
     level: str
     subject: str
@@ -41,10 +41,42 @@ class Line:
         return f"{self.level:<5}{self.subject:<13}{self.text}"
 
 
-def examine(config: Config, newest_schema: int) -> Iterator[Line]:
-    """Every line, in the order in which things are worth looking at."""
-    yield from _sqlite()
-    yield from _folders(config)
+def has_locks(folder: Path) -> bool:
+    """Whether fcntl locks, which SQLite uses, keep a second process out."""
+    import fcntl
+    import subprocess
+
+    path = folder / f".doctor-{os.getpid()}"
+    program = (
+        "import fcntl, sys\n"
+        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(9)\n"
+    )
+    try:
+        with open(path, "xb") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            command = [sys.executable, "-I", "-S", "-c", program, str(path)]
+            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program of ours)
+    except OSError:
+        return False
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is asked of the machine; tests pass answers of their own."""
+
+    file_system: Callable[[Path], str] = disks.file_system
+    has_locks: Callable[[Path], bool] = has_locks
+    has_full_text_search: Callable[[], bool] = db.has_full_text_search
+
+
+def examine(config: Config, newest_schema: int, machine: Machine | None = None) -> Iterator[Line]:
+    """The lines of all checks, most important first."""
+    machine = machine or Machine()
+    yield from _sqlite(machine)
+    yield from _folders(config, machine)
     yield from _clock(config)
     yield from _secret(config)
     yield from _database(config, newest_schema)
@@ -54,9 +86,9 @@ def examine(config: Config, newest_schema: int) -> Iterator[Line]:
     yield from _mail(config)
 
 
-def _sqlite() -> Iterator[Line]:
+def _sqlite(machine: Machine) -> Iterator[Line]:
     version = tuple(int(part) for part in db.SQLITE_VERSION.split("."))
-    if not db.has_full_text_search():
+    if not machine.has_full_text_search():
         yield Line(
             "bad",
             "SQLite",
@@ -77,7 +109,7 @@ def _sqlite() -> Iterator[Line]:
         yield Line("ok", "SQLite", f"{db.SQLITE_VERSION} with FTS5{fine}")
 
 
-def _folders(config: Config) -> Iterator[Line]:
+def _folders(config: Config, machine: Machine) -> Iterator[Line]:
     folders = {
         "data": config.data_dir,
         "packages": config.packages_dir,
@@ -86,17 +118,21 @@ def _folders(config: Config) -> Iterator[Line]:
     if config.backups_dir:
         folders["backups"] = config.backups_dir
     for name, folder in folders.items():
-        yield from _folder(name, folder, config.disk_reserve_bytes, database=name == "data")
+        yield from _folder(
+            name, folder, config.disk_reserve_bytes, machine, database=name == "data"
+        )
     data = _existing(config.data_dir)
     if config.backups_dir and os.stat(data).st_dev == os.stat(_existing(config.backups_dir)).st_dev:
         yield Line(
             "warn",
             "backups",
-            "they are on the disk of the data: when it breaks both are gone. Set BACKUPS_DIR to another.",
+            "they are on the same disk as the data, which one failure would take. Set BACKUPS_DIR to a folder on another disk.",
         )
 
 
-def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> Iterator[Line]:
+def _folder(
+    name: str, folder: Path, reserve_bytes: int, machine: Machine, *, database: bool
+) -> Iterator[Line]:
     place = _existing(folder)
     if trouble := _unwritable(place):
         owner = f"{os.getuid()}:{os.getgid()}"
@@ -106,7 +142,7 @@ def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> I
             f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted.",
         )
         return
-    kind = disks.file_system(place)
+    kind = machine.file_system(place)
     if kind in disks.NETWORK:
         level, why = (
             ("bad", "SQLite needs a disk of this machine")
@@ -114,7 +150,7 @@ def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> I
             else ("warn", "it may be slow or gone")
         )
         yield Line(level, name, f"{folder} is on {kind}, a file system of the network: {why}.")
-    if database and not _locks(place):
+    if database and not machine.has_locks(place):
         yield Line(
             "bad",
             name,
@@ -166,14 +202,35 @@ def _clock(config: Config) -> Iterator[Line]:
             f"it went back: the database was written {ahead:.0f} s in the future. Switch on NTP.",
         )
         return
+    if (ahead := _newest_ahead(config)) > clock_steps.AHEAD_SECONDS:
+        yield Line(
+            "bad",
+            "clock",
+            f"it was ahead, or is behind now: the newest row of the database is dated {ahead} s in the future. Compare it with"
+            " another clock and switch on NTP; what waited for a date goes on by itself.",
+        )
+        return
     yield Line("ok", "clock", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+
+
+def _newest_ahead(config: Config) -> int:
+    """How many seconds in the future the newest row is dated; 0 when the database cannot be read, which _database says."""
+    if not db.has_tables(config.database_path):
+        return 0
+    database = db.Database(config.database_path)
+    try:
+        return clock_steps.ahead_seconds(database.connection())
+    except Exception:
+        return 0
+    finally:
+        database.close()
 
 
 def _secret(config: Config) -> Iterator[Line]:
     path = config.data_dir / "jwt_secret"
     if config.jwt_secret and len(set(config.jwt_secret)) < 12:
         yield Line(
-            "bad", "JWT_SECRET", "it can be guessed: take what `openssl rand -base64 32` prints."
+            "bad", "JWT_SECRET", "it can be guessed: use the output of `openssl rand -base64 32`."
         )
     elif config.jwt_secret:
         yield Line("ok", "JWT_SECRET", "is set")
@@ -229,7 +286,7 @@ def _backup(config: Config) -> Iterator[Line]:
         yield Line(
             "warn",
             "replica",
-            "there is none, a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
+            "there is none, so a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
         )
         return
     if litestream.program is None:
@@ -266,7 +323,7 @@ def _backup(config: Config) -> Iterator[Line]:
 
 
 def _address(config: Config) -> Iterator[Line]:
-    """BASE_URL as clients use it, if the portal runs at all."""
+    """BASE_URL as clients use it, if the portal runs."""
     host, _, port = config.listen_addr.rpartition(":")
     here = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104  (compared only)
     trouble, _ = _healthy(here)
@@ -297,7 +354,7 @@ def _address(config: Config) -> Iterator[Line]:
 
 
 def _healthy(url: str) -> tuple[str, float]:
-    """What is wrong with the portal's /healthz there, or nothing; and the time that it shows."""
+    """What is wrong with the portal's /healthz at this URL (empty if nothing), and its Date."""
     try:
         request = Request(f"{url}/healthz", headers={"User-Agent": "mosis-portal doctor"})  # noqa: S310
         with urlopen(request, timeout=5) as answer:  # noqa: S310
@@ -332,7 +389,7 @@ def _proxy(config: Config) -> Iterator[Line]:
         yield Line(
             "warn",
             "proxy",
-            "BASE_URL is http, so passwords can be read on their way: put a proxy with TLS in front.",
+            "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front.",
         )
     else:
         yield Line("ok", "proxy", ", ".join(map(str, config.trusted_proxy)) or "none")
@@ -361,12 +418,12 @@ def _mail(config: Config) -> Iterator[Line]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or its nearest existing ancestor."""
     return folder if folder.exists() or folder == folder.parent else _existing(folder.parent)
 
 
 def _unwritable(folder: Path) -> str | None:
-    """Why no file can be made here, or None."""
+    """Why no file can be created here, or None."""
     path = folder / f".doctor-{os.getpid()}"
     try:
         path.write_bytes(b"x")
@@ -374,25 +431,3 @@ def _unwritable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def _locks(folder: Path) -> bool:
-    """Whether a second process is kept out by a lock of the kind that SQLite uses (fcntl)."""
-    import fcntl
-    import subprocess
-
-    path = folder / f".doctor-{os.getpid()}"
-    program = (
-        "import fcntl, sys\n"
-        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except OSError: sys.exit(9)\n"
-    )
-    try:
-        with open(path, "xb") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            command = [sys.executable, "-I", "-S", "-c", program, str(path)]
-            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (our own program)
-    except OSError:
-        return False
-    finally:
-        path.unlink(missing_ok=True)
