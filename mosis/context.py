@@ -65,6 +65,7 @@ class Environment:
 
     def close(self) -> None:
         self.news.close()
+        self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
 
