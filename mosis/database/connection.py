@@ -75,6 +75,7 @@ class Connection:
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # a transaction is ours to end
+        self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
@@ -158,6 +159,17 @@ class Connection:
         finally:
             self._held = False
 
+    @contextmanager
+    def guarded(self, check: Callable[["Connection"], None]) -> Iterator[None]:
+        """Call `check` at the beginning of every transaction inside, under the writers' lock. What it
+        raises undoes the transaction: a request that was authenticated before it waited or computed
+        is authenticated again at the moment of its change."""
+        self._guard = check
+        try:
+            yield
+        finally:
+            self._guard = None
+
     def _begin(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
@@ -177,6 +189,12 @@ class Connection:
             self._raw = self._reading
             self.database.writers.release()
             raise
+        if self._guard is not None:
+            try:
+                self._guard(self)
+            except BaseException:
+                self._end("ROLLBACK")
+                raise
 
     def _end(self, how: str) -> None:
         """COMMIT or ROLLBACK, let go of the writers' lock, and then what was to follow a commit."""

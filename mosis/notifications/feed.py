@@ -131,7 +131,13 @@ def mail(env: Environment, event_id: str) -> None:
         f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'
     )
     body = f"{said}\n\n{event.created_at}, {env.config.base_url}\n{ending}\n"
-    env.mailer.send(developer.email, said[:150], body, event.id)
+    env.mailer.send(
+        developer.email,
+        said[:150],
+        body,
+        event.id,
+        is_wanted=lambda: accounts.has_address(db, developer.id, developer.email),
+    )
     with db.write():
         db.change("UPDATE events SET mailed_at = ? WHERE id = ?", db.now, event_id)
 

@@ -245,7 +245,7 @@ def show(
     return shown
 
 
-@says(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
+@says(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
 def submit(
     env: Environment, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def withdraw(
     VERSION,
     body=PUBLISH,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended",
+    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
 )
 def publish(
     env: Environment, db: Connection, caller: Caller, app: str, version: str
@@ -383,7 +383,12 @@ def public(env: Environment, db: Connection, app: apps.App, version: Version) ->
         "version_code": version.version_code,
         "channel": version.channel,
         "state": version.state,
-        "next_step": reviews.next_step(version, standing, suspended=bool(app.suspended)),
+        "next_step": reviews.next_step(
+            version,
+            standing,
+            suspended=bool(app.suspended),
+            key_revoked=versions.key_is_revoked(db, version),
+        ),
         "findings": json.loads(version.findings),
         "review": review,
         "permissions": json.loads(version.permissions),
