@@ -229,11 +229,13 @@ CREATE TABLE downloads (
 CREATE TABLE jobs (
     id              TEXT PRIMARY KEY,
     kind            TEXT NOT NULL,
-    lane            TEXT NOT NULL CHECK (lane IN ('quick', 'checks', 'outside', 'webhooks')),   -- has its own threads: none waits for another's
+    lane            TEXT NOT NULL,              -- has its own threads: none waits for another's; LANES in mosis/jobs.py
+    owner_id        TEXT,                       -- whose turn it takes: an account, or a network where nobody is signed in; NULL: the portal's
     arguments       TEXT NOT NULL DEFAULT '{}' CHECK (json_type(arguments) = 'object'),
     unique_key      TEXT,                       -- at most one unfinished job carries it
     state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'dead')),
     attempts        INTEGER NOT NULL DEFAULT 0,
+    again           INTEGER NOT NULL DEFAULT 0 CHECK (again IN (0, 1)),     -- asked for anew while it ran: runs once more
     run_at          TEXT NOT NULL,
     lease_until     TEXT CHECK ((lease_until IS NULL) = (state <> 'running')),
     lease_token     TEXT,                       -- who holds it: an outlived worker cannot finish what was given to another
@@ -247,6 +249,16 @@ CREATE INDEX jobs_by_key ON jobs (unique_key, created_at) WHERE unique_key IS NO
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state IN ('done', 'dead');
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'running');
 
+-- How much of a lane each owner has had, in seconds of work, and until when none of its jobs is begun. The row with the owner ''
+-- is where the lane itself stands; owners at or before it need no row.
+CREATE TABLE job_turns (
+    lane            TEXT NOT NULL,
+    owner_id        TEXT NOT NULL,
+    turn            REAL NOT NULL,
+    rests_until     TEXT,
+    PRIMARY KEY (lane, owner_id)
+) STRICT, WITHOUT ROWID;
+
 -- What happened that concerns a developer, in order: what GET /notifications and GET /events show, and mail tells.
 CREATE TABLE events (
     number          INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order; an id says when, and clocks can be turned back
@@ -258,10 +270,13 @@ CREATE TABLE events (
     data            TEXT NOT NULL DEFAULT '{}' CHECK (json_type(data) = 'object'),
     created_at      TEXT NOT NULL,
     read_at         TEXT,
-    mailed_at       TEXT
+    mailed_at       TEXT,
+    mail_due        INTEGER NOT NULL DEFAULT 0 CHECK (mail_due IN (0, 1))   -- to be mailed; the choice is looked at again then
 ) STRICT;
 CREATE INDEX events_by_developer ON events (developer_id, number);
 CREATE INDEX events_unread ON events (developer_id, number) WHERE read_at IS NULL;
+CREATE INDEX events_to_mail ON events (developer_id, number) WHERE mail_due = 1;
+CREATE INDEX events_mailed ON events (developer_id, mailed_at) WHERE mailed_at IS NOT NULL;
 
 -- Where a developer wants events sent. The secrets are kept as they are, because every delivery is signed with them.
 CREATE TABLE webhooks (
@@ -454,8 +469,11 @@ CREATE TRIGGER listings_due_insert INSTEAD OF INSERT ON listings_due BEGIN
     INSERT INTO listings (app_id, version_id, package_id, name, summary, description, category, tags, homepage, developer_id,
                           developer_name, version, version_code, size_bytes, sha256, permissions, min_mosis_version,
                           release_notes, screenshots, published_at, updated_at, downloads)
-        SELECT listable.*, (SELECT coalesce(sum(w.count), 0) FROM downloads w JOIN versions x ON x.id = w.version_id
-                            WHERE x.app_id = NEW.app_id)
+        SELECT app_id, version_id, package_id, name, summary, description, category, tags, homepage, developer_id,
+               developer_name, version, version_code, size_bytes, sha256, permissions, min_mosis_version,
+               release_notes, screenshots, published_at, updated_at,
+               (SELECT coalesce(sum(w.count), 0) FROM downloads w JOIN versions x ON x.id = w.version_id
+                WHERE x.app_id = NEW.app_id)
         FROM listable WHERE app_id = NEW.app_id
         ON CONFLICT (app_id) DO UPDATE SET
             version_id = excluded.version_id, name = excluded.name, summary = excluded.summary,

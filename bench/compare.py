@@ -174,11 +174,12 @@ def ours(folder: Path, catalogue: dataset.Catalogue) -> System:
         "PACKAGES_DIR": str(folder / "packages"),
         "ASSETS_DIR": str(folder / "assets"),
         "RATE_LIMITS": "off",
+        "CONNECTIONS_PER_ADDRESS": "100000",
         "DISK_RESERVE_BYTES": "0",
         "TELEMETRY_EVENTS_PER_APP": str(1 << 39),
         "LOG_LEVEL": "warning",
     }
-    portal.migrated(portal.Config.read(settings))
+    portal.migrate_databases(portal.Config.read(settings))
     address = dataset.fill_ours(folder / "portal.db", folder / "packages", catalogue)
     return System(
         "mosis-portal",

@@ -48,7 +48,7 @@ def start(stock: bool, app: Callable[..., Any], spool: Path) -> int:
     server = (
         StockServer(app, listen, 8, 50 * MIB, spool)
         if stock
-        else Server(app, listen, 8, admit, spool)
+        else Server(app, listen, 8, admit, spool, connections_per_address=1000)
     )
     threading.Thread(target=server.run, daemon=True).start()
     return server.port

@@ -37,7 +37,7 @@ def opened(folder: Path) -> Environment:
         "DATABASE_PATH": str(folder / "data/portal.db"), "PACKAGES_DIR": str(folder / "packages"),
         "ASSETS_DIR": str(folder / "assets"), "DISK_RESERVE_BYTES": "0",
     })  # fmt: skip
-    portal.migrated(config)
+    portal.migrate_databases(config)
     return environment(config)
 
 

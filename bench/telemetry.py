@@ -71,7 +71,7 @@ def prepared(folder: Path) -> Running:
     server = Running(folder, SETTINGS)
     config = Config.read(server.environment)
     with (
-        contextlib.closing(portal.opened(config)) as env,
+        contextlib.closing(portal.open_migrated(config)) as env,
         open(folder / "demo.txt", "w") as out,
         contextlib.redirect_stdout(out),
     ):
@@ -82,7 +82,7 @@ def prepared(folder: Path) -> Running:
 
 
 def app_names(server: Running) -> list[str]:
-    with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
+    with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
         return [
             row[0]
             for row in env.db.connection().all(
@@ -94,7 +94,7 @@ def app_names(server: Running) -> list[str]:
 def fill(server: Running, wanted: int) -> dict[str, Any]:
     """Write so many events of the last 30 days and add them up."""
     apps, dice, done = app_names(server), random.Random(1), 0
-    with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
+    with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
         for (
             app
         ) in apps:  # one batch of each by the real way, so that all that belongs to an app is there
@@ -151,7 +151,7 @@ def _write(
 def synchronous(server: Running) -> dict[str, Any]:
     """What synchronous=FULL costs beside NORMAL when eight threads share commits: batches a second, without HTTP, in turn."""
     apps, dice, rates = app_names(server), random.Random(2), {"FULL": [], "NORMAL": []}
-    with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
+    with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
         said = events(dice, int(time.time()) - 3600)
 
         def some(mode: str, documents: list[dict[str, Any]]) -> None:
@@ -284,7 +284,7 @@ def beside_telemetry(server: Running, apps: list[str]) -> dict[str, Any]:
 
 def analytics(server: Running) -> dict[str, Any]:
     """Answers for 30 days of the fullest app."""
-    with contextlib.closing(portal.opened(Config.read(server.environment))) as env:
+    with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
         app = app_names(server)[0]
         db = env.db.connection()
         email = db.value(

@@ -1,3 +1,3 @@
-"""The portal's package: nouns downstairs, faces (web/) upstairs. docs/ARCHITECTURE.md is the map."""
+"""The portal. docs/ARCHITECTURE.md lists the rooms and what each may import."""
 
 VERSION = "0.1.0"

@@ -6,10 +6,13 @@ from typing import Any
 
 from mosis import jobs
 from mosis.caller import Caller
+from mosis.clock import seconds
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Malformed
 
+MOST_WAITING = 500  # deliveries of one webhook; of more the oldest are given up
+URGENT = "security."  # kinds whose mail does not wait behind others
 # kind: whether it is also sent by mail unless its owner has chosen otherwise.
 KINDS: dict[str, bool] = {
     "version.checked": True,
@@ -60,9 +63,9 @@ def add(
     version: str | None = None,
     **data: Any,
 ) -> str:
-    """Record an event in the running transaction, and queue what tells of it: the mail where its kind has one, the webhooks;
-    its id."""
+    """Record an event in the running transaction, and queue the mail, if its kind is mailed, and the webhooks; its id."""
     event_id = new_id()
+    mailed = mail_choices(db, developer_id)[kind]
     db.insert(
         "events",
         id=event_id,
@@ -72,12 +75,21 @@ def add(
         version=version,
         data=json.dumps(data, ensure_ascii=False),
         created_at=db.now,
+        mail_due=int(mailed),
     )
     db.after_commit(lambda: db.database.news(developer_id))
-    if mail_choices(db, developer_id)[kind]:
-        jobs.add(db, "mail_event", event_id=event_id)
-    for (webhook_id,) in db.all(
-        "SELECT id FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
+    if mailed:
+        job = "mail_security" if kind.startswith(URGENT) else "mail_event"
+        jobs.add(
+            db,
+            job,
+            owner=developer_id,
+            unique_key=f"{job}:{developer_id}",
+            again=True,
+            developer_id=developer_id,
+        )
+    for webhook_id, rests_until in db.all(
+        "SELECT id, rests_until FROM webhooks WHERE developer_id = ?1 AND enabled = 1"
         " AND (kinds IS NULL OR EXISTS (SELECT 1 FROM json_each(kinds) WHERE value = ?2))",
         developer_id,
         kind,
@@ -91,8 +103,35 @@ def add(
             begun_at=db.now,
             created_at=db.now,
         )
-        jobs.add(db, "deliver_webhook", webhook_id=webhook_id)
+        _give_up_oldest(db, webhook_id)
+        queue_deliveries(db, developer_id, webhook_id, rests_until)
     return event_id
+
+
+def queue_deliveries(
+    db: Connection, developer_id: str, webhook_id: str, rests_until: str | None
+) -> None:
+    """Have a job send what waits for a webhook, not before its rest is over; one job for each webhook."""
+    rest = seconds(rests_until) - seconds(db.now) if rests_until else 0
+    jobs.add(
+        db,
+        "deliver_webhook",
+        owner=developer_id,
+        after_seconds=max(0, rest),
+        unique_key=f"webhook:{webhook_id}",
+        again=True,
+        webhook_id=webhook_id,
+    )
+
+
+def _give_up_oldest(db: Connection, webhook_id: str) -> None:
+    db.change(
+        "UPDATE webhook_deliveries SET state = 'failed', error = 'too many were waiting', finished_at = ? WHERE id IN"
+        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        db.now,
+        webhook_id,
+        MOST_WAITING,
+    )
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:

@@ -1,6 +1,10 @@
 """The queue: jobs are rows, added in the transaction of the change that makes them necessary, done later by the worker.
 
 A job runs at least once. It is claimed for a while (a lease); a worker that dies loses it to another when the lease ends.
+
+Each lane shares its threads among accounts by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", SIGCOMM
+1996): every account has a turn, the seconds of work that it has had; the due job of the account with the least goes first. An
+account that comes new, or back, begins where the lane is, so idle time is no credit. The portal's own jobs always come first.
 """
 
 import json
@@ -15,26 +19,38 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, NotFound
 
-# What takes long or waits for other machines has threads of its own, so that a version is not published late because a hundred
-# others are being checked or a mail server does not answer. Every other kind is quick.
-LANES = ("quick", "checks", "outside", "webhooks")
+# Each lane has threads of its own, so that nothing waits behind work of another sort: a version is not published late because a
+# hundred others are checked, and a new password does not wait behind notifications. `urgent_mail` is what somebody waits for in
+# front of a screen. Every kind that is not listed is quick.
+LANES = ("quick", "checks", "urgent_mail", "mail", "webhooks", "upkeep")
 LANE_OF = {
     "check_version": "checks",
-    "mail_event": "outside",
-    "mail_ticket": "outside",
-    "mail_reset": "outside",
-    "copy_database": "outside",
-    "copy_telemetry": "outside",
-    "drill": "outside",
+    "mail_ticket": "urgent_mail",
+    "mail_reset": "urgent_mail",
+    "mail_security": "urgent_mail",
+    "mail_event": "mail",
     "deliver_webhook": "webhooks",
+    "copy_database": "upkeep",
+    "copy_telemetry": "upkeep",
+    "drill": "upkeep",
+    "sweep_packages": "upkeep",
 }
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 LIVES = 40  # workers that may die over a job before it is given up
 ATTEMPTS = 8  # the last one comes four to six minutes after the first
 # Mail servers are away for hours, and some take a message only when it comes again: a day and more.
-ATTEMPTS_OF = {"mail_event": 36, "mail_ticket": 36}
+ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36}
 LONGEST_DELAY_SECONDS = 3600
+SHORTEST_TURN_SECONDS = 0.05  # what a job counts at least, so that many short ones have a price too
+LONGEST_REST_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Again:
+    """What a handler returns to be run again after some seconds, with all its attempts."""
+
+    after_seconds: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,8 @@ class Job:
 
     id: str
     kind: str
+    lane: str
+    owner_id: str | None
     arguments: str
     state: str
     attempts: int
@@ -65,14 +83,30 @@ def add(
     db: Connection,
     kind: str,
     *,
+    owner: str | None = None,
     after_seconds: float = 0,
     unique_key: str | None = None,
+    again: bool = False,
     **arguments: Any,
 ) -> str | None:
-    """Queue a job in the running transaction; its id, or None when an unfinished one carries the same `unique_key`."""
+    """Queue a job in the running transaction; its id, or None when an unfinished one carries the same `unique_key`.
+
+    `owner` is the account whose turn it takes, or another name for who asked; None is the portal itself. With `again` an
+    unfinished job of the same key covers this call too: it is brought forward, or, if it runs now, run once more.
+    """
+    due = db.database.clock.now(after_seconds)
     if unique_key is not None and db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
     ):
+        if again:
+            db.change(
+                "UPDATE jobs SET again = (state = 'running'),"
+                " run_at = iif(state = 'waiting' AND attempts = 0, min(run_at, ?), run_at)"
+                " WHERE unique_key = ? AND state IN ('waiting', 'running')",
+                due,
+                unique_key,
+            )
+            db.after_commit(db.database.wake)
         return None
     job_id = new_id()
     db.insert(
@@ -80,9 +114,10 @@ def add(
         id=job_id,
         kind=kind,
         lane=LANE_OF.get(kind, "quick"),
+        owner_id=owner,
         arguments=json.dumps(arguments),
         unique_key=unique_key,
-        run_at=db.database.clock.now(after_seconds),
+        run_at=due,
         created_at=db.now,
     )
     db.after_commit(db.database.wake)
@@ -97,19 +132,24 @@ def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
     return add(db, kind, unique_key=key)
 
 
-def claim(db: Connection, *lanes: str) -> Job | None:
-    """The next job of these lanes (of any, when none is given) that is due, leased to the caller; None when there is none."""
+def claim(db: Connection, *lanes: str, of_one_owner: int | None = None) -> Job | None:
+    """The next job of these lanes (of any, when none is given) that is due, leased to the caller; None when there is none.
+
+    `of_one_owner` is how many jobs of one owner may run in a lane at the same time; None is any number.
+    """
     with db.write():
-        found = [each for lane in lanes or LANES if (each := _next(db, lane))]
+        found = [each for lane in lanes or LANES if (each := _next(db, lane, of_one_owner))]
         if not found:
             return None
         job = min(found, key=lambda each: (each.run_at, each.id))
         db.change(
-            "UPDATE jobs SET state = 'running', attempts = attempts + 1, lease_until = ?, lease_token = ? WHERE id = ?",
+            "UPDATE jobs SET state = 'running', attempts = attempts + 1, again = 0, lease_until = ?, lease_token = ?"
+            " WHERE id = ?",
             db.database.clock.now(LEASE_SECONDS),
             secrets.token_hex(8),
             job.id,
         )
+        _take_turn(db, job)
         return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)  # type: ignore[no-any-return]
 
 
@@ -126,20 +166,32 @@ def extend(db: Connection, job: Job) -> bool:
         )
 
 
-def finish(db: Connection, job: Job) -> None:
-    """It is done. Nothing happens when the lease has been lost in the meantime."""
+def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | None = None) -> None:
+    """It is done, unless it is to run `again` or was asked for anew while it ran. Nothing happens when the lease has been lost in
+    the meantime. `took_seconds` counts for its owner's turn."""
     with db.write():
-        _end(db, job, "done", None)
+        _charge(db, job, took_seconds)
+        if _asked_anew(db, job):
+            again = Again(0)
+        if again is None:
+            _end(db, job, "done", None)
+        elif _give_back(db, job, db.database.clock.now(again.after_seconds), None):
+            db.change("UPDATE jobs SET attempts = 0, again = 0 WHERE id = ?", job.id)
 
 
-def fail(db: Connection, job: Job, error: str) -> None:
-    """It failed: try again after 2, 4, 8 ... seconds, at most an hour, and up to half as much again, or give it up as dead."""
+def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
+    """It failed: try again after 2, 4, 8 ... seconds, at most an hour, and up to half as much again, or give it up as dead. A job
+    that was asked for anew while it ran is not given up: that request has its attempts still before it."""
     with db.write():
-        if job.is_last_attempt:
+        _charge(db, job, took_seconds)
+        anew = _asked_anew(db, job)
+        if job.is_last_attempt and not anew:
             _end(db, job, "dead", error)
             return
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
-        _give_back(db, job, db.database.clock.now(delay), error)
+        given_back = _give_back(db, job, db.database.clock.now(delay), error)
+        if given_back and anew and job.is_last_attempt:
+            db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
 
 
 def release(db: Connection, job: Job) -> None:
@@ -147,6 +199,18 @@ def release(db: Connection, job: Job) -> None:
     with db.write():
         if _give_back(db, job, db.now, None):
             db.change("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", job.id)
+
+
+def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
+    """Begin no job of this owner in the lane for a while, at most an hour, in the running transaction."""
+    until = db.database.clock.now(min(seconds, LONGEST_REST_SECONDS))
+    db.change(
+        "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
+        " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until",
+        lane,
+        owner,
+        until,
+    )
 
 
 def recover(db: Connection) -> int:
@@ -165,6 +229,7 @@ def recover(db: Connection) -> int:
             into=Job,
         )
         for job in lost:
+            _charge(db, job, LEASE_SECONDS)
             if job.attempts >= LIVES:
                 _end(db, job, "dead", "the worker died or hung")
             else:
@@ -223,25 +288,100 @@ def sweep(env: Any) -> None:
             "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
             db.database.clock.now(-30 * 24 * 3600),
         )
+        db.change(  # whoever stands where the lane is, or before, is like one who comes new
+            "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="
+            " (SELECT lane.turn FROM job_turns AS lane WHERE lane.lane = job_turns.lane AND lane.owner_id = '')",
+            db.now,
+        )
 
 
-def next_due(db: Connection, *lanes: str) -> str | None:
-    """When the next waiting job of these lanes (of any, when none is given) is due, or None."""
-    due = [
-        db.value("SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane)
-        for lane in lanes or LANES
-    ]
+def next_due(db: Connection, *lanes: str, of_one_owner: int | None = None) -> str | None:
+    """When the next waiting job of these lanes (of any, when none is given) can be claimed, or None; see `claim`. What waits for
+    a job of the same owner to end is not due: whoever ends that job claims it."""
+    due = [_next_due(db, lane, of_one_owner) for lane in lanes or LANES]
     return min((each for each in due if each), default=None)
 
 
-def _next(db: Connection, lane: str) -> Job | None:
-    found: Job | None = db.one(
-        f"SELECT {columns(Job)} FROM jobs WHERE state = 'waiting' AND lane = ? AND run_at <= ? ORDER BY run_at, id LIMIT 1",
+def _next_due(db: Connection, lane: str, of_one_owner: int | None) -> str | None:
+    now = db.database.clock.now()
+    first: str | None = db.value(
+        "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane
+    )
+    if first is None or first > now:
+        return first
+    job = _next(db, lane, of_one_owner)
+    if job is not None:
+        return job.run_at
+    later: str | None = db.value(
+        "SELECT min(moment) FROM (SELECT min(run_at) AS moment FROM jobs WHERE state = 'waiting' AND lane = ?1 AND run_at > ?2"
+        " UNION ALL SELECT min(rests_until) FROM job_turns WHERE lane = ?1 AND rests_until > ?2)",
         lane,
-        db.now,
+        now,
+    )
+    return later
+
+
+def _next(db: Connection, lane: str, of_one_owner: int | None) -> Job | None:
+    """The due job of the owner who has had the least of the lane; a rest that ends too late was written by a clock that was
+    ahead, and does not count."""
+    clock = db.database.clock
+    found: Job | None = db.one(
+        f"SELECT {columns(Job, 'j')} FROM jobs j LEFT JOIN job_turns t ON t.lane = j.lane AND t.owner_id = j.owner_id"
+        " WHERE j.state = 'waiting' AND j.lane = ?1 AND j.run_at <= ?2"
+        " AND NOT coalesce(t.rests_until > ?2 AND t.rests_until <= ?3, 0)"
+        " AND (?4 IS NULL OR j.owner_id IS NULL OR ?4 > (SELECT count(*) FROM jobs r"
+        " WHERE r.state = 'running' AND r.lane = ?1 AND r.owner_id = j.owner_id))"
+        " ORDER BY iif(j.owner_id IS NULL, -1, max(coalesce(t.turn, 0), ?5)), j.run_at, j.id LIMIT 1",
+        lane,
+        clock.now(),
+        clock.now(LONGEST_REST_SECONDS),
+        of_one_owner,
+        _turn_of_lane(db, lane),
         into=Job,
     )
     return found
+
+
+def _turn_of_lane(db: Connection, lane: str) -> float:
+    """The turn at which the last job of the lane began; nobody stands before it."""
+    turn = db.value("SELECT turn FROM job_turns WHERE lane = ? AND owner_id = ''", lane)
+    return float(turn or 0)
+
+
+def _take_turn(db: Connection, job: Job) -> None:
+    """The lane moves on to the turn of the job's owner, and the owner behind it."""
+    if job.owner_id is None:
+        return
+    at = max(
+        _turn_of_lane(db, job.lane),
+        db.value(
+            "SELECT turn FROM job_turns WHERE lane = ? AND owner_id = ?", job.lane, job.owner_id
+        )
+        or 0,
+    )
+    for owner, turn in (("", at), (job.owner_id, at + SHORTEST_TURN_SECONDS)):
+        db.change(
+            "INSERT INTO job_turns (lane, owner_id, turn) VALUES (?1, ?2, ?3)"
+            " ON CONFLICT (lane, owner_id) DO UPDATE SET turn = excluded.turn",
+            job.lane,
+            owner,
+            turn,
+        )
+
+
+def _charge(db: Connection, job: Job, seconds: float) -> None:
+    db.change(
+        "UPDATE job_turns SET turn = turn + ? WHERE lane = ? AND owner_id = ?",
+        max(0.0, seconds),
+        job.lane,
+        job.owner_id,
+    )
+
+
+def _asked_anew(db: Connection, job: Job) -> bool:
+    return bool(
+        db.value("SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token)
+    )
 
 
 def _end(db: Connection, job: Job, state: str, error: str | None) -> None:

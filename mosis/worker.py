@@ -13,7 +13,7 @@ from mosis import idempotency, jobs, store
 from mosis.clock import seconds
 from mosis.context import Environment
 from mosis.database import Connection
-from mosis.jobs import Job
+from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup
 from mosis.people import account_recovery, email_tokens, keys
@@ -29,6 +29,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "lapse_claim": reviews.lapse,
     "sweep_packages": store.sweep_packages,
     "mail_event": feed.mail,
+    "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
     "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": keys.tell_of_expiring,
@@ -62,7 +63,8 @@ TICKS: list[tuple[int, Callable[[Environment], None]]] = [
     (60, backup.keep_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
-WEBHOOK_THREADS = 3  # each waits at most five seconds for a receiver
+# of each lane; `checks` has CHECK_PROCESSES. A webhook's thread waits at most five seconds for a receiver.
+THREADS = {"quick": 1, "urgent_mail": 2, "mail": 1, "webhooks": 3, "upkeep": 1}
 HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 
@@ -81,14 +83,11 @@ class Worker:
         self._wake = threading.Condition()
         self._signals = 0
         self._stopping = False
-        lanes = [
-            *jobs.LANES,
-            *["checks"] * (env.config.check_processes - 1),
-            *["webhooks"] * (WEBHOOK_THREADS - 1),
-        ]
+        self._sizes = THREADS | {"checks": env.config.check_processes}
         self._threads = [
             threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True)
-            for lane in lanes
+            for lane in jobs.LANES
+            for _ in range(self._sizes[lane])
         ]
         self._due: dict[object, float] = {}
 
@@ -156,8 +155,15 @@ class Worker:
             self._schedule()
             if jobs.recover(db):
                 self.wake()
-        due = jobs.next_due(db, lane)
-        return jobs.claim(db, lane) if due and due <= self.env.clock.now() else None
+        most = self._of_one_owner(lane)
+        due = jobs.next_due(db, lane, of_one_owner=most)
+        if due is None or due > self.env.clock.now():
+            return None
+        return jobs.claim(db, lane, of_one_owner=most)
+
+    def _of_one_owner(self, lane: str) -> int:
+        """How many jobs of one account may run in a lane: half of its threads, so that another account finds one free."""
+        return max(1, self._sizes[lane] // 2)
 
     def _beat(self) -> None:
         """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
@@ -178,24 +184,26 @@ class Worker:
 
     def _do(self, job: Job, db: Connection, started: float) -> None:
         try:
-            HANDLERS[job.kind](self.env, **job.named_arguments)
+            result = HANDLERS[job.kind](self.env, **job.named_arguments)
         except (
             Exception
         ) as error:  # whatever a handler raises is the job's error, not the worker's end
             log.exception(
                 "job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts}
             )
-            jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500])
+            took = time.monotonic() - started
+            jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500], took)
             self._count(job, "dead" if job.is_last_attempt else "failed")
             return
-        jobs.finish(db, job)
+        took = time.monotonic() - started
+        jobs.finish(db, job, took, result if isinstance(result, Again) else None)
         self._count(job, "done")
         log.info(
             "job done",
             extra={
                 "job": job.id,
                 "kind": job.kind,
-                "ms": round((time.monotonic() - started) * 1000, 1),
+                "ms": round(took * 1000, 1),
             },
         )
 
@@ -225,7 +233,9 @@ class Worker:
         if self.env.db.damage is not None:
             return self.longest_sleep_seconds
         try:
-            due = jobs.next_due(self.env.db.connection(), lane)
+            due = jobs.next_due(
+                self.env.db.connection(), lane, of_one_owner=self._of_one_owner(lane)
+            )
         except Exception:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()

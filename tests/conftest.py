@@ -1,7 +1,9 @@
 """A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that can be turned."""
 
 import logging
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import hypothesis
 import pytest
 
 import portal
+from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.context import Environment, environment
@@ -34,13 +37,18 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(portal.JsonLines())
+        self.setFormatter(cli.JsonLines())
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if SECRET.search(line):
             self.told.append(line)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers a core for `-n auto`: half of the time a test waits for a server of its own."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
@@ -89,11 +97,29 @@ def password_cost() -> Cost:
     return CHEAP
 
 
+@pytest.fixture(scope="session")
+def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both databases, migrated and empty: made once, and copied for each test."""
+    folder = tmp_path_factory.mktemp("new")
+    config = Config.read(
+        {"DATABASE_PATH": str(folder / "portal.db"), "PACKAGES_DIR": str(folder / "packages")}
+    )
+    portal.migrate_databases(config)
+    return folder
+
+
 @pytest.fixture
 def env(
-    tmp_path: Path, hands: Hands, settings: dict[str, str], password_cost: Cost
+    tmp_path: Path,
+    hands: Hands,
+    settings: dict[str, str],
+    password_cost: Cost,
+    new_databases: Path,
 ) -> Iterator[Environment]:
     """The environment of a fresh portal; rate limits are off unless a test asks for them."""
+    (tmp_path / "data").mkdir(exist_ok=True)
+    for name in ("portal.db", "telemetry.db"):
+        shutil.copy(new_databases / name, tmp_path / "data" / name)
     places = {
         "DATABASE_PATH": str(tmp_path / "data/portal.db"),
         "PACKAGES_DIR": str(tmp_path / "packages"),
@@ -102,7 +128,7 @@ def env(
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrated(config)
+    portal.migrate_databases(config)
     opened = environment(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
     yield opened
     opened.close()

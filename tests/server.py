@@ -1,4 +1,4 @@
-"""Starts the real portal as a process of its own, as an operator would, on a free port of 127.0.0.1."""
+"""The real portal on a port of 127.0.0.1: as a process of its own, as an operator would start it, or in this process."""
 
 import contextlib
 import os
@@ -6,12 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import portal
+from mosis.context import Environment
+from mosis.process import make_server
+from mosis.worker import Worker
 
 
 def free_port() -> int:
@@ -105,3 +110,30 @@ def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
     finally:
         if server.process is not None and server.process.poll() is None:
             server.kill()
+
+
+@contextlib.contextmanager
+def serving(env: Environment) -> Iterator[Any]:
+    """The portal's server and worker for this environment, in threads of this process, so that a test
+    can look into `env`. LISTEN_ADDR is to be 127.0.0.1:0; the server's `port` says which it is."""
+    server, worker = make_server(env, portal.build(env)), Worker(env)
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    worker.start()
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop(5)
+        thread.join(20)
+        worker.stop()
+        assert not thread.is_alive(), "the server does not stop"
+
+
+def wait_until(
+    condition: Callable[[], object], what: str = "it happens", timeout_seconds: float = 60
+) -> None:
+    """Return as soon as the condition holds; fail when it does not in a time that no machine needs."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_seconds} s until {what}"
+        time.sleep(0.005)

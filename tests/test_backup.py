@@ -23,6 +23,8 @@ from tests.client import Client
 from tests.server import Running
 from tests.test_portal import command
 
+pytestmark = pytest.mark.slow
+
 
 class Backed(Running):
     """A portal with a replica in `backups/`."""
@@ -210,7 +212,7 @@ def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places)
-    env = portal.opened(config)
+    env = portal.open_migrated(config)
     assert env.replication is not None
     env.replication.start(Litestream(config).hold())
     try:

@@ -21,11 +21,14 @@ from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import backup
 from mosis.worker import Worker
+from tests.campaign import short_and_full
 from tests.client import Client, Person
 from tests.conftest import Hands
 from tests.server import running
 from tests.test_backup import Backed, names_in, server
 from tests.test_portal import campaign, command
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["server"]  # the fixture of a running portal with a replica
 
@@ -276,21 +279,24 @@ def test_the_commands_say_what_they_have_done(server: Backed) -> None:
     assert (odd.returncode, "is not a moment" in odd.stderr) == (portal.FAILED, True)
 
 
-def test_the_whole_group_killed_and_the_data_deleted_loses_little() -> None:
-    done = campaign(
-        "bench.restore", "--cycles", "3", "--most", "3"
-    )  # 1 on a machine that does nothing else
+@pytest.mark.parametrize("cycles", short_and_full(1, 100))
+def test_the_whole_group_killed_and_the_data_deleted_loses_little(cycles: int) -> None:
+    # --most 1 on a machine that does nothing else
+    done = campaign("bench.restore", "--cycles", str(cycles), "--most", "10", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.partition("\n")[2])["acknowledged_writes"] > 0
 
 
-def test_the_portal_alone_killed_in_mid_commit_leaves_no_phantom_in_the_replica() -> None:
-    done = campaign("bench.restore", "--cycles", "3", "--phantom")
+@pytest.mark.parametrize("cycles", short_and_full(1, 100))
+def test_the_portal_alone_killed_in_mid_commit_leaves_no_phantom_in_the_replica(
+    cycles: int,
+) -> None:
+    done = campaign("bench.restore", "--cycles", str(cycles), "--phantom", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_campaign_notices_a_replica_that_stands_still() -> None:
-    done = campaign("bench.restore", "--cycles", "1", "--plant")
+    done = campaign("bench.restore", "--cycles", "1", "--plant", "--seed", "1")
     assert (done.returncode, "are lost" in done.stderr) == (1, True)
 
 

@@ -18,10 +18,13 @@ from mosis import jobs
 from mosis.context import Environment
 from mosis.packages.checks import Checks, ChecksUnavailable
 from mosis.publishing import versions
+from tests.campaign import short_and_full
 from tests.client import Client
 from tests.conftest import Hands
 from tests.package_builder import build_package, signing_key
 from tests.server import Running
+
+pytestmark = pytest.mark.slow
 
 SLOW = {"assets/slow.rcss": b"a { b: c; }\n" * 300_000}  # seconds of checking
 HUNGRY = {"assets/hungry.lua": b"local a = " + b"{" * 150 + b"'x'," * 2_000_000 + b"}" * 150}
@@ -53,22 +56,27 @@ def the_child(of: int | None = None, *, but: int = 0, timeout_seconds: float = 2
     raise AssertionError("no child was started")
 
 
-def test_killed_while_checking_every_version_reaches_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cycles", short_and_full(1, 100))
+def test_killed_while_checking_every_version_reaches_its_end(tmp_path: Path, cycles: int) -> None:
     random.seed(2)
-    figures = kill_checks.campaign(tmp_path, cycles=2)
-    assert (figures["lost"], figures["versions"]) == (0, 6)
+    figures = kill_checks.campaign(tmp_path, cycles=cycles)
+    assert (figures["lost"], figures["versions"]) == (0, 3 * cycles)
 
 
-def test_the_fuzzer_finds_nothing_and_what_is_planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fuzz.campaign(2, seed=5)["finds"] == []
+@pytest.mark.parametrize("seconds", short_and_full(1, 600))
+def test_the_fuzzer_finds_nothing_and_what_is_planted(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    assert fuzz.campaign(seconds, seed=5)["finds"] == []
     monkeypatch.setitem(fuzz.KINDS, "txt", fuzz.KINDS["txt"])
-    assert fuzz.campaign(3, seed=5, plant=True)["finds"]
+    assert fuzz.campaign(30, seed=5, plant=True)["finds"]
 
 
-def test_what_a_script_uses_cannot_be_hidden_and_what_is_planted_is_found() -> None:
-    figures = hidden_lua.campaign(2, seed=5)
+@pytest.mark.parametrize("seconds", short_and_full(1, 300))
+def test_what_a_script_uses_cannot_be_hidden_and_what_is_planted_is_found(seconds: int) -> None:
+    figures = hidden_lua.campaign(seconds, seed=5)
     assert figures["finds"] == []
-    assert figures["reached"] > 50
+    assert figures["reached"] > 0
     assert hidden_lua.campaign(20, seed=5, plant=True)["finds"]
 
 

@@ -139,7 +139,8 @@ EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
         {"assets/a.rml": b'<!DOCTYPE rml [<!ENTITY a "b">]><rml>&a;</rml>'},
         1,
     ),
-    "rml_entity": ("error", {"assets/a.rml": b"<rml>\n\n&nbsp;</rml>"}, 3),
+    "rml_entity": ("error", {"assets/a.rml": b"<rml>\n\n<!ENTITY a 'b'></rml>"}, 3),
+    "rml_not_xml": ("warning", {"assets/a.rml": b"<rml>\n\n&nbsp;</rml>"}, 3),
     "rml_root": ("error", {"assets/a.rml": b"<html/>"}, 1),
     "rml_too_deep": (
         "error",
@@ -261,12 +262,11 @@ def test_lua_as_people_write_it_is_fine() -> None:
     assert codes_of("lua", sources, {"assets/lib/debug.lua": b"return 1"}) == [[]] * len(sources)
 
 
-def test_what_a_device_would_read_otherwise_is_refused() -> None:
+def test_what_devices_cannot_read_is_refused() -> None:
     """Devices take what is in a script as it stands, and processing instructions for elements."""
     sources = [
-        b"<rml><script>--<!--\nos.exit()\n--></script></rml>", b"<rml><script>--<b a='\nos.exit()--'/></script></rml>",
-        b"<rml><script>x = a&quot; os.exit() --&quot;\n</script></rml>", b"<rml><?x > <script>os.exit()</script> ?></rml>",
-        b"<rml><script><![CDATA[--]]>x<![CDATA[]]></script></rml>", "<rml><p/></rml>".encode("utf-16"),
+        b"<rml><?x > <script>os.exit()</script> ?></rml>", "<rml><p/></rml>".encode("utf-16"),
+        b"<rml><script><![CDATA[x = 1]]></script></rml>",
     ]  # fmt: skip
     assert codes_of("rml", sources) == [["rml_malformed"]] * len(sources)
 
@@ -276,12 +276,22 @@ def test_what_a_device_would_read_otherwise_is_refused() -> None:
     (b"<rml><body onload='x = a&quot; os.exit() --&quot;'/></rml>", 1),
     (b'<rml><p onclick="f(&quot;a&quot;, os.time())"/></rml>', 1),
     (b"\xef\xbb\xbf<rml>\n<script a='>'\nb='1'>\nos.exit()</script></rml>", 4),
-    (b"<rml>\n<script>\n<![CDATA[\nif 1 < 2 then os.exit() end ]]></script></rml>", 4),
+    (b"<rml><script>--<!--\nos.exit()\n--></script></rml>", 2), (b"<rml><script>--<b a='\nos.exit()--'/></script></rml>", 2),
+    (b"<rml><script>x = a&quot;\nos.exit() --&quot;\n</script></rml>", 2),
+    (b'<rml><body onload="o&#x73;.exit()"/></rml>', 1), (b'<rml><body onload="o&#x110000;s.exit()"/></rml>', 1),
+    (b"<rml>\n<![CDATA[<p onclick='os.exit()'/>]]></rml>", 2),
+    (b"<rml><![CDATA[<p on]]><!-- a --><![CDATA[click='os.exit()'/>]]></rml>", 1),
+    (b"<rml><p t='{{'/><SCRIPT>os.exit()</ script ></rml>", 1), (b"<rml/>\n<script>os.exit()</script>", 2),
+    (b"<?xml > \n<rml><script>os.exit()</script></rml>", 2), (b"<rml><p>{{ '<' < '>' }}</p>\n<p onclick=os.exit() /></rml>", 2),
+    (b"<rml>\n<script>if 1 < 2 then os.exit() end</script></rml>", 2), (b"<rml><p onclick='x()' onclick='os.exit()'/></rml>", 1),
+    (b"<rml>< !-- a -->\n< script>os.exit()< /script></rml>", 2), (b"<rml>\n<svg><script>os.exit()</script></svg></rml>", 2),
+    (b"<rml><svg>\n<!-- </svg>\n<script>os.exit()</script> --><p></svg></p></rml>", 3),
+    (b"<template><!-- \n<head><script>os.exit()</script></head> --><head></head><body></body></template>", 2),
+    (b"<rml><!-- <template> <body onload='os.exit()'> --></rml>", 1),
 ])  # fmt: skip
 def test_scripts_are_found_as_devices_find_them(source: bytes, line: int) -> None:
-    assert [(each["code"], each["line"]) for each in findings({"assets/a.rml": source})] == [
-        ("lua_dangerous", line)
-    ]
+    found = findings({"assets/a.rml": source})
+    assert ("lua_dangerous", line) in [(each["code"], each["line"]) for each in found]
 
 
 def test_styles_in_documents_are_style_sheets() -> None:
@@ -294,9 +304,9 @@ def test_styles_in_documents_are_style_sheets() -> None:
 @pytest.mark.parametrize("source", [
     b'<rml><p data-if="a < 3"/></rml>', b'<rml><p data-if="a && b"/></rml>', b"<rml><input autofocus/></rml>",
 ])  # fmt: skip
-def test_what_rml_must_write_otherwise_is_said(source: bytes) -> None:
+def test_what_is_not_xml_is_a_warning(source: bytes) -> None:
     (found,) = findings({"assets/a.rml": source})
-    assert "Write &lt; for <" in found["detail"]
+    assert (found["code"], found["severity"], found["tier"]) == ("rml_not_xml", "warning", 3)
 
 
 def test_rml_and_rcss_as_their_documentation_writes_them_are_fine() -> None:

@@ -1,6 +1,7 @@
 """What the documents promise is what the program has: addresses, scopes, codes, findings, settings, job kinds."""
 
 import ast
+import configparser
 import json
 import re
 from dataclasses import fields
@@ -198,7 +199,19 @@ def test_every_module_stands_in_the_plan() -> None:
 
 
 def test_decisions_are_numbered_once() -> None:
-    numbers = [int(path.name[:4]) for path in (portal.HERE / "docs/decisions").glob("*.md")]
+    pages = sorted((portal.HERE / "docs/decisions").glob("[0-9]*.md"))
+    numbers = [int(path.name[:4]) for path in pages]
     assert len(numbers) == len(set(numbers))
-    for path in (portal.HERE / "docs/decisions").glob("*.md"):
-        assert path.read_text(encoding="utf-8").startswith(f"# {int(path.name[:4])}. "), path.name
+    index = (portal.HERE / "docs/decisions/README.md").read_text(encoding="utf-8")
+    for path in pages:
+        title = path.read_text(encoding="utf-8").splitlines()[0]
+        number = int(path.name[:4])
+        assert title.startswith(f"# {number}. "), path.name
+        row = f"| [{number}]({path.name}) | {title.partition('. ')[2]} | "
+        assert row in index, f"docs/decisions/README.md lacks {row}"
+
+
+def test_the_version_stands_in_two_places_and_is_the_same() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(portal.HERE / "setup.cfg")
+    assert setup["metadata"]["version"] == portal.VERSION

@@ -12,6 +12,8 @@ import pytest
 import portal
 from tests.server import running
 
+pytestmark = pytest.mark.slow
+
 TOOLS = ("curl", "zip", "sha256sum", "openssl", "jq")
 
 

@@ -231,7 +231,8 @@ def test_ids_are_uuidv7_and_sort_by_age() -> None:
 
 
 def shape(path: Path) -> list[tuple[str, str, str]]:
-    """Tables, indexes and triggers with their text, without comments and spaces; Litestream's own tables apart."""
+    """Tables, indexes and triggers with their text, without comments, spaces and the quotes of renamed tables; Litestream's own
+    tables apart."""
     raw = sqlite3.connect(path)
     rows = raw.execute(
         "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
@@ -239,7 +240,8 @@ def shape(path: Path) -> list[tuple[str, str, str]]:
     ).fetchall()
     raw.close()
     return sorted(
-        (kind, name, re.sub(r"\s+", "", re.sub(r"--[^\n]*", "", sql))) for kind, name, sql in rows
+        (kind, name, re.sub(r"[\s\"]+", "", re.sub(r"--[^\n]*", "", sql)))
+        for kind, name, sql in rows
     )
 
 

@@ -18,6 +18,8 @@ from mosis.operations.doctor import Line
 from tests.server import free_port, running
 from tests.test_portal import command
 
+pytestmark = pytest.mark.slow
+
 
 def lines(folder: Path, **settings: str) -> dict[str, Line]:
     """What the doctor says about a portal in this folder: the worst line of each subject."""

@@ -21,9 +21,13 @@ import portal
 from mosis import audit, disk, jobs, worker
 from mosis.config import Config, ConfigError
 from mosis.context import Environment
+from mosis.demo import catalogue
 from mosis.errors import Conflict
+from tests.campaign import short_and_full
 from tests.client import Client
 from tests.server import Running, running
+
+pytestmark = pytest.mark.slow
 
 
 def command(
@@ -261,12 +265,13 @@ def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None
     assert "secret" not in json.dumps(lines)
 
 
-def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environment) -> None:
-    from mosis.demo.catalogue import fill
-
-    fill(env)
+@pytest.mark.parametrize("count", short_and_full(8, catalogue.APPS))
+def test_the_demo_is_a_catalogue_made_the_real_way(
+    client: Client, env: Environment, count: int
+) -> None:
+    catalogue.fill(env, count)
     first = client.get("/v1/store/apps?limit=100").expect(200)
-    assert len(first["apps"]) == 50
+    assert len(first["apps"]) == count
     for app in first["apps"][:3]:
         path = (
             client.get(f"/v1/store/apps/{app['package_id']}/download")
@@ -277,22 +282,23 @@ def test_the_demo_is_a_catalogue_made_the_real_way(client: Client, env: Environm
             len(client.get(path.removeprefix(env.config.base_url)).expect(200).body)
             == app["size_bytes"]
         )
-    assert audit.verify(env.db.connection()) > 100
+    assert audit.verify(env.db.connection()) > 2 * count
     assert any(app["downloads"] for app in first["apps"])
 
 
-def test_the_demo_can_be_made_beside_a_portal_that_runs(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mosis.demo import catalogue
+class Late(worker.Worker):
+    """A worker to which there is never anything left to do."""
 
-    monkeypatch.setattr(catalogue, "APPS", 2)
-    monkeypatch.setattr(worker.Worker, "run_due", lambda self: 0)  # the other one is always faster
+    def run_due(self) -> int:
+        return 0
+
+
+def test_the_demo_can_be_made_beside_a_portal_that_runs(client: Client, env: Environment) -> None:
     beside = worker.Worker(env)
     beside.start()
     client.admin()  # the README makes one first
     try:
-        assert "2 apps" in catalogue.fill(env)
+        assert "2 apps" in catalogue.fill(env, 2, Late(env))
     finally:
         beside.stop()
     with pytest.raises(Conflict):
@@ -306,12 +312,13 @@ def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE ...` at the top of the project."""
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(
-        command, cwd=portal.HERE, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=portal.HERE, capture_output=True, text=True, timeout=3600, check=False
     )
 
 
-def test_killed_in_the_middle_nothing_acknowledged_is_lost() -> None:
-    done = campaign("bench.kill", "--cycles", "8")
+@pytest.mark.parametrize("cycles", short_and_full(3, 200))
+def test_killed_in_the_middle_nothing_acknowledged_is_lost(cycles: int) -> None:
+    done = campaign("bench.kill", "--cycles", str(cycles), "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.partition("\n")[2])
     assert figures["lost"] == 0
@@ -319,7 +326,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost() -> None:
 
 
 def test_the_kill_campaign_notices_a_loss() -> None:
-    done = campaign("bench.kill", "--cycles", "3", "--plant")
+    done = campaign("bench.kill", "--cycles", "1", "--plant", "--seed", "1")
     assert done.returncode != 0
     assert "file of" in done.stderr
 
@@ -347,7 +354,7 @@ def test_a_folder_of_somebody_else_is_said_in_one_line(tmp_path: Path, folder: s
         try:
             os.setgid(65534)
             os.setuid(65534)
-            portal.migrated(config)
+            portal.migrate_databases(config)
         except PermissionError as error:
             os._exit(7 if error.filename == str(tmp_path / folder) else 8)
         finally:
@@ -364,9 +371,9 @@ def test_a_database_on_a_file_system_of_the_network_is_refused_unless_told_other
     }
     monkeypatch.setattr(disk, "file_system", lambda folder: "nfs4")
     with pytest.raises(ConfigError, match=r"on nfs4.*NETWORK_DISK=allow"):
-        portal.migrated(Config.read(places))
+        portal.migrate_databases(Config.read(places))
     assert not (tmp_path / "data/portal.db").exists()
-    portal.migrated(Config.read(places | {"NETWORK_DISK": "allow"}))
+    portal.migrate_databases(Config.read(places | {"NETWORK_DISK": "allow"}))
     assert (tmp_path / "data/portal.db").exists()
 
 

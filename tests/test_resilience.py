@@ -19,6 +19,8 @@ from tests.client import PASSWORD, Client
 from tests.package_builder import SigningKey, build_package, signing_key
 from tests.server import Running, running
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small file system")
 

@@ -8,17 +8,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.client import HTTPConnection
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mosis.errors import Denied, Unavailable
-from mosis.server import Admission, Server
+from mosis.server import Admission, Server, channel, loop
+from mosis.server.loop import LOOPBACK_CONNECTIONS
+from mosis.server.request import Request
 
 MIB = 1024 * 1024
 UPLOAD_LIMIT = 8 * MIB
+LARGE = bytes(8 * MIB)  # more than the kernel's buffers take
 Start = Callable[..., Server]
 
 
@@ -50,6 +55,15 @@ class App:
             return environ["wsgi.file_wrapper"](self.big.open("rb"))
         if path in ("/slow", "/wait"):
             self.gate.wait(10)
+        if path == "/limited":
+            start_response("429 Too Many Requests", [("Content-Length", "0")])
+            return []
+        if path in ("/large", "/pieces"):
+            start_response("200 OK", [("Content-Length", str(len(LARGE)))])
+            return [LARGE] if path == "/large" else [LARGE[:MIB]] * 8
+        if path == "/endless":
+            start_response("200 OK", [])
+            return iter(lambda: bytes(65_536), b"")
         if path == "/crash":
             raise RuntimeError("secret of the application")
         if path == "/unchanged":
@@ -105,8 +119,9 @@ def start(app: App, spool: Path) -> Iterator[Start]:
 class Wire:
     """A client that sends exactly what it is told."""
 
-    def __init__(self, server: Server, receive_buffer: int = 0) -> None:
+    def __init__(self, server: Server, receive_buffer: int = 0, source: str = "127.0.0.1") -> None:
         self.socket = socket.socket()
+        self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(10)
@@ -116,6 +131,10 @@ class Wire:
     def send(self, data: str | bytes) -> "Wire":
         self.socket.sendall(data.encode("latin-1") if isinstance(data, str) else data)
         return self
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
 
     def answer(self, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
         """The next answer; its status is 0 when the connection is closed instead."""
@@ -434,10 +453,48 @@ def test_other_transfer_codings_are_not_implemented(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["GET /" + "x" * 40_000, POST + "X: " + "y" * 40_000, POST + "X: y\r\n" * 8000]
+    "head",
+    [
+        POST + "X: " + "y" * 40_000,
+        POST + "X: y\r\n" * 8000,
+        "GET /" + "x" * 9000 + " HTTP/1.1\r\nX: " + "y" * 40_000,
+    ],
 )
 def test_a_head_over_its_limit_is_refused(start: Start, head: str) -> None:
     Wire(start()).send(head).refused(431, "header_too_large")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/" + "x" * 40_000,
+        "/?" + "x" * 40_000,
+        "http://a/" + "x" * 31_000 + " HTTP/1.1\r\nX: " + "y" * 5000,
+    ],
+)
+def test_a_request_target_over_the_limit_is_refused(start: Start, target: str) -> None:
+    Wire(start()).send("GET " + target).refused(414, "uri_too_long")
+
+
+def test_an_error_before_the_version_is_known_is_answered_as_http_1_1(start: Start) -> None:
+    for sent in ("GET /" + "x" * 40_000, "nonsense\r\n\r\n", "GET / HTTP/2.0\r\n\r\n"):
+        assert Wire(start()).send(sent).file.readline().startswith(b"HTTP/1.1 4")
+
+
+def test_a_higher_minor_version_is_answered_as_http_1_1(start: Start) -> None:
+    wire = Wire(start()).send("GET / HTTP/1.2\r\nHost: a\r\n\r\nGET / HTTP/1.9\r\nHost: a\r\n\r\n")
+    assert [json.loads(wire.answer()[2])["SERVER_PROTOCOL"] for _ in range(2)] == ["HTTP/1.1"] * 2
+
+
+@pytest.mark.parametrize("expect", ["something-else", "100-continue, other", ""])
+def test_other_expectations_fail(start: Start, app: App, expect: str) -> None:
+    wire = Wire(start()).send(POST + f"Expect: {expect}\r\nContent-Length: 1\r\n\r\n")
+    wire.refused(417, "expectation_failed")
+    assert app.calls == []
+
+
+def test_errors_of_the_server_forbid_content_sniffing(start: Start) -> None:
+    assert Wire(start()).send("x\r\n\r\n").answer()[1]["x-content-type-options"] == "nosniff"
 
 
 def test_a_refused_head_request_gets_a_head_alone(start: Start) -> None:
@@ -523,13 +580,8 @@ def test_slow_work_does_not_hold_up_the_rest(start: Start, app: App) -> None:
 
 
 def test_crowds_of_slow_clients_hold_no_thread(start: Start, spool: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if wanted < 2500:
-        pytest.skip("this process may not have 2,500 descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    server = start()
-    half_open = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\nX-") for _ in range(900)]
+    server = start(connections_per_address=300)
+    half_open = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\nX-") for _ in range(200)]
     readers = [Wire(server, 4096).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(40)]
     uploads = [
         Wire(server).send(f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n")
@@ -542,24 +594,220 @@ def test_crowds_of_slow_clients_hold_no_thread(start: Start, spool: Path) -> Non
     assert stored(spool) == []
     assert list(spool.iterdir()) == []
     for wire in half_open + readers + uploads:
-        wire.file.close()
-        wire.socket.close()
+        wire.close()
     assert eventually(lambda: len(server.active_channels) == 0)
 
 
-def test_over_the_connection_limit_clients_wait_for_a_place(start: Start) -> None:
-    server = start(connection_limit=5)
-    idle = [Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(5)]
-    assert [wire.answer()[0] for wire in idle] == [200] * 5
-    waiting = Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    waiting.socket.settimeout(0.3)
-    with pytest.raises(TimeoutError):
-        waiting.answer()
-    for wire in idle:
-        wire.file.close()
-        wire.socket.close()
-    next_one = Wire(server).send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert next_one.answer()[0] == 200
+def closed(wire: Wire) -> bool:
+    """Whether the server has closed the connection, which has nothing more to read."""
+    try:
+        return wire.socket.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def reasons(server: Server) -> dict[str, float]:
+    """How many connections were closed to keep a bound, by reason."""
+    found = server.measures.counted("portal_connections_closed_total")
+    return {labels["reason"]: value for labels, value in found}
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections may be closed for others at once."""
+    monkeypatch.setattr(loop, "GRACE_SECONDS", 0.0)
+
+
+def asked(server: Server, path: str = "/") -> Wire:
+    """A connection with one answered request."""
+    wire = Wire(server).send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert wire.answer()[0] == 200
+    return wire
+
+
+@pytest.mark.usefixtures("no_grace")
+def test_an_address_over_its_share_loses_its_longest_idle_connection(start: Start) -> None:
+    server = start(connections_per_address=2)
+    wires = [asked(server) for _ in range(2 + LOOPBACK_CONNECTIONS)]
+    assert reasons(server) == {}
+    newest = asked(server)
+    assert closed(wires[0])
+    assert newest.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+    assert reasons(server) == {"share": 1}
+
+
+def test_an_address_over_its_share_that_has_no_idle_connection_is_refused(
+    start: Start, app: App
+) -> None:
+    server = start(connections_per_address=2, threads=30)
+    many = 2 + LOOPBACK_CONNECTIONS
+    wires = [Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(many)]
+    assert eventually(lambda: app.calls.count("/wait") == many)
+    assert closed(Wire(server))
+    app.gate.set()
+    assert [wire.answer()[0] for wire in wires] == [200] * many
+    assert reasons(server) == {"refused": 1}
+
+
+def test_a_trusted_proxy_has_no_share(start: Start) -> None:
+    server = start(connections_per_address=2, proxies=(ip_network("127.0.0.0/8"),))
+    wires = [asked(server) for _ in range(30)]
+    for wire in wires:
+        assert wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+
+
+def from_address(server: Server, address: str) -> Wire:
+    """A connection from another loopback address, which counts as another client."""
+    wire = Wire(server, source=address)
+    assert wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+    return wire
+
+
+@pytest.mark.usefixtures("no_grace")
+def test_near_its_limit_the_server_closes_connections_of_the_address_with_most(
+    start: Start,
+) -> None:
+    server = start(connection_limit=20)
+    lonely = from_address(server, "127.0.0.9")
+    crowd = [from_address(server, "127.0.0.8") for _ in range(17)]
+    others = [from_address(server, f"127.0.1.{n}") for n in range(1, 11)]
+    for wire in [lonely, *others, *crowd[10:]]:
+        assert wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+    assert [closed(wire) for wire in crowd[:10]] == [True] * 10
+    assert reasons(server) == {"full": 10}
+
+
+@pytest.mark.parametrize(
+    "keeps", ["GET / HT", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab"]
+)
+@pytest.mark.usefixtures("no_grace")
+def test_bytes_now_and_then_keep_no_place_in_a_full_server(start: Start, keeps: str) -> None:
+    server = start(connection_limit=20)
+    crowd = [Wire(server, source="127.0.0.8").send(keeps) for _ in range(20)]
+    assert eventually(lambda: len(server.active_channels) >= 18)
+    for n in range(1, 31):
+        for wire in crowd:
+            with suppress(OSError):
+                wire.send("x")
+        from_address(server, f"127.0.1.{n}").close()
+
+
+def test_loopback_has_places_of_its_own_in_a_full_server(start: Start, app: App) -> None:
+    server = start(connection_limit=20, threads=40)
+    busy = [Wire(server).send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(20)]
+    assert eventually(lambda: app.calls.count("/wait") == 20)
+    own = [asked(server) for _ in range(LOOPBACK_CONNECTIONS)]
+    app.gate.set()
+    assert [wire.answer()[0] for wire in busy] == [200] * 20
+    for wire in busy + own:
+        wire.close()
+
+
+def test_who_is_over_a_limit_loses_the_connection(start: Start, app: App) -> None:
+    wire = Wire(start()).send("GET /limited HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+    status, headers, _ = wire.answer()
+    assert (status, headers["connection"]) == (429, "close")
+    assert closed(wire)
+    assert app.calls == ["/limited"]
+
+
+# Readers that do not read
+
+
+def unread(server: Server) -> int:
+    """Bytes of responses in memory."""
+    return sum(each.unsent_bytes for each in list(server.active_channels.values()))
+
+
+@pytest.mark.parametrize("path", ["/large", "/pieces", "/big"])
+def test_who_does_not_read_gets_one_response_at_a_time_and_holds_no_thread(
+    start: Start, app: App, path: str
+) -> None:
+    server = start(threads=2)
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"
+    crowd = [Wire(server, 4096).send(request * 200) for _ in range(6)]
+    assert eventually(lambda: app.calls.count(path) >= 6)
+    for _ in range(5):
+        alive(server)
+    assert all(len(each.requests) <= 1 for each in list(server.active_channels.values()))
+    assert unread(server) <= 6 * (len(LARGE) + 65_536)
+    assert app.calls.count(path) <= 6 * 4  # what the kernel's buffers take
+    assert eventually(lambda: sum(lane.state[1] for lane in server.lanes.values()) == 0)
+    for wire in crowd:
+        assert wire.answer(head_only=True)[0] == 200
+        wire.close()
+
+
+def test_a_generator_waits_for_its_reader_for_a_bounded_time(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "WAIT_SECONDS", 0.3)
+    server = start(threads=1)
+    wire = Wire(server, 4096).send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert eventually(lambda: app.calls == ["/endless"])
+    alive(server)  # there is one thread
+    assert eventually(lambda: len(server.active_channels) <= 1)
+    assert wire.file.read(20).startswith(b"HTTP/1.1 200")
+
+
+def test_a_reader_below_the_least_rate_is_disconnected(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "SEND_DEBT_SECONDS", 0.6)
+    server = start()
+    wire = Wire(server, 4096).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+    begun = time.monotonic()
+    while server.active_channels or time.monotonic() < begun + 0.3:
+        with suppress(OSError):
+            wire.socket.recv(10)  # a trickle does not help
+            time.sleep(0.02)
+        assert time.monotonic() < begun + 8
+    assert reasons(server) == {"slow_reader": 1}
+
+
+def test_a_reader_above_the_least_rate_keeps_its_connection(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "SEND_DEBT_SECONDS", 0.2)
+    server = start()
+    wire = Wire(server, 65_536).send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+    begun = time.monotonic()
+    while time.monotonic() < begun + 1.5:
+        assert wire.socket.recv(20_000)
+        time.sleep(0.02)
+    assert reasons(server) == {}
+
+
+def test_unsent_bytes_of_all_clients_are_bounded_and_the_slowest_reader_is_closed_first(
+    start: Start, app: App
+) -> None:
+    server = start(unsent_limit_bytes=20 * MIB)
+    slow = [Wire(server, 4096).send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(12)]
+    assert eventually(lambda: app.calls.count("/large") == 12)
+    assert eventually(lambda: unread(server) <= 20 * MIB)
+    reader = Wire(server).send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert len(reader.answer()[2]) == len(LARGE)
+    assert reasons(server)["unsent_bytes"] >= 8
+    for wire in slow:
+        wire.close()
+
+
+@pytest.mark.parametrize("before", ["", POST + "Content-Length: 3\r\n\r\nabc"])
+def test_pipelined_requests_wait_as_bytes_and_few_of_them(
+    start: Start, app: App, before: str
+) -> None:
+    server = start()
+    wire = Wire(server).send(f"{before}GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert eventually(lambda: "/wait" in app.calls)
+    wire.socket.setblocking(False)
+    sent = 0
+    with suppress(BlockingIOError):
+        while sent < 8 * MIB:
+            sent += wire.socket.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+    (found,) = server.active_channels.values()
+    assert len(found.requests) == 1
+    assert len(found.pending) <= Request.HEAD_BYTES
+    wire.close()
 
 
 # Stopping
@@ -643,10 +891,11 @@ def test_ready_answers_keep_their_place_among_the_others(start: Start, app: App)
     )
     assert wire.answer()[2] == b"nnn"
     app.gate.set()
-    told = [json.loads(wire.answer()[2])["PATH_INFO"] for _ in range(4)]
-    assert told == ["/wait", "/now", "/x", "/now"], (
-        "behind a running request everything goes to the application"
-    )
+    assert json.loads(wire.answer()[2])["PATH_INFO"] == "/wait"
+    assert wire.answer()[2] == b"nnn"
+    assert json.loads(wire.answer()[2])["PATH_INFO"] == "/x"
+    assert wire.answer()[2] == b"nnn"
+    assert app.calls == ["/wait", "/x"]
 
 
 def test_who_asks_for_much_and_reads_nothing_is_given_one_ready_answer(

@@ -287,6 +287,7 @@ def test_a_key_that_was_lost_is_said_loudly(
     ] == [True]
 
 
+@pytest.mark.slow
 def test_the_real_portal_makes_its_key_rotates_it_and_satisfies_the_example(tmp_path: Path) -> None:
     with running(tmp_path) as server:
 

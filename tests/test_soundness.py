@@ -34,6 +34,7 @@ def spoil(database: Path, table: str) -> None:
         file.write(b"\xff" * size)
 
 
+@pytest.mark.slow
 def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybody(
     server: Backed,
 ) -> None:
@@ -68,7 +69,7 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
     lines = [
         json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
     ]
-    assert [line["level"] for line in lines if "only read from now on" in line["message"]] == [
+    assert [line["level"] for line in lines if "read-only from now on" in line["message"]] == [
         "critical"
     ]
     assert "trace" not in json.dumps(lines)  # loud is not the same as full
@@ -81,7 +82,7 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
 
 
 def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: Environment) -> None:
-    portal.migrated(
+    portal.migrate_databases(
         Config.read(
             {
                 "DATABASE_PATH": str(tmp_path / "other/portal.db"),

@@ -1,7 +1,6 @@
 """The store as a noun: what is listed, found and offered."""
 
 import json
-import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from mosis.database.pagination import Wanted, position
 from mosis.errors import Malformed
 from mosis.store import Query
 from mosis.store.search import spaced_words
+from tests.campaign import seeded, short_and_full
 from tests.catalogue import add_app, add_developer, add_listed, add_version
-
-RANDOM_SEARCHES = int(os.environ.get("RANDOM_SEARCHES", "3000"))
 
 
 @pytest.fixture
@@ -55,8 +53,7 @@ def walked(db: Connection, query: Query, limit: int) -> Iterator[list[str]]:
 
 def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acme: str) -> None:
     """Random changes of the three tables; after each, the table says what the view would."""
-    seed = random.randrange(1 << 32)
-    dice = random.Random(seed)
+    dice, seed = seeded()
     with db.write():
         other = add_developer(db, "Other")
         apps = [
@@ -317,10 +314,10 @@ def test_a_cursor_belongs_to_its_order(db: Connection, acme: str) -> None:
         store.index(db, Wanted(1, position(cursor, str, str, int)), Query(sort="updated"))
 
 
-def test_no_text_makes_a_search_fail(db: Connection, acme: str) -> None:
+@pytest.mark.parametrize("searches", short_and_full(1_000, 100_000))
+def test_no_text_makes_a_search_fail(db: Connection, acme: str, searches: int) -> None:
     """Random strings of everything that means something to FTS5, to SQL or to Unicode."""
-    seed = random.randrange(1 << 32)
-    dice = random.Random(seed)
+    dice, seed = seeded()
     pieces = [
         '"', "'", "*", "(", ")", "{", "}", ":", "^", "-", "+", ",", "NEAR", "AND", "OR", "NOT", "name", "\0", "\ud800", "%", "_",
         "天", "é", "e\u0301", "\u200d", "🙂", "ﷺ", "\uffff", "\U0010ffff", "a", "note", "  ", "\n", ";", "--", "/*", "]]", "ก",
@@ -334,7 +331,7 @@ def test_no_text_makes_a_search_fail(db: Connection, acme: str) -> None:
             "note",
             description="".join(p for p in pieces if p not in ("\0", "\ud800")),
         )
-    for _ in range(RANDOM_SEARCHES):
+    for _ in range(searches):
         text = "".join(
             dice.choice(pieces) if dice.random() < 0.8 else chr(dice.randrange(1, 0x10FFFF))
             for _ in range(dice.randrange(40))

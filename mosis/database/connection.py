@@ -1,8 +1,9 @@
-"""SQLite, the one engine: connections that only read until they are told to write, and the migrations.
+"""SQLite connections and transactions.
 
-What a caller can count on: inside `with db.write():` everything or nothing happens, `db.now` stands still, and when it
-ends without an error the change survives a power cut: SQLite commits to the WAL without waiting for the disk (synchronous=NORMAL,
-https://sqlite.org/pragma.html#pragma_synchronous), and then one flush of the WAL serves everybody who has committed by then.
+A thread reads on a connection of its own and writes inside `with db.write():`, one transaction in which `db.now` does not
+change. When the block ends without an error, the change survives a power cut: SQLite commits to the WAL without a sync
+(synchronous=NORMAL, https://sqlite.org/pragma.html#pragma_synchronous), then one fdatasync of the WAL covers every transaction
+committed so far.
 """
 
 import logging
@@ -26,27 +27,29 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
-DAMAGED = "The database is damaged: nothing can be changed until the operator has put a good one back. Reading may still work."
+DAMAGED = (
+    "The database is damaged: it is read-only until the operator restores a good copy."
+    " Reading may still work."
+)
 SQLITE_VERSION = sqlite3.sqlite_version
-# Checkpoints are ours alone, under the writers' lock: before 3.51.3 one that races with a writer can, rarely, corrupt the
-# database (https://sqlite.org/wal.html#walresetbug).
-CHECKPOINT_BYTES = (
-    4 << 20
-)  # of WAL: about 10 ms. By size, not by commits: who waits for the lock waits for the checkpoint too
+# Checkpoints run only here, under the write lock: before SQLite 3.51.3 a checkpoint that races with a writer can, rarely,
+# corrupt the database (https://sqlite.org/wal.html#walresetbug).
+# WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
+CHECKPOINT_BYTES = 4 << 20
 FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
-COMMITS_PER_CHECKPOINT = 8  # at least, where a reader keeps the WAL from being used again
+COMMITS_PER_CHECKPOINT = 8  # at least; a long reader can keep the WAL from being reset
 
 
 @cache
 def columns(record: type, table: str = "") -> str:
-    """The SELECT list of a dataclass: its fields, in order, each with the table's name before it if one is given."""
+    """The SELECT list of a dataclass: its fields in order, each prefixed with `table` if given."""
     prefix = f"{table}." if table else ""
     return ", ".join(prefix + each.name for each in fields(record))
 
 
 def new_id(nanoseconds: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7 and method 3 of 6.2): 60 bits of time, to a quarter of a microsecond, then 62 random
-    ones, so that ids sort by age."""
+    """A UUIDv7 (RFC 9562, section 5.7, method 3 of section 6.2): 60 bits of time with a resolution of a quarter of a
+    microsecond, then 62 random bits. Ids sort by age."""
     milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
     value = (
         (milliseconds & (1 << 48) - 1) << 80
@@ -60,8 +63,8 @@ def new_id(nanoseconds: int | None = None) -> str:
 
 
 class Connection:
-    """What one thread sees of the database: a connection of its own that only reads and, inside `write()`, the one that all
-    threads write with in turn. So it refuses to write outside `write()`; values are always bound."""
+    """A thread's view of the database: its own read-only connection and, inside `write()`, the writing connection that all
+    threads share. Writing outside `write()` fails; values are always bound."""
 
     def __init__(self, database: "Database") -> None:
         self.database = database
@@ -69,16 +72,17 @@ class Connection:
         self.thread = threading.current_thread()
         self._reading = _prepared(database.path)
         self._reading.execute("PRAGMA query_only = ON")
-        self._raw = self._reading  # what statements run on now
+        self._raw = self._reading  # the connection that statements run on
         self._after_commit: list[Callable[[], None]] = []
-        self._number = 0  # of the last commit
+        self._number = 0  # of this thread's last commit
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
-        self._begun = False  # a transaction is ours to end
+        self._begun = False  # this thread has an open transaction
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
-        """Every row, as tuples or as the dataclass `into`. Whole pages only: an open cursor would hold the WAL back."""
+        """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
+        being checkpointed."""
         rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
 
@@ -99,7 +103,7 @@ class Connection:
         return None if row is None else row[0]
 
     def change(self, sql: str, *values: Any) -> int:
-        """Run a statement that changes rows; how many it changed."""
+        """Run a statement that changes rows; the number of changed rows."""
         self._refuse_between_parts()
         return self._run(sql, values).rowcount
 
@@ -116,9 +120,10 @@ class Connection:
 
     @contextmanager
     def write(self) -> Iterator["Connection"]:
-        """One transaction: BEGIN IMMEDIATE to COMMIT, `now` fixed. Raises Unavailable: `busy` when the lock is not had
-        within five seconds, `no_space` when the disk is full, `database_unavailable` when the database is known to be damaged;
-        in all cases, and on any error, nothing has changed."""
+        """One transaction from BEGIN IMMEDIATE to COMMIT, with `now` fixed. On any error nothing has changed.
+
+        Raises Unavailable: `busy` if the write lock is not acquired within five seconds, `no_space` if the disk is full,
+        `database_unavailable` if the database is known to be corrupt."""
         if self._changing:
             raise RuntimeError(
                 "a transaction is open already: only the use case begins one, and once"
@@ -137,15 +142,17 @@ class Connection:
                 self._end("ROLLBACK")
             raise
         else:
-            if not self._held:
+            if self._held:
+                self._execute("RELEASE part")  # nested savepoints make each statement slower
+            else:
                 self._end("COMMIT")
         finally:
             self._changing = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Whatever is written inside is committed when this ends, as one transaction; on any error nothing of it is. From the
-        first `write()` on it has the writers' lock: nothing slow comes after that."""
+        """Joins all `write()` blocks inside into one transaction, committed at the end; any error rolls all of it back. The
+        write lock is held from the first `write()` on: do nothing slow after that."""
         self._held = True
         try:
             yield
@@ -197,7 +204,7 @@ class Connection:
                 raise
 
     def _end(self, how: str) -> None:
-        """COMMIT or ROLLBACK, let go of the writers' lock, and then what was to follow a commit."""
+        """COMMIT or ROLLBACK, release the write lock, then run the callbacks of `after_commit`."""
         self._changing = self._begun = False
         try:
             try:
@@ -215,16 +222,16 @@ class Connection:
         if how == "COMMIT":
             try:
                 self.database.flush(self._number)
-            finally:  # it is committed in any case, and the work that follows from it is there
+            finally:  # the change is committed, and its jobs exist, whether or not the flush succeeded
                 for follow_up in self._after_commit:
                     follow_up()
 
     def after_commit(self, follow_up: Callable[[], None]) -> None:
-        """Call this once the running transaction has been committed, outside the lock; never when it is undone."""
+        """Call `follow_up` after the running transaction is committed, outside the lock; not if it is rolled back."""
         self._after_commit.append(follow_up)
 
     def checkpoint(self, mode: str = "PASSIVE") -> None:
-        """Move the WAL into the database file. The caller holds the writers' lock."""
+        """Checkpoint the WAL. The caller holds the write lock."""
         self._raw.execute(f"PRAGMA wal_checkpoint({mode})")
 
     def copy_to(self, path: Path) -> None:
@@ -239,7 +246,7 @@ class Connection:
         self._reading.close()
 
     def _refuse_between_parts(self) -> None:
-        """Between two `write()` of one `held()` the writing connection is in use; SQLite would let it write."""
+        """Rejects writes between two savepoints of an outer transaction, which SQLite would allow."""
         if self._begun and not self._changing:
             raise sqlite3.OperationalError(
                 "attempt to write a readonly database: there is no write() around this"
@@ -272,7 +279,7 @@ class Connection:
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         name = getattr(error, "sqlite_errorname", "")
-        # a virtual table's index (_VTAB) is no reason to stop everything: it can be made again from the rows
+        # SQLITE_CORRUPT_VTAB is not listed: the full-text index can be rebuilt from the rows
         if name in (
             "SQLITE_CORRUPT",
             "SQLITE_CORRUPT_INDEX",
@@ -285,7 +292,7 @@ class Connection:
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """SQLite's trouble in our words where trying again may help; anything else stays what it is."""
+    """Unavailable for errors that a retry may cure; any other error unchanged."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable(
@@ -308,7 +315,7 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
 
 
 def opened(path: Path, **more: Any) -> sqlite3.Connection:
-    """The file that is there, to read and write: one that somebody has deleted is not made anew, empty."""
+    """A read-write connection to an existing file; a deleted file is not recreated empty."""
     address = f"file:{quote(str(path))}?mode=rw"
     return sqlite3.connect(
         address,
@@ -321,7 +328,7 @@ def opened(path: Path, **more: Any) -> sqlite3.Connection:
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
-    """A connection with our settings."""
+    """A connection with the pragmas of every connection of the portal."""
     raw = opened(path, cached_statements=256)
     for pragma in (
         "journal_mode = WAL",
@@ -335,27 +342,23 @@ def _prepared(path: Path) -> sqlite3.Connection:
 
 
 class Database:
-    """A database file: a connection for each thread, one that writes and a lock for it, checkpoints now and then."""
+    """A database file: one reading connection per thread, one writing connection and its lock, checkpoints."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        self.wake: Callable[[], None] = lambda: (
-            None
-        )  # called after a commit that queued a job; the worker sets it
-        self.news: Callable[[str], None] = lambda developer_id: (
-            None
-        )  # called after a commit that concerns an account
-        self.damage: str | None = (
-            None  # what is wrong in the file: nothing is written to it any more
-        )
-        self.checkpoints = True  # switched off where somebody else (Litestream) moves the WAL
+        # Called after a commit that queued a job; set by the worker.
+        self.wake: Callable[[], None] = lambda: None
+        # Called after a commit with an event for this account; set by the subscriptions.
+        self.news: Callable[[str], None] = lambda developer_id: None
+        self.damage: str | None = None  # the first corruption found; nothing is written after it
+        self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0
-        self._flushed = 0  # so many of them are on disk
+        self._flushed = 0  # the last commit that is on disk
         self._flushing = threading.Lock()
-        self._checkpointed = 0  # after this many commits
+        self._checkpointed = 0  # the commit after which the last checkpoint ran
         self._kept = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -364,10 +367,10 @@ class Database:
         self._watching = threading.Lock()
 
     def data_version(self) -> int:
-        """A number that changes with every commit, whoever made it (https://sqlite.org/pragma.html#pragma_data_version): read on
-        a connection of its own that never writes, because each connection counts for itself and leaves its own commits out.
+        """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on
+        a connection that never writes, because the pragma does not count a connection's own commits.
 
-        Raises Unavailable `database_unavailable`."""
+                Raises Unavailable `database_unavailable`."""
         with self._watching:
             try:
                 if self._watcher is None:
@@ -377,8 +380,8 @@ class Database:
                 raise _translated(error) from error
 
     def writer(self) -> sqlite3.Connection:
-        """The connection that writes, for who holds the writers' lock. It is never switched between reading and writing: PRAGMA
-        query_only, like all that change flags, has every statement compiled anew (half of the time of a small change)."""
+        """The writing connection, for the holder of the write lock. It is never switched to reading: changing PRAGMA query_only
+        expires every prepared statement, which costs half the time of a small write."""
         if self._writer is None:
             try:
                 self._writer = _prepared(self.path)
@@ -387,7 +390,7 @@ class Database:
         return self._writer
 
     def connection(self) -> Connection:
-        """This thread's connection, opened when first asked for."""
+        """This thread's connection, opened on first use."""
         found: Connection | None = getattr(self._kept, "connection", None)
         if found is None:
             try:
@@ -399,17 +402,17 @@ class Database:
         return found
 
     def found_damage(self, what: str) -> None:
-        """From now on only read: whatever is written to a damaged file can damage more of it."""
+        """Marks the database as corrupt; all further writes are refused."""
         if self.damage is None:
             log.critical(
-                "the database is damaged and is only read from now on",
+                "database is damaged; read-only from now on",
                 extra={"database": self.path.name, "reason": what},
             )
             self.damage = what
 
     def flush(self, number: int) -> None:
-        """Wait until the commit with this number, and so every one before it, is on disk. Whoever comes first flushes the WAL for
-        all who have committed by then; the others find it done. Raises Unavailable `database_unavailable`."""
+        """Wait until the commit with this number, and every earlier one, is on disk. The first waiting thread syncs the WAL for
+        all commits so far; the others return. Raises Unavailable `database_unavailable`."""
         with self._flushing:
             if self._flushed >= number:
                 return
@@ -421,13 +424,13 @@ class Database:
                 finally:
                     os.close(handle)
             except OSError as error:
-                detail = "The disk did not take the change; it may be lost if the power fails. The operator is told."
+                detail = "The disk could not store the change durably; a power cut may lose it. The error is logged."
                 raise Unavailable("database_unavailable", detail) from error
             self._flushed = covered
 
     def committed(self, connection: Connection) -> int:
-        """Called under the writers' lock after each commit; its number. A WAL that was used up is cut to CHECKPOINT_BYTES when
-        it begins anew, so that a longer one holds at least as much that is not in the database file yet."""
+        """Called under the write lock after each commit; returns its number. Runs a checkpoint when the WAL has grown beyond
+        CHECKPOINT_BYTES: journal_size_limit truncates it to that size on reset, so a longer one has uncheckpointed pages."""
         number = self._commits = self._commits + 1
         if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
             return number
@@ -437,8 +440,8 @@ class Database:
         return number
 
     def close(self) -> None:
-        """Empty the WAL and close the connections. One whose thread is still at work (a job that takes longer than we wait) is left
-        to the end of the process: to close it meanwhile would crash SQLite, and nothing that was committed needs it."""
+        """Checkpoint and close the connections. A connection whose thread still runs (a job that outlasts the stop timeout) stays
+        open until the process ends: closing it while in use would crash SQLite."""
         if self._open and self.writers.acquire(timeout=BUSY_SECONDS):
             try:
                 with suppress(

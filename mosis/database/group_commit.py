@@ -1,6 +1,6 @@
 """Group commit: many threads hand in what they want written, one of them writes it all in one transaction.
 
-A commit with synchronous=FULL waits for the disk, whatever it contains. Whoever finds nobody writing leads: it takes what has
+A commit waits for the disk, whatever it contains. Whoever finds nobody writing leads: it takes what has
 been handed in, commits once, and answers for all; meanwhile the next group gathers. Nobody is answered before its rows are
 on disk.
 """

@@ -45,8 +45,8 @@ _PERMISSIONS = {
 }
 
 
-def fill(env: Environment) -> str:
-    """Developers, 50 apps, their versions and downloads; a sentence that says what was made. The same for every portal.
+def fill(env: Environment, apps_count: int = APPS, worker: Worker | None = None) -> str:
+    """Developers, apps, their versions and downloads; a sentence that says what was made. The same for every portal.
 
     Raises Conflict when the portal has apps, or had a demo.
     """
@@ -63,12 +63,12 @@ def fill(env: Environment) -> str:
     names = [
         (category, name) for category, all_names in _NAMES.items() for name in all_names.split()
     ]
-    worker = Worker(env)
-    for category, name in names[:APPS]:
+    worker = worker or Worker(env)
+    for category, name in names[:apps_count]:
         _app(env, db, worker, dice, dice.choice(makers), reviewer, category, name)
     store.flush_downloads(env)
     return (
-        f"{len(_DEVELOPERS)} developers and {APPS} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
+        f"{len(_DEVELOPERS)} developers and {apps_count} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
         f"password {password}"
     )
 

@@ -1,15 +1,25 @@
 """What developers are told: their events with a sentence each, read or unread, and by mail for the kinds they want."""
 
+import json
+import time
+from functools import partial
 from typing import Any
 
 from mosis import events
 from mosis.caller import Caller
+from mosis.clock import seconds
 from mosis.context import Environment
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import NotFound
 from mosis.events import Event
+from mosis.jobs import Again
 from mosis.people import accounts
+
+HOUR = 3600
+MAILS_AN_HOUR = 20  # messages to one account, of those about its security as many again
+MOST_IN_ONE_MAIL = 200  # notifications that one message sums up
+TURN_SECONDS = 1.0  # after this much sending no further message is begun: others have their turn
 
 # One sentence a kind. The names in braces are the event's own fields and facts.
 TEXTS = {
@@ -115,31 +125,111 @@ def read_all(db: Connection, caller: Caller) -> int:
         )
 
 
-def mail(env: Environment, event_id: str) -> None:
-    """The job that mails an event. It is marked when the server has taken it: a kill in between means twice, never not at all."""
-    db = env.db.connection()
-    event = events.find(db, event_id)
-    if event is None or db.value("SELECT mailed_at FROM events WHERE id = ?", event_id):
-        return
-    developer = accounts.get(db, event.developer_id)
-    if event.kind in FAILED and not _failed(event):
-        return  # good news that can wait
-    if developer.suspended or not events.mail_choices(db, developer.id)[event.kind]:
-        return
-    said = text(event)
-    ending = (
-        f'PATCH /v1/auth/me with {{"mail": {{"{event.kind}": false}}}} ends mails of this kind.'
+def mail(env: Environment, developer_id: str) -> Again | None:
+    """The job that mails an account its notifications; see `_mail`."""
+    return _mail(env, developer_id, urgent=False)
+
+
+def mail_security(env: Environment, developer_id: str) -> Again | None:
+    """The job that mails an account what concerns its security; see `_mail`."""
+    return _mail(env, developer_id, urgent=True)
+
+
+def _mail(env: Environment, developer_id: str, *, urgent: bool) -> Again | None:
+    """Send the mails that are due, at most MAILS_AN_HOUR messages in an hour: where not all fit, one sums up the rest. An event is
+    marked when the server has taken its mail: a kill in between means twice, never not at all."""
+    db, begun = env.db.connection(), time.monotonic()
+    while due := _due_mails(db, developer_id, urgent):
+        developer = accounts.get(db, developer_id)
+        choices = events.mail_choices(db, developer_id)
+        wanted = [
+            each
+            for each in due
+            if choices[each.kind] and not developer.suspended and not _is_good_news(each)
+        ]
+        if not wanted:
+            _mark(db, due, None)
+            continue
+        sent, oldest = _sent_in_the_last_hour(db, developer_id, urgent)
+        if sent >= MAILS_AN_HOUR:
+            return Again(HOUR - (seconds(env.clock.now()) - seconds(oldest)))
+        told = wanted[:1] if len(wanted) <= MAILS_AN_HOUR - sent else wanted
+        subject, body = _message(env, told)
+        env.mailer.send(
+            developer.email,
+            subject,
+            body,
+            told[0].id,
+            is_wanted=partial(accounts.has_address, db, developer.id, developer.email),
+        )
+        until = told[-1].number
+        _mark(db, [each for each in due if each.number <= until], told[0].id)
+        if time.monotonic() - begun > TURN_SECONDS:
+            return Again(0)
+    return None
+
+
+def _due_mails(db: Connection, developer_id: str, urgent: bool) -> list[Event]:
+    found: list[Event] = db.all(
+        f"SELECT {columns(Event)} FROM events WHERE developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ?"
+        " ORDER BY number LIMIT ?",
+        developer_id,
+        events.URGENT + "%",
+        int(urgent),
+        MOST_IN_ONE_MAIL,
+        into=Event,
     )
-    body = f"{said}\n\n{event.created_at}, {env.config.base_url}\n{ending}\n"
-    env.mailer.send(
-        developer.email,
-        said[:150],
-        body,
-        event.id,
-        is_wanted=lambda: accounts.has_address(db, developer.id, developer.email),
+    return found
+
+
+def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> tuple[int, str]:
+    """How many messages went out, and when the first of them did."""
+    count, oldest = db.one(
+        "SELECT count(*), coalesce(min(mailed_at), '') FROM events WHERE developer_id = ? AND mailed_at > ?"
+        " AND mailed_at <= ? AND (kind LIKE ?) = ?",
+        developer_id,
+        db.database.clock.now(-HOUR),
+        db.database.clock.now(),
+        events.URGENT + "%",
+        int(urgent),
     )
+    return count, oldest
+
+
+def _mark(db: Connection, done: list[Event], mailed_id: str | None) -> None:
+    """No mail is due for these any more; the one whose id the message had says when it went out."""
     with db.write():
-        db.change("UPDATE events SET mailed_at = ? WHERE id = ?", db.now, event_id)
+        db.change(
+            "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
+            " WHERE id IN (SELECT value FROM json_each(?3))",
+            mailed_id,
+            db.now,
+            json.dumps([each.id for each in done]),
+        )
+
+
+def _message(env: Environment, told: list[Event]) -> tuple[str, str]:
+    """Subject and text of one mail about one event or several."""
+    sentences = [text(each) for each in told]
+    kinds = sorted({each.kind for each in told})
+    off = json.dumps({"mail": dict.fromkeys(kinds, False)})
+    ending = f"PATCH /v1/auth/me with {off} ends mails of {'this kind' if len(kinds) == 1 else 'these kinds'}."
+    if len(told) == 1:
+        return (
+            sentences[0][:150],
+            f"{sentences[0]}\n\n{told[0].created_at}, {env.config.base_url}\n{ending}\n",
+        )
+    lines = [f"{each.created_at}  {said}" for each, said in zip(told, sentences, strict=True)]
+    why = f"There were more than {MAILS_AN_HOUR} notifications within an hour, so these come together."
+    return (
+        f"{len(told)} notifications - {env.config.base_url}",
+        "\n".join([why, "", *lines, "", env.config.base_url, ending, ""]),
+    )
+
+
+def _is_good_news(event: Event) -> bool:
+    """Whether it is only mailed when it failed, and it did not."""
+    return event.kind in FAILED and not _failed(event)
 
 
 def _failed(event: Event) -> bool:

@@ -10,17 +10,19 @@ import hmac
 import json
 import random
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mosis import audit, events, jobs
+from mosis import audit, events
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, Invalid, NotFound
+from mosis.jobs import Again
 from mosis.notifications import feed
 from mosis.outbound import http
 
@@ -40,7 +42,7 @@ LONGEST_REST_SECONDS = 300
 SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600
 LEASE_SECONDS = 60  # a delivery that a killed process was making is made again after this
-AT_ONCE = 20  # deliveries in one job, then others have their turn
+TURN_SECONDS = 1.0  # after this much sending no further delivery is begun: others have their turn
 KEPT_SECONDS = 7 * 24 * 3600  # the log
 SECRET_PREFIX = "whsec_"
 
@@ -226,31 +228,25 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
             db.now,
             delivery.id,
         )
-        jobs.add(db, "deliver_webhook", webhook_id=webhook.id)
+        events.queue_deliveries(db, webhook.developer_id, webhook.id, webhook.rests_until)
         return _delivery(db, webhook, delivery_id)
 
 
-def deliver(env: Environment, webhook_id: str) -> None:
-    """The job that sends what is due to a webhook, one after the other, until one fails. Twice does no harm: a delivery is
-    claimed before it is sent. It ends by queueing the next job where something is left."""
-    db = env.db.connection()
-    for _ in range(AT_ONCE):
-        claimed = _claim(db, webhook_id)
-        if claimed is None or not _send(env, db, *claimed):
+def deliver(env: Environment, webhook_id: str) -> Again | None:
+    """The job that sends what is due to a webhook, one after the other, until one fails or its turn is over. Twice does no harm:
+    a delivery is claimed before it is sent. It runs again when the next one is due."""
+    db, begun = env.db.connection(), time.monotonic()
+    while (claimed := _claim(db, webhook_id)) and _send(env, db, *claimed):
+        if time.monotonic() - begun > TURN_SECONDS:
             break
-    with db.write():
-        webhook = _by_id(db, webhook_id)
-        due = db.value(
-            "SELECT min(due_at) FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'",
-            webhook_id,
-        )
-        if webhook is None or due is None:
-            return
-        at = max(due, webhook.rests_until or "", db.now)
-        # the time is in the name, so that the job that runs now does not stand in the way of the next one
-        after = seconds(at) - seconds(db.now)
-        name = f"webhook:{webhook_id}:{at}" if after else None
-        jobs.add(db, "deliver_webhook", after_seconds=after, unique_key=name, webhook_id=webhook_id)
+    webhook, now = _by_id(db, webhook_id), env.clock.now()
+    due = db.value(
+        "SELECT min(due_at) FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'",
+        webhook_id,
+    )
+    if webhook is None or due is None:
+        return None
+    return Again(seconds(max(due, webhook.rests_until or "", now)) - seconds(now))
 
 
 def sweep(env: Environment) -> None:

@@ -49,12 +49,14 @@ class Listener:
         listen: str,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         slow_seconds: float = SLOW_SECONDS,
+        most_sockets: int = SOCKETS,
     ) -> None:
         import websockets.asyncio.server  # noqa: F401  (missing: say so at start)
 
         self.env = env
         self.heartbeat_seconds = heartbeat_seconds
         self.slow_seconds = slow_seconds
+        self.most_sockets = most_sockets
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         dual = not host and socket.has_dualstack_ipv6()
@@ -80,6 +82,11 @@ class Listener:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(timeout_seconds)
 
+    @property
+    def connections(self) -> int:
+        """How many accepted connections are open."""
+        return self._open.total()
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
@@ -96,7 +103,7 @@ class Listener:
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 listener._sockets += 1
                 super().connection_made(transport)
-                if listener._sockets > SOCKETS:
+                if listener._sockets > listener.most_sockets:
                     self.transport.abort()
 
             def connection_lost(self, exc: Exception | None) -> None:

@@ -12,6 +12,7 @@ from mosis.metrics import Family, exposition, gauges
 
 COUNTERS = {
     "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
+    "portal_connections_closed_total": "Connections that were closed to keep a bound, by reason.",
     "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
     "portal_uploads_total": "Packages that were sent, by result.",
     "portal_upload_bytes_total": "Bytes of the packages that were taken in.",

@@ -1,7 +1,8 @@
 """What a package file is: limits, manifest, digests, signature. Pure: a path in, a Package or every finding out.
 
-archive.py    the ZIP, believed in nothing        findings.py   the codes
-manifest.py   manifest.json                       signature.py  META-INF and signing keys
+archive.py       the files of the ZIP        zip_records.py  its headers, to the last byte
+file_names.py    which names are allowed     manifest.py     manifest.json
+signature.py     META-INF and signing keys   findings.py     the codes
 """
 
 import hashlib
@@ -95,7 +96,8 @@ class _Inspection:
         limits = {
             "manifest.json": MANIFEST_BYTES,
             signatures.DIGESTS: signatures.DIGESTS_BYTES,
-            signatures.SIGNATURE: 1024,
+            signatures.SIGNATURE: signatures.SIGNATURE_BYTES,
+            signatures.CERTIFICATE: signatures.CERTIFICATE_BYTES,
         }
         if any(
             finding.code in ("archive_too_large", "too_many_files") for finding in self.findings
@@ -105,6 +107,7 @@ class _Inspection:
         manifest = self._manifest(package_id)
         self._check_digests(digests)
         signing_key_id = self._signer(keys)
+        self._check_certificate(keys if signing_key_id is None else {"": keys[signing_key_id]})
         if self.findings or manifest is None or signing_key_id is None:
             return None
         files = {
@@ -225,6 +228,20 @@ class _Inspection:
                     return key_id
             self.findings.append(_not_by_a_live_key())
         return None
+
+    def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
+        """CERT.PEM is in no list of digests, so it may say nothing but what the signature says: one of these keys."""
+        content = self._kept.get(signatures.CERTIFICATE)
+        if (
+            keys
+            and content is not None
+            and not any(signatures.is_certificate(content, raw) for raw in keys.values())
+        ):
+            self._find(
+                "certificate_mismatch",
+                "It must be the public key that signed, as `openssl pkey -pubout` writes it; or leave it out.",
+                signatures.CERTIFICATE,
+            )
 
     def _find(self, code: str, detail: str, path: str | None = None) -> None:
         self.findings.append(Finding(code, detail, path))

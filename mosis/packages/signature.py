@@ -10,7 +10,12 @@ from mosis.errors import Invalid
 from mosis.packages.findings import Finding
 
 DIGESTS, SIGNATURE = "META-INF/MANIFEST.MF", "META-INF/CERT.SIG"
-DIGESTS_BYTES = 1 << 20
+CERTIFICATE = "META-INF/CERT.PEM"  # optional; for people who look into a package
+DIGESTS_BYTES, SIGNATURE_BYTES, CERTIFICATE_BYTES = 1 << 20, 1024, 1024
+# The JAR specification has lines of at most 72 bytes; java.util.jar.Manifest reads up to 512 with the line end.
+FOLDED_LINE_BYTES, LINE_BYTES = 72, 510
+CREATED_BY_LETTERS = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _P = 2**255 - 19
 # y coordinates of the points of small order on edwards25519: with such a key one signature can fit every message
 # (https://eprint.iacr.org/2020/1244, table 1, "Taming the many EdDSAs").
@@ -74,48 +79,49 @@ def verify(raw_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def read_signature(content: bytes) -> bytes | None:
-    """The 64 bytes of CERT.SIG, raw or as base64; None when it is neither."""
+    """The 64 bytes of CERT.SIG, raw or as base64 in one or more lines; None when it is neither."""
     if len(content) == 64:
         return content
+    encoded = b"".join(content.splitlines())
     try:
-        decoded = base64.b64decode(b"".join(content.split()), validate=True)
+        decoded = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         return None
-    return decoded if len(decoded) == 64 else None
+    return decoded if len(decoded) == 64 and base64.b64encode(decoded) == encoded else None
+
+
+def is_certificate(content: bytes, raw_key: bytes) -> bool:
+    """Whether these bytes of CERT.PEM are this public key as `openssl pkey -pubout` writes it, with LF or CRLF."""
+    lines = content.replace(b"\r\n", b"\n").removesuffix(b"\n") + b"\n"
+    return lines == to_pem(raw_key).encode()
 
 
 def read_digests(content: bytes) -> tuple[dict[str, bytes], list[Finding]]:
-    """{name: SHA-256} of MANIFEST.MF and what is wrong with it. Lines may be continued as in JAR files: a leading space."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        return {}, [_finding("digests_malformed", "It is not UTF-8.")]
-    lines = _unfolded(text)
-    if lines[0][1] != "Manifest-Version: 1.0":
-        return {}, [_finding("digests_malformed", "It must begin with `Manifest-Version: 1.0`.", 1)]
+    """{name: SHA-256} of MANIFEST.MF and what is wrong with it.
+
+    The form is that of a JAR manifest (https://docs.oracle.com/javase/17/docs/specs/jar/jar.html, "Name-Value pairs and
+    Sections"), and so strict that every reader of that form finds the same sections: LF or CRLF, no other control
+    characters, `Manifest-Version: 1.0` and at most one `Created-By` in the head, then Name and SHA-256-Digest in each
+    section. A continued line may cut a UTF-8 character, as java.util.jar.Manifest does at 72 bytes.
+    """
     digests: dict[str, bytes] = {}
     findings: list[Finding] = []
-    for number, attributes in _sections(lines):
-        try:
-            if set(attributes) != {"Name", "SHA-256-Digest"}:
-                raise ValueError
-            digest = base64.b64decode(attributes["SHA-256-Digest"], validate=True)
-            if len(digest) != 32:
-                raise ValueError
-        except ValueError:
-            findings.append(
-                _finding(
-                    "digests_malformed",
-                    "A section must have Name and SHA-256-Digest, and nothing else.",
-                    number,
+    try:
+        sections = _sections(_unfolded(content))
+        _check_head(next(sections, (1, [])))
+        for number, attributes in sections:
+            try:
+                name, digest = _listed(attributes)
+            except ValueError as error:
+                findings.append(_finding("digests_malformed", str(error), number))
+                continue
+            if name in digests:
+                findings.append(
+                    _finding("digest_extra", f"{name[:256]!r} is listed twice.", number)
                 )
-            )
-            continue
-        if attributes["Name"] in digests:
-            findings.append(
-                _finding("digest_extra", f"{attributes['Name'][:256]!r} is listed twice.", number)
-            )
-        digests[attributes["Name"]] = digest
+            digests[name] = digest
+    except _Malformed as error:
+        return {}, [_finding("digests_malformed", str(error), error.line)]
     return digests, findings
 
 
@@ -134,30 +140,91 @@ def check_digests(listed: Mapping[str, bytes], found: Mapping[str, bytes]) -> It
         )
 
 
-def _unfolded(text: str) -> list[tuple[int, str]]:
-    """The lines with their numbers, each with its continuations put behind it."""
-    lines: list[tuple[int, str]] = []
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if line.startswith(" ") and lines:
-            lines[-1] = (lines[-1][0], lines[-1][1] + line[1:])
+class _Malformed(ValueError):
+    """MANIFEST.MF cannot be read as lines; nothing that it lists counts."""
+
+    def __init__(self, detail: str, line: int) -> None:
+        super().__init__(detail)
+        self.line = line
+
+
+def _unfolded(content: bytes) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, each with its continuations joined; one more empty line at the end."""
+    pending: list[bytes] = []
+    start = number = 1
+    for number, line in enumerate(content.replace(b"\r\n", b"\n").split(b"\n"), 1):
+        if not line.startswith(b" "):
+            if pending:
+                yield start, _joined(pending, start)
+            pending, start = [line], number
+        elif pending and pending[0]:
+            pending.append(line)
         else:
-            lines.append((number, line))
-    return lines
+            raise _Malformed("A line that begins with a space must continue another line.", number)
+    yield start, _joined(pending, start)
+    yield number + 1, ""
 
 
-def _sections(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, attributes) of each section after the first; a line without a colon makes the section empty."""
-    attributes: dict[str, str] = {}
-    start, in_head = 0, True
-    for number, line in [*lines, (len(lines) + 1, "")]:
+def _joined(lines: list[bytes], number: int) -> str:
+    """A line and its continuations as text. They are joined as bytes first, because a continuation may cut a character."""
+    longest = FOLDED_LINE_BYTES if len(lines) > 1 else LINE_BYTES
+    if max(map(len, lines)) > longest:
+        detail = (
+            f"A line may have {LINE_BYTES} bytes, and {FOLDED_LINE_BYTES} where it is continued."
+        )
+        raise _Malformed(detail, number)
+    return _text(lines[0] + b"".join(line[1:] for line in lines[1:]), number)
+
+
+def _text(line: bytes, number: int) -> str:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _Malformed("It is not UTF-8.", number) from None
+    if _CONTROL.search(text):
+        raise _Malformed("It has a control character; lines end with LF or CRLF.", number)
+    return text
+
+
+def _sections(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """(line number, [(name, value)]) of each section, the head first."""
+    attributes: list[tuple[str, str]] = []
+    start = 1
+    for number, line in lines:
         if line:
             name, colon, value = line.partition(": ")
             start = start if attributes else number
-            attributes[name if colon and name not in attributes else f"?{number}"] = value
-        elif attributes:
-            if not in_head:
-                yield start, attributes
-            in_head, attributes = False, {}
+            attributes.append((name if colon else "", value))
+        elif attributes or number == 1:  # the head must begin on the first line
+            yield start, attributes
+            attributes = []
+
+
+def _check_head(head: tuple[int, list[tuple[str, str]]]) -> None:
+    line, attributes = head
+    if attributes[:1] != [("Manifest-Version", "1.0")]:
+        raise _Malformed("It must begin with `Manifest-Version: 1.0`.", 1)
+    for name, value in attributes[1:]:
+        if name != "Created-By" or len(attributes) > 2:
+            detail = "The head may have Manifest-Version and Created-By once each, and nothing else"
+            raise _Malformed(f"{detail}; an empty line must follow it.", line)
+        if not value.isprintable() or len(value) > CREATED_BY_LETTERS:
+            detail = f"Created-By must be printable, with at most {CREATED_BY_LETTERS} characters."
+            raise _Malformed(detail, line)
+
+
+def _listed(attributes: list[tuple[str, str]]) -> tuple[str, bytes]:
+    """(name, SHA-256) of a section. Raises ValueError for anything else."""
+    if [name for name, _ in attributes] != ["Name", "SHA-256-Digest"]:
+        raise ValueError("A section must have Name, then SHA-256-Digest, and nothing else.")
+    (_, name), (_, encoded) = attributes
+    try:
+        digest = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32 or base64.b64encode(digest).decode() != encoded:
+        raise ValueError("SHA-256-Digest must be the base64 of 32 bytes.")
+    return name, digest
 
 
 def _finding(code: str, detail: str, line: int | None = None) -> Finding:

@@ -75,11 +75,17 @@ def appoint(env: Environment) -> None:
             accounts.set_role(db, PORTAL, developer.id, "admin")
 
 
-def forgot(db: Connection, email: str) -> None:
+def forgot(db: Connection, caller: Caller, email: str) -> None:
     """Mail a link that sets a new password, where there is such an account. Whether there is, only the job finds out: neither
     the answer nor its time tells."""
     with db.write():
-        jobs.add(db, "mail_reset", unique_key=f"reset:{accounts.folded(email)}", email=email)
+        jobs.add(
+            db,
+            "mail_reset",
+            owner=f"network:{caller.network}",
+            unique_key=f"reset:{accounts.folded(email)}",
+            email=email,
+        )
 
 
 def mail_reset(env: Environment, email: str) -> None:

@@ -40,7 +40,7 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
     expires_at = db.database.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
     db.insert("tickets", **vars(ticket))
-    jobs.add(db, "mail_ticket", ticket_id=ticket.id)
+    jobs.add(db, "mail_ticket", owner=developer_id or "invitations", ticket_id=ticket.id)
     return ticket
 
 

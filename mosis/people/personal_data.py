@@ -55,7 +55,8 @@ EXPORTED = {
     " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
     "jobs": "SELECT kind, state, created_at, last_error FROM jobs"
-    f" WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE OR {OF_MAILS}",
+    f" WHERE owner_id = ?1 OR arguments ->> 'email' = {VERIFIED} COLLATE NOCASE OR {OF_MAILS}",
+    "job_turns": "SELECT lane, turn, rests_until FROM job_turns WHERE owner_id = ?1",
     "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
     " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
 }
@@ -108,6 +109,7 @@ def erase(
         _erase_traces(db, developer.id)
         revocation.erase(db, developer.id)
         db.change("DELETE FROM events WHERE developer_id = ?", developer.id)
+        db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
         db.change(
             "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
             " mail_choices = '{}', erased_at = ? WHERE id = ?",
@@ -149,7 +151,7 @@ def _in_folder(env: Environment, email: str, own: set[str] | None) -> list[Writt
 def _erase_traces(db: Connection, developer_id: str) -> None:
     """Delete what was stored about somebody elsewhere, by address only where that is verified."""
     db.change(
-        f"UPDATE jobs SET last_error = '(erased)' WHERE last_error IS NOT NULL AND ({OF_MAILS} OR"
+        f"UPDATE jobs SET last_error = '(erased)' WHERE last_error IS NOT NULL AND (owner_id = ?1 OR {OF_MAILS} OR"
         f" instr(lower(last_error), lower({VERIFIED})))",
         developer_id,
     )

@@ -6,10 +6,12 @@ from typing import Any
 
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
+from mosis.clock import seconds
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, Denied, NotFound
+from mosis.jobs import Again
 from mosis.publishing import review_policy, versions
 from mosis.publishing.versions import Version
 
@@ -185,7 +187,15 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
         )
         if not claimed:
             raise _taken(db, review)
-        jobs.add(db, "lapse_claim", after_seconds=CLAIM_SECONDS, review_id=review.id)
+        jobs.add(
+            db,
+            "lapse_claim",
+            owner=caller.account,
+            after_seconds=CLAIM_SECONDS,
+            unique_key=f"lapse:{review.id}",
+            again=True,
+            review_id=review.id,
+        )
         audit.add(db, caller, "review.claim", review.id, until=until)
         return get(db, review.id)
 
@@ -211,8 +221,9 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
         return now
 
 
-def lapse(env: Environment, review_id: str) -> None:
-    """The job behind a claim: gives the review back to the queue when its time is over. Twice does no harm."""
+def lapse(env: Environment, review_id: str) -> Again | None:
+    """The job behind a claim: gives the review back to the queue when its time is over, and waits on when the claim was made
+    longer. Twice does no harm."""
     db = env.db.connection()
     with db.write():
         lapsed = db.change(
@@ -223,6 +234,10 @@ def lapse(env: Environment, review_id: str) -> None:
         )
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
+        until = db.value(
+            "SELECT claimed_until FROM reviews WHERE id = ? AND state = 'claimed'", review_id
+        )
+        return Again(seconds(until) - seconds(db.now)) if until else None
 
 
 def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:

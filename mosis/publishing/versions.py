@@ -16,6 +16,7 @@ from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, Denied, NotFound
+from mosis.jobs import Again
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.packages.storage import Files, Received
@@ -175,7 +176,13 @@ def create(
         version=package.version,
         sha256=received.sha256,
     )
-    jobs.add(db, "check_version", unique_key=f"check:{version_id}", version_id=version_id)
+    jobs.add(
+        db,
+        "check_version",
+        owner=app.developer_id,
+        unique_key=f"check:{version_id}",
+        version_id=version_id,
+    )
     return Created(get(db, app, version_id))
 
 
@@ -321,7 +328,13 @@ def check(env: Environment, version_id: str) -> None:
             findings=json.dumps(findings, ensure_ascii=False),
         )
         if version.submit_when_ready and not refused:
-            jobs.add(db, "submit_version", unique_key=f"submit:{version.id}", version_id=version.id)
+            jobs.add(
+                db,
+                "submit_version",
+                owner=developer_of(db, version),
+                unique_key=f"submit:{version.id}",
+                version_id=version.id,
+            )
 
 
 def end_stuck_checks(env: Environment) -> None:
@@ -398,14 +411,7 @@ def publish(
                 percent,
                 version.id,
             )
-            wait = seconds(publication.publish_at) - seconds(db.now)
-            jobs.add(
-                db,
-                "publish_version",
-                after_seconds=wait,
-                version_id=version.id,
-                publish_at=publication.publish_at,
-            )
+            _queue_publishing(db, version, publication.publish_at)
             audit.add(
                 db, caller, "version.scheduled", version.id, publish_at=publication.publish_at
             )
@@ -442,17 +448,25 @@ def key_is_revoked(db: Connection, version: Version) -> bool:
     )
 
 
-def publish_scheduled(env: Environment, version_id: str, publish_at: str) -> None:
-    """The job behind `publish_at`: publishes, unless the version was moved or given another time since."""
+def publish_scheduled(
+    env: Environment, version_id: str, publish_at: str | None = None
+) -> Again | None:
+    """The job behind `publish_at`: publishes, unless the version was moved; waits on when it was given a later time. (Jobs of
+    before 0.2 name the time that they were queued for; the row's counts.)"""
     db = env.db.connection()
     version = by_id(db, version_id)
-    if version is None or version.state != "approved" or version.publish_at != publish_at:
-        return
+    if version is None or version.state != "approved" or version.publish_at is None:
+        return None
+    wait = seconds(version.publish_at) - seconds(env.clock.now())
+    if wait > 0:
+        return Again(wait)
     verify_file(env, db, version)
     with db.write():
         version = by_id(db, version_id)
-        if version is None or version.state != "approved" or version.publish_at != publish_at:
-            return
+        if version is None or version.state != "approved" or version.publish_at is None:
+            return None
+        if version.publish_at > db.now:
+            return Again(0)
         try:
             _publish_now(db, PORTAL, version, version.rollout_percent)
         except (
@@ -471,12 +485,26 @@ def publish_scheduled(env: Environment, version_id: str, publish_at: str) -> Non
                 owner_id=developer_of(db, version),
                 why=refusal.code,
             )
+    return None
 
 
 def publish_soon(db: Connection, version: Version) -> None:
     """Have an approved version published by a job, in the running transaction: the file is verified outside of it."""
     db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
-    jobs.add(db, "publish_version", version_id=version.id, publish_at=db.now)
+    _queue_publishing(db, version, db.now)
+
+
+def _queue_publishing(db: Connection, version: Version, publish_at: str) -> None:
+    """One job for each version, however often it is given another time."""
+    jobs.add(
+        db,
+        "publish_version",
+        owner=developer_of(db, version),
+        after_seconds=seconds(publish_at) - seconds(db.now),
+        unique_key=f"publish:{version.id}",
+        again=True,
+        version_id=version.id,
+    )
 
 
 def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:

@@ -1,244 +1,124 @@
-"""One connection: reads requests and sends answers without holding a thread, and says what the server answers by itself.
+"""One client connection: reads requests one at a time and sends responses without holding a thread.
 
-Two kinds of threads touch a channel: the loop's, which reads, sends the rest of long answers and is the only one to close;
-and one worker at a time, which runs the application and tries to send its answer at once. `outbuf_lock` guards what is to
-be sent and what the loop is asked to watch; `requests_lock` guards the requests.
+Two kinds of threads touch a channel. The loop's thread reads, parses, sends the rest of long responses and is the only one
+to close; one worker at a time runs the application and tries to send its response at once. `outbuf_lock` guards what is to
+be sent and what the loop watches; `requests_lock` guards the running request.
+
+Input beyond the request that runs stays unparsed, and little of it is read. No worker waits for a client, except in a
+response that comes from a generator, and then for WAIT_SECONDS at most.
 """
 
+import fcntl
 import io
 import logging
 import os
-import re
 import select
 import socket
+import struct
+import termios
 from collections import deque
-from collections.abc import Callable
-from functools import lru_cache
-from http import HTTPStatus
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.task import ErrorTask, Task, WSGITask
-from waitress.utilities import build_http_date
 
-from mosis import problems
-from mosis.database import new_id
-from mosis.errors import LimitReached, PortalError
-from mosis.server.request import Request
+from mosis.caller import household
+from mosis.errors import LimitReached
+from mosis.server.request import BODY_BYTES, Request
+from mosis.server.responses import Answer, Cached, Refusal
+from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
-HEAD_BYTES = (
-    16 * 1024
-)  # read at once while a head is expected: it also bounds how many requests can be pipelined
-BODY_BYTES = (
-    256 * 1024
-)  # read at once while a body is expected: nearly halves the time of a large upload
-SEND_BYTES = 18_000  # an answer is sent when it is complete or this much of it is there: head and body go out as one
+SEND_BYTES = (
+    18_000  # a response is sent when it is complete or this long: head and body leave together
+)
 FLUSH_BYTES = (
     1024 * 1024
-)  # sent to one client at once, so that a fast reader does not keep the others waiting
-LINGER_SECONDS = 3.0  # how long what a refused client still sends is read and thrown away, so that it gets the answer
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_date = lru_cache(2)(build_http_date)  # the same text for a whole second
-
-
-class Parked(BaseException):
-    """The application has nothing to answer yet: run the request again when what `arm` subscribes to calls back, or after the
-    time. No Exception, so that nothing on the way makes an answer of it."""
-
-    def __init__(
-        self, seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]
-    ) -> None:
-        super().__init__()
-        self.seconds = seconds
-        self.arm = arm
-        self.until = 0.0  # monotonic
-        self.end: Callable[[], None] | None = None  # ends the subscription
-
-
-class Head:
-    """Writes the head of an answer, mixed into waitress's tasks."""
-
-    def build_response_header(self: Any) -> bytes:
-        """Unlike waitress's, 204 and 304 leave the connection open: they end with their head (RFC 9112, section 6.3). While
-        the server stops, every answer ends its connection."""
-        has_body, length, date = self.has_body, None, None
-        lines = [f"HTTP/{self.version} {self.status}"]
-        for name, value in self.response_headers:
-            lowered = name.lower()
-            if lowered == "content-length":
-                length = value
-                if not has_body:
-                    continue
-            elif lowered == "date":
-                date = value
-            lines.append(f"{name}: {value}")
-        if length is None and has_body and self.content_length is not None:
-            length = str(self.content_length)
-            lines.append(f"Content-Length: {length}")
-        if date is None:
-            lines.append("Date: " + _date(int(self.start_time)))
-        ident = self.channel.server.adj.ident
-        if ident:
-            lines.append(f"Server: {ident}")
-        lines.append(self._connection(has_body and length is None))
-        return "\r\n".join(filter(None, lines)).encode("latin-1") + b"\r\n\r\n"
-
-    def _connection(self: Any, open_ended: bool) -> str:
-        """How the answer ends, as header lines; empty where HTTP says it by itself."""
-        asked = self.request.headers.get("CONNECTION", "").lower()
-        framing = ""
-        if open_ended and self.version == "1.1":
-            self.chunked_response = True
-            framing = "Transfer-Encoding: chunked\r\n"
-        stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
-        if open_ended or not stays or self.channel.server.stopping:
-            self.close_on_finish = True
-        if self.close_on_finish:
-            return framing + "Connection: close"
-        return "Connection: Keep-Alive" if self.version == "1.0" else ""
-
-    def set_close_on_finish(self) -> None:
-        """End the connection after this answer."""
-        self.close_on_finish = True
-
-
-class Answer(Head, WSGITask):
-    """Runs the application. It may put a request aside by calling `mosis.park(seconds, arm)` of its environment; `mosis.memory` is
-    then what it remembers of the request when it is run again."""
-
-    def get_environment(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environment()
-        environ["mosis.memory"] = self.request.memory
-        environ["mosis.park"] = self._park
-        return environ
-
-    def _park(self, seconds: float, arm: Any) -> None:
-        """Returns when nothing more can be put aside."""
-        if self.channel.server.may_park():
-            raise Parked(seconds, arm)
-
-
-class Finished(Head, Task):
-    """Answers with what was ready before the request came."""
-
-    def message(self) -> bytes:
-        """Head and body in one."""
-        status, lines, body = self.request.answer
-        first = [
-            f"HTTP/{self.version} {status}",
-            f"Date: {_date(int(time()))}",
-            self._connection(False),
-            "",
-        ]
-        return b"".join(
-            ("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body)
-        )
-
-
-class Refusal(Head, ErrorTask):
-    """Answers what never became a request of the application: a problem (RFC 9457), a log line, and the connection ends."""
-
-    @property
-    def has_body(self) -> bool:
-        return self.request.command != "HEAD"
-
-    def execute(self) -> None:
-        request, error = self.request, self.request.error
-        if not isinstance(error, PortalError):
-            error = PortalError(
-                "internal", "Something went wrong here. The operator finds it in the log."
-            )
-        given = request.headers.get("X_REQUEST_ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
-        number = problems.status(error.code)
-        body = problems.body(
-            error.code, error.detail, request_id, errors=error.errors or None, **error.facts
-        )
-        self.status = f"{number} {HTTPStatus(number).phrase}"
-        self.response_headers += [
-            ("Content-Type", problems.CONTENT_TYPE),
-            ("Cache-Control", "no-store"),
-            ("X-Request-Id", request_id),
-        ]
-        if number == 401:
-            self.response_headers.append(("WWW-Authenticate", 'Bearer realm="mosis"'))
-        if "retry_after_seconds" in error.facts:
-            self.response_headers.append(("Retry-After", str(error.facts["retry_after_seconds"])))
-        self.channel.server.measures.count("portal_refused_total", code=error.code)
-        log.log(
-            logging.ERROR if number == 500 else logging.INFO,
-            "refused",
-            extra={
-                "request_id": request_id,
-                "method": request.command or None,
-                "path": request.path[:200] or None,
-                "status": number,
-                "code": error.code,
-                "client": self.channel.addr[0],
-            },
-        )
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
+)  # sent to one client in one turn, so that a fast reader does not delay the others
+AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
+CACHED_AT_ONCE = 16  # pipelined requests that are answered from a cache in one turn
+LINGER_SECONDS = (
+    3.0  # input of a refused client is read and discarded for so long, so that it gets the response
+)
+WAIT_SECONDS = 30.0  # what one response from a generator may wait for its client in all
+SEND_RATE = 4 * 1024  # bytes a second that a client must take; even a GPRS phone does
+SEND_DEBT_SECONDS = (
+    30.0  # how far a client may fall behind SEND_RATE before its connection is closed
+)
 
 
 class Channel(HTTPChannel):
-    """A connection under bounds. The loop watches a channel once for each `arm`, so that an idle one costs nothing."""
+    """A connection with bounds. The loop watches a channel once for each `arm`, so that an idle one costs nothing."""
 
     task_class = Answer
     error_task_class = Refusal
     parser_class = Request
 
     request: Request | None = None  # the one that is arriving
-    refused = False  # the last request that this connection will have is among `requests`, and it is refused
-    parked: Parked | None = None  # while the first request is put aside
-    lingers_until = (
-        0.0  # monotonic; not 0 once everything is sent and the rest of the input is thrown away
-    )
+    refused = False  # the last request was refused; whatever follows is read and discarded
+    suspended: Suspended | None = None
+    lingers_until = 0.0  # monotonic; not 0 while the rest of a refused client's input is discarded
+    unsent_bytes = 0  # in memory; files that wait to be sent take none
+    debt_seconds = 0.0  # how far the client is behind SEND_RATE; a larger one is closed earlier
 
     def __init__(
         self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: dict[int, Any]
     ) -> None:
-        self.active_at = monotonic()
+        """Extends HTTPChannel.__init__."""
+        self.active_at = self.served_at = monotonic()  # last byte; last response, or the start
+        self.network = household(addr[0])
+        self.pending = b""  # input that is not parsed yet
+        self._sent = self._acknowledged = 0
+        self._debt_at = self.active_at
+        self._reported = 0  # of unsent_bytes, to the server
+        self._waited = 0.0
         super().__init__(server, sock, addr, adj, map)
         self.outbufs: deque[Any] = deque()  # bytes, memoryview, or files in waitress's wrapper
 
     # The loop's thread
 
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
+        """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
         self.server.watch(self._fileno, select.EPOLLIN, new=True)
+        self.server.count(self.network, 1)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
+        """Extends HTTPChannel.del_channel."""
         self.server.unwatch(self._fileno)
+        self.server.count(self.network, -1)
         super().del_channel(map)
 
     def readable(self) -> bool:
+        """Replaces HTTPChannel.readable: nothing is read while a request runs or is unanswered."""
         if self.lingers_until:
             return True
-        # as many as the setting channel_request_lookahead says are read ahead: none
         return not (
-            self.will_close or self.close_when_flushed or self.requests or self.total_outbufs_len
+            self.will_close
+            or self.close_when_flushed
+            or self.requests
+            or self.pending
+            or self.total_outbufs_len
         )
 
     def writable(self) -> bool:
+        """Replaces HTTPChannel.writable. Pending input counts, so that `handle_write` is called and parses it."""
         return bool(
             self.total_outbufs_len
             or self.will_close
             or (self.close_when_flushed and not self.lingers_until)
+            or (self.pending and not self.requests)
         )
 
     def handle_read(self) -> None:
-        in_body = self.lingers_until or (self.request is not None and self.request.headers_finished)
+        """Replaces HTTPChannel.handle_read."""
+        size = BODY_BYTES if self.lingers_until else Request.HEAD_BYTES
+        if self.request is not None and not self.lingers_until:
+            size = self.request.read_bytes
         try:
-            data = self.recv(
-                BODY_BYTES if in_body else HEAD_BYTES
-            )  # closes the channel at the end of the input
+            data = self.recv(size)  # closes the channel at the end of the input
         except BlockingIOError:
             return
         except OSError:
@@ -249,25 +129,14 @@ class Channel(HTTPChannel):
             self.received(data)
 
     def received(self, data: bytes) -> bool:
-        """Make requests of the bytes; the first complete one starts a task, the others wait for their turn."""
-        with self.requests_lock:
-            while data and not (self.will_close or self.close_when_flushed or self.refused):
-                if self.request is None:
-                    self.request = Request(self.adj, self.server.bounds)
-                    self.request.peer = self.addr[0]
-                    self.request.alone = not self.requests and not self.total_outbufs_len
-                request = self.request
-                data = data[request.received(data) :]
-                if request.completed:
-                    self._enqueue()
-                elif request.expect_continue and not self.requests and not self.sent_continue:
-                    self.send_continue()  # only now: the head has been admitted
+        """Replaces HTTPChannel.received: starts at most one request, the rest of the bytes waits for its turn."""
+        self.pending += data
+        self._parse()
         return True
 
     def handle_write(self) -> None:
-        if self.outbuf_lock.acquire(
-            False
-        ):  # else a worker is sending, and arms the channel afterwards
+        """Replaces HTTPChannel.handle_write."""
+        if self.outbuf_lock.acquire(False):  # else a worker is sending, and calls `arm` afterwards
             try:
                 self._flush_some()
             finally:
@@ -276,68 +145,131 @@ class Channel(HTTPChannel):
             self._end()
         if self.will_close:
             self.handle_close()
+        else:
+            self._parse()
 
     def handle_close(self) -> None:
+        """Replaces HTTPChannel.handle_close."""
         with self.outbuf_lock:
             for waiting in self.outbufs:
                 if isinstance(waiting, ReadOnlyFileBasedBuffer):
                     waiting.close()
             self.outbufs.clear()
-            self.total_outbufs_len = 0
+            self.total_outbufs_len = self.unsent_bytes = 0
+            self._report_unsent()
+            self.pending = b""
             if self.request is not None:
                 self.request.close()
-            self.outbuf_lock.notify_all()  # a worker may wait for room
             if self.socket is not None:
                 self.close()
-        if self.parked:
-            self.resume(self.parked)
+            self.outbuf_lock.notify_all()  # a worker may wait for room
+        if self.suspended:
+            self.resume(self.suspended)
 
     def check_time(self, now: float) -> None:
-        """Close what is idle, and give up requests that take too long to arrive. `now` is monotonic."""
-        if self.lingers_until:
+        """Close what is idle or reads too slowly, and refuse requests that take too long to arrive. `now` is monotonic."""
+        self.update_debt(now)
+        if self.will_close or self.debt_seconds > SEND_DEBT_SECONDS:
+            self.server.close_early(self, "slow_reader")
+        elif self.lingers_until:
             if now > self.lingers_until:
                 self.handle_close()
-            return
-        if self.parked and now > self.parked.until:
-            self.resume(self.parked)
-        if self.requests:
-            return  # running; that it has an end is the application's matter
-        if self.request is not None and not self.total_outbufs_len and self.request.overdue(now):
-            with self.requests_lock:
-                self.request.refuse(
-                    LimitReached(
-                        "request_timeout", "The request took too long to arrive; send it again."
-                    )
+        elif self.suspended and now > self.suspended.until:
+            self.resume(self.suspended)
+        elif self.requests:
+            pass  # it runs; the application bounds its own time
+        elif self.total_outbufs_len:
+            if self.request is not None:
+                self.request.since = now  # nothing is read until the client has read
+        elif self.request is not None and self.request.overdue(now):
+            self.request.refuse(
+                LimitReached(
+                    "request_timeout", "The request took too long to arrive; send it again."
                 )
-                self._enqueue()
+            )
+            self._start()
         elif now - self.active_at > self.adj.channel_timeout:
             self.handle_close()
 
-    def _enqueue(self) -> None:
-        """The request that was arriving is complete, or refused. `requests_lock` is held."""
-        assert self.request is not None
-        self.sent_continue = False
-        if self.request.answer is not None:
-            self._answer(self.request)
-            self.request = None
+    def update_debt(self, now: float) -> None:
+        """Bring `debt_seconds` up to date. What the client's kernel has acknowledged counts as taken (tcp(7), SIOCOUTQ)."""
+        if self._fileno is None:
             return
-        self.refused = self.request.error is not None
-        self.requests.append(self.request)
-        self.request = None
-        if len(self.requests) == 1:
-            self.server.add_task(self)
+        if self.total_outbufs_len:
+            queued = struct.unpack("i", fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)))[0]
+            taken = self._sent - queued - self._acknowledged
+            self.debt_seconds = max(
+                0.0, self.debt_seconds + now - self._debt_at - taken / SEND_RATE
+            )
+            self._acknowledged += taken
+        else:
+            self.debt_seconds = 0.0
+            self._acknowledged = self._sent
+        self._debt_at = now
 
-    def _answer(self, request: Request) -> None:
-        """Send what is ready, from the loop's thread: it takes less time than to wake another one."""
-        task = Finished(self, request)
-        with self.outbuf_lock:
-            self._queue(task.message())
-            self._flush_some()
-        self.close_when_flushed = task.close_on_finish
+    @property
+    def is_idle(self) -> bool:
+        """Whether no complete request head is here and nothing is to be sent."""
+        arriving = self.request is not None and self.request.headers_finished
+        return not (self.requests or self.pending or self.total_outbufs_len or arriving)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a request runs or is queued for a worker, and it is the only one that the client has sent."""
+        return bool(self.requests) and not self.pending
+
+    def is_slow(self, now: float) -> bool:
+        """Whether the client pipelines, or is behind the least rate in reading a response or in sending a body."""
+        if self.pending:
+            return True
+        if self.total_outbufs_len:
+            self.update_debt(now)
+            return self.debt_seconds > 1.0
+        return self.request is not None and self.request.debt_seconds(now) > 1.0
+
+    def _parse(self) -> None:
+        """Feed the pending input to the parser until a request starts or enough is unsent."""
+        cached = 0
+        with self.requests_lock:
+            while (
+                self.pending
+                and not self.requests
+                and not (self.will_close or self.close_when_flushed or self.lingers_until)
+                and self.total_outbufs_len <= AHEAD_BYTES
+                and cached < CACHED_AT_ONCE
+            ):
+                if self.request is None:
+                    self.request = Request(self.adj, self.server.bounds)
+                    self.request.peer = self.addr[0]
+                self.pending = self.pending[self.request.received(self.pending) :]
+                if self.request.completed:
+                    cached += self.request.answer is not None
+                    self._start()
+                elif self.request.expect_continue and not self.sent_continue:
+                    self.send_continue()  # only now: the head has been admitted
+        if self.refused or self.close_when_flushed:
+            self.pending = b""
+
+    def _start(self) -> None:
+        """Answer the request that was arriving from the cache, or hand it to a worker."""
+        assert self.request is not None
+        request, self.request = self.request, None
+        self.sent_continue = False
+        if request.answer is not None:
+            task = Cached(self, request)
+            with self.outbuf_lock:
+                self._queue(task.message())
+                self._flush_some()
+            self.close_when_flushed = task.close_on_finish
+            self.served_at = self.active_at
+            return
+        self.refused = request.error is not None
+        self.requests.append(request)
+        self.server.add_task(self)
 
     def _end(self) -> None:
-        """Everything is sent. A client that was refused may still be sending: closing now would reset the connection, and
-        with it the answer that it has not read yet (RFC 9112, section 9.6)."""
+        """Everything is sent. A refused client may still be sending: closing now would reset the connection before the client
+        has read the response (RFC 9112, section 9.6)."""
         if self.refused and self.lingers_until == 0.0:
             try:
                 self.socket.shutdown(socket.SHUT_WR)
@@ -360,7 +292,7 @@ class Channel(HTTPChannel):
                 )
 
     def send_continue(self) -> None:
-        """Send 100 Continue (RFC 9110, section 10.1.1). `requests_lock` is held."""
+        """Replaces HTTPChannel.send_continue (RFC 9110, section 10.1.1)."""
         assert self.request is not None
         self.request.expect_continue = False
         self.sent_continue = True
@@ -369,12 +301,15 @@ class Channel(HTTPChannel):
             self._flush_some()
 
     def _queue(self, data: Any) -> None:
+        """`outbuf_lock` is held, here and in the methods that follow."""
         self.outbufs.append(data)
         self.total_outbufs_len += len(data)
+        if not isinstance(data, ReadOnlyFileBasedBuffer):
+            self.unsent_bytes += len(data)
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        """Send what the client takes, at most FLUSH_BYTES; whether anything went. `outbuf_lock` is held. An error is only
-        noted in `will_close`."""
+        """Replaces HTTPChannel._flush_some: sends what the client takes, at most FLUSH_BYTES; whether anything was sent.
+        Errors only set `will_close`."""
         sent = 0
         try:
             while self.outbufs and sent < FLUSH_BYTES:
@@ -388,14 +323,21 @@ class Channel(HTTPChannel):
             pass
         except (OSError, ValueError):  # ValueError: a file that was closed under us
             self.will_close = True
+        self._sent += sent
+        self._report_unsent()
         if sent:
             self.active_at = monotonic()
             if self.total_outbufs_len <= self.adj.outbuf_high_watermark:
                 self.outbuf_lock.notify()
         return sent > 0
 
+    def _report_unsent(self) -> None:
+        if change := self.unsent_bytes - self._reported:
+            self._reported = self.unsent_bytes
+            self.server.count_unsent(change)
+
     def _send_bytes(self) -> int:
-        """Send the bytes at the front, small pieces together; how many went."""
+        """Send the bytes at the front, small pieces together; how many were sent."""
         pieces: list[Any] = []
         size = 0
         for piece in self.outbufs:
@@ -405,6 +347,7 @@ class Channel(HTTPChannel):
             size += len(piece)
         sent = left = self.socket.send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         self.total_outbufs_len -= sent
+        self.unsent_bytes -= sent
         while pieces and left >= len(self.outbufs[0]):
             left -= len(self.outbufs.popleft())
             pieces.pop()
@@ -413,7 +356,7 @@ class Channel(HTTPChannel):
         return sent
 
     def _send_file(self, body: ReadOnlyFileBasedBuffer) -> int:
-        """Send from the file at the front, by the kernel where it is a real one; how many bytes went."""
+        """Send from the file at the front, by sendfile(2) where it is a real one; how many bytes were sent."""
         if not body.remain:
             self.outbufs.popleft().close()
             return 0
@@ -432,53 +375,49 @@ class Channel(HTTPChannel):
     # The worker's thread
 
     def service(self) -> None:
-        """Run one request and send as much of its answer as the client takes, or put it aside."""
+        """Extends HTTPChannel.service: runs one request and sends as much of its response as the client takes, or suspends
+        the request. The loop goes on with the next one."""
+        self._waited = 0.0
         try:
             super().service()
-        except Parked as parked:
-            self._park(parked)
+        except Suspended as suspended:
+            self._suspend(suspended)
             return
         with self.outbuf_lock:
             if self.connected:
                 self._flush_some()
-        self.active_at = monotonic()
-        with self.requests_lock:
-            if self.request is not None:
-                self.request.since = (
-                    self.active_at
-                )  # it could not arrive while we were busy with the one before it
+        self.active_at = self.served_at = monotonic()
         self.arm()
 
-    def _park(self, parked: Parked) -> None:
-        parked.until = monotonic() + parked.seconds
-        self.parked = parked
+    def _suspend(self, suspended: Suspended) -> None:
+        suspended.until = monotonic() + suspended.seconds
+        self.suspended = suspended
         try:
-            end = parked.arm(lambda: self.resume(parked))
+            end = suspended.arm(lambda: self.resume(suspended))
         except Exception:
-            log.exception("crash while a request was put aside")
-            self.resume(parked)
+            log.exception("unhandled exception while a request was suspended")
+            self.resume(suspended)
             return
         with self.requests_lock:
-            still = self.parked is parked
-            parked.end = end
+            still = self.suspended is suspended
+            suspended.end = end
         if not still:
             end()
         elif self.server.stopping or not self.connected:
-            self.resume(parked)
+            self.resume(suspended)
 
-    def resume(self, parked: Parked) -> None:
-        """Run the request again that was put aside; any thread, any number of times."""
+    def resume(self, suspended: Suspended) -> None:
+        """Dispatch the suspended request again; any thread, any number of times."""
         with self.requests_lock:
-            if self.parked is not parked:
+            if self.suspended is not suspended:
                 return
-            self.parked = None
-        if parked.end is not None:
-            parked.end()
+            self.suspended = None
+        if suspended.end is not None:
+            suspended.end()
         self.server.add_task(self)
 
     def write_soon(self, data: Any) -> int:
-        """Queue a piece of the answer. Waits while the client leaves more than the high watermark unread; a file does not
-        count, it takes no memory. Raises ClientDisconnected."""
+        """Replaces HTTPChannel.write_soon: queues a piece of the response. Raises ClientDisconnected."""
         if not self.connected:
             raise ClientDisconnected
         size = len(data)
@@ -494,7 +433,15 @@ class Channel(HTTPChannel):
         return size
 
     def _flush_outbufs_below_high_watermark(self) -> None:
+        """Replaces HTTPChannel._flush_outbufs_below_high_watermark: waits for room, WAIT_SECONDS for a whole response. Only
+        further pieces of a response meet it, those of a generator: the first finds at most AHEAD_BYTES unsent."""
         with self.outbuf_lock:
             while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
+                left = WAIT_SECONDS - self._waited
+                if left <= 0 or self.will_close:
+                    self.will_close = True
+                    raise ClientDisconnected
                 self.arm()
-                self.outbuf_lock.wait()
+                begun = monotonic()
+                self.outbuf_lock.wait(left)
+                self._waited += monotonic() - begun

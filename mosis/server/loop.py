@@ -1,12 +1,15 @@
-"""The loop, the lanes of threads, the clocks, and stopping."""
+"""The event loop: accepts connections, keeps their number and their unsent bytes within bounds, checks time limits, stops."""
 
+import ipaddress
 import logging
 import resource
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic
@@ -16,6 +19,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from mosis.caller import household
 from mosis.database import turns
 from mosis.metrics import Family, Measures
 from mosis.server.channel import Channel
@@ -30,15 +34,22 @@ TELEMETRY_THREADS = 4
 TURNS = {
     "telemetry": 1
 }  # of the threads of a lane, how many compute at the same time; see mosis/database/turns.py
-TICK_SECONDS = 0.5  # how often the clocks are looked at
+ACCEPT_AT_ONCE = 256  # connections
+GRACE_SECONDS = 1.0  # a connection is not closed for another so soon after it was opened or served
+IDLE, SLOW, MOVING = range(
+    3
+)  # kinds of connections, in the order in which they are closed for others
+TICK_SECONDS = 0.5  # how often time limits are checked
+CONNECTIONS = 1000
+LOOPBACK_CONNECTIONS = 8  # beyond the others, for health checks and operators on this machine
 SETTINGS = {
-    "connection_limit": 1000,
+    "connection_limit": CONNECTIONS,
     "channel_timeout": 30,  # seconds without a byte in either direction
     "max_request_header_size": 32768,
     "ident": None,
     "expose_tracebacks": False,
-    # Of what proxies say only X-Forwarded-For reaches the application, untouched: it believes it or not by REMOTE_ADDR,
-    # which is always the peer's address here. The others are dropped in request.py.
+    # Of the headers of proxies only X-Forwarded-For reaches the application, unchanged: it trusts the header or not by
+    # REMOTE_ADDR, which is always the peer's address here. The others are dropped in request.py.
     "clear_untrusted_proxy_headers": False,
 }
 
@@ -51,6 +62,17 @@ def admit_all(method: str, path: str, headers: Any) -> Admission:
 def none_ready(request: Any) -> Answer | None:
     """Every request goes to the application."""
     return None
+
+
+def joined(app: Any) -> Any:
+    """The application, with a response that is a list of pieces as one piece: a worker does not wait in the middle of what is
+    complete."""
+
+    def called(environ: dict[str, Any], start_response: Any) -> Any:
+        found = app(environ, start_response)
+        return [b"".join(found)] if isinstance(found, list | tuple) and len(found) > 1 else found
+
+    return called
 
 
 class Lane:
@@ -103,18 +125,20 @@ class Lane:
 
 
 class Listening(TcpWSGIServer):
-    """Where a server listens and how it is told to stop; `run` of a subclass serves until then.
+    """The listening socket of a server, and how the server is stopped; `run` of a subclass serves until then.
 
     `listen` is ":8080" (every address, IPv6 and IPv4), "127.0.0.1:8080" or "[::1]:8080"; port 0 takes a free one, see
-    `port`. Raises OSError when the address cannot be had.
+    `port`. Raises OSError when the address is not available.
     """
 
     stopping = False
     _stop_seconds = 0.0
+    _ended = False
 
     def __init__(
         self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None
     ) -> None:
+        self._waking = threading.RLock()  # a signal handler may interrupt who holds it
         super().__init__(
             app,
             _sock=sock,
@@ -143,31 +167,44 @@ class Listening(TcpWSGIServer):
         return int(self.effective_port)
 
     def fix_addr(self, addr: Any) -> Any:
-        """The peer; an IPv4 address that came through the IPv6 socket is written as what it is."""
+        """Replaces TcpWSGIServer.fix_addr: an IPv4 peer of the IPv6 socket is written as an IPv4 address."""
         host: str = addr[0]
         return (host[7:], *addr[1:]) if host.startswith("::ffff:") and "." in host else addr
 
     def stop(self, timeout_seconds: float = 8.0) -> None:
-        """Make `run` take no new connection, finish running requests within the time, and return. Does not wait itself: any
-        thread or signal handler may call it. The first call counts."""
+        """Make `run` accept no new connection, finish running requests within the time, and return. Does not wait itself:
+        any thread or signal handler may call it. The first call counts."""
         if self.stopping:
-            return  # the pipe that wakes the loop may be closed already, and its number be another file's
+            return
         self._stop_seconds = timeout_seconds
         self.stopping = True
-        self.trigger.pull_trigger()
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop look around; any thread. Nothing once it has ended: the descriptor may be another file's then."""
+        with self._waking:
+            if not self._ended:
+                self.trigger.pull_trigger()
+
+    def _end(self) -> None:
+        """Close every socket that is left."""
+        with self._waking:
+            self._ended = True
+        wasyncore.close_all(self._map, ignore_all=True)
 
 
 class Server(Listening):
-    """A WSGI application on a port, with bounds on what clients can cost.
+    """Serves a WSGI application, with bounds on what clients can cost. Needs Linux, for epoll.
 
-    `admit(method, path, headers)` decides on each request as soon as its head is there: it returns an Admission or
-    raises PortalError, which is then the answer. It runs in the loop's thread and must be quick; `headers` has WSGI names
-    without HTTP_, such as CONTENT_LENGTH or X_API_KEY. Before that `ready(request)` may answer a request without body at once, in
-    the same thread; it gives None where the application is to be asked.
-    Bodies over 64 KiB wait in `temporary_dir`, which is swept now. A head must be there within `head_timeout_seconds`; a
-    body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
-    `measures` is told of refusals, and asks for connections and threads.
-    Further settings are waitress's own. Needs Linux, for epoll.
+    `admit(method, path, headers)` decides on each request as soon as its head is complete: it returns an Admission or raises
+    PortalError, which is then the response. It runs in the loop's thread and must be quick; `headers` has WSGI names without
+    HTTP_, such as CONTENT_LENGTH or X_API_KEY. Before that `ready(request)` may answer a request without body from a cache,
+    in the same thread; None passes it to the application.
+    Bodies over 64 KiB are stored in `temporary_dir`, which is emptied now. A head must be complete within
+    `head_timeout_seconds`; a body may take `body_timeout_seconds` and a second more for each 16 KiB that arrived.
+    One IPv4 address or IPv6 /64 may have `connections_per_address`, the networks in `proxies` any number. Responses that
+    clients have not read may take `unsent_limit_bytes` of memory in all; beyond that the slowest readers are closed.
+    `measures` counts refusals, and reads connections and threads. Further settings are waitress's own.
     """
 
     channel_class = Channel
@@ -184,6 +221,9 @@ class Server(Listening):
         measures: Measures | None = None,
         head_timeout_seconds: float = 15.0,
         body_timeout_seconds: float = 30.0,
+        connections_per_address: int = 100,
+        proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+        unsent_limit_bytes: int = 16 * MIB,
         **settings: Any,
     ) -> None:
         if temporary_dir is not None:
@@ -201,19 +241,30 @@ class Server(Listening):
         self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
         self.measures = measures or Measures()
         self.measures.readings.append(self.readings)
+        self.share = connections_per_address
+        self.proxies = tuple(proxies)
+        self._of_network: Counter[str] = Counter()  # open connections
+        self._unsent = 0
+        self._unsent_limit = unsent_limit_bytes
+        self._unsent_lock = threading.Lock()
         self._epoll = select.epoll()
         self._listening = True
         self._next_tick = 0.0
         self._accept_after = 0.0  # monotonic
-        # the loop and the lanes are ours: waitress's dispatcher has no part in it
-        super().__init__(app, sock, Adjustments(**SETTINGS | settings), dispatcher=self)
+        # The loop and the lanes take the place of waitress's dispatcher.
+        settings = SETTINGS | {"outbuf_high_watermark": MIB} | settings
+        super().__init__(joined(app), sock, Adjustments(**settings), dispatcher=self)
         self._epoll.register(self.trigger._fileno, select.EPOLLIN)
         self._epoll.register(self._fileno, select.EPOLLIN)
 
     def readings(self) -> Iterator[Family]:
-        """Connections, and the threads of each lane."""
+        """Connections, unsent bytes, and the threads of each lane."""
         connections = Family("portal_connections", "gauge", "Connections of clients.")
         yield connections.add(len(self.active_channels))
+        unsent = Family(
+            "portal_unsent_bytes", "gauge", "Responses in memory that wait for readers."
+        )
+        yield unsent.add(self._unsent)
         threads = Family("portal_threads", "gauge", "Threads of each lane.")
         busy = Family("portal_threads_busy", "gauge", "Those that are at work.")
         waiting = Family(
@@ -225,7 +276,7 @@ class Server(Listening):
         yield from (threads, busy, waiting)
 
     def run(self) -> None:
-        """Serve until `stop` is called, then let what runs come to its end."""
+        """Replaces BaseWSGIServer.run: serves until `stop` is called, then lets running requests finish."""
         while not self.stopping:
             self._turn(TICK_SECONDS)
         deadline = monotonic() + self._stop_seconds
@@ -234,26 +285,26 @@ class Server(Listening):
         self.socket.close()
         while self.active_channels and monotonic() < deadline:
             for channel in list(self.active_channels.values()):
-                if channel.parked:
-                    channel.resume(channel.parked)
+                if channel.suspended:
+                    channel.resume(channel.suspended)
                 if not channel.requests and not channel.total_outbufs_len:
                     channel.handle_close()
             self._turn(0.05)
         for lane in self.lanes.values():
             lane.stop(deadline)
-        wasyncore.close_all(self._map, ignore_all=True)
+        self._end()
         self._epoll.close()
 
     def add_task(self, channel: Channel) -> None:
-        """Have a channel's first request run in its lane."""
+        """Replaces ThreadedTaskDispatcher.add_task: runs a channel's request in its lane."""
         self.lanes[channel.requests[0].lane].add(channel)
 
-    def may_park(self) -> bool:
-        """Whether another request may be put aside: not while the server stops, and at most half of the connections."""
+    def may_suspend(self) -> bool:
+        """Whether another request may be suspended: not while the server stops, and at most half of the connections."""
         if self.stopping:
             return False
         return (
-            sum(1 for each in list(self.active_channels.values()) if each.parked)
+            sum(1 for each in list(self.active_channels.values()) if each.suspended)
             < self.adj.connection_limit // 2
         )
 
@@ -269,35 +320,65 @@ class Server(Listening):
         self._epoll.unregister(fd)
 
     def pull_trigger(self) -> None:
-        """Nothing: waitress wakes its loop by this, and here channels are armed instead."""
+        """Replaces BaseWSGIServer.pull_trigger, by which waitress wakes its loop: here channels call `arm`."""
+
+    def count(self, network: str, change: int) -> None:
+        """A connection of this network was opened (1) or closed (-1)."""
+        self._of_network[network] += change
+        if not self._of_network[network]:
+            del self._of_network[network]
+
+    def connections_of(self, network: str) -> int:
+        """How many connections this network has."""
+        return self._of_network[network]
+
+    def count_unsent(self, change_bytes: int) -> None:
+        """The unsent bytes in memory changed; any thread. Wakes the loop when they pass their limit."""
+        with self._unsent_lock:
+            before, self._unsent = self._unsent, self._unsent + change_bytes
+        if before <= self._unsent_limit < before + change_bytes:
+            self.wake()
+
+    def close_early(self, channel: Channel, reason: str) -> None:
+        """Close a connection to keep a bound, and count it."""
+        self.measures.count("portal_connections_closed_total", reason=reason)
+        log.info("connection closed early", extra={"client": channel.addr[0], "reason": reason})
+        channel.handle_close()
 
     def handle_accept(self) -> None:
-        """Take what waits, as far as the connection limit goes."""
-        while len(self.active_channels) < self.adj.connection_limit:
+        """Replaces BaseWSGIServer.handle_accept: takes what waits, at most ACCEPT_AT_ONCE in a turn."""
+        room = Room(self)
+        for _ in range(ACCEPT_AT_ONCE):
             try:
                 sock, addr = self.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 log.warning("accept failed", extra={"reason": str(error)})
-                self._accept_after = (
-                    monotonic() + TICK_SECONDS
-                )  # without descriptors this would be a busy loop
+                # Without free descriptors this would be a busy loop.
+                self._accept_after = monotonic() + TICK_SECONDS
                 return
+            peer = self.fix_addr(addr)
+            if not room.make(peer[0]):
+                self.measures.count("portal_connections_closed_total", reason="refused")
+                sock.close()
+                continue
             with suppress(OSError):  # the client may be gone already
                 self.set_socket_options(sock)
-                self.channel_class(self, sock, self.fix_addr(addr), self.adj, self._map)
+                self.channel_class(self, sock, peer, self.adj, self._map)
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Wait for events and see to them; look at the clocks when it is time."""
+        """Wait for events and handle them; check time limits when it is time."""
         accept = False
         for fd, flags in self._epoll.poll(timeout_seconds):
             if fd == self._fileno:
-                accept = True  # last, so that an event of a connection closed in this turn does not meet a new one
+                accept = True  # last: an event of a connection closed in this turn must not meet a new one
             elif dispatcher := self._map.get(fd):
                 wasyncore.readwrite(dispatcher, flags)
                 if isinstance(dispatcher, Channel):
                     dispatcher.arm()
+        if self._unsent > self._unsent_limit:
+            self._close_slowest_readers()
         if accept:
             self.handle_accept()
         now = monotonic()
@@ -305,8 +386,18 @@ class Server(Listening):
             self._next_tick = now + TICK_SECONDS
             for channel in list(self.active_channels.values()):
                 channel.check_time(now)
-        has_room = len(self.active_channels) < self.adj.connection_limit
-        self._listen(has_room and not self.stopping and now >= self._accept_after)
+        self._listen(not self.stopping and now >= self._accept_after)
+
+    def _close_slowest_readers(self) -> None:
+        """Close connections until the unsent bytes are within their limit, the slowest reader first. The only one with unsent
+        bytes stays: a single response may be longer than the limit."""
+        now = monotonic()
+        readers = [each for each in list(self.active_channels.values()) if each.unsent_bytes]
+        for channel in readers:
+            channel.update_debt(now)
+        readers.sort(key=lambda each: (each.debt_seconds, each.unsent_bytes))
+        while self._unsent > self._unsent_limit and len(readers) > 1:
+            self.close_early(readers.pop(), "unsent_bytes")
 
     def _listen(self, wanted: bool) -> None:
         if wanted != self._listening:
@@ -314,8 +405,83 @@ class Server(Listening):
             self._epoll.modify(self._fileno, select.EPOLLIN if wanted else 0)
 
 
+class Room:
+    """Decides on new connections, and closes others for them, for one turn of the loop."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._now = monotonic()
+        self._candidates: list[tuple[tuple[int, int, float], Channel]] | None = None
+
+    def make(self, address: str) -> bool:
+        """Whether a connection from this address may be accepted.
+
+        An address at its share loses the idle connection that was served the longest ago, or else a slow one, or the new one
+        is refused. When nine tenths of all places are taken, an idle connection of the address with the most is closed, when
+        all are taken also one that sends or reads. Connections whose request runs are not closed for others, except those
+        that pipeline. Loopback has
+        LOOPBACK_CONNECTIONS places more.
+        """
+        server, network = self.server, household(address)
+        extra = LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
+        limit = server.adj.connection_limit
+        if (
+            server.connections_of(network) >= server.share + extra
+            and not is_in(address, server.proxies)
+            and not self._close(SLOW, network)
+        ):
+            return False
+        if len(server.active_channels) >= limit - limit // 10:
+            self._close(IDLE, grace_seconds=GRACE_SECONDS)
+        if len(server.active_channels) >= limit:
+            self._close(MOVING)
+        return len(server.active_channels) < limit + extra
+
+    def _close(self, most: int, network: str | None = None, *, grace_seconds: float = 0.0) -> bool:
+        """Close the best candidate of the kinds up to `most`, of this network alone where one is given; whether there was
+        one. Who was served within the grace period is left alone."""
+        if self._candidates is None:
+            channels = self.server.active_channels.values()
+            found = [(self._order(each), each) for each in channels if not each.is_working]
+            self._candidates = sorted(found, key=lambda each: each[0], reverse=True)
+        for place in range(len(self._candidates) - 1, -1, -1):  # the best is the last
+            (_, kind, served_at), channel = self._candidates[place]
+            if (
+                kind <= most
+                and network in (None, channel.network)
+                and served_at <= self._now - grace_seconds
+            ):
+                del self._candidates[place]
+                if channel.connected and not channel.is_working:
+                    self.server.close_early(channel, "share" if network else "full")
+                    return True
+        return False
+
+    def _order(self, channel: Channel) -> tuple[int, int, float]:
+        """Smaller is closed earlier: of the address with the most connections, idle or slow, the longest without a response.
+        A byte now and then does not count."""
+        server = self.server
+        proxied = is_in(channel.addr[0], server.proxies)  # its connections carry many clients
+        count = 1 if proxied else server.connections_of(channel.network)
+        kind = IDLE if channel.is_idle else SLOW if channel.is_slow(self._now) else MOVING
+        return -count, kind, channel.served_at
+
+
+@lru_cache(4096)
+def is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether the address is in one of the networks; what is no address is not."""
+    with suppress(ValueError):
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in networks)
+    return False
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
 def sweep(folder: Path) -> None:
-    """Make the folder, and remove the bodies that a killed process left in it."""
+    """Create the folder, and remove the bodies that a killed process left in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(SPOOL_PREFIX + "*"):
         with suppress(FileNotFoundError):
@@ -323,7 +489,7 @@ def sweep(folder: Path) -> None:
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Have the process open this many files and sockets, as far as it may."""
+    """Raise the limit of open files and sockets to this many, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -50,7 +50,7 @@ class StockServer(Listening):
         ):
             self._turn(0.05)
         self.task_dispatcher.shutdown(timeout=max(0.0, deadline - monotonic()))
-        wasyncore.close_all(self._map, ignore_all=True)
+        self._end()
 
     def _turn(self, timeout_seconds: float) -> None:
         wasyncore.loop(timeout_seconds, use_poll=True, map=self._map, count=1)

@@ -183,14 +183,20 @@ def announce(env: Environment) -> None:
     """Queue the telling of groups that are new or have come back. They lie in another database than the queue: a kill between
     the two leaves the group unannounced and queues the job again, never not at all."""
     telemetry, db = env.telemetry.connection(), env.db.connection()
-    rows = telemetry.all("SELECT id FROM crash_groups WHERE announced = 0 LIMIT 100")
+    rows = telemetry.all("SELECT id, app FROM crash_groups WHERE announced = 0 LIMIT 100")
     if not rows:
         return
     with db.write():
-        for (group,) in rows:
-            jobs.add(db, "crash_new_group", unique_key=f"crash:{group}", group=group)
+        for group, app in rows:
+            jobs.add(
+                db,
+                "crash_new_group",
+                owner=f"app:{app}",
+                unique_key=f"crash:{group}",
+                group=group,
+            )
     with telemetry.write():
-        for (group,) in rows:
+        for group, _ in rows:
             telemetry.change("UPDATE crash_groups SET announced = 1 WHERE id = ?", group)
 
 

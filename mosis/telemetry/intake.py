@@ -1,6 +1,6 @@
 """Taking in batches of events: who may send how much, which events count and as of when, and nothing twice.
 
-A batch is answered when its row is on disk (synchronous=FULL, many batches to a commit): neither a kill -9 nor a power cut
+A batch is answered when its row is on disk (many batches share a commit): neither a kill -9 nor a power cut
 loses what was answered with 202.
 """
 

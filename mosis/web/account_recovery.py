@@ -43,7 +43,7 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     email = read_json(FORGOT)["email"]
     spend(env, "mail_network", caller.network)
     spend(env, "mail", accounts.folded(email))
-    account_recovery.forgot(db, email)
+    account_recovery.forgot(db, caller, email)
     bottle.response.status = 202
 
 

@@ -1,6 +1,6 @@
 """Writes ZIP archives byte by byte, so that a test can let the two headers of an entry say whatever it wants.
 
-Fields are called as in mosis/packages/archive.py; formats are those of APPNOTE.TXT 6.3.
+Fields are called as in mosis/packages/zip_records.py; formats are those of APPNOTE.TXT 6.3.
 """
 
 import struct
@@ -33,7 +33,7 @@ class Entry:
     external: int = FILE_MODE
     packed: bytes | None = None
     size: int | None = None
-    descriptor: bytes | None = None  # the signature in front of it: b"PK\7\x08" or b""
+    descriptor: bytes | None = None  # the signature before it: b"PK\7\x08", or b"" for none
     local: Mapping[str, Any] = field(default_factory=dict)
     central: Mapping[str, Any] = field(default_factory=dict)
     between: bytes = b""  # lies behind the entry
@@ -79,6 +79,7 @@ def raw_zip(
         there: dict[str, Any] = {
             "comment": b"",
             "disk": 0,
+            "internal": 0,
             "offset": len(body),
             **said,
             **entry.central,
@@ -122,7 +123,7 @@ def raw_zip(
                 len(there["extra"]),
                 len(there["comment"]),
                 there["disk"],
-                0,
+                there["internal"],
                 entry.external,
                 there["offset"],
             )

@@ -5,8 +5,10 @@ import json
 import random
 import struct
 import subprocess
+import sys
 import unicodedata
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +59,22 @@ FINE = {
     "plain": GOOD,
     "stored": raw_zip(Entry(name, each, method=0) for name, each in files().items()),
     "descriptor": raw_zip(with_last(descriptor=SIGNATURE)),
-    "bare descriptor": raw_zip(with_last(descriptor=b"")),
     "descriptor and sizes": raw_zip(
         with_last(descriptor=SIGNATURE, local={"crc": zlib.crc32(LUA), "packed": len(_deflated(LUA)), "size": len(LUA)})
     ),
     "times in extra fields": raw_zip(with_last(local={"extra": extra(0x5455, b"\3" + bytes(8))},
                                                central={"extra": extra(0x5455, b"\3" + bytes(4))})),
     "the same name in 0x7075": raw_zip(with_last(central={"extra": unicode_path(b"assets/main.lua")})),
-    "folders": raw_zip([Entry("assets/", method=0, external=0o40755 << 16), *entries()]),
+    "folders": raw_zip([Entry("assets/", method=0, external=0o40755 << 16 | 0x10), *entries()]),
+    "a deflated folder, as java.util.zip makes it": raw_zip([Entry("assets/", descriptor=SIGNATURE, external=0), *entries()]),
+    "the mark of a JAR": raw_zip([replace(entry, local={"extra": extra(0xCAFE, b"")}, central={"extra": extra(0xCAFE, b"")})
+                                  if number == 0 else entry for number, entry in enumerate(entries())]),
     "made on Windows": raw_zip(with_last(host=0, external=0x20)),
     "no mode": raw_zip(with_last(external=0)),
+    **{f"mode {mode:o}": raw_zip(with_last(external=mode << 16)) for mode in (0o100644, 0o100664, 0o100600, 0o100444, 0o600)},
+    "read-only": raw_zip(with_last(external=0o100444 << 16 | 1)),
+    "seems to be text": raw_zip(with_last(central={"internal": 1})),
+    "a stored file of version 1.0": raw_zip(with_last(method=0, local={"needed": 10}, central={"needed": 10})),
     "UTF-8 name": raw_zip(with_entry("assets/жизнь.txt", b"x")),
     "level hint": raw_zip(with_last(flags=0x806)),
 }  # fmt: skip
@@ -96,7 +104,10 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     "two directories": ("not_a_zip", two_directories()),
     "a second archive behind": ("not_a_zip", GOOD + GOOD),
     "an end record in the comment": ("not_a_zip", raw_zip(entries(), comment=GOOD[-22:])),
-    "a comment": ("not_a_zip", raw_zip(entries(), comment=b"hello")),
+    "a comment": ("zip_comment", raw_zip(entries(), comment=b"hello")),
+    "the longest comment": ("zip_comment", raw_zip(entries(), comment=bytes(0xFFFF))),
+    "a comment with an end record": ("zip_comment", raw_zip(entries(), comment=GOOD[-22:] + b"x")),
+    "a comment shorter than it says": ("not_a_zip", raw_zip(entries(), comment=b"hello")[:-1]),
     "a comment that is not there": ("zip_comment", raw_zip(entries(), comment_length=1)),
     "a comment of an entry": ("zip_comment", raw_zip(with_last(central={"comment": b"x"}))),
     "fewer entries than listed": ("not_a_zip", raw_zip(entries(), here=8, count=8)),
@@ -112,6 +123,8 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     **{f"another {field}": ("zip_headers_disagree", raw_zip(with_last(local={field: value}))) for field, value in {
         "name": b"assets/main.txt", "size": 1, "packed": 1, "crc": 1, "method": 0, "flags": 0, "time": 1, "date": 1}.items()},
     "encrypted in the local header only": ("zip_headers_disagree", raw_zip(with_last(local={"flags": 0x801}))),
+    "another needed": ("zip_headers_disagree", raw_zip(with_last(local={"needed": 10}))),
+    "a descriptor without signature": ("zip_headers_disagree", raw_zip(with_last(descriptor=b""))),
     "another descriptor": ("zip_headers_disagree", raw_zip(with_last(descriptor=b"PK\x07\x09"))),
     "no descriptor": ("zip_headers_disagree", raw_zip(with_last(flags=0x808))),
     "stored with two sizes": ("zip_headers_disagree", raw_zip(with_last(method=0, packed=LUA + b"x"))),
@@ -135,6 +148,10 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     "deflated data cut off": ("zip_damaged", raw_zip(with_last(packed=_deflated(LUA)[:-1]))),
     "bytes behind the deflated data": ("zip_damaged", raw_zip(with_last(packed=_deflated(LUA) + b"x"))),
     "a bomb that says it is small": ("zip_damaged", raw_zip(with_entry("a.txt", bytes(11 * MIB), size=9))),
+    "a folder twice": ("path_duplicate", raw_zip([Entry("sub/", method=0, external=0)] * 2 + entries())),
+    "a folder with a checksum": ("zip_damaged", raw_zip([Entry("sub/", method=0, external=0, local={"crc": 1}, central={"crc": 1}),
+                                                         *entries()])),
+    "a folder with two bytes that are no end": ("zip_damaged", raw_zip([Entry("sub/", packed=b"PK", external=0), *entries()])),
     "a folder with content": ("zip_damaged", raw_zip(with_entry("sub/", b"abc", external=0))),
     **{f"mode {mode:o}": ("zip_link", raw_zip(with_last(external=mode << 16))) for mode in (
         0o120777, 0o20666, 0o60666, 0o10666, 0o140777, 0o40755)},
@@ -167,14 +184,17 @@ NAMES: list[tuple[str | bytes, str]] = [
     *((name, "file_type") for name in ["a.exe", "a.DLL", "a.so", "a.dylib", "a.sh", "a.bat", "a.ps1", "a.py", "a.js",
         "a.zip", "a.mosis", "Makefile",
                                        "a.txt.exe", ".bashrc", "a.so.1"]),
-    ("a/" * 15 + "b.txt", ""), ("a" * 252 + ".txt", ""), ("é" * 126 + ".txt", ""), ("A.TXT", ""), ("sub/", ""), ("con.txt", ""),
+    ("a/" * 15 + "b.txt", ""), ("a" * 252 + ".txt", ""), ("é" * 126 + ".txt", ""), ("A.TXT", ""), ("sub/", ""),
+    ("sub/sub 2/a-b_c.2.txt", ""),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "code"), NAMES, ids=lambda value: repr(value)[:40])
 @pytest.mark.parametrize("flags", [0, 0x800])
 def test_names(name: str | bytes, code: str, flags: int) -> None:
-    """What is refused is refused by its name; of the others nothing is said, with the UTF-8 flag and without it."""
+    """What is refused is refused by its name; names beyond ASCII must be marked as UTF-8."""
+    if isinstance(name, str) and not name.isascii() and not flags:
+        code = "path_encoding"
     is_folder = name[-1:] in ("/", b"/")
     listed = isinstance(name, str) and name in files()
     made = (
@@ -278,14 +298,56 @@ def test_packages_of_the_zip_command(unpacked: Path, options: list[str], streame
     command = ["zip", "-q", *options, target, "."]
     run = subprocess.run(command, cwd=unpacked, check=True, capture_output=True, timeout=10)
     data = run.stdout if streamed else (unpacked.parent / "made.zip").read_bytes()
-    assert look(data).files.keys() == files().keys()
+    if streamed and "-0" in options:
+        assert codes(data) == {"zip_ambiguous"}  # stored, with the sizes behind the data
+    else:
+        assert look(data).files.keys() == files().keys()
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_packages_of_the_zip_command_under_every_umask(unpacked: Path, umask: int) -> None:
+    for path in unpacked.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+    command = ["zip", "-q", "-r", "../made.zip", "."]
+    subprocess.run(command, cwd=unpacked, check=True, timeout=10)
+    assert look((unpacked.parent / "made.zip").read_bytes()).files.keys() == files().keys()
+
+
+def test_an_executable_file_is_refused_with_the_cure(unpacked: Path) -> None:
+    (unpacked / "assets/main.lua").chmod(0o755)
+    made = unpacked.parent / "made.zip"
+    subprocess.run(["zip", "-q", "-r", made, "."], cwd=unpacked, check=True, timeout=10)
+    assert codes(made.read_bytes()) == {"zip_attributes"}
+    made.unlink()
+    cure = ["find", ".", "-type", "f", "-exec", "chmod", "644", "{}", "+"]
+    subprocess.run(cure, cwd=unpacked, check=True, timeout=10)
+    subprocess.run(["zip", "-q", "-r", made, "."], cwd=unpacked, check=True, timeout=10)
+    assert not codes(made.read_bytes())
+
+
+def test_a_comment_is_removed_as_its_finding_says(unpacked: Path) -> None:
+    made = unpacked.parent / "made.zip"
+    subprocess.run(["zip", "-q", "-r", made, "."], cwd=unpacked, check=True, timeout=10)
+    subprocess.run(["zip", "-q", "-z", made], input=b"a comment\n.\n", check=True, timeout=10)
+    assert codes(made.read_bytes()) == {"zip_comment"}
+    subprocess.run(["zip", "-q", "-z", made], stdin=subprocess.DEVNULL, check=True, timeout=10)
+    assert not codes(made.read_bytes())
+
+
+def test_python_packs_names_beyond_ascii_as_the_finding_says(unpacked: Path) -> None:
+    names = sorted(path.name for path in unpacked.iterdir())
+    command = [sys.executable, "-m", "zipfile", "-c", "../made.zip", *names]
+    for name, content in files({"assets/жизнь.txt": b"x"}).items():
+        (unpacked / name).write_bytes(content)
+    subprocess.run(command, cwd=unpacked, check=True, timeout=10)
+    assert "assets/жизнь.txt" in look((unpacked.parent / "made.zip").read_bytes()).files
 
 
 @pytest.mark.parametrize(
     ("options", "before", "code"),
     [
         (["-e", "-P", "secret"], [], "zip_encrypted"), (["-y"], ["ln", "-s", "/etc/passwd", "link.txt"], "zip_link"),
-        (["-Z", "bzip2"], [], "zip_method"), (["-fz"], [], "zip64"), (["-z"], [], "not_a_zip"),
+        (["-Z", "bzip2"], [], "zip_method"), (["-fz"], [], "zip64"), (["-z"], [], "zip_comment"),
     ],
     ids=["encrypted", "link", "bzip2", "zip64", "comment"],
 )  # fmt: skip

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mosis.demo.packages import png
 from mosis.errors import Invalid
 from mosis.packages import FINDINGS, inspect, read_file
-from mosis.packages.signature import DIGESTS, SIGNATURE
-from tests.package_builder import manifest_of
+from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE
+from tests.package_builder import manifest_of, signing_key
 from tests.packages.raw_zip import KEY, Entry, codes, entries, files, look, raw_zip, with_entry
 from tests.packages.test_archive import CONFUSING, LIMITS
 
@@ -66,6 +66,10 @@ CASES: list[tuple[str, bytes]] = [
     ("digest_extra", without("assets/main.lua")),
     ("digest_wrong", instead("assets/main.lua", b"return 1\n")),
     ("signature_missing", without(SIGNATURE)),
+    ("zip_second_directory", raw_zip([*entries(), Entry("a.txt", b"PK\6\7", method=0)])),
+    ("zip_ambiguous", raw_zip(with_entry("a.txt", method=0, descriptor=b"PK\7\x08"))),
+    ("zip_attributes", raw_zip(with_entry("a.txt", external=0o100755 << 16))),
+    ("certificate_mismatch", raw_zip([*entries(), Entry(CERTIFICATE, signing_key().public_pem.encode())])),
     ("signature_malformed", instead(SIGNATURE, b"no")),
     ("signature_invalid", instead(SIGNATURE, bytes(64))),
 ]  # fmt: skip

@@ -2,13 +2,16 @@
 
 import base64
 import hashlib
+import random
+from pathlib import Path
 
 import pytest
 
 from mosis.demo.packages import digests_of
 from mosis.errors import Invalid
 from mosis.packages import fingerprint, parse_public_key, to_pem
-from mosis.packages.signature import DIGESTS, SIGNATURE, read_digests
+from mosis.packages.checks.inspection import look_into
+from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE, read_digests
 from tests.package_builder import signing_key
 from tests.packages.raw_zip import KEY, codes, entries, files, look, raw_zip
 
@@ -104,7 +107,9 @@ BASE64 = base64.b64encode(SIGNED)
     [
         (SIGNED, set()), (BASE64, set()), (BASE64 + b"\n", set()), (BASE64 + b"\r\n", set()),
         (BASE64[:64] + b"\n" + BASE64[64:] + b"\n", set()),
-        (SIGNED + b"\n", {"signature_malformed"}), (SIGNED[:63], {"signature_malformed"}), (b"", {"signature_malformed"}),
+        (SIGNED + b"\n", {"signature_malformed"}), (BASE64 + b" \n", {"signature_malformed"}),
+        (BASE64 + b"\x0c", {"signature_malformed"}), (SIGNED[:63], {"signature_malformed"}),
+        (b"", {"signature_malformed"}),
         (BASE64[:-4], {"signature_malformed"}), (b"\xff" * 88, {"signature_malformed"}), (b"A" * 1025, {"signature_malformed"}),
         (bytes(64), {"signature_invalid"}), (SIGNED[:-1] + bytes([SIGNED[-1] ^ 1]), {"signature_invalid"}),
         (signing_key().sign(DIGESTS_LF), {"signature_invalid"}), (KEY.sign(DIGESTS_LF + b"\n"), {"signature_invalid"}),
@@ -145,7 +150,7 @@ FIRST = DIGESTS_LF.split(b"\n\n")[1]
         (DIGESTS_LF.replace(FIRST, FIRST + b"\nno colon"), {"digests_malformed", "digest_unlisted"}),
         (DIGESTS_LF.replace(FIRST, FIRST[:-8]), {"digests_malformed", "digest_unlisted"}),
         (DIGESTS_LF.replace(FIRST + b"\n\n", b""), {"digest_unlisted"}),
-        (DIGESTS_LF.replace(b"\n\nName: manifest", b"\nName: manifest", 1), {"digest_unlisted"}),
+        (DIGESTS_LF.replace(b"\n\nName: manifest", b"\nName: manifest", 1), {"digests_malformed"}),
         (DIGESTS_LF + digests_of({"gone.txt": b""}).partition(b"\n")[2], {"digest_extra"}),
     ],
 )  # fmt: skip
@@ -160,3 +165,165 @@ def test_a_finding_in_manifest_mf_names_its_line() -> None:
         b"Manifest-Version: 1.0\n\nName: a\n b\nSHA-256-Digest: " + b"A" * 43 + b"=\n\nName: c\n"
     )
     assert [(finding.code, finding.line) for finding in findings] == [("digests_malformed", 7)]
+
+
+HEAD = b"Manifest-Version: 1.0\n"
+REST = DIGESTS_LF.removeprefix(HEAD)
+HEADS: dict[str, bytes] = {
+    "another digest": b"Name: assets/main.rml\nSHA-256-Digest: " + b"A" * 43 + b"=\n",
+    "another version": b"Manifest-Version: 2.0\n",
+    "the version twice": HEAD,
+    "Created-By twice": b"Created-By: a\nCreated-By: b\n",
+    "in lower case": b"created-by: a\n",
+    "an unknown name": b"Main-Class: a.B\n",
+    "a line without a colon": b"hello\n",
+    "a name without a value": b"Created-By\n",
+    "no space after the colon": b"Created-By:a\n",
+    "an invisible letter": "Created-By: a\u202eb\n".encode(),
+    "too long": b"Created-By: " + b"a" * 201 + b"\n",
+    "an indented name": b"Created-By: a\n\n Name: b\n",
+}
+
+
+@pytest.mark.parametrize("more", HEADS)
+def test_the_head_of_manifest_mf_says_nothing_else(more: str) -> None:
+    for ends in (b"\n", b"\r\n"):
+        spoiled = (HEAD + HEADS[more] + REST).replace(b"\n", ends)
+        assert codes(package(spoiled)) == {"digests_malformed"}
+        assert codes(package((HEADS[more] + HEAD + REST).replace(b"\n", ends))) == {
+            "digests_malformed"
+        }
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"Created-By: 17.0.1 (M\xc3\xbcller)\n", b"Created-By: a\n b\n", b"Created-By: \n"],
+)
+def test_the_head_may_say_who_made_it(head: bytes) -> None:
+    for ends in (b"\n", b"\r\n"):
+        assert not codes(package((HEAD + head + REST).replace(b"\n", ends)))
+
+
+CONTROLS = [bytes([number]) for number in range(32) if number != 10] + [b"\x7f"]
+CONTROLS += [chr(number).encode() for number in (*range(0x80, 0xA0), 0x2028, 0x2029)]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=repr)
+def test_no_control_character_anywhere(control: bytes) -> None:
+    """Also a CR that no LF follows, which JAR's grammar takes for the end of a line."""
+    text = HEAD + b"Created-By: ab\n" + REST
+    places = [
+        0,
+        3,
+        text.index(b"ab") + 1,
+        text.index(b"Name"),
+        text.index(b"Name") + 8,
+        len(text) - 4,
+    ]
+    for at in places:
+        spoiled = text[:at] + control + text[at:]
+        assert "digests_malformed" in codes(package(spoiled)), at
+    crlf = text.replace(b"\n", b"\r\n")
+    for at in (crlf.index(b"\r"), crlf.index(b"ab\r") + 2):
+        assert "digests_malformed" in codes(package(crlf[:at] + control + crlf[at:])), at
+
+
+def folded_at(text: bytes, longest: int, ends: bytes) -> bytes:
+    """As java.util.jar.Manifest writes: lines of at most so many bytes, whatever character is cut."""
+    lines = []
+    for line in text.split(b"\n"):
+        lines.append(line[:longest])
+        rest = line[longest:]
+        while rest:
+            lines.append(b" " + rest[: longest - 1])
+            rest = rest[longest - 1 :]
+    return ends.join(lines)
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("letter", ["a", "ü", "日", "\U00010400"])
+def test_lines_are_folded_at_72_bytes_and_may_cut_a_letter(letter: str, ends: bytes) -> None:
+    width = len(letter.encode())
+    for first in range(width):
+        content = files({f"assets/{'a' * first}{letter * (200 // width)}.txt": b"x"})
+        listed = content[DIGESTS]
+        for longest in (72, 71, 70, 20):
+            content[DIGESTS] = folded_at(listed, longest, ends)
+            content[SIGNATURE] = KEY.sign(content[DIGESTS])
+            assert not codes(raw_zip(entries(content))), (first, longest)
+        content[DIGESTS] = folded_at(listed, 73, ends)
+        assert "digests_malformed" in codes(raw_zip(entries(content)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + b"\n x\n" + REST, b" " + HEAD + REST, HEAD + b"\n" + b"Name: " + b"a" * 510 + b"\n",
+        HEAD.replace(b"1.0", b"1.\n 0") + REST + b"\n x", HEAD.rstrip(b"\n") + b" \n" + REST, b"\n" + HEAD + REST,
+    ],
+)  # fmt: skip
+def test_lines_that_readers_join_differently_are_refused(text: bytes) -> None:
+    assert "digests_malformed" in codes(package(text))
+
+
+def test_a_digest_has_one_spelling() -> None:
+    spoiled = FIRST[:-2] + bytes([FIRST[-2] + 1]) + FIRST[-1:]
+    assert base64.b64decode(spoiled.rpartition(b" ")[2]) == base64.b64decode(
+        FIRST.rpartition(b" ")[2]
+    )
+    assert "digests_malformed" in codes(package(DIGESTS_LF.replace(FIRST, spoiled)))
+    name, digest = FIRST.split(b"\n")
+    swapped = DIGESTS_LF.replace(FIRST, digest + b"\n" + name)
+    assert "digests_malformed" in codes(package(swapped))
+
+
+def with_certificate(content: bytes) -> bytes:
+    """A good package with this CERT.PEM, which nothing lists."""
+    return raw_zip(entries({**files(), CERTIFICATE: content}))
+
+
+PEM = KEY.public_pem.encode()
+GOOD_PACKAGE = package()
+
+
+@pytest.mark.parametrize("content", [PEM, PEM.rstrip(b"\n"), PEM.replace(b"\n", b"\r\n")])
+def test_cert_pem_is_the_key_that_signed(content: bytes) -> None:
+    assert CERTIFICATE in look(with_certificate(content)).files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\n", PEM * 2, PEM + b"\n", b" " + PEM, PEM + b"x", b"x" + PEM, PEM[:-10], PEM.replace(b"PUBLIC", b"PRIVATE"),
+        KEY.raw, KEY.public_base64.encode(), signing_key().public_pem.encode(), bytes(1024), bytes(1025), PEM + b"\n" * 9000,
+        b"\x7fELF" + bytes(100), PEM.replace(b"\n", b"\r"), PEM.lower(), GOOD_PACKAGE, random.Random(1).randbytes(9 << 20),
+    ],
+    ids=lambda content: f"{len(content)}-{content[:12]!r}",
+)  # fmt: skip
+def test_any_other_cert_pem_is_refused(content: bytes) -> None:
+    assert codes(with_certificate(content)) == {"certificate_mismatch"}
+
+
+def test_cert_pem_of_another_live_key_is_refused() -> None:
+    other = signing_key()
+    keys = {"mine": KEY.raw, "other": other.raw}
+    assert not codes(with_certificate(PEM), keys=keys)
+    assert codes(with_certificate(other.public_pem.encode()), keys=keys) == {"certificate_mismatch"}
+
+
+def test_no_file_is_passed_over_by_the_deep_checks(tmp_path: Path) -> None:
+    path = tmp_path / "package.mosis"
+    path.write_bytes(with_certificate(PEM))
+    seen: list[str] = []
+    with open(path, "rb") as file:
+        assert not [each for each in look_into(file, seen.append) if each.severity == "error"]
+    assert set(seen) == {*files(), CERTIFICATE}
+    content = files({f"assets/{'ü' * 60}.txt": b"x"})
+    content[DIGESTS] = folded_at(content[DIGESTS], 72, b"\r\n")  # no UTF-8 before it is unfolded
+    path.write_bytes(raw_zip(entries(content)))
+    with open(path, "rb") as file:
+        assert not [each for each in look_into(file) if each.severity == "error"]
+    secret = b"Created-By: AKIAABCDEFGHIJKLMNOP\n"
+    path.write_bytes(package(HEAD + secret + REST))
+    with open(path, "rb") as file:
+        assert ("secret_found", DIGESTS) in {(each.code, each.path) for each in look_into(file)}

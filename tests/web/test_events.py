@@ -3,18 +3,19 @@
 import http.client
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mosis import events
+from mosis.context import Environment
+from mosis.web.long_poll import MOST_OF_ONE
 from tests.client import PASSWORD, Client, Person
-from tests.server import Running, running
+from tests.package_builder import build_package, signing_key
+from tests.server import serving, wait_until
 
 
 def happen(
@@ -86,10 +87,10 @@ def test_where_the_server_cannot_wait_the_answer_comes_at_once(client: Client) -
 
 
 class Speaker:
-    """Somebody signed in at a running portal."""
+    """Somebody signed in at a portal that serves."""
 
-    def __init__(self, server: Running, name: str = "alice") -> None:
-        self.server = server
+    def __init__(self, env: Environment, port: int, name: str = "alice") -> None:
+        self.env, self.port = env, port
         answer = self.post(
             "/v1/auth/register",
             {"email": f"{name}@example.net", "password": PASSWORD, "name": name},
@@ -99,12 +100,14 @@ class Speaker:
     def call(
         self, method: str, path: str, body: Any = None, **headers: str
     ) -> tuple[int, dict[str, str], Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=40)
-        headers["Content-Type"] = "application/json"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        raw = isinstance(body, bytes)
+        headers["Content-Type"] = "application/octet-stream" if raw else "application/json"
         if hasattr(self, "token"):
             headers["Authorization"] = "Bearer " + self.token
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            content = body if raw or body is None else json.dumps(body)
+            connection.request(method, path, content, headers)
             answer = connection.getresponse()
             content = answer.read()
             return (
@@ -122,140 +125,118 @@ class Speaker:
         return self.call("POST", path, body)[2]
 
     def crash(self) -> None:
-        """Something happens that another process has seen: an event written past the running portal."""
-        with sqlite3.connect(self.server.environment["DATABASE_PATH"], timeout=20) as db:
+        """Something that another process has done: an event written past the running portal."""
+        with sqlite3.connect(self.env.config.database_path, timeout=20) as db:
             db.execute(
                 "INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
                 " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')",
                 (self.id,),
             )
 
+    @property
+    def waiting(self) -> int:
+        """How many requests of this account wait."""
+        return self.env.news.waiting(self.id)
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("events"), {"THREADS": "2"}) as started:
-        yield started
-
-
-def test_whoever_waits_is_answered_when_it_happens(server: Running) -> None:
-    alice = Speaker(server, "waits")
-    with ThreadPoolExecutor(1) as pool:
-        begun = time.monotonic()
-        waiting = pool.submit(alice.call, "GET", "/v1/events?wait=20")
-        time.sleep(0.5)
-        assert not waiting.done()
-        key = alice.post("/v1/keys", {"name": "k", "scopes": ["apps:read"]})["key"]
-        assert alice.post("/v1/keys/report", {"key": key})["revoked"]
-        status, _, answer = waiting.result(10)
-    assert status == 200
-    assert [each["kind"] for each in answer["events"]] == ["security.key_reported"]
-    assert time.monotonic() - begun < 8
+    def until_waiting(self, count: int = 1) -> None:
+        wait_until(lambda: self.waiting == count, f"{count} requests wait")
 
 
-def test_what_another_process_does_is_seen_too(server: Running) -> None:
-    alice = Speaker(server, "elsewhere")
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(alice.get, "/v1/events?wait=20")
-        time.sleep(0.5)
-        begun = time.monotonic()
-        alice.crash()
-        assert len(waiting.result(15)["events"]) == 1
-    assert time.monotonic() - begun < 8
+class TestServer:
+    """With a server, and two threads for quick requests."""
 
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"LISTEN_ADDR": "127.0.0.1:0", "THREADS": "2", "CONNECTIONS_PER_ADDRESS": "300"}
 
-def test_when_nothing_happens_the_wait_ends_with_nothing(server: Running) -> None:
-    alice, begun = Speaker(server, "nothing"), time.monotonic()
-    assert alice.get("/v1/events?wait=1")["events"] == []
-    assert time.monotonic() - begun >= 1
+    @pytest.fixture
+    def server(self, env: Environment) -> Iterator[Any]:
+        with serving(env) as server:
+            yield server
 
+    @pytest.fixture
+    def alice(self, env: Environment, server: Any) -> Speaker:
+        return Speaker(env, server.port)
 
-def test_two_hundred_who_wait_hold_no_thread(server: Running) -> None:
-    """The portal has two threads for quick requests; 200 wait, and 16 of one account at most."""
-    people = [Speaker(server, f"crowd{number}") for number in range(14)]
-    answered: list[float] = []
-
-    def wait(person: Speaker) -> None:
-        person.get("/v1/events?wait=20")
-        answered.append(time.monotonic())
-
-    threads = [
-        threading.Thread(target=wait, args=(person,), daemon=True)
-        for person in people
-        for _ in range(15)
-    ]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    while len(answered) == 0 and time.monotonic() < deadline - 8:
-        time.sleep(0.1)
-    assert not answered
-    begun = time.monotonic()
-    for _ in range(20):
-        assert people[0].call("GET", "/v1/apps")[0] == 200
-    assert time.monotonic() - begun < 5
-    for person in people:
-        person.crash()
-    for thread in threads:
-        thread.join(15)
-    assert len(answered) == len(threads)
-
-
-def test_too_many_of_one_account_are_answered_at_once(server: Running) -> None:
-    alice = Speaker(server, "many")
-    with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(alice.get, "/v1/events?wait=12") for _ in range(20)]
-        deadline = time.monotonic() + 5
-        while sum(each.done() for each in waiting) < 4 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
-        assert sum(each.done() for each in waiting) == 4
-
-
-def test_waiting_for_a_version(client: Client, server: Running) -> None:
-    """From `checking` to `ready`, and from `ready` to `in_review` with the entity tag."""
-    alice, key = Speaker(server, "version"), client.register().key
-    alice.post("/v1/signing-keys", {"name": "laptop", "public_key": key.public_base64})
-    alice.post("/v1/apps", {"package_id": "com.acme.wait", "name": "Wait"})
-    from tests.package_builder import build_package
-
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request(
-        "POST",
-        "/v1/apps/com.acme.wait/versions",
-        build_package("com.acme.wait", "1.0.0", 1, key=key),
-        {"Authorization": "Bearer " + alice.token},
-    )
-    assert connection.getresponse().status == 201
-    connection.close()
-    at, state = "/v1/apps/com.acme.wait/versions/1.0.0", "checking"
-    for _ in range(5):
-        _, headers, answer = alice.call("GET", at + "?wait=20" if state == "checking" else at)
-        state = answer["state"]
-        if state != "checking":
-            break
-    assert state == "ready"
-    tag = alice.call("GET", at)[1]["etag"]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(alice.call, "GET", at + "?wait=20", **{"If-None-Match": tag})
-        time.sleep(0.5)
-        assert not waiting.done()
-        alice.post(at + "/submit")
-        status, _, answer = waiting.result(10)
-    assert (status, answer["state"]) == (200, "in_review")
-    status, headers, _ = alice.call(
-        "GET", at + "?wait=1", **{"If-None-Match": alice.call("GET", at)[1]["etag"]}
-    )
-    assert status == 304
-    assert headers["etag"]
-
-
-def test_a_stop_answers_those_who_wait(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        alice = Speaker(server)
+    def test_whoever_waits_is_answered_when_it_happens(self, alice: Speaker) -> None:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(alice.call, "GET", "/v1/events?wait=20")
-            time.sleep(0.5)
-            begun = time.monotonic()
-            assert server.stop() == 0
-            assert waiting.result(10)[0] == 200
-            assert time.monotonic() - begun < 6
+            alice.until_waiting()
+            key = alice.post("/v1/keys", {"name": "k", "scopes": ["apps:read"]})["key"]
+            assert alice.post("/v1/keys/report", {"key": key})["revoked"]
+            status, _, answer = waiting.result(60)
+        assert status == 200
+        assert [each["kind"] for each in answer["events"]] == ["security.key_reported"]
+
+    def test_what_another_process_does_is_seen_too(self, alice: Speaker) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(alice.get, "/v1/events?wait=20")
+            alice.until_waiting()
+            alice.crash()
+            assert len(waiting.result(60)["events"]) == 1
+
+    def test_when_nothing_happens_the_wait_ends_with_nothing(self, alice: Speaker) -> None:
+        begun = time.monotonic()
+        assert alice.get("/v1/events?wait=1")["events"] == []
+        assert time.monotonic() - begun >= 1
+
+    def test_two_hundred_who_wait_hold_no_thread(self, env: Environment, server: Any) -> None:
+        people = [Speaker(env, server.port, f"crowd{number}") for number in range(14)]
+        with ThreadPoolExecutor(14 * 15) as pool:
+            waiting = [
+                pool.submit(person.get, "/v1/events?wait=20")
+                for person in people
+                for _ in range(15)
+            ]
+            for person in people:
+                person.until_waiting(15)
+            for _ in range(20):
+                assert people[0].call("GET", "/v1/apps")[0] == 200
+            assert not any(each.done() for each in waiting)
+            for person in people:
+                person.crash()
+            assert all(len(each.result(60)["events"]) == 1 for each in waiting)
+
+    def test_too_many_of_one_account_are_answered_at_once(self, alice: Speaker) -> None:
+        with ThreadPoolExecutor(20) as pool:
+            waiting = [pool.submit(alice.get, "/v1/events?wait=20") for _ in range(20)]
+            alice.until_waiting(MOST_OF_ONE)
+            wait_until(lambda: sum(each.done() for each in waiting) == 4, "four are answered")
+            assert alice.waiting == MOST_OF_ONE
+            alice.crash()
+            answers = [each.result(60)["events"] for each in waiting]
+        assert sorted(map(len, answers)) == [0] * 4 + [1] * MOST_OF_ONE
+
+    def test_waiting_for_a_version(self, alice: Speaker) -> None:
+        """From `checking` to `ready`, and from `ready` to `in_review` with the entity tag."""
+        key = signing_key()
+        alice.post("/v1/signing-keys", {"name": "laptop", "public_key": key.public_base64})
+        alice.post("/v1/apps", {"package_id": "com.acme.wait", "name": "Wait"})
+        package = build_package("com.acme.wait", "1.0.0", 1, key=key)
+        assert alice.call("POST", "/v1/apps/com.acme.wait/versions", package)[0] == 201
+        at, state = "/v1/apps/com.acme.wait/versions/1.0.0", "checking"
+        for _ in range(5):
+            state = alice.get(at + "?wait=20" if state == "checking" else at)["state"]
+            if state != "checking":
+                break
+        assert state == "ready"
+        tag = alice.call("GET", at)[1]["etag"]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(alice.call, "GET", at + "?wait=20", **{"If-None-Match": tag})
+            alice.until_waiting()
+            alice.post(at + "/submit")
+            status, _, answer = waiting.result(60)
+        assert (status, answer["state"]) == (200, "in_review")
+        status, headers, _ = alice.call(
+            "GET", at + "?wait=1", **{"If-None-Match": alice.call("GET", at)[1]["etag"]}
+        )
+        assert status == 304
+        assert headers["etag"]
+
+    def test_a_stop_answers_those_who_wait(self, alice: Speaker, server: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(alice.call, "GET", "/v1/events?wait=20")
+            alice.until_waiting()
+            server.stop(5)
+            status, _, answer = waiting.result(60)
+        assert (status, answer["events"]) == (200, [])

@@ -18,6 +18,7 @@ from mosis import idempotency
 from mosis.context import Environment
 from mosis.database import Connection
 from mosis.errors import Conflict, Unavailable
+from tests.campaign import short_and_full
 from tests.client import PASSWORD, Answer, Client
 from tests.conftest import Hands
 from tests.server import Running, running
@@ -255,14 +256,16 @@ def _post(
         connection.close()
 
 
-def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("least", short_and_full(3, 100))
+def test_killed_in_between_it_is_still_done_once(tmp_path: Path, least: int) -> None:
     """50 at once against the real process, which is killed while they run; then they are sent again."""
     with running(tmp_path) as server:
         account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
         token = json.loads(_post(server, "/v1/auth/register", account)[1])["access_token"]
         outcomes: Counter[str] = Counter()
         cycles = 0
-        while cycles < 6 or (
+        while cycles < least or (
             not outcomes["answered"] and cycles < 20
         ):  # on a busy machine nothing may be answered for a while
             cycle, cycles = cycles, cycles + 1
@@ -282,7 +285,7 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path) -> None:
             threads = [threading.Thread(target=post) for _ in range(50)]
             for thread in threads:
                 thread.start()
-            time.sleep(0.01 * cycle if cycle < 6 else 0.1 * cycle)
+            time.sleep(0.02 * cycle if cycle < 6 else 0.1 * (cycle % 20))
             server.kill()
             for thread in threads:
                 thread.join(15)

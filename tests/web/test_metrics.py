@@ -214,6 +214,7 @@ def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
     named = set(re.findall(r"(?<!/)`((?:portal|process)_\w+)`", page))
     server = {
         "portal_connections",
+        "portal_unsent_bytes",
         "portal_threads",
         "portal_threads_busy",
         "portal_requests_waiting",

@@ -37,16 +37,21 @@ _WORD = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
     re.DOTALL,
 )
+_FIRST_LINE = re.compile(
+    rb"\A#[^\n]*"
+)  # of a file: luaL_loadfilex skips it, after a byte order mark
 _LINE_END = re.compile(r"\r\n|\n\r|\r")
 Word = tuple[str, str, int]  # kind, word, line
 
 
 def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
     """What is wrong with a script, and what in it a reviewer should look at. `first_line`: where it begins in its file."""
-    if content.startswith(BYTECODE):
+    source = content.removeprefix(b"\xef\xbb\xbf")
+    if source.startswith(b"#") and path.lower().endswith(".lua"):
+        source = _FIRST_LINE.sub(b"", source, count=1)
+    if source.lstrip(b"\n").startswith(BYTECODE):
         yield error("lua_bytecode", "This is compiled Lua; send the source text.", path)
         return
-    source = content.removeprefix(b"\xef\xbb\xbf")
     compiled, message = _compile()(b"\n" * (first_line - 1) + source, b"=lua")
     if not compiled:
         line, detail = _said(message)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import tinycss2
@@ -20,7 +21,12 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as trouble:
-        yield error("rcss_malformed", f"It is not UTF-8 at byte {trouble.start}.", path)
+        yield error(
+            "rcss_malformed",
+            f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8.",
+            path,
+            content.count(b"\n", 0, trouble.start) + 1,
+        )
         return
     text = "\n" * (first_line - 1) + text
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
@@ -34,12 +40,9 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
         )
         return
     try:
-        yield from _rules(
-            path,
-            tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True),
-            contents,
-            0,
-        )
+        sheet = tinycss2.parse_stylesheet(values[:-1], skip_comments=True, skip_whitespace=True)
+        sprites = {beside(path, name) for name in _sprite_names(sheet, 0)}
+        yield from _rules(path, sheet, replace(contents, names=contents.names | sprites), 0)
     except RecursionError:
         yield error("rcss_malformed", "Its brackets are nested too deep.", path)
 
@@ -72,6 +75,9 @@ def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]
             yield error(
                 "rcss_malformed", "A block has no selector before it.", path, rule.source_line
             )
+    if rule.type == "at-rule" and rule.lower_at_keyword == "spritesheet":
+        yield from _sprites(path, rule, contents)
+        return
     for node in tinycss2.parse_declaration_list(
         rule.content, skip_comments=True, skip_whitespace=True
     ):
@@ -79,6 +85,46 @@ def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]
             yield _wrong(path, node)
         elif node.type == "declaration":
             yield from _values(path, node.value, node, contents)
+
+
+def _sprite_names(nodes: list[Any], depth: int) -> Iterator[str]:
+    """Names that mean a sprite of this sheet, also where they look like that of a file."""
+    for node in nodes:
+        if node.type != "at-rule" or node.content is None or depth > DEPTH:
+            continue
+        if node.lower_at_keyword == "spritesheet":
+            for tokens in _split(node.content, ";"):
+                name, *values = _split(tokens, ":")
+                if values and tinycss2.serialize(name).strip() not in ("src", "resolution"):
+                    yield tinycss2.serialize(name).strip()
+        elif node.lower_at_keyword in _OF_RULES:
+            yield from _sprite_names(tinycss2.parse_rule_list(node.content, True, True), depth + 1)
+
+
+def _sprites(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
+    """The block of a @spritesheet, where RmlUi takes anything up to the colon for a name."""
+    for tokens in _split(rule.content, ";"):
+        name, *values = _split(tokens, ":")
+        written = tinycss2.serialize(name).strip()
+        if not values or not written or "\n" in written or any(t.type == "{} block" for t in name):
+            detail = (
+                "Each line of a @spritesheet is `name: x y width height;`, with /* */ for comments."
+            )
+            yield error("rcss_malformed", detail, path, tokens[0].source_line)
+            continue
+        for each in values:
+            yield from _values(path, each, tokens[0], contents)
+
+
+def _split(tokens: list[Any], mark: str) -> Iterator[list[Any]]:
+    """The pieces of a list between these marks, without blanks and comments around them; empty ones are left out."""
+    pieces: list[list[Any]] = [[]]
+    for each in tokens:
+        if each.type == "literal" and each.value == mark:
+            pieces.append([])
+        elif each.type != "comment" and (pieces[-1] or each.type != "whitespace"):
+            pieces[-1].append(each)
+    yield from (piece for piece in pieces if piece)
 
 
 def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iterator[Finding]:

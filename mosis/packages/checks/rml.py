@@ -1,195 +1,215 @@
-"""RML: well-formed XML without DTD and entities, by expat; the Lua and RCSS in it and the files it names are looked at too.
+"""RML: read as RmlUi reads it (rml_reader.py); the Lua and RCSS in it and the files it names are looked at too.
 
-Devices read RML by a lenient parser of their own. Whatever the two could read differently is refused or read the device's way,
-so that nothing hides between them: names are taken without capitals, scripts and styles byte by byte.
+What RmlUi cannot read is an error. What it reads although it is not well-formed XML is the warning `rml_not_xml`, because
+XML tools cannot work with it. Document types and declarations of entities are refused before an XML parser sees them.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
 from xml.parsers import expat
 
 from mosis.packages.checks import lua, rcss
 from mosis.packages.checks.kinds import Contents, beside, error, warning
+from mosis.packages.checks.rml_reader import SVG, VERBATIM, Markup, Reader, Start, Unreadable
+from mosis.packages.checks.rml_reader import Verbatim as VerbatimContent
+from mosis.packages.checks.xml_hints import hint_for
 from mosis.packages.findings import Finding
 
 DEPTH = 200  # elements within elements: devices walk the tree by recursion
+REREAD = 8  # CDATA within CDATA, and places where a template could begin
 ROOTS = ("rml", "template")
-VERBATIM = {"script": lua.check, "style": rcss.check}
+_CHECKS = {"script": lua.check, "style": rcss.check}
 _REFERENCES = {("link", "href"), ("script", "src"), ("img", "src"), ("input", "src")}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|\?|#|\{\{", re.IGNORECASE)
-_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
-_HANDLER = re.compile(rb"\son[^\s=]*\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
 _CDATA = re.compile(rb"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
-_INVALID_TOKEN = expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN]
-_UNDEFINED_ENTITY = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
-_NO_MEMORY = expat.errors.codes[expat.errors.XML_ERROR_NO_MEMORY]
+_ENTITY = re.compile(r"&(?:(lt|gt|amp|quot|apos)|#([0-9]{1,8})|#[xX]([0-9A-Fa-f]{1,8}));")
+_NAMED = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
+# RmlUi's Template::Load looks for these without regard to comments and CDATA sections.
+_TEMPLATE = re.compile(rb"<[ \t\r\n/]*template", re.IGNORECASE)
+_TEMPLATE_PART = re.compile(rb"<[ \t\r\n]*(?:head|body)", re.IGNORECASE)
+_TEMPLATE_WHOLE = re.compile(
+    rb"<[ \t\r\n]*head(?s:.*?)<[ \t\r\n]*/[ \t\r\n/]*head(?s:.*?)>"
+    rb"(?s:.*?)<[ \t\r\n]*body(?s:.*?)<[ \t\r\n]*/[ \t\r\n/]*body(?s:.*?)>",
+    re.IGNORECASE,
+)
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """What is wrong with a document. Nothing outside it is ever read: a document type is refused where it begins."""
-    reader = _Reader(path, content, contents)
+    """What is wrong with a document, and what in it a reviewer should look at. Nothing outside it is ever read."""
+    if problem := _unreadable_bytes(content):
+        yield error("rml_malformed", problem[0], path, problem[1])
+        return
+    source = content.removeprefix(b"\xef\xbb\xbf")
+    document = _Document(path, contents)
     try:
-        reader.parse()
-    except _Refused as refused:
-        yield refused.finding
-    except expat.ExpatError as trouble:
-        if trouble.code == _NO_MEMORY:
-            raise MemoryError from trouble
-        if trouble.code == _UNDEFINED_ENTITY:
-            detail = "An entity such as &nbsp; is used; only &amp; &lt; &gt; &quot; &apos; and numbers such as &#160; are known."
-            yield error("rml_entity", detail, path, trouble.lineno)
-        else:
-            said = expat.errors.messages[trouble.code]
-            hint = ""
-            if reader.open[-1:] == ["script"]:
-                hint = " Lua with < or & in it belongs into a file of its own."
-            elif trouble.code == _INVALID_TOKEN:
-                hint = " Write &lt; for < and &amp; for &, also in attributes, and give each attribute a value in quotes."
-            yield error(
-                "rml_malformed",
-                f"Not well-formed XML: {said} (column {trouble.offset + 1}).{hint}",
-                path,
-                trouble.lineno,
-            )
-    yield from reader.findings
+        verbatim = VERBATIM | SVG if b"<svg" in source.lower() else VERBATIM
+        if verbatim != VERBATIM:  # a device without the SVG plugin reads the content as elements
+            document.look_only(source)
+        document.read(source, verbatim)
+        document.read_as_template(source)
+        if found := _not_xml(path, source):
+            document.findings.append(found)
+    except Unreadable as stop:
+        document.findings.insert(0, error(stop.code, stop.detail, path, stop.line))
+    yield from dict.fromkeys(document.findings)
 
 
-class _Refused(Exception):
-    def __init__(self, finding: Finding) -> None:
-        self.finding = finding
+def _unreadable_bytes(content: bytes) -> tuple[str, int] | None:
+    """Why these bytes are no text, and on which line."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        return f"It is not UTF-8 at byte {problem.start}; save it as UTF-8.", line
+    if (at := content.find(b"\0")) >= 0:
+        return "It has a zero byte, where RmlUi stops; remove it.", content.count(b"\n", 0, at) + 1
+    return None
 
 
-class _Reader:
-    """One walk over a document."""
+class _Document:
+    """The findings of one document."""
 
-    def __init__(self, path: str, content: bytes, contents: Contents) -> None:
-        self.path, self.content, self.contents = path, content, contents
+    def __init__(self, path: str, contents: Contents) -> None:
+        self.path, self.contents = path, contents
         self.findings: list[Finding] = []
-        self.open: list[str] = []
-        self.begun = (0, 0)  # the last script or style: its place and line
-        self.parser = parser = expat.ParserCreate("UTF-8")
-        parser.buffer_text = True
-        parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
-        parser.StartDoctypeDeclHandler = self._doctype
-        parser.EntityDeclHandler = self._entity
-        parser.ExternalEntityRefHandler = lambda *_: 0
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.ProcessingInstructionHandler = self._instruction
+        self.starts: set[int] = set()  # offsets of the start tags of the document itself
+        self.root = ""
 
-    def parse(self) -> None:
-        try:
-            self.content.decode()
-        except UnicodeDecodeError as trouble:
-            raise _Refused(
-                error("rml_malformed", f"It is not UTF-8 at byte {trouble.start}.", self.path)
-            ) from trouble
-        self.parser.Parse(self.content, True)
+    def read(
+        self,
+        source: bytes,
+        verbatim: frozenset[str] = VERBATIM,
+        first_line: int = 1,
+        level: int = 0,
+    ) -> None:
+        """Raises Unreadable where RmlUi would stop."""
+        for event in Reader(source, DEPTH, verbatim, first_line).events():
+            match event:
+                case Start():
+                    if level == 0:
+                        self._begin(event)
+                    self._start(event)
+                case VerbatimContent() if event.name in _CHECKS and event.content.strip():
+                    self._verbatim(event)
+                case Markup():
+                    self._reread(event, verbatim, level + 1)
 
-    def _doctype(self, *_: Any) -> None:
-        line = self.parser.CurrentLineNumber
-        raise _Refused(
-            error(
-                "rml_doctype",
-                "A document type (<!DOCTYPE ...>) is not allowed; leave it out.",
-                self.path,
-                line,
-            )
-        )
+    def look_only(self, source: bytes, first_line: int = 1) -> None:
+        """What a second way of reading the same bytes finds; where it stops is no finding."""
+        other = _Document(self.path, self.contents)
+        with contextlib.suppress(Unreadable):
+            other.read(source, first_line=first_line, level=1)
+        self.findings += [each for each in other.findings if each.code.startswith("lua_")]
 
-    def _entity(self, *_: Any) -> None:
-        raise _Refused(
-            error(
-                "rml_entity",
-                "Entities must not be declared.",
-                self.path,
-                self.parser.CurrentLineNumber,
-            )
-        )
-
-    def _instruction(self, *_: Any) -> None:
-        detail = "A processing instruction (<? ... ?>) is not allowed; leave it out."
-        raise _Refused(error("rml_malformed", detail, self.path, self.parser.CurrentLineNumber))
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        line = self.parser.CurrentLineNumber
-        if not self.open and name not in ROOTS:
-            self.findings.append(
-                error(
-                    "rml_root",
-                    f"The outermost element is {shown_name(name)}, not <rml>.",
-                    self.path,
-                    line,
-                )
-            )
-        if len(self.open) >= DEPTH:
-            raise _Refused(
-                error("rml_too_deep", f"More than {DEPTH} elements are nested.", self.path, line)
-            )
-        tag = name.lower()
-        self.open.append(tag)
-        if tag in VERBATIM:
-            self.begun = (self.parser.CurrentByteIndex, line)
-        for attribute, value in attributes.items():
-            if (
-                (tag, attribute.lower()) in _REFERENCES
-                and value.strip()
-                and not _ADDRESS.match(value.strip())
-            ):
-                self._refer(value.strip(), line)
-        handlers = [
-            value for attribute, value in attributes.items() if attribute.lower().startswith("on")
+    def read_as_template(self, source: bytes) -> None:
+        """Devices cut a template's head and body out of the bytes, also where they stand in a comment."""
+        if self.root == "template" and not _TEMPLATE_WHOLE.search(source):
+            detail = "A template needs <head>...</head> and after it <body>...</body>; add them."
+            self.findings.append(error("rml_malformed", detail, self.path, 1))
+        if not _TEMPLATE.search(source):
+            return
+        hidden = [
+            found.start()
+            for found in _TEMPLATE_PART.finditer(source)
+            if found.start() not in self.starts
         ]
-        if handlers:
-            self._look_at(handlers, line)
+        for at in hidden[:REREAD]:
+            self.look_only(source[at:], source.count(b"\n", 0, at) + 1)
+        if len(hidden) > REREAD:
+            line = source.count(b"\n", 0, hidden[REREAD]) + 1
+            detail = "Too many comments or texts of this template have <head or <body in them; remove them."
+            raise Unreadable(detail, line)
 
-    def _look_at(self, handlers: list[str], line: int) -> None:
-        """Lua in attributes, with its entities resolved and as it stands: not every device resolves them."""
-        begin = _TAG.match(self.content, self.parser.CurrentByteIndex)
-        if begin and b"&" in begin[0]:
-            handlers += [
-                (double or single).decode() for double, single in _HANDLER.findall(begin[0])
-            ]
-        found = [
-            finding
-            for each in handlers
-            for finding in lua.look(self.path, each, self.contents, line)
-        ]
-        self.findings += dict.fromkeys(found)
+    def _begin(self, start: Start) -> None:
+        self.starts.add(start.at)
+        if not self.root:
+            self.root = start.name
+            if start.name not in ROOTS:
+                detail = f"The outermost element is {shown_name(start.name)}; make it <rml>."
+                self.findings.append(error("rml_root", detail, self.path, start.line))
+
+    def _start(self, start: Start) -> None:
+        handlers: dict[str, None] = {}
+        for attribute, raw in start.attributes:
+            name, value = attribute.lower(), raw.decode("utf-8", "replace")
+            if (start.name, name) in _REFERENCES:
+                self._refer(decode_entities(value).strip(), start.line)
+            if name.startswith("on"):  # with entities and without: not every device decodes them
+                handlers |= dict.fromkeys([value, decode_entities(value)])
+        for each in handlers:
+            self.findings += lua.look(self.path, each, self.contents, start.line)
 
     def _refer(self, reference: str, line: int) -> None:
+        if not reference or _ADDRESS.match(reference):
+            return
         wanted = beside(self.path, reference.partition("?")[0])
         if wanted not in self.contents.names:
-            self.findings.append(
-                warning(
-                    "reference_missing", f"{wanted[:256]!r} is not in the package.", self.path, line
-                )
-            )
+            detail = f"{wanted[:256]!r} is not in the package."
+            self.findings.append(warning("reference_missing", detail, self.path, line))
 
-    def _end(self, _: str) -> None:
-        tag = self.open.pop()
-        if tag in VERBATIM:
-            self._verbatim(tag)
+    def _reread(self, markup: Markup, verbatim: frozenset[str], level: int) -> None:
+        if level > REREAD:
+            detail = "CDATA sections are nested too deep; write &lt; for <."
+            raise Unreadable(detail, markup.line)
+        try:
+            self.read(b"<body>" + markup.content + b"</body>", verbatim, markup.line, level)
+        except Unreadable as stop:
+            detail = f"RmlUi reads text of a CDATA section again as RML, and cannot: {stop.detail}"
+            raise Unreadable(detail, stop.line, stop.code) from stop
 
-    def _verbatim(self, tag: str) -> None:
-        """A script or style as a device reads it: everything up to its end tag, or what stands in one CDATA section."""
-        place, line = self.begun
-        begin = _TAG.match(self.content, place)
-        assert begin is not None  # it is well-formed so far
-        inside = self.content[begin.end() : self.parser.CurrentByteIndex]
-        line += begin[0].count(b"\n")
-        if section := _CDATA.fullmatch(inside):
-            line += inside.count(b"\n", 0, section.start(1))
-            plain = b"]]>" not in section[1]
-            inside = section[1]
-        else:
-            plain = b"<" not in inside and b"&" not in inside
-        if not plain:
-            detail = f"Devices read a <{tag}> as it stands, without elements, comments and entities; give it a file of its own."
+    def _verbatim(self, event: VerbatimContent) -> None:
+        """A script or style: RmlUi takes everything up to its end tag as it stands."""
+        content, line = event.content, event.line
+        if section := _CDATA.fullmatch(content):
+            detail = f"RmlUi reads a <{event.name}> as it stands: leave out <![CDATA[ and ]]>, < and & may stand there."
             self.findings.append(error("rml_malformed", detail, self.path, line))
-        elif inside.strip():
-            self.findings += VERBATIM[tag](self.path, inside, self.contents, line)
+            line += content.count(b"\n", 0, section.start(1))
+            content = section[1]
+        self.findings += _CHECKS[event.name](self.path, content, self.contents, line)
+
+
+def decode_entities(text: str) -> str:
+    """As RmlUi's StringUtilities::DecodeRml, which leaves others as they stand; what is no character becomes nothing."""
+
+    def character(found: re.Match[str]) -> str:
+        if found[1]:
+            return _NAMED[found[1]]
+        number = int(found[2]) if found[2] else int(found[3], 16)
+        if number == 0:
+            return found[0]
+        return chr(number) if number < 0xD800 or 0xDFFF < number < 0x110000 else ""
+
+    return _ENTITY.sub(character, text) if "&" in text else text
+
+
+class _Declaration(Exception):
+    """The XML parser came to a document type."""
+
+
+def _not_xml(path: str, source: bytes) -> Finding | None:
+    """The first place where a document is not well-formed XML."""
+
+    def refuse(*_: object) -> None:
+        raise _Declaration
+
+    parser = expat.ParserCreate("UTF-8")
+    parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(source, True)
+    except _Declaration:
+        detail = "A document type (<!DOCTYPE ...>) is not allowed; leave it out."
+        return error("rml_doctype", detail, path, parser.CurrentLineNumber)
+    except expat.ExpatError as problem:
+        if problem.code == expat.errors.codes[expat.errors.XML_ERROR_NO_MEMORY]:
+            raise MemoryError from problem
+        hint = hint_for(source, problem.code, parser.ErrorByteIndex)
+        detail = (
+            f"RmlUi reads this, but it is not well-formed XML (column {problem.offset + 1}): {hint}"
+        )
+        return warning("rml_not_xml", detail, path, problem.lineno)
+    return None
 
 
 def shown_name(name: str) -> str:

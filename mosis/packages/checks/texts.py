@@ -40,23 +40,28 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as trouble:
-        yield error("text_invalid", f"It is not UTF-8 at byte {trouble.start}.", path)
+        yield error(
+            "text_invalid",
+            f"It is not UTF-8 at byte {trouble.start}; save it as UTF-8.",
+            path,
+            content.count(b"\n", 0, trouble.start) + 1,
+        )
         return
     if found := re.search(r"[\x00-\x08\x0e-\x1f]", text):
         yield error(
             "text_invalid",
-            "It has control characters, so it is no text.",
+            "It has control characters, so it is no text; remove them.",
             path,
             text.count("\n", 0, found.start()) + 1,
         )
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """JSON is UTF-8, has unique keys, and is at most 32 levels deep."""
+    """JSON is UTF-8, with or without a byte order mark, has unique keys, and is at most 32 levels deep."""
     from mosis.errors import Malformed
 
     try:
-        load_json(content)
+        load_json(content.removeprefix(b"\xef\xbb\xbf"))
     except Malformed as trouble:
         line = re.search(r"line (\d+)", trouble.detail)
         yield error(

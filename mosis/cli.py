@@ -1,0 +1,390 @@
+"""The command line: the commands, their options, and what each prints."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mosis import VERSION
+from mosis.config import Config, ConfigError
+from mosis.context import Environment
+from mosis.database import MigrationError
+from mosis.errors import PortalError
+from mosis.litestream import BackupError
+from mosis.process import HERE, check_preconditions, migrate_databases, open_migrated, serve, work
+
+CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
+Given = argparse.Namespace
+Run = Callable[[Given, Config], int | None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = parser().parse_args(arguments)
+    os.umask(0o027)  # files are for the portal's user, and for a group that may read them
+    try:
+        config = Config.read()
+        configure_logging(config)
+        if given.touches_data:
+            check_preconditions(given.command, config)
+        return int(given.run(given, config) or 0)
+    except ConfigError as error:
+        print("\n".join(f"portal: {complaint}" for complaint in error.complaints), file=sys.stderr)
+        return CONFIG
+    except PermissionError as error:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        print(
+            f"portal: {error.filename}: the portal runs as {owner} and may not write here: `chown -R {owner}` the folder on the"
+            " host, or run the portal as its owner (PUID and PGID of compose.yaml).",
+            file=sys.stderr,
+        )
+        return CONFIG
+    except OSError as error:  # a port in use, a folder that cannot be made
+        where = f": {error.filename}" if error.filename else ""
+        print(f"portal: {error.strerror or error}{where}", file=sys.stderr)
+        return CONFIG
+    except (MigrationError, BackupError) as error:
+        print(f"portal: {error}", file=sys.stderr)
+        return FAILED
+    except PortalError as error:
+        details = (each["detail"] for each in error.errors)
+        print(f"portal: {error.detail}", *details, file=sys.stderr)
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands. Each sets `run`, a function of the arguments and the settings that may return an exit code."""
+    top = argparse.ArgumentParser(
+        prog="portal.py",
+        description="A self-hosted app store backend for Mosis.",
+        epilog="Settings come from the environment; docs/OPERATIONS.md lists them.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = Commands(commands)
+    command("serve", "migrate and serve until SIGTERM", lambda given, config: serve(config), False)
+    command(
+        "worker",
+        "run background jobs beside a serving process, until SIGTERM",
+        lambda given, config: work(config),
+    )
+    command("migrate", "bring the databases to this program's schema and stop", run_migrate)
+    command(
+        "doctor",
+        "check disks, clock, proxy, mail, database and replica, and say what to do",
+        run_doctor,
+        False,
+    )
+    command(
+        "backup",
+        "copy the database, a list of packages and the secrets, also while the portal runs",
+        run_backup,
+    )
+    restoring = command(
+        "restore",
+        "put the database back from the replica or a copy; the portal must be stopped",
+        run_restore,
+    )
+    which = restoring.add_mutually_exclusive_group()
+    which.add_argument(
+        "--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z"
+    )
+    which.add_argument(
+        "--from",
+        dest="source",
+        metavar="COPY",
+        type=folder,
+        help="a folder that `backup` made, or a database file",
+    )
+    restoring.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=folder,
+        help="into this folder instead, also while the portal runs",
+    )
+    drill = command(
+        "drill", "restore the replica into a temporary folder and check the result", run_drill
+    )
+    drill.add_argument("--whole", action="store_true", help="hash every package, not a sample")
+    command("routes", "print every address, and who may call it", run_routes, False)
+    command("demo", "fill a portal without apps with a plausible catalogue", run_demo)
+    audit = command("audit", "verify the hash chain of the audit trail", run_audit)
+    audit.add_argument("action", choices=("verify",))
+    command("version", "print the version", lambda given, config: print(VERSION), False)
+    _telemetry_commands(commands)
+    key = command(
+        "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
+    )
+    key.add_argument("action", choices=("show", "rotate"))
+    _admin_commands(commands)
+    return top
+
+
+class Commands:
+    """Adds commands to one level of the parser."""
+
+    def __init__(self, level: Any) -> None:
+        self._level = level
+
+    def __call__(
+        self, name: str, help: str, run: Run, touches_data: bool = True
+    ) -> argparse.ArgumentParser:
+        """A command; `touches_data` asks for `check_preconditions` before it."""
+        made: argparse.ArgumentParser = self._level.add_parser(name, help=help)
+        made.set_defaults(run=run, touches_data=touches_data)
+        return made
+
+
+def _telemetry_commands(commands: Any) -> None:
+    actions = commands.add_parser(
+        "telemetry", help="simulate devices; recount the raw events"
+    ).add_subparsers(dest="action", required=True, metavar="ACTION")
+    command = Commands(actions)
+    devices = command(
+        "simulate", "send what devices do in some days to a running portal", run_simulate, False
+    )
+    devices.add_argument("--devices", type=int, default=100)
+    devices.add_argument(
+        "--days",
+        type=int,
+        default=7,
+        choices=range(1, 30),
+        metavar="1-29",
+        help="whole days before today",
+    )
+    devices.add_argument("--url", help="the portal's address; default: BASE_URL")
+    devices.add_argument(
+        "--app", action="append", metavar="PACKAGE_ID", help="for this app (again for more)"
+    )
+    devices.add_argument(
+        "--seed", type=int, default=1, help="the same seed sends the same, which counts once"
+    )
+    command(
+        "recount",
+        "count the raw events again and correct the sums, while the portal does not run",
+        run_recount,
+    )
+
+
+def _admin_commands(commands: Any) -> None:
+    actions = commands.add_parser("admin", help="make administrators").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    command = Commands(actions)
+    create = command("create", "make a new account with the role admin", run_admin_create)
+    promote = command("promote", "give an account a role", run_admin_promote)
+    for each in (create, promote):
+        each.add_argument("email", metavar="EMAIL")
+    promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
+
+
+def folder(text: str) -> Path:
+    """A path. Raises ArgumentTypeError for an empty one, as an unset shell variable leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text).absolute()
+
+
+@contextlib.contextmanager
+def open_context(config: Config) -> Iterator[Environment]:
+    """The migrated databases and what belongs to them, closed at the end."""
+    env = open_migrated(config)
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def run_migrate(given: Given, config: Config) -> None:
+    """Bring both databases up to date."""
+    for path, before, now in migrate_databases(config):
+        change = f", was {before}" if before != now else ", nothing to do"
+        print(f"{path}: schema {now}{change}")
+
+
+def run_routes(given: Given, config: Config) -> None:
+    """Print the URL table: method, path, who may call."""
+    from mosis.web.application import build
+    from mosis.web.plugins import UNVERSIONED
+
+    app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing
+    for route in sorted(app.routes, key=lambda route: (route.rule, route.method)):
+        prefix = "" if route.rule.startswith(UNVERSIONED) else "/v1"
+        print(f"{route.method:<7}{prefix + route.rule:<60}{route.config['scope']}")
+
+
+def run_simulate(given: Given, config: Config) -> int:
+    """Send telemetry as devices would, and print how it was answered."""
+    from mosis.demo import telemetry
+
+    begun = time.monotonic()
+    url = given.url or config.base_url
+    apps = [(name, ["1.0.0"]) for name in given.app or ()] or telemetry.published_apps(url)
+    if not apps:
+        print(
+            f"portal: {url} has no published app; `portal.py demo` makes some, --app names a draft.",
+            file=sys.stderr,
+        )
+        return FAILED
+    sent = telemetry.simulate(url, apps, given.devices, given.days, given.seed)
+    seconds = time.monotonic() - begun
+    what = f"{sent.events} events in {sent.batches} batches and {sent.crashes} crash reports"
+    print(f"{what} for {len(apps)} app(s) in {seconds:.1f} s")
+    answers = (f"{count} x {status or 'none'}" for status, count in sorted(sent.answers.items()))
+    print("answers:", ", ".join(answers))
+    return 0 if set(sent.answers) <= {202, 429, 503, 0} and sent.batches else FAILED
+
+
+def run_recount(given: Given, config: Config) -> None:
+    """Count the raw events again."""
+    from mosis.telemetry import rollups
+
+    with open_context(config) as env:
+        print(f"{rollups.recount(env.telemetry.connection())} hours and days corrected.")
+
+
+def run_admin_create(given: Given, config: Config) -> None:
+    """Make an administrator and print the password, once."""
+    from mosis.caller import PORTAL
+    from mosis.credentials import passwords
+    from mosis.people import accounts
+
+    email, password = given.email, secrets.token_urlsafe(18)
+    with open_context(config) as env:
+        db = env.db.connection()
+        password_hash = passwords.make_hash(password, env.password_cost)
+        with db.write():
+            name = email.partition("@")[0] or email
+            accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
+    print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
+
+
+def run_admin_promote(given: Given, config: Config) -> None:
+    """Give an account a role."""
+    from mosis.people import accounts
+
+    with open_context(config) as env:
+        developer = accounts.promote(env.db.connection(), given.email, given.role)
+    print(f"{developer.email} is {developer.role} now.")
+
+
+def run_audit(given: Given, config: Config) -> int:
+    """Verify the hash chain of the audit trail."""
+    from mosis import audit
+    from mosis.database.pagination import Wanted
+
+    with open_context(config) as env:
+        db = env.db.connection()
+        try:
+            count, newest = audit.verify(db), audit.index(db, Wanted(1)).rows
+        except ValueError as error:
+            print(f"portal: {error}: somebody has changed the database by hand", file=sys.stderr)
+            return FAILED
+    print(f"{count} lines, unbroken" + (f"; the last is {newest[0].hash}" if newest else ""))
+    return 0
+
+
+def run_store_key(given: Given, config: Config) -> None:
+    """Print the keys that sign the store's index; with `rotate` after making a new one."""
+    from mosis import audit, store
+    from mosis.caller import PORTAL
+
+    with open_context(config) as env:
+        if given.action == "rotate":
+            key, db = store.rotate(env), env.db.connection()
+            with db.write():
+                audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
+        for key in store.index_keys(env):
+            until = key.announced_until
+            print(
+                f"{key.fingerprint}  "
+                + (f"announced until {until}" if until else "signs the index")
+            )
+
+
+def run_restore(given: Given, config: Config) -> None:
+    """Put the database back, or somewhere else."""
+    from mosis.operations import backup
+
+    print(backup.restore(config, given.at, given.to, given.source).text)
+    if given.to is None:
+        print("Start the portal. Delete the files that were put aside once all is well.")
+
+
+def run_drill(given: Given, config: Config) -> int:
+    """Restore the replica into a temporary folder and check it."""
+    from mosis.operations import backup
+
+    with open_context(config) as env:
+        found = backup.drill(env, given.whole)
+    print(found.text)
+    return 0 if found.passed else FAILED
+
+
+def run_doctor(given: Given, config: Config) -> int:
+    """Print what is wrong, and what to do."""
+    from mosis.operations.doctor import examine
+
+    worst = 0
+    migrations = (HERE / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")
+    for line in examine(config, len(list(migrations))):
+        print(line, flush=True)
+        worst = max(worst, FAILED if line.level == "bad" else 0)
+    return worst
+
+
+def run_backup(given: Given, config: Config) -> None:
+    """Make a copy and print where it is."""
+    from mosis.operations import backup
+
+    with open_context(config) as env:
+        copy = backup.make(env)
+    print(
+        f"{copy.path}: {copy.size_bytes} bytes of database, {copy.packages} packages in"
+        " packages.sha256, and the secrets"
+    )
+
+
+def run_demo(given: Given, config: Config) -> None:
+    """Fill the portal with a catalogue."""
+    from mosis.demo.catalogue import APPS, fill
+
+    with open_context(config) as env:
+        print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)
+        logging.getLogger().setLevel(logging.WARNING)  # not a line for each of hundreds of jobs
+        print(fill(env))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what the call added with `extra`."""
+
+    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z"
+        )
+        line: dict[str, Any] = {
+            "time": moment,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        line["message"] = record.getMessage()
+        line |= {name: value for name, value in vars(record).items() if name not in self._plain}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logging(config: Config) -> None:
+    """Log to standard output, one JSON object a line."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)

@@ -1,0 +1,303 @@
+"""The process: open and migrate the databases, serve until a signal, stop in order."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from mosis import VERSION, disk
+from mosis.config import Config, ConfigError
+from mosis.context import Environment, environment
+from mosis.database import has_tables, migrate
+from mosis.litestream import BackupError, Litestream
+
+HERE = Path(__file__).resolve().parents[1]  # the folder of portal.py, schema.sql and migrations/
+# Seconds for requests and jobs in progress together; the rest of ten seconds is for Litestream's last
+# synchronization.
+STOP_SECONDS = 4.0
+
+
+def migrate_databases(config: Config) -> list[tuple[Path, int, int]]:
+    """Bring both databases up to date: (path, schema before, schema now) of each.
+
+    Raises MigrationError, PermissionError, and ConfigError for a disk that is none of this machine.
+    """
+    main, telemetry = config.database_path, config.telemetry_path
+    for folder in (main.parent, telemetry.parent, config.packages_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable", str(folder))
+    for database in (main, telemetry):
+        if (
+            config.network_disk == "deny"
+            and (kind := disk.file_system(database.parent)) in disk.NETWORK
+        ):
+            raise ConfigError(
+                [
+                    f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"
+                    " machine, or set NETWORK_DISK=allow."
+                ]
+            )
+    return [
+        (main, *migrate(main, HERE / "schema.sql", HERE / "migrations")),
+        (
+            telemetry,
+            *migrate(
+                telemetry,
+                HERE / "schema-telemetry.sql",
+                HERE / "migrations" / "telemetry",
+                shrinks=True,
+            ),
+        ),
+    ]
+
+
+def open_migrated(config: Config) -> Environment:
+    """The environment over a database that has been brought up to date."""
+    from mosis import store
+
+    migrate_databases(config)
+    env = environment(config)
+    store.index_keys(env)  # made at first start
+    return env
+
+
+def restore_if_lost(config: Config) -> int | None:
+    """Where a replica is wanted: restore a database that is lost, and the lock with which to replicate it. Raises BackupError."""
+    from mosis.operations import backup
+
+    litestream = Litestream(config)
+    if not litestream.wanted:
+        return None
+    lock = litestream.hold()
+    if backup.give_back_lost(config, litestream):
+        print(
+            f"portal: {config.database_path} was not there; it was restored from the replica.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return lock
+
+
+def check_preconditions(command: str, config: Config) -> None:
+    """Refuse what would harm the portal at its next start: files of root in its folder, or an empty database in the place of one
+    that is lost, which would be replicated over the good one. Raises ConfigError, BackupError."""
+    folder = config.data_dir.stat() if config.data_dir.exists() else None
+    if folder and folder.st_uid and not os.geteuid():
+        complaint = f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, who could not write what root makes there"
+        raise ConfigError(
+            [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
+        )
+    if command != "restore" and Litestream(config).lost():
+        raise BackupError(
+            f"{config.database_path} is not there, but its replica is: start the portal, which restores it, then try again"
+        )
+    if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
+        raise BackupError(
+            f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?"
+        )
+
+
+def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    from mosis.operations.integrity import Watch
+    from mosis.people import account_recovery
+    from mosis.telemetry.maintenance import Upkeep
+    from mosis.web.application import build
+    from mosis.worker import Worker
+
+    lock = restore_if_lost(config)
+    limit_malloc_arenas()
+    sys.setswitchinterval(
+        0.001
+    )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
+    env = open_migrated(config)
+    env.files.sweep_incoming()
+    app, worker, upkeep, watch = build(env), Worker(env), Upkeep(env), Watch(env)
+    server = make_server(env, app)
+    live = start_websocket(env)
+    watch.start()
+    account_recovery.appoint(env)
+    worker.start()
+    upkeep.start()
+    if (
+        env.replication is not None and lock is not None and env.db.damage is None
+    ):  # Litestream writes, too
+        env.replication.start(lock)
+    asked: list[float] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if asked:
+            raise SystemExit(128 + number)
+        asked.append(time.monotonic())
+        threading.Thread(
+            target=end, name="stopping"
+        ).start()  # not here: what this interrupts may hold a lock
+
+    def end() -> None:
+        server.stop(STOP_SECONDS)
+        if live is not None:
+            live.stop(0)
+        watch.quit()
+        worker.quit()
+        upkeep.quit()
+
+    def left() -> float:
+        return max(0.1, asked[0] + STOP_SECONDS - time.monotonic()) if asked else STOP_SECONDS
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    print(welcome(config, server.port), file=sys.stderr, flush=True)
+    server.run()
+    if live is not None:
+        live.stop(left())
+    worker.stop(left())
+    upkeep.stop(left())
+    env.close()
+    if env.replication is not None:
+        env.replication.stop()
+    return 0
+
+
+def make_server(env: Environment, app: Any) -> Any:
+    """The server that the settings ask for, on its port. Raises OSError."""
+    from mosis.server import Server, StockServer
+    from mosis.web.admission import Admissions, limit_bytes
+    from mosis.web.answers import ReadyAnswers
+
+    config = env.config
+    spool = config.packages_dir / "spool"
+    if config.server == "waitress":
+        return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
+    ready = ReadyAnswers(app, env)
+    return Server(
+        app,
+        config.listen_addr,
+        config.threads,
+        Admissions(app, env),
+        spool,
+        ready=ready,
+        measures=env.measures,
+        connections_per_address=config.connections_per_address,
+        proxies=config.trusted_proxy,
+        unsent_limit_bytes=config.unsent_limit_bytes,
+    )
+
+
+def start_websocket(env: Environment) -> Any:
+    """The started WebSocket listener, None where it is off. Raises ConfigError without its library."""
+    if env.config.events_addr is None:
+        return None
+    from mosis.notifications.websocket import Listener
+
+    try:
+        live = Listener(env, env.config.events_addr)
+    except ImportError:
+        raise ConfigError(
+            ['EVENTS_ADDR: needs the library websockets: pip install "mosis-portal[live]".']
+        ) from None
+    live.start()
+    return live
+
+
+def work(config: Config) -> int:
+    """Do background jobs alone, beside a serving process with the same database, until SIGTERM or SIGINT."""
+    from mosis.worker import Worker
+
+    env = open_migrated(config)
+    worker = Worker(env, longest_sleep_seconds=0.5)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    worker.start()
+    asked.wait()
+    worker.stop()
+    env.close()
+    return 0
+
+
+def limit_malloc_arenas() -> None:
+    """Have glibc's malloc use two arenas instead of eight for each core (mallopt(3), M_ARENA_MAX): many threads that each keep
+    a little would otherwise double the memory after load. Other C libraries have no such call and no such need."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(-8, 2)
+
+
+def welcome(config: Config, port: int) -> str:
+    """One screen that says where the portal is, what is on and what is off, and where to go next."""
+    from mosis.clock import Clock
+    from mosis.credentials.oauth import providers
+
+    names, litestream = list(providers(config, Clock())), Litestream(config)
+    marks = {True: "on ", False: "off"}
+    rows = [
+        (config.telemetry, "telemetry", "raw events stay 7 days, see docs/TELEMETRY.md"),
+        (
+            config.smtp_url is not None,
+            "mail",
+            "by SMTP" if config.smtp_url else f"written to {config.data_dir / 'mail'}",
+        ),
+        (
+            config.events_addr is not None,
+            "websockets",
+            f"events on {config.events_addr}" if config.events_addr else "",
+        ),
+        (
+            config.rate_limits,
+            "rate limits",
+            "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only",
+        ),
+        (
+            config.server == "portal",
+            "own server",
+            "" if config.server == "portal" else "waitress as it comes: fewer bounds",
+        ),
+        (config.registration == "open", "registration", config.registration),
+        (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
+        (litestream.wanted and litestream.program is not None, "backup", _backup_row(litestream)),
+        (
+            bool(config.trusted_proxy),
+            "proxy",
+            ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed",
+        ),
+    ]
+    lines = [
+        f"mosis-portal {VERSION} listens on port {port}; its public address is {config.base_url}",
+        "",
+    ]
+    lines += [f"  {marks[on]} {name:<14} {text}".rstrip() for on, name, text in rows]
+    lines += [
+        "",
+        f"  data in {config.data_dir}, packages in {config.packages_dir}",
+        "",
+        f"  Try:  curl -s {config.base_url}/healthz",
+        "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
+        f"        {_ourselves()} admin create you@example.net   makes the first administrator.",
+        f"        {_ourselves()} demo   (in a portal without apps) makes a catalogue to look around in.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _ourselves() -> str:
+    """How the commands are called from where this process was started."""
+    program, script = Path(sys.executable), HERE / "portal.py"
+    if Path.cwd() == HERE:
+        script = Path("portal.py")
+        program = program.relative_to(HERE) if program.is_relative_to(HERE) else program
+    return f"{program} {script}"
+
+
+def _backup_row(litestream: Litestream) -> str:
+    if not litestream.wanted:
+        return "NONE: set BACKUPS_DIR to a folder on another disk"
+    if litestream.program is None:
+        return "NOT RUNNING: there is no program `litestream`; pip install 'mosis-portal[backup]'"
+    return f"every commit goes to {litestream.replica_dir or 'BACKUP_URL'}"

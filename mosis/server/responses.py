@@ -1,0 +1,157 @@
+"""Response heads, and the three ways in which a request is answered: by the application, from a cache, or with an error.
+
+The classes are waitress tasks. Each override names the waitress method that it replaces.
+"""
+
+import logging
+import re
+from functools import lru_cache
+from http import HTTPStatus
+from time import time
+from typing import Any
+
+from waitress.task import ErrorTask, Task, WSGITask
+from waitress.utilities import build_http_date
+
+from mosis import problems
+from mosis.database import new_id
+from mosis.errors import PortalError
+from mosis.server.suspension import Suspended
+
+log = logging.getLogger("mosis.server")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_date = lru_cache(2)(build_http_date)  # one text for each second
+
+
+class Head:
+    """Writes the response head; mixed into waitress's tasks."""
+
+    def build_response_header(self: Any) -> bytes:
+        """Replaces Task.build_response_header. Unlike waitress's, 204 and 304 leave the connection open: they end with
+        their head (RFC 9112, section 6.3). 429, and every answer while the server stops, end the connection."""
+        has_body, length, date = self.has_body, None, None
+        lines = [f"HTTP/{self.version} {self.status}"]
+        for name, value in self.response_headers:
+            lowered = name.lower()
+            if lowered == "content-length":
+                length = value
+                if not has_body:
+                    continue
+            elif lowered == "date":
+                date = value
+            lines.append(f"{name}: {value}")
+        if length is None and has_body and self.content_length is not None:
+            length = str(self.content_length)
+            lines.append(f"Content-Length: {length}")
+        if date is None:
+            lines.append("Date: " + _date(int(self.start_time)))
+        ident = self.channel.server.adj.ident
+        if ident:
+            lines.append(f"Server: {ident}")
+        lines.append(self._connection(has_body and length is None))
+        return "\r\n".join(filter(None, lines)).encode("latin-1") + b"\r\n\r\n"
+
+    def _connection(self: Any, open_ended: bool) -> str:
+        """The header lines that say how the response ends; empty where HTTP has a default."""
+        asked = self.request.headers.get("CONNECTION", "").lower()
+        framing = ""
+        if open_ended and self.version == "1.1":
+            self.chunked_response = True
+            framing = "Transfer-Encoding: chunked\r\n"
+        stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
+        if self.status.startswith("429"):  # who is over a limit does not keep a connection too
+            self.close_on_finish = self.channel.refused = True
+        if open_ended or not stays or self.channel.server.stopping:
+            self.close_on_finish = True
+        if self.close_on_finish:
+            return framing + "Connection: close"
+        return "Connection: Keep-Alive" if self.version == "1.0" else ""
+
+    def set_close_on_finish(self) -> None:
+        """Replaces Task.set_close_on_finish. The header line is written by `_connection`."""
+        self.close_on_finish = True
+
+
+class Answer(Head, WSGITask):
+    """Runs the application. A long-poll handler suspends its request with `mosis.park(seconds, arm)` of the environment;
+    `mosis.memory` is what it remembers of the request when it is dispatched again."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """Extends WSGITask.get_environment."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["mosis.memory"] = self.request.memory
+        environ["mosis.park"] = self._suspend
+        return environ
+
+    def _suspend(self, seconds: float, arm: Any) -> None:
+        """Raises Suspended; returns when no further request can be suspended."""
+        if self.channel.server.may_suspend():
+            raise Suspended(seconds, arm)
+
+
+class Cached(Head, Task):
+    """Sends a response that was complete before the request arrived."""
+
+    def message(self) -> bytes:
+        """Head and body in one."""
+        self.status, lines, body = self.request.answer
+        first = [
+            f"HTTP/{self.version} {self.status}",
+            f"Date: {_date(int(time()))}",
+            self._connection(False),
+            "",
+        ]
+        return b"".join(
+            ("\r\n".join(filter(None, first)).encode("latin-1"), b"\r\n", lines, b"\r\n", body)
+        )
+
+
+class Refusal(Head, ErrorTask):
+    """Answers what never became a request of the application: a problem (RFC 9457) and a log line; the connection ends."""
+
+    @property
+    def has_body(self) -> bool:
+        """Replaces Task.has_body."""
+        return self.request.command != "HEAD"
+
+    def execute(self) -> None:
+        """Replaces ErrorTask.execute."""
+        request, error = self.request, self.request.error
+        if not isinstance(error, PortalError):
+            error = PortalError(
+                "internal", "Something went wrong here. The operator finds it in the log."
+            )
+        given = request.headers.get("X_REQUEST_ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        number = problems.status(error.code)
+        body = problems.body(
+            error.code, error.detail, request_id, errors=error.errors or None, **error.facts
+        )
+        self.status = f"{number} {HTTPStatus(number).phrase}"
+        self.response_headers += [
+            ("Content-Type", problems.CONTENT_TYPE),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Request-Id", request_id),
+        ]
+        if number == 401:
+            self.response_headers.append(("WWW-Authenticate", 'Bearer realm="mosis"'))
+        if "retry_after_seconds" in error.facts:
+            self.response_headers.append(("Retry-After", str(error.facts["retry_after_seconds"])))
+        self.channel.server.measures.count("portal_refused_total", code=error.code)
+        log.log(
+            logging.ERROR if number == 500 else logging.INFO,
+            "refused",
+            extra={
+                "request_id": request_id,
+                "method": request.command or None,
+                "path": request.path[:200] or None,
+                "status": number,
+                "code": error.code,
+                "client": self.channel.addr[0],
+            },
+        )
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
