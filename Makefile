@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench profile soak help run test test-fast campaigns coverage lint types check demo fuzz image supply-chain contract contract-short clean
+.PHONY: bench profile soak help run test test-fast campaigns coverage lint format types check demo fuzz image supply-chain contract contract-short clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -17,11 +17,24 @@ demo: $(VENV)/.installed ## fill a portal without apps with a catalogue to look 
 test: $(VENV)/.installed-test ## pass the tests (three minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 
-test-fast: $(VENV)/.installed-test ## pass the tests that start no process of their own (less than a minute): what one runs while writing
+test-fast: $(VENV)/.installed-test ## pass the tests that start no process of their own (45 seconds on two cores): for every change
 	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
 
-lint: $(VENV)/.installed-lint ## read the code for common mistakes
-	@$(BIN)/ruff check .
+campaigns: $(VENV)/.installed-test ## kills, power cuts, fuzz and long property runs: every short form of the suite at its full length (hours)
+	@HYPOTHESIS_PROFILE=campaign SEED=random $(BIN)/python -m pytest -n 1 -m campaign --timeout 7200
+	@HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest -n auto -m "not slow and not campaign" --timeout 3600
+	@$(BIN)/python bench/slow_clients.py
+	@$(MAKE) contract
+
+coverage: $(VENV)/.installed-test ## pass the tests and show what they do not reach; fails below the bound in setup.cfg
+	@$(BIN)/python -m coverage erase && $(BIN)/python -m coverage run -m pytest -n auto -m "not slow and not campaign"
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
+
+lint: $(VENV)/.installed-lint ## read the code for common mistakes, and look whether it is formatted (make format does that)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-lint ## format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 types: $(VENV)/.installed-lint ## check the types
 	@$(BIN)/mypy
@@ -29,7 +42,7 @@ types: $(VENV)/.installed-lint ## check the types
 check: lint types test ## everything that must be green before a commit
 
 SECONDS ?= 600
-fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers: make fuzz SECONDS=600
+fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers, and compare accepted ones with other ZIP readers: make fuzz SECONDS=600
 	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
 
 bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, nginx, node; half an hour)
@@ -83,7 +96,7 @@ supply-chain: ## pin the dependencies with hashes, list them (CycloneDX), look f
 	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt -r requirements-litestream.txt
 
 clean: ## remove the virtual environment and caches; data stays
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache
+	rm -rf $(VENV) build .coverage* *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache
 
 # The virtual environment. Where the system's Python comes without venv, one line says what to install.
 $(VENV)/bin/python:

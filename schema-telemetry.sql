@@ -9,8 +9,13 @@ CREATE TABLE apps (
     app_id          TEXT NOT NULL UNIQUE,
     enabled         INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
     usage_events    INTEGER NOT NULL DEFAULT 0 CHECK (usage_events IN (0, 1)),    -- screen_view, button_click, feature_used
-    sample_rate     REAL NOT NULL DEFAULT 1 CHECK (sample_rate BETWEEN 0 AND 1)   -- told to devices; crashes are always sent
+    sample_rate     REAL NOT NULL DEFAULT 1 CHECK (sample_rate BETWEEN 0 AND 1),  -- told to devices; crashes are always sent
+    unlisted        INTEGER NOT NULL DEFAULT 0, -- until when rows came that `devices` does not list, from before it existed
+    digest_at       INTEGER NOT NULL DEFAULT 0, -- when the last digest of crashes was queued
+    announced_day   INTEGER NOT NULL DEFAULT 0, -- the last day on which groups were announced one by one,
+    announced       INTEGER NOT NULL DEFAULT 0  -- and how many
 ) STRICT;
+CREATE INDEX apps_unlisted ON apps (id) WHERE unlisted > 0;
 
 -- Which build on which system sent something. Versions that the portal does not know are 'other': strangers cannot fill this.
 CREATE TABLE sources (
@@ -21,16 +26,31 @@ CREATE TABLE sources (
     UNIQUE (app, version, mosis_version)
 ) STRICT;
 
--- The raw events of 7 days: one row a batch, in the order in which they came, without a second index, so that the millionth
--- costs what the first cost. `events` is JSON: [[type, at, data], ...], data only where there is any.
+-- The raw events of 7 days, less when TELEMETRY_MAX_BYTES is reached: one row a batch, in the order in which they came. The
+-- events are JSON: [[type, at, data], ...], data only where there is any; as zlib data in `packed`, or, in rows of older
+-- versions, as text in `events`.
 CREATE TABLE batches (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never one again: the sums go by it
     source          INTEGER NOT NULL,           -- no REFERENCES: it would be looked up for each batch
     device          BLOB NOT NULL,              -- 8 bytes of a keyed hash
     session         BLOB NOT NULL,              -- the same of the session's id
     received_at     INTEGER NOT NULL,
-    events          TEXT NOT NULL
+    events          TEXT NOT NULL,
+    packed          BLOB,
+    size_bytes      INTEGER                     -- of the JSON
 ) STRICT;
+CREATE INDEX batches_by_device ON batches (device);
+
+-- What a device can ask for is found by its id alone. `key` is a keyed hash of the device id and of one of 256 slots, which the
+-- app's number chooses: rows of the same device in different apps have different keys, so that they cannot be linked.
+CREATE TABLE devices (
+    key             BLOB NOT NULL,
+    device          BLOB NOT NULL,              -- as in `batches` and `crash_reports`
+    app             INTEGER NOT NULL,
+    day             INTEGER NOT NULL,           -- when there were rows of it for the last time, about
+    PRIMARY KEY (key, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX devices_by_day ON devices (day);
 
 -- What the numbers in `events` mean.
 CREATE TABLE event_types (
@@ -40,11 +60,14 @@ CREATE TABLE event_types (
 INSERT INTO event_types VALUES (1, 'app_start'), (2, 'app_stop'), (3, 'app_crash'), (4, 'lua_error'), (5, 'perf_frame'),
     (6, 'perf_memory'), (7, 'perf_startup'), (8, 'screen_view'), (9, 'button_click'), (10, 'feature_used');
 
--- The raw events one by one, for people with a question; slow.
+-- The raw events one by one, for people with a question; slow. sqlar_uncompress is a function of the sqlite3 command line
+-- (https://sqlite.org/sqlar.html); the portal has the same.
 CREATE VIEW events AS
     SELECT b.id AS batch, a.app_id, s.version, s.mosis_version, hex(b.device) AS device, hex(b.session) AS session,
            t.name AS type, json_extract(e.value, '$[1]') AS at, json_extract(e.value, '$[2]') AS data, b.received_at
-    FROM batches b JOIN sources s ON s.id = b.source JOIN apps a ON a.id = s.app, json_each(b.events) e
+    FROM batches b JOIN sources s ON s.id = b.source JOIN apps a ON a.id = s.app,
+         json_each(CASE WHEN b.packed IS NULL THEN b.events
+                        ELSE CAST(sqlar_uncompress(b.packed, b.size_bytes) AS TEXT) END) e
     JOIN event_types t ON t.id = json_extract(e.value, '$[0]');
 
 -- Batches (and crash reports) that were counted, so that what is sent again is not. `key` is 8 bytes of a hash over app,
@@ -87,6 +110,8 @@ CREATE TABLE rollups (
     frames          TEXT NOT NULL DEFAULT '{}', -- histogram: {bucket: count}
     startups        TEXT NOT NULL DEFAULT '{}',
     devices         BLOB NOT NULL DEFAULT x'',  -- sketch of the set of devices
+    memory          TEXT NOT NULL DEFAULT '{}', -- histograms in megabytes
+    memory_limits   TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (app, span, version, start)
 ) STRICT;
 
@@ -115,10 +140,12 @@ CREATE TABLE crash_groups (
     resolved_at     INTEGER,                    -- the last time
     reopened_at     INTEGER,                    -- the last time
     announced       INTEGER NOT NULL DEFAULT 0 CHECK (announced IN (0, 1)),  -- whether the job that tells the owner is queued
+    digested        INTEGER NOT NULL DEFAULT 0 CHECK (digested IN (0, 1)),   -- whether it was in a digest
     UNIQUE (app, algorithm, fingerprint)
 ) STRICT;
 CREATE INDEX crash_groups_by_app ON crash_groups (app, id);
 CREATE INDEX crash_groups_unannounced ON crash_groups (id) WHERE announced = 0;
+CREATE INDEX crash_groups_undigested ON crash_groups (app) WHERE digested = 0;
 
 -- How often, by day and version; for good.
 CREATE TABLE crash_counts (
@@ -141,7 +168,8 @@ CREATE TABLE crash_reports (
     mosis_version   TEXT NOT NULL,
     message         TEXT NOT NULL,
     stack_trace     TEXT NOT NULL,
-    context         TEXT NOT NULL CHECK (json_type(context) = 'object')
+    context         TEXT NOT NULL CHECK (json_type(context) = 'object'),
+    truncated       INTEGER NOT NULL DEFAULT 0 CHECK (truncated IN (0, 1))  -- shorter than what was sent
 ) STRICT;
 CREATE INDEX crash_reports_by_group ON crash_reports (crash_group, number);
 CREATE INDEX crash_reports_by_device ON crash_reports (device);

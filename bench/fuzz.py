@@ -2,8 +2,10 @@
 
     python -m bench.fuzz --seconds 600 --seed 7
 
-A clean answer is a Package or the findings, within a second. A find is written to a file beside its seed, so that it can be had
-again. With --plant one reader is made to break on a certain byte: the fuzzer must find it.
+A clean answer is a Package or the findings, within five seconds. A package that is accepted must hold the same files for every
+other ZIP reader on this machine (bench/readers says which, and how to install them). A find is written to a file named after the
+seed, to reproduce it. With --plant text a reader is made to fail on a certain byte, with --plant archive the checks of extra
+fields and stray records are switched off: the fuzzer must find either.
 """
 
 import argparse
@@ -14,14 +16,19 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from bench.fuzz_archives import Archives
+from bench.readers import Readers
 from mosis import packages
 from mosis.demo.packages import png, signed, zipped
 from mosis.errors import Invalid
 from mosis.packages import manifest as manifests
+from mosis.packages import zip_records
 from mosis.packages.archive import Unreadable
 from mosis.packages.checks.inspection import KINDS, look_into
 from mosis.packages.checks.kinds import Contents
@@ -30,6 +37,14 @@ from tests.package_builder import build_package, files_of, manifest_of, signing_
 
 LONGEST_SECONDS = 5.0  # one input, on a busy machine
 KEY = signing_key()
+WEIGHTS = [
+    1,
+    3,
+    1,
+    1,
+    1,
+    1,
+]  # of the kinds of input below; packages in the forms of other writers count most
 TOKENS = [
     b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"\x00" * 4, b"\xff" * 4, b"../", b"..\\", b"\x00", b"/",
     b"META-INF/", b"manifest.json", b"\xe2\x80\xae", b"\xc3\x28", b"<!DOCTYPE a [", b"<![CDATA[", b"]]>", b"&#x110000;", b"&a;",
@@ -112,8 +127,11 @@ def strange(value: Any, draw: random.Random) -> Any:
 class Fuzzer:
     """The readers, each with its own kind of spoiled input."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, readers: Readers) -> None:
         self.draw = random.Random(seed)
+        self.readers = readers
+        self.compared = 0
+        self.archives = Archives(self.draw, KEY)
         self.file = folder / "package.mosis"
         self.good = [
             build_package(key=KEY),
@@ -122,6 +140,7 @@ class Fuzzer:
         ]
         self.kinds: list[tuple[str, Callable[[], tuple[bytes, Callable[[], Any]]]]] = [
             ("archive", self._archive),
+            ("variant", self._variant),
             ("package", self._package),
             ("manifest", self._manifest),
             ("digests", self._digests),
@@ -131,12 +150,19 @@ class Fuzzer:
 
     def turn(self) -> tuple[str, bytes, Callable[[], Any]]:
         """The next input: its kind, its bytes, and what reads it."""
-        name, make = self.draw.choice(self.kinds)
+        name, make = self.draw.choices(self.kinds, WEIGHTS)[0]
         self.counts[name] += 1
         return name, *make()
 
     def _archive(self) -> tuple[bytes, Callable[[], Any]]:
         content = spoiled(self.draw.choice(self.good), self.draw)
+        return content, lambda: self._inspect(content)
+
+    def _variant(self) -> tuple[bytes, Callable[[], Any]]:
+        """A package as some writer makes it, or nearly so; one in ten with spoiled bytes besides."""
+        content = self.archives.make()
+        if self.draw.random() < 0.1:
+            content = spoiled(content, self.draw)
         return content, lambda: self._inspect(content)
 
     def _package(self) -> tuple[bytes, Callable[[], Any]]:
@@ -189,12 +215,13 @@ class Fuzzer:
     def _inspect(self, content: bytes, deep: bool = False) -> None:
         self.file.write_bytes(content)
         try:
-            packages.inspect(self.file, package_id="com.acme.notes", keys={"k": KEY.raw})
+            package = packages.inspect(self.file, package_id="com.acme.notes", keys={"k": KEY.raw})
         except Invalid as refused:
             if not refused.errors:
                 raise AssertionError("refused without a finding") from refused
             json.dumps(refused.errors)
             return
+        self._compare(package.files)
         if deep:
             with open(self.file, "rb") as file:
                 try:
@@ -202,18 +229,47 @@ class Fuzzer:
                 except Unreadable as trouble:
                     raise AssertionError("tier 1 let through what cannot be read") from trouble
 
+    def _compare(self, files: Mapping[str, Any]) -> None:
+        """Every other reader must find the same names with the same digests."""
+        self.compared += 1
+        expected = sorted((name.encode(), each["sha256"]) for name, each in files.items())
+        differences = self.readers.differences(self.file, expected)
+        if differences:
+            raise AssertionError(f"readers differ: {differences}")
 
-def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
-    """Run it; the figures, with every find."""
+
+@contextmanager
+def planted(what: str) -> Iterator[None]:
+    """A fault that the campaign must find, for as long as it runs."""
+    if what == "text":
+        whole = KINDS["txt"]
+        faulty = patch.dict(
+            KINDS,
+            txt=lambda path, content, contents: whole(
+                path, content[: 1 // (b"\xff" not in content)], contents
+            ),
+        )
+    elif what == "archive":
+        nothing = {name: lambda *arguments: iter(()) for name in ("_check_extra", "_stray_records")}
+        faulty = patch.multiple(zip_records, **nothing)
+    else:
+        faulty = nullcontext()
+    with faulty:
+        yield
+
+
+def campaign(
+    seconds: float, seed: int, plant: str = "", only: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """Run it; the figures, with every find. `only` names the readers in bench/readers to compare with."""
     finds: list[dict[str, Any]] = []
     slowest = 0.0
-    if plant:
-        whole = KINDS["txt"]
-        KINDS["txt"] = lambda path, content, contents: whole(
-            path, content[: 1 // (b"\xff" not in content)], contents
-        )
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        fuzzer = Fuzzer(Path(folder), seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        Readers(only) as readers,
+        planted(plant),
+    ):
+        fuzzer = Fuzzer(Path(folder), seed, readers)
         until = time.monotonic() + seconds
         while time.monotonic() < until and len(finds) < (1 if plant else 20):
             kind, content, read = fuzzer.turn()
@@ -240,6 +296,9 @@ def campaign(seconds: float, seed: int, plant: bool = False) -> dict[str, Any]:
         "seconds": seconds,
         "inputs": inputs,
         "of": fuzzer.counts,
+        "compared": fuzzer.compared,
+        "readers": readers.names,
+        "readers_absent": readers.absent,
         "slowest_seconds": round(slowest, 3),
         "finds": finds,
     }
@@ -253,14 +312,17 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=int(time.time()))
     options.add_argument(
         "--plant",
-        action="store_true",
-        help="make a reader break on a certain byte: it must be found",
+        choices=["", "text", "archive"],
+        default="",
+        help="a fault that must be found: in the reader of texts, or in that of archives",
     )
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     result = campaign(given.seconds, given.seed, given.plant)
     finds = result.pop("finds")
     json.dump(result, sys.stdout, indent=1)
+    for name, reason in result["readers_absent"].items():
+        print(f"\nNot compared with {name}: {reason}", end="")
     print(f"\n{len(finds)} find(s)")
     for number, find in enumerate(finds):
         path = Path(tempfile.gettempdir()) / f"fuzz-{given.seed}-{number}-{find['kind']}"

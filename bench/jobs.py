@@ -20,6 +20,7 @@ from mosis import jobs, worker
 from mosis.clock import Clock
 from mosis.config import Config
 from mosis.context import Environment, environment
+from mosis.database import migrate
 from mosis.worker import Worker
 
 CLAIMS = 1000
@@ -36,7 +37,7 @@ def fresh(folder: Path) -> Environment:
             "RATE_LIMITS": "off",
         }
     )
-    portal.migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
+    migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
     return environment(config, Clock())
 
 

@@ -1,4 +1,5 @@
-"""The trail: who did what, when, from which network; each line carries the hash of the one before it."""
+"""The audit trail: who did what, when, and from which network. Each line carries the hash of the
+one before it."""
 
 import hashlib
 import json
@@ -10,12 +11,12 @@ from mosis.database import Connection, columns
 from mosis.database.pagination import Page, Wanted, page
 
 FIRST = "0" * 64
-COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # SQLite's own: of all lines there ever were, also of deleted ones
+COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # the count of all lines ever written, including deleted ones
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the trail."""
+    """One line of the audit trail."""
 
     number: int
     at: str
@@ -42,8 +43,9 @@ def add(
     owner_id: str | None = None,
     **details: Any,
 ) -> None:
-    """Append a line, in the transaction of the change that it speaks of. No secret and no address of a person in it; of what an
-    API key does it says which, so that after a leak it can be told what that one was used for."""
+    """Append a line in the transaction of the change it describes. It contains no secret and no
+    personal address. Changes by an API key carry its id, so that after a leak its uses can be
+    listed."""
     if caller.key_id is not None:
         details["api_key_id"] = caller.key_id
     count, last_hash = db.one(
@@ -66,7 +68,8 @@ def add(
 def index(
     db: Connection, wanted: Wanted, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
-    """The trail, the newest line first: all of it, what touches one account, or one action."""
+    """The audit trail, newest line first: all of it, the lines of one account, or those of one
+    action."""
     rows = db.all(
         f"SELECT {columns(Entry)} FROM audit WHERE (?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)"
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
@@ -80,14 +83,15 @@ def index(
 
 
 def seen_by_owner(entry: Entry, owner_id: str) -> Entry:
-    """A line as the owner of the account may see it: not who of the staff has acted, nor from where."""
+    """A line as the account's owner may see it: without the acting staff member's id and network."""
     return (
         entry if entry.actor_id in (None, owner_id) else replace(entry, actor_id=None, address="")
     )
 
 
 def verify(db: Connection) -> int:
-    """How many lines there are, all of them unbroken and none missing. Raises ValueError with the first line that does not fit."""
+    """The number of lines, after verifying that the hash chain is unbroken and no line is missing.
+    Raises ValueError naming the first line that does not fit."""
     number, previous = 0, FIRST
     while lines := db.all(
         f"SELECT {columns(Entry)} FROM audit WHERE number > ? ORDER BY number LIMIT 1000",

@@ -208,6 +208,7 @@ class Config:
     disk_reserve_bytes: int = _setting(268_435_456, _number(0, 1 << 40))
     telemetry: bool = _setting(True, _switch)
     telemetry_events_per_app: int = _setting(1_000_000, _number(1, 1 << 40))
+    telemetry_max_bytes: int | None = _setting(None, _number(1 << 20, 1 << 50))
     check_processes: int = _setting(1, _number(1, 16))
     check_memory_bytes: int = _setting(536_870_912, _number(134_217_728, 1 << 34))
     check_seconds: int = _setting(20, _number(1, 600))

@@ -1,4 +1,5 @@
-"""Counting without a write for each: counts are gathered in memory and taken out together. A kill loses what is gathered."""
+"""Write-behind counters: increments are collected in memory and taken in one batch. A kill loses
+what has not been taken."""
 
 import threading
 from collections import Counter
@@ -6,24 +7,24 @@ from collections.abc import Mapping
 
 
 class Counts:
-    """How often each key was seen since the last `take`; shared by all threads."""
+    """Increments per key since the last `take`; shared by all threads."""
 
     def __init__(self) -> None:
         self._counter: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def add(self, key: str) -> None:
-        """Once more."""
+        """Increment by one."""
         with self._lock:
             self._counter[key] += 1
 
     def take(self) -> dict[str, int]:
-        """What was gathered; the counting starts again."""
+        """The collected increments; counting starts again at zero."""
         with self._lock:
             taken, self._counter = self._counter, Counter()
         return dict(taken)
 
     def put_back(self, counts: Mapping[str, int]) -> None:
-        """What was taken and could not be written."""
+        """Return a batch that could not be written."""
         with self._lock:
             self._counter.update(counts)

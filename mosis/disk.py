@@ -1,8 +1,8 @@
-"""What a folder lies on."""
+"""The file system that a folder is on."""
 
 from pathlib import Path
 
-# Other machines can have the files of these open too, which WAL mode does not allow (https://sqlite.org/wal.html, Overview).
+# Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
 NETWORK = {
     "nfs",
     "nfs4",
@@ -20,7 +20,8 @@ NETWORK = {
 
 
 def file_system(folder: Path) -> str:
-    """What kind of file system a folder is on, such as ext4; `unknown` where the kernel does not say."""
+    """The type of the file system of a folder, such as ext4; `unknown` where the kernel does not
+    say."""
     best, kind = "", "unknown"
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()

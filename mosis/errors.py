@@ -1,15 +1,14 @@
-"""What the portal refuses: one family of errors, each with a stable code.
-
-A code is part of the contract and never changes; the sentence beside it tells the reader what to do and may get better.
-Which HTTP status a code has stands in mosis/problems.py, not here: a job or a command can fail for the same reason.
-"""
+"""The errors of the portal: one family, each with a stable code. A code is part of the contract and
+never changes; the detail tells the reader what to do and may be improved. The HTTP status of a
+code is in mosis/problems.py, not here: a job or a command can fail for the same reason."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 class PortalError(Exception):
-    """A refusal with a stable `code`, a `detail` for people, `errors` (findings) and `facts` that go into the answer."""
+    """An error with a stable `code`, a `detail` for people, `errors` (findings), and `facts`,
+    members that are added to the problem document."""
 
     def __init__(
         self, code: str, detail: str, *, errors: Iterable[dict[str, Any]] = (), **facts: Any
@@ -22,11 +21,12 @@ class PortalError(Exception):
 
 
 class Malformed(PortalError):
-    """The request cannot be read at all."""
+    """The request cannot be parsed."""
 
 
 class Invalid(PortalError):
-    """The request was read, and its content is wrong; `errors` holds every finding as {pointer, code, detail}."""
+    """The request was parsed and its content is invalid; `errors` holds every finding as {pointer,
+    code, detail}."""
 
     def __init__(
         self, errors: Iterable[dict[str, Any]], code: str = "invalid", detail: str = ""
@@ -36,23 +36,26 @@ class Invalid(PortalError):
 
 
 class Denied(PortalError):
-    """Nobody is signed in, or whoever is may not do this. Existence is not given away: that is NotFound."""
+    """Nobody is signed in, or the caller may not do this. Where existence must not be disclosed,
+    NotFound is raised instead."""
 
 
 class NotFound(PortalError):
-    """There is no such thing, or the caller may not know that there is."""
+    """There is no such object, or the caller may not know that there is."""
 
     def __init__(self, what: str) -> None:
         super().__init__("not_found", f"There is no such {what}, or you have no access to it.")
 
 
 class Conflict(PortalError):
-    """The request is fine, but the state of things does not allow it."""
+    """The request is valid, but the state of the object does not allow it."""
 
 
 class LimitReached(PortalError):
-    """Too large, too many or too often. `retry_after_seconds` in the facts says when it is worth trying again."""
+    """Too large, too many or too often. `retry_after_seconds` in the facts says when a retry may
+    succeed."""
 
 
 class Unavailable(PortalError):
-    """The portal cannot do it now (busy, disk full, damaged file); nothing was changed and trying again may help."""
+    """The portal cannot do it now (busy, disk full, damaged file). Nothing was changed, and a retry
+    may succeed."""

@@ -1,6 +1,5 @@
-"""What the process counts about itself, and the text that Prometheus reads (exposition format 0.0.4,
-https://prometheus.io/docs/instrumenting/exposition_formats/). Pure: what is counted is the callers' matter.
-"""
+"""A registry of counters and request durations, and the Prometheus text format 0.0.4
+(https://prometheus.io/docs/instrumenting/exposition_formats/)."""
 
 import threading
 from bisect import bisect_left
@@ -14,17 +13,17 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass
 class Family:
-    """Everything under one name: what it is, and a value for each set of labels."""
+    """A metric family: name, type, help text, and a value per label set."""
 
     name: str
     kind: str  # counter, gauge or histogram
     help: str
     samples: list[tuple[str, Labels, float]] = field(
         default_factory=list
-    )  # (what follows the name, labels, value)
+    )  # (suffix of the name, labels, value)
 
     def add(self, value: float, suffix: str = "", **labels: object) -> "Family":
-        """One more value."""
+        """Add a sample."""
         self.samples.append(
             (suffix, tuple((name, str(label)) for name, label in labels.items()), value)
         )
@@ -33,14 +32,15 @@ class Family:
 
 @dataclass
 class _Times:
-    """How long the requests of one route took."""
+    """The durations of one route's requests."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     sum_seconds: float = 0.0
 
 
 class Measures:
-    """Counters and times of this process since its start, shared by all threads. `readings` are asked when somebody reads."""
+    """Counters and request durations of this process since its start, shared by all threads.
+    `readings` are called on each scrape."""
 
     def __init__(self) -> None:
         self.readings: list[Callable[[], Iterable[Family]]] = []
@@ -50,13 +50,13 @@ class Measures:
         self._times: dict[tuple[str, str], _Times] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter; its name and labels come from our own code, never from a request."""
+        """Add to a counter. Its name and labels come from the code, never from a request."""
         key = (name, tuple(labels.items()))
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + amount
 
     def counted(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
-        """What a counter has come to, for each set of labels."""
+        """The value of a counter for each label set."""
         with self._lock:
             found = [
                 (dict(labels), value)
@@ -66,7 +66,8 @@ class Measures:
         return iter(found)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has been answered; `route` is a line of the URL table, so that there are only so many."""
+        """Record a response. `route` is a rule of the URL table, so that the number of label sets
+        is bounded."""
         bucket = bisect_left(BUCKETS, seconds)
         with self._lock:
             self._requests[method, route, status] = (
@@ -79,9 +80,9 @@ class Measures:
             times.sum_seconds += seconds
 
     def requests(self) -> Iterator[Family]:
-        """How many requests there were, and how long they took."""
+        """The number of requests and their durations."""
         answered = Family(
-            "portal_http_requests_total", "counter", "Requests that the application has answered."
+            "portal_http_requests_total", "counter", "Requests answered by the application."
         )
         took = Family(
             "portal_http_request_duration_seconds",
@@ -108,7 +109,7 @@ class Measures:
 
 
 def exposition(families: Iterable[Family]) -> bytes:
-    """The families as Prometheus reads them; those without a value are left out."""
+    """The families in Prometheus's text format; families without samples are left out."""
     lines = []
     for family in families:
         if family.samples:
@@ -137,6 +138,6 @@ def _number(value: float) -> str:
 
 
 def gauges(help_texts: Mapping[str, tuple[str, float]]) -> Iterator[Family]:
-    """Families of one value without labels: {name: (help, value)}."""
+    """Gauges with one sample without labels, from {name: (help, value)}."""
     for name, (text, value) in help_texts.items():
         yield Family(name, "gauge", text).add(value)

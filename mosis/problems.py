@@ -66,6 +66,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (422, "Idempotency-Key reused"),
     # not now
     "rate_limited": (429, "Too many requests"),
+    "too_many_uploads": (429, "Too many uploads at once"),
     "internal": (500, "Internal error"),
     "busy": (503, "Busy"),
     "provider_unavailable": (503, "Provider unavailable"),

@@ -25,7 +25,7 @@ STOP_SECONDS = 4.0
 def migrate_databases(config: Config) -> list[tuple[Path, int, int]]:
     """Bring both databases up to date: (path, schema before, schema now) of each.
 
-    Raises MigrationError, PermissionError, and ConfigError for a disk that is none of this machine.
+    Raises MigrationError, PermissionError, and ConfigError for a network file system.
     """
     main, telemetry = config.database_path, config.telemetry_path
     for folder in (main.parent, telemetry.parent, config.packages_dir):
@@ -58,17 +58,18 @@ def migrate_databases(config: Config) -> list[tuple[Path, int, int]]:
 
 
 def open_migrated(config: Config) -> Environment:
-    """The environment over a database that has been brought up to date."""
+    """The context over databases that have been migrated."""
     from mosis import store
 
     migrate_databases(config)
     env = environment(config)
-    store.index_keys(env)  # made at first start
+    store.index_keys(env)  # created at the first start
     return env
 
 
 def restore_if_lost(config: Config) -> int | None:
-    """Where a replica is wanted: restore a database that is lost, and the lock with which to replicate it. Raises BackupError."""
+    """Where a replica is configured: restore a lost database, and take the lock for replication.
+    Raises BackupError."""
     from mosis.operations import backup
 
     litestream = Litestream(config)
@@ -85,8 +86,9 @@ def restore_if_lost(config: Config) -> int | None:
 
 
 def check_preconditions(command: str, config: Config) -> None:
-    """Refuse what would harm the portal at its next start: files of root in its folder, or an empty database in the place of one
-    that is lost, which would be replicated over the good one. Raises ConfigError, BackupError."""
+    """Refuse a command that would harm the next start: files of root in the portal's folder, or an
+    empty database in the place of a lost one, which would be replicated over the good replica.
+    Raises ConfigError, BackupError."""
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
         complaint = f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, who could not write what root makes there"
@@ -127,7 +129,7 @@ def serve(config: Config) -> int:
     upkeep.start()
     if (
         env.replication is not None and lock is not None and env.db.damage is None
-    ):  # Litestream writes, too
+    ):  # Litestream writes to the database, too
         env.replication.start(lock)
     asked: list[float] = []
 
@@ -137,7 +139,7 @@ def serve(config: Config) -> int:
         asked.append(time.monotonic())
         threading.Thread(
             target=end, name="stopping"
-        ).start()  # not here: what this interrupts may hold a lock
+        ).start()  # not in the signal handler: the interrupted code may hold a lock
 
     def end() -> None:
         server.stop(STOP_SECONDS)
@@ -165,7 +167,7 @@ def serve(config: Config) -> int:
 
 
 def make_server(env: Environment, app: Any) -> Any:
-    """The server that the settings ask for, on its port. Raises OSError."""
+    """The server that the settings ask for, bound to its port. Raises OSError."""
     from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
     from mosis.web.answers import ReadyAnswers
@@ -190,7 +192,8 @@ def make_server(env: Environment, app: Any) -> Any:
 
 
 def start_websocket(env: Environment) -> Any:
-    """The started WebSocket listener, None where it is off. Raises ConfigError without its library."""
+    """The started WebSocket listener, None where it is off. Raises ConfigError if its library is
+    missing."""
     if env.config.events_addr is None:
         return None
     from mosis.notifications.websocket import Listener
@@ -206,7 +209,7 @@ def start_websocket(env: Environment) -> Any:
 
 
 def work(config: Config) -> int:
-    """Do background jobs alone, beside a serving process with the same database, until SIGTERM or SIGINT."""
+    """Run background jobs beside a serving process with the same database, until SIGTERM or SIGINT."""
     from mosis.worker import Worker
 
     env = open_migrated(config)
@@ -222,8 +225,9 @@ def work(config: Config) -> int:
 
 
 def limit_malloc_arenas() -> None:
-    """Have glibc's malloc use two arenas instead of eight for each core (mallopt(3), M_ARENA_MAX): many threads that each keep
-    a little would otherwise double the memory after load. Other C libraries have no such call and no such need."""
+    """Limit glibc's malloc to two arenas (mallopt(3), M_ARENA_MAX) instead of eight per core: free
+    memory of many threads would otherwise double the resident size after load. Other C libraries
+    have no such call."""
     import ctypes
 
     with contextlib.suppress(AttributeError, OSError):
@@ -231,7 +235,7 @@ def limit_malloc_arenas() -> None:
 
 
 def welcome(config: Config, port: int) -> str:
-    """One screen that says where the portal is, what is on and what is off, and where to go next."""
+    """One screen: where the portal is, what is on and off, and what to do next."""
     from mosis.clock import Clock
     from mosis.credentials.oauth import providers
 
@@ -287,7 +291,7 @@ def welcome(config: Config, port: int) -> str:
 
 
 def _ourselves() -> str:
-    """How the commands are called from where this process was started."""
+    """The command line of this program as it was started."""
     program, script = Path(sys.executable), HERE / "portal.py"
     if Path.cwd() == HERE:
         script = Path("portal.py")

@@ -34,6 +34,11 @@ POLICIES = {
     "mail_network": Policy(30, 3600),  # asked for from one network
     "device": Policy(30, 900),  # device logins begun from one network
     "guess": Policy(10, 900),  # user codes tried by one account
+    "changes": Policy(
+        1000, 3600
+    ),  # what an account changes, whatever it is: each leaves a line in the audit trail
+    "upload": Policy(120, 3600),  # packages of an account
+    "version_moves": Policy(30, 3600),  # of one version; halting and yanking are never refused
     "report": Policy(30, 60),  # leaked keys reported from one network
 }
 

@@ -1,5 +1,5 @@
-"""Who waits for something to happen to an account is told when it does: at once when this process changed it, within a second
-when another did."""
+"""Publish/subscribe for account events: subscribers are called at once when this process commits an
+event, and within a second when another process does."""
 
 import logging
 import threading
@@ -9,12 +9,13 @@ from mosis.database import Database
 
 log = logging.getLogger("mosis.subscriptions")
 LOOK_SECONDS = (
-    0.5  # how often another process's commits are looked for, and only while somebody waits
+    0.5  # interval of polling for commits of other processes, while there are subscribers
 )
 
 
 class News:
-    """The subscribers of each account, and one thread that calls them; it is started with the first and sleeps without any."""
+    """The subscribers of each account, and one thread that calls them. The thread starts with the
+    first subscriber and sleeps while there is none."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -22,22 +23,23 @@ class News:
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
         self._stirred: set[str] = set()
         self._thread: threading.Thread | None = None
-        self._seen = (0, 0)  # the database's data_version, and the last event
+        self._seen = (0, 0)  # the database's data_version and the number of its last event
         self._closed = False
         database.news = self.stir
 
     def stir(self, developer_id: str) -> None:
-        """Something has happened to this account and is committed."""
+        """An event of this account has been committed."""
         if developer_id in self._subscribers:
             with self._condition:
                 self._stirred.add(developer_id)
                 self._condition.notify()
 
     def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called, in a thread of ours and quickly, for everything that happens from now on, and perhaps for nothing;
-        the function that ends it."""
+        """Have `tell` called, in this object's thread, after every event of the account from now
+        on; spurious calls are possible. `tell` must return quickly. The returned function ends
+        the subscription."""
         with self._condition:
-            if not self._subscribers:  # what came before concerns nobody
+            if not self._subscribers:  # earlier events have no subscriber
                 self._seen = (self.database.data_version(), self._newest_number())
             self._subscribers.setdefault(developer_id, []).append(tell)
             if self._thread is None:
@@ -56,7 +58,7 @@ class News:
         return end
 
     def waiting(self, developer_id: str) -> int:
-        """How many wait for this account."""
+        """The number of subscribers of this account."""
         return len(self._subscribers.get(developer_id, ()))
 
     def close(self) -> None:
@@ -77,11 +79,11 @@ class News:
                 stirred, self._stirred = self._stirred, set()
             try:
                 self._tell(stirred | self._elsewhere())
-            except Exception:  # a locked database: the next look finds it
-                log.exception("the news cannot be told")
+            except Exception:  # such as a locked database; the next poll finds the events
+                log.exception("event dispatch failed")
 
     def _elsewhere(self) -> set[str]:
-        """The accounts to which events have come since the last look, whichever process made them."""
+        """The accounts with events since the last poll, committed by any process."""
         version, number = self._seen
         now = self.database.data_version()
         if now == version:

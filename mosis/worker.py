@@ -18,7 +18,7 @@ from mosis.notifications import feed, webhooks
 from mosis.operations import backup
 from mosis.people import account_recovery, email_tokens, keys
 from mosis.publishing import reviews, versions
-from mosis.telemetry import crashes
+from mosis.telemetry import crash_notices
 
 log = logging.getLogger("mosis.worker")
 
@@ -39,7 +39,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,
     "sweep_webhooks": webhooks.sweep,
-    "crash_new_group": crashes.tell_owner,
+    "crash_new_group": crash_notices.tell_owner,
+    "crash_digest": crash_notices.send_digest,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
     "drill": backup.drill_by_schedule,

@@ -261,6 +261,13 @@ class Client:
         ).expect(201)
         return package_id
 
+    def out(self, person: Person, package_id: str = "com.acme.notes") -> str:
+        """As `app_of`, an app of which something was published, as far as its row says; its package_id."""
+        self.app_of(person, package_id)
+        with self.env.db.connection().write() as db:
+            db.change("UPDATE apps SET published = 1 WHERE package_id = ?", package_id)
+        return package_id
+
     def upload(self, app: str, package: bytes, *, as_: Person, query: str = "") -> Answer:
         """Upload a package as the raw body."""
         return self.post(f"/v1/apps/{app}/versions{query}", package, as_=as_)

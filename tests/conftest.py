@@ -17,6 +17,7 @@ from mosis.config import Config
 from mosis.context import Environment, environment
 from mosis.credentials.passwords import Cost
 from tests.client import PASSWORD, Client
+from tests.server import Backed
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; Argon2's least
@@ -24,7 +25,7 @@ CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; A
 # The same examples in every run: a red run can be repeated. `make campaigns` looks further.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.register_profile("campaign", deadline=None, max_examples=2_000, print_blob=True)
-hypothesis.settings.load_profile("suite")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 SECRET = re.compile(
@@ -138,3 +139,15 @@ def env(
 def client(env: Environment) -> Client:
     """The real WSGI application, spoken to without a socket."""
     return Client(portal.build(env), env)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Backed]:
+    """A portal that runs as a process of its own, with a replica."""
+    made = Backed(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()

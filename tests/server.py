@@ -1,13 +1,17 @@
 """The real portal on a port of 127.0.0.1: as a process of its own, as an operator would start it, or in this process."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +19,7 @@ from typing import Any
 
 import portal
 from mosis.context import Environment
+from mosis.litestream.replication import ask
 from mosis.process import make_server
 from mosis.worker import Worker
 
@@ -100,6 +105,93 @@ class Running:
         return self.process.wait(timeout=20)
 
 
+class Backed(Running):
+    """A portal with a replica in `backups/`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {"BACKUPS_DIR": str(folder / "backups")})
+        self.data, self.backups = folder / "data", folder / "backups"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and document of one call."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, json.load(refusal)
+
+    def register(self, name: str) -> None:
+        account = {"email": f"{name}@example.net", "password": "three random words", "name": name}
+        assert self.ask("/v1/auth/register", account)[0] == 201
+
+    @property
+    def names(self) -> list[str]:
+        """Who has an account, by the database file."""
+        return names_in(self.data / "portal.db")
+
+    @property
+    def litestream(self) -> int:
+        """The process id of its Litestream."""
+        return int((self.data / "litestream.lock").read_text())
+
+    def wait_for(self, what: Callable[[Any], bool], timeout_seconds: float = 60) -> Any:
+        """The first answer of /readyz that is as it should be."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            status, document = self.ask("/readyz")
+            if what(document):
+                return document
+            assert time.monotonic() < deadline, (status, document)
+            time.sleep(0.05)
+
+    def replicated(self) -> None:
+        """Wait until Litestream runs and everything is in the replica."""
+        self.wait_for(in_the_replica)
+        self.synced()
+
+    def synced(self) -> None:
+        """Have everything that is committed by now in the replica."""
+        wanted = {"path": str(self.data / "portal.db"), "wait": True, "timeout": 30}
+        answer = ask(self.data, "/sync", wanted, 35)
+        assert answer["txid"] == answer["replicated_txid"], answer
+
+    def lose_everything(self) -> None:
+        """SIGKILL for both, at once; then the data folder is gone."""
+        os.kill(self.pid, signal.SIGSTOP)  # or it could start another Litestream in between
+        os.kill(self.litestream, signal.SIGKILL)
+        self.kill()
+        shutil.rmtree(self.data)
+
+
+def in_the_replica(ready: Any) -> bool:
+    return bool(
+        ready["status"] == "ready"
+        and ready["replica"]["running"]
+        and ready["replica"]["behind_seconds"] == 0
+    )
+
+
+def names_in(database: Path) -> list[str]:
+    db = sqlite3.connect(database)
+    try:
+        return sorted(name for (name,) in db.execute("SELECT name FROM developers"))
+    finally:
+        db.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
     """A started portal that is ended in any case."""
@@ -110,6 +202,30 @@ def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
     finally:
         if server.process is not None and server.process.poll() is None:
             server.kill()
+
+
+def command(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python portal.py ARGUMENTS` with its data in `folder`."""
+    environment = Running(folder, settings).environment
+    return subprocess.run(
+        [sys.executable, str(portal.HERE / "portal.py"), *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m MODULE ...` at the top of the project."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, cwd=portal.HERE, capture_output=True, text=True, timeout=3600, check=False
+    )
 
 
 @contextlib.contextmanager

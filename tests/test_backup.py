@@ -6,11 +6,8 @@ import shutil
 import signal
 import sqlite3
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,107 +17,16 @@ from mosis.context import Environment
 from mosis.litestream import Litestream, replication
 from mosis.operations import readiness
 from tests.client import Client
-from tests.server import Running
-from tests.test_portal import command
+from tests.server import Backed, command, in_the_replica, is_alive, names_in, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-class Backed(Running):
-    """A portal with a replica in `backups/`."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, {"BACKUPS_DIR": str(folder / "backups")})
-        self.data, self.backups = folder / "data", folder / "backups"
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-        """Status and document of one call."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, json.load(refusal)
-
-    def register(self, name: str) -> None:
-        account = {"email": f"{name}@example.net", "password": "three random words", "name": name}
-        assert self.ask("/v1/auth/register", account)[0] == 201
-
-    @property
-    def names(self) -> list[str]:
-        """Who has an account, by the database file."""
-        return names_in(self.data / "portal.db")
-
-    @property
-    def litestream(self) -> int:
-        """The process id of its Litestream."""
-        return int((self.data / "litestream.lock").read_text())
-
-    def wait_for(self, what: Callable[[Any], bool], timeout_seconds: float = 15) -> Any:
-        """The first answer of /readyz that is as it should be."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            status, document = self.ask("/readyz")
-            if what(document):
-                return document
-            assert time.monotonic() < deadline, (status, document)
-            time.sleep(0.1)
-
-    def replicated(self) -> None:
-        """Wait until everything is in the replica."""
-        self.wait_for(in_the_replica)
-
-    def lose_everything(self) -> None:
-        """SIGKILL for both, at once; then the data folder is gone."""
-        os.kill(self.litestream, signal.SIGKILL)
-        self.kill()
-        shutil.rmtree(self.data)
-
-
-def in_the_replica(ready: Any) -> bool:
-    return bool(
-        ready["status"] == "ready"
-        and ready["replica"]["running"]
-        and ready["replica"]["behind_seconds"] == 0
-    )
-
-
-def names_in(database: Path) -> list[str]:
-    db = sqlite3.connect(database)
-    try:
-        return sorted(name for (name,) in db.execute("SELECT name FROM developers"))
-    finally:
-        db.close()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has buried yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Backed]:
-    made = Backed(tmp_path)
-    try:
-        made.start()
-        yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.kill()
 
 
 def test_a_lost_data_folder_comes_back_at_the_next_start(server: Backed) -> None:
     server.register("alice")
     server.replicated()
     server.register("bob")
-    time.sleep(1.1)  # the promise is the last second
+    server.synced()
     server.lose_everything()
     server.start()
     assert server.names == ["alice", "bob"]
@@ -187,10 +93,7 @@ def test_litestream_dies_with_the_portal(server: Backed) -> None:
     server.replicated()
     litestream = server.litestream
     server.kill()
-    deadline = time.monotonic() + 2
-    while is_alive(litestream):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not is_alive(litestream), "litestream has ended")
 
 
 def test_a_second_portal_on_the_same_data_is_refused(server: Backed) -> None:
@@ -224,13 +127,6 @@ def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def codes(env: Environment) -> list[str]:
     return [each["code"] for each in readiness.look(env).reasons]
-
-
-def wait_until(what: Callable[[], bool], timeout_seconds: float = 15) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def settled(env: Environment) -> bool:
@@ -307,7 +203,9 @@ def test_litestream_that_hangs_does_not_hold_up_the_end(server: Backed) -> None:
     litestream = server.litestream
     os.kill(litestream, signal.SIGSTOP)
     server.register("alice")
-    time.sleep(3)  # by now it is being asked whether it has that
+    server.wait_for(
+        lambda ready: ready["replica"]["behind_seconds"] > 2
+    )  # it has been asked for it
     begun = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - begun < 10

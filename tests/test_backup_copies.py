@@ -19,18 +19,15 @@ from mosis.context import Environment
 from mosis.database.pagination import Wanted
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
+from mosis.litestream.replication import ask
 from mosis.operations import backup
 from mosis.worker import Worker
 from tests.campaign import short_and_full
 from tests.client import Client, Person
 from tests.conftest import Hands
-from tests.server import running
-from tests.test_backup import Backed, names_in, server
-from tests.test_portal import campaign, command
+from tests.server import Backed, campaign, command, names_in, running, wait_until
 
 pytestmark = pytest.mark.slow
-
-__all__ = ["server"]  # the fixture of a running portal with a replica
 
 
 @pytest.fixture
@@ -50,10 +47,11 @@ def replicated(env: Environment) -> Iterator[Environment]:
 def settle(env: Environment) -> None:
     """Wait until everything is in the replica."""
     assert env.replication is not None
-    deadline = time.monotonic() + 15
-    while not env.replication.state.running or env.replication.state.behind_seconds:
-        assert time.monotonic() < deadline, env.replication.state
-        time.sleep(0.05)
+    replication = env.replication
+    wait_until(lambda: replication.state.running and not replication.state.behind_seconds)
+    wanted = {"path": str(env.db.path), "wait": True, "timeout": 30}
+    answer = ask(env.config.data_dir, "/sync", wanted, 35)
+    assert answer["txid"] == answer["replicated_txid"], answer
 
 
 @pytest.fixture
@@ -62,6 +60,15 @@ def alice(client: Client) -> Person:
     person = client.register()
     client.published(person, client.app_of(person))
     return person
+
+
+def moment_between() -> str:
+    """A moment after what is in the replica and before what comes next, which has times to the
+    millisecond."""
+    time.sleep(0.01)
+    moment = datetime.now(UTC).isoformat()
+    time.sleep(0.01)
+    return moment
 
 
 def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
@@ -193,8 +200,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
         ("operator.drill", True)
     ]
     snapshots = tmp_path / "backups/portal/ltx/9"
-    while not snapshots.exists():  # the last file that Litestream writes by itself
-        time.sleep(0.05)
+    wait_until(snapshots.exists)  # the last file that Litestream writes by itself
     for file in (tmp_path / "backups/portal").rglob("*.ltx"):
         file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
     backup.drill_by_schedule(replicated)
@@ -218,9 +224,8 @@ def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Back
     for name in ("alice", "bob", "carol"):
         server.register(name)
         names.append(name)
-        time.sleep(1.2)
-        moments.append((datetime.now(UTC).isoformat(), list(names)))
-        time.sleep(1.2)
+        server.replicated()
+        moments.append((moment_between(), list(names)))
     settings = {"BACKUPS_DIR": str(server.backups)}
     for number, (moment, there) in enumerate(moments):  # beside the portal, while it runs
         folder = server.folder / f"restored-{number}"
@@ -305,10 +310,8 @@ def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_p
 ) -> None:
     settings = {"BACKUPS_DIR": str(server.backups)}
     server.register("alice")
-    time.sleep(1.2)
-    moment = datetime.now(UTC).isoformat()
-    time.sleep(1.2)
     server.replicated()
+    moment = moment_between()
     assert server.stop() == 0
     command(
         server.folder, "admin", "create", "bob@example.net", settings=settings

@@ -5,7 +5,6 @@ import os
 import re
 import sqlite3
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import portal
 from mosis.context import Environment
 from mosis.database import Database, MigrationError, migrate, new_id, statements
 from mosis.errors import Unavailable
+from tests.server import wait_until
 
 SCHEMA, MIGRATIONS = portal.HERE / "schema.sql", portal.HERE / "migrations"
 ROW = {"email": "a@example.net", "name": "A", "created_at": "2027-01-15T08:00:00Z"}
@@ -184,14 +184,12 @@ def test_one_flush_serves_all_who_have_committed(
     env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushes: list[int] = []
-    flush, before = os.fdatasync, env.db._commits
+    flush, before = os.fdatasync, env.db.commits
 
     def slow(handle: int) -> None:
-        flushes.append(env.db._commits - before)
+        flushes.append(env.db.commits - before)
         if len(flushes) == 1:  # while the first one flushes, the other seven commit
-            deadline = time.monotonic() + 10
-            while env.db._commits < before + 8 and time.monotonic() < deadline:
-                time.sleep(0.001)
+            wait_until(lambda: env.db.commits == before + 8, "all have committed")
         flush(handle)
 
     monkeypatch.setattr("os.fdatasync", slow)

@@ -9,6 +9,7 @@ from mosis import jobs, worker
 from mosis.context import Environment
 from mosis.worker import Worker
 from tests.conftest import Hands
+from tests.server import wait_until
 
 
 def add(env: Environment, kind: str = "count", **more: object) -> str | None:
@@ -129,17 +130,12 @@ def test_a_job_given_back_has_lost_no_attempt(env: Environment, done: list[int])
     assert state(env, job) == ("waiting", 0)
 
 
-def test_a_commit_wakes_the_worker_at_once(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started = threading.Event()
-    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: started.set())
-    monkeypatch.setattr(worker, "LONGEST_SLEEP_SECONDS", 30.0)
-    running = Worker(env)
+def test_a_commit_wakes_the_worker_at_once(env: Environment, done: list[int]) -> None:
+    running = Worker(env, longest_sleep_seconds=3600)
     running.start()
-    time.sleep(0.2)  # it has gone to sleep, for up to 30 s
-    add(env)
-    assert started.wait(5)
+    for number in range(10):  # now and then it has not gone back to sleep yet
+        add(env, number=number)
+        wait_until(lambda number=number: done == [*range(number + 1)], "the job is done")
     running.stop()
 
 
@@ -159,15 +155,15 @@ def test_a_lane_does_not_wait_for_another(
 ) -> None:
     """A version is published at once while another is being checked and a mail server does not answer."""
     done, go_on = threading.Event(), threading.Event()
-    monkeypatch.setitem(worker.HANDLERS, "check_version", lambda env: go_on.wait(10))
-    monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: go_on.wait(10))
+    monkeypatch.setitem(worker.HANDLERS, "check_version", lambda env: go_on.wait(60))
+    monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: go_on.wait(60))
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: done.set())
     running = Worker(env)
     running.start()
     try:
         for kind in ("check_version", "mail_event", "count"):
             add(env, kind)
-        assert done.wait(5)
+        assert done.wait(60)
     finally:
         go_on.set()
         running.stop()
@@ -182,14 +178,14 @@ def test_a_long_job_keeps_its_lease(
     def take_long(env: Environment) -> None:
         runs.append(1)
         started.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     monkeypatch.setitem(worker.HANDLERS, "count", take_long)
     running = Worker(env)
     running.start()
     try:
         job_id = add(env)
-        assert started.wait(5)
+        assert started.wait(60)
         for _ in range(6):
             hands.turn(jobs.LEASE_SECONDS / 2)
             time.sleep(0.1)
@@ -204,11 +200,11 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_finished(
     env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
-    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: (started.set(), go_on.wait(10)))
+    monkeypatch.setitem(worker.HANDLERS, "count", lambda env: (started.set(), go_on.wait(60)))
     running = Worker(env)
     running.start()
     job_id = add(env)
-    assert started.wait(5)
+    assert started.wait(60)
     running.stop(timeout_seconds=0.05)
     assert state(env, job_id) == ("waiting", 0)
     go_on.set()

@@ -5,12 +5,9 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -25,25 +22,9 @@ from mosis.demo import catalogue
 from mosis.errors import Conflict
 from tests.campaign import short_and_full
 from tests.client import Client
-from tests.server import Running, running
+from tests.server import campaign, command, running
 
 pytestmark = pytest.mark.slow
-
-
-def command(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`python portal.py ARGUMENTS` with its data in `folder`."""
-    environment = Running(folder, settings).environment
-    return subprocess.run(
-        [sys.executable, str(portal.HERE / "portal.py"), *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_migrate_makes_a_database_and_says_so(tmp_path: Path) -> None:
@@ -109,7 +90,7 @@ def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path)
     assert refused.returncode == portal.CONFIG
     assert (
         refused.stderr
-        == f"portal: a database should be here, and a folder is: {tmp_path}/data/portal.db\n"
+        == f"portal: a folder is in the place of the database: {tmp_path}/data/portal.db\n"
     )
 
 
@@ -306,14 +287,6 @@ def test_the_demo_can_be_made_beside_a_portal_that_runs(client: Client, env: Env
     assert len(client.get("/v1/store/apps").expect(200)["apps"]) == 2
     mails = [path.read_text() for path in (env.config.data_dir / "mail").glob("*")]
     assert not any("@demo.example" in mail for mail in mails)  # nobody reads it
-
-
-def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m MODULE ...` at the top of the project."""
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(
-        command, cwd=portal.HERE, capture_output=True, text=True, timeout=3600, check=False
-    )
 
 
 @pytest.mark.parametrize("cycles", short_and_full(3, 200))

@@ -16,10 +16,7 @@ from mosis.errors import Unavailable
 from mosis.operations import integrity, readiness
 from mosis.worker import Worker
 from tests.client import Client
-from tests.test_backup import Backed, server
-from tests.test_portal import command
-
-__all__ = ["server"]  # the fixture of a running portal with a replica
+from tests.server import Backed, command, wait_until
 
 
 def spoil(database: Path, table: str) -> None:
@@ -56,14 +53,13 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
         {"email": "b@example.net", "password": "three random words", "name": "B"},
     )
     assert (status, answer["code"]) == (503, "database_unavailable")
-    deadline, mails = time.monotonic() + 10, []
-    while not mails and time.monotonic() < deadline:
-        time.sleep(0.1)
-        mails = [
-            text
-            for path in (server.data / "mail").glob("*.eml")
-            if "is damaged" in (text := path.read_text())
-        ]
+
+    def written() -> list[str]:
+        texts = [path.read_text() for path in (server.data / "mail").glob("*.eml")]
+        return [text for text in texts if "is damaged" in text]
+
+    wait_until(written, "the administrator is told")
+    mails = written()
     assert ["To: root@example.net" in mail for mail in mails] == [True]
     assert server.stop() == 0
     lines = [
@@ -130,25 +126,25 @@ def test_the_look_of_every_day_finds_what_no_statement_has_met(
 
 
 def test_the_watch_looks_again_every_day_and_the_worker_rests(
-    env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    env: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looks: list[bool] = []
-    monkeypatch.setattr(integrity, "WHOLE_SECONDS", 0.2)
-    monkeypatch.setattr(integrity, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(integrity, "check", lambda env, *, quick=False: looks.append(quick))
     db = env.db.connection()
+
+    def looks() -> list[bool]:
+        lines = list(caplog.records)
+        return [line.__dict__["quick"] for line in lines if line.message == "database checked"]
+
     with db.write():
         jobs.add(db, "sweep_jobs")
-    watch, worker = integrity.Watch(env), Worker(env, longest_sleep_seconds=0.02)
+    watch = integrity.Watch(env, whole_seconds=0.2, look_seconds=0.02)
     watch.start()
-    deadline = time.monotonic() + 10
-    while len(looks) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: len(looks()) >= 3, "it has looked three times")
     watch.quit()
-    assert looks[:3] == [True, False, False]
+    assert looks()[:3] == [True, False, False]
     env.db.found_damage("tried")
+    worker = Worker(env, longest_sleep_seconds=0.02)
     worker.start()
-    time.sleep(0.3)
+    time.sleep(0.1)  # what does not happen has no state: it would have looked five times
     worker.stop()
     assert db.value("SELECT state FROM jobs WHERE kind = 'sweep_jobs'") == "waiting"
 

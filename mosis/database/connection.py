@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -317,7 +318,7 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
 def opened(path: Path, **more: Any) -> sqlite3.Connection:
     """A read-write connection to an existing file; a deleted file is not recreated empty."""
     address = f"file:{quote(str(path))}?mode=rw"
-    return sqlite3.connect(
+    found: sqlite3.Connection = sqlite3.connect(
         address,
         uri=True,
         timeout=BUSY_SECONDS,
@@ -325,6 +326,7 @@ def opened(path: Path, **more: Any) -> sqlite3.Connection:
         check_same_thread=False,
         **more,
     )
+    return found
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
@@ -338,7 +340,13 @@ def _prepared(path: Path) -> sqlite3.Connection:
         f"journal_size_limit = {CHECKPOINT_BYTES}",
     ):
         raw.execute(f"PRAGMA {pragma}")
+    raw.create_function("sqlar_uncompress", 2, _uncompressed, deterministic=True)
     return raw
+
+
+def _uncompressed(content: bytes, size_bytes: int) -> bytes:
+    """What sqlar_uncompress of the sqlite3 command line gives (https://sqlite.org/sqlar.html)."""
+    return content if size_bytes in (0, len(content)) else zlib.decompress(content)
 
 
 class Database:
@@ -365,6 +373,11 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watching = threading.Lock()
+
+    @property
+    def commits(self) -> int:
+        """How many transactions this process has committed."""
+        return self._commits
 
     def data_version(self) -> int:
         """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on

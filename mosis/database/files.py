@@ -1,4 +1,5 @@
-"""Questions about a database file that is not open here: tables, schema number, integrity, locks."""
+"""Questions about a database file that this process does not have open: tables, schema number,
+integrity, locks."""
 
 import os
 import sqlite3
@@ -8,7 +9,8 @@ from mosis.database.connection import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES,
 
 
 def has_tables(path: Path) -> bool:
-    """Whether there is a database here that something was ever made in; one that cannot be read counts, somebody must look."""
+    """Whether the file is a database with tables. A file that cannot be read counts as one: an
+    operator must look at it."""
     if not path.exists() or not path.stat().st_size:
         return False
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
@@ -25,9 +27,9 @@ def has_tables(path: Path) -> bool:
 
 
 def in_use(path: Path) -> bool:
-    """Whether another process has the database open. In WAL mode each of them holds a lock on these bytes as long as it does
-    (https://sqlite.org/fileformat.html#the_lock_byte_page). To be asked only where this process has not opened it: closing the
-    file would let go of its own locks."""
+    """Whether another process has the database open: in WAL mode every connection holds a shared
+    lock on these bytes (https://sqlite.org/fileformat.html#the_lock_byte_page). Call it only
+    where this process has not opened the file: closing the descriptor would drop its own locks."""
     import fcntl
 
     try:
@@ -44,7 +46,7 @@ def in_use(path: Path) -> bool:
 
 
 def schema_number(path: Path) -> int:
-    """The number of the schema of a database file that can be read."""
+    """The schema number (PRAGMA user_version) of a readable database file."""
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
         return int(raw.execute("PRAGMA user_version").fetchone()[0])
@@ -65,8 +67,9 @@ def has_full_text_search() -> bool:
 
 
 def faults(path: Path, *, quick: bool = False) -> list[str]:
-    """What is wrong inside a database file, looked at as a whole: integrity, and rows that refer to nothing. Up to 20 sentences.
-    `quick` leaves out what takes longest, indexes against tables and the rows that refer to nothing."""
+    """Up to 20 findings of an integrity check and a foreign key check; empty if the file is sound.
+    `quick` runs quick_check, which does not compare indexes with tables, and skips the foreign
+    keys."""
     check = "quick_check" if quick else "integrity_check"
     try:
         raw = opened(path)

@@ -39,6 +39,11 @@ class GroupCommit:
         self._waiting: list[_Entry] = []
         self._led = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the group that is being written."""
+        return len(self._waiting)
+
     def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work(db)` inside a transaction that others may share; its result, once that is committed.
 

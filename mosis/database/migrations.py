@@ -1,4 +1,5 @@
-"""The schema of a database file: made new from the schema script, or brought up by numbered migrations."""
+"""The schema of a database file: created from the schema script, or brought up to date by numbered
+migrations."""
 
 import errno
 import os
@@ -11,11 +12,13 @@ from mosis.database.files import faults
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this program's schema; the sentence says what to do. The file is as it was."""
+    """The database cannot be brought to this program's schema; the message says what to do. The
+    file is unchanged."""
 
 
 def statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one, so that they can share a transaction (executescript commits first)."""
+    """The statements of a script, one by one, so that they can share a transaction (executescript
+    commits first)."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -33,9 +36,10 @@ def migrate(
 ) -> tuple[int, int]:
     """Bring the database at `path` to the newest schema; (number before, number now).
 
-    A new database is made from the schema file. An older one is copied first (`NAME.before-N`), then each migration runs in
-    a transaction of its own, with the foreign keys checked before it is committed. With `shrinks` a new database can give
-    space back (PRAGMA incremental_vacuum). Raises MigrationError, OSError.
+    A new database is created from the schema file. An older one is copied first (`NAME.before-N`);
+    then each migration runs in a transaction of its own, with foreign keys checked before COMMIT.
+    With `shrinks` a new database is created with incremental vacuum. Raises MigrationError,
+    OSError.
     """
     steps = {
         int(each.name[:4]): each for each in sorted(migrations.glob("[0-9][0-9][0-9][0-9]_*.sql"))
@@ -45,21 +49,19 @@ def migrate(
         raise MigrationError(f"the migrations in {migrations.name}/ are not numbered without gaps")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(
-            errno.EISDIR, "a database should be here, and a folder is", str(path)
-        )
-    path.touch(mode=0o600)  # it holds secrets of webhooks; -wal and -shm get the same mode
+        raise IsADirectoryError(errno.EISDIR, "a folder is in the place of the database", str(path))
+    path.touch(mode=0o600)  # webhook secrets are in it; -wal and -shm get the same mode
     raw = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         if shrinks:
             raw.execute(
                 "PRAGMA auto_vacuum = INCREMENTAL"
-            )  # before the first page is written; later it does nothing
+            )  # has an effect only before the first page is written
         raw.execute("PRAGMA journal_mode = WAL")
         raw.execute("PRAGMA synchronous = FULL")
         raw.execute(
             "PRAGMA foreign_keys = OFF"
-        )  # rebuilding a table would delete what refers to it
+        )  # rebuilding a table would delete the rows that reference it
         before = raw.execute("PRAGMA user_version").fetchone()[0]
         if before > newest:
             raise MigrationError(
@@ -86,7 +88,7 @@ def migrate(
 
 
 def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
-    """The copy that an operator goes back to; refused when the disk has no room for it."""
+    """The copy for a downgrade; refused if the disk has no room for it."""
     size = path.stat().st_size
     room = os.statvfs(path.parent)
     if room.f_bavail * room.f_frsize < size * 2:
@@ -107,7 +109,7 @@ def _apply(raw: sqlite3.Connection, script: Path, number: int, expected: int) ->
     try:
         if (
             raw.execute("PRAGMA user_version").fetchone()[0] == expected
-        ):  # else another process was faster
+        ):  # otherwise another process has applied it
             for statement in statements(script.read_text(encoding="utf-8")):
                 raw.execute(statement)
             broken = raw.execute("PRAGMA foreign_key_check").fetchall()

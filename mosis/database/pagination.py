@@ -1,5 +1,5 @@
-"""Pages of a list: a bounded number of rows after an opaque cursor, by seeking and not by counting, so that rows which come
-in meanwhile neither repeat nor hide others."""
+"""Keyset pagination: a bounded number of rows after an opaque cursor. Rows inserted meanwhile are
+neither repeated nor hide others."""
 
 import base64
 import json
@@ -11,12 +11,13 @@ from mosis.errors import Malformed
 
 Item = TypeVar("Item")
 DEFAULT, MOST = 20, 100
-LONGEST = 2000  # characters of a cursor
+LONGEST = 2000  # characters in a cursor
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What part of a list is asked for: at most `limit` rows after the position `after` (the sort values of the last row)."""
+    """The requested part of a list: at most `limit` rows after the position `after`, the sort
+    values of the previous page's last row."""
 
     limit: int = DEFAULT
     after: tuple[Any, ...] | None = None
@@ -24,7 +25,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Page(Generic[Item]):
-    """Some rows of a list, and the cursor of those behind them (None: there are none)."""
+    """Rows of a list, and the cursor of the next page (None: this is the last)."""
 
     rows: list[Item]
     next_cursor: str | None
@@ -33,7 +34,7 @@ class Page(Generic[Item]):
 def page(
     rows: list[Item], wanted: Wanted, position: Callable[[Item], tuple[Any, ...]]
 ) -> Page[Item]:
-    """Make a page of up to limit + 1 rows: the one too many only says that there are more."""
+    """A page from up to limit + 1 rows: the extra one only shows that there are more."""
     if len(rows) <= wanted.limit:
         return Page(rows, None)
     return Page(rows[: wanted.limit], cursor(position(rows[wanted.limit - 1])))
@@ -50,14 +51,14 @@ def position(text: str, *types: type | tuple[type, ...]) -> tuple[Any, ...]:
         if len(text) > LONGEST:
             raise ValueError
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        json.dumps(
-            found, ensure_ascii=False
-        ).encode()  # a ValueError where there is half a character (a lone surrogate)
+        json.dumps(found, ensure_ascii=False).encode()  # ValueError for a lone surrogate
         if isinstance(found, list) and len(found) == len(types) and all(map(_is, found, types)):
             return tuple(found)
     except (ValueError, RecursionError):
         pass
-    raise Malformed("bad_cursor", "This cursor is not one of ours; start again without it.")
+    raise Malformed(
+        "bad_cursor", "This cursor was not made by this portal; start again without one."
+    )
 
 
 def _is(value: Any, wanted: type | tuple[type, ...]) -> bool:

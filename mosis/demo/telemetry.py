@@ -137,7 +137,9 @@ def _session(
                 frame_ms=round(dice.lognormvariate(0, 0.3) * device.frame_ms, 2),
             )
         )
-    events.append(_event("perf_memory", at + length // 2, used_bytes=dice.randrange(20, 200) << 20))
+    events.append(
+        _event("perf_memory", at + length // 2, used_mb=dice.randrange(20, 200), limit_mb=512)
+    )
     if dice.random() < 0.02:
         error = {
             "message": "attempt to call a nil value",

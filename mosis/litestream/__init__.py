@@ -1,9 +1,10 @@
-"""Litestream (https://litestream.io): the program that copies every commit of portal.db to the replica as it happens.
+"""Litestream (https://litestream.io), the program that copies every commit of portal.db to the
+replica.
 
-    program.py    where it is, what it is told, restoring         child.py   the process as it begins: it dies with the portal
-    replication.py   runs it beside the portal, watches that the replica keeps up, starts it again
-
-What is written is in the replica within about a second; telemetry.db is not replicated.
+program.py finds the program, writes its settings and restores; child.py is the first code of its
+process, which ties it to the portal; replication.py runs it beside the portal, checks that the
+replica keeps up, and restarts it. A commit is in the replica within about a second; telemetry.db is
+not replicated.
 """
 
 from mosis.litestream.program import BackupError, Litestream

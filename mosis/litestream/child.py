@@ -1,9 +1,9 @@
-"""The first lines of Litestream's process: arranges that the kernel kills it when the portal dies, and becomes Litestream.
+"""The start of Litestream's process: have the kernel kill it when the portal dies, then exec
+Litestream. `python child.py PARENT LOCK PROGRAM ARGUMENT...`
 
-    python child.py PARENT LOCK PROGRAM ARGUMENT...
-
-A Litestream that outlived a portal killed in mid-commit could replicate a transaction that the database then drops. Killed
-together, the next to open the database recovers the whole WAL, with that transaction.
+A Litestream that outlived a portal killed in mid-commit could replicate a transaction that the
+database then rolls back. If both are killed, the next process to open the database recovers the
+whole WAL, including that transaction.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Never returns."""
+    """Does not return."""
     parent, lock, program, *arguments = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(parent):  # it died before the line above
+    if os.getppid() != int(parent):  # the parent died before the call above
         os._exit(1)
     os.ftruncate(int(lock), 0)
     os.pwrite(int(lock), str(os.getpid()).encode(), 0)

@@ -1,4 +1,4 @@
-"""Where Litestream is, what it is told, and getting a database back from a replica."""
+"""Where the Litestream program is, its settings, and restoring a database from a replica."""
 
 import fcntl
 import json
@@ -17,19 +17,20 @@ from mosis.database import has_tables
 log = logging.getLogger("mosis.operations.backup")
 
 MISSING = "there is no program `litestream`: pip install 'mosis-portal[backup]', or unset BACKUPS_DIR and BACKUP_URL"
-TRIES = 3  # a restore that races with a compaction fails now and then
+TRIES = 3  # a restore that races with a compaction can fail
 RESTORE_SECONDS = 3600
-NOT_SO_FAR_BACK = "no matching backup files available"  # Litestream's words
+NOT_SO_FAR_BACK = "no matching backup files available"  # as Litestream prints it
 ASK_SECONDS = 60
 LOCK_SECONDS = 6.0
 
 
 class BackupError(Exception):
-    """No backup, or none that is whole; the sentence says what to do."""
+    """There is no backup, or none that is sound; the message says what to do."""
 
 
 class Litestream:
-    """The program with the settings of this portal. `replica_dir` is None where the replica is not a folder here."""
+    """The program with the settings of this portal. `replica_dir` is None where the replica is not
+    a local folder."""
 
     def __init__(self, config: Config) -> None:
         self.database = config.database_path
@@ -37,7 +38,7 @@ class Litestream:
         self.settings_path = self.folder / "litestream.yml"
         self.state_dir = (
             self.folder / f".{self.database.name}-litestream"
-        )  # what Litestream keeps beside a database
+        )  # Litestream's own files beside a database
         self.url = config.backup_url
         self.replica_dir = (
             config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
@@ -51,18 +52,18 @@ class Litestream:
 
     @property
     def program(self) -> str | None:
-        """The program's path: of this Python's environment, else of PATH; None where there is none."""
+        """The program's path: from this Python environment, else from PATH; None if there is none."""
         beside = Path(sys.executable).parent / "litestream"
         return str(beside) if os.access(beside, os.X_OK) else shutil.which("litestream")
 
     def settings(self) -> dict[str, Any]:
-        """What Litestream is told; JSON, which YAML includes."""
+        """Litestream's configuration, as JSON, which is valid YAML."""
         replica: dict[str, Any] = (
             {"url": self.url} if self.url else {"type": "file", "path": str(self.replica_dir)}
         ) | {"sync-interval": "500ms"}
         return {
             "logging": {"type": "json", "level": "debug" if self.debug else "warn"},
-            # relative: it runs in this folder, and the path of a socket may have 107 bytes
+            # relative, because a socket's path is limited to 107 bytes; the process runs in this folder
             "socket": {"enabled": True, "path": "litestream.sock", "permissions": 0o600},
             "snapshot": {"interval": "6h", "retention": "168h"},
             "l0-retention": "15m",
@@ -72,7 +73,7 @@ class Litestream:
         }
 
     def write_settings(self) -> None:
-        """Write them where only the portal may read: an address can carry a password."""
+        """Write the configuration with mode 0600: a replica's URL can contain a password."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.settings_path.with_suffix(".part")
         with open(
@@ -82,14 +83,14 @@ class Litestream:
         fresh.replace(self.settings_path)
 
     def command(self, action: str, *arguments: str) -> list[str]:
-        """The command line for one of its actions. Raises BackupError where there is no such program."""
+        """The command line of one action. Raises BackupError if the program is missing."""
         program = self.program
         if program is None:
             raise BackupError(MISSING)
         return [program, action, "-config", str(self.settings_path), "-no-expand-env", *arguments]
 
     def ask(self, action: str, *arguments: str, timeout_seconds: float = ASK_SECONDS) -> str:
-        """What it prints. Raises BackupError with its last words."""
+        """The output of an action. Raises BackupError with its last lines."""
         self.write_settings()
         command = self.command(action, *arguments)
         try:
@@ -114,7 +115,8 @@ class Litestream:
         return done.stdout
 
     def files(self) -> list[dict[str, Any]]:
-        """The files of the replica, each with level, min_txid, max_txid, size and timestamp; empty where there is no replica."""
+        """The files of the replica, each with level, min_txid, max_txid, size and timestamp; empty
+        where there is no replica."""
         if self.replica_dir is not None and not self.replica_dir.exists():
             return []
         return list(
@@ -122,10 +124,9 @@ class Litestream:
         )
 
     def restore(self, target: Path, at: str | None = None) -> None:
-        """Restore the newest state, or that of a moment (RFC 3339), into a new file, checked as a whole.
-
-        A damaged newest state is given up for the one before it. Raises BackupError; then there is no file.
-        """
+        """Restore the newest state, or that of a moment (RFC 3339), into a new file and check it
+        completely. If the newest state is damaged, the one before it is taken. Raises
+        BackupError; then there is no file."""
         moment = ["-timestamp", at] if at else []
         for attempt in range(TRIES):
             try:
@@ -141,7 +142,7 @@ class Litestream:
         if len(steps) < 2:
             raise trouble
         log.error(
-            "the newest state cannot be restored, taking the one before", extra={"txid": steps[-2]}
+            "newest state cannot be restored; trying the previous one", extra={"txid": steps[-2]}
         )
         self._restore(target, "-txid", steps[-2])
 
@@ -165,7 +166,7 @@ class Litestream:
             discard(part)
 
     def _steps(self, target: Path) -> list[str]:
-        """The transactions at which the replica can be restored, the newest last."""
+        """The transactions at which the replica can be restored, newest last."""
         try:
             plan = json.loads(
                 self.ask(
@@ -177,14 +178,13 @@ class Litestream:
         return [each["max_txid"] for each in plan.get("files", [])]
 
     def reset(self) -> None:
-        """Forget what it knows of the database: it then begins with a whole copy."""
+        """Discard Litestream's state for the database: it then starts with a full copy."""
         shutil.rmtree(self.state_dir, ignore_errors=True)
 
     def hold(self) -> int:
-        """The descriptor of a lock that the portal and its Litestream hold as long as either lives: one pair for a database.
-
-        Waits a little for one that is about to end. Raises BackupError when another portal holds it.
-        """
+        """The descriptor of a lock that the portal and its Litestream hold while either lives, one
+        pair per database. Waits briefly for a process that is ending. Raises BackupError if
+        another portal holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(
             self.folder / "litestream.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -203,8 +203,9 @@ class Litestream:
                 time.sleep(0.05)
 
     def lost(self) -> bool:
-        """Whether the database is missing, empty or without tables while there is a replica of it. Whoever made a new one then
-        would have it replicated over the good one. Raises BackupError where it cannot be known whether there is a replica."""
+        """Whether the database is missing, empty or without tables while a replica of it exists. A
+        new database would then be replicated over the good replica. Raises BackupError if it
+        cannot be determined whether there is a replica."""
         if not self.wanted or has_tables(self.database):
             return False
         if self.program is None:
@@ -214,21 +215,19 @@ class Litestream:
         return bool(self.files())
 
     def restore_if_lost(self) -> bool:
-        """At start: restore a database that is lost; whether it was.
-
-        Raises BackupError when there is a replica that cannot be restored: an empty portal must not go over a good replica.
-        """
+        """At start: restore a lost database; whether it was restored. Raises BackupError if there
+        is a replica that cannot be restored: an empty portal must not replace a good replica."""
         if not self.lost():
             return False
         left = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         for path in beside(
             self.database
-        ):  # a WAL without its database; never thrown away, never applied to another one
+        ):  # a WAL without its database; never deleted, never applied to another database
             path.rename(path.with_name(f"{path.name}.left-{left}"))
         self.reset()
         self.restore(self.database)
         log.warning(
-            "the database was missing and was restored from the replica",
+            "database was missing; restored from the replica",
             extra={"bytes": self.database.stat().st_size},
         )
         return True

@@ -1,4 +1,5 @@
-"""Litestream beside the portal: a child process that is watched, started again, and believed only when it proves itself."""
+"""Runs Litestream as a supervised child process: restarted when it ends, and trusted only while the
+replica keeps up."""
 
 import json
 import logging
@@ -19,21 +20,24 @@ from mosis.litestream.program import BackupError, Litestream
 log = logging.getLogger("mosis.operations.backup")
 
 TICK_SECONDS = 0.5
-PROBE_SECONDS = 2.0  # how often it has to say that it has everything, while there is something new
+PROBE_SECONDS = (
+    2.0  # interval of asking whether every commit is in the replica, while there are new ones
+)
 LONGEST_BACKOFF_SECONDS = 60.0
-STEADY_SECONDS = 60.0  # alive for so long, it may fail quickly again
-HEAL_AFTER_SECONDS = 60.0  # of standing still, which /readyz shows after 30
+STEADY_SECONDS = 60.0  # after running this long, the restart delay is reset
+HEAL_AFTER_SECONDS = 60.0  # without progress; /readyz fails after 30
 HEAL_EVERY_SECONDS = 600.0
 SYNC_SECONDS = 10
 LAST_SYNC_SECONDS = (
-    3  # with END_SECONDS and the time that requests have to end, less than ten together
+    3  # together with END_SECONDS and the stop time of requests less than ten seconds
 )
 END_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
 class State:
-    """How replication is. `behind_seconds`: for how long a commit has been waiting to be in the replica, 0 when none is."""
+    """The state of replication. `behind_seconds`: how long a commit has been waiting to be in the
+    replica, 0 if none is."""
 
     running: bool
     behind_seconds: float
@@ -52,29 +56,33 @@ class Replication:
         self._lock: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="litestream", daemon=True)
-        self._restarts = -1  # the first start is none
+        self._restarts = -1  # the first start is not a restart
         self._failures = 0
-        self._started = 0.0  # all times here are monotonic
+        self._started = 0.0  # all times here are of the monotonic clock
         self._start_at = 0.0
         self._probe_at = 0.0
         self._healed = float("-inf")
-        self._seen: tuple[int, int] | None = None  # the WAL when it was last looked at
-        self._waiting_since: float | None = time.monotonic()  # a commit that nobody has confirmed
+        self._seen: tuple[int, int] | None = None  # the WAL at the last check
+        self._waiting_since: float | None = (
+            time.monotonic()
+        )  # when the oldest unconfirmed commit was seen
         self._trouble: str | None = None
 
     def start(self, lock: int) -> None:
-        """Start it, and hand it the lock of `Litestream.hold`. Whoever dies, the other does not go on alone for long."""
+        """Start Litestream, and hand it the lock of `Litestream.hold`, so that neither process runs
+        on alone."""
         self._lock = lock
         self._thread.start()
 
     def stop(self) -> None:
-        """Have it sync once more and end: after the last commit, when every connection is closed. One that hangs is killed."""
+        """Have it synchronize once more and end, after the last commit, when every connection is
+        closed. A process that hangs is killed."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(LAST_SYNC_SECONDS + END_SECONDS)
             if (
                 self._thread.is_alive() and (child := self._child) is not None
-            ):  # it waits for an answer that does not come
+            ):  # it is blocked on a request
                 child.kill()
                 self._thread.join(1)
         if self._lock is not None:
@@ -83,7 +91,7 @@ class Replication:
 
     @property
     def state(self) -> State:
-        """How it is now."""
+        """The current state."""
         child, since = self._child, self._waiting_since
         return State(
             running=child is not None and child.poll() is None,
@@ -102,16 +110,19 @@ class Replication:
         while not self._stopping.is_set():
             try:
                 self._tick()
-            except Exception:  # a full disk, no more processes: the next turn tries again
-                log.exception("the replica cannot be watched")
+            except (
+                Exception
+            ):  # such as a full disk or no processes left; the next round tries again
+                log.exception("replica cannot be checked")
             self._stopping.wait(TICK_SECONDS)
-        self._finish()  # by this thread, which began it: the kernel kills a child when the thread of its parent ends (prctl(2))
+        self._finish()  # by the thread that started it: PR_SET_PDEATHSIG kills a child when its parent thread ends (prctl(2))
 
     def _finish(self) -> None:
-        """Have it say that it has everything, which its own end does not see to, and end it."""
+        """Have it confirm that it has every commit, which its own shutdown does not ensure, and end
+        it."""
         hangs = self.pid is not None and (trouble := self._probe(LAST_SYNC_SECONDS)) is not None
         if hangs:
-            log.error("the last commits may not be in the replica", extra={"reason": trouble})
+            log.error("the last commits may be missing in the replica", extra={"reason": trouble})
         self._end(0.5 if hangs else END_SECONDS)
 
     def _tick(self) -> None:
@@ -153,9 +164,9 @@ class Replication:
             cwd=self.litestream.folder,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._lock,),
-            process_group=0,  # a Ctrl-C is for the portal: this ends after it
+            process_group=0,  # Ctrl-C is for the portal; Litestream ends after it
         )
-        self.db.checkpoints = False  # from now on that is Litestream's work
+        self.db.checkpoints = False  # Litestream runs the checkpoints from now on
         self._restarts += 1
         self._started, self._probe_at = now, now + 1.0
         log.info("litestream started", extra={"pid": self._child.pid, "restarts": self._restarts})
@@ -165,9 +176,7 @@ class Replication:
         self._fail(f"litestream ended with code {code}", now)
 
     def _fail(self, trouble: str, now: float) -> None:
-        self.db.checkpoints = (
-            True  # the WAL must not grow for ever; Litestream begins anew after that
-        )
+        self.db.checkpoints = True  # the WAL must not grow without bound; Litestream starts with a full copy after that
         self._waiting_since = self._waiting_since or now
         self._failures += 1
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self._failures - 1) / 2)
@@ -176,7 +185,7 @@ class Replication:
         log.error("replication stands still", extra={"reason": trouble, "next_start_seconds": wait})
 
     def _watch(self, now: float) -> None:
-        """Notice commits by the WAL, and have Litestream say that they are in the replica."""
+        """Notice commits by the WAL, and have Litestream confirm that they are in the replica."""
         wal = self._look()
         if wal != self._seen:
             self._seen = wal
@@ -194,7 +203,7 @@ class Replication:
         else:
             self._waiting_since = self._waiting_since or now
             if trouble != self._trouble:
-                log.warning("the replica is behind", extra={"reason": trouble})
+                log.warning("replica is behind", extra={"reason": trouble})
         self._trouble = trouble
 
     def _look(self) -> tuple[int, int] | None:
@@ -205,7 +214,8 @@ class Replication:
         return found.st_mtime_ns, found.st_size
 
     def _has_snapshot(self) -> bool:
-        """Whether there is anything to begin a restore with: Litestream does not notice when its replica is removed."""
+        """Whether the replica has a snapshot to restore from: Litestream does not notice when its
+        replica is deleted."""
         if self.litestream.replica_dir is None:
             return True
         try:
@@ -215,7 +225,7 @@ class Replication:
             return False
 
     def _probe(self, timeout_seconds: int = SYNC_SECONDS) -> str | None:
-        """Have everything synced to the replica now; None when it is, else what is wrong."""
+        """Have everything synchronized to the replica now; None if it is, else the reason."""
         wanted = {"path": str(self.litestream.database), "wait": True, "timeout": timeout_seconds}
         try:
             answer = ask(self.litestream.folder, "/sync", wanted, timeout_seconds + 0.5)
@@ -228,8 +238,9 @@ class Replication:
         return None
 
     def _heal(self, now: float) -> None:
-        """It lives, but the replica does not get on: let it forget what it knows and begin with a whole copy."""
-        log.error("replication is begun anew with a whole copy", extra={"reason": self._trouble})
+        """Litestream runs, but the replica makes no progress: discard its state, so that it starts
+        with a full copy."""
+        log.error("replication restarted with a full copy", extra={"reason": self._trouble})
         self._healed = now
         self._end()
         self.litestream.reset()
@@ -249,7 +260,8 @@ class Replication:
 
 
 class _Control(HTTPConnection):
-    """HTTP over Litestream's control socket. It is reached through the folder's descriptor: a socket's path may have 107 bytes."""
+    """HTTP over Litestream's control socket, opened through the folder's descriptor because a
+    socket's path is limited to 107 bytes."""
 
     def __init__(self, folder: Path, timeout_seconds: float) -> None:
         super().__init__("litestream", timeout=timeout_seconds)
@@ -268,7 +280,7 @@ class _Control(HTTPConnection):
 def ask(
     folder: Path, path: str, document: dict[str, object], timeout_seconds: float
 ) -> dict[str, object]:
-    """One question to a running Litestream; its answer. Raises OSError, HTTPException, ValueError."""
+    """One request to a running Litestream; its response. Raises OSError, HTTPException, ValueError."""
     connection = _Control(folder, timeout_seconds)
     try:
         connection.request(

@@ -32,6 +32,7 @@ TEXTS = {
     "version.yanked": "{package_id} {version} was taken back.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
     "crash.new_group": "{package_id} crashes in a new way.",
+    "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
     "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
     "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",

@@ -1,7 +1,6 @@
-"""`portal.py doctor`: looks at everything that an operator can get wrong, and says what to do about it.
-
-A complaint is "bad" (the portal will not work, or will lose something) or "warn" (it works, and something is worth a look).
-"""
+"""`portal.py doctor`: checks everything that an operator can misconfigure, and says what to do. A
+line is "bad" (the portal will not work, or will lose data) or "warn" (it works; something should
+be looked at)."""
 
 import os
 import sys
@@ -21,17 +20,17 @@ from mosis.litestream import BackupError, Litestream
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
-EARLIEST = 1_767_225_600  # 2026-01-01: no clock is right that shows less
+EARLIEST = 1_767_225_600  # 2026-01-01: a clock that shows an earlier time is wrong
 SAFE_SQLITE = (
     3,
     51,
     3,
-)  # before it a checkpoint that races with a writer can damage the database; here none does
+)  # before it a checkpoint that races with a writer can damage the database; here none races
 
 
 @dataclass(frozen=True)
 class Line:
-    """What was looked at, how it is ("ok", "warn" or "bad"), and what to do."""
+    """A check, its result ("ok", "warn" or "bad"), and what to do."""
 
     level: str
     subject: str
@@ -42,7 +41,7 @@ class Line:
 
 
 def examine(config: Config, newest_schema: int) -> Iterator[Line]:
-    """Every line, in the order in which things are worth looking at."""
+    """The lines of all checks, most important first."""
     yield from _sqlite()
     yield from _folders(config)
     yield from _clock(config)
@@ -92,7 +91,7 @@ def _folders(config: Config) -> Iterator[Line]:
         yield Line(
             "warn",
             "backups",
-            "they are on the disk of the data: when it breaks both are gone. Set BACKUPS_DIR to another.",
+            "they are on the same disk as the data, which one failure would take. Set BACKUPS_DIR to a folder on another disk.",
         )
 
 
@@ -173,7 +172,7 @@ def _secret(config: Config) -> Iterator[Line]:
     path = config.data_dir / "jwt_secret"
     if config.jwt_secret and len(set(config.jwt_secret)) < 12:
         yield Line(
-            "bad", "JWT_SECRET", "it can be guessed: take what `openssl rand -base64 32` prints."
+            "bad", "JWT_SECRET", "it can be guessed: use the output of `openssl rand -base64 32`."
         )
     elif config.jwt_secret:
         yield Line("ok", "JWT_SECRET", "is set")
@@ -229,7 +228,7 @@ def _backup(config: Config) -> Iterator[Line]:
         yield Line(
             "warn",
             "replica",
-            "there is none, a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
+            "there is none, so a broken disk takes everything: set BACKUPS_DIR to a folder on another disk.",
         )
         return
     if litestream.program is None:
@@ -266,7 +265,7 @@ def _backup(config: Config) -> Iterator[Line]:
 
 
 def _address(config: Config) -> Iterator[Line]:
-    """BASE_URL as clients use it, if the portal runs at all."""
+    """BASE_URL as clients use it, if the portal runs."""
     host, _, port = config.listen_addr.rpartition(":")
     here = f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104  (compared only)
     trouble, _ = _healthy(here)
@@ -297,7 +296,7 @@ def _address(config: Config) -> Iterator[Line]:
 
 
 def _healthy(url: str) -> tuple[str, float]:
-    """What is wrong with the portal's /healthz there, or nothing; and the time that it shows."""
+    """What is wrong with the portal's /healthz at this URL (empty if nothing), and its Date."""
     try:
         request = Request(f"{url}/healthz", headers={"User-Agent": "mosis-portal doctor"})  # noqa: S310
         with urlopen(request, timeout=5) as answer:  # noqa: S310
@@ -332,7 +331,7 @@ def _proxy(config: Config) -> Iterator[Line]:
         yield Line(
             "warn",
             "proxy",
-            "BASE_URL is http, so passwords can be read on their way: put a proxy with TLS in front.",
+            "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front.",
         )
     else:
         yield Line("ok", "proxy", ", ".join(map(str, config.trusted_proxy)) or "none")
@@ -361,12 +360,12 @@ def _mail(config: Config) -> Iterator[Line]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or its nearest existing ancestor."""
     return folder if folder.exists() or folder == folder.parent else _existing(folder.parent)
 
 
 def _unwritable(folder: Path) -> str | None:
-    """Why no file can be made here, or None."""
+    """Why no file can be created here, or None."""
     path = folder / f".doctor-{os.getpid()}"
     try:
         path.write_bytes(b"x")
@@ -377,7 +376,7 @@ def _unwritable(folder: Path) -> str | None:
 
 
 def _locks(folder: Path) -> bool:
-    """Whether a second process is kept out by a lock of the kind that SQLite uses (fcntl)."""
+    """Whether fcntl locks, which SQLite uses, keep a second process out."""
     import fcntl
     import subprocess
 
@@ -391,7 +390,7 @@ def _locks(folder: Path) -> bool:
         with open(path, "xb") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             command = [sys.executable, "-I", "-S", "-c", program, str(path)]
-            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (our own program)
+            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program of ours)
     except OSError:
         return False
     finally:

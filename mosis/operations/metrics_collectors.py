@@ -1,4 +1,5 @@
-"""What /metrics tells: the counters of the process, and what is read from databases, disks and the kernel when it is asked."""
+"""Collectors for /metrics: the counters of the process, and readings of databases, disks and the
+kernel at each scrape."""
 
 import os
 import time
@@ -20,12 +21,13 @@ COUNTERS = {
 
 
 def read(env: Environment) -> bytes:
-    """Everything, as Prometheus reads it."""
+    """All metrics in Prometheus's text format."""
     return exposition(families(env))
 
 
 def families(env: Environment) -> Iterator[Family]:
-    """Everything. A database that cannot be read is a value, not an error: the rest is needed most just then."""
+    """All metric families. A database that cannot be read is a value, not an error: the other
+    metrics are needed most then."""
     yield from env.measures.requests()
     for name, text in COUNTERS.items():
         family = Family(name, "counter", text)
@@ -41,7 +43,7 @@ def families(env: Environment) -> Iterator[Family]:
     damaged = Family(
         "portal_database_damaged",
         "gauge",
-        "1 once damage was found in a database, which is only read from then on.",
+        "1 once damage was found in a database, which is read-only from then on.",
     )
     for name, each in (("portal", env.db), ("telemetry", env.telemetry)):
         damaged.add(int(each.damage is not None), database=name)
@@ -58,7 +60,7 @@ def families(env: Environment) -> Iterator[Family]:
 
 
 def database(db: Connection) -> Iterator[Family]:
-    """The queue, and versions in states that somebody waits for or should know of."""
+    """The job queue, and versions in states that need attention."""
     now = db.database.clock.now()
     waiting, due, oldest = db.one(
         "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'",
@@ -69,7 +71,7 @@ def database(db: Connection) -> Iterator[Family]:
     )
     running = db.value("SELECT count(*) FROM jobs WHERE state = 'running'")
     queue = Family(
-        "portal_jobs", "gauge", "Background jobs in the table; `due` are those that could run now."
+        "portal_jobs", "gauge", "Background jobs in the table; `due` are those that can run now."
     )
     for state, count in {
         "due": due,
@@ -102,18 +104,18 @@ def database(db: Connection) -> Iterator[Family]:
 
 
 def cache(env: Environment) -> Iterator[Family]:
-    """The finished answers of the store."""
+    """The response cache of the store."""
     asked = Family(
         "portal_cache_requests_total",
         "counter",
-        "Answers of the store that were looked for in memory, by result.",
+        "Lookups in the store's response cache, by result.",
     )
     yield asked.add(env.kept.hits, result="hit").add(env.kept.misses, result="miss")
     yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
 
 
 def disks(env: Environment) -> Iterator[Family]:
-    """How large the databases are, and how much room their disks have."""
+    """The sizes of the databases, and the free space of their disks."""
     databases = {"portal": env.config.database_path, "telemetry": env.config.telemetry_path}
     size = Family("portal_database_bytes", "gauge", "Size of a database file.")
     wal = Family("portal_wal_bytes", "gauge", "Size of a database's write-ahead log.")
@@ -123,7 +125,7 @@ def disks(env: Environment) -> Iterator[Family]:
     free = Family(
         "portal_disk_free_bytes",
         "gauge",
-        "Room that is left for the portal on the disk of a folder.",
+        "Free space for the portal on the disk of a folder.",
     )
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:
@@ -143,14 +145,14 @@ def disks(env: Environment) -> Iterator[Family]:
 
 
 def replica(env: Environment) -> Iterator[Family]:
-    """How Litestream is doing; without values where the settings ask for none."""
+    """The state of Litestream; no samples where no replica is configured."""
     running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
     behind = Family(
         "portal_replica_behind_seconds",
         "gauge",
         "How long a commit has been waiting to be in the replica.",
     )
-    restarts = Family("portal_replica_restarts", "gauge", "How often Litestream was started again.")
+    restarts = Family("portal_replica_restarts", "gauge", "Restarts of Litestream.")
     if env.replication is not None:
         state = env.replication.state
         running.add(int(state.running))
@@ -160,7 +162,8 @@ def replica(env: Environment) -> Iterator[Family]:
 
 
 def process() -> Iterator[Family]:
-    """What the kernel says about this process, under the names that every exporter uses."""
+    """The kernel's figures about this process, under the names that Prometheus's client libraries
+    use."""
     try:
         after_name = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
@@ -169,9 +172,7 @@ def process() -> Iterator[Family]:
     except (OSError, ValueError):
         return
     ticks = os.sysconf("SC_CLK_TCK")
-    cpu = Family(
-        "process_cpu_seconds_total", "counter", "Time of the processor, for us and in the kernel."
-    )
+    cpu = Family("process_cpu_seconds_total", "counter", "Processor time, user and system.")
     yield cpu.add((int(after_name[11]) + int(after_name[12])) / ticks)
     yield from gauges(
         {

@@ -1,4 +1,4 @@
-"""Whether the portal can do its work: what /readyz answers, and why not."""
+"""Readiness: whether the portal can do its work, as /readyz reports it, and why not."""
 
 import os
 import time
@@ -12,16 +12,14 @@ from mosis.database import SQLITE_VERSION, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
 
-QUEUE_SECONDS = (
-    300  # a due job may wait so long: the eighth attempt of another one is not a standstill
-)
+QUEUE_SECONDS = 300  # how long a due job may wait before the queue counts as stalled
 BEHIND_SECONDS = 30
-KEEP_SECONDS = 1.0  # a look costs the writers' lock for a moment; nobody may ask for it a thousand times a second
+KEEP_SECONDS = 1.0  # a check takes the write lock briefly, so its result is reused for a second
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """What was found; `reasons` is empty when all is well."""
+    """The result; `reasons` is empty if all is well."""
 
     disk_free_bytes: int
     queue_age_seconds: int
@@ -31,15 +29,15 @@ class Readiness:
 
 
 def look(env: Environment) -> Readiness:
-    """The state of things, at most a second old."""
-    kept = env.remembered.get("readiness")
+    """The state, at most a second old."""
+    kept: tuple[float, Readiness] | None = env.remembered.get("readiness")
     if kept is None or time.monotonic() > kept[0] + KEEP_SECONDS:
         kept = env.remembered["readiness"] = (time.monotonic(), _look(env))
-    return kept[1]  # type: ignore[no-any-return]
+    return kept[1]
 
 
 def require(env: Environment) -> Readiness:
-    """As `look`. Raises Unavailable `not_ready` with every reason."""
+    """Like `look`. Raises Unavailable `not_ready` with every reason."""
     found = look(env)
     if found.reasons:
         raise Unavailable(
@@ -68,7 +66,8 @@ def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
-    """The lock of a writer is had, on a file that is still in its place: nothing is written, and nothing has to be flushed."""
+    """The write lock can be acquired, and the open file is still the one at its path. Nothing is
+    written, so nothing has to be flushed."""
     name = pointer.strip("/")
     if database.damage is not None:
         yield _reason(
@@ -86,7 +85,7 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
         yield _reason(
             pointer, "database_unwritable", f"The {name} database cannot be written: {error.detail}"
         )
-    except Exception as error:  # whatever SQLite has to say
+    except Exception as error:  # any error of SQLite
         yield _reason(
             pointer, "database_unwritable", f"The {name} database cannot be written: {error}."
         )
@@ -103,12 +102,13 @@ def _disk(env: Environment, free: int) -> Iterator[dict[str, Any]]:
 
 
 def queue_age_seconds(env: Environment) -> int:
-    """For how long the job that is due longest has been waiting; 0 when none is, or the database cannot be asked."""
+    """How long the job that has been due longest has waited, in seconds; 0 if none is due or the
+    database cannot be read."""
     try:
         due = env.db.connection().value(
             "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND run_at <= ?", env.clock.now()
         )
-    except Exception:  # said by _database
+    except Exception:  # reported by _database
         return 0
     return max(0, int(env.clock.time()) - seconds(due)) if due else 0
 
@@ -125,7 +125,7 @@ def _queue(age: int) -> Iterator[dict[str, Any]]:
 def _replica(state: State | None) -> Iterator[dict[str, Any]]:
     if state is None:
         return
-    why = "the log and GET /v1/admin/backups say why"  # not here: the words of Litestream have paths and addresses in them
+    why = "the log and GET /v1/admin/backups say why"  # without Litestream's messages, which contain paths and addresses
     if not state.running:
         yield _reason("/replica", "replica_stopped", f"Litestream does not run; {why}.")
     if state.behind_seconds > BEHIND_SECONDS:

@@ -63,7 +63,7 @@ def version_key(text: str) -> tuple[Any, ...]:
 
 def is_prerelease(text: str) -> bool:
     """Whether a version has a pre-release suffix."""
-    return version_key(text)[3] == 0
+    return bool(version_key(text)[3] == 0)
 
 
 def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> Iterator[Finding]:

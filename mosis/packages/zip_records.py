@@ -7,7 +7,6 @@ two packages. Nothing is accepted that leaves a choice: the records may hold onl
 
 import re
 import struct
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -184,7 +183,7 @@ def _entry(
     name = _name(raw_name, fields.flags, findings)
     _check_central(fields, name, start)
     findings += _unusual(fields, name)
-    findings += _check_extra(directory[after_name:after_extra], raw_name, name)
+    findings += _check_extra(directory[after_name:after_extra], name)
     data, after = _local(file, fields, raw_name, name, findings)
     if after > limit:
         raise Unreadable("zip_overlap", f"{name!r} reaches into what follows it.", name)
@@ -269,7 +268,7 @@ def _local(
             f"{name!r}: the local header and the central directory differ.",
             name,
         )
-    findings += _check_extra(tail[name_length:], raw_name, name)
+    findings += _check_extra(tail[name_length:], name)
     data = central.offset + _LOCAL.size + name_length + extra_length
     after = data + central.packed
     if described:
@@ -315,18 +314,21 @@ _KNOWN_EXTRA: dict[int, Callable[[bytes], bool]] = {
     0x000A: lambda data: len(data) == 32 and data[:8] == bytes(4) + b"\1\0\x18\0",  # NTFS: three times
     0xCAFE: lambda data: not data,  # "this is a JAR", in the first entry of java.util.jar's archives
 }  # fmt: skip
-_UNICODE_PATH = 0x7075
 
 
-def _check_extra(extra: bytes, raw_name: bytes, name: str) -> Iterator[Finding]:
-    """Extra fields may hold times, owners and the same name once more, each at most once and of exactly its length."""
-    problem = _extra_problem(extra, raw_name)
+def _check_extra(extra: bytes, name: str) -> Iterator[Finding]:
+    """Extra fields may hold times and owners, each at most once and of exactly its length.
+
+    A second name (0x7075) is refused even where it is the same: no writer needs one beside UTF-8, and Info-ZIP's unzip takes
+    some archives with one for damaged.
+    """
+    problem = _extra_problem(extra)
     if problem:
         code = "zip64" if problem == _ZIP64 else "zip_extra"
         yield Finding(code, f"{name!r}: {problem} `zip -X` writes no extra fields.", name)
 
 
-def _extra_problem(extra: bytes, raw_name: bytes) -> str | None:
+def _extra_problem(extra: bytes) -> str | None:
     if _ANY_RECORD.search(extra):
         return "an extra field has the signature of a ZIP record in it."
     seen: set[int] = set()
@@ -340,13 +342,7 @@ def _extra_problem(extra: bytes, raw_name: bytes) -> str | None:
         if kind in seen:
             return f"there are two extra fields of the kind {kind:#06x}."
         seen.add(kind)
-        if (
-            kind == _UNICODE_PATH
-        ):  # Info-ZIP's: version 1, the checksum of the name, the name (4.6.9)
-            known = data == b"\1" + zlib.crc32(raw_name).to_bytes(4, "little") + raw_name
-        else:
-            known = kind in _KNOWN_EXTRA and _KNOWN_EXTRA[kind](data)
-        if not known:
+        if kind not in _KNOWN_EXTRA or not _KNOWN_EXTRA[kind](data):
             return f"an extra field of the kind {kind:#06x} and {length} bytes is not allowed."
         extra = rest
     return None

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -20,20 +19,14 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from mosis.caller import household
-from mosis.database import turns
 from mosis.metrics import Family, Measures
 from mosis.server.channel import Channel
+from mosis.server.lanes import lanes
 from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready
 
 log = logging.getLogger("mosis.server")
 
 MIB = 1024 * 1024
-SLOW_THREADS = 2
-OUTSIDE_THREADS = 4  # for what waits for other servers, which may take seconds each
-TELEMETRY_THREADS = 4
-TURNS = {
-    "telemetry": 1
-}  # of the threads of a lane, how many compute at the same time; see mosis/database/turns.py
 ACCEPT_AT_ONCE = 256  # connections
 GRACE_SECONDS = 1.0  # a connection is not closed for another so soon after it was opened or served
 IDLE, SLOW, MOVING = range(
@@ -73,55 +66,6 @@ def joined(app: Any) -> Any:
         return [b"".join(found)] if isinstance(found, list | tuple) and len(found) > 1 else found
 
     return called
-
-
-class Lane:
-    """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
-
-    def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
-        self._turns = threading.Semaphore(at_once) if at_once else None
-        self._waiting: SimpleQueue[Any] = SimpleQueue()
-        self._busy = [False] * threads  # each thread writes its own
-        self._threads = [
-            threading.Thread(
-                target=self._work, args=(number,), name=f"{name}-{number + 1}", daemon=True
-            )
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-        self.add = self._waiting.put
-
-    def stop(self, deadline: float) -> None:
-        """Let the threads end, and wait for them until the deadline (monotonic)."""
-        for _ in self._threads:
-            self._waiting.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - monotonic()))
-
-    @property
-    def state(self) -> tuple[int, int, int]:
-        """How many threads there are, how many of them are busy, and how many requests wait for one."""
-        return len(self._threads), sum(self._busy), self._waiting.qsize()
-
-    def _work(self, number: int) -> None:
-        while True:
-            self._busy[number] = False
-            channel = self._waiting.get()
-            if channel is None:
-                return
-            self._busy[number] = True
-            try:
-                if self._turns is None:
-                    channel.service()
-                else:
-                    with turns.taken(self._turns):
-                        channel.service()
-            except Exception:
-                log.exception("crash in a worker")
-            channel = (
-                None  # an idle thread keeps nothing of its last request, least of all a stored body
-            )
 
 
 class Listening(TcpWSGIServer):
@@ -232,13 +176,7 @@ class Server(Listening):
         self.bounds = Bounds(
             admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
         )
-        sizes = {
-            "quick": threads,
-            "slow": SLOW_THREADS,
-            "outside": OUTSIDE_THREADS,
-            "telemetry": TELEMETRY_THREADS,
-        }
-        self.lanes = {name: Lane(name, size, TURNS.get(name)) for name, size in sizes.items()}
+        self.lanes = lanes(threads)
         self.measures = measures or Measures()
         self.measures.readings.append(self.readings)
         self.share = connections_per_address
@@ -297,7 +235,8 @@ class Server(Listening):
 
     def add_task(self, channel: Channel) -> None:
         """Replaces ThreadedTaskDispatcher.add_task: runs a channel's request in its lane."""
-        self.lanes[channel.requests[0].lane].add(channel)
+        request = channel.requests[0]
+        self.lanes[request.lane].add(request.account or channel.network, channel)
 
     def may_suspend(self) -> bool:
         """Whether another request may be suspended: not while the server stops, and at most half of the connections."""

@@ -7,7 +7,7 @@ stored before `admit` has seen the head.
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
 from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+from mosis.server.lanes import Share, Shares
 
 log = logging.getLogger("mosis.server")
 
@@ -31,6 +32,7 @@ CHUNK_STEP = (
 LONGEST_LINE = 8192  # bytes of an unfinished chunk-size line, or of the trailers
 SPARE_FRAMING = 64 * 1024  # bytes that chunk-size lines may take besides a sixteenth of the content
 SPOOL_PREFIX = "body-"
+RETRY_SECONDS = 5  # an upload takes a second or two where nobody else uploads
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_-]*) ([!-~\x80-\xff]+) HTTP/1\.([0-9])")
@@ -48,15 +50,19 @@ _DROPPED = (
 )
 
 
-LaneName = Literal["quick", "slow", "outside", "telemetry"]
+LaneName = Literal["quick", "passwords", "uploads", "publishing", "slow", "outside", "telemetry"]
+BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
 @dataclass(frozen=True)
 class Admission:
-    """The largest body that a request may have, and the lane of threads that runs it."""
+    """The largest body that a request may have, and the lane of threads that runs it. With the account, where it was looked up:
+    the lane is shared out by account, and `holds_share` bounds the uploads of one account that are at the server."""
 
     limit_bytes: int
     lane: LaneName = "quick"
+    account: str = ""
+    holds_share: bool = False
 
 
 Admit = Callable[[str, str, Mapping[str, str]], Admission]
@@ -75,6 +81,7 @@ class Bounds:
     temporary_dir: Path | None
     head_seconds: float
     body_seconds: float
+    shares: Shares = field(default_factory=Shares)
 
 
 class Spool:
@@ -110,6 +117,7 @@ class Request:
     lane: LaneName = "quick"
     answer: Answer | None = None  # a cached response, sent without the application
     peer = ""  # the address that the connection comes from
+    account = ""  # whose turn in the lane it takes, where that is known
     limit_bytes = 0
     wire_bytes = 0  # of the body, with its framing
 
@@ -121,6 +129,7 @@ class Request:
         self.since = monotonic()
         self._head = b""
         self._spool: Spool | None = None
+        self._share: Share | None = None
         self._receiver: Any = None
 
     def received(self, data: bytes) -> int:
@@ -147,6 +156,7 @@ class Request:
         self.close()
         self._spool = None
         self.error, self.completed, self.expect_continue = error, True, False
+        self.lane, self.account = "quick", ""  # a refusal does not wait for what it was refused for
 
     def overdue(self, now: float) -> bool:
         """Whether head or body take longer than they may. `now` is monotonic."""
@@ -183,6 +193,8 @@ class Request:
         """Replaces HTTPRequestParser.close: removes the stored body."""
         if self._spool is not None:
             self._spool.file.close()
+        if self._share is not None:
+            self._share.release()
 
     def _in_head(self, data: bytes) -> int:
         head = (self._head + data).lstrip(
@@ -273,14 +285,24 @@ class Request:
             if self.bounds:
                 self.answer = self.bounds.ready(self)
             if self.bounds and self.answer is None:
-                self.lane = self.bounds.admit(self.command, self.path, headers).lane
+                admission = self.bounds.admit(self.command, self.path, headers)
+                self.lane, self.account = admission.lane, admission.account
 
     def _expect_body(self, size: int, chunked: bool) -> None:
         assert self.bounds is not None
         admission = self.bounds.admit(self.command, self.path, self.headers)
-        self.lane, self.limit_bytes = admission.lane, admission.limit_bytes
+        self.lane, self.account = admission.lane, admission.account
+        self.limit_bytes = admission.limit_bytes
         if size > self.limit_bytes:
             raise self._too_large()
+        if admission.holds_share:
+            self._share = self.bounds.shares.take(self.account, BODIES_OF_ONE)
+            if self._share is None:
+                raise LimitReached(
+                    "too_many_uploads",
+                    f"{BODIES_OF_ONE} uploads of your account are under way; send this one again when one of them is done.",
+                    retry_after_seconds=RETRY_SECONDS,
+                )
         self._spool = Spool(self.bounds.temporary_dir)
         self._receiver = (
             ChunkedReceiver(self._spool) if chunked else FixedStreamReceiver(size, self._spool)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mosis.clock import seconds, text
+from mosis.clock import text
 from mosis.database import Connection
 from mosis.errors import Malformed
-from mosis.telemetry import histogram, rollups
+from mosis.telemetry import histogram, rollups, timestamps
 from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
 
 WIDTHS = {"hour": HOUR, "day": DAY}
@@ -96,6 +96,9 @@ def shown(each: Sums) -> dict[str, Any]:
         "frame_ms_p95": histogram.percentile(each.frames, 0.95),
         "startup_ms_p50": histogram.percentile(each.startups, 0.5),
         "startup_ms_p95": histogram.percentile(each.startups, 0.95),
+        "memory_mb_p50": histogram.percentile(each.memory, 0.5),
+        "memory_mb_p95": histogram.percentile(each.memory, 0.95),
+        "memory_limit_mb_p50": histogram.percentile(each.memory_limits, 0.5),
     }
 
 
@@ -127,10 +130,11 @@ def _intake(db: Connection, app: int | None, wanted: Range) -> dict[str, int]:
 
 
 def _moment(name: str, given: str, *, end: bool) -> int:
-    try:
-        if len(given) == 10:
-            return seconds(given + "T00:00:00Z") + (DAY - 1 if end else 0)
-        return seconds(given)
-    except ValueError:
+    is_day = len(given) == 10
+    # a plus that was not encoded reads as a space in a query
+    stamp = given + "T00:00:00Z" if is_day else given.replace(" ", "+")
+    found = timestamps.seconds(stamp)
+    if found is None:
         detail = f"{name} must be a day like 2026-01-31 or a moment like 2026-01-31T12:00:00Z."
-        raise Malformed("malformed_request", detail) from None
+        raise Malformed("malformed_request", detail)
+    return found + (DAY - 1 if is_day and end else 0)

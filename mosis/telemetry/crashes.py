@@ -10,38 +10,41 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mosis import events, jobs
+from mosis.caller import Caller
 from mosis.clock import text
 from mosis.context import Environment
-from mosis.database import Connection, columns, new_id
+from mosis.database import Connection, columns
 from mosis.database.pagination import Page, Wanted, page
-from mosis.errors import Invalid, LimitReached, NotFound
-from mosis.telemetry import intake, rollups
+from mosis.errors import Invalid, NotFound
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
+from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import Sketch
-from mosis.telemetry.intake import DAY, OTHER, Receipt, Sender
+from mosis.telemetry.intake import NOBODY, Receipt, Sender
 from mosis.telemetry.pseudonyms import keyed, pseudonym
-from mosis.telemetry.schemas import CRASH, crash_fits
+from mosis.telemetry.schemas import (
+    CRASH,
+    MESSAGE_CHARACTERS,
+    MOST_VALUES,
+    NAME_CHARACTERS,
+    TRACE_CHARACTERS,
+    TYPE_CHARACTERS,
+    VALUE_CHARACTERS,
+    crash_fits,
+)
+from mosis.telemetry.shares import DAY
 from mosis.validation import check
 
-ALGORITHM = 1
 TOP_FRAMES = 5
-LINES_READ, LINE_CHARACTERS = 60, 300  # of a stack trace, for grouping: regexes never see more
+LINES_READ = 60  # of a stack trace, for grouping
 KEPT_TRACE_CHARACTERS = 16_000
-NEW_GROUPS_A_DAY, MOST_GROUPS = (
-    100,
-    1000,
-)  # of an app; what is beyond belongs to one group "other": strangers cannot fill the disk
 EVENTS_A_REPORT = 100  # of the quota: an app may send a hundredth as many reports as events, at least LEAST_REPORTS
 LEAST_REPORTS = 100
+LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = (
+    50,
+    20,
+)  # reports a day; else a tenth and a hundredth of the app's
+CUT = {"type": TYPE_CHARACTERS, "message": MESSAGE_CHARACTERS, "stack_trace": TRACE_CHARACTERS}
 
-_ADDRESS = re.compile(
-    r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b"
-)
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
-_PLACE = re.compile(
-    r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])"
-)  # folders before file:line, with spaces too
-_NUMBER = re.compile(r"[0-9]+")
 _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
 
 
@@ -63,14 +66,26 @@ class Group:
     reopened_at: int | None
 
 
-def take(env: Environment, document: dict[str, Any]) -> Receipt:
-    """Store one report. The same report again (same device, moment and place) counts once.
+@dataclass(frozen=True)
+class Report:
+    """One report on its way into the database."""
 
-    Raises like intake.take: Invalid, NotFound, LimitReached, Unavailable.
+    document: dict[str, Any]
+    sender: Sender
+    household: str
+    at: int
+    truncated: bool
+
+
+def take(env: Environment, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
+    """Store one report. The same report again (same device, moment and place) counts once; one that is too long is shortened.
+
+    Raises like intake.take: Invalid, LimitReached, Unavailable.
     """
+    cut = shortened(document)
     if not crash_fits(document):
         check(document, CRASH)
-    at = intake.moment(document["timestamp"])
+    at = timestamps.seconds(document["timestamp"])
     if at is None:
         raise Invalid(
             [
@@ -81,20 +96,17 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
                 }
             ]
         )
-    sender = intake.find_sender(env, document["app_id"], document["app_version"])
+    sender = intake.find_sender(env, document["app_id"], document["app_version"], caller)
+    if sender is None:
+        return intake.nobodys(1)
     if not env.config.telemetry or not sender.enabled:
         return Receipt(0, 0, False, 0.0, [])
     now = int(env.clock.time())
-    _check_quota(env, sender, now)
-    stored = env.telemetry_commits.run(lambda db: _store(env, db, document, sender, at, now))
-    return Receipt(int(stored), 0, not stored, sender.told_rate(env), [])
-
-
-def normalised(line: str) -> str:
-    """A line without what differs between devices and runs: addresses, folders, numbers."""
-    return _NUMBER.sub(
-        "#", _PATH.sub("", _PLACE.sub("", _ADDRESS.sub("ADDRESS", line[:LINE_CHARACTERS])))
-    ).strip()
+    _check_quota(env, sender, caller, document["device_id"], now)
+    cut = cut or len(document["crash"]["stack_trace"]) > KEPT_TRACE_CHARACTERS
+    report = Report(document, sender, caller.household, at, cut)
+    stored = env.telemetry_commits.run(lambda db: _store(env, db, report, now))
+    return Receipt(int(stored), 0, not stored, sender.told_rate(env), [], cut)
 
 
 def top_frames(stack_trace: str) -> list[str]:
@@ -168,83 +180,65 @@ def days(db: Connection, group_id: str) -> list[tuple[int, int]]:
 
 def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
     """The reports that are kept: the first, the last, and some between."""
-    names = ("number", "at", "version", "mosis_version", "message", "stack_trace", "context")
+    names = (
+        "number",
+        "at",
+        "version",
+        "mosis_version",
+        "message",
+        "stack_trace",
+        "truncated",
+        "context",
+    )
     rows = db.all(
         f"SELECT {', '.join(names)} FROM crash_reports WHERE crash_group = ? ORDER BY number",
         group_id,
     )
     return [
-        dict(zip(names, row, strict=True)) | {"at": text(row[1]), "context": json.loads(row[-1])}
+        dict(zip(names, row, strict=True))
+        | {"at": text(row[1]), "truncated": bool(row[-2]), "context": json.loads(row[-1])}
         for row in rows
     ]
 
 
-def announce(env: Environment) -> None:
-    """Queue the telling of groups that are new or have come back. They lie in another database than the queue: a kill between
-    the two leaves the group unannounced and queues the job again, never not at all."""
-    telemetry, db = env.telemetry.connection(), env.db.connection()
-    rows = telemetry.all("SELECT id, app FROM crash_groups WHERE announced = 0 LIMIT 100")
-    if not rows:
-        return
-    with db.write():
-        for group, app in rows:
-            jobs.add(
-                db,
-                "crash_new_group",
-                owner=f"app:{app}",
-                unique_key=f"crash:{group}",
-                group=group,
-            )
-    with telemetry.write():
-        for group, _ in rows:
-            telemetry.change("UPDATE crash_groups SET announced = 1 WHERE id = ?", group)
+def shortened(document: dict[str, Any]) -> bool:
+    """Cut what is longer than it may be, in place; whether anything was. A long report is worth more than none."""
+    crash, cut = document.get("crash"), False
+    if not isinstance(crash, dict):
+        return False
+    for name, most in CUT.items():
+        if isinstance(crash.get(name), str) and len(crash[name]) > most:
+            crash[name], cut = crash[name][:most], True
+    context = crash.get("context")
+    if isinstance(context, dict):
+        short = {
+            name[:NAME_CHARACTERS]: value[:VALUE_CHARACTERS] if isinstance(value, str) else value
+            for name, value in list(context.items())[:MOST_VALUES]
+        }
+        cut = cut or short != context
+        crash["context"] = short
+    return cut
 
 
-def tell_owner(env: Environment, group: str) -> None:
-    """The job: a group of crashes is new, or was resolved and has come back; its owner is told, once for each time."""
-    row = env.telemetry.connection().one(
-        "SELECT a.app_id, g.type, g.message, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
-        group,
-    )
-    if row is None:
-        return
-    app_id, kind, message, reopened_at = row
-    facts = {
-        "group": group,
-        "type": kind,
-        "message": message,
-        "reopened_at": None if reopened_at is None else text(reopened_at),
-    }
-    db = env.db.connection()
-    with db.write():
-        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
-        if app and not db.value(
-            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group' AND json_extract(data, '$.group') = ?"
-            " AND json_extract(data, '$.reopened_at') IS ?",
-            app[1],
-            group,
-            facts["reopened_at"],
-        ):
-            events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
-
-
-def _check_quota(env: Environment, sender: Sender, now: int) -> None:
+def _check_quota(env: Environment, sender: Sender, caller: Caller, device: str, now: int) -> None:
     used = env.telemetry.connection().value(
         "SELECT crash_reports FROM intake WHERE app = ? AND day = ?", sender.app, now // DAY
     )
-    if (used or 0) >= max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT):
-        raise LimitReached(
-            "rate_limited",
-            "This app has sent as many crash reports as it may in a day.",
-            retry_after_seconds=DAY - now % DAY,
-        )
-    env.files.check_room(0, env.telemetry.path.parent)
+    most = max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT)
+    if (used or 0) >= most:
+        raise shares.used_up(now, "This app has sent as many crash reports as it may in a day.")
+    space.check(env)
+    if env.limits.on and not intake.day_shares(env).take(
+        now,
+        (f"crash:{sender.app_id}:{caller.household}", 1, max(LEAST_OF_HOUSEHOLD, most // 10)),
+        (f"crash:{sender.app_id}:{device}", 1, max(LEAST_OF_DEVICE, most // 100)),
+    ):
+        raise shares.used_up(now, "This device or its network has sent its share of crash reports.")
 
 
-def _store(
-    env: Environment, db: Connection, document: dict[str, Any], sender: Sender, at: int, now: int
-) -> bool:
+def _store(env: Environment, db: Connection, report: Report, now: int) -> bool:
     """Write a report in the running transaction; False when it was seen before."""
+    document, sender = report.document, report.sender
     app, crash = sender.app or intake.app_number(db, sender.app_id), document["crash"]
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
     frames = top_frames(crash["stack_trace"])
@@ -253,15 +247,22 @@ def _store(
     if not intake.is_new(db, now // DAY, keyed(env.telemetry_secret, b"crash", place)):
         intake.count(db, app, now // DAY, duplicates=1)
         return False
-    at = intake.clamped(at, now)
+    at = intake.clamped(report.at, now)
     intake.count(db, app, now // DAY, crash_reports=1)
+    intake.list_device(env, db, app, document["device_id"], device, now // DAY)
     for key in rollups.keys(app, sender.version, at):
         db.change(
             "INSERT INTO rollups (app, span, version, start, crash_reports) VALUES (?, ?, ?, ?, 1)"
             " ON CONFLICT DO UPDATE SET crash_reports = crash_reports + 1",
             *key,
         )
-    group = _group(db, app, mark, crash, frames, at, now)
+    keys = (f"{app}:{document['device_id']}", f"{app}:{report.household}")
+    group = crash_groups.of_report(
+        db,
+        Arrived(app, mark, crash, frames, at, now),
+        _authors(env) if env.limits.on else None,
+        keys,
+    )
     number = _count(db, group, device, at, now)
     db.change(
         "INSERT INTO crash_counts (crash_group, day, version, count) VALUES (?, ?, ?, 1)"
@@ -282,6 +283,7 @@ def _store(
         message=crash["message"],
         stack_trace=crash["stack_trace"][:KEPT_TRACE_CHARACTERS],
         context=json.dumps(crash.get("context", {}), ensure_ascii=False),
+        truncated=int(report.truncated),
     )
     if (number - 1) & (
         number - 2
@@ -292,45 +294,9 @@ def _store(
     return True
 
 
-def _group(
-    db: Connection, app: int, mark: str, crash: dict[str, Any], frames: list[str], at: int, now: int
-) -> str:
-    """The group of a report, made when it is the first of its kind."""
-    find = "SELECT id FROM crash_groups WHERE app = ? AND algorithm = ? AND fingerprint = ?"
-    found = db.value(find, app, ALGORITHM, mark)
-    if found is None and _is_full(db, app, now):
-        mark, crash, frames = (
-            OTHER,
-            {"type": OTHER, "message": "What came when there were too many groups."},
-            [],
-        )
-        found = db.value(find, app, ALGORITHM, mark)
-    if found is None:
-        found = new_id()
-        db.insert(
-            "crash_groups",
-            id=found,
-            app=app,
-            algorithm=ALGORITHM,
-            fingerprint=mark,
-            type=crash["type"],
-            message=normalised(crash["message"].partition("\n")[0]),
-            frames=json.dumps(frames, ensure_ascii=False),
-            first_seen=at,
-            last_seen=at,
-            created_at=now,
-        )
-    return str(found)
-
-
-def _is_full(db: Connection, app: int, now: int) -> bool:
-    """Whether an app has as many groups as it may have, in all or of today."""
-    groups, today = db.one(
-        "SELECT count(*), sum(created_at >= ?) FROM crash_groups WHERE app = ?",
-        now - now % DAY,
-        app,
-    )
-    return bool(groups >= MOST_GROUPS or (today or 0) >= NEW_GROUPS_A_DAY)
+def _authors(env: Environment) -> Authors:
+    found: Authors = env.remembered.setdefault("crash_authors", Authors())
+    return found
 
 
 def _count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
@@ -350,7 +316,8 @@ def _count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
     )
     if state == "resolved" and at > resolved_at:
         db.change(
-            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0 WHERE id = ?",
+            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0, digested = 0"
+            " WHERE id = ?",
             now,
             group,
         )

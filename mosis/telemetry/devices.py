@@ -4,22 +4,31 @@ Who knows a device_id may have what is stored under it shown and erased: it is 2
 """
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.clock import text
 from mosis.context import Environment
 from mosis.database import Connection
 from mosis.errors import Unavailable
-from mosis.telemetry import retention
-from mosis.telemetry.pseudonyms import pseudonym
+from mosis.telemetry import retention, rollups
+from mosis.telemetry.pseudonyms import BYTES, SLOTS, list_key, pseudonym
 from mosis.telemetry.schemas import TYPES
 
-SCANNED_AT_ONCE = 5000
 ERASED_AT_ONCE = 100  # rows a transaction
+AT_ONCE, WAIT_SECONDS = 2, 1.0  # requests that run or wait
+_GIVEN = "(SELECT substr(?1, value, 8) FROM json_each(?2))"  # what `_bound` binds
 _NAMES = {number: name for name, (number, _) in TYPES.items()}
+
+
+@dataclass(frozen=True)
+class Search:
+    """Who may look for a device's rows, or wait for that."""
+
+    waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
 
 
 @dataclass(frozen=True)
@@ -33,73 +42,102 @@ class Stored:
 
 def export(env: Environment, device_id: str, after: int = 0, limit: int = 50) -> Stored:
     """Everything that is stored about a device, a page at a time; crash reports come with the first. Raises Unavailable."""
-    db, names = env.telemetry.connection(), _package_ids(env)
-    known = _pseudonyms(env, db, device_id)
-    reports = [] if after else _reports(db, known, names)
-    found: list[dict[str, Any]] = []
-    last = after
     with _alone(env):
-        for number, _, device in _scan(db, known, after):
-            if len(found) == limit:
-                return Stored(found, reports, last)
-            found.append(_batch(db, number) | {"app_id": names.get(known[device])})
-            last = number
-    return Stored(found, reports, None)
+        db = env.telemetry.connection()
+        known = _pseudonyms(env, db, device_id)
+        names = _package_ids(env, known.values())
+        reports = [] if after else _reports(db, known, names)
+        rows = _rows(db, known, after, limit + 1)
+        found = [
+            _batch(db, number) | {"app_id": names.get(known[device])}
+            for number, _, device in rows[:limit]
+        ]
+    return Stored(found, reports, rows[limit - 1][0] if len(rows) > limit else None)
 
 
 def erase(env: Environment, device_id: str) -> None:
     """Delete all raw events and crash reports of a device. Sums stay: they do not know whom they count. Raises Unavailable."""
-    db = env.telemetry.connection()
-    known = _pseudonyms(env, db, device_id)
     with _alone(env):
-        rows = [(number, received_at) for number, received_at, _ in _scan(db, known, 0)]
-    for place in range(0, len(rows), ERASED_AT_ONCE):
-        with db.write():
-            retention.forget_batches(db, rows[place : place + ERASED_AT_ONCE])
-    numbers = [
-        row[0]
-        for device in known
-        for row in db.all("SELECT id FROM crash_reports WHERE device = ?", device)
-    ]
-    for place in range(0, len(numbers), ERASED_AT_ONCE):
-        with db.write():
-            ids = json.dumps(numbers[place : place + ERASED_AT_ONCE])
-            db.change("DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids)
+        db = env.telemetry.connection()
+        known = _pseudonyms(env, db, device_id)
+        while rows := _rows(db, known, 0, ERASED_AT_ONCE):
+            with db.write():
+                retention.forget_batches(db, [(number, at) for number, at, _ in rows])
+        while numbers := db.all(
+            f"SELECT id FROM crash_reports WHERE device IN {_GIVEN} LIMIT ?3",
+            *_bound(known),
+            ERASED_AT_ONCE,
+        ):
+            with db.write():
+                ids = json.dumps([number for (number,) in numbers])
+                db.change(
+                    "DELETE FROM crash_reports WHERE id IN (SELECT value FROM json_each(?))", ids
+                )
+        if known:
+            with db.write():
+                db.change(f"DELETE FROM devices WHERE key IN {_GIVEN}", *_keys(env, device_id))
 
 
 @contextmanager
 def _alone(env: Environment) -> Iterator[None]:
-    """One search at a time: it is the dearest thing that a stranger can ask for. Raises Unavailable `busy`."""
-    if not env.telemetry_search.acquire(timeout=2):
-        raise Unavailable(
-            "busy",
-            "Another device's telemetry is being looked for; try again in a moment.",
-            retry_after_seconds=5,
-        )
+    """One search at a time and one that waits for it, whatever their size; others are refused at once. Raises Unavailable
+    `busy`."""
+    search: Search = env.remembered.setdefault("device_search", Search())
+    if not search.waiting.acquire(blocking=False):
+        raise _busy()
     try:
-        yield
+        if not env.telemetry_search.acquire(timeout=WAIT_SECONDS):
+            raise _busy()
+        try:
+            yield
+        finally:
+            env.telemetry_search.release()
     finally:
-        env.telemetry_search.release()
+        search.waiting.release()
 
 
-def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes, str]:
-    """The device's pseudonym in each app, with the app's id."""
-    return {
-        pseudonym(env.telemetry_secret, app, device_id): app_id
-        for app, app_id in db.all("SELECT id, app_id FROM apps")
-    }
+def _busy() -> Unavailable:
+    return Unavailable(
+        "busy",
+        "Another device's telemetry is being looked for; try again in a moment.",
+        retry_after_seconds=5,
+    )
 
 
-def _scan(db: Connection, known: dict[bytes, str], after: int) -> Iterator[tuple[int, int, bytes]]:
-    """The device's batches (id, received_at, pseudonym). There is no index by device: one more for every batch, for a question
-    that is asked once in a while. Looking through ten million events takes about a second."""
-    while rows := db.all(
-        "SELECT id, received_at, device FROM batches WHERE id > ? ORDER BY id LIMIT ?",
+def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes, int]:
+    """The device's pseudonyms that occur, each with the number of its app. The cost goes by what is found; only apps from before
+    devices were listed are asked one by one, as long as they can have older rows."""
+    found = dict(
+        db.all(f"SELECT device, app FROM devices WHERE key IN {_GIVEN}", *_keys(env, device_id))
+    )
+    for (app,) in db.all("SELECT id FROM apps WHERE unlisted > 0"):
+        found[pseudonym(env.telemetry_secret, app, device_id)] = app
+    return found
+
+
+def _keys(env: Environment, device_id: str) -> tuple[bytes, str]:
+    """The keys under which the device may be listed, for _GIVEN."""
+    return _bound(list_key(env.telemetry_secret, device_id, slot) for slot in range(SLOTS))
+
+
+def _bound(hashes: Iterable[bytes]) -> tuple[bytes, str]:
+    """Hashes of 8 bytes as the two values that _GIVEN takes: any number of them in one statement."""
+    joined = b"".join(hashes)
+    return joined, json.dumps(list(range(1, len(joined), BYTES)))
+
+
+def _rows(
+    db: Connection, known: dict[bytes, int], after: int, limit: int
+) -> list[tuple[int, int, bytes]]:
+    """The device's next batches: (id, received_at, pseudonym), in the order in which they came."""
+    rows: list[tuple[int, int, bytes]] = db.all(
+        f"SELECT id, received_at, device FROM batches WHERE device IN {_GIVEN} AND id > ?3"
+        " ORDER BY id LIMIT ?4",
+        *_bound(known),
         after,
-        SCANNED_AT_ONCE,
-    ):
-        yield from (row for row in rows if row[2] in known)
-        after = rows[-1][0]
+        limit,
+    )
+    return rows
 
 
 def _batch(db: Connection, number: int) -> dict[str, Any]:
@@ -107,7 +145,9 @@ def _batch(db: Connection, number: int) -> dict[str, Any]:
         "SELECT s.version, s.mosis_version, b.received_at FROM batches b JOIN sources s ON s.id = b.source WHERE b.id = ?",
         number,
     )
-    events = json.loads(db.value("SELECT events FROM batches WHERE id = ?", number))
+    events = rollups.unpacked(
+        db.value("SELECT coalesce(packed, events) FROM batches WHERE id = ?", number)
+    )
     return {
         "app_version": version,
         "mosis_version": mosis_version,
@@ -120,9 +160,10 @@ def _batch(db: Connection, number: int) -> dict[str, Any]:
 
 
 def _reports(
-    db: Connection, known: dict[bytes, str], names: dict[str, str]
+    db: Connection, known: dict[bytes, int], names: dict[int, str]
 ) -> list[dict[str, Any]]:
     columns = (
+        "device",
         "version",
         "mosis_version",
         "at",
@@ -133,28 +174,40 @@ def _reports(
         "context",
     )
     found = []
-    for device, app_id in known.items():
-        for row in db.all(
-            f"SELECT {', '.join(columns)} FROM crash_reports r JOIN crash_groups g ON g.id = r.crash_group WHERE device = ?"
-            " ORDER BY r.id",
-            device,
-        ):
-            version, mosis_version, at, received_at, kind, message, stack_trace, context = row
-            found.append(
-                {
-                    "app_id": names.get(app_id),
-                    "app_version": version,
-                    "mosis_version": mosis_version,
-                    "timestamp": text(at),
-                    "received_at": text(received_at),
-                    "type": kind,
-                    "message": message,
-                    "stack_trace": stack_trace,
-                    "context": json.loads(context),
-                }
-            )
+    for row in db.all(
+        f"SELECT {', '.join(columns)} FROM crash_reports r JOIN crash_groups g ON g.id = r.crash_group"
+        f" WHERE device IN {_GIVEN} ORDER BY g.app, r.id",
+        *_bound(known),
+    ):
+        device, version, mosis_version, at, received_at, kind, message, stack_trace, context = row
+        found.append(
+            {
+                "app_id": names.get(known[device]),
+                "app_version": version,
+                "mosis_version": mosis_version,
+                "timestamp": text(at),
+                "received_at": text(received_at),
+                "type": kind,
+                "message": message,
+                "stack_trace": stack_trace,
+                "context": json.loads(context),
+            }
+        )
     return found
 
 
-def _package_ids(env: Environment) -> dict[str, str]:
-    return dict(env.db.connection().all("SELECT id, package_id FROM apps"))
+def _package_ids(env: Environment, numbers: Iterable[int]) -> dict[int, str]:
+    """The package ids of these apps, by their numbers in the telemetry database."""
+    ids = dict(
+        env.telemetry.connection().all(
+            "SELECT id, app_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
+            json.dumps(list(numbers)),
+        )
+    )
+    names = dict(
+        env.db.connection().all(
+            "SELECT id, package_id FROM apps WHERE id IN (SELECT value FROM json_each(?))",
+            json.dumps(list(ids.values())),
+        )
+    )
+    return {number: names[app_id] for number, app_id in ids.items() if app_id in names}

@@ -1,4 +1,4 @@
-"""Counts by size, from which percentiles are read. Buckets are 9 % wide (eight to a doubling, from 0.1 ms on), so that a
+"""Counts by size, from which percentiles are read. Buckets are 9 % wide (eight to a doubling, from 0.1 on), so that a
 percentile is within 4.5 % of the true one, and histograms of hours add up to that of a month without any further error."""
 
 import json
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 PER_DOUBLING = 8
 SMALLEST = 0.1
-LAST_BUCKET = 24 * PER_DOUBLING  # 28 minutes
+LAST_BUCKET = 24 * PER_DOUBLING  # 28 minutes, or 1.6 million megabytes
 
 
 def bucket(value: float) -> int:
-    """The bucket of a value in milliseconds."""
+    """The bucket of a value in milliseconds or megabytes."""
     if value <= SMALLEST:
         return 0
     return min(int(math.log2(value / SMALLEST) * PER_DOUBLING) + 1, LAST_BUCKET)

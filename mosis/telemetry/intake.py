@@ -5,19 +5,20 @@ loses what was answered with 202.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from mosis.clock import seconds
+from mosis.caller import Caller
 from mosis.context import Environment
 from mosis.database import Connection
-from mosis.errors import Invalid, LimitReached, NotFound
+from mosis.errors import Invalid, NotFound
+from mosis.publishing import apps
+from mosis.telemetry import pseudonyms, rollups, shares, space, timestamps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
+from mosis.telemetry.shares import DAY, Shares
 from mosis.validation import check
 from mosis.validation.strict_json import dump_json
 
-DAY = 86_400
 OLDEST_SECONDS = (
     30 * DAY
 )  # an event is at most this old when it arrives, else its clock is taken for wrong
@@ -27,6 +28,10 @@ OTHER = "other"
 BATCH_BYTES = 100  # what a batch takes on the disk besides its events, and what is remembered of it
 EVENT_BYTES = 200  # of the day's quota for each event: whoever sends large ones may send fewer
 MOST_SYSTEMS = 64  # mosis_versions kept apart for each version of an app
+# Of an app's day, for a household a tenth and for a device a hundredth, but at least so many events.
+LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = 5000, 1000
+HOUSEHOLDS = 20  # a household may write this part of all the room for telemetry in a day
+NOBODY = Caller()
 
 
 @dataclass(frozen=True)
@@ -76,32 +81,32 @@ class Receipt:
     duplicate: bool
     sample_rate: float
     errors: list[dict[str, Any]]
+    truncated: bool = False
 
 
-def take(env: Environment, document: dict[str, Any]) -> Receipt:
+def take(env: Environment, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
     """Store a batch of events; the receipt says what became of them.
 
-    Raises Invalid when the batch itself does not fit, NotFound for an app that does not exist or is suspended, LimitReached
-    `rate_limited` when the app has sent too much, Unavailable.
+    Raises Invalid when the batch itself does not fit, LimitReached `rate_limited` when the app, the household or the device has
+    sent too much, Unavailable.
     """
     if not batch_fits(document):
         check(document, BATCH)
-    sender = find_sender(env, document["app_id"], document["app_version"])
+    sender = find_sender(env, document["app_id"], document["app_version"], caller)
+    if sender is None:
+        return nobodys(len(document["events"]))
     if not env.config.telemetry or not sender.enabled:
         return Receipt(0, len(document["events"]), False, 0.0, [])
     now = int(env.clock.time())
     counted = look_at(document["events"], sender.usage_events, now)
-    packed = dump_json(counted.rows)
-    stored_bytes = BATCH_BYTES + len(packed)
+    content = dump_json(counted.rows)
+    stored_bytes = BATCH_BYTES + len(content)  # unpacked: what compresses well is not cheaper
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
-        raise LimitReached(
-            "rate_limited",
-            "This app has sent as much as it may in a day.",
-            retry_after_seconds=DAY - now % DAY,
-        )
-    env.files.check_room(0, env.telemetry.path.parent)
+        raise shares.used_up(now, "This app has sent as much as it may in a day.")
+    space.check(env)
+    _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
     stored = env.telemetry_commits.run(
-        lambda db: _store(env, db, document, sender, counted, packed.decode(), stored_bytes, now)
+        lambda db: _store(env, db, document, sender, counted, content, stored_bytes, now)
     )
     return Receipt(
         len(counted.rows) if stored else 0,
@@ -112,24 +117,65 @@ def take(env: Environment, document: dict[str, Any]) -> Receipt:
     )
 
 
-def find_sender(env: Environment, package_id: str, version: str) -> Sender:
-    """The app by its package id. Drafts are taken too: their developers try them on devices before they publish.
+def nobodys(number: int) -> Receipt:
+    """The answer for an app that takes nothing from this caller. It is the same whether there is no such app, or it was never
+    published, or it is suspended: strangers do not learn which drafts there are."""
+    detail = (
+        "No published app has this id, so nothing was stored."
+        " To try an unpublished app, send a credential of its developer (Authorization: Bearer)."
+    )
+    errors = [{"pointer": "/app_id", "code": "not_found", "detail": detail}]
+    return Receipt(0, number, False, 0.0, errors)
 
-    Raises NotFound.
+
+def day_shares(env: Environment) -> Shares:
+    """What households and devices have used of today, in this process."""
+    found: Shares = env.remembered.setdefault("telemetry_shares", Shares())
+    return found
+
+
+def _take_shares(
+    env: Environment,
+    sender: Sender,
+    caller: Caller,
+    device: str,
+    events: int,
+    stored_bytes: int,
+    now: int,
+) -> None:
+    """Raises LimitReached `rate_limited` when this household or device has used its share."""
+    if not env.limits.on:
+        return
+    most = env.config.telemetry_events_per_app
+    amount = max(events, stored_bytes / EVENT_BYTES)
+    if not day_shares(env).take(
+        now,
+        (f"app:{sender.app_id}:{caller.household}", amount, max(LEAST_OF_HOUSEHOLD, most / 10)),
+        (f"app:{sender.app_id}:{device}", amount, max(LEAST_OF_DEVICE, most / 100)),
+        (f"all:{caller.household}", stored_bytes, space.limit_bytes(env) / HOUSEHOLDS),
+    ):
+        raise shares.used_up(now, "This device or its network has sent its share of a day.")
+
+
+def find_sender(env: Environment, package_id: str, version: str, caller: Caller) -> Sender | None:
+    """The app by its package id; None for one that takes nothing from this caller. Drafts take from their developer alone, who
+    tries them on devices before they are published.
     """
     key, revision = ("sender", package_id, version), env.db.data_version()
     row = env.kept.get(key, revision, again=True)
     if row is None:
         row = env.db.connection().one(
-            "SELECT a.id, a.suspended, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
-            " FROM apps a WHERE a.package_id = ?1",
+            "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
+            " FROM apps a WHERE a.package_id = ?1 AND a.suspended = 0",
             package_id,
             version,
         )
-        if row is None or row[1]:
-            raise NotFound("app")
+        if row is None:
+            return None
         if row[2] is not None:  # what strangers make up is not kept
             env.kept.put(key, revision, row, len(package_id) + len(version))
+    if not row[1] and not _may_try(env, row[0], caller):
+        return None
     kept = env.telemetry.connection().one(
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
         " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?",
@@ -142,11 +188,22 @@ def find_sender(env: Environment, package_id: str, version: str) -> Sender:
     )
 
 
+def _may_try(env: Environment, app_id: str, caller: Caller) -> bool:
+    """Whether the caller is signed in as somebody who may touch this app."""
+    if caller.developer_id is None:
+        return False
+    try:
+        apps.owned_by(env.db.connection(), caller, app_id)
+    except NotFound:
+        return False
+    return True
+
+
 def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
     """Each event by itself: as [type, at, data] if it fits; otherwise it is rejected and the first few are explained."""
     counted = Counted()
     for number, event in enumerate(events):
-        at = moment(event["timestamp"]) if event_fits(event) else None
+        at = timestamps.seconds(event["timestamp"]) if event_fits(event) else None
         if at is None:
             counted.rejected += 1
             if len(counted.errors) < EXPLAINED:
@@ -171,12 +228,6 @@ def clamped(at: int, now: int) -> int:
     return min(max(at, now - OLDEST_SECONDS), now)
 
 
-def moment(stamp: str) -> int | None:
-    """Seconds since 1970 of a timestamp whose form was checked; None when there is no such day or hour."""
-    minute = _minute(stamp[:16])
-    return None if minute is None else minute + int(stamp[17:19])
-
-
 def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
     """The number of a build on a system, in the running transaction."""
     find = "SELECT id FROM sources WHERE app = ? AND version = ? AND mosis_version = ?"
@@ -199,6 +250,20 @@ def app_number(db: Connection, app_id: str) -> int:
     """The number of an app in this database, in the running transaction; made when it is new."""
     found = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
     return int(found) if found is not None else db.insert("apps", app_id=app_id)
+
+
+def list_device(
+    env: Environment, db: Connection, app: int, device_id: str, device: bytes, day: int
+) -> None:
+    """Note that there is something of this device in an app, so that it is found by the device's id. In the running
+    transaction."""
+    db.change(
+        "INSERT OR IGNORE INTO devices (key, device, app, day) VALUES (?, ?, ?, ?)",
+        pseudonyms.list_key(env.telemetry_secret, device_id, app % pseudonyms.SLOTS),
+        device,
+        app,
+        day,
+    )
 
 
 def is_new(db: Connection, day: int, key: bytes) -> bool:
@@ -250,7 +315,7 @@ def _store(
     document: dict[str, Any],
     sender: Sender,
     counted: Counted,
-    packed: str,
+    content: bytes,
     stored_bytes: int,
     now: int,
 ) -> bool:
@@ -274,6 +339,7 @@ def _store(
         clock_ahead=counted.clock_ahead,
     )
     if counted.rows:
+        list_device(env, db, app, document["device_id"], device, day)
         session = keyed(env.telemetry_secret, b"session", device + document["session_id"].encode())
         db.insert(
             "batches",
@@ -281,7 +347,9 @@ def _store(
             device=device,
             session=session,
             received_at=now,
-            events=packed,
+            events="",
+            packed=rollups.packed(content),
+            size_bytes=len(content),
         )
     return True
 
@@ -309,12 +377,3 @@ def _findings(number: int, event: Any) -> list[dict[str, Any]]:
             "detail": "There is no such moment.",
         }
     ]
-
-
-@lru_cache(4096)
-def _minute(start: str) -> int | None:
-    """Remembered, because the events of a batch lie close together and parsing a time is slow."""
-    try:
-        return seconds(start + ":00Z")
-    except ValueError:
-        return None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from mosis.context import Environment
-from mosis.telemetry import crashes, retention, rollups
+from mosis.telemetry import crash_notices, retention, rollups
 
 log = logging.getLogger("mosis.telemetry")
 PAUSE_SECONDS = 2.0
@@ -29,7 +29,9 @@ def add_up(
 ) -> None:
     """What should be done soon after something came in."""
     rollups.catch_up(env.telemetry.connection(), seconds, pause)
-    crashes.announce(env)
+    retention.make_room(env, seconds, pause)
+    crash_notices.announce(env)
+    crash_notices.queue_digests(env)
 
 
 class Upkeep:

@@ -16,3 +16,12 @@ def keyed(secret: str, purpose: bytes, message: bytes) -> bytes:
     return hashlib.blake2b(
         message, digest_size=BYTES, key=secret.encode()[:64], person=purpose
     ).digest()
+
+
+SLOTS = 256
+
+
+def list_key(secret: str, device_id: str, slot: int) -> bytes:
+    """Under which key the table `devices` lists a device for the apps of a slot. Whoever has the device's id and the secret finds
+    all its apps by SLOTS keys, however many apps there are; nobody else can tell that two keys belong to one device."""
+    return keyed(secret, b"list", slot.to_bytes(2, "big") + bytes.fromhex(device_id))

@@ -11,6 +11,7 @@ from typing import Any
 
 from mosis.context import Environment
 from mosis.database import Connection
+from mosis.telemetry import space
 from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 
@@ -22,6 +23,7 @@ SHORT_SECONDS, LONG_SECONDS = (
     0.01,
 )  # a slice that holds the lock for less grows, for more shrinks
 FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
+LISTED_DAYS = 8  # until it is looked whether a device has rows yet
 FREE_SHARE = 20  # free pages up to a twentieth of the file are kept for what comes next
 LEAST_FREE_PAGES = 256
 
@@ -48,8 +50,62 @@ def prune(
     env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> float:
     """Forget what is too old, for at most about so many seconds; for how long the lock was held at most."""
-    db, until, longest = env.telemetry.connection(), time.monotonic() + seconds, 0.0
-    for find, delete in _work(env, db, int(env.clock.time())):
+    db = env.telemetry.connection()
+    return _do(db, _work(env, db, int(env.clock.time())), seconds, pause)
+
+
+def make_room(
+    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+) -> None:
+    """While telemetry takes more than it may, forget the oldest raw events that are in the sums, then the oldest samples of
+    crash reports."""
+    db = env.telemetry.connection()
+
+    def oldest(sql: str, *values: Any) -> Find:
+        """As many of the oldest rows (their last column is their size) as have to go."""
+
+        def find(limit: int) -> list[Any]:
+            excess, found = space.excess_bytes(env, db), []
+            for *row, size in db.all(sql, *values, limit) if excess > 0 else ():
+                found.append(tuple(row))
+                excess -= size
+                if excess <= 0:
+                    break
+            return found
+
+        return find
+
+    work: list[tuple[Find, Delete]] = [
+        (
+            oldest(
+                "SELECT id, received_at, 100 + length(coalesce(packed, events)) FROM batches"
+                " WHERE id <= ? ORDER BY id LIMIT ?",
+                summed(db),
+            ),
+            forget_batches,
+        ),
+        (
+            oldest(
+                "SELECT id, 100 + length(stack_trace) + length(message) FROM crash_reports"
+                " ORDER BY received_at LIMIT ?"
+            ),
+            _by("crash_reports"),
+        ),
+    ]
+    if space.is_tight(env):
+        work.append((lambda limit: [[limit]] if _free_pages(db) else [], _give_space_back))
+    _do(db, iter(work), seconds, pause)
+
+
+def _do(
+    db: Connection,
+    work: Iterator[tuple[Find, Delete]],
+    seconds: float,
+    pause: Callable[[], object],
+) -> float:
+    """Look for rows and delete them, slice by slice, for at most about so many seconds; for how long the lock was held at most."""
+    until, longest = time.monotonic() + seconds, 0.0
+    for find, delete in work:
         slices = Slices()
         while rows := find(slices.size):
             begun = time.monotonic()
@@ -92,6 +148,19 @@ def _work(env: Environment, db: Connection, now: int) -> Iterator[tuple[Find, De
             now - HOUR_SECONDS,
         ),
         _by("rollups"),
+    )
+    yield (
+        rows(
+            "SELECT key, device, app FROM devices WHERE day < ? LIMIT ?", now // DAY - LISTED_DAYS
+        ),
+        _unlist,
+    )
+    yield (
+        rows(
+            "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?",
+            now - CRASH_SECONDS - DAY,
+        ),
+        _all_listed,
     )
     gone = json.dumps(_apps_gone(env, db))
     yield (
@@ -159,12 +228,36 @@ def _apps_gone(env: Environment, db: Connection) -> list[int]:
     ]
 
 
-def _has_space_to_give(db: Connection) -> bool:
-    free, pages = db.value("PRAGMA freelist_count"), db.value("PRAGMA page_count")
-    return (
-        bool(free > max(LEAST_FREE_PAGES, pages // FREE_SHARE))
-        and db.value("PRAGMA auto_vacuum") == 2
+def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
+    """Strike devices of which nothing is stored any more; for the others look again in some days."""
+    today = int(db.database.clock.time()) // DAY
+    for key, device, _ in rows:
+        if db.value(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM batches WHERE device = ?1)"
+            " OR EXISTS (SELECT 1 FROM crash_reports WHERE device = ?1)",
+            device,
+        ):
+            db.change("UPDATE devices SET day = ? WHERE key = ? AND device = ?", today, key, device)
+        else:
+            db.change("DELETE FROM devices WHERE key = ? AND device = ?", key, device)
+
+
+def _all_listed(db: Connection, rows: list[tuple[int]]) -> None:
+    """No row is left from before devices were listed: these apps need not be asked one by one any more."""
+    db.change(
+        "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
+        json.dumps([row[0] for row in rows]),
     )
+
+
+def _has_space_to_give(db: Connection) -> bool:
+    pages = int(db.value("PRAGMA page_count"))
+    return _free_pages(db) > max(LEAST_FREE_PAGES, pages // FREE_SHARE)
+
+
+def _free_pages(db: Connection) -> int:
+    """Pages that can go back to the file system; none where the file was made without auto_vacuum."""
+    return int(db.value("PRAGMA freelist_count")) if db.value("PRAGMA auto_vacuum") == 2 else 0
 
 
 def _give_space_back(db: Connection, rows: list[list[int]]) -> None:

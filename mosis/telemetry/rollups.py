@@ -4,6 +4,7 @@ that a kill at any moment neither loses nor doubles, and an event that comes lat
 
 import json
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,9 +30,19 @@ COUNTS = (
     "sessions",
     "session_seconds",
 )
-_START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP = (
+HISTOGRAMS = ("frames", "startups", "memory", "memory_limits")
+TYPICAL_WEIGHT = 9  # of the typical frame, where an event names its slow ones too; those have 1
+_START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP, _MEMORY = (
     TYPES[name][0]
-    for name in ("app_start", "app_stop", "app_crash", "lua_error", "perf_frame", "perf_startup")
+    for name in (
+        "app_start",
+        "app_stop",
+        "app_crash",
+        "lua_error",
+        "perf_frame",
+        "perf_startup",
+        "perf_memory",
+    )
 )
 
 Key = tuple[int, str, str, int]  # app, span, version, start
@@ -51,27 +62,25 @@ class Sums:
     session_seconds: int = 0
     frames: Counter[int] = field(default_factory=Counter)
     startups: Counter[int] = field(default_factory=Counter)
+    memory: Counter[int] = field(default_factory=Counter)
+    memory_limits: Counter[int] = field(default_factory=Counter)
     devices: Sketch = field(default_factory=Sketch)
 
     def add(self, other: "Sums") -> None:
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.frames.update(other.frames)
-        self.startups.update(other.startups)
+        for name in HISTOGRAMS:
+            getattr(self, name).update(getattr(other, name))
         self.devices.unite(other.devices)
 
     def row(self) -> tuple[Any, ...]:
         """As the database keeps it."""
-        counts = tuple(getattr(self, name) for name in COUNTS)
-        return (
-            *counts,
-            histogram.dump(self.frames),
-            histogram.dump(self.startups),
-            self.devices.stored(),
-        )
+        counts = (getattr(self, name) for name in COUNTS)
+        sizes = (histogram.dump(getattr(self, name)) for name in HISTOGRAMS)
+        return (*counts, *sizes, self.devices.stored())
 
 
-COLUMNS = (*COUNTS, "frames", "startups", "devices")
+COLUMNS = (*COUNTS, *HISTOGRAMS, "devices")
 SELECT = ", ".join(COLUMNS)
 _PUT = f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})"
 # All but the reports of crashes: those are counted by whoever takes them in, perhaps since the row was read.
@@ -84,11 +93,24 @@ _ADD = (
 
 def sums(row: tuple[Any, ...]) -> Sums:
     """The reverse of `Sums.row`, from the columns SELECT."""
-    found = Sums(
-        frames=histogram.load(row[-3]), startups=histogram.load(row[-2]), devices=Sketch(row[-1])
-    )
-    for name, value in zip(COUNTS, row[:-3], strict=True):
+    found, sizes = Sums(devices=Sketch(row[-1])), row[len(COUNTS) : -1]
+    for name, value in zip(COUNTS, row[: len(COUNTS)], strict=True):
         setattr(found, name, value)
+    for name, value in zip(HISTOGRAMS, sizes, strict=True):
+        setattr(found, name, histogram.load(value))
+    return found
+
+
+def packed(events: bytes) -> bytes:
+    """Events as `batches` holds them in `packed`."""
+    return zlib.compress(events, 1)
+
+
+def unpacked(stored: bytes | str) -> list[list[Any]]:
+    """The events of a batch, from either column: coalesce(packed, events)."""
+    found: list[list[Any]] = json.loads(
+        zlib.decompress(stored) if isinstance(stored, bytes) else stored
+    )
     return found
 
 
@@ -109,7 +131,8 @@ def advance(db: Connection) -> bool:
     """Add the next slice; whether there may be more. Reading, counting and adding up need no lock, only the writing does."""
     come = summed(db)
     rows = db.all(
-        "SELECT id, source, device, events FROM batches WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT id, source, device, coalesce(packed, events) FROM batches WHERE id > ?"
+        " ORDER BY id LIMIT ?",
         come,
         SLICE,
     )
@@ -139,7 +162,7 @@ def sources(db: Connection) -> dict[int, tuple[int, str]]:
 
 
 def count_batches(
-    rows: Iterable[tuple[int, int, bytes, str]],
+    rows: Iterable[tuple[int, int, bytes, bytes | str]],
     known: dict[int, tuple[int, str]],
     most_hours: float = float("inf"),
 ) -> tuple[dict[Key, Sums], int]:
@@ -154,7 +177,7 @@ def count_batches(
             continue  # its app was deleted
         app, version = known[source]
         started, hour, each = None, -1, Sums()
-        for kind, at, *rest in json.loads(events):
+        for kind, at, *rest in unpacked(events):
             if at - at % HOUR != hour:
                 hour = at - at % HOUR
                 each = found.setdefault((app, "hour", version, hour), Sums())
@@ -169,7 +192,12 @@ def count_batches(
 def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | None) -> None:
     """Add one event. Numbers that cannot be are not used; the event still counts."""
     if kind == _FRAME:
-        _measure(each.frames, data.get("frame_ms"))
+        weight = 1
+        if "p95_ms" in data:
+            weight = TYPICAL_WEIGHT
+            _measure(each.frames, data["p95_ms"])
+        for name in ("frame_ms", "avg_ms"):
+            _measure(each.frames, data.get(name), weight)
     elif kind == _START:
         each.starts += 1
     elif kind == _STOP:
@@ -185,12 +213,15 @@ def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | 
     elif kind == _LUA_ERROR:
         each.lua_errors += 1
     elif kind == _STARTUP:
-        _measure(each.startups, data.get("startup_ms"))
+        _measure(each.startups, data.get("startup_ms", data.get("duration_ms")))
+    elif kind == _MEMORY:
+        _measure(each.memory, data.get("used_mb"))
+        _measure(each.memory_limits, data.get("limit_mb"))
 
 
-def _measure(counts: Counter[int], value: Any) -> None:
+def _measure(counts: Counter[int], value: Any, weight: int = 1) -> None:
     if _is_number(value) and value >= 0:
-        counts[histogram.bucket(value)] += 1
+        counts[histogram.bucket(value)] += weight
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -244,7 +275,10 @@ def recount(db: Connection) -> int:
     )
     hours: dict[Key, Sums] = {}
     known, come = sources(db), 0
-    select = "SELECT id, source, device, events FROM batches WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
+    select = (
+        "SELECT id, source, device, coalesce(packed, events) FROM batches"
+        " WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
+    )
     while rows := db.all(select, come, last):
         come = rows[-1][0]
         for key, each in count_batches(rows, known)[0].items():

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mosis.telemetry import timestamps
 from mosis.validation.fast_path import compiled
 
 # name: (number in the database, whether the developer has to switch it on). The table event_types says the same.
@@ -19,23 +20,26 @@ TYPES: dict[str, tuple[int, bool]] = {
 }
 EVENTS_PER_BATCH = 100
 BODY_LIMIT_BYTES = 64 * 1024  # unpacked
+CRASH_BODY_LIMIT_BYTES = 1 << 20  # unpacked; what is longer than the schema allows is shortened
+TYPE_CHARACTERS, MESSAGE_CHARACTERS, TRACE_CHARACTERS = 200, 4000, 60_000
+MOST_VALUES, NAME_CHARACTERS, VALUE_CHARACTERS = 32, 64, 500  # of `data` and `context`
 
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
 _STAMP: dict[str, Any] = {
     "type": "string",
     "required": True,
-    "maxlength": 40,
-    "regex": r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,9})?Z\Z",
+    "maxlength": timestamps.LONGEST,
+    "regex": timestamps.PATTERN,
 }
 # A flat object: names and plain values, nothing that could be a document.
 _FLAT: dict[str, Any] = {
     "type": "dict",
-    "maxlength": 32,
-    "keysrules": {"type": "string", "minlength": 1, "maxlength": 64},
+    "maxlength": MOST_VALUES,
+    "keysrules": {"type": "string", "minlength": 1, "maxlength": NAME_CHARACTERS},
     "valuesrules": {
         "type": ["string", "number", "boolean"],
         "nullable": True,
-        "maxlength": 500,
+        "maxlength": VALUE_CHARACTERS,
         "min": -1e15,
         "max": 1e15,
     },
@@ -73,10 +77,22 @@ CRASH: dict[str, Any] = _SENDER | {
     "session_id": {"type": "string", "minlength": 1, "maxlength": 128},
     "timestamp": _STAMP,
     "crash": {"type": "dict", "required": True, "schema": {
-        "type": {"type": "string", "required": True, "minlength": 1, "maxlength": 200, "regex": _LINE},
-        "message": {"type": "string", "required": True, "maxlength": 4000},
-        "stack_trace": {"type": "string", "required": True, "maxlength": 60_000},
+        "type": {"type": "string", "required": True, "minlength": 1, "maxlength": TYPE_CHARACTERS, "regex": _LINE},
+        "message": {"type": "string", "required": True, "maxlength": MESSAGE_CHARACTERS},
+        "stack_trace": {"type": "string", "required": True, "maxlength": TRACE_CHARACTERS},
         "context": _FLAT,
+    }},
+}  # fmt: skip
+# What of a crash may be sent: what is longer than CRASH allows is shortened, see crashes.shortened.
+CRASH_SENT: dict[str, Any] = CRASH | {
+    "crash": CRASH["crash"] | {"schema": CRASH["crash"]["schema"] | {
+        **{
+            name: CRASH["crash"]["schema"][name] | {"maxlength": CRASH_BODY_LIMIT_BYTES}
+            for name in ("type", "message", "stack_trace")
+        },
+        "context": {"type": "dict", "keysrules": {"type": "string", "minlength": 1}, "valuesrules": {
+            "type": ["string", "number", "boolean"], "nullable": True, "min": -1e15, "max": 1e15,
+        }},
     }},
 }  # fmt: skip
 

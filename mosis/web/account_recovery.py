@@ -20,12 +20,16 @@ VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/password", callback=change, scope="account", lane="slow")
+    app.post("/auth/password", callback=change, scope="account", lane="passwords")
     app.post("/auth/password/forgot", callback=forgot, scope="public", credential="ignored")
     app.post(
-        "/auth/password/reset", callback=reset, scope="public", credential="ignored", lane="slow"
+        "/auth/password/reset",
+        callback=reset,
+        scope="public",
+        credential="ignored",
+        lane="passwords",
     )
-    app.post("/auth/email/verify", callback=verify, scope="public", lane="slow")
+    app.post("/auth/email/verify", callback=verify, scope="public", lane="passwords")
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 

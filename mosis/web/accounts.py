@@ -80,7 +80,7 @@ ENTRY = shape(
 def routes(app: bottle.Bottle) -> None:
     app.get("/auth/me", callback=me, scope="any")
     app.route("/auth/me", method="PATCH", callback=change, scope="account")
-    app.delete("/auth/me", callback=erase, scope="account", lane="slow")
+    app.delete("/auth/me", callback=erase, scope="account", lane="passwords")
     app.get("/auth/me/export", callback=export, scope="account")
     app.get("/auth/me/audit", callback=trail, scope="account")
 

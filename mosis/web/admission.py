@@ -7,7 +7,8 @@ import bottle
 from mosis.config import Config
 from mosis.context import Environment
 from mosis.credentials import tokens
-from mosis.errors import Denied
+from mosis.errors import Denied, PortalError
+from mosis.people import authentication
 from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.web.plugins import UNVERSIONED
@@ -22,15 +23,15 @@ def limit_bytes(config: Config) -> int:
 
 
 class Admissions:
-    """Decides for the server, before a byte of the body is stored. Only what the table calls a package may be large, only
-    with something that looks like a credential, only while the disk has room."""
+    """Decides for the server, before a byte of the body is stored. Only what the table calls a package may be large, only with a
+    good credential, only while the disk has room. Where the account is looked up the lane is shared out by account."""
 
     def __init__(self, app: bottle.Bottle, env: Environment) -> None:
         self.app = app
         self.env = env
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
-        """Raises Denied `unauthenticated` or Unavailable `no_space` for an upload that is not let in."""
+        """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an upload that is not let in."""
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             path = path[3:]
         try:
@@ -41,15 +42,31 @@ class Admissions:
         if route.config.get("body") == "telemetry":
             return Admission(BODY_LIMIT_BYTES, lane)
         if route.config.get("body") != "package":
-            return Admission(JSON_LIMIT_BYTES, lane)
-        bearer = headers.get("AUTHORIZATION", "").partition(" ")[2].strip()
-        if not tokens.plausible(headers.get("X_API_KEY", bearer)):
-            raise Denied(
-                "unauthenticated",
-                "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.",
-            )
+            return Admission(JSON_LIMIT_BYTES, lane, self._account_if_known(lane, headers))
+        account = self._account(headers)
         limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit
         self.env.files.check_room(2 * expected)  # once spooled by the server, once received
-        return Admission(limit, lane)
+        return Admission(limit, lane, account, holds_share=True)
+
+    def _account_if_known(self, lane: str, headers: Mapping[str, str]) -> str:
+        """Whose turn it is, for the lane where that is worth a look; the application refuses who is nobody."""
+        if lane != "publishing":
+            return ""
+        try:
+            return self._account(headers)
+        except PortalError:
+            return ""
+
+    def _account(self, headers: Mapping[str, str]) -> str:
+        """Whose credential this is. Raises Denied."""
+        bearer = headers.get("AUTHORIZATION", "").partition(" ")[2]
+        credential = headers.get("X_API_KEY", bearer).strip()
+        if not tokens.plausible(credential):
+            raise Denied(
+                "unauthenticated",
+                "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.",
+            )
+        db = self.env.db.connection()
+        return authentication.caller_of(self.env, db, credential, "", "").account

@@ -73,10 +73,10 @@ def routes(app: bottle.Bottle) -> None:
         callback=register,
         scope="public",
         credential="ignored",
-        lane="slow",
+        lane="passwords",
         idempotent="yes",
     )
-    app.post("/auth/login", callback=login, scope="public", credential="ignored", lane="slow")
+    app.post("/auth/login", callback=login, scope="public", credential="ignored", lane="passwords")
     app.post("/auth/refresh", callback=refresh, scope="public", credential="ignored")
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")

@@ -15,8 +15,8 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "slow" for what hashes passwords or checks packages, "outside" for what waits for other servers, "telemetry" for its
-           intake; serving gives these their own threads
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+           "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
 import hashlib
@@ -41,7 +41,8 @@ from mosis.database import new_id
 from mosis.errors import Denied, PortalError
 from mosis.metrics import Measures
 from mosis.people import authentication
-from mosis.web.request import check_lengths, dump, etag, names_tag, require_match
+from mosis.validation.strict_json import dump_json as dump
+from mosis.web.request import check_lengths, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
@@ -101,7 +102,8 @@ class Portal(bottle.Bottle):
             return start_response(status, headers, exc_info)
 
         try:
-            return super().wsgi(environ, start)
+            answer: Iterable[bytes] = super().wsgi(environ, start)
+            return answer
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
                 route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
@@ -264,13 +266,15 @@ class Callers:
         if limit == "none" or "until" in memory:  # it has been counted before it waited
             bottle.request.environ["mosis.taken"] = memory.get("taken", [])
             return
-        taken = (
-            self.env.limits.take("account", caller.developer_id)
+        names = (
+            [("account", caller.developer_id)]
             if caller.developer_id
-            else (self.env.limits.take(limit, caller.household))
+            else [(limit, caller.household)]
         )
-        if taken is not None:
-            bottle.request.environ["mosis.taken"] = memory["taken"] = [taken]
+        if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
+            names.append(("changes", caller.developer_id))
+        taken = [each for name, key in names if (each := self.env.limits.take(name, key))]
+        bottle.request.environ["mosis.taken"] = memory["taken"] = taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -519,8 +523,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
 
 def _credential() -> str | None:
     """What the request presents: a bearer token or an API key. Raises Denied when it is neither."""
-    key = bottle.request.get_header("X-API-Key")
-    header = bottle.request.get_header("Authorization")
+    key: str | None = bottle.request.get_header("X-API-Key")
+    header: str | None = bottle.request.get_header("Authorization")
     if key is not None:
         return key.strip()
     if header is None:

@@ -19,6 +19,7 @@ from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
+GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
 def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
@@ -99,17 +100,25 @@ def body_is(content: bytes) -> None:
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """What one gzip member (RFC 1952) contains, never unpacking more than the limit and a byte."""
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        content = unpacker.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise Malformed("malformed_request", f"The body is not gzip: {error}.") from None
-    if len(content) > limit_bytes:
-        raise _too_large(limit_bytes)
-    if not unpacker.eof or unpacker.unused_data:
-        raise Malformed("malformed_request", "The gzip body is cut off, or something follows it.")
-    return content
+    """What the members of a gzip file (RFC 1952, section 2.2: one or more) contain, never unpacking more than the limit and a
+    byte."""
+    content = b""
+    for _ in range(GZIP_MEMBERS):
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            content += unpacker.decompress(body, limit_bytes + 1 - len(content))
+        except zlib.error as error:
+            raise Malformed("malformed_request", f"The body is not gzip: {error}.") from None
+        if len(content) > limit_bytes:
+            raise _too_large(limit_bytes)
+        if not unpacker.eof:
+            raise Malformed("malformed_request", "The gzip body is cut off.")
+        body = unpacker.unused_data
+        if not body:
+            return content
+    raise Malformed(
+        "malformed_request", f"A gzip body may have at most {GZIP_MEMBERS} members; send one."
+    )
 
 
 def _object(body: bytes) -> dict[str, Any]:

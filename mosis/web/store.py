@@ -18,6 +18,7 @@ from mosis.publishing import versions
 from mosis.publishing.versions import Version
 from mosis.store import Device, Listing, Offer, Picture, Query
 from mosis.validation import Schema
+from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -33,7 +34,7 @@ from mosis.web.openapi_schemas import (
     says,
     shape,
 )
-from mosis.web.request import dump, listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_json, read_page
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647

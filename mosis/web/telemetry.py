@@ -16,9 +16,16 @@ from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.hyperloglog import Sketch
-from mosis.telemetry.intake import DAY, Receipt
-from mosis.telemetry.schemas import BATCH, BODY_LIMIT_BYTES, CRASH, EVENT
+from mosis.telemetry.intake import Receipt
+from mosis.telemetry.schemas import (
+    BATCH,
+    BODY_LIMIT_BYTES,
+    CRASH_BODY_LIMIT_BYTES,
+    CRASH_SENT,
+    EVENT,
+)
 from mosis.telemetry.settings import Settings
+from mosis.telemetry.shares import DAY
 from mosis.web.openapi_schemas import (
     COUNT,
     DATE,
@@ -57,6 +64,10 @@ DECISION: dict[str, dict[str, Any]] = {
 RECEIPT = shape(
     "Receipt", accepted=COUNT, rejected=COUNT, duplicate=YES, sample_rate=NUMBER, errors=many(FREE)
 )
+CRASH_RECEIPT = RECEIPT | {
+    "title": "CrashReceipt",
+    "properties": RECEIPT["properties"] | {"truncated": YES},
+}
 EVENTS = BATCH | {"events": BATCH["events"] | {"schema": {"type": "dict", "schema": EVENT}}}
 STATES = ("open", "resolved")
 SPANS = ("day", "hour")
@@ -89,6 +100,7 @@ WHOLE_GROUP = wider(
             mosis_version=TEXT,
             message=TEXT,
             stack_trace=TEXT,
+            truncated=YES,
             context=FREE,
         )
     ),
@@ -108,6 +120,9 @@ SUMS = shape(
     frame_ms_p95=maybe(NUMBER),
     startup_ms_p50=maybe(NUMBER),
     startup_ms_p95=maybe(NUMBER),
+    memory_mb_p50=maybe(NUMBER),
+    memory_mb_p95=maybe(NUMBER),
+    memory_limit_mb_p50=maybe(NUMBER),
 )
 ANALYTICS = shape(
     "Analytics",
@@ -125,8 +140,8 @@ ANALYTICS = shape(
 )
 RANGE: dict[str, dict[str, Any]] = {
     "granularity": {"type": "string", "allowed": [*SPANS], "meta": "What a bucket is."},
-    "from": {"type": "string", "maxlength": 30, "meta": "The first day (`2026-01-31`) or moment."},
-    "to": {"type": "string", "maxlength": 30, "meta": "The last one."},
+    "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or moment."},
+    "to": {"type": "string", "maxlength": 64, "meta": "The last one."},
     "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
 }
 
@@ -144,7 +159,6 @@ def routes(app: bottle.Bottle) -> None:
         "/telemetry/crashes",
         callback=crash,
         scope="public",
-        body="telemetry",
         lane="telemetry",
         limit="telemetry",
     )
@@ -152,14 +166,14 @@ def routes(app: bottle.Bottle) -> None:
         "/telemetry/devices/<device_id>",
         callback=export,
         scope="public",
-        lane="slow",
+        lane="telemetry",
         limit="device_data",
     )
     app.delete(
         "/telemetry/devices/<device_id>",
         callback=erase,
         scope="public",
-        lane="slow",
+        lane="telemetry",
         limit="device_data",
     )
     app.get("/apps/<app>/crashes", callback=groups, scope="telemetry:read")
@@ -170,20 +184,20 @@ def routes(app: bottle.Bottle) -> None:
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
-@says({202: RECEIPT}, body=EVENTS, refuses="not_found")
-def events(env: Environment) -> dict[str, Any]:
+@says({202: RECEIPT}, body=EVENTS)
+def events(env: Environment, caller: Caller) -> dict[str, Any]:
     """Take in what a device has to tell; the answer comes once it is on disk."""
-    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES))
+    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES), caller)
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
-@says({202: RECEIPT}, body=CRASH, refuses="not_found")
-def crash(env: Environment) -> dict[str, Any]:
-    """Take in a crash with its trace."""
-    receipt = crashes.take(env, read_packed_json(BODY_LIMIT_BYTES))
+@says({202: CRASH_RECEIPT}, body=CRASH_SENT)
+def crash(env: Environment, caller: Caller) -> dict[str, Any]:
+    """Take in a crash with its trace; what is too long is shortened."""
+    receipt = crashes.take(env, read_packed_json(CRASH_BODY_LIMIT_BYTES), caller)
     bottle.response.status = 202
-    return public_receipt(receipt)
+    return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
 
 def public_receipt(receipt: Receipt) -> dict[str, Any]:

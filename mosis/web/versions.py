@@ -17,6 +17,7 @@ from mosis.people import keys
 from mosis.publishing import apps, reviews, versions
 from mosis.publishing.versions import Publication, Version
 from mosis.validation import LINES, SENTENCE
+from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -34,7 +35,16 @@ from mosis.web.openapi_schemas import (
     shape,
 )
 from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
-from mosis.web.request import body_is, created, dump, etag, listed, names_tag, read_json, read_page
+from mosis.web.request import (
+    body_is,
+    created,
+    etag,
+    listed,
+    names_tag,
+    read_json,
+    read_page,
+    spend,
+)
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -125,7 +135,7 @@ def routes(app: bottle.Bottle) -> None:
         callback=upload,
         scope="versions:upload",
         body="package",
-        lane="slow",
+        lane="uploads",
         idempotent="late",
     )
     app.get("/apps/<app>/versions", callback=index, scope="apps:read")
@@ -146,7 +156,7 @@ def routes(app: bottle.Bottle) -> None:
         "/apps/<app>/versions/<version>/publish",
         callback=publish,
         scope="versions:publish",
-        lane="slow",
+        lane="publishing",
         idempotent="yes",
     )
     app.post(
@@ -165,7 +175,7 @@ def routes(app: bottle.Bottle) -> None:
         "/apps/<app>/versions/<version>/rollback",
         callback=rollback,
         scope="versions:publish",
-        lane="slow",
+        lane="publishing",
         idempotent="yes",
     )
     app.post(
@@ -189,6 +199,7 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     The same bytes sent again give 200 and the version that is there.
     """
     found, sent = apps.owned_by(db, caller, app), read_upload()
+    spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
     try:
@@ -252,12 +263,8 @@ def submit(
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
-    return public(
-        env,
-        db,
-        found,
-        reviews.submit(env, db, caller, versions.get(db, found, version), said.get("publish")),
-    )
+    moving = _counted(env, versions.get(db, found, version))
+    return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
 
 
 @says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
@@ -283,12 +290,8 @@ def publish(
     said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
     publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
-    return public(
-        env,
-        db,
-        found,
-        versions.publish(env, db, caller, versions.get(db, found, version), publication),
-    )
+    moving = _counted(env, versions.get(db, found, version))
+    return public(env, db, found, versions.publish(env, db, caller, moving, publication))
 
 
 @says(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
@@ -298,9 +301,8 @@ def rollout(
     """Offer a version to a larger share of the devices."""
     percent = read_json(ROLLOUT)["percent"]
     found = apps.owned_by(db, caller, app)
-    return public(
-        env, db, found, versions.rollout(db, caller, versions.get(db, found, version), percent)
-    )
+    moving = _counted(env, versions.get(db, found, version))
+    return public(env, db, found, versions.rollout(db, caller, moving, percent))
 
 
 @says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
@@ -319,9 +321,8 @@ def rollback(
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = read_json(ROLLBACK)["reason"]
     found = apps.owned_by(db, caller, app)
-    return public(
-        env, db, found, versions.rollback(env, db, caller, versions.get(db, found, version), reason)
-    )
+    moving = _counted(env, versions.get(db, found, version))
+    return public(env, db, found, versions.rollback(env, db, caller, moving, reason))
 
 
 @says(VERSION, body=YANK, refuses=MOVE_REFUSED)
@@ -338,7 +339,15 @@ def unyank(
 ) -> dict[str, Any]:
     """Bring a yanked version back."""
     read_json(NOTHING, optional=True)
+    _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
+
+
+def _counted(env: Environment, version: Version) -> Version:
+    """Count a move that brings a version forward. Halting and yanking are not counted: they must always be possible, and each
+    needs another move before it can be made again."""
+    spend(env, "version_moves", version.id)
+    return version
 
 
 def _moved(

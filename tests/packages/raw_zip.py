@@ -80,6 +80,7 @@ def raw_zip(
             "comment": b"",
             "disk": 0,
             "internal": 0,
+            "made_by": entry.host << 8 | 20,
             "offset": len(body),
             **said,
             **entry.central,
@@ -110,7 +111,7 @@ def raw_zip(
             struct.pack(
                 "<4s6H3L5H2L",
                 b"PK\1\2",
-                entry.host << 8 | 20,
+                there["made_by"],
                 there["needed"],
                 there["flags"],
                 there["method"],
@@ -157,6 +158,46 @@ def raw_zip(
         + comment
         + after
     )
+
+
+def extra_field(kind: int, data: bytes) -> bytes:
+    """An extra field (4.5.1)."""
+    return struct.pack("<2H", kind, len(data)) + data
+
+
+def two_packages(
+    content: Mapping[str, bytes], name: str, other: bytes, kind: int = 0xCAFE
+) -> bytes:
+    """One file that is two packages: `name` has its content for some readers and `other` for those that look for ZIP64 first.
+
+    A second central directory, a ZIP64 end record and its locator lie in an extra field of the last central header, right before
+    the plain end record. Their entry of that file lies in an extra field of the first local header.
+    """
+    hidden = raw_zip([Entry(name, other)])
+    hidden = hidden[: hidden.index(b"PK\1\2")]
+    first, *rest = entries(content)
+    whole = raw_zip([replace(first, local={"extra": extra_field(kind, hidden)}), *rest])
+    start = struct.unpack_from("<L", whole, len(whole) - 6)[0]
+    directory = whole[start:-22]
+    hidden_at = 30 + len(first.name) + 4
+    second, at = bytearray(directory), 0
+    while directory[at + 46 : at + 46 + len(name)] != name.encode():
+        at += 46 + sum(struct.unpack_from("<3H", directory, at + 28))
+    packed = len(hidden) - 30 - len(name)
+    struct.pack_into("<3L", second, at + 16, zlib.crc32(other), packed, len(other))
+    struct.pack_into("<L", second, at + 42, hidden_at)
+    second_at, count = start + len(directory) + 4, len(content)
+    end = struct.pack(
+        "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(second), second_at
+    )
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, second_at + len(second), 1)
+    more = extra_field(kind, bytes(second) + end + locator)
+    last = max(at for at in range(len(directory)) if directory.startswith(b"PK\1\2", at))
+    extended = bytearray(directory + more)
+    struct.pack_into("<H", extended, last + 30, len(more))
+    last_record = bytearray(whole[-22:])
+    struct.pack_into("<L", last_record, 12, len(extended))
+    return whole[:start] + bytes(extended) + bytes(last_record)
 
 
 def files(

@@ -64,7 +64,6 @@ FINE = {
     ),
     "times in extra fields": raw_zip(with_last(local={"extra": extra(0x5455, b"\3" + bytes(8))},
                                                central={"extra": extra(0x5455, b"\3" + bytes(4))})),
-    "the same name in 0x7075": raw_zip(with_last(central={"extra": unicode_path(b"assets/main.lua")})),
     "folders": raw_zip([Entry("assets/", method=0, external=0o40755 << 16 | 0x10), *entries()]),
     "a deflated folder, as java.util.zip makes it": raw_zip([Entry("assets/", descriptor=SIGNATURE, external=0), *entries()]),
     "the mark of a JAR": raw_zip([replace(entry, local={"extra": extra(0xCAFE, b"")}, central={"extra": extra(0xCAFE, b"")})
@@ -137,6 +136,7 @@ CONFUSING: dict[str, tuple[str, bytes]] = {
     "hidden headers": ("zip_method", raw_zip(with_last(flags=0x2800))),
     "patched data": ("zip_method", raw_zip(with_last(flags=0x820))),
     **{f"method {method}": ("zip_method", raw_zip(with_last(method=method))) for method in (1, 6, 9, 12, 14, 93, 95, 99)},
+    "the same name in 0x7075": ("zip_extra", raw_zip(with_last(central={"extra": unicode_path(b"assets/main.lua")}))),
     "a second name in 0x7075": ("zip_extra", raw_zip(with_last(central={"extra": unicode_path(b"assets/evil.lua")}))),
     "a second name in 0x7075, local": ("zip_extra", raw_zip(with_last(local={"extra": unicode_path(b"assets/evil.lua")}))),
     "an extra field cut off": ("zip_extra", raw_zip(with_last(central={"extra": b"UT\x09\0\1"}))),

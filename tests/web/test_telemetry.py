@@ -1,6 +1,7 @@
 """Telemetry over HTTP: what is taken in, what is not, and what is stored of it."""
 
 import gzip
+import itertools
 import json
 from typing import Any
 
@@ -19,7 +20,7 @@ DEVICE = "0123456789abcdef" * 4
 @pytest.fixture
 def alice(client: Client) -> Person:
     person = client.register()
-    client.app_of(person)
+    client.out(person)
     return person
 
 
@@ -83,7 +84,7 @@ def test_events_are_stored_without_the_ids_of_device_and_session(
 
 
 def test_two_apps_do_not_know_that_they_share_a_device(client: Client, alice: Person) -> None:
-    client.app_of(alice, "com.acme.todo")
+    client.out(alice, "com.acme.todo")
     send(client, event())
     send(client, event(), app_id="com.acme.todo")
     assert len(stored(client, "SELECT DISTINCT device FROM batches")) == 2
@@ -168,7 +169,8 @@ def test_a_batch_that_does_not_fit_is_explained(
 
 
 def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice: Person) -> None:
-    send(client, event(), app_id="com.acme.nothing").expect(404, code="not_found")
+    refused = send(client, event(), app_id="com.acme.nothing").expect(202)
+    assert (refused["accepted"], refused["rejected"], refused["sample_rate"]) == (0, 1, 0)
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     for number in range(70):
         send(client, event(), app_version=f"9.9.{number}", mosis_version=f"2.{number}").expect(202)
@@ -180,7 +182,7 @@ def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice
     ]  # 64 systems and the rest: strangers cannot fill the table
     with client.env.db.connection().write() as db:
         db.change("UPDATE apps SET suspended = 1")
-    send(client, event()).expect(404, code="not_found")
+    assert send(client, event()).expect(202).json == refused.json
 
 
 def test_gzip_is_unpacked_within_bounds(client: Client, alice: Person) -> None:
@@ -192,7 +194,15 @@ def test_gzip_is_unpacked_within_bounds(client: Client, alice: Person) -> None:
     assert packed(gzip.compress(body)).expect(202)["accepted"] == 1
     packed(gzip.compress(b" " * 10_000_000)).expect(413, code="too_large")
     packed(gzip.compress(body)[:-5]).expect(400, code="malformed_request")
-    packed(gzip.compress(body) + gzip.compress(body)).expect(400, code="malformed_request")
+    packed(gzip.compress(body) + gzip.compress(body)).expect(400, code="malformed_json")
+    for cuts in ((0,), (1, 50), (50, 50, 60), tuple(range(0, len(body), 4))):
+        ends = [0, *cuts, len(body)]
+        parts = [body[start:end] for start, end in itertools.pairwise(ends)]
+        assert packed(b"".join(map(gzip.compress, parts))).expect(202)["accepted"] == 1
+    packed(gzip.compress(body) + b"\0").expect(400, code="malformed_request")
+    packed(gzip.compress(body) + gzip.compress(b"")[:-1]).expect(400, code="malformed_request")
+    packed(gzip.compress(b"") * 500 + gzip.compress(body)).expect(400, code="malformed_request")
+    packed(gzip.compress(b" " * 40_000) * 2).expect(413, code="too_large")
     packed(body).expect(400, code="malformed_request")
     packed(body, "br").expect(415, code="unsupported_media_type")
     packed(b"", "gzip").expect(400)
@@ -213,7 +223,7 @@ class TestQuota:
     def test_a_flood_from_one_app_leaves_the_others_alone(
         self, client: Client, alice: Person, hands: Hands
     ) -> None:
-        client.app_of(alice, "com.acme.todo")
+        client.out(alice, "com.acme.todo")
         rates = [send(client, *[event()] * 5).expect(202)["sample_rate"] for _ in range(4)]
         assert rates == [1.0, 1.0, 0.5, 0.1]
         refused = send(client, event(), batch_id="b").expect(429, code="rate_limited")
@@ -223,7 +233,7 @@ class TestQuota:
         assert send(client, event(), batch_id="b").expect(202)["accepted"] == 1
 
     def test_large_events_use_the_day_up_sooner(self, client: Client, alice: Person) -> None:
-        client.app_of(alice, "com.acme.todo")
+        client.out(alice, "com.acme.todo")
         large = event("lua_error", message="x" * 450, trace="y" * 450)
         rates = [send(client, large).expect(202)["sample_rate"] for _ in range(3)]
         assert rates == [1.0, 1.0, 0.5]

@@ -1,4 +1,5 @@
-"""Copies of the database made while the portal runs, and of what Litestream does not copy: telemetry and the secrets."""
+"""Copies of the database made while the portal runs, and of what Litestream does not copy:
+telemetry and the secrets."""
 
 import logging
 import os
@@ -27,12 +28,12 @@ SECRETS = (
     "store_key.json",
 )  # in the data folder, beside the database
 COPIES_KEPT = 7
-LIVING = "(v.state NOT IN ('failed', 'rejected', 'withdrawn') OR v.released = 1)"  # those that a package belongs to
+LIVING = "(v.state NOT IN ('failed', 'rejected', 'withdrawn') OR v.released = 1)"  # states with a package
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy."""
+    """A copy."""
 
     name: str
     path: Path
@@ -41,12 +42,12 @@ class Copy:
 
 
 def copies_dir(config: Config) -> Path:
-    """Where the copies are."""
+    """The folder of the copies."""
     return (config.backups_dir or config.data_dir) / "copies"
 
 
 def index(config: Config, wanted: Wanted) -> Page[Copy]:
-    """The copies, the newest first."""
+    """The copies, newest first."""
     after = wanted.after[0] if wanted.after else "~"
     folders = [path for path in _folders(config) if path.name < after]
     return page(
@@ -57,10 +58,8 @@ def index(config: Config, wanted: Wanted) -> Page[Copy]:
 
 
 def make(env: Environment) -> Copy:
-    """Copy the database as it is at one moment, while others write; the newest seven copies are kept.
-
-    Raises BackupError when the copy is not whole, Unavailable `no_space`.
-    """
+    """Copy the database as of one moment while others write; the newest seven copies are kept.
+    Raises BackupError if the copy is not sound, Unavailable `no_space`."""
     root = copies_dir(env.config)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     env.files.check_room(2 * env.config.database_path.stat().st_size, root)
@@ -87,7 +86,7 @@ def make(env: Environment) -> Copy:
 
 
 def ask_for_copy(db: Connection, actor: str) -> str:
-    """Have a copy made soon; the id of the job, which may have been asked for before."""
+    """Queue the job that makes a copy; the id of the job, which may already be waiting."""
     with db.write():
         job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
         return job or str(
@@ -98,7 +97,7 @@ def ask_for_copy(db: Connection, actor: str) -> str:
 
 
 def make_by_job(env: Environment, actor: str | None = None) -> None:
-    """The job that makes a copy, because an administrator asked for one."""
+    """The job that makes a copy on an administrator's request."""
     made, db = make(env), env.db.connection()
     with db.write():
         audit.add(
@@ -113,7 +112,7 @@ def make_by_job(env: Environment, actor: str | None = None) -> None:
 
 
 def daily(env: Environment) -> None:
-    """The job of every day: what Litestream does not copy, in BACKUPS_DIR."""
+    """The daily job: copies what Litestream does not, into BACKUPS_DIR."""
     folder = env.config.backups_dir
     if folder is None:
         return
@@ -132,7 +131,8 @@ def daily(env: Environment) -> None:
 
 
 def keep_secrets(env: Environment) -> None:
-    """Copy the secrets to BACKUPS_DIR/secrets: without them everybody is signed out, and devices do not trust the index."""
+    """Copy the secrets to BACKUPS_DIR/secrets: without them everybody is signed out, and devices do
+    not trust the index."""
     if env.config.backups_dir is None:
         return
     folder = env.config.backups_dir / "secrets"
@@ -140,12 +140,15 @@ def keep_secrets(env: Environment) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _put_aside_changed(env.config.data_dir, folder)
         _keep_secrets(env.config.data_dir, folder)
-    except OSError as error:  # a full or missing disk, which /readyz tells of: the queue goes on
-        log.warning("the secrets cannot be copied", extra={"reason": str(error)})
+    except (
+        OSError
+    ) as error:  # such as a full or missing disk, which /readyz reports; other jobs go on
+        log.warning("secrets not copied", extra={"reason": str(error)})
 
 
 def give_back_secrets(config: Config, folder: Path | None = None) -> list[str]:
-    """Put those back that the data folder lacks, from this folder or BACKUPS_DIR/secrets; which."""
+    """Restore the secrets that the data folder lacks, from this folder or BACKUPS_DIR/secrets;
+    their names."""
     folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
     if folder is None or not folder.is_dir():
         return []
@@ -155,7 +158,7 @@ def give_back_secrets(config: Config, folder: Path | None = None) -> list[str]:
 
 
 def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
-    """(place under PACKAGES_DIR, SHA-256, size) of every package that there must be."""
+    """(path under PACKAGES_DIR, SHA-256, size) of every package that must exist."""
     rows = db.all(
         "SELECT a.developer_id, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
         f" WHERE {LIVING} ORDER BY 1, 2, 3"
@@ -166,7 +169,7 @@ def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
 
 @contextmanager
 def looked_at(path: Path, *, check: bool = True) -> Iterator[Connection]:
-    """A connection to a database file that nobody else uses. Raises BackupError when it is damaged."""
+    """A connection to a database file that nobody else uses. Raises BackupError if it is damaged."""
     if check and (found := faults(path)):
         raise BackupError(f"the database is damaged: {found[0]}")
     database = Database(path)
@@ -179,7 +182,7 @@ def looked_at(path: Path, *, check: bool = True) -> Iterator[Connection]:
 
 
 def copy(database: Database, target: Path) -> None:
-    """Copy a database at one moment into a new file that only the portal may read."""
+    """Copy a database as of one moment into a new file with mode 0600."""
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o600))
     database.connection().copy_to(target)
 
@@ -187,7 +190,7 @@ def copy(database: Database, target: Path) -> None:
 def _keep_secrets(
     source: Path, target: Path, names: list[str] | tuple[str, ...] = SECRETS
 ) -> list[str]:
-    """Copy secrets as far as they exist and differ; which."""
+    """Copy the secrets that exist and differ; their names."""
     kept = []
     for name in names:
         path = source / name
@@ -206,8 +209,9 @@ def _keep_secrets(
 
 
 def _put_aside_changed(source: Path, target: Path) -> None:
-    """A secret that is about to be replaced by another one stays, as NAME.until-TIME: the new one may have been made by mistake,
-    in a data folder that was lost, and devices trust the old one."""
+    """Rename the stored copy of a secret that is about to be replaced by a different one to
+    NAME.until-TIME: the new one may have been created by mistake in a lost data folder, and
+    devices trust the old one."""
     for name in SECRETS:
         path, kept = source / name, target / name
         if path.exists() and kept.exists() and path.read_bytes() != kept.read_bytes():
@@ -215,7 +219,7 @@ def _put_aside_changed(source: Path, target: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file or folder on disk."""
+    """fsync a file or folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The drill: whether the replica would give everything back, tried for real."""
+"""The drill: restores the replica for real and checks the result."""
 
 import json
 import logging
@@ -21,13 +21,14 @@ from mosis.packages.storage import sha256_of
 
 log = logging.getLogger("mosis.operations.backup")
 
-SAMPLE = 100  # packages that a drill hashes unless it is asked for all
-WAIT_SECONDS = 20  # a portal that has just started is given so long to make its replica
+SAMPLE = 100  # packages that a drill hashes, unless all are requested
+WAIT_SECONDS = 20  # how long a portal that has just started may take to create its replica
 
 
 @dataclass(frozen=True)
 class Drill:
-    """What a drill has found. `lost`: rows by table that are in the database and not in the replica."""
+    """The result of a drill. `lost`: rows per table that are in the database and not in the
+    replica."""
 
     seconds: float
     size_bytes: int
@@ -45,7 +46,7 @@ class Drill:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For the trail and for administrators."""
+        """For the audit trail and for administrators."""
         return {
             "passed": self.passed,
             "seconds": self.seconds,
@@ -73,14 +74,13 @@ class Drill:
 
 
 def drill(env: Environment, whole: bool = False) -> Drill:
-    """Restore the newest replica into a temporary folder and look whether it is good, beside a portal that runs.
-
-    Raises BackupError when there is no replica, Unavailable `no_space`. A replica that cannot be restored is a finding.
-    """
+    """Restore the newest replica into a temporary folder and check it, beside a running portal. A
+    replica that cannot be restored is a finding. Raises BackupError if there is no replica,
+    Unavailable `no_space`."""
     litestream = Litestream(env.config)
     if not litestream.wanted:
-        raise BackupError("there is no replica to try: set BACKUPS_DIR or BACKUP_URL")
-    for left in env.config.data_dir.glob("drill-*"):  # of one that was killed
+        raise BackupError("there is no replica to restore: set BACKUPS_DIR or BACKUP_URL")
+    for left in env.config.data_dir.glob("drill-*"):  # left by a drill that was killed
         if left.stat().st_mtime < time.time() - 24 * 3600:
             shutil.rmtree(left, ignore_errors=True)
     env.files.check_room(3 * env.config.database_path.stat().st_size, env.config.data_dir)
@@ -97,7 +97,7 @@ def drill(env: Environment, whole: bool = False) -> Drill:
 
 
 def drill_by_schedule(env: Environment) -> None:
-    """The job of every week: a drill, a line in the trail, and word to every administrator."""
+    """The weekly job: a drill, an audit line, and an event for every administrator."""
     if not Litestream(env.config).wanted:
         return
     deadline = time.monotonic() + WAIT_SECONDS
@@ -120,7 +120,7 @@ def drill_by_schedule(env: Environment) -> None:
 
 
 def last_drill(db: Connection) -> dict[str, Any] | None:
-    """What the last drill by schedule has found, with `at`; None when there was none."""
+    """The result of the last scheduled drill, with `at`; None if there was none."""
     row = db.one(
         "SELECT at, details FROM audit WHERE action = 'backup.drill' ORDER BY number DESC LIMIT 1",
         into=None,
@@ -167,7 +167,8 @@ def _package_faults(path: Path, place: str, sha256: str, size_bytes: int) -> lis
 
 
 def _lost(restored: Connection, here: Path) -> dict[str, int]:
-    """How many rows of each table are in `here` and not in the restored database, by their keys."""
+    """The number of rows per table that are in `here` and not in the restored database, by primary
+    key."""
     restored.change("ATTACH DATABASE ? AS here", str(here))
     lost = {}
     tables = restored.all(

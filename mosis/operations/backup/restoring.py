@@ -1,4 +1,4 @@
-"""Putting a database back: from the command line, or at a start that finds none."""
+"""Restoring a database: from the command line, or at a start that finds none."""
 
 import os
 import shutil
@@ -15,7 +15,8 @@ from mosis.operations.backup.copies import flush, give_back_secrets, looked_at
 
 
 def give_back_lost(config: Config, litestream: Litestream) -> bool:
-    """At start: restore a database that is lost, with its secrets and the telemetry of the last copy. Raises BackupError."""
+    """At start: restore a lost database, its secrets, and the telemetry of the last copy. Raises
+    BackupError."""
     if not litestream.restore_if_lost():
         return False
     give_back_secrets(config)
@@ -27,7 +28,7 @@ def give_back_lost(config: Config, litestream: Litestream) -> bool:
 
 @dataclass(frozen=True)
 class Restored:
-    """What was put back."""
+    """What was restored."""
 
     path: Path
     schema: int
@@ -47,7 +48,8 @@ class Restored:
 
 
 def moment(text: str) -> str:
-    """A moment as Litestream takes it. Raises BackupError when it is not one, has no time zone, or is still to come."""
+    """A moment in Litestream's format. Raises BackupError if it is malformed, has no time zone, or
+    lies in the future."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
@@ -67,11 +69,9 @@ def moment(text: str) -> str:
 def restore(
     config: Config, at: str | None = None, to: Path | None = None, source: Path | None = None
 ) -> Restored:
-    """Restore the newest state, that of a moment, or a copy (`source`, its folder or a database file), into a folder or in the
-    place of the database, which is put aside then.
-
-    Nobody may have the database open for the latter. Raises BackupError, and then nothing has changed.
-    """
+    """Restore the newest state, that of a moment, or a copy (`source`, its folder or a database
+    file), into a folder or in the place of the database, which is renamed then and which no
+    process may have open. Raises BackupError, and then nothing has changed."""
     litestream, at = Litestream(config), None if at is None else moment(at)
     if source is None and not litestream.wanted:
         raise BackupError(
@@ -103,7 +103,7 @@ def restore(
 
 
 def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path | None) -> Restored:
-    """A database in a new file, looked at as a whole. Raises BackupError; then there is no file."""
+    """A database in a new file, checked completely. Raises BackupError; then there is no file."""
     discard(target)
     try:
         if source is None:
@@ -117,7 +117,7 @@ def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path 
 
 
 def _copied(source: Path, target: Path) -> None:
-    """A copy that was made before, or a database that was put aside, with what is still in its WAL."""
+    """An earlier copy, or a database that was put aside, including the content of its WAL."""
     database = source / "portal.db" if source.is_dir() else source
     if not has_tables(database):
         raise BackupError(
@@ -137,7 +137,8 @@ def _copied(source: Path, target: Path) -> None:
 
 
 def _put_aside(database: Path) -> list[Path]:
-    """Move a database away, so that it can be opened where it is: its WAL, with the newest commits, goes along under its name."""
+    """Rename a database so that it can still be opened: its WAL, with the newest commits, is
+    renamed with it."""
     stamp, number = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), 1
     while (name := database.with_name(f"{database.name}.before-restore-{stamp}-{number}")).exists():
         number += 1
@@ -148,7 +149,7 @@ def _put_aside(database: Path) -> list[Path]:
 
 
 def _whole(path: Path) -> Restored:
-    """Raises BackupError when the restored database is damaged."""
+    """Raises BackupError if the restored database is damaged."""
     if found := faults(path):
         raise BackupError(
             f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
@@ -164,6 +165,6 @@ def _whole(path: Path) -> Restored:
 
 
 def newest_change(db: Connection) -> str | None:
-    """When somebody last did something that the trail tells of."""
+    """The time of the last line of the audit trail."""
     newest: str | None = db.value("SELECT max(at) FROM audit")
     return newest

@@ -84,4 +84,4 @@ def _frame(content: bytes, at: int) -> int:
     if head >> 21 != 0x7FF or layer != 1 or version == 1 or rate in (0, 15) or sample == 3:
         raise Broken("there is no frame of layer III where one should be")
     bits, hertz = _RATES[3 if version == 3 else 2][rate] * 1000, _SAMPLES[version][sample]
-    return (144 if version == 3 else 72) * bits // hertz + (head >> 9 & 1)
+    return int((144 if version == 3 else 72) * bits // hertz + (head >> 9 & 1))

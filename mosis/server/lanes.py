@@ -1,0 +1,172 @@
+"""The threads that run requests, in lanes; within a lane the threads are shared out by who asks."""
+
+import logging
+import threading
+from collections import deque
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any
+
+from mosis.database import turns
+
+log = logging.getLogger("mosis.server")
+
+# Threads of each lane; `quick` has THREADS. `outside` waits for other servers, which may take seconds each.
+THREADS = {
+    "passwords": 2,
+    "uploads": 3,
+    "publishing": 2,
+    "slow": 2,
+    "outside": 4,
+    "telemetry": 4,
+}
+OF_ONE = {"uploads": 2, "publishing": 1}  # threads that one account may have; others: all
+# How many threads of a lane compute at the same time; see mosis/database/turns.py.
+COMPUTING = {"telemetry": 1}
+
+
+def lanes(quick_threads: int) -> "dict[str, Lane]":
+    """Every lane, with its threads started."""
+    sizes = {"quick": quick_threads} | THREADS
+    return {name: Lane(name, size, COMPUTING.get(name)) for name, size in sizes.items()}
+
+
+class FairQueue:
+    """Hands items out in turn between keys, at most `of_one` of a key at a time until `done` is called for one of them.
+
+    Of each key so many items are ready or taken, the others of the key wait behind it: a long queue of one key delays another
+    key by `of_one` items. (Round robin; the ready ones are in one queue, so taking one costs what a plain queue costs.)
+    """
+
+    def __init__(self, of_one: int) -> None:
+        self._of_one = of_one
+        self._ready: SimpleQueue[tuple[str, Any] | None] = SimpleQueue()
+        self._held: dict[str, int] = {}  # ready or taken
+        self._behind: dict[str, deque[Any]] = {}
+        self._lock = threading.Lock()
+
+    def put(self, key: str, item: Any) -> None:
+        """Add an item; does not wait."""
+        with self._lock:
+            held = self._held.get(key, 0)
+            if held < self._of_one:
+                self._held[key] = held + 1
+                self._ready.put((key, item))
+            else:
+                self._behind.setdefault(key, deque()).append(item)
+
+    def take(self) -> tuple[str, Any] | None:
+        """The next key and item, when there is one; None ends the thread that asks."""
+        return self._ready.get()
+
+    def done(self, key: str) -> None:
+        """An item of this key that was taken is finished."""
+        with self._lock:
+            if key in self._behind:
+                self._ready.put((key, self._behind[key].popleft()))
+                if not self._behind[key]:
+                    del self._behind[key]
+            elif self._held[key] > 1:
+                self._held[key] -= 1
+            else:
+                del self._held[key]
+
+    def end(self) -> None:
+        """Let one of the threads that take end."""
+        self._ready.put(None)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._ready.qsize() + sum(map(len, self._behind.values()))
+
+
+class Lane:
+    """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
+
+    def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
+        self._turns = threading.Semaphore(at_once) if at_once else None
+        self._waiting = FairQueue(OF_ONE.get(name, threads))
+        self._busy = [False] * threads  # each thread writes its own
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(number,), name=f"{name}-{number + 1}", daemon=True
+            )
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self.add = self._waiting.put
+
+    def stop(self, deadline: float) -> None:
+        """Let the threads end, and wait for them until the deadline (monotonic)."""
+        for _ in self._threads:
+            self._waiting.end()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - monotonic()))
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """How many threads there are, how many of them are busy, and how many requests wait for one."""
+        return len(self._threads), sum(self._busy), len(self._waiting)
+
+    def _work(self, number: int) -> None:
+        while True:
+            self._busy[number] = False
+            taken = self._waiting.take()
+            if taken is None:
+                return
+            key, channel = taken
+            self._busy[number] = True
+            try:
+                if self._turns is None:
+                    channel.service()
+                else:
+                    with turns.taken(self._turns):
+                        channel.service()
+            except Exception:
+                log.exception("crash in a worker")
+            finally:
+                self._waiting.done(key)
+            # An idle thread keeps nothing of its last request, least of all a stored body.
+            taken = channel = None
+
+
+class Shares:
+    """How many large bodies each key may have at the server at once: arriving, waiting for a thread, or worked on."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, key: str, most: int) -> "Share | None":
+        """A place, until it is released or forgotten; None when all are taken."""
+        with self._lock:
+            taken = self._taken.get(key, 0)
+            if taken >= most:
+                return None
+            self._taken[key] = taken + 1
+        return Share(self, key)
+
+    def give_back(self, key: str) -> None:
+        with self._lock:
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
+
+
+class Share:
+    """A place taken in Shares. A request that is dropped on any way gives it back too."""
+
+    __slots__ = ("_key", "_shares")
+
+    def __init__(self, shares: Shares, key: str) -> None:
+        self._shares: Shares | None = shares
+        self._key = key
+
+    def release(self) -> None:
+        """Give the place back; once, however often it is called."""
+        shares, self._shares = self._shares, None
+        if shares is not None:
+            shares.give_back(self._key)
+
+    __del__ = release

@@ -1,0 +1,176 @@
+"""What owners learn of crashes: an event for each new group, and one mail a day and app with what is new.
+
+Groups lie in another database than the queue: a kill between the two queues a job again, never not at all; jobs that ran
+already find their event and do nothing.
+"""
+
+import json
+from typing import Any
+
+from mosis import events, jobs
+from mosis.clock import text
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.telemetry.shares import DAY
+
+EVENTS_A_DAY = 20  # for each app; further groups are in the digest alone
+DIGEST_AFTER_SECONDS = 3600  # what is new for so long is mailed, with what has come since
+MOST_IN_DIGEST = 20
+TEXT_CHARACTERS = 120
+
+
+def announce(env: Environment) -> None:
+    """Queue the events of groups that are new or have come back, up to EVENTS_A_DAY for each app."""
+    telemetry, db = env.telemetry.connection(), env.db.connection()
+    rows = telemetry.all(
+        "SELECT g.id, g.app, a.announced_day, a.announced FROM crash_groups g"
+        " JOIN apps a ON a.id = g.app WHERE g.announced = 0 LIMIT 100"
+    )
+    if not rows:
+        return
+    today = int(env.clock.time()) // DAY
+    sent = {app: count if day == today else 0 for _, app, day, count in rows}
+    chosen = []
+    for group, app, _, _ in rows:
+        if sent[app] < EVENTS_A_DAY:
+            sent[app] += 1
+            chosen.append((group, app))
+    if chosen:
+        with db.write():
+            for group, app in chosen:
+                key = f"crash:{group}"
+                jobs.add(db, "crash_new_group", owner=f"app:{app}", unique_key=key, group=group)
+    with telemetry.write():
+        for group, *_ in rows:
+            telemetry.change("UPDATE crash_groups SET announced = 1 WHERE id = ?", group)
+        for app, count in sent.items():
+            telemetry.change(
+                "UPDATE apps SET announced_day = ?, announced = ? WHERE id = ?", today, count, app
+            )
+
+
+def tell_owner(env: Environment, group: str) -> None:
+    """The job: a group of crashes is new, or was resolved and has come back; its owner gets an event, once for each time."""
+    row = env.telemetry.connection().one(
+        "SELECT a.app_id, g.type, g.message, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
+        group,
+    )
+    if row is None:
+        return
+    app_id, kind, message, reopened_at = row
+    facts = {
+        "group": group,
+        "type": kind,
+        "message": message,
+        "reopened_at": None if reopened_at is None else text(reopened_at),
+    }
+    db = env.db.connection()
+    with db.write():
+        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
+        if app and not db.value(
+            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group' AND json_extract(data, '$.group') = ?"
+            " AND json_extract(data, '$.reopened_at') IS ?",
+            app[1],
+            group,
+            facts["reopened_at"],
+        ):
+            events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
+
+
+def queue_digests(env: Environment) -> None:
+    """Queue a digest for each app that has had something new for an hour and no digest for a day."""
+    telemetry, db, now = env.telemetry.connection(), env.db.connection(), int(env.clock.time())
+    due = telemetry.all(
+        "SELECT a.id, a.app_id FROM crash_groups g JOIN apps a ON a.id = g.app"
+        " WHERE g.digested = 0 AND (a.digest_at <= ? OR a.digest_at > ?)"
+        " GROUP BY a.id HAVING min(coalesce(g.reopened_at, g.created_at)) <= ? LIMIT 100",
+        now - DAY,
+        now,
+        now - DIGEST_AFTER_SECONDS,
+    )
+    for number, app_id in due:
+        groups = telemetry.all(
+            "SELECT id FROM crash_groups WHERE app = ? AND digested = 0 ORDER BY count DESC, id LIMIT 1000",
+            number,
+        )
+        ids = [group for (group,) in groups]
+        with db.write():
+            jobs.add(
+                db,
+                "crash_digest",
+                owner=f"app:{number}",
+                unique_key=f"crash_digest:{app_id}",
+                app_id=app_id,
+                groups=ids,
+            )
+        with telemetry.write():
+            telemetry.change("UPDATE apps SET digest_at = ? WHERE id = ?", now, number)
+            telemetry.change(
+                "UPDATE crash_groups SET digested = 1 WHERE id IN (SELECT value FROM json_each(?))",
+                json.dumps(ids),
+            )
+
+
+def send_digest(env: Environment, app_id: str, groups: list[str]) -> None:
+    """The job: tell the owner of an app which groups are new. Nothing is sent for an app or for versions that were never
+    published, nor a second digest within a day."""
+    db, telemetry = env.db.connection(), env.telemetry.connection()
+    released = {
+        version
+        for (version,) in db.all(
+            "SELECT v.version FROM versions v JOIN apps a ON a.id = v.app_id"
+            " WHERE a.id = ? AND a.published = 1 AND v.released = 1",
+            app_id,
+        )
+    }
+    found = [
+        group
+        for each in groups
+        if (group := _summary(telemetry, each)) and released & set(group["versions"])
+    ]
+    if not found:
+        return
+    with db.write():
+        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
+        if app and not db.value(
+            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest' AND package_id = ?"
+            " AND created_at > ?",
+            app[1],
+            app[0],
+            env.clock.now(DIGEST_AFTER_SECONDS - DAY),
+        ):
+            shown = found[:MOST_IN_DIGEST]
+            summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
+            more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
+            events.add(
+                db,
+                app[1],
+                "crash.digest",
+                package_id=app[0],
+                new=len(found),
+                groups=shown,
+                summary=summary + more,
+            )
+
+
+def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
+    """A group as a digest names it; None when it is gone."""
+    row = telemetry.one(
+        "SELECT type, message, count, reopened_at FROM crash_groups WHERE id = ?", group
+    )
+    if row is None:
+        return None
+    versions = telemetry.all(
+        "SELECT version FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY sum(count) DESC"
+        " LIMIT 50",
+        group,
+    )
+    kind, message, count, reopened_at = row
+    return {
+        "group": group,
+        "type": kind,
+        "message": "".join(each for each in message if each.isprintable())[:TEXT_CHARACTERS],
+        "count": count,
+        "versions": [version for (version,) in versions],
+        "reopened_at": None if reopened_at is None else text(reopened_at),
+    }

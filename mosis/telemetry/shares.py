@@ -1,0 +1,50 @@
+"""Shares of an app's day, for each household and each device: nobody can use up the quota of an app alone.
+
+A household is an IPv4 address or an IPv6 /64. Counts are held in memory by a hash whose key is made at start, and are forgotten
+at midnight UTC: no network address is stored anywhere.
+"""
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+
+from mosis.errors import LimitReached
+
+DAY = 86_400
+MOST_KEYS = 20_000  # about 3 MB; beyond it the longest unused are forgotten, and begin anew
+
+
+class Shares:
+    """How much each key has used of today; shared by all threads."""
+
+    def __init__(self) -> None:
+        self._used: OrderedDict[bytes, float] = OrderedDict()
+        self._day = 0
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+
+    def take(self, now: int, *wanted: tuple[str, float, float]) -> bool:
+        """Use (key, amount, most a day) of each; False when one of them would have too much: then nothing is used."""
+        hashed = [(self._key(key), amount, most) for key, amount, most in wanted]
+        with self._lock:
+            if now // DAY != self._day:
+                self._used.clear()
+                self._day = now // DAY
+            if any(self._used.get(key, 0) + amount > most for key, amount, most in hashed):
+                return False
+            for key, amount, _ in hashed:
+                self._used[key] = self._used.pop(key, 0) + amount
+            while len(self._used) > MOST_KEYS:
+                self._used.popitem(last=False)
+        return True
+
+    def _key(self, key: str) -> bytes:
+        return hashlib.blake2b(
+            key.encode("utf-8", "surrogatepass"), digest_size=8, key=self._secret
+        ).digest()
+
+
+def used_up(now: int, detail: str) -> LimitReached:
+    """The refusal until midnight UTC."""
+    return LimitReached("rate_limited", detail, retry_after_seconds=DAY - now % DAY)

@@ -1,0 +1,45 @@
+"""Timestamps of RFC 3339, section 5.6, in any offset; seconds since 1970 of them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+PATTERN = (
+    r"[0-9]{4}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"([Zz]|[+-][0-2][0-9]:[0-5][0-9])\Z"
+)
+LONGEST = 64  # characters
+_PARTS = re.compile(PATTERN)
+_LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix D)
+
+
+def seconds(stamp: str) -> int | None:
+    """Seconds since 1970, fractions cut off; None for what is no timestamp, or no moment that there was: no such day or hour,
+    or a 60th second where UTC can have none (only 23:59:60 at the end of June and December)."""
+    found = _PARTS.match(stamp)
+    if found is None:
+        return None
+    minute, second = _minute(stamp[:16], found[3]), int(found[1])
+    if minute is None:
+        return None
+    if second == 60:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=minute)
+        if (at.hour, at.minute) != (23, 59) or (at.month, at.day) not in _LEAP_DAYS:
+            return None
+    return minute + second
+
+
+@lru_cache(4096)
+def _minute(start: str, offset: str) -> int | None:
+    """Remembered, because the events of a batch lie close together and parsing a time is slow."""
+    try:
+        local = datetime.strptime(start.upper(), "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    ahead = 0
+    if offset not in "Zz":
+        hours, minutes = int(offset[1:3]), int(offset[4:6])
+        if hours > 23:
+            return None
+        ahead = (hours * 3600 + minutes * 60) * (-1 if offset[0] == "-" else 1)
+    return int(local.timestamp()) - ahead
