@@ -20,7 +20,7 @@ from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import Listing, categories, get, history
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, current_index
+from mosis.store.signed_index import SignedIndex, current_index, index_at
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,
@@ -51,6 +51,7 @@ __all__ = [
     "icon",
     "in_rollout",
     "index",
+    "index_at",
     "index_keys",
     "offered",
     "package",

@@ -50,7 +50,7 @@ UPDATES: Schema = {
     "mosis_version": {"type": "string", "maxlength": 64},
 }
 _CODE = re.compile(r"[0-9]{1,10}\Z")
-MINUTE = "public, max-age=60"
+ASK_AGAIN = "public, max-age=0, no-cache"  # may be kept, and is asked for again each time
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 STORE_APP = shape(
@@ -105,6 +105,7 @@ SIGNATURES = shape(
     "IndexSignatures",
     sequence=COUNT,
     sha256=TEXT,
+    index_url=TEXT,
     signatures=many(shape("", key=TEXT, signature=TEXT)),
 )
 OFFERS = shape("Updates", updates=many(OFFER))
@@ -170,7 +171,8 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/updates", callback=updates, scope="public")
     app.post("/store/updates", callback=updates_of_many, scope="public")
     app.get("/store/index.json", callback=index_json, scope="public")
-    app.get("/store/index.json.sig", callback=index_signatures, scope="public")
+    app.get("/store/index.json.sig", callback=index_signatures, scope="public", cache=ASK_AGAIN)
+    app.get("/store/index/<sequence:int>.json", callback=index_numbered, scope="public")
     app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
     app.get(
         "/packages/<developer_id>/<app_id>/<version>/package.mosis",
@@ -296,14 +298,27 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/json",
-        cache_control=MINUTE,
+        cache_control=ASK_AGAIN,
     )
 
 
 @says(SIGNATURES, refuses="package_unavailable")
 def index_signatures(env: Environment, db: Connection) -> bytes:
-    """The signatures of exactly these bytes of index.json."""
+    """Where the newest index is, and the signatures of exactly these bytes."""
     return store.current_index(env, db).signatures
+
+
+@says(File("application/json", ranges=True))
+def index_numbered(env: Environment, sequence: int) -> bottle.HTTPResponse:
+    """The index with this number, for ten minutes after a newer one was made."""
+    file, size_bytes, sha256 = store.index_at(env, sequence)
+    return send_file(
+        file,
+        size_bytes,
+        sha256=sha256,
+        content_type="application/json",
+        cache_control="public, max-age=600, immutable",
+    )
 
 
 @says(STORE_KEYS)
