@@ -14,7 +14,7 @@ MOSIS = portal.HERE / "mosis"
 FLOORS = {
     "ground": "errors clock caller config problems cache metrics counters disk",
     "storage": "validation database",
-    "mechanisms": "litestream credentials outbound packages buckets rate_limits audit jobs events"
+    "mechanisms": "litestream outbound credentials packages buckets rate_limits audit jobs events"
     " idempotency subscriptions",
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",

@@ -1,22 +1,34 @@
-"""One POST to an address that somebody gave us, under bounds: never into the operator's own network, five seconds for
-everything (the name and the connection too), no redirect followed, and hardly anything of the answer read.
+"""One request to another server, with bounds: one deadline for the whole conversation (name, connection, TLS, request and
+response), no redirect followed, and a bounded part of the response read.
 
-The name is resolved once, every address that comes out is checked, and the connection goes to the address that was checked: a
-name that points elsewhere a moment later (DNS rebinding) changes nothing.
+`post` is for addresses that accounts chose (webhooks): never into the operator's own network. `ask` is for providers that the
+operator configured, and honours the proxies of the environment.
+
+A name is resolved once, every address found is checked, and the connection goes to a checked address: a name that leads
+elsewhere a moment later (DNS rebinding) changes nothing.
 """
 
+import base64
 import ipaddress
 import queue
 import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-WHOLE_SECONDS = 5.0
-ANSWER_BYTES = 64 * 1024
+from mosis.errors import Malformed
+from mosis.validation.strict_json import load_json
+
+WHOLE_SECONDS = 5.0  # of a webhook's delivery
+PROVIDER_SECONDS = 10.0
+ANSWER_BYTES = (
+    64 * 1024
+)  # read of a receiver's response, so that a small one is taken before the connection ends
+LIMIT_BYTES = 1 << 20  # of a provider's response
 
 # Written out, because `ipaddress.is_global` lets multicast, NAT64 and 6to4 through (https://www.iana.org/assignments/
 # iana-ipv4-special-registry, iana-ipv6-special-registry). Of IPv6 only 2000::/3 is allowed, less what tunnels and documents.
@@ -29,7 +41,35 @@ _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 
 
 class Unreachable(Exception):
-    """There was no answer; the text says why, for the delivery log."""
+    """There was no usable response; the text says why, for the log."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response of any status; `document` is None when the body is not JSON (also with duplicate keys, NaN, or depth over
+    32)."""
+
+    status: int
+    document: Any
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: SplitResult
+    body: bytes | None
+    headers: Mapping[str, str]
+    proxy: SplitResult | None = None
+
+    @property
+    def port(self) -> int:
+        return self.url.port or (443 if self.url.scheme == "https" else 80)
+
+    @property
+    def target(self) -> str:
+        path = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+        plain = self.proxy is not None and self.url.scheme == "http"
+        return f"http://{self.url.netloc}{path}" if plain else path
 
 
 def is_public(address: str) -> bool:
@@ -75,57 +115,98 @@ def _written_out(host: str) -> str | None:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> int:
-    """POST the body; the status of the answer. With `private` any address will do. Raises Unreachable."""
-    import http.client
-
+    """POST the body; the status of the response. With `private` any address is allowed. Raises Unreachable."""
     if wrong := complaint(url, private=private):
         raise Unreachable(wrong)
-    parts, late, deadline = urlsplit(url), threading.Event(), monotonic() + WHOLE_SECONDS
+    request = _Request("POST", urlsplit(url), body, headers)
+    return _converse(request, WHOLE_SECONDS, private=private, whole=False)[0]
+
+
+def ask(
+    url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """GET the address, or POST the form to it. Raises Unreachable, also for a redirect, 429 and 5xx."""
+    if complaint(url, private=True):
+        raise Unreachable("not an http or https address")
+    sent = {"Accept": "application/json", **(headers or {})}
+    body = None
+    if form is not None:
+        body = urlencode(form).encode()
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    parts = urlsplit(url)
+    request = _Request("GET" if form is None else "POST", parts, body, sent, _proxy_for(parts))
+    status, content = _converse(request, PROVIDER_SECONDS, private=True, whole=True)
+    if 300 <= status < 400:
+        raise Unreachable(f"answers {status}, and redirects are not followed")
+    if status >= 500 or status == 429:
+        raise Unreachable(f"answers {status}")
     try:
-        raw = _connected(parts, private, deadline)
-        # A receiver that sends a byte now and then would never run into the timeout of a single wait. The descriptor is a
-        # second one of the same connection, because TLS takes the first over.
-        raw.settimeout(WHOLE_SECONDS)
+        return Reply(status, load_json(content))
+    except Malformed:
+        return Reply(status, None)
+
+
+def basic(name: str, secret: str) -> str:
+    """The Authorization header for a client's name and secret, each form-encoded first (RFC 6749, section 2.3.1)."""
+    pair = f"{quote(name, safe='')}:{quote(secret, safe='')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _converse(
+    request: _Request, seconds: float, *, private: bool, whole: bool
+) -> tuple[int, bytes]:
+    """Status and body of the response; without `whole` the body does not matter. Raises Unreachable."""
+    import http.client
+
+    late, deadline = threading.Event(), monotonic() + seconds
+    try:
+        raw = _connected(request, private, deadline)
+        raw.settimeout(seconds)
+        # A server that sends a byte now and then never runs into the timeout of a single wait: a timer shuts the socket. It
+        # has a second descriptor of the same connection, because TLS takes the first over.
         with raw, raw.dup() as same:
             alarm = threading.Timer(deadline - monotonic(), _shut, (same, late))
             alarm.daemon = True
             alarm.start()
             try:
-                return _asked(parts, raw, body, headers)
+                found = _exchanged(request, raw, whole)
             finally:
                 alarm.cancel()
+        if whole and late.is_set():  # shut while the body was read, which may look complete
+            raise TimeoutError
+        return found
     except (
         OSError,
         http.client.HTTPException,
-        ValueError,
-    ) as error:  # ValueError: names that no resolver takes
+        ValueError,  # names that no resolver takes
+    ) as error:
         slow = late.is_set() or isinstance(error, TimeoutError)
         reason = (
-            f"took longer than {WHOLE_SECONDS:g} seconds"
+            f"took longer than {seconds:g} seconds"
             if slow
             else f"{type(error).__name__}: {error}"[:300]
         )
         raise Unreachable(reason) from error
 
 
-def _connected(parts: SplitResult, private: bool, deadline: float) -> socket.socket:
+def _connected(request: _Request, private: bool, deadline: float) -> socket.socket:
     """A connection to the first of the name's addresses that takes one. Raises Unreachable, OSError."""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    addresses = _resolved(str(parts.hostname), port, deadline)
+    host, port = str(request.url.hostname), request.port
+    if request.proxy is not None:
+        host, port = str(request.proxy.hostname), request.proxy.port or 80
+    addresses = _resolved(host, port, deadline)
     if not private and not all(map(is_public, addresses)):
         raise Unreachable("its name leads to an address that is not of the public internet")
     *others, last = addresses[:4]
-    for address in (
-        others
-    ):  # one that is dead has half of the time that is left, and leaves the rest to the next
+    for address in others:  # a dead one takes half of the time that is left
         with suppress(OSError):
             return socket.create_connection((address, port), timeout=(deadline - monotonic()) / 2)
     return socket.create_connection((last, port), timeout=deadline - monotonic())
 
 
 def _resolved(host: str, port: int, deadline: float) -> list[str]:
-    """The addresses of a name. The resolver takes as long as it likes (half a minute, when a name server is silent) and cannot be
-    stopped: it has a thread of its own, which is left alone when the time is over."""
+    """The addresses of a name. The resolver may take half a minute when a name server is silent, and cannot be stopped: it has
+    a thread of its own, which is abandoned when the time is over."""
     found: queue.SimpleQueue[list[str] | OSError | ValueError] = queue.SimpleQueue()
 
     def resolve() -> None:
@@ -149,36 +230,83 @@ def _resolved(host: str, port: int, deadline: float) -> list[str]:
     return answer
 
 
-def _asked(parts: SplitResult, raw: socket.socket, body: bytes, headers: Mapping[str, str]) -> int:
+def _exchanged(request: _Request, raw: socket.socket, whole: bool) -> tuple[int, bytes]:
+    """Send the request over a connection and read the response."""
     import http.client
     import ssl
 
-    connection = http.client.HTTPConnection(
-        str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
-    )
+    connection = http.client.HTTPConnection(str(request.url.hostname), request.port)
     connection.sock = raw
-    if parts.scheme == "https":
-        connection.sock = ssl.create_default_context().wrap_socket(
-            raw, server_hostname=parts.hostname
-        )
-        connection.default_port = 443
+    sent = {"Host": request.url.netloc, "User-Agent": "mosis-portal", **request.headers}
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request(
-            "POST", target, body, {"Host": parts.netloc, "User-Agent": "mosis-portal", **headers}
-        )
+        if request.url.scheme == "https":
+            if request.proxy is not None:
+                _tunnel(request, raw)
+            connection.sock = ssl.create_default_context().wrap_socket(
+                raw, server_hostname=request.url.hostname
+            )
+        elif request.proxy is not None:
+            sent |= _proxy_credentials(request.proxy)
+        connection.request(request.method, request.target, request.body, sent)
         answer = connection.getresponse()
-        with suppress(OSError, http.client.HTTPException):
-            _read_some(answer)  # so that a small answer is taken before the connection ends
-        return answer.status
+        return answer.status, _read_whole(answer) if whole else _read_some(answer)
     finally:
         connection.close()
 
 
-def _read_some(answer: Any) -> None:
+def _tunnel(request: _Request, raw: socket.socket) -> None:
+    """Have the proxy connect to the server (RFC 9110, section 9.3.6). Raises Unreachable."""
+    import http.client
+
+    assert request.proxy is not None
+    authority = f"{request.url.hostname}:{request.port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    lines += [f"{name}: {value}" for name, value in _proxy_credentials(request.proxy).items()]
+    raw.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    answer = http.client.HTTPResponse(raw, method="CONNECT")
+    answer.begin()
+    if answer.status != 200:
+        raise Unreachable(f"the proxy answers {answer.status}")
+
+
+def _proxy_for(url: SplitResult) -> SplitResult | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for this address."""
+    import urllib.request
+
+    named = urllib.request.getproxies().get(url.scheme)
+    if not named or urllib.request.proxy_bypass(url.netloc):
+        return None
+    return urlsplit(named if "://" in named else f"http://{named}")
+
+
+def _proxy_credentials(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def _read_some(answer: Any) -> bytes:
+    """A part of the body, which nobody needs, whatever comes of it."""
+    import http.client
+
     left = ANSWER_BYTES
-    while left > 0 and (part := answer.read1(min(left, 16_384))):
-        left -= len(part)
+    with suppress(OSError, http.client.HTTPException):
+        while left > 0 and (part := answer.read1(min(left, 16_384))):
+            left -= len(part)
+    return b""
+
+
+def _read_whole(answer: Any) -> bytes:
+    """The body. Raises Unreachable when it is too long or cut off."""
+    content = b""
+    while part := answer.read1(65_536):
+        content += part
+        if len(content) > LIMIT_BYTES:
+            raise Unreachable(f"answers with more than {LIMIT_BYTES} bytes")
+    if answer.length:  # what Content-Length still promises; read1 does not complain
+        raise Unreachable("was cut off")
+    return content
 
 
 def _shut(raw: socket.socket, late: threading.Event) -> None:

@@ -78,11 +78,11 @@ class Mailer:
         """The messages to this address that lie in the folder."""
         return [each for each in self._folder() if each.to.lower() == address.lower()]
 
-    def sweep(self, before: float, is_known: Callable[[str], bool]) -> None:
-        """Remove from the folder what was written before this time (seconds since 1970), and what is
-        addressed to nobody who is known."""
+    def sweep(self, before: float, latest: float, is_known: Callable[[str], bool]) -> None:
+        """Remove from the folder what was written before this time (seconds since 1970) or is dated after
+        `latest`, and what is addressed to nobody who is known."""
         for each in self._folder():
-            if each.written_at < before or not is_known(each.to):
+            if not before <= each.written_at <= latest or not is_known(each.to):
                 each.path.unlink(missing_ok=True)
 
     def _folder(self) -> Iterator[Written]:

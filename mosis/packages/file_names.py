@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from mosis.packages.findings import Finding
 
 PATH_BYTES, PATH_LEVELS = 256, 16
+SEGMENT_BYTES = 255  # NAME_MAX of Linux, macOS and most file systems
 _ASCII = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._- ")
 # Letters and marks that no font shows: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, as far as
 # they are of the categories L and M.
@@ -33,6 +34,9 @@ def check_path(path: str, name: str) -> Iterator[Finding]:
         yield Finding("path_encoding", detail, name)
     if len(path.encode()) > PATH_BYTES or len(segments) > PATH_LEVELS:
         detail = f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed."
+        yield Finding("path_too_long", detail, name)
+    elif any(len(segment.encode()) > SEGMENT_BYTES for segment in segments):
+        detail = f"{name[:80]!r}: a file or folder name may have at most {SEGMENT_BYTES} bytes."
         yield Finding("path_too_long", detail, name)
 
 

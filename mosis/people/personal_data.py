@@ -13,7 +13,7 @@ from mosis.errors import Denied
 from mosis.outbound.mail import Written
 from mosis.people import accounts, revocation
 from mosis.people.accounts import Developer
-from mosis.publishing import apps, versions
+from mosis.publishing import apps, quotas, versions
 from mosis.publishing.versions import MOVES
 
 # The account's address, if it has been verified. Until then it may be somebody else's: invitations and
@@ -175,6 +175,10 @@ def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: boo
         if not app.published:
             apps.delete(db, caller, app)
             continue
+        for (version_string,) in db.all(
+            "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0", app.id
+        ):
+            quotas.remove_later(db, developer_id, app.id, version_string)
         db.change("DELETE FROM versions WHERE app_id = ? AND released = 0", app.id)
         for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
             version = versions.by_id(db, version_id)

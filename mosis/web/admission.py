@@ -35,10 +35,14 @@ class Admissions:
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             path = path[3:]
         try:
-            route, _ = self.app.router.match({"REQUEST_METHOD": method, "PATH_INFO": path or "/"})
+            route, named = self.app.router.match(
+                {"REQUEST_METHOD": method, "PATH_INFO": path or "/"}
+            )
         except bottle.HTTPError:
             return Admission(JSON_LIMIT_BYTES, "quick")  # the application will say 404 or 405
         lane = route.config.get("lane", "quick")
+        if callable(lane):
+            lane = lane(self.env, **named)
         if route.config.get("body") == "telemetry":
             return Admission(BODY_LIMIT_BYTES, lane)
         if route.config.get("body") != "package":

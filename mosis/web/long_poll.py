@@ -1,4 +1,4 @@
-"""`?wait=SECONDS`: a request that has nothing to say yet is put aside and run again when something happens. It holds no thread."""
+"""Suspends requests: long polls (`?wait=SECONDS`), and requests that wait for a turn. A suspended request holds no thread."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -31,14 +31,9 @@ def wait_seconds() -> int:
 
 
 def wait(env: Environment, developer_id: str, seconds: int, changed: Callable[[], bool]) -> None:
-    """Put this request aside and run it again from its beginning when something has happened to the account. Returns when there
-    is no waiting: its time is over, too many wait, or the server cannot. `changed` looks once more, after the subscription."""
-    environ = bottle.request.environ
-    park, memory = environ.get("mosis.park"), environ.get("mosis.memory")
-    if park is None or memory is None:
-        return
-    left = memory.setdefault("until", monotonic() + seconds) - monotonic()
-    if left <= 0 or env.news.waiting(developer_id) >= MOST_OF_ONE:
+    """Suspend this request until something has happened to the account, as `suspend` does; at most MOST_OF_ONE of an account.
+    `changed` looks once more, after the subscription."""
+    if env.news.waiting(developer_id) >= MOST_OF_ONE:
         return
 
     def arm(resume: Callable[[], None]) -> Callable[[], None]:
@@ -47,8 +42,21 @@ def wait(env: Environment, developer_id: str, seconds: int, changed: Callable[[]
             resume()
         return end
 
-    environ["mosis.parked"] = True
-    park(left, arm)
+    suspend(seconds, arm)
+
+
+def suspend(seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+    """Suspend this request, and run it again from its beginning when the subscription that `arm` makes fires or the time,
+    counted from its first suspension, is over. Returns when it cannot be suspended: then too, or in a server that has no way
+    to do it."""
+    environ = bottle.request.environ
+    park, memory = environ.get("mosis.park"), environ.get("mosis.memory")
+    if park is None or memory is None:
+        return
+    left = memory.setdefault("until", monotonic() + seconds) - monotonic()
+    if left > 0:
+        environ["mosis.parked"] = True
+        park(left, arm)
 
 
 def first_seen(tag: str) -> str:

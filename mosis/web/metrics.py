@@ -13,7 +13,7 @@ from mosis.web.openapi_schemas import File, says
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/metrics", callback=read, scope="public", limit="none", lane="outside")
+    app.get("/metrics", callback=read, scope="public", limit="none")
 
 
 @says(File("text/plain"), refuses="not_found")

@@ -1,6 +1,8 @@
 """Signing in at a provider: there, back, and what the browser carries in between."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +15,7 @@ from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
 from mosis.web import auth
+from mosis.web.long_poll import suspend
 from mosis.web.openapi_schemas import LINK, says, shape
 from mosis.web.request import read_json, spend
 
@@ -21,6 +24,8 @@ _PATH = r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z"
 BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
 NOTHING: dict[str, Any] = {}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
+
+WAIT_SECONDS = 10  # for other conversations with the same provider
 
 BEGUN = shape("SignInBegun", redirect_url=LINK)
 OF_PROVIDER: dict[str, dict[str, Any]] = {
@@ -34,7 +39,7 @@ REFUSED = (
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane="outside")
+    app.post("/auth/oauth/<provider>", callback=begin, scope="public", lane=lane_of_begin)
     app.delete("/auth/oauth/<provider>", callback=unlink, scope="account")
     app.get(
         "/auth/oauth/<provider>/callback",
@@ -52,8 +57,9 @@ def routes(app: bottle.Bottle) -> None:
 def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     said = read_json(BEGIN, optional=True)
-    spend(env, "sign_in_network", caller.network)
-    address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
+    with _turn(env, provider):
+        spend(env, "sign_in_network", caller.network)
+        address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
     _keep(bottle.response, env, browser, identities.BEGUN_SECONDS)
     return {"redirect_url": address}
 
@@ -63,13 +69,14 @@ def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -
     """Where the provider sends the browser back to."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = _browser(env)
-    pending = identities.spend(env, db, provider, browser, _parameter("state") or "")
-    try:
-        signed_in = identities.answer(env, db, caller, pending, browser, answer)
-    except PortalError as error:
-        if pending.return_to is None:
-            raise
-        return _back(env, pending.return_to, f"sign_in_error={error.code}")
+    with _turn(env, provider):
+        pending = identities.spend(env, db, provider, browser, _parameter("state") or "")
+        try:
+            signed_in = identities.answer(env, db, caller, pending, browser, answer)
+        except PortalError as error:
+            if pending.return_to is None:
+                raise
+            return _back(env, pending.return_to, f"sign_in_error={error.code}")
     if signed_in is None:
         return _back(env, pending.return_to or "/", f"sign_in={provider}")
     _keep(bottle.response, env, "", 0)
@@ -90,6 +97,29 @@ def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> 
 def unlink(db: Connection, caller: Caller, provider: str) -> None:
     """Take a provider's identity off the account."""
     identities.unlink(db, caller, provider)
+
+
+def lane_of_begin(env: Environment, provider: str) -> str:
+    """The lane of `begin`: only who must ask the provider first takes a thread for other servers."""
+    known = env.providers.get(provider)
+    return "outside" if known is not None and known.needs_network else "quick"
+
+
+@contextmanager
+def _turn(env: Environment, name: str) -> Iterator[None]:
+    """Hold one of the few places for conversations with a provider; without a free one the request is suspended, which takes
+    no thread. Raises Unavailable `provider_unavailable` after WAIT_SECONDS."""
+    provider = env.providers.get(name)
+    if provider is None:
+        yield  # the handler answers 404
+        return
+    if not provider.enter():
+        suspend(WAIT_SECONDS, provider.when_free)
+        raise provider.unavailable("has not answered others in time")
+    try:
+        yield
+    finally:
+        provider.leave()
 
 
 def _back(env: Environment, path: str, fragment: str) -> bottle.HTTPResponse:

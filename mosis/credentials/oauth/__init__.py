@@ -1,6 +1,5 @@
 """Sign-in at a provider: OAuth 2.0 (RFC 6749, as RFC 9700 wants it) and OpenID Connect Core 1.0, the few lines that a client needs.
 
-    fetch.py     one question to a provider, with bounds
     provider.py  what all providers have in common: PKCE, the `iss` of the answer, the exchange of the code, their errors
     openid.py    any OpenID Connect issuer: discovery, keys, the ID token
     github.py    GitHub and what speaks like it (GitHub Enterprise, Gitea, Forgejo), which is OAuth 2.0 without ID tokens

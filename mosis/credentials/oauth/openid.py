@@ -3,10 +3,10 @@
 from typing import Any
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.fetch import basic
 from mosis.credentials.oauth.provider import Answer, Profile, Provider, Ties, extended, profile_of
 from mosis.credentials.tokens import same
 from mosis.errors import PortalError
+from mosis.outbound.http import basic
 
 KEPT_SECONDS = 3600  # how long discovery and keys are good for without asking again
 AGAIN_SECONDS = 30  # an unknown key is looked for at the issuer no more often than this
@@ -74,13 +74,20 @@ class OpenID(Provider):
             claims.get("preferred_username"),
         )
 
+    @property
+    def needs_network(self) -> bool:
+        return not self._is_fresh(self.clock.time())
+
+    def _is_fresh(self, now: float) -> bool:
+        return now - KEPT_SECONDS < self._metadata[0] <= now
+
     def metadata(self) -> dict[str, Any]:
         """The issuer's description of itself (OpenID Connect Discovery 1.0, section 4), kept for an hour.
 
         Raises Unavailable: also for a description of somebody else, and for one that leads from https to http.
         """
         now = self.clock.time()
-        if not now - KEPT_SECONDS < self._metadata[0] <= now:
+        if not self._is_fresh(now):
             reply = self.ask(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
             found = (
                 reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}

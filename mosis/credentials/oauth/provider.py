@@ -5,16 +5,19 @@ import hashlib
 import hmac
 import logging
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.fetch import Reply, Unreachable, ask
 from mosis.errors import Denied, PortalError, Unavailable
+from mosis.outbound.http import Reply, Unreachable, ask
 from mosis.validation import EMAIL_ADDRESS
 
 log = logging.getLogger("mosis.credentials.oauth")
+AT_ONCE = 2  # conversations with one provider: a slow one must not hold every thread of the lane
 REST_SECONDS = 5  # a provider that was not reached is not asked again for so long: waiting for it holds up other sign-ins
 # RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other words are not repeated to anybody.
 _ERRORS = {
@@ -101,6 +104,46 @@ class Provider:
         self.client_secret = client_secret
         self.clock = clock
         self._rests_until = 0.0
+        self._lock = threading.Lock()
+        self._running = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether `address` asks the provider something."""
+        return False
+
+    def enter(self) -> bool:
+        """Begin a conversation; False while AT_ONCE others run. Each True wants one `leave`."""
+        with self._lock:
+            if self._running >= AT_ONCE:
+                return False
+            self._running += 1
+            return True
+
+    def leave(self) -> None:
+        """End a conversation, and call everybody who waits for that."""
+        with self._lock:
+            self._running -= 1
+            waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each()
+
+    def when_free(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called, once, when a conversation may begin; returns what withdraws this."""
+        with self._lock:
+            free = self._running < AT_ONCE
+            if not free:
+                self._waiting.append(call)
+        if free:
+            call()
+
+        def withdraw() -> None:
+            with self._lock:
+                if call in self._waiting:
+                    self._waiting.remove(call)
+
+        return withdraw
 
     def address(self, redirect_uri: str, tied: Ties) -> str:
         """Where to send the browser. Raises Unavailable `provider_unavailable`."""
@@ -112,7 +155,7 @@ class Provider:
 
     def ask(self, url: str, **more: Any) -> Reply:
         """A question to the provider. Raises Unavailable `provider_unavailable`."""
-        now = self.clock.time()
+        now = self.clock.monotonic()  # the wall clock can be set back
         if now < self._rests_until:
             raise self.unavailable("was not reached a moment ago")
         try:

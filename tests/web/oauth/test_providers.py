@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPConnection
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pytest
 
 from mosis.config import Config, ConfigError
 from mosis.context import Environment
-from mosis.credentials.oauth import fetch, providers
+from mosis.credentials.oauth import providers
+from mosis.outbound import http
 from tests.client import PASSWORD, Client
 from tests.conftest import Hands
 from tests.providers import (
@@ -27,7 +29,7 @@ from tests.providers import (
     certificate_for_loopback,
     changed,
 )
-from tests.server import free_port, running, wait_until
+from tests.server import free_port, running, serving, wait_until
 from tests.web.oauth.conftest import ALICE, BASE_URL
 
 
@@ -72,16 +74,34 @@ def _drip(request: Any) -> None:
         time.sleep(0.05)
 
 
+def _drip_head(request: Any) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+    for _ in range(40):
+        request.wfile.write(b"a")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def _drip_chunks(request: Any) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(40):
+        request.wfile.write(b"1\r\n \r\n")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
 TROUBLE: dict[str, Any] = {
     "moved": (302, {"Location": "/elsewhere"}, b""),
     "moved for good": (301, {"Location": "http://127.0.0.1:1/"}, b""),
-    "too large": (200, {}, b" " * (fetch.LIMIT_BYTES + 1)),
+    "too large": (200, {}, b" " * (http.LIMIT_BYTES + 1)),
     "broken": (500, {}, b"<html>"),
     "too many": (429, {}, {"error": "slow"}),
     "gateway": (502, {}, b""),
     "cut off": (200, {"Content-Length": "100"}, b"{"),
     "silent": lambda request: time.sleep(1),
     "dripping": _drip,
+    "dripping its head": _drip_head,
+    "dripping chunks": _drip_chunks,
     "no HTTP": lambda request: request.wfile.write(b"SSH-2.0\r\n\r\n"),
 }
 
@@ -96,8 +116,7 @@ def test_a_provider_in_trouble_is_503_and_rests_a_while(
     path: str,
     trouble: str,
 ) -> None:
-    monkeypatch.setattr(fetch, "WAIT_SECONDS", 0.3)
-    monkeypatch.setattr(fetch, "WHOLE_SECONDS", 0.5)
+    monkeypatch.setattr(http, "PROVIDER_SECONDS", 0.5)
     issuer.instead[path] = TROUBLE[trouble]
     if path == "/.well-known/openid-configuration":
         answer = browser.call("POST", "/v1/auth/oauth/company")
@@ -132,8 +151,8 @@ def test_endpoints_must_be_http(client: Client, issuer: Issuer, endpoint: Any) -
 
 def test_an_address_that_is_no_http_is_not_opened() -> None:
     for address in ("file:///etc/passwd", "ftp://127.0.0.1/", "data:,{}", "http://"):
-        with pytest.raises(fetch.Unreachable):
-            fetch.ask(address)
+        with pytest.raises(http.Unreachable):
+            http.ask(address)
 
 
 @pytest.mark.parametrize("tokens", [
@@ -332,3 +351,104 @@ def test_no_socket_is_opened_at_start(
         socket, "create_connection", lambda *_, **__: pytest.fail("a provider was asked")
     )
     assert set(providers(Config.read(settings), env.clock)) == {"github", "company"}
+
+
+class TestSlowProvider:
+    """A provider that answers slowly, or never, takes two threads and nothing from the other one."""
+
+    @pytest.fixture
+    def settings(self, issuer: Issuer, hub: GitHubShape) -> dict[str, str]:
+        return {
+            "LISTEN_ADDR": "127.0.0.1:0",
+            "OIDC_ISSUER": issuer.url,
+            "OIDC_CLIENT_ID": "portal",
+            "OIDC_CLIENT_SECRET": "secret",
+            "GITHUB_CLIENT_ID": "Iv1.portal",
+            "GITHUB_CLIENT_SECRET": "hub secret",
+            "GITHUB_URL": hub.url,
+        }
+
+    @staticmethod
+    def call(port: int, method: str, path: str) -> int:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request(method, path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def test_others_sign_in_and_read_metrics_meanwhile(
+        self, env: Environment, issuer: Issuer
+    ) -> None:
+        gate = threading.Event()
+        issuer.instead["/.well-known/openid-configuration"] = lambda _: gate.wait(20)
+        with serving(env) as server, ThreadPoolExecutor(8) as pool:
+            begin = ("POST", "/v1/auth/oauth/oidc")
+            waiting = [pool.submit(self.call, server.port, *begin) for _ in range(8)]
+            wait_until(lambda: len(issuer.asked) == 2, "two ask the issuer")
+            for _ in range(3):
+                assert self.call(server.port, "POST", "/v1/auth/oauth/github") == 200
+                assert self.call(server.port, "GET", "/metrics") == 200
+                # come back without a sign-in: in the same lane as the slow ones
+                assert self.call(server.port, "GET", "/v1/auth/oauth/github/callback") == 400
+            assert server.lanes["outside"].state[1] == 2
+            assert len(issuer.asked) == 2
+            assert not any(each.done() for each in waiting)
+            gate.set()
+            assert {each.result(20) for each in waiting} == {503}
+
+    def test_all_get_their_turn_at_a_provider_that_is_only_slow(
+        self, env: Environment, issuer: Issuer
+    ) -> None:
+        lock, running, most = threading.Lock(), [0], [0]
+        path = "/.well-known/openid-configuration"
+        document = json.dumps(issuer.answer(path, {}, {}, {})[2]).encode()
+
+        def slow(request: Any) -> None:
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.05)
+            with lock:
+                running[0] -= 1
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(document)))
+            request.end_headers()
+            request.wfile.write(document)
+
+        issuer.instead[path] = slow
+        with serving(env) as server, ThreadPoolExecutor(6) as pool:
+            begin = ("POST", "/v1/auth/oauth/oidc")
+            asked = [pool.submit(self.call, server.port, *begin) for _ in range(6)]
+            assert [each.result(20) for each in asked] == [200] * 6
+        assert most[0] <= 2
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def proxy() -> None:
+            for answer in (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+                b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            ):
+                connection, _ = listener.accept()
+                with connection:
+                    seen.append(connection.recv(4096))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=proxy)
+        thread.start()
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:pa%20ss@127.0.0.1:{port}")
+        monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert http.ask("http://issuer.example/keys?a=1").document == {}
+        with pytest.raises(http.Unreachable, match="the proxy answers 407"):
+            http.ask("https://issuer.example/keys")
+        thread.join(10)
+    assert seen[0].startswith(b"GET http://issuer.example/keys?a=1 HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic dXNlcjpwYSBzcw==\r\n" in seen[0]
+    assert seen[1].startswith(b"CONNECT issuer.example:443 HTTP/1.1\r\n")
