@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+CORRECTED_SECONDS = 60  # a step back of no more than this is an ordinary correction
+
 
 def text(seconds: float) -> str:
     """Seconds since 1970 as `2026-01-31T12:00:00Z` (RFC 3339, UTC, whole seconds); sorts like the time itself."""
@@ -38,3 +40,12 @@ class Clock:
     def now(self, plus_seconds: float = 0) -> str:
         """Now, or a while from now, as text."""
         return text(self.time() + plus_seconds)
+
+    def latest(self, longest_seconds: float) -> str:
+        """The latest end of what lasts this long and has begun by now. A stored time beyond it does not count: it was written
+        while the clock was ahead. A clock that was corrected by a minute or less does no harm."""
+        return text(self.time() + longest_seconds + CORRECTED_SECONDS)
+
+    def later(self, stamp: str, plus_seconds: float) -> str:
+        """The later of `stamp` and now, plus this many seconds, as text."""
+        return text(max(seconds(stamp), self.time()) + plus_seconds)

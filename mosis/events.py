@@ -6,11 +6,12 @@ from typing import Any
 
 from mosis import jobs
 from mosis.caller import Caller
-from mosis.clock import seconds
+from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Malformed
 
+LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # deliveries of one webhook; of more the oldest are given up
 URGENT = "security."  # kinds whose mail does not wait behind others
 # kind: whether it is also sent by mail unless its owner has chosen otherwise.
@@ -114,6 +115,8 @@ def queue_deliveries(
 ) -> None:
     """Have a job send what waits for a webhook, not before its rest is over; one job for each webhook."""
     rest = seconds(rests_until) - seconds(db.now) if rests_until else 0
+    if rest > LONGEST_REST_SECONDS + CORRECTED_SECONDS:  # written while the clock was ahead
+        rest = 0
     jobs.add(
         db,
         "deliver_webhook",
@@ -128,7 +131,7 @@ def queue_deliveries(
 def _give_up_oldest(db: Connection, webhook_id: str) -> None:
     db.change(
         "UPDATE webhook_deliveries SET state = 'failed', error = 'too many were waiting', finished_at = ? WHERE id IN"
-        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        " (SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
         db.now,
         webhook_id,
         MOST_WAITING,

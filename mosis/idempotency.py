@@ -63,9 +63,10 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
 def find(db: Connection, asked: Request) -> Answer | None:
     """What this request was answered before. Raises Invalid `idempotency_key_reused` when it was another body."""
     row = db.one(
-        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ?",
+        "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
         asked.id,
         db.database.clock.now(),
+        db.database.clock.latest(KEPT_SECONDS),
     )
     if row is None:
         return None
@@ -88,13 +89,14 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
     kept = db.change(
         "INSERT INTO idempotency (id, developer_id, body_mac, answer, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET body_mac = excluded.body_mac, answer = excluded.answer, expires_at = excluded.expires_at"
-        " WHERE idempotency.expires_at <= ?",
+        " WHERE idempotency.expires_at <= ? OR idempotency.expires_at > ?",
         asked.id,
         asked.developer_id,
         asked.body_mac,
         _encrypted(asked, plain),
         db.database.clock.now(KEPT_SECONDS),
         db.now,
+        db.database.clock.latest(KEPT_SECONDS),
     )
     if not kept:
         raise in_progress()

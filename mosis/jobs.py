@@ -33,6 +33,8 @@ LANE_OF = {
     "copy_database": "upkeep",
     "copy_telemetry": "upkeep",
     "drill": "upkeep",
+    "remove_package": "upkeep",
+    "expire_packages": "upkeep",
     "sweep_packages": "upkeep",
 }
 STATES = ("waiting", "running", "done", "dead")
@@ -42,6 +44,9 @@ ATTEMPTS = 8  # the last one comes four to six minutes after the first
 # Mail servers are away for hours, and some take a message only when it comes again: a day and more.
 ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36}
 LONGEST_DELAY_SECONDS = 3600
+# The longest wait that is ever asked for, by kind. A waiting job that is due later was queued by a clock that was ahead.
+LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5
+LONGEST_WAIT_OF = {"lapse_claim": 7200, "deliver_webhook": 33_600}
 SHORTEST_TURN_SECONDS = 0.05  # what a job counts at least, so that many short ones have a price too
 LONGEST_REST_SECONDS = 3600
 
@@ -127,7 +132,12 @@ def add(
 def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
     """Queue a job that is done every so often, in the running transaction; None when another process has done so this time."""
     key, since = f"schedule:{kind}", db.database.clock.now(-every_seconds * 0.9)
-    if db.value("SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? LIMIT 1", key, since):
+    if db.value(
+        "SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? AND created_at <= ? LIMIT 1",
+        key,
+        since,
+        db.now,  # one from the future says nothing: the clock was ahead when it was queued
+    ):
         return None
     return add(db, kind, unique_key=key)
 
@@ -199,6 +209,39 @@ def release(db: Connection, job: Job) -> None:
     with db.write():
         if _give_back(db, job, db.now, None):
             db.change("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", job.id)
+
+
+def correct_times(db: Connection) -> int:
+    """Bring forward what a clock that was ahead has put off, since that clock was set right; how many jobs.
+
+    A lease ends at most LEASE_SECONDS from now: a worker that lives extends it before that. A waiting job is due now when it is
+    due later than its kind can ask for. `publish_version` keeps the time that its argument names: the developer chose it.
+    """
+    now, clock = db.database.clock.now(), db.database.clock
+    lease, soonest = clock.now(LEASE_SECONDS + 1), clock.now(LONGEST_WAIT_SECONDS)
+    late = db.all(
+        "SELECT id, kind, run_at, json_extract(arguments, '$.publish_at') FROM jobs WHERE state = 'waiting' AND run_at > ?",
+        soonest,
+    )
+    late = [
+        (job_id, wanted or now)
+        for job_id, kind, run_at, wanted in late
+        if run_at > clock.later(wanted or now, LONGEST_WAIT_OF.get(kind, LONGEST_WAIT_SECONDS))
+    ]
+    leases = "SELECT 1 FROM jobs WHERE state = 'running' AND lease_until > ? LIMIT 1"
+    if not late and not db.value(leases, lease):
+        return 0
+    with db.write():
+        for job_id, run_at in late:
+            db.change(
+                "UPDATE jobs SET run_at = ? WHERE id = ? AND state = 'waiting'", run_at, job_id
+            )
+        db.change(
+            "UPDATE jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
+            clock.now(LEASE_SECONDS),
+            lease,
+        )
+    return len(late)
 
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
@@ -281,8 +324,10 @@ def sweep(env: Any) -> None:
     with db.write():
         db.change(
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
-            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key))",  # the last says when it ran
+            # the last says when it ran; one from the future says nothing
+            " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
             db.database.clock.now(-24 * 3600),
+            db.now,
         )
         db.change(
             "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 from mosis import audit, events
 from mosis.caller import PORTAL, Caller
-from mosis.clock import seconds
+from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, Invalid, NotFound
+from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
 from mosis.notifications import feed
 from mosis.outbound import http
@@ -38,7 +39,6 @@ DELAYS = (
     33_600,
 )  # seconds before each further attempt; together just under a day
 GIVEN_UP_SECONDS = 24 * 3600
-LONGEST_REST_SECONDS = 300
 SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600
 LEASE_SECONDS = 60  # a delivery that a killed process was making is made again after this
@@ -246,7 +246,9 @@ def deliver(env: Environment, webhook_id: str) -> Again | None:
     )
     if webhook is None or due is None:
         return None
-    return Again(seconds(max(due, webhook.rests_until or "", now)) - seconds(now))
+    return Again(
+        seconds(max(_soon(db, due, DELAYS[-1]), _rests_until(db, webhook), now)) - seconds(now)
+    )
 
 
 def sweep(env: Environment) -> None:
@@ -265,7 +267,8 @@ def signed(
     """The headers of a delivery: an HMAC-SHA256 over id, time and body for each secret that is good at this moment."""
     stamp = str(int(now))
     keys = [webhook.secret]
-    if webhook.old_secret and webhook.old_until and webhook.old_until > moment:
+    longest = text(now + OLD_SECRET_SECONDS + CORRECTED_SECONDS)
+    if webhook.old_secret and webhook.old_until and moment < webhook.old_until <= longest:
         keys.append(webhook.old_secret)
     content = f"{message_id}.{stamp}.".encode() + body
     signatures = (
@@ -294,13 +297,14 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
             db.database.clock.now(-GIVEN_UP_SECONDS),
         )
         webhook = _by_id(db, webhook_id)
-        if webhook is None or not webhook.enabled or (webhook.rests_until or "") > db.now:
+        if webhook is None or not webhook.enabled or _rests_until(db, webhook) > db.now:
             return None
         delivery: Delivery | None = db.one(
-            f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting' AND due_at <= ?"
-            " ORDER BY due_at, id LIMIT 1",
+            f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'"
+            " AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id LIMIT 1",
             webhook_id,
             db.now,
+            db.database.clock.latest(DELAYS[-1]),
             into=Delivery,
         )
         if delivery is None:
@@ -406,6 +410,16 @@ def _switch_off(db: Connection, webhook: Webhook) -> None:
         db.now,
         webhook.id,
     )
+
+
+def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:
+    """`stamp`, or now when that lies further ahead than it can: a clock that was ahead wrote it."""
+    clock = db.database.clock
+    return stamp if stamp <= clock.latest(longest_seconds) else clock.now()
+
+
+def _rests_until(db: Connection, webhook: Webhook) -> str:
+    return _soon(db, webhook.rests_until or "", LONGEST_REST_SECONDS)
 
 
 def _by_id(db: Connection, webhook_id: str) -> Webhook | None:

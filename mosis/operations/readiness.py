@@ -11,6 +11,7 @@ from mosis.context import Environment
 from mosis.database import SQLITE_VERSION, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
+from mosis.operations import clock_steps
 
 QUEUE_SECONDS = 300  # how long a due job may wait before the queue counts as stalled
 BEHIND_SECONDS = 30
@@ -56,6 +57,7 @@ def _look(env: Environment) -> Readiness:
         *(_database(env.telemetry, "/telemetry") if env.config.telemetry else ()),
         *_disk(env, free),
         *_queue(age),
+        *_clock(env),
         *_replica(replica),
     ]
     return Readiness(free, age, replica, reasons)
@@ -119,6 +121,20 @@ def _queue(age: int) -> Iterator[dict[str, Any]]:
             "/queue",
             "queue_stuck",
             f"A job has been due for {age} seconds: no worker runs, or it cannot keep up.",
+        )
+
+
+def _clock(env: Environment) -> Iterator[dict[str, Any]]:
+    try:
+        ahead = clock_steps.ahead_seconds(env.db.connection())
+    except Exception:  # said by _database
+        return
+    if ahead > clock_steps.AHEAD_SECONDS:
+        yield _reason(
+            "/clock",
+            "clock_behind",
+            f"The newest row of the database is dated {ahead} seconds in the future: the clock is wrong now, or was wrong"
+            " and has been set back. Check the time and NTP.",
         )
 
 

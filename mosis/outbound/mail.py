@@ -64,10 +64,10 @@ class Mailer:
         """The messages to this address that lie in the folder."""
         return [each for each in self._folder() if each.to.lower() == address.lower()]
 
-    def sweep(self, before: float) -> None:
-        """Remove what was written into the folder before this time (seconds since 1970)."""
+    def sweep(self, before: float, latest: float) -> None:
+        """Remove what was written into the folder before this time (seconds since 1970), or is dated after `latest`."""
         for each in self._folder():
-            if each.written_at < before:
+            if each.written_at < before or each.written_at > latest:
                 each.path.unlink(missing_ok=True)
 
     def _folder(self) -> Iterator[Written]:

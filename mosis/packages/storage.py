@@ -192,11 +192,12 @@ class Files:
     ) -> list[Path]:
         """Packages that no row names (a row is committed after its file) and uploads that were never ended, once they are a day
         old: all of them, or those `among` some. Under the writers' lock, where packages get their names, none is new."""
-        before = time.time() - older_than_seconds
+        now = time.time()
         found = []
         for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
             with suppress(FileNotFoundError):  # an upload that has just ended
-                if path.stat().st_mtime < before and (
+                # a date as far in the future is as old: the clock was ahead when it was written
+                if abs(now - path.stat().st_mtime) > older_than_seconds and (
                     path.parent == self.incoming or not is_named(path)
                 ):
                     found.append(path)

@@ -194,7 +194,8 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
         ):
             raise refusal
         developer = get(db, session.developer_id)
-        if session.ended_at or session.expires_at <= db.now or developer.suspended:
+        expired = not db.now < session.expires_at <= env.clock.latest(tokens.REFRESH_SECONDS)
+        if session.ended_at or expired or developer.suspended:
             raise refusal
         if generation == session.generation:
             session = replace(session, generation=generation + 1, rotated_at=db.now)
@@ -346,11 +347,12 @@ def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
     """Where the caller is signed in, the newest first."""
     rows = db.all(
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
-        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+        " AND (?3 IS NULL OR id < ?3) AND expires_at <= ?5 ORDER BY id DESC LIMIT ?4",
         caller.account,
         db.database.clock.now(),
         wanted.after[0] if wanted.after else None,
         wanted.limit + 1,
+        db.database.clock.latest(tokens.REFRESH_SECONDS),
         into=Session,
     )
     return page(rows, wanted, lambda session: (session.id,))
@@ -453,6 +455,6 @@ def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> 
     return (
         generation == session.generation - 1
         and session.rotated_at is not None
-        and seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
+        and 0 <= seconds(now) - seconds(session.rotated_at) <= GRACE_SECONDS
         and (session.client, session.address) == (caller.client, caller.network)
     )

@@ -61,9 +61,11 @@ def find(db: Connection, user_code: str) -> DeviceLogin:
     """The waiting login with this code, written in any way. Raises NotFound: wrong, expired and decided ones look the same."""
     letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
     login: DeviceLogin | None = db.one(
-        f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting' AND expires_at > ?",
+        f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting'"
+        " AND expires_at > ? AND expires_at <= ?",
         f"{letters[:4]}-{letters[4:]}",
         db.database.clock.now(),
+        db.database.clock.latest(LIFE_SECONDS),
         into=DeviceLogin,
     )
     if login is None:
@@ -106,14 +108,15 @@ def poll(env: Environment, db: Connection, caller: Caller, device_code: str) -> 
             _hash(device_code),
             into=DeviceLogin,
         )
-        if login is None or login.state == "spent" or login.expires_at <= db.now:
+        longest = env.clock.latest(LIFE_SECONDS)
+        if login is None or login.state == "spent" or not db.now < login.expires_at <= longest:
             raise _refusal(
                 "expired_token", "This device code has expired or was used; begin again."
             )
         if login.state == "denied":
             raise _refusal("access_denied", "The sign-in was denied.")
         interval = login.interval_seconds
-        if login.polled_at and seconds(db.now) - seconds(login.polled_at) < interval:
+        if login.polled_at and 0 <= seconds(db.now) - seconds(login.polled_at) < interval:
             interval += 5
             refusal = _refusal("slow_down", f"Ask every {interval} seconds.", interval=interval)
         elif login.state == "waiting":

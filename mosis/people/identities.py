@@ -87,10 +87,12 @@ def spend(env: Environment, db: Connection, name: str, browser: str, state: str)
         raise _not_begun()
     with db.write():
         pending: Pending | None = db.one(
-            f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ? AND expires_at > ?",
+            f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ?"
+            " AND expires_at > ? AND expires_at <= ?",
             _hash(browser),
             name,
             db.now,
+            env.clock.latest(BEGUN_SECONDS),
             into=Pending,
         )
         if pending is None or not db.change(
@@ -140,10 +142,11 @@ def collect(env: Environment, db: Connection, caller: Caller, name: str, browser
     with db.write():
         developer_id = db.value(
             "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
-            " RETURNING developer_id",
+            " AND expires_at <= ? RETURNING developer_id",
             _hash(browser),
             name,
             db.now,
+            env.clock.latest(ANSWERED_SECONDS),
         )
         if developer_id is None:
             raise _not_begun()

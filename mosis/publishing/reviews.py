@@ -148,12 +148,13 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
         until = db.database.clock.now(CLAIM_SECONDS)
         claimed = db.change(
             "UPDATE reviews SET state = 'claimed', claimed_by = ?, claimed_until = ? WHERE id = ? AND (state = 'waiting'"
-            " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
+            " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ? OR claimed_until > ?)))",
             caller.account,
             until,
             review.id,
             caller.account,
             db.now,
+            db.database.clock.latest(CLAIM_SECONDS),
         )
         if not claimed:
             raise _taken(db, review)
@@ -198,9 +199,10 @@ def lapse(env: Environment, review_id: str) -> Again | None:
     with db.write():
         lapsed = db.change(
             "UPDATE reviews SET state = 'waiting', claimed_by = NULL, claimed_until = NULL"
-            " WHERE id = ? AND state = 'claimed' AND claimed_until <= ?",
+            " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)",
             review_id,
             db.now,
+            db.database.clock.latest(CLAIM_SECONDS),
         )
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
@@ -225,7 +227,9 @@ def reject(
 def standing(db: Connection, version_id: str) -> Standing | None:
     """The newest review of a version and its place in the queue; None when it was never submitted."""
     review: Review | None = db.one(
-        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ? ORDER BY id DESC LIMIT 1",
+        f"SELECT {columns(Review)} FROM reviews WHERE version_id = ?"
+        # the newest: by its row, because ids follow a clock that can be set back
+        " ORDER BY rowid DESC LIMIT 1",
         version_id,
         into=Review,
     )
@@ -303,9 +307,10 @@ def median_wait_seconds(db: Connection) -> int | None:
     """The median time from submission to verdict over the last 30 days; None when there was none."""
     found: int | None = db.value(
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
-        " WHERE decided_at > ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
+        " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
         " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
         db.database.clock.now(-30 * 24 * 3600),
+        db.database.clock.now(),
     )
     return found
 

@@ -155,7 +155,7 @@ class Provider:
 
     def ask(self, url: str, **more: Any) -> Reply:
         """A question to the provider. Raises Unavailable `provider_unavailable`."""
-        now = self.clock.time()
+        now = self.clock.monotonic()  # the wall clock can be set back
         if now < self._rests_until:
             raise self.unavailable("was not reached a moment ago")
         try:

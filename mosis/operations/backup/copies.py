@@ -80,7 +80,9 @@ def make(env: Environment) -> Copy:
         flush(root)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    for old in _folders(env.config)[COPIES_KEPT:]:
+    # one that is dated in the future was made by a clock that was ahead: it goes first
+    folders = sorted(_folders(env.config), key=lambda each: each.name > name)
+    for old in folders[COPIES_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return _described(root / name)
 

@@ -1,0 +1,156 @@
+"""What a clock that was set leaves behind: rows dated in the future.
+
+Nothing waits for such a date: what compares a stored time with now ignores one that lies further ahead than its interval
+allows (`jobs.correct_times`, and the conditions beside each statement). Here the rows themselves are corrected, so that
+retention and expiry count again; only after the clock has run for STEADY_SECONDS without a step, because a machine without
+a battery starts in the past until it has reached a time server, and its good rows would be cut short.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from mosis import audit, events, jobs
+from mosis.caller import PORTAL
+from mosis.clock import CORRECTED_SECONDS, seconds
+from mosis.context import Environment
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.idempotency import KEPT_SECONDS
+from mosis.notifications import webhooks
+from mosis.people import device_login, email_tokens, identities
+from mosis.publishing import reviews
+from mosis.telemetry.rollups import DAY
+
+log = logging.getLogger("mosis.operations")
+STEADY_SECONDS = 6 * 3600
+AGAIN_SECONDS = 3600
+AHEAD_SECONDS = 300  # how far in the future the newest row may be dated before an operator is told
+
+# How far ahead of now a column can truly lie, in seconds. 0: it says when something happened.
+LONGEST: dict[str, dict[str, int]] = {
+    "developers": {"created_at": 0, "erased_at": 0},
+    "sessions": {
+        "created_at": 0,
+        "rotated_at": 0,
+        "last_used_at": 0,
+        "ended_at": 0,
+        "expires_at": tokens.REFRESH_SECONDS,
+    },
+    "identities": {"created_at": 0, "last_used_at": 0},
+    "oauth_states": {"expires_at": identities.BEGUN_SECONDS},
+    "tickets": {
+        "created_at": 0,
+        "used_at": 0,
+        "expires_at": max(email_tokens.LIFE_SECONDS.values()),
+    },
+    "device_logins": {"created_at": 0, "polled_at": 0, "expires_at": device_login.LIFE_SECONDS},
+    "api_keys": {"created_at": 0, "notified_at": 0, "last_used_at": 0, "revoked_at": 0},
+    "signing_keys": {"created_at": 0, "revoked_at": 0},
+    "apps": {"created_at": 0, "updated_at": 0},
+    "versions": {"created_at": 0, "submitted_at": 0, "decided_at": 0, "published_at": 0},
+    "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
+    "messages": {"created_at": 0},
+    "jobs": {"created_at": 0, "finished_at": 0},
+    "job_turns": {"rests_until": jobs.LONGEST_REST_SECONDS},
+    "events": {"created_at": 0, "read_at": 0, "mailed_at": 0},
+    "webhooks": {
+        "created_at": 0,
+        "failing_since": 0,
+        "old_until": webhooks.OLD_SECRET_SECONDS,
+        "rests_until": events.LONGEST_REST_SECONDS,
+    },
+    "webhook_deliveries": {
+        "created_at": 0,
+        "attempted_at": 0,
+        "begun_at": 0,
+        "finished_at": 0,
+        "due_at": webhooks.DELAYS[-1],
+    },
+    "idempotency": {"expires_at": KEPT_SECONDS},
+}
+# What stays as it is: a person's wish, what others correct, and what is made from the rows above.
+LEFT_ALONE = {
+    "api_keys.expires_at",
+    "versions.publish_at",
+    "jobs.run_at",
+    "jobs.lease_until",
+    "listings.published_at",
+    "listings.updated_at",
+}
+TELEMETRY: dict[str, tuple[str, ...]] = {
+    "batches": ("received_at",),
+    "crash_groups": ("first_seen", "last_seen", "created_at", "resolved_at", "reopened_at"),
+    "crash_reports": ("at", "received_at"),
+}
+
+
+@dataclass
+class _Watch:
+    """`offset`: wall clock minus monotonic clock; `since`, `corrected`: monotonic seconds."""
+
+    offset: float
+    since: float
+    corrected: float | None = None
+
+
+def look(env: Environment) -> None:
+    """Notice a step of the clock, bring forward jobs that wait for a date too far ahead, and correct rows once it is steady."""
+    now = env.clock.monotonic()
+    offset = env.clock.time() - now
+    watch: _Watch = env.remembered.setdefault("clock", _Watch(offset, now))
+    if abs(offset - watch.offset) > CORRECTED_SECONDS:
+        log.warning("clock stepped", extra={"seconds": round(offset - watch.offset)})
+        watch.since, watch.corrected = now, None
+    watch.offset = offset
+    if jobs.correct_times(env.db.connection()):
+        env.db.wake()
+    steady = now - watch.since >= STEADY_SECONDS
+    if steady and (watch.corrected is None or now - watch.corrected >= AGAIN_SECONDS):
+        watch.corrected = now
+        correct(env)
+
+
+def ahead_seconds(db: Connection) -> int:
+    """How far in the future the newest line of the audit trail is dated; 0 when it is not, or there is none."""
+    newest = db.value("SELECT at FROM audit ORDER BY number DESC LIMIT 1")
+    return max(0, seconds(newest) - int(db.database.clock.time())) if newest else 0
+
+
+def correct(env: Environment) -> int:
+    """Date rows from the future as late as they can truly be; how many. The audit trail is not changed: it gets a line."""
+    db, ahead = env.db.connection(), ahead_seconds(env.db.connection())
+    found: dict[str, int] = {}
+    for table, columns in LONGEST.items():
+        for column, longest in columns.items():
+            latest = db.database.clock.latest(longest)
+            if not db.value(f"SELECT 1 FROM {table} WHERE {column} > ? LIMIT 1", latest):
+                continue
+            with db.write():
+                found[f"{table}.{column}"] = db.change(
+                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
+                    db.database.clock.now(longest),
+                    latest,
+                )
+    if env.config.telemetry:
+        found |= _correct_telemetry(env.telemetry.connection())
+    if found or ahead > CORRECTED_SECONDS:
+        log.warning("rows from the future corrected", extra={"rows": found})
+        with db.write():
+            audit.add(db, PORTAL, "clock.corrected", None, ahead_seconds=ahead, rows=found)
+    return sum(found.values())
+
+
+def _correct_telemetry(db: Connection) -> dict[str, int]:
+    now, found = int(db.database.clock.time()), {}
+    latest, tomorrow = now + CORRECTED_SECONDS, now // DAY + 1
+    with db.write():
+        for table, columns in TELEMETRY.items():
+            for column in columns:
+                found[f"{table}.{column}"] = db.change(
+                    f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
+                )
+        # These go by day and hour, and a row of today may be there already: what lies in the future cannot be moved.
+        for table in ("seen", "intake", "crash_counts"):
+            found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)
+        found["rollups"] = db.change("DELETE FROM rollups WHERE start > ?", tomorrow * DAY)
+    return {name: count for name, count in found.items() if count}
