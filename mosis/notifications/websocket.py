@@ -163,7 +163,9 @@ class Listener:
                 network: self._of_network[network] if network else 1
                 for network in self._pending.values()
             }
-            max(self._pending, key=lambda each: count[self._pending[each]]).transport.abort()
+            chosen = max(self._pending, key=lambda each: count[self._pending[each]])
+            del self._pending[chosen]  # `_closed` is called later, and others may come before
+            chosen.transport.abort()
 
     def _closed(self, connection: Any) -> None:
         self._sockets -= 1
