@@ -17,6 +17,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
 from mosis.publishing import quotas
 from mosis.publishing.versions import Version
+from mosis.store.fetched import Fetched
 
 log = logging.getLogger("mosis.store")
 
@@ -71,6 +72,16 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Pi
     if not 0 <= number <= 99:
         raise NotFound("screenshot")
     return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
+
+
+def count_download(
+    env: Environment, household: str, version: Version, sent_bytes: int, *, ended: bool
+) -> None:
+    """Count bytes of a package that went to a household; a download is counted as `fetched` says."""
+    fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
+    now, size = int(env.clock.time()), version.size_bytes
+    if fetched.sent(now, household, version.app_id, version.id, sent_bytes, size, ended=ended):
+        env.downloads.add(version.id)
 
 
 def flush_downloads(env: Environment) -> None:
