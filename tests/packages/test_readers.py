@@ -14,6 +14,8 @@ from mosis.packages import zip_records
 from tests.packages.raw_zip import codes, files, look, two_packages
 from tests.packages.test_archive import FINE
 
+pytestmark = pytest.mark.slow
+
 # Those that compile and start within a second; `make fuzz` compares with all.
 QUICK = frozenset(name for name in PROGRAMS if not name.startswith(("java", "go")))
 OTHER = b"os.execute('rm -rf /')\n"
