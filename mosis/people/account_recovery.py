@@ -7,7 +7,7 @@ made it proves that with its password or a session, or everything that is older 
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
@@ -24,9 +24,7 @@ def ask_to_verify(db: Connection, caller: Caller) -> None:
             email_tokens.issue(db, "verify", developer.email, developer.id)
 
 
-def verify(
-    env: Environment, db: Connection, caller: Caller, token: str, password: str | None
-) -> None:
+def verify(env: Context, db: Connection, caller: Caller, token: str, password: str | None) -> None:
     """The address is verified by whoever holds the mailbox and proves which account is theirs: with a
     session of the account, or with its password. Nothing else changes then.
 
@@ -64,7 +62,7 @@ def verify(
         _verified(db, caller, now)
 
 
-def appoint(env: Environment) -> None:
+def appoint(env: Context) -> None:
     """At start: the account of ADMIN_EMAIL is admin, once its address is verified."""
     if env.config.admin_email is None or env.db.damage is not None:
         return
@@ -88,7 +86,7 @@ def forgot(db: Connection, caller: Caller, email: str) -> None:
         )
 
 
-def mail_reset(env: Environment, email: str) -> None:
+def mail_reset(env: Context, email: str) -> None:
     """The job behind `forgot`. Twice means two mails, of which the second one's link is good."""
     db = env.db.connection()
     with db.write():
@@ -97,7 +95,7 @@ def mail_reset(env: Environment, email: str) -> None:
             email_tokens.issue(db, "reset", developer.email, developer.id)
 
 
-def reset(env: Environment, db: Connection, caller: Caller, token: str, new_password: str) -> None:
+def reset(env: Context, db: Connection, caller: Caller, token: str, new_password: str) -> None:
     """Set a new password and end every session. The link proves the address too, and makes ADMIN_EMAIL
     admin. Raises Denied `invalid_token`, Invalid.
 
@@ -122,7 +120,7 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
             accounts.set_role(db, PORTAL, developer.id, "admin")
 
 
-def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
+def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
     """An invitation to register with this address, mailed there; the ticket and its token. Raises Conflict `email_taken`."""
     with db.write():
         if accounts.find_by_email(db, email):
@@ -132,7 +130,7 @@ def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tupl
         return ticket, tokens.make_ticket(env.secret, ticket.id)
 
 
-def sweep(env: Environment) -> None:
+def sweep(env: Context) -> None:
     """The job that removes tickets and device logins a day after they ended, sessions a month after; of
     the mails in the folder those that are a month old, and those to an address that no account and no
     ticket has any more."""
@@ -147,7 +145,7 @@ def sweep(env: Environment) -> None:
     env.mailer.sweep(seconds(month), latest, lambda address: _is_known(env, db, address))
 
 
-def _is_known(env: Environment, db: Connection, address: str) -> bool:
+def _is_known(env: Context, db: Connection, address: str) -> bool:
     """Whether this is ADMIN_EMAIL, or an account or a ticket that is good has this address."""
     return accounts.folded(address) == accounts.folded(env.config.admin_email or "") or bool(
         db.value(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosis.caller import ROLES, Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.errors import Denied
@@ -23,9 +23,7 @@ _SESSION = (
 )
 
 
-def caller_of(
-    env: Environment, db: Connection, credential: str, address: str, client: str
-) -> Caller:
+def caller_of(env: Context, db: Connection, credential: str, address: str, client: str) -> Caller:
     """The caller who presents this access token or API key. Raises Denied `invalid_token`."""
     if credential.startswith(tokens.KEY_PREFIX):
         return _caller_of_key(env, db, credential, address, client)
@@ -36,7 +34,7 @@ def caller_of(
     return found
 
 
-def confirm(env: Environment, db: Connection, caller: Caller) -> None:
+def confirm(env: Context, db: Connection, caller: Caller) -> None:
     """The credential is alive and has the rights that it had when the request was authenticated. Asked
     under the writers' lock of every authenticated request that changes something (mosis/web/plugins.py):
     between both moments the session, the key, the account, its role or the scopes can have ended.
@@ -75,9 +73,7 @@ def caller_of_session(
     return Caller(developer_id, "developer", address, client, session_id, scopes=limited)
 
 
-def _caller_of_key(
-    env: Environment, db: Connection, secret: str, address: str, client: str
-) -> Caller:
+def _caller_of_key(env: Context, db: Connection, secret: str, address: str, client: str) -> Caller:
     now = env.clock.now()
     row = tokens.is_key(secret) and db.one(_KEY.format(column="hash"), tokens.key_hash(secret), now)
     if not row:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from mosis import audit, events, packages
 from mosis.caller import SCOPES, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
 from mosis.publishing import apps
@@ -110,7 +110,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         return key, secret
 
 
-def index(db: Connection, caller: Caller, wanted: Wanted) -> Page[ApiKey]:
+def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
     """The living API keys that the caller may see, the newest first."""
     rows = db.all(
         f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
@@ -182,7 +182,7 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
         return True
 
 
-def flush_uses(env: Environment) -> None:
+def flush_uses(env: Context) -> None:
     """Write when keys were last used, to the minute."""
     uses = env.key_uses.take()
     if not uses:
@@ -202,7 +202,7 @@ def flush_uses(env: Environment) -> None:
         raise
 
 
-def tell_of_expiring(env: Environment) -> None:
+def tell_of_expiring(env: Context) -> None:
     """The job that tells owners of keys that end within a week, once for each key."""
     db = env.db.connection()
     with db.write():
@@ -308,7 +308,7 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
         return key
 
 
-def signing_keys(db: Connection, developer_id: str, wanted: Wanted) -> Page[SigningKey]:
+def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
     """All keys of an account, the newest first."""
     rows = db.all(
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"

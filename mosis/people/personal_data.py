@@ -6,7 +6,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import Caller
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
 from mosis.errors import Denied
@@ -74,7 +74,7 @@ JSON_COLUMNS = (
 )
 
 
-def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
     developer = accounts.get(db, caller.account)
     mails = _in_folder(env, developer.email, _own_mails(db, developer))
@@ -90,7 +90,7 @@ def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 def erase(
-    env: Environment, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool
+    env: Context, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool
 ) -> None:
     """Erase the caller's account: what is personal goes, the id stays as a pseudonym in the audit trail.
 
@@ -142,7 +142,7 @@ def _own_mails(db: Connection, developer: Developer) -> set[str] | None:
     return {message_id for (message_id,) in rows}
 
 
-def _in_folder(env: Environment, email: str, own: set[str] | None) -> list[Written]:
+def _in_folder(env: Context, email: str, own: set[str] | None) -> list[Written]:
     """Those mails, as far as they lie in the folder."""
     found = env.mailer.written_to(email)
     return [mail for mail in found if own is None or mail.path.stem in own]
