@@ -9,7 +9,7 @@ from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
 from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
-from mosis.web.request import listed, read_choice, read_page
+from mosis.web.request import listed, read_page, read_switch
 
 NOTIFICATION = shape(
     "Notification",
@@ -24,7 +24,7 @@ NOTIFICATION = shape(
 )
 READ = shape("ReadAll", read=COUNT)
 UNREAD: dict[str, dict[str, Any]] = {
-    "unread": {"type": "string", "allowed": ["true", "false"], "meta": "`true`: only those."},
+    "unread": {"type": "boolean", "meta": "`true`: only those."},
 }
 
 
@@ -37,7 +37,7 @@ def routes(app: bottle.Bottle) -> None:
 @says(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """What the caller is told, the newest first."""
-    unread = read_choice("unread", "true", "false", default="false") == "true"
+    unread = read_switch("unread")
     page = feed.index(db, caller, read_page(int), unread=unread)
     return listed(
         "notifications",

@@ -106,7 +106,7 @@ VERSION = shape(
     decided_at=maybe(TIME),
     published_at=maybe(TIME),
 )
-_FLAG = {"type": "string", "allowed": ["true", "false"]}
+_FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
