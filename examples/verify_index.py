@@ -18,6 +18,8 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urljoin
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -68,15 +70,33 @@ def verify(
 
 
 def fetch(store: str) -> tuple[bytes, bytes]:
-    """The index and its signatures. They are two requests: when the store makes a new one in between, both are asked for again."""
+    """The index and its signatures. The signatures come first and name the address of their index, which stays for ten minutes:
+    so both fit, whatever changes in between. Stores before 0.2 name none; there a new index between the two requests means to
+    ask for both again."""
+    address = f"{store}/v1/store/index.json.sig"
     for _ in range(3):
-        signatures, index = (
-            _get(f"{store}/v1/store/index.json.sig"),
-            _get(f"{store}/v1/store/index.json"),
-        )
+        signatures = _get(address)
+        named = _index_url(signatures)
+        try:
+            index = _get(urljoin(address, named or "index.json"))
+        except HTTPError as error:
+            if named and error.code == 404:
+                continue  # these signatures are too old: something in between has kept them
+            raise
         if hashlib.sha256(index).hexdigest().encode() in signatures:
             break
-    return index, signatures  # if they still differ, no signature will hold
+    else:
+        raise Refused("no index was found that fits its signatures")
+    return index, signatures
+
+
+def _index_url(signatures: bytes) -> str | None:
+    """Where the index of these signatures is; nothing of it is believed before the signature holds."""
+    try:
+        found = json.loads(signatures)["index_url"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _signed(key: bytes, signature: bytes, message: bytes) -> bool:

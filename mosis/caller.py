@@ -120,4 +120,10 @@ def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: st
     return str(found)
 
 
+def is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether the address is in one of the networks; what is no address is not."""
+    parsed = parse_address(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
 PORTAL = Caller()

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ HERE = Path(__file__).resolve().parents[1]  # the folder of portal.py, schema.sq
 STOP_SECONDS = 4.0
 
 
-def migrate_databases(config: Config) -> list[tuple[Path, int, int]]:
+def migrate_databases(
+    config: Config, file_system: Callable[[Path], str] = disk.file_system
+) -> list[tuple[Path, int, int]]:
     """Bring both databases up to date: (path, schema before, schema now) of each.
 
     Raises MigrationError, PermissionError, and ConfigError for a network file system.
@@ -33,10 +36,7 @@ def migrate_databases(config: Config) -> list[tuple[Path, int, int]]:
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(folder))
     for database in (main, telemetry):
-        if (
-            config.network_disk == "deny"
-            and (kind := disk.file_system(database.parent)) in disk.NETWORK
-        ):
+        if config.network_disk == "deny" and (kind := file_system(database.parent)) in disk.NETWORK:
             raise ConfigError(
                 [
                     f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"

@@ -60,7 +60,7 @@ class Running:
         self.command = [sys.executable, str(portal.HERE / "portal.py"), "serve"]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_seconds: float = 20) -> float:
+    def start(self, timeout_seconds: float = 60) -> float:
         """Start it; how many seconds until the first 200 of /healthz."""
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
@@ -102,7 +102,7 @@ class Running:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 class Backed(Running):

@@ -64,9 +64,7 @@ def test_stopping_takes_the_last_commit_along(server: Backed) -> None:
     server.replicated()
     server.register("alice")
     litestream = server.litestream
-    begun = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - begun < 10
     assert not is_alive(litestream)
     shutil.rmtree(server.data)
     server.start()

@@ -22,7 +22,7 @@ from tests.campaign import short_and_full
 from tests.client import Client
 from tests.conftest import Hands
 from tests.package_builder import build_package, signing_key
-from tests.server import Running
+from tests.server import Running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def limits_of(pid: int) -> dict[str, list[str]]:
     return {}
 
 
-def the_child(of: int | None = None, *, but: int = 0, timeout_seconds: float = 20) -> int:
+def the_child(of: int | None = None, *, but: int = 0, timeout_seconds: float = 60) -> int:
     """The process that checks a package for us (or for another process), once it has taken all its limits upon itself."""
     until = time.monotonic() + timeout_seconds
     while time.monotonic() < until:
@@ -92,7 +92,7 @@ def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path
         second = the_child(but=first)
         time.sleep(0.1)
         os.kill(second, signal.SIGKILL)
-        thread.join(30)
+        thread.join(120)
     assert first != second
     assert (findings[0]["code"], findings[0]["severity"]) == ("check_crashed", "error")
 
@@ -105,7 +105,7 @@ def test_a_child_that_does_nothing_at_all_is_ended(slow_package: Path) -> None:
         child = the_child()
         time.sleep(0.1)
         os.kill(child, signal.SIGSTOP)
-        thread.join(30)
+        thread.join(120)
     assert not kill_checks.alive(child)
     assert findings[0]["code"] == "check_timeout"
 
@@ -118,11 +118,8 @@ def test_a_child_dies_with_its_portal(slow_package: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", script, str(slow_package)], cwd=portal.HERE)
     child = the_child(parent.pid)
     parent.kill()
-    parent.wait(10)
-    until = time.monotonic() + 10
-    while kill_checks.alive(child):
-        assert time.monotonic() < until, "the child lives on"
-        time.sleep(0.02)
+    parent.wait(60)
+    wait_until(lambda: not kill_checks.alive(child), "the child has ended")
 
 
 def test_the_portals_own_memory_does_not_move(tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ def test_a_child_cannot_open_anything(slow_package: Path) -> None:
         said = limits_of(child)
         environment = Path(f"/proc/{child}/environ").read_bytes()
         session = os.getsid(child)
-        thread.join(30)
+        thread.join(120)
     assert said["Max open files"] == ["3", "3"]
     assert said["Max file size"] == ["0", "0"]
     assert said["Max address space"] == [str(512 << 20)] * 2
@@ -188,12 +185,10 @@ def test_two_processes_share_one_queue(tmp_path: Path, env: Environment, hands: 
     try:
         with db.write():
             job_id = jobs.add(db, "sweep_packages")
-        until = time.monotonic() + 20
-        while db.value("SELECT state FROM jobs WHERE id = ?", job_id) != "done":
-            assert time.monotonic() < until, "the worker does nothing"
-            time.sleep(0.05)
+        sql = "SELECT state FROM jobs WHERE id = ?"
+        wait_until(lambda: db.value(sql, job_id) == "done", "the worker has done the job")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
+        assert worker.wait(60) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             worker.kill()

@@ -12,15 +12,14 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Debugging
 
 import portal
-from mosis import database, disk
 from mosis.operations import doctor
-from mosis.operations.doctor import Line
+from mosis.operations.doctor import Line, Machine
 from tests.server import command, free_port, running
 
 pytestmark = pytest.mark.slow
 
 
-def lines(folder: Path, **settings: str) -> dict[str, Line]:
+def lines(folder: Path, machine: Machine | None = None, **settings: str) -> dict[str, Line]:
     """What the doctor says about a portal in this folder: the worst line of each subject."""
     places = {
         "DATABASE_PATH": str(folder / "data/portal.db"),
@@ -32,7 +31,7 @@ def lines(folder: Path, **settings: str) -> dict[str, Line]:
     found: dict[str, Line] = {}
     order = ("ok", "warn", "bad")
     newest = len(list((portal.HERE / "migrations").glob("[0-9]*.sql")))
-    for line in doctor.examine(portal.Config.read(places | settings), newest):
+    for line in doctor.examine(portal.Config.read(places | settings), newest, machine):
         if line.subject not in found or order.index(line.level) > order.index(
             found[line.subject].level
         ):
@@ -120,25 +119,22 @@ def test_a_clock_that_went_back_is_said(tmp_path: Path) -> None:
     assert "it went back" in lines(tmp_path)["clock"].text
 
 
-def test_a_network_file_system_and_one_without_locks_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_file_system_and_one_without_locks_are_said(tmp_path: Path) -> None:
     assert (
         lines(tmp_path)["data"].level == "ok"
     )  # also proves that a lock keeps another process out here
-    monkeypatch.setattr(disk, "file_system", lambda folder: "nfs4")
-    assert "SQLite needs a disk of this machine" in lines(tmp_path)["data"].text
-    monkeypatch.setattr(disk, "file_system", lambda folder: "odd")
-    monkeypatch.setattr(doctor, "_locks", lambda folder: False)
-    assert "has no locks" in lines(tmp_path)["data"].text
+    network = Machine(file_system=lambda folder: "nfs4")
+    assert "SQLite needs a disk of this machine" in lines(tmp_path, network)["data"].text
+    odd = Machine(file_system=lambda folder: "odd", has_locks=lambda folder: False)
+    assert "has no locks" in lines(tmp_path, odd)["data"].text
 
 
 def test_missing_programs_and_features_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "has_full_text_search", lambda: False)
     monkeypatch.setattr(doctor.Litestream, "program", None)
-    found = lines(tmp_path, BACKUPS_DIR=str(tmp_path / "backups"))
+    old = Machine(has_full_text_search=lambda: False)
+    found = lines(tmp_path, old, BACKUPS_DIR=str(tmp_path / "backups"))
     assert "FTS5" in found["SQLite"].text
     assert "mosis-portal[backup]" in found["replica"].text
 

@@ -1,7 +1,6 @@
 """The queue and the worker: each job is done, at least once, whatever dies in between."""
 
 import threading
-import time
 
 import pytest
 
@@ -20,6 +19,10 @@ def add(env: Environment, kind: str = "count", **more: object) -> str | None:
 
 def state(env: Environment, job_id: str | None) -> tuple[str, int]:
     return env.db.connection().one("SELECT state, attempts FROM jobs WHERE id = ?", job_id)  # type: ignore[no-any-return]
+
+
+def lease(env: Environment, job_id: str | None) -> object:
+    return env.db.connection().value("SELECT lease_until FROM jobs WHERE id = ?", job_id)
 
 
 @pytest.fixture
@@ -187,8 +190,9 @@ def test_a_long_job_keeps_its_lease(
         job_id = add(env)
         assert started.wait(60)
         for _ in range(6):
+            held = lease(env, job_id)
             hands.turn(jobs.LEASE_SECONDS / 2)
-            time.sleep(0.1)
+            wait_until(lambda held=held: lease(env, job_id) != held, "the lease is extended")
         assert (jobs.recover(env.db.connection()), state(env, job_id)) == (0, ("running", 1))
     finally:
         go_on.set()

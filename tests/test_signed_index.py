@@ -3,11 +3,17 @@
 import base64
 import errno
 import json
+import re
 import runpy
 import stat
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +28,7 @@ from mosis.store.index_keys import IndexKey
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client
 from tests.conftest import Hands
-from tests.server import running
+from tests.server import running, serving
 
 EXAMPLE = portal.HERE / "examples/verify_index.py"
 example = runpy.run_path(str(EXAMPLE))
@@ -115,7 +121,7 @@ def test_what_is_forged_replayed_or_expired_is_refused(
             verify(old[0], rubbish, state, now(client))
     with client.env.db.connection().write() as db:
         db.change("UPDATE apps SET name = 'New'")
-    hands.turn(1)
+    hands.turn(5)
     new = fetched(client)
     _, state = verify(*new, state, now(client))
     with pytest.raises(Refused, match="old one"):
@@ -135,7 +141,7 @@ def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(
     same = client.get(
         "/v1/store/index.json", headers={"If-None-Match": first.headers["etag"]}
     ).expect(304)
-    assert same.headers["cache-control"] == "public, max-age=60"
+    assert same.headers["cache-control"] == "public, max-age=0, no-cache"
     client.register("somebody")
     assert sequence(client) == first["sequence"]
     hands.turn(86400)
@@ -161,6 +167,7 @@ def test_the_sequence_never_goes_back(
     for number in range(5):
         with env.db.connection().write() as db:
             db.change("UPDATE apps SET name = ?", f"Name {number}")
+        hands.turn(5)
         seen.append(sequence(client))
     env.close()
     restarted()
@@ -188,7 +195,11 @@ def test_an_index_that_was_lost_is_made_anew(client: Client, acme: str) -> None:
 
 
 def test_an_index_that_cannot_be_made_is_the_one_before(
-    client: Client, acme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: Client,
+    acme: str,
+    hands: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = client.env.config.data_dir / "store-index"
     folder.touch()
@@ -202,6 +213,7 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    hands.turn(5)
     monkeypatch.setattr("mosis.store.signed_index.os.fsync", full)
     caplog.clear()
     for _ in range(3):
@@ -211,28 +223,181 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     ] == [True], "not for each"
     assert [made.suffix for made in folder.iterdir()] == [".json"], "nothing half-made stays"
     monkeypatch.undo()
-    client.env.remembered["index"].rests_until = 0.0
+    hands.turn(5)
     document, _ = verify(*fetched(client), state, now(client))
     assert document["apps"][0]["name"] == "Other"
 
 
-def test_few_files_are_kept(client: Client, acme: str) -> None:
-    for number in range(6):
-        with client.env.db.connection().write() as db:
-            db.change("UPDATE apps SET name = ?", f"Name {number}")
-        sequence(client)
-    assert len(list((client.env.config.data_dir / "store-index").iterdir())) == 3
+def change(client: Client, name: object) -> None:
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE apps SET name = ?", f"Name {name}")
+
+
+def test_signatures_name_their_own_index_which_stays_for_ten_minutes(
+    client: Client, acme: str, hands: Hands
+) -> None:
+    state, held = pinned(client), []
+    for number in range(8):
+        change(client, number)
+        held.append((hands.at, client.get("/v1/store/index.json.sig").expect(200)))
+        hands.turn(100)
+    change(client, "last")
+    client.get("/v1/store/index.json.sig").expect(200)
+    for at, signatures in held:
+        answer = client.get(signatures["index_url"])
+        if hands.at - at - 100 <= 600:
+            document, _ = verify(answer.expect(200).body, signatures.body, state, now(client))
+            assert document["sequence"] == signatures["sequence"]
+            assert answer.headers["etag"] == f'"{signatures["sha256"]}"'
+            assert "immutable" in answer.headers["cache-control"]
+        else:
+            answer.expect(404, code="not_found")
+    for odd in ("0", "-1", "99999999999999999999999", "store_key", "../store_key"):
+        client.get(f"/v1/store/index/{odd}.json").expect(404)
+
+
+def test_the_index_of_before_stays_after_a_restart(client: Client, acme: str, hands: Hands) -> None:
+    signatures = client.get("/v1/store/index.json.sig").expect(200)
+    hands.turn(30 * 86400)
+    client.env.remembered.clear()  # as a new process has it
+    assert sequence(client) > signatures["sequence"]
+    answer = client.get(signatures["index_url"]).expect(200)
+    assert answer.headers["etag"] == f'"{signatures["sha256"]}"'
+
+
+def test_a_new_one_is_made_every_few_seconds_at_most(
+    client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for number in range(100):
+        change(client, number)
+        seen.add(sequence(client))
+        hands.turn(0.5)
+    assert 9 <= len(seen) <= 11
+    hands.turn(5)
+    assert "Name 99" in client.get("/v1/store/index.json").body.decode()
+    monkeypatch.setattr("mosis.store.signed_index.KEPT_BYTES", 1)
+    hands.turn(5)
+    change(client, "large")
+    first = sequence(client)
+    hands.turn(100_000)
+    change(client, "larger")
+    hands.turn(-90_000)
+    assert sequence(client) == first, "all that are kept for ten minutes must fit on the disk"
 
 
 def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
-    client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", 0.0)
-    monkeypatch.setattr("mosis.store.signed_index.REST", 10_000)
+    monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("mosis.store.signed_index.flush_folder", lambda _: hands.turn(2))
     first = sequence(client)
-    with client.env.db.connection().write() as db:
-        db.change("UPDATE apps SET name = 'Other'")
-    assert sequence(client) == first
+    change(client, 1)
+    for _ in range(10):
+        assert sequence(client) == first
+        hands.turn(1.9)
+    hands.turn(3)
+    assert sequence(client) > first
+
+
+class Cache:
+    """An HTTP cache between devices and the portal that keeps what Cache-Control allows (RFC 9111), each address for itself."""
+
+    def __init__(self, upstream: str, delay_seconds: float = 0.0) -> None:
+        kept: dict[str, tuple[float, int, bytes, str | None]] = {}
+        cache = self
+        self.hits = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                time.sleep(delay_seconds)
+                found = kept.get(self.path)
+                if found is not None and found[0] > time.monotonic():
+                    cache.hits += 1
+                else:
+                    found = kept[self.path] = self.fetched(found)
+                _, status, body, _ = found
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def fetched(
+                self, old: tuple[float, int, bytes, str | None] | None
+            ) -> tuple[float, int, bytes, str | None]:
+                headers = {"If-None-Match": old[3]} if old is not None and old[3] else {}
+                asked = urllib.request.Request(upstream + self.path, headers=headers)
+                try:
+                    with urllib.request.urlopen(asked, timeout=10) as answer:
+                        status, body, told = answer.status, answer.read(), answer.headers
+                except urllib.error.HTTPError as error:
+                    status, body, told = error.code, error.read(), error.headers
+                if status == 304 and old is not None:
+                    status, body = old[1], old[2]
+                control = told["Cache-Control"]
+                age = re.search(r"max-age=(\d+)", control)
+                fresh = "no-" not in control and age
+                until = time.monotonic() + int(age[1]) if fresh and age else 0.0
+                return until, status, body, told["ETag"]
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.parametrize("settings", [{"LISTEN_ADDR": "127.0.0.1:0"}])
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.03])
+def test_a_device_behind_a_cache_verifies_while_the_store_changes(
+    env: Environment,
+    acme: str,
+    hands: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    delay_seconds: float,
+) -> None:
+    """Every change of the store makes a new index here, which is worse than it can be; old devices still ask for both."""
+    monkeypatch.setattr("mosis.store.signed_index.SECONDS_BETWEEN", 0.0)
+    fetch = example["fetch"]
+    with serving(env) as server, Cache(f"http://127.0.0.1:{server.port}", delay_seconds) as cache:
+        client = Client(portal.build(env), env)
+        state, done = pinned(client), threading.Event()
+
+        def churn() -> None:
+            number = 0
+            while not done.wait(0.005):
+                number += 1
+                hands.turn(0.01)
+                change(client, number)
+
+        changing = threading.Thread(target=churn)
+        changing.start()
+        try:
+            for _ in range(10):
+                document, state = verify(*fetch(cache.url), state, now(client))
+        finally:
+            done.set()
+            changing.join()
+        assert document["apps"][0]["name"].startswith("Name ")
+        # As devices did before: two addresses, both asked for again each time by the cache.
+        for _ in range(3):
+            change(client, "quiet")
+            signatures, index = (
+                urllib.request.urlopen(f"{cache.url}/v1/store/index.json{end}").read()
+                for end in (".sig", "")
+            )
+            document, state = verify(index, signatures, state, now(client))
+        again = [json.loads(signatures)["index_url"]] * 3
+        assert len({urllib.request.urlopen(cache.url + each).read() for each in again}) == 1
+        assert cache.hits >= 2, "what never changes is kept"
 
 
 def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(

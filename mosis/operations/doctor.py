@@ -5,7 +5,7 @@ be looked at)."""
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -41,10 +41,42 @@ class Line:
         return f"{self.level:<5}{self.subject:<13}{self.text}"
 
 
-def examine(config: Config, newest_schema: int) -> Iterator[Line]:
+def has_locks(folder: Path) -> bool:
+    """Whether fcntl locks, which SQLite uses, keep a second process out."""
+    import fcntl
+    import subprocess
+
+    path = folder / f".doctor-{os.getpid()}"
+    program = (
+        "import fcntl, sys\n"
+        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except OSError: sys.exit(9)\n"
+    )
+    try:
+        with open(path, "xb") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            command = [sys.executable, "-I", "-S", "-c", program, str(path)]
+            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program of ours)
+    except OSError:
+        return False
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is asked of the machine; tests pass answers of their own."""
+
+    file_system: Callable[[Path], str] = disks.file_system
+    has_locks: Callable[[Path], bool] = has_locks
+    has_full_text_search: Callable[[], bool] = db.has_full_text_search
+
+
+def examine(config: Config, newest_schema: int, machine: Machine | None = None) -> Iterator[Line]:
     """The lines of all checks, most important first."""
-    yield from _sqlite()
-    yield from _folders(config)
+    machine = machine or Machine()
+    yield from _sqlite(machine)
+    yield from _folders(config, machine)
     yield from _clock(config)
     yield from _secret(config)
     yield from _database(config, newest_schema)
@@ -54,9 +86,9 @@ def examine(config: Config, newest_schema: int) -> Iterator[Line]:
     yield from _mail(config)
 
 
-def _sqlite() -> Iterator[Line]:
+def _sqlite(machine: Machine) -> Iterator[Line]:
     version = tuple(int(part) for part in db.SQLITE_VERSION.split("."))
-    if not db.has_full_text_search():
+    if not machine.has_full_text_search():
         yield Line(
             "bad",
             "SQLite",
@@ -77,7 +109,7 @@ def _sqlite() -> Iterator[Line]:
         yield Line("ok", "SQLite", f"{db.SQLITE_VERSION} with FTS5{fine}")
 
 
-def _folders(config: Config) -> Iterator[Line]:
+def _folders(config: Config, machine: Machine) -> Iterator[Line]:
     folders = {
         "data": config.data_dir,
         "packages": config.packages_dir,
@@ -86,7 +118,9 @@ def _folders(config: Config) -> Iterator[Line]:
     if config.backups_dir:
         folders["backups"] = config.backups_dir
     for name, folder in folders.items():
-        yield from _folder(name, folder, config.disk_reserve_bytes, database=name == "data")
+        yield from _folder(
+            name, folder, config.disk_reserve_bytes, machine, database=name == "data"
+        )
     data = _existing(config.data_dir)
     if config.backups_dir and os.stat(data).st_dev == os.stat(_existing(config.backups_dir)).st_dev:
         yield Line(
@@ -96,7 +130,9 @@ def _folders(config: Config) -> Iterator[Line]:
         )
 
 
-def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> Iterator[Line]:
+def _folder(
+    name: str, folder: Path, reserve_bytes: int, machine: Machine, *, database: bool
+) -> Iterator[Line]:
     place = _existing(folder)
     if trouble := _unwritable(place):
         owner = f"{os.getuid()}:{os.getgid()}"
@@ -106,7 +142,7 @@ def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> I
             f"{place} cannot be written ({trouble}): chown -R {owner} {place}, and look how it is mounted.",
         )
         return
-    kind = disks.file_system(place)
+    kind = machine.file_system(place)
     if kind in disks.NETWORK:
         level, why = (
             ("bad", "SQLite needs a disk of this machine")
@@ -114,7 +150,7 @@ def _folder(name: str, folder: Path, reserve_bytes: int, *, database: bool) -> I
             else ("warn", "it may be slow or gone")
         )
         yield Line(level, name, f"{folder} is on {kind}, a file system of the network: {why}.")
-    if database and not _locks(place):
+    if database and not machine.has_locks(place):
         yield Line(
             "bad",
             name,
@@ -395,25 +431,3 @@ def _unwritable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def _locks(folder: Path) -> bool:
-    """Whether fcntl locks, which SQLite uses, keep a second process out."""
-    import fcntl
-    import subprocess
-
-    path = folder / f".doctor-{os.getpid()}"
-    program = (
-        "import fcntl, sys\n"
-        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except OSError: sys.exit(9)\n"
-    )
-    try:
-        with open(path, "xb") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            command = [sys.executable, "-I", "-S", "-c", program, str(path)]
-            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program of ours)
-    except OSError:
-        return False
-    finally:
-        path.unlink(missing_ok=True)

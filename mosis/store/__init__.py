@@ -4,11 +4,13 @@ listings.py  one app, its history, the categories      search.py   lists and sea
 updates.py    which version a device is offered         revisions.py  which state of the store this is
 signed_index.py, index_keys.py  the whole catalogue as one signed file, and the keys that sign it
 downloads.py  the bytes of packages and pictures, and the counting of downloads
+fetched.py    which downloads count
 """
 
 from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
+    count_download,
     flush_downloads,
     icon,
     package,
@@ -20,7 +22,7 @@ from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import Listing, categories, get, history
 from mosis.store.revisions import revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, current_index
+from mosis.store.signed_index import SignedIndex, current_index, index_at
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,
@@ -44,6 +46,7 @@ __all__ = [
     "Query",
     "SignedIndex",
     "categories",
+    "count_download",
     "current_index",
     "flush_downloads",
     "get",
@@ -51,6 +54,7 @@ __all__ = [
     "icon",
     "in_rollout",
     "index",
+    "index_at",
     "index_keys",
     "offered",
     "package",

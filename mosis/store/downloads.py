@@ -15,7 +15,9 @@ from mosis import packages
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
+from mosis.publishing import quotas
 from mosis.publishing.versions import Version
+from mosis.store.fetched import Fetched
 
 log = logging.getLogger("mosis.store")
 
@@ -72,6 +74,16 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Pi
     return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
 
 
+def count_download(
+    env: Environment, household: str, version: Version, sent_bytes: int, *, ended: bool
+) -> None:
+    """Count bytes of a package that went to a household; a download is counted as `fetched` says."""
+    fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
+    now, size = int(env.clock.time()), version.size_bytes
+    if fetched.sent(now, household, version.app_id, version.id, sent_bytes, size, ended=ended):
+        env.downloads.add(version.id)
+
+
 def flush_downloads(env: Environment) -> None:
     """Write the downloads that were counted since the last time."""
     counts = env.downloads.take()
@@ -103,11 +115,7 @@ def sweep_packages(env: Environment) -> None:
 
     def is_named(path: Path) -> bool:
         _, app_id, version = path.parts[-4:-1]
-        return bool(
-            db.value(
-                "SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version
-            )
-        )
+        return quotas.is_named(db, app_id, version)
 
     if found := env.files.forgotten(is_named):
         with db.write():  # an upload that gives one of them a name at this moment has it

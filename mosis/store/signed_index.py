@@ -1,5 +1,8 @@
 """The whole catalogue as one signed file, for checking without the portal: no mirror and no old copy can pass for the newest.
 
+Each index has an address of its own, which its signatures name, and stays there for ten minutes after a newer one was made: whoever
+has fetched the signatures gets the bytes that they are for, whatever changes meanwhile and whatever a cache in between keeps.
+
 `sequence` only grows: past the number in the database, past every file that was made, and past the time in milliseconds, so that it
 does not go back when an older database is put back either. Each process makes one anew when it starts, for the same reason.
 """
@@ -15,13 +18,13 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from mosis.clock import seconds, text
 from mosis.context import Environment
 from mosis.database import Connection
-from mosis.errors import Unavailable
+from mosis.errors import NotFound, Unavailable
 from mosis.store.index_keys import IndexKey, flush_folder, index_keys
 from mosis.store.revisions import revision
 
@@ -31,7 +34,11 @@ EXPIRES_AFTER_SECONDS = 7 * 86400
 RENEWED_AFTER_SECONDS = 86400
 SLOW_SECONDS, REST = 0.2, 10  # what takes longer to make is made at most a tenth of the time
 FAILED_SECONDS = 5  # until the next try where one could not be made
-FILES_KEPT = 3
+SECONDS_BETWEEN = 5.0  # a catalogue that changes all the time has a new index so often
+KEPT_SECONDS, KEPT_BYTES = (
+    600,
+    256 << 20,
+)  # older ones; that they fit, large ones are made less often
 ROWS = 1000
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
 
@@ -57,20 +64,28 @@ class Shelf:
     lock: threading.Lock = field(default_factory=threading.Lock)
     index: SignedIndex | None = None
     rests_until: float = 0.0  # monotonic
+    failed: bool = False  # the last try
+    hashes: dict[int, str] = field(default_factory=dict)  # SHA-256 by sequence
 
 
 def current_index(env: Environment, db: Connection) -> SignedIndex:
-    """The index of the catalogue as it is. One that takes long to make may be behind, by ten times as long at most, and so may one
-    that cannot be made because the disk is full. Raises Unavailable `package_unavailable` when there is none."""
+    """The index of the catalogue, behind by SECONDS_BETWEEN at most while it changes all the time. One that is large or takes long
+    to make may be further behind, and so may one that cannot be made because the disk is full.
+
+    Raises Unavailable `package_unavailable` when there is none.
+    """
     shelf: Shelf = env.remembered.setdefault("index", Shelf())
     keys = index_keys(env)
     if _is_right(env, shelf.index, keys):
         return shelf.index  # type: ignore[return-value]
-    if shelf.index is not None and (monotonic() < shelf.rests_until or shelf.lock.locked()):
+    rests = env.clock.monotonic() < shelf.rests_until
+    if shelf.index is not None and (
+        shelf.lock.locked() or (rests and (shelf.failed or _is_good(env, shelf.index, keys)))
+    ):
         return shelf.index
     with shelf.lock:
         if not _is_right(env, shelf.index, keys):
-            started = monotonic()
+            started = env.clock.monotonic()
             try:
                 shelf.index = _make(env, db, keys)
             except (OSError, Unavailable) as error:
@@ -80,26 +95,54 @@ def current_index(env: Environment, db: Connection) -> SignedIndex:
                         "package_unavailable",
                         "The index cannot be made at the moment; see the log.",
                     ) from error
-                shelf.rests_until = monotonic() + FAILED_SECONDS
+                shelf.rests_until, shelf.failed = env.clock.monotonic() + FAILED_SECONDS, True
                 return shelf.index
-            took = monotonic() - started
-            shelf.rests_until = started + took * (REST + 1) if took > SLOW_SECONDS else 0.0
+            shelf.hashes[shelf.index.sequence] = shelf.index.sha256
+            shelf.rests_until, shelf.failed = started + _rest(env, shelf.index, started), False
         assert shelf.index is not None
         return shelf.index
 
 
+def index_at(env: Environment, sequence: int) -> tuple[BinaryIO, int, str]:
+    """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone."""
+    shelf: Shelf = env.remembered.setdefault("index", Shelf())
+    try:
+        file = open(_folder(env) / f"{sequence}.json", "rb")
+    except OSError:
+        raise NotFound("index") from None
+    if sequence not in shelf.hashes:  # made by an earlier process
+        shelf.hashes[sequence] = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+    return file, os.fstat(file.fileno()).st_size, shelf.hashes[sequence]
+
+
+def _folder(env: Environment) -> Path:
+    return env.config.data_dir / "store-index"
+
+
+def _rest(env: Environment, index: SignedIndex, started: float) -> float:
+    """For how long no newer one is made: all that are kept must fit, and making them must not keep the machine busy."""
+    took = env.clock.monotonic() - started
+    slow = took * (REST + 1) if took > SLOW_SECONDS else 0.0
+    return max(SECONDS_BETWEEN, slow, KEPT_SECONDS * index.size_bytes / KEPT_BYTES)
+
+
 def _is_right(env: Environment, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
+    """Whether this is the index of the catalogue as it is."""
+    return index is not None and index.catalogue == revision(env)[0] and _is_good(env, index, keys)
+
+
+def _is_good(env: Environment, index: SignedIndex, keys: list[IndexKey]) -> bool:
+    """Whether it can be given out, even if the catalogue has changed."""
     return (
-        index is not None
-        and index.catalogue == revision(env)[0]
-        and index.path.exists()
+        index.path.exists()
         and index.fingerprints == tuple(key.fingerprint for key in keys)
         and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
     )
 
 
 def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex:
-    folder = env.config.data_dir / "store-index"
+    folder = _folder(env)
     folder.mkdir(parents=True, exist_ok=True)
     catalogue, now = revision(env)[0], env.clock.now()
     with db.write():
@@ -116,15 +159,14 @@ def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex
                 size += file.write(part)
             file.flush()
             os.fsync(file.fileno())
-            signatures = _signatures(file, sequence, digest.hexdigest(), keys)
+            address = f"{urlsplit(env.config.base_url).path}/v1/store/index/{sequence}.json"
+            signatures = _signatures(file, sequence, digest.hexdigest(), address, keys)
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     flush_folder(folder)
-    for older in sorted(_sequences(folder))[:-FILES_KEPT]:
-        with suppress(FileNotFoundError):
-            (folder / f"{older}.json").unlink()
+    _sweep(env, folder, sequence)
     return SignedIndex(
         sequence,
         catalogue,
@@ -135,6 +177,19 @@ def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex
         tuple(key.fingerprint for key in keys),
         signatures,
     )
+
+
+def _sweep(env: Environment, folder: Path, current: int) -> None:
+    """Remove what was replaced longer ago than KEPT_SECONDS. The time of a file is that when it was made or, later, replaced."""
+    now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
+    for sequence in {current, max(older, default=current)}:
+        os.utime(folder / f"{sequence}.json", (now, now))
+    for sequence in older:
+        path = folder / f"{sequence}.json"
+        with suppress(FileNotFoundError):
+            if abs(now - path.stat().st_mtime) > KEPT_SECONDS:
+                path.unlink()
+                env.remembered["index"].hashes.pop(sequence, None)
 
 
 def _document(
@@ -173,14 +228,18 @@ def _document(
     yield b"\n]}\n"
 
 
-def _signatures(file: BinaryIO, sequence: int, sha256: str, keys: list[IndexKey]) -> bytes:
-    """index.json.sig: each key's Ed25519 signature over the exact bytes, read from the disk and not copied into memory."""
+def _signatures(
+    file: BinaryIO, sequence: int, sha256: str, address: str, keys: list[IndexKey]
+) -> bytes:
+    """index.json.sig: where the index is, and each key's Ed25519 signature over the exact bytes, read from the disk and not
+    copied into memory."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         signed = [
             {"key": key.fingerprint, "signature": base64.b64encode(key.sign(content)).decode()}
             for key in keys
         ]
-    return (_dump({"sequence": sequence, "sha256": sha256, "signatures": signed}) + "\n").encode()
+    document = {"sequence": sequence, "sha256": sha256, "index_url": address, "signatures": signed}
+    return (_dump(document) + "\n").encode()
 
 
 def _sequences(folder: Path) -> list[int]:

@@ -54,7 +54,12 @@ TAGLESS = (
     "/docs",
     "/metrics",
 )  # GETs without a tag: a page that is made anew for each request, figures of the moment
-EITHER_WAY = ("POST /auth/oauth/<provider>",)  # public, and does more for somebody who is signed in
+# Public, and does more for somebody who is signed in.
+EITHER_WAY = (
+    "POST /auth/oauth/<provider>",
+    "POST /telemetry/events",
+    "POST /telemetry/crashes",
+)
 
 PARAMETERS = {
     "app": "The app's package_id or id.",
@@ -75,6 +80,7 @@ PARAMETERS = {
     "webhook": "The webhook's id.",
     "delivery": "The delivery's id.",
     "size": "Pixels.",
+    "sequence": "As `index_url` of the signatures names it.",
     "number": "Counted from 0.",
     "name": "Without `.md`.",
     "file": "As the page names it.",
@@ -89,6 +95,7 @@ IN_PATH: dict[str, Shape] = {
     },
     "size": {"type": "integer", "enum": [32, 64, 128]},
     "number": {"type": "integer", "minimum": 0, "maximum": 99},
+    "sequence": {"type": "integer", "minimum": 0, "maximum": 9_223_372_036_854_775_807},
 }
 # Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {

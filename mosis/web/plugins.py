@@ -9,6 +9,7 @@ A route's own line says the rest, in options that are plain text:
     keep   which answers are kept finished, see mosis/web/answers.py: "store" for public ones that depend on the store alone, while
            nothing in it changes; "account" for those that depend on the caller and the portal's database alone, and not on the
            time, until the next commit of anything; "always" for those that never change
+    cache  Cache-Control of the answer, where it is not the usual one
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
@@ -314,7 +315,7 @@ class Answers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        cache_control = (
+        cache_control = route.config.get("cache") or (
             "public, max-age=60"
             if route.rule.startswith(("/store/", "/.well-known/"))
             else "private, no-store"
@@ -522,8 +523,8 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
 
 def _is_bearer() -> bool:
     """Whether the request presents something in the way in which credentials of the portal are presented."""
-    kind = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
-    key = bottle.request.get_header("X-API-Key", "").strip()
+    kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
+    key: str = bottle.request.get_header("X-API-Key", "").strip()
     return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import bottle
 
 from mosis import packages, store
+from mosis.caller import Caller
 from mosis.context import Environment
 from mosis.database import Connection
 from mosis.errors import Malformed, Unavailable
@@ -50,8 +51,9 @@ UPDATES: Schema = {
     "mosis_version": {"type": "string", "maxlength": 64},
 }
 _CODE = re.compile(r"[0-9]{1,10}\Z")
-MINUTE = "public, max-age=60"
-IMMUTABLE = "public, max-age=31536000, immutable"
+ASK_AGAIN = "public, max-age=0, no-cache"  # may be kept, and is asked for again each time
+# For ever in a client; in shared caches a short time only, because it may have to be taken back.
+IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
     "StoreApp",
@@ -105,6 +107,7 @@ SIGNATURES = shape(
     "IndexSignatures",
     sequence=COUNT,
     sha256=TEXT,
+    index_url=TEXT,
     signatures=many(shape("", key=TEXT, signature=TEXT)),
 )
 OFFERS = shape("Updates", updates=many(OFFER))
@@ -170,7 +173,8 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/store/updates", callback=updates, scope="public")
     app.post("/store/updates", callback=updates_of_many, scope="public")
     app.get("/store/index.json", callback=index_json, scope="public")
-    app.get("/store/index.json.sig", callback=index_signatures, scope="public")
+    app.get("/store/index.json.sig", callback=index_signatures, scope="public", cache=ASK_AGAIN)
+    app.get("/store/index/<sequence:int>.json", callback=index_numbered, scope="public")
     app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
     app.get(
         "/packages/<developer_id>/<app_id>/<version>/package.mosis",
@@ -215,10 +219,8 @@ def categories(db: Connection) -> dict[str, Any]:
 
 @says({302: None}, query=DEVICE)
 def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPResponse:
-    """The way to an app's package; counts one download."""
+    """The way to an app's package."""
     offer = store.offered(env, db, package_id, read_device(said_in_query()))
-    if bottle.request.method == "GET":
-        env.downloads.add(offer.version_id)
     return bottle.HTTPResponse(
         b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
     )
@@ -296,14 +298,27 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/json",
-        cache_control=MINUTE,
+        cache_control=ASK_AGAIN,
     )
 
 
 @says(SIGNATURES, refuses="package_unavailable")
 def index_signatures(env: Environment, db: Connection) -> bytes:
-    """The signatures of exactly these bytes of index.json."""
+    """Where the newest index is, and the signatures of exactly these bytes."""
     return store.current_index(env, db).signatures
+
+
+@says(File("application/json", ranges=True))
+def index_numbered(env: Environment, sequence: int) -> bottle.HTTPResponse:
+    """The index with this number, for ten minutes after a newer one was made."""
+    file, size_bytes, sha256 = store.index_at(env, sequence)
+    return send_file(
+        file,
+        size_bytes,
+        sha256=sha256,
+        content_type="application/json",
+        cache_control="public, max-age=600, immutable",
+    )
 
 
 @says(STORE_KEYS)
@@ -320,9 +335,9 @@ def store_key(env: Environment) -> dict[str, Any]:
 
 @says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
 def package(
-    env: Environment, db: Connection, developer_id: str, app_id: str, version: str
+    env: Environment, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
-    """The bytes of a published package."""
+    """The bytes of a published package; all of them, sent to the end, are a download."""
     found = store.package(db, developer_id, app_id, version)
     file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
     return send_file(
@@ -332,22 +347,26 @@ def package(
         content_type="application/vnd.mosis.package+zip",
         cache_control=IMMUTABLE,
         changed_at=found.created_at,
+        surrogate_key=app_id,
+        sent=lambda sent, ended: store.count_download(
+            env, caller.household, found, sent, ended=ended
+        ),
     )
 
 
 @says(File("image/png", ranges=True), query=OF_PICTURE)
 def icon(env: Environment, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
-    return picture(store.icon(env, db, app_id, size))
+    return picture(app_id, store.icon(env, db, app_id, size))
 
 
 @says(File("image/*", ranges=True), query=OF_PICTURE)
 def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
-    return picture(store.screenshot(env, db, app_id, number))
+    return picture(app_id, store.screenshot(env, db, app_id, number))
 
 
-def picture(found: Picture) -> bottle.HTTPResponse:
+def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
     """A picture; for ever when the address names its version, as those in our answers do, else for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
@@ -355,7 +374,8 @@ def picture(found: Picture) -> bottle.HTTPResponse:
         found.size_bytes,
         sha256=found.sha256,
         content_type=found.content_type,
-        cache_control=IMMUTABLE if named else "public, max-age=3600",
+        cache_control=IMMUTABLE if named else "public, max-age=3600, s-maxage=300",
+        surrogate_key=app_id,
     )
 
 

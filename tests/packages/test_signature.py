@@ -298,7 +298,6 @@ def test_cert_pem_is_the_key_that_signed(content: bytes) -> None:
         KEY.raw, KEY.public_base64.encode(), signing_key().public_pem.encode(), bytes(1024), bytes(1025), PEM + b"\n" * 9000,
         b"\x7fELF" + bytes(100), PEM.replace(b"\n", b"\r"), PEM.lower(), GOOD_PACKAGE, random.Random(1).randbytes(9 << 20),
     ],
-    ids=lambda content: f"{len(content)}-{content[:12]!r}",
 )  # fmt: skip
 def test_any_other_cert_pem_is_refused(content: bytes) -> None:
     assert codes(with_certificate(content)) == {"certificate_mismatch"}
