@@ -99,7 +99,7 @@ def test_a_blank_parameter_is_one_left_out(client: Client) -> None:
     alice = client.register()
     client.role_of(alice, "admin")
     for route in routes(client, "GET"):
-        path, said = path_of(route), route.callback.says
+        path, said = path_of(route), route.callback.operation
         plain = client.get(path, as_=alice)
         for name in said.query:
             blank = client.get(f"{path}?{name}=", as_=alice)
