@@ -13,7 +13,7 @@ import pytest
 
 import portal
 from mosis import events, jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, new_id
 from mosis.notifications import feed, webhooks
 from mosis.outbound import mail
@@ -29,7 +29,7 @@ def account(db: Connection, id: str) -> None:
     db.insert("developers", id=id, email=f"{id}@example.net", name=id, created_at=db.now)
 
 
-def count(env: Environment, table: str, where: str = "1") -> int:
+def count(env: Context, table: str, where: str = "1") -> int:
     return int(env.db.connection().value(f"SELECT count(*) FROM {table} WHERE {where}"))
 
 
@@ -41,7 +41,7 @@ def test_every_table_has_a_row_in_the_table_of_bounds() -> None:
     assert tables - {"listing_tags", "store_state"} <= named
 
 
-def test_events_go_after_ninety_days_and_beyond_a_number(env: Environment, hands: Hands) -> None:
+def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, hands: Hands) -> None:
     db = env.db.connection()
     with db.write():
         for owner in ("greedy", "modest"):
@@ -64,7 +64,7 @@ def test_events_go_after_ninety_days_and_beyond_a_number(env: Environment, hands
     assert events.find(db, recent) is not None
 
 
-def test_the_log_of_a_webhook_is_bounded(env: Environment) -> None:
+def test_the_log_of_a_webhook_is_bounded(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         account(db, "a")
@@ -96,7 +96,7 @@ def row(db: Connection, table: str, owner: str, number: int, live: bool) -> dict
 
 
 @pytest.mark.parametrize("table", account_rows.KEPT)
-def test_of_what_ended_each_account_keeps_the_newest(env: Environment, table: str) -> None:
+def test_of_what_ended_each_account_keeps_the_newest(env: Context, table: str) -> None:
     most, db = account_rows.KEPT[table][2], env.db.connection()
     with db.write():
         for owner, ended in (("greedy", most + 7), ("modest", 3)):
@@ -137,11 +137,11 @@ def test_a_revoked_signing_key_that_a_version_names_stays(client: Client) -> Non
 # Mails
 
 
-def mails(env: Environment) -> list[str]:
+def mails(env: Context) -> list[str]:
     return [each.subject for each in env.mailer._folder()]
 
 
-def happen(env: Environment, owner: str, many: int, kind: str = "version.approved") -> None:
+def happen(env: Context, owner: str, many: int, kind: str = "version.approved") -> None:
     db = env.db.connection()
     with db.write():
         for _ in range(many):
@@ -150,7 +150,7 @@ def happen(env: Environment, owner: str, many: int, kind: str = "version.approve
 
 @pytest.mark.parametrize("kind", ["version.approved", "security.password_changed"])
 def test_mails_of_an_account_are_bounded_and_the_rest_is_summed_up(
-    env: Environment, hands: Hands, kind: str
+    env: Context, hands: Hands, kind: str
 ) -> None:
     db, sent = env.db.connection(), []
     with db.write():
@@ -173,7 +173,7 @@ def test_mails_of_an_account_are_bounded_and_the_rest_is_summed_up(
     )
 
 
-def test_security_notices_do_not_wait_behind_others(env: Environment) -> None:
+def test_security_notices_do_not_wait_behind_others(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         account(db, "a")
@@ -301,7 +301,7 @@ def test_mails_of_one_account_do_not_hold_up_another_or_a_new_password(
     assert jobs.claim(db, "urgent_mail") is not None
 
 
-def test_a_persons_mail_says_how_to_end_it(client: Client, env: Environment) -> None:
+def test_a_persons_mail_says_how_to_end_it(client: Client, env: Context) -> None:
     alice: Person = client.register()
     happen(env, alice.id, feed.MAILS_AN_HOUR + 5)
     happen(env, alice.id, 1, "version.rejected")

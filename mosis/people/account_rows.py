@@ -1,6 +1,6 @@
 """What accounts leave behind: ended sessions, keys and answers kept for retries, of which each account keeps the newest."""
 
-from mosis.context import Environment
+from mosis.context import Context
 
 # table: (which of its rows are counted, where ?1 is now; newest first by this; how many each account keeps). Live API keys and
 # signing keys have limits of their own; a signing key that a version names stays.
@@ -16,7 +16,7 @@ KEPT: dict[str, tuple[str, str, int]] = {
 }
 
 
-def sweep(env: Environment) -> None:
+def sweep(env: Context) -> None:
     """The job that removes what an account has beyond KEPT. The audit trail still says what there was."""
     db = env.db.connection()
     for table, (counted, order, most) in KEPT.items():
