@@ -170,12 +170,15 @@ CREATE TABLE versions (
     findings          TEXT NOT NULL DEFAULT '[]' CHECK (json_type(findings) = 'array'),
     release_notes     TEXT NOT NULL DEFAULT '',
     manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
-    files             TEXT NOT NULL CHECK (json_type(files) = 'object')    -- name: {size_bytes, sha256}
+    files             TEXT NOT NULL CHECK (json_type(files) = 'object'),   -- name: {size_bytes, sha256}
+    package_removed_at TEXT                     -- the row stays; nothing on the disk belongs to it
 ) STRICT;
 -- A version string belongs to one living version: failed, rejected and withdrawn ones give it back, unless it was released.
 CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
     WHERE state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1;
 CREATE INDEX versions_by_app ON versions (app_id, id);
+CREATE INDEX versions_dead ON versions (app_id, id)
+    WHERE released = 0 AND state IN ('failed', 'rejected', 'withdrawn') AND package_removed_at IS NULL;
 CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHERE state = 'published';
 CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
 

@@ -34,6 +34,8 @@ from mosis.packages.checks.inspection import KINDS, look_into
 from mosis.packages.checks.kinds import Contents
 from mosis.packages.signature import read_digests, read_signature
 from tests.package_builder import build_package, files_of, manifest_of, signing_key
+from tests.packages.checks import media
+from tests.packages.checks.cases_sounds import MP3_CASES, OGG_CASES, WAV_CASES
 
 LONGEST_SECONDS = 5.0  # one input, on a busy machine
 KEY = signing_key()
@@ -66,14 +68,11 @@ SAMPLES: dict[str, bytes] = {
            b"return function(...) return ... end",
     "json": b'{"a": [1, 2.5e3, "\\u00e9", null, true, {"b": "http://10.0.0.1/"}]}',
     "txt": b"AKIAABCDEFGHIJKLMNOP http://example.net/ QUJDQUJD\n" * 3, "png": png(16),
-    "jpg": b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00"
-           b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00data\xff\xd9",
+    "jpg": media.jpeg(3),
     "webp": b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9),
     "tga": struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12),
-    "ttf": b"\x00\x01\x00\x00\x00\x02" + bytes(6) + struct.pack(">4sLLL4sLLL", b"head", 0, 44, 54, b"cmap", 0, 44, 4) + bytes(54),
-    "ogg": b"OggS\x00\x02" + bytes(20) + b"\x01\x08\x01vorbis\x00",
-    "mp3": b"ID3\x04\x00\x00\x00\x00\x00\x02hi\xff\xfb\x90\x00" + bytes(413),
-    "wav": b"RIFF\x28\x00\x00\x00WAVEfmt \x10\x00\x00\x00" + bytes(16) + b"data\x04\x00\x00\x00" + bytes(4),
+    "ttf": media.font(media.font_tables()), "ogg": OGG_CASES["skeleton first"], "mp3": MP3_CASES["junk behind the tag"],
+    "wav": WAV_CASES["list before"],
 }  # fmt: skip
 
 

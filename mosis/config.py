@@ -145,6 +145,15 @@ def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network
         ) from None
 
 
+def _prefixes(value: str) -> tuple[str, ...]:
+    found = tuple(part.strip().rstrip(".") for part in value.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z0-9]+(\.[a-z0-9]+)*", each) for each in found):
+        raise ValueError(
+            "must be beginnings of package ids, separated by commas, such as org.example,com.acme"
+        )
+    return found
+
+
 def _readers(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     return () if value.lower() == "off" else _networks(value)
 
@@ -205,6 +214,10 @@ class Config:
     rate_limits: bool = _setting(True, _switch)
     webhooks_private: str = _setting("deny", _one_of("deny", "allow"))
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
+    account_apps: int = _setting(100, _number(1, 1_000_000))
+    account_bytes: int = _setting(4 << 30, _number(1 << 20, 1 << 50))
+    account_unpublished_versions: int = _setting(50, _number(1, 1_000_000))
+    reserved_prefixes: tuple[str, ...] = _setting((), _prefixes)
     disk_reserve_bytes: int = _setting(268_435_456, _number(0, 1 << 40))
     telemetry: bool = _setting(True, _switch)
     telemetry_events_per_app: int = _setting(1_000_000, _number(1, 1 << 40))

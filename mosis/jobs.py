@@ -33,6 +33,8 @@ LANE_OF = {
     "copy_database": "upkeep",
     "copy_telemetry": "upkeep",
     "drill": "upkeep",
+    "remove_package": "upkeep",
+    "expire_packages": "upkeep",
     "sweep_packages": "upkeep",
 }
 STATES = ("waiting", "running", "done", "dead")

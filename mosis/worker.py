@@ -17,7 +17,7 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, email_tokens, keys
-from mosis.publishing import reviews, versions
+from mosis.publishing import quotas, reviews, versions
 from mosis.telemetry import crash_notices
 
 log = logging.getLogger("mosis.worker")
@@ -27,6 +27,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "submit_version": reviews.submit_when_ready,
     "publish_version": versions.publish_scheduled,
     "lapse_claim": reviews.lapse,
+    "remove_package": quotas.remove_package,
+    "expire_packages": quotas.expire_packages,
     "sweep_packages": store.sweep_packages,
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
@@ -47,6 +49,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
 }
 # (every so many seconds, kind): queued by whichever process comes first, once.
 SCHEDULE: list[tuple[int, str]] = [
+    (3600, "expire_packages"),
     (3600, "sweep_packages"),
     (3600, "tell_of_expiring_keys"),
     (3600, "sweep_sign_in"),

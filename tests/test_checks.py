@@ -15,6 +15,8 @@ from mosis.packages.checks import Checks
 from mosis.packages.findings import FINDINGS
 from tests.client import Client, Person
 from tests.package_builder import build_package, signing_key
+from tests.packages.checks import media
+from tests.packages.checks.cases_sounds import ODD, OGG_CASES, WAV_CASES
 
 KEY = signing_key()
 ROOM = 512 << 20
@@ -57,28 +59,8 @@ def image(width: int, height: int, pixels: bytes) -> bytes:
     )
 
 
-def font(*tables: bytes, magic: int = 0x5F0F3CF5) -> bytes:
-    start = 12 + 16 * len(tables)
-    directory = b"".join(
-        struct.pack(">4sLLL", tag, 0, start + 54 * number, 54) for number, tag in enumerate(tables)
-    )
-    body = b"".join(bytes(12) + struct.pack(">L", magic) + bytes(38) for _ in tables)
-    return b"\x00\x01\x00\x00" + struct.pack(">HHHH", len(tables), 0, 0, 0) + directory + body
-
-
-def ogg(payload: bytes) -> bytes:
-    return b"OggS\x00\x02" + bytes(20) + bytes([1, len(payload)]) + payload
-
-
-def wav(size: int = 4) -> bytes:
-    chunks = b"WAVEfmt \x10\x00\x00\x00" + bytes(16) + b"data" + struct.pack("<I", size) + bytes(4)
-    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
-
-
-JPEG = (
-    b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
-    b"data\xff\xd9"
-)
+JPEG = media.jpeg()
+TABLES = media.font_tables()
 WEBP = b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x0f\xc0\x03\x00" + bytes(9)
 TGA = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 2, 2, 24, 0) + bytes(12)
 PACKED_TGA = (
@@ -87,10 +69,10 @@ PACKED_TGA = (
     + b"\0\1\2\3"
 )
 MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
-GOOD_FONT = font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
+GOOD_FONT = media.font(TABLES)
 GOOD: dict[str, bytes] = {
     "assets/a.jpg": JPEG, "assets/a.webp": WEBP, "assets/a.tga": TGA, "assets/a.ttf": GOOD_FONT,
-    "assets/a.ogg": ogg(b"\x01vorbis" + bytes(20)), "assets/a.wav": wav(),
+    "assets/a.ogg": OGG_CASES["plain"], "assets/a.wav": ODD,
     "assets/a.mp3": b"ID3\x04\x00\x00\x00\x00\x00\x05hello" * 2 + MP3_FRAME * 3, "assets/b.mp3": MP3_FRAME,
     "assets/one-bit.png": image(9, 2, b"\x00\xff\x80" * 2), "readme.md": "Grüße\n".encode(), "locales/de.json": b'{"add": "Neu"}',
     "assets/template.rml":
@@ -153,8 +135,8 @@ EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
     "json_malformed": ("error", {"locales/a.json": b'{"a": 1,\n "a": }'}, 2),
     "text_invalid": ("error", {"a.txt": b"\x7fELF\x02\x01\x01\x00"}, 1),
     "image_invalid": ("error", {"assets/a.jpg": b"MZ\x90\x00"}, None),
-    "font_invalid": ("error", {"assets/a.ttf": font(b"cmap", b"head")}, None),
-    "sound_invalid": ("error", {"assets/a.ogg": ogg(b"\x80theora" + bytes(20))}, None),
+    "font_invalid": ("error", {"assets/a.ttf": media.font({b"cmap": TABLES[b"cmap"]})}, None),
+    "sound_invalid": ("error", {"assets/a.ogg": OGG_CASES["only a picture"]}, None),
     "lua_dangerous": ("warning", {"assets/a.lua": b"local a\na = os.execute('ls')"}, 2),
     "lua_indirect": ("info", {"assets/a.lua": b"local e = _G['o' .. 's']"}, 1),
     "require_missing": ("warning", {"assets/a.lua": b"local s = require('socket')"}, 1),
@@ -165,6 +147,7 @@ EARNED: dict[str, tuple[str, dict[str, bytes], int | None]] = {
     "url_private": ("warning", {"assets/a.lua": b"local u = 'https://192.168.1.1/a'"}, 1),
     "secret_found": ("warning", {"assets/a.lua": b"local k = 'AKIAABCDEFGHIJKLMNOP'"}, 1),
     "trailing_data": ("warning", {"assets/a.png": png(8) + b"PK\x03\x04"}, None),
+    "sound_damaged": ("warning", {"assets/a.mp3": b"JUNK" * 9 + MP3_FRAME * 3}, None),
     "image_huge": (
         "warning",
         {"assets/a.png": image(8000, 8000, (b"\x00" + bytes(1000)) * 8000)},
@@ -193,12 +176,14 @@ def test_each_code_is_earned(code: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "content"), [
-    ("a.png", png(8)[:-20]), ("a.png", image(8, 8, bytes(17))), ("a.png", image(8, 8, bytes(15))), ("a.png", image(0, 8, b"")),
+    ("a.png", png(8)[:-20]), ("a.png", image(8, 8, bytes(15))), ("a.png", image(0, 8, b"")),
     ("a.png", png(8).replace(b"IDAT", b"IDAX")), ("a.jpg", JPEG[:-2]), ("a.jpg", JPEG[:20]),
-    ("a.jpg", JPEG[:21] + b"\xff\xd9"), ("a.webp", WEBP[:12] + b"VP8X" + bytes(18)), ("b.tga", PACKED_TGA[:-1]),
+    ("a.jpg", media.SOI + media.TABLES + media.frame() + media.EOI),
+    ("a.webp", WEBP[:12] + b"VP8X" + bytes(18)), ("b.tga", PACKED_TGA[:-1]),
     ("a.webp", WEBP[:20]), ("a.webp", JPEG),
     ("a.tga", TGA[:-1]), ("a.tga", bytes(40)), ("a.otf", GOOD_FONT[:-1]), ("a.ttf", b"wOFF" + GOOD_FONT[4:]),
-    ("a.ttf", font(b"cmap", b"head", b"hhea", b"hmtx", b"maxp", magic=1)), ("a.ogg", ogg(b"\x01vorbis")[:-1]), ("a.wav", wav(9999)),
+    ("a.ttf", media.font(TABLES | {b"head": bytes(54)})), ("a.ogg", OGG_CASES["cut"]),
+    ("a.wav", WAV_CASES["data longer than the file"]),
     ("a.mp3", b"ID3\x04\x00\x00\x00\x00\x00\x05hello"), ("a.mp3", MP3_FRAME + b"<?php no frame"), ("a.rcss", b"a { b: c; "),
     ("a.rcss", b"a { b: 'c; }"), ("a.rcss", b"a { b: c; } }"), ("a.rcss", b"{ b: c; }"), ("a.rcss", b"\xff"), ("a.rcss", b"/* a"),
     ("a.rcss", b"a { b: " + b"(" * 2000 + b")" * 2000), ("a.rcss", b"a { b: image(url(x y)); }"),

@@ -107,6 +107,7 @@ def _app(
     caller, sign = maker
     app = apps.create(
         db,
+        env.config,
         caller,
         {
             "package_id": f"example.{category}.{name.lower()}",
@@ -153,7 +154,7 @@ def _upload(
     )
     with db.write():
         said = Upload(release_notes=f"Version {version}: mends and polish.")
-        created = versions.create(db, caller, app, inspected, received, said)
+        created = versions.create(db, env.config, caller, app, inspected, received, said)
         env.files.keep(received, versions.path(env.files, db, created.version))
     return created.version.version
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from mosis import audit, packages
 from mosis.caller import Caller
+from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
 LISTED_FIELDS = ("tags",)
@@ -37,8 +39,9 @@ class App:
         return "suspended" if self.suspended else "published" if self.published else "draft"
 
 
-def create(db: Connection, caller: Caller, fields: dict[str, Any]) -> App:
-    """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken`, Denied for keys limited to apps."""
+def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any]) -> App:
+    """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken` or `quota_exceeded`, Denied
+    `prefix_reserved` or for keys limited to apps."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
         detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
@@ -53,6 +56,7 @@ def create(db: Connection, caller: Caller, fields: dict[str, Any]) -> App:
                 "package_id_taken",
                 "This package_id is taken; choose another, under a domain of yours.",
             )
+        quotas.check_new_app(db, config, caller, fields["package_id"])
         row = {
             "id": new_id(),
             "developer_id": account,
@@ -149,7 +153,7 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
 
 
 def delete(db: Connection, caller: Caller, app: App) -> None:
-    """Delete an app of which nothing was ever published, in the running transaction; the sweep takes its files.
+    """Delete an app of which nothing was ever published, in the running transaction; jobs remove its packages.
 
     Raises Conflict `invalid_state`.
     """
@@ -160,6 +164,8 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
             state=app.status,
             allowed=[],
         )
+    for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
+        quotas.remove_later(db, app.developer_id, app.id, version)
     db.change("DELETE FROM apps WHERE id = ?", app.id)
     audit.add(db, caller, "app.deleted", app.id, package_id=app.package_id)
 

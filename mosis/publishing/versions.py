@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from mosis import audit, events, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
+from mosis.config import Config
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, Wanted, page
@@ -20,6 +21,7 @@ from mosis.jobs import Again
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.packages.storage import Files, Received
+from mosis.publishing import quotas
 from mosis.publishing.apps import App
 
 # move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers'.
@@ -78,6 +80,7 @@ class Version:
     submitted_at: str | None
     decided_at: str | None
     published_at: str | None
+    package_removed_at: str | None
 
     @property
     def moves(self) -> list[str]:
@@ -114,11 +117,17 @@ class Created:
 
 
 def create(
-    db: Connection, caller: Caller, app: App, package: Package, received: Received, upload: Upload
+    db: Connection,
+    config: Config,
+    caller: Caller,
+    app: App,
+    package: Package,
+    received: Received,
+    upload: Upload,
 ) -> Created:
     """Record an inspected package, in the running transaction; the same bytes again give the version that is there.
 
-    Raises Conflict `version_exists` or `version_code_not_higher`.
+    Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`.
     """
     living: Version | None = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
@@ -137,6 +146,8 @@ def create(
         )
     channel = upload.channel or package.channel
     _check_code(db, app.id, channel, package.version_code)
+    quotas.replaced(db, app.id, package.version)
+    quotas.make_room(db, config, app.developer_id, received.size_bytes)
     version_id = new_id()
     db.insert(
         "versions",
@@ -318,6 +329,8 @@ def check(env: Environment, version_id: str) -> None:
             "refused" if refused else "checked",
             findings=json.dumps(findings, ensure_ascii=False),
         )
+        if quotas.timed_out(findings):
+            quotas.rest_after_timeout(db, developer_of(db, version))
         if version.submit_when_ready and not refused:
             jobs.add(
                 db,
@@ -532,17 +545,13 @@ def open_file(
 ) -> BinaryIO:
     """The package, open for reading; with `anew` it is hashed in any case.
 
-    Raises Conflict `gone` when its version string was given back and used again, Unavailable `package_unavailable`.
+    Raises Conflict `gone` when it was removed, Unavailable `package_unavailable`.
     """
-    if db.value(
-        "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND id > ?",
-        version.app_id,
-        version.version,
-        version.id,
-    ):
+    removed_at = db.value("SELECT package_removed_at FROM versions WHERE id = ?", version.id)
+    if removed_at is not None:
         raise Conflict(
             "gone",
-            f"Version {version.version} was uploaded anew since; only the newer package is kept.",
+            f"The package of this version was removed at {removed_at}: it is {version.state}, and was replaced or became old.",
         )
     return env.files.open(
         path(env.files, db, version), version.size_bytes, version.sha256, anew=anew

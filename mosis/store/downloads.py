@@ -15,6 +15,7 @@ from mosis import packages
 from mosis.context import Environment
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
+from mosis.publishing import quotas
 from mosis.publishing.versions import Version
 
 log = logging.getLogger("mosis.store")
@@ -103,11 +104,7 @@ def sweep_packages(env: Environment) -> None:
 
     def is_named(path: Path) -> bool:
         _, app_id, version = path.parts[-4:-1]
-        return bool(
-            db.value(
-                "SELECT 1 FROM versions WHERE app_id = ? AND version = ? LIMIT 1", app_id, version
-            )
-        )
+        return quotas.is_named(db, app_id, version)
 
     if found := env.files.forgotten(is_named):
         with db.write():  # an upload that gives one of them a name at this moment has it

@@ -92,10 +92,10 @@ def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
-@says({201: APP}, body=CREATE, refuses="package_id_taken limit_reached")
+@says({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
 def create(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, caller, read_json(CREATE))
+    app = apps.create(db, env.config, caller, read_json(CREATE))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 

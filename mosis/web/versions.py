@@ -105,6 +105,7 @@ VERSION = shape(
     submitted_at=maybe(TIME),
     decided_at=maybe(TIME),
     published_at=maybe(TIME),
+    package_removed_at=maybe(TIME),
 )
 _FLAG = {"type": "string", "allowed": ["true", "false"]}
 SAID: dict[str, dict[str, Any]] = {
@@ -124,7 +125,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected digest_mismatch limit_reached invalid_state suspended"
+    "version_exists version_code_not_higher package_rejected digest_mismatch quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
@@ -213,7 +214,7 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
         )
         with db.write():
             version = versions.create(
-                db, caller, apps.owned_by(db, caller, app), package, received, said
+                db, env.config, caller, apps.owned_by(db, caller, app), package, received, said
             )
             if version.new:
                 env.files.keep(received, versions.path(env.files, db, version.version))
@@ -408,6 +409,7 @@ def public(env: Environment, db: Connection, app: apps.App, version: Version) ->
         "submitted_at": version.submitted_at,
         "decided_at": version.decided_at,
         "published_at": version.published_at,
+        "package_removed_at": version.package_removed_at,
     }
 
 

@@ -1,87 +1,130 @@
-"""Sounds are what their names say: Ogg (RFC 3533), WAV, MP3."""
+"""Sounds are what their names say: Ogg (RFC 3533) as libogg and libvorbis read it, WAV as libsndfile and SoX do, MP3 (mp3.py)."""
 
 import struct
+import zlib
 from collections.abc import Iterator
 
-from mosis.packages.checks.kinds import Broken, Contents, error
+from mosis.packages.checks import mp3
+from mosis.packages.checks.kinds import Broken, Contents, error, warning
 from mosis.packages.findings import Finding
 
-# kbit/s of MPEG audio layer III, version 1 and versions 2 and 2.5 (ISO/IEC 11172-3, 13818-3)
-_RATES = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_SAMPLES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+_REVERSED = bytes(int(f"{each:08b}"[::-1], 2) for each in range(256))
+_UNKNOWN_SIZE = 0x7FFFF000  # SoX writes this into a pipe, others 0xFFFFFFFF
+_EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
+# Format tags of the WAVE registry (RFC 2361) that SoX or libsndfile read: PCM, ADPCM, float, A-law, mu-law, IMA, G.721, GSM, MP3
+_WAVE_FORMATS = {_PCM, 2, _FLOAT, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, _EXTENSIBLE}
+_SUBFORMAT = bytes.fromhex(
+    "000000001000800000aa00389b71"
+)  # of WAVE_FORMAT_EXTENSIBLE, after its format tag
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
     """What is wrong with a sound."""
     ending = path.rpartition(".")[2].lower()
     try:
-        {"ogg": _ogg, "wav": _wav, "mp3": _mp3}[ending](content)
+        after, damaged = {"ogg": _ogg, "wav": _wav, "mp3": mp3.read}[ending](content)
     except (Broken, struct.error, IndexError) as trouble:
         why = str(trouble) if isinstance(trouble, Broken) else "it is cut off"
-        yield error("sound_invalid", f"This is no {ending.upper()} sound: {why}.", path)
+        yield error(
+            "sound_invalid", f"This is no {ending.upper()} sound: {why}. Save it again.", path
+        )
+        return
+    if after:
+        detail = f"{after} bytes of this file are no part of its sound; save it without them."
+        yield warning("trailing_data", detail, path)
+    if damaged:
+        detail = (
+            f"Players skip {damaged} bytes of this sound, which are damaged or none; save it again."
+        )
+        yield warning("sound_damaged", detail, path)
 
 
-def _ogg(content: bytes) -> None:
-    """Pages follow one another to the end; the first one begins a stream of sound."""
-    at, first = 0, b""
+def _ogg(content: bytes) -> tuple[int, int]:
+    """Pages of one or more streams, one of them of sound. What stands between pages is skipped, as libogg does."""
+    at = damaged = 0
+    sound = False
     while at < len(content):
         if content[at : at + 5] != b"OggS\x00":
-            raise Broken("a page does not begin like one")
+            later = content.find(b"OggS\x00", at + 1)
+            if later < 0:
+                if not sound:
+                    break
+                return len(content) - at, damaged
+            at, damaged = later, damaged + later - at
+            continue
         count = content[at + 26]
-        if len(content) < at + 27 + count:
-            raise Broken("a page is cut off")
         start = at + 27 + count
-        at = start + sum(content[at + 27 : start])
-        first = first or content[start : start + 8]
-    if at != len(content) or not first.startswith(
-        (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
-    ):
-        raise Broken("it is cut off or holds no sound")
+        end = start + sum(content[at + 27 : start])
+        if start > len(content) or end > len(content):
+            raise Broken("its last page is cut off")
+        if content[at + 5] & 2 and content.startswith(_CODECS, start):
+            sound = True
+        if not _has_checksum(content[at:end]):
+            damaged += end - at
+        at = end
+    if not sound:
+        raise Broken("it holds no stream of Vorbis, Opus, FLAC or Speex")
+    return 0, damaged
 
 
-def _wav(content: bytes) -> None:
+def _has_checksum(page: bytes) -> bool:
+    """Whether the checksum of a page is right: CRC-32 with bits in reverse order to that of zlib, without its complements."""
+    plain = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    crc = zlib.crc32(plain, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
+
+
+def _wav(content: bytes) -> tuple[int, int]:
+    """RIFF with a format and then data. A size of 0 or nearly all bits, as written into a pipe, means up to the end."""
     riff, size, kind = struct.unpack_from("<4sI4s", content)
+    if riff in (b"RF64", b"BW64", b"RIFX"):
+        raise Broken(
+            f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
+        )
     if riff != b"RIFF" or kind != b"WAVE":
         raise Broken("it does not begin like one")
-    if size + 8 > len(content):
-        raise Broken(
-            "its head says that it is longer than the file, as when it was written into a pipe"
-        )
-    at, found = 12, set()
-    while at + 8 <= size + 8:
+    at, found = 12, False
+    end = size + 8 if 12 < size + 8 <= len(content) else len(content)
+    while at + 8 <= end:
         chunk, length = struct.unpack_from("<4sI", content, at)
-        if at + 8 + length > len(content):
+        at += 8
+        if chunk == b"data":
+            if not found:
+                raise Broken("its data comes before its format (fmt)")
+            if length >= _UNKNOWN_SIZE or (length == 0 and size in (0, 36, 0xFFFFFFFF)):
+                return 0, 0
+            if at + length > len(content):
+                raise Broken("its data is longer than the file")
+            return _after_data(content, at + length + length % 2, end), 0
+        if at + length > len(content):
             raise Broken("a chunk is longer than the file")
-        found.add(chunk)
+        if chunk == b"fmt ":
+            _wave_format(content[at : at + length])
+            found = True
+        at += length + length % 2
+    raise Broken("its format (fmt) or its data is missing")
+
+
+def _after_data(content: bytes, at: int, end: int) -> int:
+    """How many bytes after the data are no chunk of the file."""
+    while at + 8 <= end:
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        if at + 8 + length > len(content) or not content[at : at + 4].isascii():
+            break
         at += 8 + length + length % 2
-    if not {b"fmt ", b"data"} <= found:
-        raise Broken("its format or its data is missing")
+    return max(0, len(content) - at)
 
 
-def _mp3(content: bytes) -> None:
-    """ID3 tags, if any, then two frames of layer III, one right after the other."""
-    at = 0
-    while content.startswith(b"ID3", at):
-        sizes = content[at + 6 : at + 10]
-        if len(sizes) < 4 or any(each & 0x80 for each in sizes):
-            raise Broken("its tag is damaged")
-        footer = 10 if content[at + 5] & 0x10 else 0
-        at += 10 + (sizes[0] << 21 | sizes[1] << 14 | sizes[2] << 7 | sizes[3]) + footer
-        while at < len(content) and content[at] == 0:
-            at += 1  # padding
-    second = at + _frame(content, at)
-    if second + 4 <= len(content) and content[second : second + 3] != b"TAG":
-        _frame(content, second)
-
-
-def _frame(content: bytes, at: int) -> int:
-    """The length of the frame that begins here."""
-    (head,) = struct.unpack_from(">I", content, at)
-    version, layer, rate, sample = head >> 19 & 3, head >> 17 & 3, head >> 12 & 15, head >> 10 & 3
-    if head >> 21 != 0x7FF or layer != 1 or version == 1 or rate in (0, 15) or sample == 3:
-        raise Broken("there is no frame of layer III where one should be")
-    bits, hertz = _RATES[3 if version == 3 else 2][rate] * 1000, _SAMPLES[version][sample]
-    return int((144 if version == 3 else 72) * bits // hertz + (head >> 9 & 1))
+def _wave_format(body: bytes) -> None:
+    tag, channels, hertz, _, block, bits = struct.unpack_from("<HHIIHH", body)
+    if tag not in _WAVE_FORMATS:
+        raise Broken(f"its format (0x{tag:04X}) is one that players do not know; save it as PCM")
+    if not channels or not hertz or not block:
+        raise Broken("its number of channels, rate or size of a sample is 0")
+    if tag == _EXTENSIBLE:
+        if len(body) < 40 or body[26:40] != _SUBFORMAT:
+            raise Broken("its extensible format is damaged")
+        (tag,) = struct.unpack_from("<H", body, 24)
+    if tag in (_PCM, _FLOAT) and bits not in ((8, 12, 16, 20, 24, 32) if tag == _PCM else (32, 64)):
+        raise Broken(f"it has {bits} bits for each sample; save it with 16")

@@ -1,0 +1,176 @@
+"""What one account may store: apps, versions and bytes. Everything is counted under the writers' lock, so that two requests at
+once cannot both take the last place.
+
+Packages of versions that failed, were rejected or withdrawn are removed after DEAD_PACKAGE_SECONDS, or earlier when their account
+needs the room; their rows stay.
+"""
+
+from mosis import jobs
+from mosis.caller import Caller
+from mosis.config import Config
+from mosis.context import Environment
+from mosis.database import Connection
+from mosis.errors import Conflict, Denied
+
+MOST_CHECKING = 20  # versions of one account whose checks are not done
+UNVERIFIED_APPS = (
+    2  # of an account that has not verified its address, where the portal can send mail
+)
+DEAD_PACKAGE_SECONDS = 14 * 24 * 3600
+FIRST_REST_SECONDS = (
+    30  # without checks after one that took too long; doubled by each further one within a day
+)
+_UNPUBLISHED = "v.released = 0 AND v.state IN ('checking', 'ready', 'in_review', 'approved')"
+_DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
+
+
+def check_new_app(db: Connection, config: Config, caller: Caller, package_id: str) -> None:
+    """Whether the caller may have another app of this name, in the running transaction. Raises Denied `prefix_reserved`, Conflict
+    `quota_exceeded`. Administrators may use reserved prefixes."""
+    for prefix in config.reserved_prefixes:
+        if (package_id + ".").startswith(prefix + ".") and not caller.has_role("admin"):
+            raise Denied(
+                "prefix_reserved",
+                f"Names under {prefix} are reserved on this portal; ask the operator, or choose a domain of yours.",
+                prefix=prefix,
+            )
+    used, unpublished = db.one(
+        "SELECT count(*), count(*) FILTER (WHERE published = 0) FROM apps WHERE developer_id = ?",
+        caller.account,
+    )
+    if used >= config.account_apps:
+        raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
+    if unpublished >= UNVERIFIED_APPS and config.smtp_url is not None:
+        verified = db.value("SELECT email_verified FROM developers WHERE id = ?", caller.account)
+        if not verified:
+            raise exceeded("draft_apps", UNVERIFIED_APPS, unpublished, "verify your e-mail address")
+
+
+def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int) -> None:
+    """Whether an account may upload another package of this size, in the running transaction. Packages of dead versions, the
+    oldest first, make room for it. Raises Conflict `quota_exceeded`."""
+    checking, unpublished, used_bytes = db.one(
+        f"SELECT count(*) FILTER (WHERE v.state = 'checking'), count(*) FILTER (WHERE {_UNPUBLISHED}),"
+        " coalesce(sum(v.size_bytes) FILTER (WHERE v.package_removed_at IS NULL), 0)"
+        " FROM apps a JOIN versions v ON v.app_id = a.id WHERE a.developer_id = ?",
+        developer_id,
+    )
+    if checking >= MOST_CHECKING:
+        raise exceeded(
+            "checking_versions", MOST_CHECKING, checking, "wait until some of them are checked"
+        )
+    most = config.account_unpublished_versions
+    if unpublished >= most:
+        raise exceeded(
+            "unpublished_versions", most, unpublished, "withdraw versions that you do not need"
+        )
+    dead = db.all(
+        "SELECT v.id, v.app_id, v.version, v.size_bytes FROM apps a JOIN versions v ON v.app_id = a.id"
+        f" WHERE a.developer_id = ? AND {_DEAD} AND v.package_removed_at IS NULL ORDER BY v.id",
+        developer_id,
+    )
+    left = len(dead)
+    for version_id, app_id, version, freed_bytes in dead:
+        if unpublished + left < most and used_bytes + size_bytes <= config.account_bytes:
+            break
+        _take_away(db, developer_id, version_id, app_id, version)
+        left -= 1
+        used_bytes -= freed_bytes
+    if used_bytes + size_bytes > config.account_bytes:
+        raise exceeded(
+            "bytes",
+            config.account_bytes,
+            used_bytes,
+            f"this package has {size_bytes} bytes; withdraw versions that you do not need, or ask the operator",
+        )
+
+
+def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:
+    """The refusal, with its figures."""
+    detail = f"Your account has {used} of {limit} {quota.replace('_', ' ')}: {advice}."
+    return Conflict("quota_exceeded", detail, quota=quota, limit=limit, used=used)
+
+
+def replaced(db: Connection, app_id: str, version: str) -> None:
+    """A new package takes the place of those of dead versions with the same version string, in the running transaction."""
+    db.change(
+        "UPDATE versions AS v SET package_removed_at = ?, files = '{}'"
+        f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}",
+        db.now,
+        app_id,
+        version,
+    )
+
+
+def _take_away(
+    db: Connection, developer_id: str, version_id: str, app_id: str, version: str
+) -> None:
+    """The package of a version is gone from now on; a job removes the file."""
+    db.change(
+        "UPDATE versions SET package_removed_at = ?, files = '{}' WHERE id = ?", db.now, version_id
+    )
+    remove_later(db, developer_id, app_id, version)
+
+
+def remove_later(db: Connection, developer_id: str, app_id: str, version: str) -> None:
+    """Have a job remove a file that no row names any more, in the running transaction."""
+    jobs.add(
+        db,
+        "remove_package",
+        owner=developer_id,
+        unique_key=f"remove:{app_id}:{version}",
+        again=True,
+        developer_id=developer_id,
+        app_id=app_id,
+        version=version,
+    )
+
+
+def is_named(db: Connection, app_id: str, version: str) -> bool:
+    """Whether a row says that there is a package under this version string."""
+    return bool(
+        db.value(
+            "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
+            app_id,
+            version,
+        )
+    )
+
+
+def remove_package(env: Environment, developer_id: str, app_id: str, version: str) -> None:
+    """The job that removes a package, unless a newer version with the same version string has one: under the writers' lock, where
+    packages get their names. Twice does no harm."""
+    db = env.db.connection()
+    with db.write():
+        if not is_named(db, app_id, version):
+            env.files.remove(env.files.path(developer_id, app_id, version))
+
+
+def expire_packages(env: Environment) -> None:
+    """The job of every hour: packages of dead versions go once they are two weeks old."""
+    db = env.db.connection()
+    with db.write():
+        rows = db.all(
+            f"SELECT a.developer_id, v.id, v.app_id, v.version FROM versions v JOIN apps a ON a.id = v.app_id WHERE {_DEAD}"
+            " AND v.package_removed_at IS NULL AND coalesce(v.decided_at, v.submitted_at, v.created_at) < ?",
+            db.database.clock.now(-DEAD_PACKAGE_SECONDS),
+        )
+        for row in rows:
+            _take_away(db, *row)
+
+
+def rest_after_timeout(db: Connection, developer_id: str) -> None:
+    """Begin no check of this account for a while, longer after each check of a day that took too long; in the running
+    transaction, after the version has failed."""
+    times = db.value(
+        "SELECT count(*) FROM apps a JOIN versions v ON v.app_id = a.id, json_each(v.findings) f WHERE a.developer_id = ?"
+        " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'",
+        developer_id,
+        db.database.clock.now(-24 * 3600),
+    )
+    jobs.rest(db, "checks", developer_id, FIRST_REST_SECONDS * 2 ** min(times - 1, 10))
+
+
+def timed_out(findings: list[dict[str, object]]) -> bool:
+    """Whether these are the findings of a check that took too long."""
+    return any(each["code"] == "check_timeout" for each in findings)
