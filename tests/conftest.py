@@ -14,7 +14,7 @@ import portal
 from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from tests.client import PASSWORD, Client
 from tests.server import Backed
@@ -53,10 +53,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Name bytes and long texts by their argument: a key or a signature made at import would give each
-    parallel worker other test ids."""
-    named = isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40)
-    return argname if named else None
+    """Name bytes and long texts by their argument: a key or signature made at import would give each parallel
+    worker other test ids."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +116,7 @@ def env(
     settings: dict[str, str],
     password_cost: Cost,
     new_databases: Path,
-) -> Iterator[Environment]:
+) -> Iterator[Context]:
     """The environment of a fresh portal; rate limits are off unless a test asks for them."""
     (tmp_path / "data").mkdir(exist_ok=True)
     for name in ("portal.db", "telemetry.db"):
@@ -131,13 +130,13 @@ def env(
     }
     config = Config.read(places | settings)
     portal.migrate_databases(config)
-    opened = environment(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
+    opened = make_context(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def client(env: Environment) -> Client:
+def client(env: Context) -> Client:
     """The real WSGI application, spoken to without a socket."""
     return Client(portal.build(env), env)
 

@@ -32,7 +32,7 @@ def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
     routes = {}
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         scope = route.config.get("scope")
-        assert scope in {"public", "account", "session", *ROLES, *SCOPES}, (
+        assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}, (
             f"{route.method} {route.rule} has no scope"
         )
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
@@ -49,7 +49,7 @@ def test_every_address_is_described_by_its_own_handler() -> None:
     }
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
-        assert hasattr(route.callback, "says"), (
+        assert hasattr(route.callback, "operation"), (
             f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
         )
         assert route.callback.__doc__, (
@@ -67,7 +67,7 @@ def test_what_is_said_is_what_the_handler_does() -> None:
         "updates_of_many"
     }  # its numbers are checked by hand, which is faster for 500 of them
     for route in portal.build(None).routes:  # type: ignore[arg-type]
-        names, said = route.callback.__code__.co_names, route.callback.says
+        names, said = route.callback.__code__.co_names, route.callback.operation
         if {"read_json", "read_form_or_json"} & set(
             names
         ) and route.callback.__name__ not in explained_further:
@@ -102,7 +102,11 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
                 assert each.get("description"), at
                 schema, bounds = (
                     each["schema"],
-                    {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}},
+                    {
+                        "string": {"maxLength", "enum"},
+                        "integer": {"maximum", "enum"},
+                        "boolean": {"type"},
+                    },
                 )
                 assert each["in"] == "header" or bounds[schema["type"]] & set(schema), (
                     at

@@ -12,11 +12,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mosis.context import Environment
+from mosis.context import Context
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import Running, running
 
@@ -56,7 +55,7 @@ class Breaking:
 
 
 @pytest.fixture
-def served(env: Environment, tmp_path: Path) -> Iterator[tuple[Running, str, bytes]]:
+def served(env: Context, tmp_path: Path) -> Iterator[tuple[Running, str, bytes]]:
     """The real portal with something of 8 MiB in the place of a package: (it, the address, the bytes)."""
     body = random.Random(1).randbytes(8 << 20)
     db = env.db.connection()
@@ -75,7 +74,7 @@ def served(env: Environment, tmp_path: Path) -> Iterator[tuple[Running, str, byt
     path.parent.mkdir(parents=True)
     path.write_bytes(body)
     env.close()
-    with running(tmp_path) as server:
+    with running(tmp_path, {"TRUSTED_PROXY": "127.0.0.1"}) as server:
         yield server, f"/packages/{developer}/{app}/1.0.0/package.mosis", body
 
 
@@ -140,18 +139,22 @@ def test_readers_of_a_byte_a_second_do_not_disturb_others(
 def test_counts_are_written_within_seconds_and_when_the_portal_stops(
     served: tuple[Running, str, bytes],
 ) -> None:
-    server, path, _ = served
+    server, path, body = served
 
-    class Stays(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            return None
+    def ask(home: int) -> None:
+        asked = urllib.request.Request(
+            server.url + path, headers={"X-Forwarded-For": f"192.0.2.{home}"}
+        )
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            assert answer.read() == body
 
-    opener = urllib.request.build_opener(Stays)
-
-    def ask() -> None:
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            opener.open(f"{server.url}/v1/store/apps/{NOTES}/download", timeout=10)
-        assert (refused.value.code, refused.value.headers["location"]) == (302, server.url + path)
+    def break_off(home: int) -> None:
+        """Read the beginning, and end the connection."""
+        with socket.create_connection(("127.0.0.1", server.port)) as line:
+            line.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.{home}\r\n\r\n".encode()
+            )
+            assert line.recv(1000).startswith(b"HTTP/1.1 200")
 
     def written() -> int:
         raw = sqlite3.connect(server.folder / "data/portal.db")
@@ -160,12 +163,13 @@ def test_counts_are_written_within_seconds_and_when_the_portal_stops(
         finally:
             raw.close()
 
-    ask()
+    break_off(9)
+    ask(1)
     until = time.monotonic() + 15
     while written() < 1 and time.monotonic() < until:
         time.sleep(0.1)
     assert written() == 1
-    for _ in range(3):
-        ask()
+    for home in (1, 2, 3, 2):
+        ask(home)
     server.stop()
-    assert written() == 4
+    assert written() == 3

@@ -1,7 +1,7 @@
 """Sending one message: by SMTP (RFC 5321), or into a folder where no server is set."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +34,23 @@ class Mailer:
         self.sender = sender
         self.folder = folder
 
-    def send(self, to: str, subject: str, text: str, message_id: str) -> None:
-        """Hand the message over. The same `message_id` for the same message: a mailbox can tell a repetition.
+    def send(
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        message_id: str,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hand the message over, if it `is_wanted`: asked right before, and for the folder again right
+        after, so that an account that is erased meanwhile leaves no mail behind. The same `message_id`
+        for the same message: a mailbox can tell a repetition.
 
         Raises OSError or smtplib.SMTPException when nobody takes it.
         """
+        if not is_wanted():
+            return
         from email.message import EmailMessage
 
         message = EmailMessage()
@@ -49,25 +61,28 @@ class Mailer:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
         message.set_content(text)
         if self.url is None:
-            self._write(message, message_id)
+            written = self._write(message, message_id)
+            if not is_wanted():
+                written.unlink(missing_ok=True)
         else:
             self._hand_over(self.url, message)
 
-    def _write(self, message: "EmailMessage", message_id: str) -> None:
+    def _write(self, message: "EmailMessage", message_id: str) -> Path:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self.folder / f"{message_id}.part"
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(bytes(message))
-        fresh.replace(self.folder / f"{message_id}.eml")
+        return fresh.replace(self.folder / f"{message_id}.eml")
 
     def written_to(self, address: str) -> list[Written]:
         """The messages to this address that lie in the folder."""
         return [each for each in self._folder() if each.to.lower() == address.lower()]
 
-    def sweep(self, before: float, latest: float) -> None:
-        """Remove what was written into the folder before this time (seconds since 1970), or is dated after `latest`."""
+    def sweep(self, before: float, latest: float, is_known: Callable[[str], bool]) -> None:
+        """Remove from the folder what was written before this time (seconds since 1970) or is dated after
+        `latest`, and what is addressed to nobody who is known."""
         for each in self._folder():
-            if each.written_at < before or each.written_at > latest:
+            if not before <= each.written_at <= latest or not is_known(each.to):
                 each.path.unlink(missing_ok=True)
 
     def _folder(self) -> Iterator[Written]:

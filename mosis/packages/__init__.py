@@ -75,11 +75,18 @@ def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
 
 
 def is_signed_by(path: Path, raw_key: bytes) -> bool:
-    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes)."""
-    found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
-    return found is not None and signatures.verify(
-        raw_key, found, read_file(path, signatures.DIGESTS)
-    )
+    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes).
+
+    Raises Unavailable `package_unavailable` when the package cannot be read any more.
+    """
+    try:
+        found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
+        message = read_file(path, signatures.DIGESTS)
+    except (Unreadable, KeyError, OSError) as error:
+        raise Unavailable(
+            "package_unavailable", "The package of this version cannot be read; upload it again."
+        ) from error
+    return found is not None and signatures.verify(raw_key, found, message)
 
 
 class _Inspection:
@@ -226,11 +233,7 @@ class _Inspection:
             for key_id, raw in keys.items():
                 if signatures.verify(raw, signature, message):
                     return key_id
-            self._find(
-                "signature_invalid",
-                "It is not by any of your live signing keys.",
-                signatures.SIGNATURE,
-            )
+            self.findings.append(_not_by_a_live_key())
         return None
 
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
@@ -249,6 +252,16 @@ class _Inspection:
 
     def _find(self, code: str, detail: str, path: str | None = None) -> None:
         self.findings.append(Finding(code, detail, path))
+
+
+def _not_by_a_live_key() -> Finding:
+    detail = "It is not by any of your live signing keys."
+    return Finding("signature_invalid", detail, signatures.SIGNATURE)
+
+
+def signature_refused() -> Invalid:
+    """The refusal of a package whose signing key was revoked after the package was inspected."""
+    return _rejected([_not_by_a_live_key()])
 
 
 def _rejected(findings: list[Finding]) -> Invalid:

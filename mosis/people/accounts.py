@@ -3,7 +3,6 @@
 Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
 """
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +10,13 @@ from typing import Any
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
-from mosis.people import email_tokens
+from mosis.people import email_tokens, revocation
+from mosis.publishing import reviews
 
 GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
 
@@ -51,6 +51,7 @@ class Session:
     expires_at: str
     ended_at: str | None
     scopes: str | None
+    made_by: str | None
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,24 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
     return found
 
 
+def has_address(db: Connection, developer_id: str, email: str) -> bool:
+    """Whether the account has this address and is not suspended: an erased one has none."""
+    return bool(
+        db.value(
+            "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
+            developer_id,
+            email,
+        )
+    )
+
+
 def folded(email: str) -> str:
     """An address in the form in which two of the same account are equal, as for the database (NOCASE): ASCII letters in lower
     case. Folding more would be wrong: `ß` becomes `ss`, and the mailboxes of the two domains are different people's."""
     return email.encode().lower().decode()
 
 
-def check_registration(env: Environment, *, invited: bool = False) -> None:
+def check_registration(env: Context, *, invited: bool = False) -> None:
     """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
         raise Denied(
@@ -96,7 +108,7 @@ def check_registration(env: Environment, *, invited: bool = False) -> None:
 
 
 def register(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     email: str,
@@ -150,7 +162,7 @@ def create(
     return developer
 
 
-def login(env: Environment, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
+def login(env: Context, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
     """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
     developer = find_by_email(db, email)
     if (
@@ -177,7 +189,7 @@ def unchanged(db: Connection, developer: Developer) -> Developer:
     return now
 
 
-def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
+def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedIn:
     """A new pair for a good refresh token, which is spent by that.
 
     A spent one presented again ends the session, unless the same client does so within ten seconds: then it gets the answer
@@ -214,12 +226,9 @@ def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> Sig
         if _asks_again(session, generation, caller, db.now):
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
-        audit.add(
-            db,
-            replace(caller, developer_id=session.developer_id),
-            "session.token_reused",
-            session.id,
-        )
+        owner = replace(caller, developer_id=session.developer_id)
+        audit.add(db, owner, "session.token_reused", session.id)
+        revocation.end_made_by(db, owner, session.developer_id, session.id)
         events.add(
             db,
             session.developer_id,
@@ -238,7 +247,7 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
         raise Denied("forbidden", "A device login ends itself alone; sign in to end all sessions.")
     with db.write():
         if everywhere:
-            end_all(db, account, "everywhere")
+            revocation.end(db, account, revocation.SIGNED_OUT, "everywhere")
         elif caller.session_id:
             end_session(db, caller.session_id, "logout")
         audit.add(db, caller, "session.ended", caller.session_id, everywhere=everywhere)
@@ -251,22 +260,6 @@ def end_session(db: Connection, session_id: str, reason: str) -> None:
         db.now,
         reason,
         session_id,
-    )
-
-
-def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
-    """End every session of an account (`but` one), in the running transaction, and what would become one: device logins that were
-    approved and sign-ins at a provider that were answered, but not yet collected."""
-    db.change(
-        "DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id
-    )
-    db.change("DELETE FROM oauth_states WHERE developer_id = ?", developer_id)
-    db.change(
-        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
-        db.now,
-        reason,
-        developer_id,
-        but,
     )
 
 
@@ -296,10 +289,15 @@ def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> No
 
 
 def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: bool) -> None:
-    """Suspend an account or let it back in, in the running transaction. Its sessions and tokens die at once."""
+    """Suspend an account or let it back in, in the running transaction.
+
+    A suspension ends its sessions and keys at once, and every version that devices were never offered,
+    whatever its state. None of that comes back: who is let in again signs in and makes new keys.
+    """
     db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
     if suspended:
-        end_all(db, developer_id, "suspended")
+        revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
+        reviews.end_unreleased(db, caller, developer_id)
     audit.add(
         db,
         caller,
@@ -312,14 +310,12 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
     """A new password, in the running transaction; every session but the caller's ends, and the owner is told."""
     db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
-    end_all(db, developer_id, "password", but=caller.session_id)
+    revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
     events.add(db, developer_id, "security.password_changed", network=caller.network)
 
 
-def change_password(
-    env: Environment, db: Connection, caller: Caller, current: str, new: str
-) -> None:
+def change_password(env: Context, db: Connection, caller: Caller, current: str, new: str) -> None:
     """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
     developer = get(db, caller.account)
     if not passwords.verify(current, developer.password_hash, env.password_cost):
@@ -330,7 +326,7 @@ def change_password(
         set_password(db, caller, unchanged(db, developer).id, password_hash)
 
 
-def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
+def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts for the operator, the newest first; `query` is looked for in address and name."""
     rows = db.all(
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
@@ -343,7 +339,7 @@ def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
     return page(rows, wanted, lambda developer: (developer.id,))
 
 
-def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
+def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Session]:
     """Where the caller is signed in, the newest first."""
     rows = db.all(
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
@@ -359,7 +355,8 @@ def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
 
 
 def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
-    """End one of the caller's sessions; its tokens die at once. Raises NotFound."""
+    """End one of the caller's sessions and what it has opened: its tokens are refused at once. What a
+    device login has made with its scopes ends too. Raises NotFound."""
     account = caller.account
     with db.write():
         if not db.value(
@@ -368,44 +365,19 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
             raise NotFound("session")
         end_session(db, session_id, "revoked")
         audit.add(db, caller, "session.revoked", session_id)
-
-
-def caller_of_access_token(
-    env: Environment, db: Connection, token: str, address: str, client: str
-) -> Caller:
-    """Who presents this access token. The session and the account are asked at every request, so that both end at once.
-
-    Raises Denied `invalid_token`.
-    """
-    claims = env.access_tokens.read(token, env.clock.time())
-    row = db.one(
-        "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
-        " WHERE s.id = ? AND d.id = ?",
-        claims.session_id,
-        claims.developer_id,
-    )
-    if row is None or row[1] or row[2]:
-        raise Denied("invalid_token", "This session has ended; sign in again.")
-    if row[3] is None:
-        return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
-    return Caller(
-        claims.developer_id,
-        "developer",
-        address,
-        client,
-        claims.session_id,
-        scopes=frozenset(json.loads(row[3])),
-    )
+        revocation.end_made_by(db, caller, account, session_id)
 
 
 def sign_in(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     developer: Developer,
     scopes: str | None = None,
+    made_by: str | None = None,
 ) -> SignedIn:
-    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role.
+    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role,
+    `made_by` is the session that has approved it.
 
     The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
     """
@@ -426,6 +398,7 @@ def sign_in(
         env.clock.now(tokens.REFRESH_SECONDS),
         None,
         scopes,
+        made_by,
     )
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)
@@ -440,7 +413,7 @@ def sign_in(
     return _pair(env, developer, session)
 
 
-def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
+def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
     access = env.access_tokens.make(
         developer.id, session.id, developer.role, env.clock.time(), new_id()
     )

@@ -8,8 +8,8 @@ from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
-from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.database.pagination import Page, PageRequest, page
+from mosis.errors import Conflict, Invalid, NotFound
 from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -41,15 +41,11 @@ class App:
 
 def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any]) -> App:
     """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken` or `quota_exceeded`, Denied
-    `prefix_reserved` or for keys limited to apps."""
+    `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
         detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
         raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
-    if caller.apps is not None:
-        raise Denied(
-            "forbidden", "This API key is limited to certain apps and cannot make new ones."
-        )
     with db.write():
         if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
             raise Conflict(
@@ -90,7 +86,7 @@ def owned_by(db: Connection, caller: Caller, app: str) -> App:
 
 
 def index(
-    db: Connection, caller: Caller, wanted: Wanted, status: str | None = None
+    db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
     """The caller's apps, the newest first, and how many there are in all."""
     where = f"developer_id = ?1 AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
@@ -110,7 +106,7 @@ def index(
     return page(rows, wanted, lambda app: (app.id,)), total
 
 
-def all_apps(db: Connection, wanted: Wanted, query: str = "") -> Page[App]:
+def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
     """Everybody's apps for the operator, the newest first; `query` is looked for in package_id and name."""
     rows = db.all(
         f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"

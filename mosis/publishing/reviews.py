@@ -7,9 +7,9 @@ from typing import Any
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
 from mosis.publishing import review_policy, versions
@@ -60,21 +60,36 @@ class Standing:
 
 
 def submit(
-    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+    env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
-    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
+    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state` or
+    `signing_key_revoked`."""
     with db.write():
         return _submit(env, db, caller, version, publish)
 
 
-def submit_when_ready(env: Environment, version_id: str) -> None:
+def submit_when_ready(env: Context, version_id: str) -> None:
     """The job behind `?submit=true`. Twice does no harm."""
     db = env.db.connection()
     with db.write():
         version = versions.by_id(db, version_id)
-        if version and version.state == "ready":
+        if version is None or version.state != "ready":
+            return
+        try:
             _submit(env, db, PORTAL, version)
+        except (
+            Conflict,
+            Denied,
+        ) as refusal:  # nothing was written, and trying again would not help
+            audit.add(
+                db,
+                PORTAL,
+                "version.submit_refused",
+                version.id,
+                owner_id=versions.developer_of(db, version),
+                why=refusal.code,
+            )
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
@@ -83,7 +98,7 @@ def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
         return take_back(db, caller, version)
 
 
-def take_back(db: Connection, caller: Caller, version: Version) -> Version:
+def take_back(db: Connection, caller: Caller, version: Version, move: str = "withdraw") -> Version:
     """As `withdraw`, in the running transaction."""
     db.change(
         "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
@@ -91,7 +106,22 @@ def take_back(db: Connection, caller: Caller, version: Version) -> Version:
         db.now,
         version.id,
     )
-    return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
+    nothing_more = {"publish_at": None, "submit_when_ready": 0, "publish_when_approved": 0}
+    return versions.move(db, caller, version, move, **nothing_more)
+
+
+def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
+    """Withdraw every version of an account that is on its way and was never offered to devices, in the
+    running transaction: also one that is being checked, or scheduled."""
+    for (version_id,) in db.all(
+        "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
+        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",
+        developer_id,
+        json.dumps(versions.MOVES["end"][0]),
+    ):
+        version = versions.by_id(db, version_id)
+        if version is not None:
+            take_back(db, caller, version, "end")
 
 
 def get(db: Connection, review_id: str) -> Review:
@@ -120,7 +150,7 @@ def version_of(db: Connection, review: Review) -> Version:
     return version
 
 
-def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Review]:
+def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[Review]:
     """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
     verdict first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
@@ -192,7 +222,7 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
         return now
 
 
-def lapse(env: Environment, review_id: str) -> Again | None:
+def lapse(env: Context, review_id: str) -> Again | None:
     """The job behind a claim: gives the review back to the queue when its time is over, and waits on when the claim was made
     longer. Twice does no harm."""
     db = env.db.connection()
@@ -252,9 +282,15 @@ def standing(db: Connection, version_id: str) -> Standing | None:
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 
 
-def next_step(version: Version, standing: Standing | None, *, suspended: bool = False) -> str:
+def next_step(
+    version: Version,
+    standing: Standing | None,
+    *,
+    suspended: bool = False,
+    key_revoked: bool = False,
+) -> str:
     """What happens next and who has to do it, in words: nobody is left guessing why something is not visible. `suspended`: its
-    app is."""
+    app is; `key_revoked`: the key that has signed it is."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -266,6 +302,11 @@ def next_step(version: Version, standing: Standing | None, *, suspended: bool = 
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
+    if key_revoked and version.state in ("ready", "in_review", "approved"):
+        return (
+            "Its signing key was revoked: withdraw it and upload the package again, signed with an"
+            " active key."
+        )
     if version.state == "approved" and standing and standing.overtaken_by:
         return (
             f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
@@ -328,13 +369,14 @@ def _overtaken_by(db: Connection, version_id: str) -> str | None:
 
 
 def _submit(
-    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+    env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
+    versions.check_release(db, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )
-    because, review_id = review_policy.need_a_person(env, db, version), new_id()
+    because, review_id = review_policy.reasons_for_review(env, db, version), new_id()
     db.insert(
         "reviews",
         id=review_id,

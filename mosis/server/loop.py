@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,8 +17,8 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mosis.caller import household
-from mosis.metrics import Family, Measures
+from mosis.caller import household, is_in
+from mosis.metrics import Family, MetricsRegistry
 from mosis.server.channel import Channel
 from mosis.server.lanes import lanes
 from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready
@@ -162,7 +161,7 @@ class Server(Listening):
         temporary_dir: Path | None = None,
         *,
         ready: Ready = none_ready,
-        measures: Measures | None = None,
+        measures: MetricsRegistry | None = None,
         head_timeout_seconds: float = 15.0,
         body_timeout_seconds: float = 30.0,
         connections_per_address: int = 100,
@@ -177,7 +176,7 @@ class Server(Listening):
             admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
         )
         self.lanes = lanes(threads)
-        self.measures = measures or Measures()
+        self.measures = measures or MetricsRegistry()
         self.measures.readings.append(self.readings)
         self.share = connections_per_address
         self.proxies = tuple(proxies)
@@ -404,15 +403,6 @@ class Room:
         count = 1 if proxied else server.connections_of(channel.network)
         kind = IDLE if channel.is_idle else SLOW if channel.is_slow(self._now) else MOVING
         return -count, kind, channel.served_at
-
-
-@lru_cache(4096)
-def is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether the address is in one of the networks; what is no address is not."""
-    with suppress(ValueError):
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in networks)
-    return False
 
 
 def _is_loopback(address: str) -> bool:

@@ -4,11 +4,13 @@ listings.py  one app, its history, the categories      search.py   lists and sea
 updates.py    which version a device is offered         revisions.py  which state of the store this is
 signed_index.py, index_keys.py  the whole catalogue as one signed file, and the keys that sign it
 downloads.py  the bytes of packages and pictures, and the counting of downloads
+fetched.py    which downloads count
 """
 
 from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
+    count_download,
     flush_downloads,
     icon,
     package,
@@ -44,6 +46,7 @@ __all__ = [
     "Query",
     "SignedIndex",
     "categories",
+    "count_download",
     "current_index",
     "flush_downloads",
     "get",

@@ -6,8 +6,8 @@ import bottle
 
 from mosis import audit, events
 from mosis.audit import Entry
-from mosis.caller import ROLES, Caller
-from mosis.context import Environment
+from mosis.caller import ROLES, SCOPES, Caller
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data
 from mosis.people.accounts import Developer
@@ -19,13 +19,13 @@ from mosis.web.openapi_schemas import (
     TIME,
     YES,
     each,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import listed, read_json, read_page, require_match, spend
 
@@ -53,15 +53,24 @@ DEVELOPER = shape(
     providers=many(TEXT),
     created_at=TIME,
 )
-OWN = wider("Me", DEVELOPER, mail=each(YES))
+OWN = extended_with("Me", DEVELOPER, mail=each(YES))
+HOLDER = shape(
+    "CredentialHolder",
+    id=ID,
+    name=TEXT,
+    email=TEXT,
+    role=one_of(*ROLES),
+    scopes=many(one_of(*SCOPES)),
+    apps=nullable(many(TEXT)),
+)
 ENTRY = shape(
     "AuditEntry",
     number=COUNT,
     at=TIME,
-    actor_id=maybe(ID),
+    actor_id=nullable(ID),
     action=TEXT,
-    subject_id=maybe(TEXT),
-    owner_id=maybe(ID),
+    subject_id=nullable(TEXT),
+    owner_id=nullable(ID),
     network=TEXT,
     details=FREE,
     hash=TEXT,
@@ -69,20 +78,30 @@ ENTRY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/auth/me", callback=me, scope="account")
+    app.get("/auth/me", callback=me, scope="any")
     app.route("/auth/me", method="PATCH", callback=change, scope="account")
     app.delete("/auth/me", callback=erase, scope="account", lane="passwords")
     app.get("/auth/me/export", callback=export, scope="account")
     app.get("/auth/me/audit", callback=trail, scope="account")
 
 
-@says(OWN)
+@operation({200: {"oneOf": [OWN, HOLDER]}})
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The caller's account."""
-    return _own(db, accounts.get(db, caller.account))
+    """The caller's account; for an API key or a device login, who it belongs to and what it may do."""
+    developer = accounts.get(db, caller.account)
+    if caller.scopes is None:
+        return _own(db, developer)
+    return {
+        "id": developer.id,
+        "name": developer.name,
+        "email": developer.email,
+        "role": caller.role,
+        "scopes": sorted(caller.scopes),
+        "apps": None if caller.apps is None else sorted(caller.apps),
+    }
 
 
-@says(OWN, body=CHANGE, matches=True)
+@operation(OWN, body=CHANGE, matches=True)
 def change(db: Connection, caller: Caller) -> dict[str, Any]:
     """Change the caller's name, or which kinds of notifications are mailed."""
     changes = read_json(CHANGE)
@@ -94,8 +113,8 @@ def change(db: Connection, caller: Caller) -> dict[str, Any]:
         return _own(db, accounts.change(db, caller, changes))
 
 
-@says(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Environment, db: Connection, caller: Caller) -> None:
+@operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
+def erase(env: Context, db: Connection, caller: Caller) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -105,18 +124,20 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     )
 
 
-@says(each(many(FREE)))
-def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(each(many(FREE)))
+def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
     return personal_data.export(env, db, caller)
 
 
-@says(list_of("entries", ENTRY))
+@operation(list_of("entries", ENTRY))
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     """The lines of the audit trail that touch the caller's account and apps, the newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed(
-        "entries", page, [entry(audit.seen_by_owner(each, caller.account)) for each in page.rows]
+        "entries",
+        page,
+        [entry(audit.redacted_for_owner(each, caller.account)) for each in page.rows],
     )
 
 

@@ -5,7 +5,10 @@ however slowly the client reads.
 """
 
 import base64
+import io
+import os
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import BinaryIO
@@ -29,8 +32,12 @@ def send_file(
     cache_control: str,
     sha256: str | None = None,
     changed_at: str | None = None,
+    surrogate_key: str | None = None,
+    sent: Callable[[int, bool], None] | None = None,
 ) -> bottle.HTTPResponse:
-    """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest.
+    """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest;
+    `surrogate_key` names it for caches that can be told to drop all that has this name. `sent` is called when the server is done
+    with the file, with the number of bytes that went out and whether the last one of the file was among them.
 
     Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Of several ranges none is honoured:
     the whole is sent, as RFC 9110, section 14.2 allows.
@@ -48,6 +55,8 @@ def send_file(
         headers["Last-Modified"] = format_datetime(
             datetime.fromtimestamp(seconds(changed_at), UTC), usegmt=True
         )
+    if surrogate_key:
+        headers["Surrogate-Key"] = headers["Cache-Tag"] = surrogate_key
     tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
     try:
         if _is_known(tag, changed):
@@ -68,12 +77,32 @@ def send_file(
         file.close()
         return bottle.HTTPResponse(b"", status, headers)
     file.seek(first)
+    if sent:
+        file = _Watched(file, first, size_bytes, sent)
     bounded = (
         "wsgi.file_wrapper" in request.environ
     )  # by Content-Length, as serving and most servers do
     return bottle.HTTPResponse(
         file if bounded else _Bounded(file, last - first + 1), status, headers
     )
+
+
+class _Watched(io.FileIO):
+    """A file that says how far it was read when it is closed; a real one, so that the kernel can send from it."""
+
+    def __init__(
+        self, file: BinaryIO, first: int, size_bytes: int, sent: Callable[[int, bool], None]
+    ) -> None:
+        super().__init__(os.dup(file.fileno()), "rb")  # the same file at the same place
+        file.close()
+        self.seek(first)
+        self._first, self._size_bytes, self._sent = first, size_bytes, sent
+
+    def close(self) -> None:
+        if not self.closed:
+            place = self.tell()
+            super().close()
+            self._sent(place - self._first, place >= self._size_bytes)
 
 
 class _Bounded:

@@ -1,23 +1,21 @@
 """What the process measures, for Prometheus, and for nobody outside the networks that METRICS names."""
 
-import ipaddress
-
 import bottle
 
-from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.caller import Caller, parse_address
+from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.metrics import CONTENT_TYPE
 from mosis.operations import metrics_collectors
-from mosis.web.openapi_schemas import File, says
+from mosis.web.openapi_schemas import File, operation
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/metrics", callback=read, scope="public", limit="none")
 
 
-@says(File("text/plain"), refuses="not_found")
-def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
+@operation(File("text/plain"), refuses="not_found")
+def read(env: Context, caller: Caller) -> bottle.HTTPResponse:
     """What the process measures, as text for Prometheus; not found for who is in none of the networks of METRICS."""
     if not may_read(env, caller.address):
         raise NotFound("address")
@@ -28,16 +26,13 @@ def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
     )
 
 
-def may_read(env: Environment, address: str) -> bool:
+def may_read(env: Context, address: str) -> bool:
     """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
     this machine would lend everybody its own address."""
     peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request
-    if address == peer and (
+    if parse_address(address) == parse_address(peer) and (
         request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")
     ):
         return False
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in env.config.metrics)
+    parsed = parse_address(address)
+    return parsed is not None and any(parsed in network for network in env.config.metrics)

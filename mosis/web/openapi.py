@@ -12,7 +12,7 @@ from mosis.caller import ROLES, SCOPES
 from mosis.database import pagination
 from mosis.validation import Schema
 from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
-from mosis.web.openapi_schemas import COUNT, TEXT, File, Says, Shape, maybe, shape
+from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
 from mosis.web.plugins import UNVERSIONED, limit_of
 
 TITLE = "mosis-portal"
@@ -57,6 +57,7 @@ TAGLESS = (
 # Public, and does more for somebody who is signed in.
 EITHER_WAY = (
     "POST /auth/oauth/<provider>",
+    "POST /auth/email/verify",
     "POST /telemetry/events",
     "POST /telemetry/crashes",
 )
@@ -213,7 +214,7 @@ class _Made:
         self._known: dict[str, Shape] = {}
 
     def operation(self, route: bottle.Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-        said: Says = getattr(route.callback, "says", Says({200: {"type": "object"}}))
+        said: Operation = getattr(route.callback, "operation", Operation({200: {"type": "object"}}))
         summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
             "\n"
         )
@@ -238,7 +239,7 @@ class _Made:
         made["responses"] = self.answers(route, said) | self.refusals(codes(route, said))
         return made
 
-    def body(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+    def body(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
         if route.config.get("body") == "package":
             form = json_schema(said.body or {})
             form["properties"] = {"package": PACKAGE} | form["properties"]
@@ -256,7 +257,7 @@ class _Made:
             {"application/x-www-form-urlencoded": media} if said.form else {}
         )
 
-    def answers(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+    def answers(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
         headers = ["X-Request-Id"] + (
             [] if limit_of(route) == "none" else ["RateLimit", "RateLimit-Policy"]
         )
@@ -419,10 +420,12 @@ def security(scope: str) -> list[dict[str, list[str]]]:
         return []
     if scope in ("account", "session"):
         return [{"bearer": []}]
+    if scope == "any":
+        return [{"bearer": []}, {"key": []}]
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
-def query_parameters(said: Says) -> list[dict[str, Any]]:
+def query_parameters(said: Operation) -> list[dict[str, Any]]:
     """What may stand in the query; a list that is answered in pages has limit and cursor."""
     found = [
         {
@@ -454,7 +457,7 @@ def query_parameters(said: Says) -> list[dict[str, Any]]:
     return found
 
 
-def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
+def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, Any]]:
     """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
     method, in_parts = (
         route.method,
@@ -500,7 +503,7 @@ def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
     return found
 
 
-def codes(route: bottle.Route, said: Says) -> set[str]:
+def codes(route: bottle.Route, said: Operation) -> set[str]:
     """Every code that a call can be refused with."""
     found = {*ALWAYS, *ANY_CREDENTIAL, *said.refuses}
     scope = route.config["scope"]
@@ -512,6 +515,8 @@ def codes(route: bottle.Route, said: Says) -> set[str]:
         found |= {*SIGNED_IN}
     if scope in SCOPES:
         found |= {"insufficient_scope"}
+    if scope in ROLES or route.config.get("limited") == "refused":
+        found |= {"limited_to_apps"}
     if "<" in route.rule:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):
@@ -524,7 +529,7 @@ def codes(route: bottle.Route, said: Says) -> set[str]:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
     if limit_of(route) != "none" or "rate_limited" in said.refuses:
         found |= {"rate_limited"}
-    assert scope in {"public", "account", "session", *ROLES, *SCOPES}
+    assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}
     return found
 
 
@@ -586,7 +591,7 @@ def _rule(rules: dict[str, Any]) -> Shape:
 
 def is_page(answer: Any) -> bool:
     properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
-    return properties.get("next_cursor") == maybe(TEXT)
+    return properties.get("next_cursor") == nullable(TEXT)
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:

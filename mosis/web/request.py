@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import pagination
-from mosis.database.pagination import Page, Wanted
+from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, LimitReached, Malformed
 from mosis.validation import Schema
 from mosis.validation.fast_path import check
@@ -19,6 +19,8 @@ from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
+_CURSOR = "`cursor` with the `next_cursor` of the answer before"
+_OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
@@ -94,7 +96,7 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def body_is(content: bytes) -> None:
-    """Called by the handler of a route that says idempotent="late", once it knows what it was sent and before it changes anything.
+    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
     What was answered to the same before is raised, as the answer."""
     bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
 
@@ -141,7 +143,7 @@ def _too_large(limit_bytes: int) -> LimitReached:
     )
 
 
-def read_page(*types: type | tuple[type, ...]) -> Wanted:
+def read_page(*types: type | tuple[type, ...]) -> PageRequest:
     """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
@@ -153,7 +155,7 @@ def read_page(*types: type | tuple[type, ...]) -> Wanted:
     ):
         raise Malformed("malformed_request", f"limit must be a number from 1 to {pagination.MOST}.")
     cursor = query.get("cursor")
-    return Wanted(int(limit), pagination.position(cursor, *types) if cursor else None)
+    return PageRequest(int(limit), pagination.position(cursor, *types) if cursor else None)
 
 
 def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:
@@ -166,6 +168,31 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     return str(value)
 
 
+def check_query(known: Schema) -> None:
+    """A parameter stands once in the query; a blank one counts as left out. Raises Malformed for one that stands twice, and for
+    those by which other APIs turn pages."""
+    query = bottle.request.query.dict
+    for name, values in [*query.items()]:
+        if len(values) > 1:
+            raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
+        if name in _OTHER_PAGING and name not in known:
+            raise Malformed(
+                "malformed_request",
+                f"There is no `{name}` here: send {_OTHER_PAGING[name]}.",
+            )
+        if values == [""]:
+            del query[name]
+
+
+def _shown(name: str) -> str:
+    return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_switch(name: str) -> bool:
+    """A query parameter that is `true` or `false`; false when it is left out. Raises Malformed."""
+    return read_choice(name, "true", "false", default="false") == "true"
+
+
 def check_lengths(longest: dict[str, int]) -> None:
     """Raises Malformed when a parameter of the query is longer than it may be."""
     for name, most in longest.items():
@@ -173,7 +200,7 @@ def check_lengths(longest: dict[str, int]) -> None:
             raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
 
 
-def spend(env: Environment, name: str, key: str) -> None:
+def spend(env: Context, name: str, key: str) -> None:
     """Count the request for a limit of its own, which the answer speaks of too. Raises LimitReached `rate_limited`."""
     taken = env.limits.take(name, key)
     if taken is not None:

@@ -54,7 +54,7 @@ def test_the_whole_says_what_it_is(package: Download) -> None:
         "bytes",
         str(package.size),
     )
-    assert whole.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert whole.headers["cache-control"] == "public, max-age=31536000, s-maxage=300, immutable"
 
 
 @pytest.mark.parametrize(("wanted", "first", "last"), [

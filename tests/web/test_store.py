@@ -11,8 +11,10 @@ from mosis import store
 from mosis.database.pagination import cursor
 from mosis.demo.packages import png, zipped
 from mosis.errors import Unavailable
+from mosis.store.fetched import Fetched
 from tests.catalogue import add_app, add_developer, add_listed, add_version
-from tests.client import Client, Person
+from tests.client import Answer, Client, Person
+from tests.conftest import Hands
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/versions"
@@ -207,7 +209,80 @@ def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: P
     client.get(f"/v1/store/apps/{NOTES}/download?mosis_version=0.1.0").expect(404)
     client.get("/v1/store/apps/com.none.such/download").expect(404)
     store.flush_downloads(client.env)
-    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 2
+    assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1, "one package was fetched"
+
+
+def fetched(client: Client, address: str = "198.51.100.7", **headers: str) -> Answer:
+    """A device fetches the package of the app, or a part of it."""
+    at = client.get(f"/v1/store/apps/{NOTES}/download", address=address).expect(302)
+    path = at.headers["location"].removeprefix(client.env.config.base_url)
+    return client.get(path, address=address, headers=headers)
+
+
+def counted(client: Client) -> int:
+    store.flush_downloads(client.env)
+    return int(client.env.db.connection().value("SELECT coalesce(sum(count), 0) FROM downloads"))
+
+
+def test_one_download_counts_for_each_household_app_and_day(
+    client: Client, alice: Person, hands: Hands
+) -> None:
+    client.published(alice, NOTES)
+    for _ in range(5):
+        fetched(client).expect(200)
+    assert counted(client) == 1
+    client.published(alice, NOTES, "1.1.0", 2)
+    fetched(client).expect(200)
+    assert counted(client) == 1, "another version of the same app"
+    homes = ("192.0.2.1", "192.0.2.2", "2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1")
+    for address in homes * 2:
+        fetched(client, address).expect(200)
+    assert counted(client) == 1 + 4
+    hands.turn(86400)
+    fetched(client).expect(200)
+    assert counted(client) == 6
+    everything = str(client.env.remembered["fetched"].__dict__)
+    assert not any(address in everything for address in homes)
+
+
+def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Person) -> None:
+    client.published(alice, NOTES)
+    size = client.get(f"/v1/store/apps/{NOTES}")["size_bytes"]
+    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    assert counted(client) == 0, "to ask for the way is none"
+    tag = fetched(client, "192.0.2.99").headers["etag"]
+    assert counted(client) == 1
+    fetched(client, **{"If-None-Match": tag}).expect(304)
+    path = client.get(f"/v1/store/apps/{NOTES}")["download_url"]
+    client.call("HEAD", path.removeprefix(client.env.config.base_url)).expect(200)
+    fetched(client, Range=f"bytes={size}-").expect(416)
+    fetched(client, Range="bytes=-1").expect(206)
+    fetched(client, Range=f"bytes=0-{size - 2}").expect(206)
+    assert counted(client) == 2, "all of it, in parts"
+    parts = (
+        [(0, 99), (100, size - 1)],
+        [(500, size - 1), (0, 499)],
+        [(0, size - 1)],
+        [(0, 0), (0, size - 1)],
+    )
+    for number, each in enumerate(parts):
+        for first, last in each:
+            before = counted(client)
+            assert before == 2 + number
+            fetched(client, f"192.0.2.{number}", Range=f"bytes={first}-{last}").expect(206)
+    for _ in range(3):
+        fetched(client, "192.0.2.77", Range="bytes=-10").expect(206)
+        fetched(client, "192.0.2.78", Range="bytes=0-10").expect(206)
+    assert counted(client) == 2 + len(parts)
+
+
+def test_what_households_have_had_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosis.store.fetched.MOST_KEYS", 50)
+    had = Fetched()
+    for number in range(500):
+        assert not had.sent(0, f"h{number}", "a", "v", 1, 10, ended=True)
+        assert had.sent(0, f"H{number}", "a", "v", 10, 10, ended=True)
+    assert (len(had._parts), len(had._counted)) == (50, 50)
 
 
 def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> None:
@@ -222,7 +297,8 @@ def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> Non
     for package_id in ("a.beta", "a.share"):
         client.get(f"/v1/store/apps/{package_id}").expect(404)
         assert len(client.get(f"/v1/store/apps/{package_id}/versions").expect(200)["versions"]) == 1
-        client.get(f"/v1/store/apps/{package_id}/download?channel=beta&device=x").expect(302)
+        way = f"/v1/store/apps/{package_id}/download?channel=beta&device="
+        assert 302 in [client.get(way + device).status for device in "xyz"]
     assert client.get("/v1/store/apps")["apps"] == client.get("/v1/store/apps?q=a.")["apps"] == []
     with db.write():
         db.change("UPDATE versions SET rollout_percent = 100")
@@ -233,7 +309,7 @@ def test_downloads_are_counted_once_whatever_the_disk_says(
     client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.published(alice, NOTES)
-    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    fetched(client).expect(200)
     db, failed = (
         client.env.db.connection(),
         Unavailable("database_unavailable", "The disk did not take it."),
@@ -248,7 +324,7 @@ def test_downloads_are_counted_once_whatever_the_disk_says(
             store.flush_downloads(client.env)
     store.flush_downloads(client.env)
     assert client.get(f"/v1/store/apps/{NOTES}")["downloads"] == 1
-    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    fetched(client, "192.0.2.1").expect(200)
     with monkeypatch.context() as trouble:
         trouble.setattr(db, "change", refuse)
         with pytest.raises(Unavailable):
@@ -311,7 +387,7 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person
     )
     client.patch("/v1/auth/me", {"name": "Alice B."}, as_=alice).expect(200)
     assert client.get(path)["developer"]["name"] == "Alice B."
-    client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
+    fetched(client).expect(200)
     store.flush_downloads(client.env)
     assert client.get(path)["downloads"] == 1
     client.post(f"{AT}/1.0.0/halt", as_=alice).expect(200)
@@ -329,8 +405,31 @@ def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
 def test_a_bad_token_is_refused_also_where_the_answer_is_kept(
     client: Client, alice: Person
 ) -> None:
-    client.get("/v1/store/apps").expect(200)
-    client.get("/v1/store/apps", as_="nonsense").expect(401, code="invalid_token")
+    plain = client.get("/v1/store/apps").expect(200)
+    assert client.get("/v1/store/apps", as_="nonsense").expect(200).body == plain.body
+
+
+def test_shared_caches_keep_what_may_be_taken_back_for_a_short_time(
+    client: Client, alice: Person
+) -> None:
+    """Packages and pictures, in every form of the answer, with the app's id as the name to purge."""
+    shots = {"assets/one.png": png(10)}
+    client.published(alice, NOTES, files=shots, manifest={"screenshots": list(shots)})
+    shown = client.get(f"/v1/store/apps/{NOTES}").expect(200)
+    number = client.get(f"/v1/apps/{NOTES}", as_=alice)["id"]
+    named = [shown["download_url"], shown["icon_url"], *shown["screenshots"]]
+    for url in [*named, shown["icon_url"].partition("?")[0]]:
+        path = url.removeprefix(client.env.config.base_url)
+        whole = client.get(path).expect(200)
+        tag = {"If-None-Match": whole.headers["etag"]}
+        for answer in (
+            whole,
+            client.get(path, headers=tag).expect(304),
+            client.get(path, headers={"Range": "bytes=0-1"}).expect(206),
+            client.call("HEAD", path).expect(200),
+        ):
+            assert "s-maxage=300" in answer.headers["cache-control"], path
+            assert answer.headers["surrogate-key"] == answer.headers["cache-tag"] == number
 
 
 def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
@@ -342,13 +441,13 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
     base = client.env.config.base_url
     icon = client.get(shown["icon_url"].removeprefix(base)).expect(200)
     assert (icon.body, icon.headers["content-type"]) == (png(128), "image/png")
-    assert icon.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert icon.headers["cache-control"] == "public, max-age=31536000, s-maxage=300, immutable"
     first, second = (client.get(url.removeprefix(base)).expect(200) for url in shown["screenshots"])
     assert (first.body, first.headers["content-type"]) == (png(10), "image/png")
     assert (second.body, second.headers["content-type"]) == (png(20), "image/png")
     plain = shown["icon_url"].removeprefix(base).partition("?")[0]
     newest = client.get(plain, headers={"If-None-Match": icon.headers["etag"]}).expect(304)
-    assert newest.headers["cache-control"] == "public, max-age=3600"
+    assert newest.headers["cache-control"] == "public, max-age=3600, s-maxage=300"
     for path in (
         plain.replace("128", "48"),
         plain.replace("128", "-1"),

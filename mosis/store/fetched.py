@@ -1,0 +1,64 @@
+"""Which downloads count: one for each household, app and day, once the bytes of the package have gone out to the end.
+
+A household is an IPv4 address or an IPv6 /64. What it has had is held in memory by a hash whose key is made at start: no
+network address is stored. The longest unused are forgotten, as all is at midnight UTC and with the process.
+"""
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+
+DAY = 86_400
+MOST_KEYS = 20_000
+
+
+class Fetched:
+    """What each household has had today; shared by all threads."""
+
+    def __init__(self) -> None:
+        self._parts: OrderedDict[bytes, tuple[int, bool]] = (
+            OrderedDict()
+        )  # (bytes, whether the end)
+        self._counted: OrderedDict[bytes, None] = OrderedDict()
+        self._day = 0
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+
+    def sent(
+        self,
+        now: int,
+        household: str,
+        app_id: str,
+        version_id: str,
+        sent_bytes: int,
+        size_bytes: int,
+        *,
+        ended: bool,
+    ) -> bool:
+        """Note that so many bytes of a package went to a household, perhaps the last ones; whether this makes a download that
+        counts: all bytes have gone out, in one answer or in several, and no other version of this app today."""
+        app, version = self._key(household, app_id), self._key(household, version_id)
+        with self._lock:
+            if now // DAY != self._day:
+                self._parts.clear()
+                self._counted.clear()
+                self._day = now // DAY
+            if app in self._counted:
+                self._counted.move_to_end(app)
+                return False
+            before, had_end = self._parts.pop(version, (0, False))
+            if before + sent_bytes < size_bytes or not (ended or had_end):
+                self._parts[version] = (before + sent_bytes, ended or had_end)
+                while len(self._parts) > MOST_KEYS:
+                    self._parts.popitem(last=False)
+                return False
+            self._counted[app] = None
+            while len(self._counted) > MOST_KEYS:
+                self._counted.popitem(last=False)
+        return True
+
+    def _key(self, household: str, what: str) -> bytes:
+        return hashlib.blake2b(
+            f"{household} {what}".encode(), digest_size=8, key=self._secret
+        ).digest()
