@@ -25,6 +25,17 @@ from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import News
 
+# The shares of what is kept in memory: answers about single apps, lists, what devices are offered, answers to accounts, those
+# that never change, and the apps that telemetry comes for.
+ROOMS = {
+    "apps": 0.25,
+    "lists": 0.35,
+    "offers": 0.25,
+    "accounts": 0.05,
+    "always": 0.05,
+    "senders": 0.05,
+}
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -49,7 +60,9 @@ class Environment:
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: Counts = field(default_factory=Counts)
-    kept: Kept = field(default_factory=Kept)  # finished answers of the store
+    kept: Kept = field(
+        default_factory=lambda: Kept(rooms=ROOMS)
+    )  # finished answers, and parts of them
     remembered: dict[str, Any] = field(
         default_factory=dict
     )  # what the store has read and looks at again only when it changes

@@ -185,7 +185,10 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
     """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
-        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [
+        route = bottle.request.environ.get("bottle.route")
+        known = {"limit", *route.callback.says.query} if route is not None else set()
+        # what nobody reads is no part of the answer, which may be kept for others
+        parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
         address = (
