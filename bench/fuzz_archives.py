@@ -25,7 +25,7 @@ SIGNATURES = [
     b"PK\7\x08",
 ]
 NAMES = [
-    "assets/a.txt", "assets/b c.txt", "жизнь.md", "assets/日本語/é.txt", ".hidden/x.json", "a..b.txt", "A/B/C/D/E.txt", "x" * 100 + ".md",
+    "assets/a.txt", "assets/b c.txt", "жизнь.md", "assets/日本語/é.txt", ".hidden/x.json", "a..b.txt", "A/B/C/D/E.txt", "x" * 252 + ".md",
     "assets/I.lua", "assets/\u0131.lua", "assets/CON.txt", "assets/a\u200b.txt", "assets/a:b.txt", "Assets/c.txt", "-a.txt", "a/./b.txt",
     "assets\\x.txt", "../a.txt", "/a.txt", "assets/main.lua/x.txt", "ﬁ.txt", "e\u0301.txt", "assets/\U00020000.txt", "a.txt/",
 ]  # fmt: skip
@@ -111,7 +111,15 @@ class Archives:
         method = draw.choice((0, 8, 8))
         needed = {"needed": 20 if method else draw.choice((10, 20))}
         external = draw.choice(
-            (0, 0x20, 0o100644 << 16, 0o100664 << 16, 0o600 << 16, 0o100444 << 16 | 1)
+            (
+                0,
+                0x20,
+                0o100644 << 16,
+                0o100664 << 16,
+                0o600 << 16,
+                0o100444 << 16 | 1,
+                0o100644 << 16 | 0x8020,
+            )
         )
         return Entry(
             name,

@@ -1,11 +1,11 @@
 """Other programs that read ZIP archives, to compare with the portal: what it accepts must be the same files for all of them.
 
-Python's zipfile and Info-ZIP's unzip are used as they are. For the others there is a small program each in this folder, which is
-compiled on demand and then reads one archive after another: zlib's minizip, libzip, libarchive (by the directory and as a
-stream), Go's archive/zip, Java's ZipFile, JarFile and ZipInputStream, and miniz, where the variable MINIZ names the folder of its
-sources. A reader whose library or compiler is missing is left out and named in `absent`.
+Python's zipfile, Info-ZIP's unzip, that of BusyBox, and 7-Zip are used as they are. For the others there is a small program
+each in this folder, which is compiled on demand and then reads one archive after another: zlib's minizip, libzip, libarchive (by
+the directory and as a stream), Go's archive/zip, Java's ZipFile, JarFile and ZipInputStream, and miniz, where the variable MINIZ
+names the folder of its sources. A reader whose library or compiler is missing is left out and named in `absent`.
 
-On Debian: apt install unzip libminizip-dev libzip-dev libarchive-dev golang-go openjdk-17-jdk-headless
+On Debian: apt install unzip busybox p7zip-full gcc libminizip-dev libzip-dev libarchive-dev golang-go openjdk-17-jdk-headless
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -44,26 +44,42 @@ def with_zipfile(path: Path) -> Files:
         raise Refused(str(error)) from error
 
 
-def with_unzip(path: Path) -> Files:
-    """Info-ZIP's unzip, as it writes files to the disk."""
-    with tempfile.TemporaryDirectory(prefix="unzip-") as folder:
-        run = subprocess.run(
-            ["unzip", "-qq", "-o", path, "-d", folder],
-            capture_output=True,
-            timeout=ANSWER_SECONDS,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "UNZIP": ""},
-            check=False,
-        )
-        if run.returncode:
-            raise Refused((run.stdout + run.stderr).decode("utf-8", "replace")[:300])
-        found = []
-        for file in Path(folder).rglob("*"):
-            if not file.is_dir() or file.is_symlink():
-                file.chmod(0o600)
-                name = os.fsencode(file.relative_to(folder))
-                found.append((name, hashlib.sha256(file.read_bytes()).hexdigest()))
-        return sorted(found)
+def _with_command(*command: str) -> Callable[[Path], Files]:
+    """A program that unpacks into the folder it runs in; the files that are then on the disk."""
+
+    def read(path: Path) -> Files:
+        with tempfile.TemporaryDirectory(prefix="unpacked-") as folder:
+            run = subprocess.run(
+                [*command, path],
+                cwd=folder,
+                capture_output=True,
+                timeout=ANSWER_SECONDS,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C.UTF-8", "UNZIP": ""},
+                check=False,
+            )
+            if run.returncode:
+                raise Refused((run.stdout + run.stderr).decode("utf-8", "replace")[:300])
+            return sorted(_unpacked(Path(folder)))
+
+    return read
+
+
+def _unpacked(folder: Path) -> Iterator[tuple[bytes, str]]:
+    for file in folder.rglob("*"):
+        if file.is_symlink():
+            raise Refused(f"makes a link: {file.name!r}")
+        if not file.is_dir():
+            file.chmod(0o600)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            yield os.fsencode(file.relative_to(folder)), digest
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "unzip": ("unzip", "-qq", "-o"),
+    "busybox unzip": ("busybox", "unzip", "-q", "-o"),
+    "7z": ("7z", "x", "-y", "-bd"),
+}
 
 
 class Program:
@@ -192,10 +208,11 @@ class Readers:
 
     def __enter__(self) -> "Readers":
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="readers-")))
-        if shutil.which("unzip"):
-            self._functions["unzip"] = with_unzip
-        else:
-            self.absent["unzip"] = "there is no command unzip"
+        for name, command in COMMANDS.items():
+            if shutil.which(command[0]):
+                self._functions[name] = _with_command(*command)
+            else:
+                self.absent[name] = f"there is no command {command[0]}"
         for name, build in self._wanted.items():
             try:
                 program = Program(build(folder))

@@ -75,11 +75,18 @@ def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
 
 
 def is_signed_by(path: Path, raw_key: bytes) -> bool:
-    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes)."""
-    found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
-    return found is not None and signatures.verify(
-        raw_key, found, read_file(path, signatures.DIGESTS)
-    )
+    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes).
+
+    Raises Unavailable `package_unavailable` when the package cannot be read any more.
+    """
+    try:
+        found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
+        message = read_file(path, signatures.DIGESTS)
+    except (Unreadable, KeyError, OSError) as error:
+        raise Unavailable(
+            "package_unavailable", "The package of this version cannot be read; upload it again."
+        ) from error
+    return found is not None and signatures.verify(raw_key, found, message)
 
 
 class _Inspection:

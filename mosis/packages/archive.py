@@ -24,9 +24,9 @@ _TEXTS = {"rml", "rcss", "lua", "json", "txt", "md"}
 _MEDIA = {"png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "ogg", "wav", "mp3"}
 EXTENSIONS = frozenset(_TEXTS | _MEDIA)
 META = ("META-INF/MANIFEST.MF", "META-INF/CERT.SIG", "META-INF/CERT.PEM")
-# MS-DOS attributes (the low 16 bits): read-only, archive, normal, not indexed. Not hidden (2), system (4), volume label (8),
-# folder (16) or reparse point (0x400).
-_DOS_OF_FILES = 0x01 | 0x20 | 0x80 | 0x2000
+# MS-DOS attributes (the low 16 bits): read-only, archive, normal, not indexed, and 7-Zip's "the upper half is a Unix mode". Not
+# hidden (2), system (4), volume label (8), folder (16) or reparse point (0x400).
+_DOS_OF_FILES = 0x01 | 0x20 | 0x80 | 0x2000 | 0x8000
 _DOS_FOLDER = 0x10
 
 
@@ -110,7 +110,7 @@ class Archive:
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
             raise Unreadable(
-                "zip_damaged", f"The compressed data is damaged: {error}.", member.name
+                "zip_damaged", "The compressed data is damaged; pack the file again.", member.name
             ) from error
         if not inflate.eof or inflate.unused_data or position != end:
             raise Unreadable(
@@ -173,7 +173,7 @@ class Archive:
         elif stat.S_IMODE(mode) & ~0o666:
             detail = (
                 f"{entry.name!r} has the mode {stat.S_IMODE(mode):04o}; packages hold no executable or set-uid files."
-                " Run `find . -type f -exec chmod 644 {} +` and pack again."
+                " Run `find . -type f -exec chmod 644 {} +` and pack again, or use `jar cMf`, which writes no modes."
             )
             self._find("zip_attributes", detail, entry.name)
         elif dos & ~_DOS_OF_FILES:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from mosis.packages.findings import Finding
 
 PATH_BYTES, PATH_LEVELS = 256, 16
+SEGMENT_BYTES = 255  # NAME_MAX of Linux, macOS and most file systems
 _ASCII = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._- ")
 # Letters and marks that no font shows: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, as far as
 # they are of the categories L and M.
@@ -25,15 +26,19 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin|conout|clock|(?:com|lpt)[0-9])\Z
 def check_path(path: str, name: str) -> Iterator[Finding]:
     """What is wrong with the path of one entry; `name` is what the archive calls it (a folder's ends with a slash)."""
     segments = path.split("/")
-    problem = _problem(path) or next(filter(None, map(_segment_problem, segments)), None)
-    if problem:
-        yield Finding("path_invalid", f"{name[:PATH_BYTES]!r}: {problem}", name)
-    if unicodedata.normalize("NFC", path) != path:
-        detail = f"{name[:PATH_BYTES]!r} is not in Unicode's normal form C (NFC); rename the file."
-        yield Finding("path_encoding", detail, name)
     if len(path.encode()) > PATH_BYTES or len(segments) > PATH_LEVELS:
         detail = f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed."
         yield Finding("path_too_long", detail, name)
+        return  # without a look at each of its characters, of which there may be 65,535
+    if any(len(segment.encode()) > SEGMENT_BYTES for segment in segments):
+        detail = f"{name[:80]!r}: a file or folder name may have at most {SEGMENT_BYTES} bytes."
+        yield Finding("path_too_long", detail, name)
+    problem = _problem(path) or next(filter(None, map(_segment_problem, segments)), None)
+    if problem:
+        yield Finding("path_invalid", f"{name!r}: {problem}", name)
+    if unicodedata.normalize("NFC", path) != path:
+        detail = f"{name!r} is not in Unicode's normal form C (NFC); rename the file."
+        yield Finding("path_encoding", detail, name)
 
 
 def _problem(path: str) -> str | None:

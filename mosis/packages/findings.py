@@ -23,7 +23,7 @@ FINDINGS: dict[str, str] = {
     # names
     "path_invalid": "A name is not a plain relative path, has a character that is not allowed, or is reserved on Windows.",
     "path_encoding": "A name is not UTF-8, not marked as UTF-8, or not in Unicode's normal form C.",
-    "path_too_long": "A name has more than 256 bytes or 16 levels.",
+    "path_too_long": "A path has more than 256 bytes or 16 levels, or a name in it more than 255 bytes.",
     "path_duplicate": "Two files or folders have one name where case does not count, or one is a folder and a file.",
     "file_type": "A file of this kind is not allowed in a package.",
     # limits

@@ -184,7 +184,8 @@ NAMES: list[tuple[str | bytes, str]] = [
     *((name, "file_type") for name in ["a.exe", "a.DLL", "a.so", "a.dylib", "a.sh", "a.bat", "a.ps1", "a.py", "a.js",
         "a.zip", "a.mosis", "Makefile",
                                        "a.txt.exe", ".bashrc", "a.so.1"]),
-    ("a/" * 15 + "b.txt", ""), ("a" * 252 + ".txt", ""), ("é" * 126 + ".txt", ""), ("A.TXT", ""), ("sub/", ""),
+    ("a/" * 15 + "b.txt", ""), ("a/" + "a" * 250 + ".txt", ""), ("a" * 251 + ".txt", ""), ("a" * 252 + ".txt", "path_too_long"),
+    ("é" * 126 + ".txt", "path_too_long"), ("é" * 125 + ".txt", ""), ("A.TXT", ""), ("sub/", ""),
     ("sub/sub 2/a-b_c.2.txt", ""),
 ]  # fmt: skip
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosis.demo.packages import png
-from mosis.errors import Invalid
-from mosis.packages import FINDINGS, inspect, read_file
+from mosis.errors import Invalid, Unavailable
+from mosis.packages import FINDINGS, inspect, is_signed_by, read_file
 from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE
 from tests.package_builder import manifest_of, signing_key
 from tests.packages.raw_zip import KEY, Entry, codes, entries, files, look, raw_zip, with_entry
@@ -127,6 +127,20 @@ def test_what_a_good_package_says(tmp_path: Path) -> None:
     assert all(read_file(path, name) == each for name, each in content.items())
     with pytest.raises(KeyError):
         read_file(path, "assets/none.lua")
+
+
+def test_a_package_that_cannot_be_read_any_more_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "package.mosis"
+    path.write_bytes(raw_zip(entries()))
+    assert is_signed_by(path, KEY.raw)
+    assert not is_signed_by(path, signing_key().raw)
+    for content in (b"", without(SIGNATURE), without(DIGESTS)):
+        path.write_bytes(content)
+        with pytest.raises(Unavailable):
+            is_signed_by(path, KEY.raw)
+    path.unlink()
+    with pytest.raises(Unavailable):
+        is_signed_by(path, KEY.raw)
 
 
 GOOD = raw_zip(entries())

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from bench import fuzz
-from bench.readers import PROGRAMS, Program, Readers
+from bench.readers import COMMANDS, PROGRAMS, Program, Readers
 from mosis.packages import zip_records
 from tests.packages.raw_zip import codes, files, look, two_packages
 from tests.packages.test_archive import FINE
+
+pytestmark = pytest.mark.slow
 
 # Those that compile and start within a second; `make fuzz` compares with all.
 QUICK = frozenset(name for name in PROGRAMS if not name.startswith(("java", "go")))
@@ -73,7 +75,7 @@ def test_a_reader_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delenv("MINIZ", raising=False)
     with Readers() as found:
         assert found.names == ["zipfile"]
-        assert found.absent.keys() == {"unzip", *PROGRAMS}
+        assert found.absent.keys() == {*COMMANDS, *PROGRAMS}
         assert all(found.absent.values())
 
 

@@ -232,7 +232,7 @@ def test_modes_of_folders() -> None:
 @pytest.mark.parametrize("host", [0, 3, 10, 19])
 def test_attributes_of_ms_dos(host: int) -> None:
     for bit in range(16):
-        fine = 1 << bit in (0x01, 0x20, 0x80, 0x2000)
+        fine = 1 << bit in (0x01, 0x20, 0x80, 0x2000, 0x8000)
         assert bool(of(Entry(NAME, host=host, external=1 << bit))) != fine, bit
         fine = fine or bit == 4
         assert bool(of(Entry("sub/", method=0, host=host, external=1 << bit))) != fine, bit
