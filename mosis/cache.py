@@ -62,7 +62,7 @@ class _Room:
             self.size_bytes -= gone[1]
 
 
-class Kept:
+class RevisionCache:
     """Values by key, each good for one revision of what it was made from. `rooms` are the kinds, each with its share of the whole.
 
     `get` never gives a value of another revision than asked for, so whoever reads the revision before making a value can never

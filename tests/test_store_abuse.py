@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mosis import store
 from mosis.buckets import Buckets
-from mosis.cache import Kept
+from mosis.cache import RevisionCache
 from mosis.context import ROOMS
 from mosis.database import Connection
-from mosis.database.pagination import Wanted
+from mosis.database.pagination import PageRequest
 from mosis.store import Query
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client, Person
@@ -43,7 +43,7 @@ def change(client: Client, sql: str, *values: Any) -> None:
 
 class TestRooms:
     def test_what_was_asked_for_twice_stays(self) -> None:
-        kept = Kept(100_000)
+        kept = RevisionCache(100_000)
         for key in range(20):
             kept.put(key, 1, key, 1000)
             assert kept.get(key, 1) == key
@@ -58,7 +58,7 @@ class TestRooms:
         assert kept.get(0, 1) is None
 
     def test_rooms_do_not_displace_each_other(self) -> None:
-        kept = Kept(100_000, {"a": 0.5, "b": 0.5})
+        kept = RevisionCache(100_000, {"a": 0.5, "b": 0.5})
         kept.put("x", 1, "x", 1000, room="a")
         for key in range(1000):
             kept.put(key, 1, key, 1000, room="b")
@@ -70,7 +70,7 @@ class TestRooms:
     @settings(derandomize=True, max_examples=50, deadline=None)
     @given(st.integers(0, 1 << 30))
     def test_sizes_are_right_and_bounded_whatever_comes(self, seed: int) -> None:
-        dice, kept = random.Random(seed), Kept(20_000, {"a": 0.3, "b": 0.7})
+        dice, kept = random.Random(seed), RevisionCache(20_000, {"a": 0.3, "b": 0.7})
         for _ in range(300):
             room, key, revision = dice.choice("ab"), dice.randrange(30), dice.randrange(3)
             if dice.random() < 0.5:
@@ -206,7 +206,7 @@ def test_no_query_gets_the_answer_to_another(client: Client, acme: str, path: st
         address = f"{path}?{'&'.join(parts)}"
         got = raw(client, address)
         rooms = client.env.kept
-        fresh = Kept(rooms=ROOMS)
+        fresh = RevisionCache(rooms=ROOMS)
         object.__setattr__(client.env, "kept", fresh)
         try:
             assert raw(client, address) == got, address
@@ -286,7 +286,7 @@ class TestLimits:
 
 class TestSearch:
     def names(self, client: Client, text: str) -> list[str]:
-        page = store.index(client.env.db.connection(), Wanted(100), Query(text))
+        page = store.index(client.env.db.connection(), PageRequest(100), Query(text))
         return sorted(listing.name for listing in page.rows)
 
     @pytest.fixture

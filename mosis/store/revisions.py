@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 
 from mosis.buckets import Buckets
-from mosis.context import Environment
+from mosis.context import Context
 
 Revision = tuple[int, int]
 MOST_CHANGED = 10_000  # apps whose changes are held apart
@@ -29,18 +29,18 @@ class _Known:
     listings: Buckets = field(default_factory=lambda: Buckets(CHANGES_A_SECOND, CHANGES_AT_ONCE))
 
 
-def revision(env: Environment) -> Revision:
+def revision(env: Context) -> Revision:
     """(changes of what is offered, changes of the download counts). Read it before what is made from it."""
     return _look(env).store
 
 
-def app_revision(env: Environment, package_id: str) -> int:
+def app_revision(env: Context, package_id: str) -> int:
     """Changes whenever what the store says of this app does. Read it before what is made from it."""
     known = _look(env)
     return known.changed.get(package_id, known.floor)
 
 
-def list_revision(env: Environment) -> Revision:
+def list_revision(env: Context) -> Revision:
     """As `revision`, for lists: the first changes are seen at once, then one a second at most, so that an account that changes
     its listing all the time does not have every list made anew for everybody."""
     known = _look(env)
@@ -49,7 +49,7 @@ def list_revision(env: Environment) -> Revision:
     return known.listed
 
 
-def _look(env: Environment) -> _Known:
+def _look(env: Context) -> _Known:
     """SQLite says in 3 us whether anything was committed since the last time, by any process; only then rows are read."""
     known: _Known = env.remembered.setdefault("revisions", _Known())
     version = env.db.data_version()

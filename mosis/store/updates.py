@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.packages import is_package_id, version_key
@@ -45,7 +45,7 @@ class Offer:
 
 
 def updates(
-    env: Environment, db: Connection, installed: Mapping[str, int], device: Device
+    env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> list[Offer]:
     """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
     passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
@@ -56,7 +56,7 @@ def updates(
     return [offer for offer in chosen if offer is not None]
 
 
-def offered(env: Environment, db: Connection, package_id: str, device: Device) -> Offer:
+def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
     """The version that a device without the app gets. Raises NotFound."""
     for _, offers in _offers(env, db, [package_id]):
         best = _best(offers, device, 0)
@@ -102,9 +102,7 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
     return None
 
 
-def _offers(
-    env: Environment, db: Connection, package_ids: Iterable[str]
-) -> list[tuple[str, _Offers]]:
+def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
     """What there is of these apps. It is kept in memory until the app changes: an update check then reads no row at all. What
     does not exist is not kept; all that is not there is looked for in one query."""
     asked = [(package_id, app_revision(env, package_id)) for package_id in package_ids]

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from mosis import store
-from mosis.context import Environment
+from mosis.context import Context
 
 # What belongs to the key of an answer: parameters that nobody reads do not, or each random one would be another answer. `page` is
 # no parameter either, but one that may be refused.
@@ -24,7 +24,7 @@ class Place:
     revision: Hashable
 
 
-def of_store(env: Environment, path: str, query: str) -> Place:
+def of_store(env: Context, path: str, query: str) -> Place:
     """The place of a public answer of the store: one about an app is right until that app changes, a list until the store does."""
     words = path.partition("/store/")[2].split("/")
     if words[0] == "apps" and len(words) > 1:
