@@ -102,7 +102,11 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
                 assert each.get("description"), at
                 schema, bounds = (
                     each["schema"],
-                    {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}},
+                    {
+                        "string": {"maxLength", "enum"},
+                        "integer": {"maximum", "enum"},
+                        "boolean": {"type"},
+                    },
                 )
                 assert each["in"] == "header" or bounds[schema["type"]] & set(schema), (
                     at

@@ -251,9 +251,7 @@ class Listener:
     def _address(self, connection: Any) -> str:
         remote = str(connection.remote_address[0]) if connection.remote_address else ""
         forwarded_for = ",".join(connection.request.headers.get_all("X-Forwarded-For"))
-        return client_address(
-            self.env.config.trusted_proxy, remote.removeprefix("::ffff:"), forwarded_for
-        )
+        return client_address(self.env.config.trusted_proxy, remote, forwarded_for)
 
     def _caller(self, db: Connection, connection: Any, credential: str) -> Caller:
         of_credential = (

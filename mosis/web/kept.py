@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from mosis import store
 from mosis.context import Context
+from mosis.web.request import OTHER_PAGING
 
-# What belongs to the key of an answer: parameters that nobody reads do not, or each random one would be another answer. `page` is
-# no parameter either, but one that may be refused.
-_LIST = frozenset({"limit", "cursor", "page"})
+# What belongs to the key of an answer: parameters that nobody reads do not, or each random one would be another answer. Those of
+# other APIs are refused.
+_REFUSED = frozenset(OTHER_PAGING)
+_LIST = _REFUSED | {"limit", "cursor"}
 _SEARCH = _LIST | {"q", "category", "tag", "sort"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
@@ -28,7 +30,7 @@ def of_store(env: Context, path: str, query: str) -> Place:
     """The place of a public answer of the store: one about an app is right until that app changes, a list until the store does."""
     words = path.partition("/store/")[2].split("/")
     if words[0] == "apps" and len(words) > 1:
-        known = _LIST if len(words) > 2 else frozenset({"page"})
+        known = _LIST if len(words) > 2 else _REFUSED
         return Place("apps", _key(path, query, known), store.app_revision(env, words[1]))
     known = _SEARCH if words == ["apps"] else _LIST
     return Place("lists", _key(path, query, known), store.list_revision(env))
@@ -36,7 +38,7 @@ def of_store(env: Context, path: str, query: str) -> Place:
 
 def of_all_time(path: str, query: str) -> Place:
     """The place of an answer that never changes."""
-    return Place("always", _key(path, query, frozenset()), None)
+    return Place("always", _key(path, query, _REFUSED), None)
 
 
 def of_account(path: str, query: str, token: str, revision: Hashable) -> Place:

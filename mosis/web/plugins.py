@@ -41,7 +41,7 @@ from mosis.metrics import MetricsRegistry
 from mosis.people import accounts, keys
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.kept import Place, of_account, of_all_time, of_store
-from mosis.web.request import check_lengths, etag, names_tag, require_match
+from mosis.web.request import check_lengths, check_query, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
@@ -227,7 +227,7 @@ class Callers:
             db = self.env.db.connection()
             if keeps:  # before anything is read, the session too: what is kept must be no older than its revision
                 bottle.request.environ["mosis.revision"] = self.env.db.data_version()
-            caller = self._caller(db, limit, looks)
+            caller = self._caller(db, limit, looks, scope == "public")
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope)
             known = {"db": db, "caller": caller, "env": self.env}
@@ -237,8 +237,12 @@ class Callers:
 
         return called
 
-    def _caller(self, db: Any, limit: str, looks: bool) -> Caller:
-        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address."""
+    def _caller(self, db: Any, limit: str, looks: bool, public: bool) -> Caller:
+        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address.
+
+        Where nobody needs to be signed in, credentials of another scheme are not meant for the portal (a proxy with passwords
+        of its own sends them on), and for a read a credential that is not good any more is none.
+        """
         nobody = Caller(
             address=address_of(self.env, bottle.request.environ),
             client=bottle.request.get_header("User-Agent", "")[:200],
@@ -246,8 +250,10 @@ class Callers:
         try:
             caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
-            self._count(limit, nobody)
-            raise
+            if not public or (_is_bearer() and bottle.request.method not in ("GET", "HEAD")):
+                self._count(limit, nobody)
+                raise
+            caller = nobody
         self._count(limit, caller)
         return caller
 
@@ -326,6 +332,7 @@ class Answers:
             request, response = bottle.request, bottle.response
             if tagless:
                 require_match(None)
+            check_query(said.query)
             if bounded:
                 check_lengths(bounded)
             place = self._place(keep) if keep else None
@@ -504,6 +511,13 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
     return bottle.HTTPResponse(body, status, headers)
+
+
+def _is_bearer() -> bool:
+    """Whether the request presents something in the way in which credentials of the portal are presented."""
+    kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
+    key: str = bottle.request.get_header("X-API-Key", "").strip()
+    return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
 
 
 def _credential() -> str | None:

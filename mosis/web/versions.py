@@ -107,7 +107,7 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
 )
-_FLAG = {"type": "string", "allowed": ["true", "false"]}
+_FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
