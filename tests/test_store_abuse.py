@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosis import store
-from mosis.buckets import Buckets
 from mosis.cache import RevisionCache
 from mosis.context import ROOMS
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
+from mosis.rate_limits import TokenBuckets
 from mosis.store import Query
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client, Person
@@ -137,7 +137,9 @@ def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
     shown()
     kept = [ready(client, path) for path in paths[:2]]
     assert [status(each) for each in kept] == ["200 OK"] * 2
-    client.env.remembered["revisions"].listings = Buckets(1e-9, 0)  # lists have had their share
+    client.env.remembered["revisions"].listings = TokenBuckets(
+        1e-9, 0
+    )  # lists have had their share
     change(client, "UPDATE apps SET name = name || '!' WHERE package_id = 'a.c'")
     assert [ready(client, path)[2] for path in paths[:2]] == [each[2] for each in kept]  # type: ignore[index]
     app = db.value("SELECT id FROM apps WHERE package_id = 'a.b'")
@@ -172,7 +174,7 @@ def test_many_changes_are_noticed_too(
 def test_lists_are_made_anew_once_a_second_at_most(client: Client, acme: str, hands: Hands) -> None:
     path = "/v1/store/apps?limit=5"
     client.get(path).expect(200)
-    client.env.remembered["revisions"].listings = Buckets(1.0, 3, lambda: hands.at)
+    client.env.remembered["revisions"].listings = TokenBuckets(1.0, 3, lambda: hands.at)
     made = 0
     for number in range(100):  # ten seconds of an account that changes its app all the time
         change(client, "UPDATE apps SET summary = ?", str(number))

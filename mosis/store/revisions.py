@@ -7,8 +7,8 @@ once a second while it changes all the time.
 import threading
 from dataclasses import dataclass, field
 
-from mosis.buckets import Buckets
 from mosis.context import Context
+from mosis.rate_limits import TokenBuckets
 
 Revision = tuple[int, int]
 MOST_CHANGED = 10_000  # apps whose changes are held apart
@@ -26,7 +26,9 @@ class _Known:
     floor: int = 0  # the revision of every app that has not changed since
     changed: dict[str, int] = field(default_factory=dict)
     listed: Revision = (-1, -1)
-    listings: Buckets = field(default_factory=lambda: Buckets(CHANGES_A_SECOND, CHANGES_AT_ONCE))
+    listings: TokenBuckets = field(
+        default_factory=lambda: TokenBuckets(CHANGES_A_SECOND, CHANGES_AT_ONCE)
+    )
 
 
 def revision(env: Context) -> Revision:
