@@ -82,7 +82,7 @@ def client_address(
     """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
     a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search.
     `::ffff:192.0.2.1`, as proxies write that listen for both kinds, is 192.0.2.1: as IPv6 all of them were one household."""
-    if not trusted or not _is_in(address, trusted):
+    if not trusted or not is_in(address, trusted):
         return address
     for entry in reversed(forwarded_for.split(",")):
         try:
@@ -90,14 +90,15 @@ def client_address(
         except ValueError:
             break
         address = str(getattr(parsed, "ipv4_mapped", None) or parsed)
-        if not _is_in(address, trusted):
+        if not is_in(address, trusted):
             break
     return address
 
 
-def _is_in(
+def is_in(
     address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 ) -> bool:
+    """Whether the address is in one of the networks; what is no address is not."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

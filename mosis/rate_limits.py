@@ -25,6 +25,7 @@ POLICIES = {
     "address": Policy(600, 60),  # everything from an address where nobody is signed in
     "store": Policy(3000, 60),  # reads of the store from an address: a household or a company's NAT
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
+    "replay": Policy(10_000, 60),  # past events that an account has sent over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
@@ -81,12 +82,12 @@ class Limits:
             for name, policy in POLICIES.items()
         }
 
-    def take(self, name: str, key: str) -> Taken | None:
-        """Spend one; None when limits are switched off. Raises LimitReached `rate_limited` with `retry_after_seconds`."""
+    def take(self, name: str, key: str, tokens: int = 1) -> Taken | None:
+        """Spend tokens; None when limits are switched off. Raises LimitReached `rate_limited` with `retry_after_seconds`."""
         if not self.on:
             return None
         policy, bucket = POLICIES[name], self._buckets[name]
-        wait = math.ceil(bucket.take(key))
+        wait = math.ceil(bucket.take(key, tokens))
         if wait:
             raise LimitReached(
                 "rate_limited",

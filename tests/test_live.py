@@ -13,9 +13,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from mosis import events
 from mosis.context import Environment
+from mosis.errors import LimitReached
 from mosis.notifications.websocket import OF_ONE, Listener
 from mosis.rate_limits import POLICIES
 from tests.client import Client, Person
+from tests.conftest import Hands
 from tests.server import wait_until
 
 
@@ -147,31 +149,48 @@ def test_what_is_no_websocket_is_a_problem_too(client: Client, live: Listener) -
     wait_until(lambda: not live.connections, "the connection is gone")
 
 
-def test_sockets_that_say_nothing_are_bounded(client: Client, env: Environment) -> None:
+def silent_sockets(live: Listener, opened: contextlib.ExitStack, count: int) -> list[socket.socket]:
+    """Clients that connect and send nothing."""
+    return [
+        opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=10))
+        for _ in range(count)
+    ]
+
+
+def test_a_full_listener_closes_the_oldest_handshakes(client: Client, env: Environment) -> None:
     alice = client.register()
     live = Listener(env, "127.0.0.1:0", most_sockets=5)
     live.start()
-
-    room: list[ClientConnection] = []
-
-    def joined() -> ClientConnection | None:
-        with contextlib.suppress(OSError, EOFError, InvalidMessage, ConnectionClosed):
-            return join(live, alice.token)
-        return None
-
     with contextlib.ExitStack() as opened:
         opened.callback(live.stop)
-        silent = [
-            opened.enter_context(socket.create_connection(("127.0.0.1", live.port), timeout=5))
-            for _ in range(8)
-        ]
-        assert [each.recv(1) for each in silent[5:]] == [b""] * 3
-        assert joined() is None
-        silent.pop(0).close()
-        wait_until(lambda: (found := joined()) and room.append(found) is None, "there is room")
-        connection = opened.enter_context(room[0])
+        silent = silent_sockets(live, opened, 8)
+        assert [each.recv(1) for each in silent[:3]] == [b""] * 3
+        connection = opened.enter_context(join(live, alice.token))
+        assert silent[3].recv(1) == b""
+        silent_sockets(live, opened, 8)
         happen(client, alice)
-        assert connection.recv(60)
+        assert connection.recv(60)  # an accepted connection is not closed for a handshake
+
+
+class TestShare:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"CONNECTIONS_PER_ADDRESS": "3"}
+
+    def test_an_address_has_a_share_of_the_sockets(self, client: Client, live: Listener) -> None:
+        alice = client.register()
+        with contextlib.ExitStack() as opened:
+            first, *_ = silent_sockets(live, opened, 3)
+            (late,) = silent_sockets(live, opened, 1)
+            assert late.recv(1) == b""
+            first.close()
+
+            def joined() -> ClientConnection | None:
+                with contextlib.suppress(OSError, EOFError, InvalidMessage, ConnectionClosed):
+                    return opened.enter_context(join(live, alice.token))
+                return None
+
+            wait_until(joined, "there is room again")
 
 
 class TestLimits:
@@ -196,6 +215,39 @@ class TestLimits:
             assert refused.value.response.status_code == status
         with join(live, alice.token):
             pass
+
+    def test_a_replay_counts_by_event_for_its_account(
+        self, client: Client, env: Environment, live: Listener
+    ) -> None:
+        alice, bob = client.register(), client.register("bob")
+        quota = POLICIES["replay"].quota
+        ids = [happen(client, alice) for _ in range(120)]
+        with join(live, alice.token, f"?after={ids[0]}") as connection:
+            assert [json.loads(connection.recv(60))["id"] for _ in ids[1:]] == ids[1:]
+        with pytest.raises(LimitReached):
+            env.limits.take("replay", alice.id, quota - 100)
+        env.limits.take("replay", bob.id, quota)
+
+    def test_who_has_replayed_too_much_gets_the_rest_later(
+        self, client: Client, env: Environment, live: Listener, hands: Hands
+    ) -> None:
+        alice = client.register()
+        ids = [happen(client, alice) for _ in range(60)]
+        env.limits.take("replay", alice.id, POLICIES["replay"].quota - 20)
+        with join(live, alice.token, f"?after={ids[0]}") as connection:
+            with pytest.raises(TimeoutError):
+                connection.recv(0.2)
+            hands.turn(60)
+            assert [json.loads(connection.recv(60))["id"] for _ in ids[1:]] == ids[1:]
+
+    def test_new_events_are_no_replay(
+        self, client: Client, env: Environment, live: Listener
+    ) -> None:
+        alice = client.register()
+        with join(live, alice.token) as connection:
+            happen(client, alice)
+            assert connection.recv(60)
+        env.limits.take("replay", alice.id, POLICIES["replay"].quota)  # all of it is left
 
 
 def test_an_account_has_a_bounded_number(client: Client, live: Listener) -> None:

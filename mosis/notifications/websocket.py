@@ -1,9 +1,12 @@
-"""Events as they happen, over WebSockets: a listener of its own (EVENTS_ADDR), one thread with an event loop, off unless set.
+"""Events over WebSockets as they happen: a listener of its own (EVENTS_ADDR), one thread with an event loop, off unless set.
 
-A connection says who it is with `Authorization: Bearer` or `X-API-Key`, as everywhere; `?after=ID` resumes behind an event,
-without it events come from now on. Each message is one event, as GET /events shows it. Whoever reads too slowly is cut off and
-can resume; a credential is looked at again with every heartbeat, so that it ends the connection when it ends. What answers a
-handshake has a request id and is logged, as every answer is.
+A connection authenticates with `Authorization: Bearer` or `X-API-Key`; `?after=ID` resumes behind an event, without it events
+come from now on. Each message is one event, as GET /events shows it. A slow reader is disconnected and can resume; a
+credential is checked again with every heartbeat and ends its connections when it ends. The response to a handshake has a
+request id and a log line.
+
+One event loop serves all, so nothing in it may take long: past events are read a page at a time, few pages in one turn of the
+loop, and count for their account.
 """
 
 import asyncio
@@ -20,19 +23,23 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mosis import events, problems
-from mosis.caller import Caller, client_address
+from mosis.caller import Caller, client_address, household, is_in
 from mosis.context import Environment
 from mosis.credentials import tokens
 from mosis.database import Connection, new_id
-from mosis.database.pagination import Wanted
+from mosis.database.pagination import Page, Wanted
 from mosis.errors import Denied, LimitReached, NotFound, PortalError
+from mosis.events import Event
 from mosis.notifications import feed
 from mosis.people import accounts, keys
 
 log = logging.getLogger("mosis.notifications.websocket")
 protocol_log = logging.getLogger("mosis.notifications.websocket.protocol")
 CONNECTIONS = 1000
-SOCKETS = 2000  # with those that have not said yet what they want, for which they have ten seconds
+SOCKETS = 2000  # including pending handshakes, which have HANDSHAKE_SECONDS
+HANDSHAKE_SECONDS = 10
+REPLAYS_AT_ONCE = 2  # pages of past events that are read in one turn of the loop
+PAGE = 50  # events
 OF_ONE = 20  # connections of one account
 HEARTBEAT_SECONDS = 20.0
 SLOW_SECONDS = 10.0  # how long a message may wait for its reader
@@ -71,6 +78,9 @@ class Listener:
         self._ready = threading.Event()
         self._open: Counter[str] = Counter()  # connections of each account
         self._sockets = 0
+        self._of_network: Counter[str] = Counter()  # sockets, but those of trusted proxies
+        self._pending: dict[Any, str] = {}  # handshakes, the oldest first, and their network
+        self._replays: asyncio.Semaphore | None = None
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
 
     def start(self) -> None:
@@ -97,22 +107,20 @@ class Listener:
         listener = self
 
         class Counted(ServerConnection):
-            """A connection that is counted while it is there."""
+            """A connection that is counted while it is open."""
 
             account: str | None = None
+            network = ""
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                listener._sockets += 1
                 super().connection_made(transport)
-                if listener._sockets > listener.most_sockets:
-                    self.transport.abort()
+                listener._opened(self)
 
             def connection_lost(self, exc: Exception | None) -> None:
-                listener._sockets -= 1
-                if self.account is not None:
-                    listener._open -= Counter([self.account])
+                listener._closed(self)
                 super().connection_lost(exc)
 
+        self._replays = asyncio.Semaphore(REPLAYS_AT_ONCE)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         # what strangers send is no error of ours, each answer has a line of its own; and at debug there were tokens in it
         protocol_log.setLevel(logging.CRITICAL)
@@ -128,7 +136,7 @@ class Listener:
             write_limit=WRITE_BYTES,
             ping_interval=self.heartbeat_seconds,
             ping_timeout=HEARTBEAT_SECONDS,
-            open_timeout=10,
+            open_timeout=HANDSHAKE_SECONDS,
             close_timeout=2,
             server_header=None,
             logger=protocol_log,
@@ -136,6 +144,37 @@ class Listener:
         ):
             self._ready.set()
             await self._stop.wait()
+
+    def _opened(self, connection: Any) -> None:
+        """Count a socket; close it when its address has its share, and another pending one when all places are taken."""
+        peer = connection.remote_address
+        address = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        if not is_in(address, self.env.config.trusted_proxy):
+            connection.network = household(address)
+        self._sockets += 1
+        self._of_network[connection.network] += 1
+        self._pending[connection] = connection.network
+        share = self.env.config.connections_per_address
+        if connection.network and self._of_network[connection.network] > share:
+            connection.transport.abort()
+        elif self._sockets > self.most_sockets:
+            # The oldest handshake of the address with the most sockets; all from trusted proxies count as one each.
+            count = {
+                network: self._of_network[network] if network else 1
+                for network in self._pending.values()
+            }
+            chosen = max(self._pending, key=lambda each: count[self._pending[each]])
+            del self._pending[chosen]  # `_closed` is called later, and others may come before
+            chosen.transport.abort()
+
+    def _closed(self, connection: Any) -> None:
+        self._sockets -= 1
+        self._of_network[connection.network] -= 1
+        if not self._of_network[connection.network]:
+            del self._of_network[connection.network]
+        self._pending.pop(connection, None)
+        if connection.account is not None:
+            self._open -= Counter([connection.account])
 
     def _admit(self, connection: Any, request: Any) -> Any:
         """Let a handshake pass, or answer it with a problem (RFC 9457)."""
@@ -164,14 +203,16 @@ class Listener:
                 caller,
                 credential,
                 events.number_of(db, caller, after[-1]) if after else events.newest(db, caller),
+                bool(after),
             )
             connection.account = caller.account
+            self._pending.pop(connection, None)
             self._open[caller.account] += 1
             return None
         except PortalError as error:
             return _refusal(connection, error)
         except Exception:
-            log.exception("crash in a handshake")
+            log.exception("unhandled exception in a handshake")
             return _refusal(
                 connection,
                 PortalError(
@@ -228,10 +269,12 @@ class Listener:
         return caller
 
     async def _talk(self, connection: Any) -> None:
-        caller, credential, number = connection.state_of_ours
+        caller, credential, number, replays = connection.state_of_ours
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         end = self.env.news.subscribe(caller.account, lambda: _call(loop, woken))
-        sending = asyncio.create_task(self._send_all(connection, caller, credential, number, woken))
+        sending = asyncio.create_task(
+            self._send_all(connection, caller, credential, number, replays, woken)
+        )
         closed = asyncio.create_task(connection.wait_closed())
         try:
             await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -241,8 +284,32 @@ class Listener:
                 task.cancel()
             await asyncio.gather(sending, closed, return_exceptions=True)
 
+    async def _page(
+        self, db: Connection, caller: Caller, number: int, replays: bool
+    ) -> Page[Event]:
+        """The events behind a number. Past ones wait for their turn, and count for the account."""
+        if not replays:
+            return events.after(db, caller, Wanted(PAGE, (number,)))
+        assert self._replays is not None
+        async with self._replays:
+            found = events.after(db, caller, Wanted(PAGE, (number,)))
+            await asyncio.sleep(0)  # one page of each connection a turn of the loop
+        while found.rows:
+            try:
+                self.env.limits.take("replay", caller.account, len(found.rows))
+                break
+            except LimitReached as error:
+                await asyncio.sleep(error.facts["retry_after_seconds"])
+        return found
+
     async def _send_all(
-        self, connection: Any, caller: Caller, credential: str, number: int, woken: asyncio.Event
+        self,
+        connection: Any,
+        caller: Caller,
+        credential: str,
+        number: int,
+        replays: bool,
+        woken: asyncio.Event,
     ) -> None:
         db, look_again = self.env.db.connection(), monotonic() + self.heartbeat_seconds
         try:
@@ -251,25 +318,26 @@ class Listener:
                     caller = self._caller(db, connection, credential)
                     look_again = monotonic() + self.heartbeat_seconds
                 woken.clear()
-                page = events.after(db, caller, Wanted(50, (number,)))
+                page = await self._page(db, caller, number, replays)
                 for event in page.rows:
                     async with asyncio.timeout(self.slow_seconds):
                         await connection.send(json.dumps(feed.shown(event), ensure_ascii=False))
                     number = event.number
-                if page.next_cursor:
+                replays = bool(page.next_cursor)
+                if replays:
                     continue
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(look_again - monotonic()):
                         await woken.wait()
         except TimeoutError:
-            log.info("slow reader cut off", extra={"caller": caller.developer_id})
+            log.info("slow reader disconnected", extra={"caller": caller.developer_id})
             connection.transport.abort()
         except Denied as error:
             await connection.close(1008, error.code)
         except Exception as error:
             if type(error).__module__.startswith("websockets"):
                 return  # it is closed
-            log.exception("crash in a connection")
+            log.exception("unhandled exception in a connection")
             await connection.close(1011)
 
 

@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,7 +17,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mosis.caller import household
+from mosis.caller import household, is_in
 from mosis.metrics import Family, Measures
 from mosis.server.channel import Channel
 from mosis.server.lanes import lanes
@@ -404,15 +403,6 @@ class Room:
         count = 1 if proxied else server.connections_of(channel.network)
         kind = IDLE if channel.is_idle else SLOW if channel.is_slow(self._now) else MOVING
         return -count, kind, channel.served_at
-
-
-@lru_cache(4096)
-def is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether the address is in one of the networks; what is no address is not."""
-    with suppress(ValueError):
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in networks)
-    return False
 
 
 def _is_loopback(address: str) -> bool:
