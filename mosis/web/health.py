@@ -5,9 +5,9 @@ from typing import Any
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.operations import readiness
-from mosis.web.openapi_schemas import COUNT, FREE, TEXT, maybe, says, shape
+from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
@@ -16,7 +16,7 @@ READY = shape(
     sqlite_version=TEXT,
     disk_free_bytes=COUNT,
     queue_age_seconds=COUNT,
-    replica=maybe(FREE),
+    replica=nullable(FREE),
 )
 
 
@@ -25,14 +25,14 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/readyz", callback=readyz, scope="public", limit="none")
 
 
-@says(ALIVE)
+@operation(ALIVE)
 def healthz() -> dict[str, Any]:
     """Whether the process lives."""
     return {"status": "ok"}
 
 
-@says(READY, refuses="not_ready")
-def readyz(env: Environment) -> dict[str, Any]:
+@operation(READY, refuses="not_ready")
+def readyz(env: Context) -> dict[str, Any]:
     """Whether the portal can do its work; 503 with every reason why not."""
     found = readiness.require(env)
     replica = asdict(found.replica) if found.replica else None
