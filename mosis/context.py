@@ -11,14 +11,13 @@ from typing import Any
 from mosis.cache import RevisionCache
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
-from mosis.counters import WriteBehindCounters
 from mosis.credentials import passwords
 from mosis.credentials.oauth import Provider, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
 from mosis.litestream import Replication
-from mosis.metrics import MetricsRegistry
+from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.mail import Mailer
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
@@ -67,6 +66,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
 

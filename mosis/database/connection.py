@@ -79,6 +79,7 @@ class Connection:
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
+        self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
@@ -166,6 +167,17 @@ class Connection:
         finally:
             self._held = False
 
+    @contextmanager
+    def guarded(self, check: Callable[["Connection"], None]) -> Iterator[None]:
+        """Call `check` at the beginning of every transaction inside, under the writers' lock. What it
+        raises undoes the transaction: a request that was authenticated before it waited or computed
+        is authenticated again at the moment of its change."""
+        self._guard = check
+        try:
+            yield
+        finally:
+            self._guard = None
+
     def _begin(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
@@ -185,6 +197,12 @@ class Connection:
             self._raw = self._reading
             self.database.writers.release()
             raise
+        if self._guard is not None:
+            try:
+                self._guard(self)
+            except BaseException:
+                self._end("ROLLBACK")
+                raise
 
     def _end(self, how: str) -> None:
         """COMMIT or ROLLBACK, release the write lock, then run the callbacks of `after_commit`."""

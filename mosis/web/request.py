@@ -19,6 +19,8 @@ from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
+_CURSOR = "`cursor` with the `next_cursor` of the answer before"
+_OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
@@ -164,6 +166,31 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value not in choices:
         raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
     return str(value)
+
+
+def check_query(known: Schema) -> None:
+    """A parameter stands once in the query; a blank one counts as left out. Raises Malformed for one that stands twice, and for
+    those by which other APIs turn pages."""
+    query = bottle.request.query.dict
+    for name, values in [*query.items()]:
+        if len(values) > 1:
+            raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
+        if name in _OTHER_PAGING and name not in known:
+            raise Malformed(
+                "malformed_request",
+                f"There is no `{name}` here: send {_OTHER_PAGING[name]}.",
+            )
+        if values == [""]:
+            del query[name]
+
+
+def _shown(name: str) -> str:
+    return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_switch(name: str) -> bool:
+    """A query parameter that is `true` or `false`; false when it is left out. Raises Malformed."""
+    return read_choice(name, "true", "false", default="false") == "true"
 
 
 def check_lengths(longest: dict[str, int]) -> None:
