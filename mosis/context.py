@@ -24,6 +24,17 @@ from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
 
+# The shares of what is kept in memory: answers about single apps, lists, what devices are offered, answers to accounts, those
+# that never change, and the apps that telemetry comes for.
+ROOMS = {
+    "apps": 0.25,
+    "lists": 0.35,
+    "offers": 0.25,
+    "accounts": 0.05,
+    "always": 0.05,
+    "senders": 0.05,
+}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -48,7 +59,9 @@ class Context:
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    kept: RevisionCache = field(default_factory=RevisionCache)  # finished answers of the store
+    kept: RevisionCache = field(
+        default_factory=lambda: RevisionCache(rooms=ROOMS)
+    )  # finished answers, and parts of them
     remembered: dict[str, Any] = field(
         default_factory=dict
     )  # what the store has read and looks at again only when it changes

@@ -60,6 +60,9 @@ POLICIES = {
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
     "replay": Policy(10_000, 60),  # past events that an account has sent over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
+    "listing": Policy(
+        20, 60
+    ),  # changes of published listings by an account: each is news for all readers
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
     "sign_in_all": Policy(1200, 60),  # on the whole portal: what two cores can hash
