@@ -12,6 +12,7 @@ from mosis.web.kept import Place, of_account, of_all_time, of_store
 from mosis.web.plugins import (
     Finished,
     Portal,
+    accepts_html,
     access_token,
     common_headers,
     header_lines,
@@ -20,7 +21,8 @@ from mosis.web.plugins import (
 )
 from mosis.web.request import names_tag
 
-STORE = ("/store/", "/v1/store/")
+STORE = ("/store/", "/v1/store/", "/app/")
+PAGES = ("/", "/feed.atom")
 
 
 class CachedResponses:
@@ -35,6 +37,8 @@ class CachedResponses:
         started = time.perf_counter()
         if request.command != "GET":
             return None
+        if request.path == "/" and not accepts_html(request.headers.get("ACCEPT", "")):
+            return None  # the application tells programs where the API is
         authorization, api_key = (
             request.headers.get("AUTHORIZATION"),
             request.headers.get("X_API_KEY"),
@@ -85,7 +89,7 @@ class CachedResponses:
         """Where the answer is kept. One to an account is right until anything changes, its session and its rights too; there is
         none for a credential that is no access token."""
         if token is None:
-            if path.startswith(STORE):
+            if path in PAGES or path.startswith(STORE):
                 return of_store(self.env, path, query)
             return of_all_time(path, query)
         return of_account(path, query, token, self.env.db.data_version()) if token else None

@@ -7,15 +7,15 @@ from urllib.parse import quote
 
 import pytest
 
-import portal
 from mosis import events
 from mosis.people import device_login
 from mosis.web.openapi import is_page
 from mosis.web.plugins import limit_of
+from tests import described
 from tests.client import Answer, Client, Person
 from tests.package_builder import files_of
 
-ROUTES = sorted(portal.build(None).routes, key=lambda route: (route.rule, route.method))  # type: ignore[arg-type]
+ROUTES = sorted(described.calls(), key=lambda route: (route.rule, route.method))
 GETS = [route for route in ROUTES if route.method == "GET"]
 LISTS = [
     route

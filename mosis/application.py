@@ -1,4 +1,4 @@
-"""The WSGI application: every URL of the portal over one context."""
+"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
 
 from typing import Any
 
@@ -7,6 +7,9 @@ from mosis.context import Context
 
 def build(env: Context) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
+    from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import store as store_front
+    from mosis.ui.pages import Pages
     from mosis.web import (
         account_recovery,
         accounts,
@@ -33,8 +36,9 @@ def build(env: Context) -> Any:
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
-    app = Portal(env.measures if env else None)
-    for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
+    pages = Pages(env)
+    app = Portal(env.measures if env else None, pages.error_page)
+    for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -58,6 +62,14 @@ def build(env: Context) -> Any:
         telemetry,
         jobs,
         backups,
+        # pages
+        assets,
+        store_front,
+        setup,
+        sign_in,
+        account_links,
+        device,
+        console,
     ):
         face.routes(app)
     return app
