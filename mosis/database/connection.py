@@ -28,6 +28,7 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
     " Reading may still work."
@@ -86,6 +87,19 @@ class Connection:
         being checkpointed."""
         rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
+
+    def all_until(self, deadline: float, sql: str, *values: Any) -> list[Any]:
+        """As `all`, but ends at the deadline (time.monotonic) with the rows that were found by then."""
+        rows: list[Any] = []
+        self._raw.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_PER_LOOK)
+        try:
+            rows.extend(self._run(sql, values))
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+                raise self._translated(error) from error
+        finally:
+            self._raw.set_progress_handler(None, 0)
+        return rows
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row or None."""

@@ -1,6 +1,8 @@
-"""Sending one message: by SMTP (RFC 5321), or into a folder where no server is set."""
+"""Sending messages: by SMTP (RFC 5321), or into a folder where no server is set."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from smtplib import SMTP
 
 TIMEOUT_SECONDS = 15
+IDLE_SECONDS = 10.0  # a connection without a message is closed after this
+MESSAGES_OF_ONE = 100  # messages of one connection; servers end longer ones
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,27 @@ class Written:
 
 
 class Mailer:
-    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`."""
+    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`.
+
+    Any thread may send. Connections stay open for IDLE_SECONDS, so that many messages need one; `close_idle` is to be called now
+    and then.
+    """
 
     def __init__(self, url: str | None, sender: str, folder: Path) -> None:
         self.url = url
         self.sender = sender
         self.folder = folder
+        self._open: list[_Idle] = []
+        self._lock = threading.Lock()
+
+    def close_idle(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        """End connections that have had nothing to send for this long."""
+        before = time.monotonic() - idle_seconds
+        with self._lock:
+            ended = [each for each in self._open if each.since <= before]
+            self._open = [each for each in self._open if each.since > before]
+        for each in ended:
+            _quit(each.server)
 
     def send(
         self,
@@ -112,31 +131,85 @@ class Mailer:
         return None
 
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
-        with self._session(url) as server:
-            server.send_message(message)
+        connection = self._reused(url) or _Idle(url, _connect(url))
+        try:
+            connection.server.send_message(message)
+        except BaseException:
+            connection.server.close()
+            raise
+        connection.messages += 1
+        connection.since = time.monotonic()
+        if connection.messages < MESSAGES_OF_ONE:
+            with self._lock:
+                self._open.append(connection)
+        else:
+            _quit(connection.server)
+
+    def _reused(self, url: str) -> "_Idle | None":
+        """An open connection that the server still answers on. It is asked before the message is begun, so that a message is
+        never sent twice because its connection had ended."""
+        import smtplib
+
+        while True:
+            with self._lock:
+                if not self._open:
+                    return None
+                found = self._open.pop()
+            with suppress(OSError, smtplib.SMTPException):
+                if found.url == url and found.server.noop()[0] == 250:
+                    return found
+            found.server.close()
 
     @contextmanager
     def _session(self, url: str) -> Iterator["SMTP"]:
-        """A server that is connected, encrypted and signed in to as the address says."""
-        import smtplib
-        import ssl
-
-        parts = urlsplit(url)
-        secure = parts.scheme == "smtps"
-        starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
-        context = ssl.create_default_context()
-        host, port = (
-            parts.hostname or "localhost",
-            parts.port or (465 if secure else 587 if starttls else 25),
-        )
-        server = (
-            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
-            if secure
-            else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
-        )
+        server = _connect(url)
         with server:
-            if starttls:
-                server.starttls(context=context)
-            if parts.username:
-                server.login(unquote(parts.username), unquote(parts.password or ""))
             yield server
+
+
+@dataclass
+class _Idle:
+    """A connection; `since` is when it was used last (monotonic)."""
+
+    url: str
+    server: "SMTP"
+    messages: int = 0
+    since: float = 0.0
+
+
+def _connect(url: str) -> "SMTP":
+    """A server that is connected, encrypted and signed in to as the address says."""
+    import smtplib
+    import ssl
+
+    parts = urlsplit(url)
+    secure = parts.scheme == "smtps"
+    starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
+    context = ssl.create_default_context()
+    host, port = (
+        parts.hostname or "localhost",
+        parts.port or (465 if secure else 587 if starttls else 25),
+    )
+    server = (
+        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        if secure
+        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+    )
+    try:
+        if starttls:
+            server.starttls(context=context)
+        if parts.username:
+            server.login(unquote(parts.username), unquote(parts.password or ""))
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _quit(server: "SMTP") -> None:
+    """Say goodbye, as far as the server listens."""
+    import smtplib
+
+    with suppress(OSError, smtplib.SMTPException):
+        server.quit()
+    server.close()

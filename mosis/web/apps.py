@@ -23,7 +23,15 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
+from mosis.web.request import (
+    created,
+    listed,
+    read_choice,
+    read_json,
+    read_page,
+    require_match,
+    spend,
+)
 
 _LINE = r"[^\x00-\x1f\x7f]*\Z"
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -112,6 +120,8 @@ def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
+        if found.published and fields:
+            spend(env, "listing", caller.account)
         return public(env, db, apps.change(db, caller, found, fields))
 
 

@@ -16,24 +16,23 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages,
            "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
-import hashlib
 import inspect
 import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
 import bottle
 
-from mosis import problems, rate_limits, store
+from mosis import problems, rate_limits
 from mosis.caller import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
 from mosis.context import Context
@@ -43,6 +42,7 @@ from mosis.errors import Denied, PortalError
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.validation.strict_json import dump_json as dump
+from mosis.web.kept import Place, of_account, of_all_time, of_store
 from mosis.web.request import check_lengths, check_query, etag, names_tag, require_match
 
 log = logging.getLogger("mosis.requests")
@@ -335,19 +335,10 @@ class Answers:
             check_query(said.query)
             if bounded:
                 check_lengths(bounded)
-            address = environ_path(request.environ), request.query_string
-            key: Hashable = None
-            if keep == "account":
-                token = access_token(
-                    request.environ.get("HTTP_AUTHORIZATION"), request.environ.get("HTTP_X_API_KEY")
-                )
-                revision, key = request.environ["mosis.revision"], kept_under(*address, token)
-            elif keep:
-                revision, key = (
-                    store.revision(self.env) if keep == "store" else None,
-                    kept_under(*address),
-                )
-                if kept := self.env.kept.get(key, revision):
+            place = self._place(keep) if keep else None
+            if place and keep != "account":
+                kept = self.env.kept.get(place.key, place.revision, room=place.room)
+                if kept:
                     for name, value in kept.headers:
                         response.set_header(name, value)
                     return _unless_known(kept.body, kept.tag)
@@ -366,12 +357,24 @@ class Answers:
                 return body
             tag = etag(body)
             response.set_header("ETag", tag)
-            if keep and key:
+            if place:
                 kept = Finished.of(body, list(response.headers.items()), tag, route)
-                self.env.kept.put(key, revision, kept, len(request.query_string) + len(body))
+                size = len(request.query_string) + len(body)
+                self.env.kept.put(place.key, place.revision, kept, size, room=place.room)
             return _unless_known(body, tag)
 
         return answered
+
+    def _place(self, keep: str) -> Place | None:
+        """Where the answer to this request is kept; None for an account's that came by no access token."""
+        environ = bottle.request.environ
+        address = environ_path(environ), bottle.request.query_string
+        if keep == "store":
+            return of_store(self.env, *address)
+        if keep == "always":
+            return of_all_time(*address)
+        token = access_token(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        return of_account(*address, token, environ["mosis.revision"]) if token else None
 
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
@@ -411,17 +414,6 @@ def access_token(authorization: str | None, api_key: str | None) -> str:
         token
         if api_key is None and kind.lower() == "bearer" and not token.startswith(tokens.KEY_PREFIX)
         else ""
-    )
-
-
-def kept_under(path: str, query: str, token: str | None = None) -> Hashable:
-    """The key of a kept answer: that to everybody, or to who has this access token (None where the token is empty)."""
-    if token is None:
-        return f"{path}?{query}"
-    return (
-        (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), f"{path}?{query}")
-        if token
-        else None
     )
 
 
