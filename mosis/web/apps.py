@@ -27,7 +27,15 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
+from mosis.web.request import (
+    created,
+    listed,
+    read_choice,
+    read_json,
+    read_page,
+    require_match,
+    spend,
+)
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -77,8 +85,8 @@ APP = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps", callback=index, scope="apps:read", keep="account")
-    app.post("/apps", callback=create, scope="apps:write", idempotent="yes")
+    app.get("/apps", callback=index, scope="apps:read", limited="filtered", keep="account")
+    app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
     app.get("/apps/<app>", callback=show, scope="apps:read", keep="account")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
@@ -115,6 +123,8 @@ def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
+        if found.published and fields:
+            spend(env, "listing", caller.account)
         return public(env, db, apps.change(db, caller, found, fields))
 
 

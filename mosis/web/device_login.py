@@ -58,7 +58,7 @@ DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/device", callback=begin, scope="public", auth="none", idempotent="yes")
+    app.post("/auth/device", callback=begin, scope="public", auth="none")
     app.post("/auth/token", callback=token, scope="public", auth="none")
     app.get("/auth/device/<user_code>", callback=show, scope="account")
     app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
