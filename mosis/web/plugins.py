@@ -16,7 +16,7 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages,
            "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
