@@ -34,6 +34,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_credentials": (401, "Invalid credentials"),
     "insufficient_scope": (403, "Insufficient scope"),
     "forbidden": (403, "Forbidden"),
+    "limited_to_apps": (403, "Credential limited to apps"),
     "suspended": (403, "Suspended"),
     "prefix_reserved": (403, "Prefix reserved"),
     "registration_closed": (403, "Registration closed"),
@@ -54,6 +55,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "version_exists": (409, "Version exists"),
     "version_code_not_higher": (409, "Version code not higher"),
     "signing_key_exists": (409, "Signing key exists"),
+    "signing_key_revoked": (409, "Signing key revoked"),
     "limit_reached": (409, "Limit reached"),
     "quota_exceeded": (409, "Quota exceeded"),
     "invalid_state": (409, "Invalid state"),
@@ -76,7 +78,13 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "no_space": (507, "Not enough space"),
 }
 
+_documents = {"path": ""}
 CONTENT_TYPE = "application/problem+json"
+
+
+def document_errors_under(path: str) -> None:
+    """Where /docs is for clients: the path of BASE_URL. Said once, when the application is built."""
+    _documents["path"] = path
 
 
 def status(code: str) -> int:
@@ -94,7 +102,7 @@ def document(
     """The problem as an object (RFC 9457, section 3.1). `type` is a URI reference to the code's line in the docs."""
     number, title = PROBLEMS.get(code, PROBLEMS["internal"])
     problem: dict[str, Any] = {
-        "type": f"/docs/errors#{code}",
+        "type": f"{_documents['path']}/docs/errors#{code}",
         "title": title,
         "status": number,
         "detail": detail,

@@ -6,17 +6,18 @@ To add a job: a function (env, **arguments) in its noun that may run twice, and 
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from mosis import idempotency, jobs, store
+from mosis import events, idempotency, jobs, store
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
-from mosis.people import account_recovery, email_tokens, keys
+from mosis.people import account_recovery, account_rows, email_tokens, keys
 from mosis.publishing import quotas, reviews, versions
 from mosis.telemetry import crash_notices
 
@@ -38,6 +39,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
+    "sweep_accounts": account_rows.sweep,
+    "sweep_events": events.sweep,
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,
     "sweep_webhooks": webhooks.sweep,
@@ -55,6 +58,8 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_sign_in"),
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
+    (3600, "sweep_accounts"),
+    (3600, "sweep_events"),
     (3600, "sweep_idempotency"),
     (3600, "sweep_webhooks"),
     (24 * 3600, "copy_telemetry"),
@@ -65,6 +70,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, store.flush_downloads),
     (5, keys.flush_uses),
     (5, clock_steps.look),
+    (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
@@ -87,6 +93,7 @@ class Worker:
         self._signals = 0
         self._stopping = False
         self._sizes = THREADS | {"checks": env.config.check_processes}
+        self._claiming = {lane: threading.Lock() for lane in jobs.LANES}
         self._threads = [
             threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True)
             for lane in jobs.LANES
@@ -158,15 +165,21 @@ class Worker:
             self._schedule()
             if jobs.recover(db):
                 self.wake()
-        most = self._of_one_owner(lane)
-        due = jobs.next_due(db, lane, of_one_owner=most)
-        if due is None or due > self.env.clock.now():
-            return None
-        return jobs.claim(db, lane, of_one_owner=most)
+        with self._claiming[lane]:
+            busy = self._busy(lane)
+            due = jobs.next_due(db, lane, busy=busy)
+            if due is None or due > self.env.clock.now():
+                return None
+            job = jobs.claim(db, lane, busy=busy)
+            if job is not None:
+                self._running[job.id] = job
+            return job
 
-    def _of_one_owner(self, lane: str) -> int:
-        """How many jobs of one account may run in a lane: half of its threads, so that another account finds one free."""
-        return max(1, self._sizes[lane] // 2)
+    def _busy(self, lane: str) -> set[str]:
+        """Accounts that have half of the lane's threads: another account is to find one free."""
+        most = max(1, self._sizes[lane] // 2)
+        owners = Counter(job.owner_id for job in list(self._running.values()) if job.lane == lane)
+        return {owner for owner, count in owners.items() if owner is not None and count >= most}
 
     def _beat(self) -> None:
         """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
@@ -236,9 +249,7 @@ class Worker:
         if self.env.db.damage is not None:
             return self.longest_sleep_seconds
         try:
-            due = jobs.next_due(
-                self.env.db.connection(), lane, of_one_owner=self._of_one_owner(lane)
-            )
+            due = jobs.next_due(self.env.db.connection(), lane, busy=self._busy(lane))
         except Exception:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()

@@ -33,10 +33,10 @@ def admit(method: str, path: str, headers: Mapping[str, str]) -> Admission:
     if path == "/broken":
         raise RuntimeError("a mistake of ours")
     if path != "/upload":
-        return Admission(MIB, "slow" if path == "/slow" else "quick")
+        return Admission(MIB, "passwords" if path == "/slow" else "quick")
     if not headers.get("AUTHORIZATION"):
         raise Denied("unauthenticated", "Sign in first.")
-    return Admission(UPLOAD_LIMIT, "slow")
+    return Admission(UPLOAD_LIMIT, "passwords")
 
 
 class App:

@@ -103,7 +103,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     stored_bytes = BATCH_BYTES + len(content)  # unpacked: what compresses well is not cheaper
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
         raise shares.used_up(now, "This app has sent as much as it may in a day.")
-    space.check(env)
+    space.check(env, stored_bytes)
     _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
     stored = env.telemetry_commits.run(
         lambda db: _store(env, db, document, sender, counted, content, stored_bytes, now)
@@ -162,7 +162,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
     tries them on devices before they are published.
     """
     key, revision = ("sender", package_id, version), env.db.data_version()
-    row = env.kept.get(key, revision, again=True)
+    row = env.kept.get(key, revision, again=True, room="senders")
     if row is None:
         row = env.db.connection().one(
             "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
@@ -173,7 +173,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
         if row is None:
             return None
         if row[2] is not None:  # what strangers make up is not kept
-            env.kept.put(key, revision, row, len(package_id) + len(version))
+            env.kept.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
     kept = env.telemetry.connection().one(

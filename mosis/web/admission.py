@@ -8,10 +8,10 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
-from mosis.people import accounts, keys
+from mosis.people import authentication
 from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
-from mosis.web.plugins import UNVERSIONED
+from mosis.web.plugins import UNVERSIONED, own_path
 from mosis.web.request import JSON_LIMIT_BYTES
 
 MULTIPART_EXTRA_BYTES = 64 * 1024
@@ -32,6 +32,7 @@ class Admissions:
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
         """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an upload that is not let in."""
+        path = own_path(self.app.prefix, path)
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             path = path[3:]
         try:
@@ -72,9 +73,5 @@ class Admissions:
                 "unauthenticated",
                 "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.",
             )
-        of_credential = (
-            keys.caller_of_key
-            if credential.startswith(tokens.KEY_PREFIX)
-            else accounts.caller_of_access_token
-        )
-        return of_credential(self.env, self.env.db.connection(), credential, "", "").account
+        db = self.env.db.connection()
+        return authentication.caller_of(self.env, db, credential, "", "").account

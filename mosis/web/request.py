@@ -20,7 +20,7 @@ from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
-_OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
+OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
@@ -175,10 +175,10 @@ def check_query(known: Schema) -> None:
     for name, values in [*query.items()]:
         if len(values) > 1:
             raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
-        if name in _OTHER_PAGING and name not in known:
+        if name in OTHER_PAGING and name not in known:
             raise Malformed(
                 "malformed_request",
-                f"There is no `{name}` here: send {_OTHER_PAGING[name]}.",
+                f"There is no `{name}` here: send {OTHER_PAGING[name]}.",
             )
         if values == [""]:
             del query[name]
@@ -212,7 +212,10 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
     """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
-        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [
+        route = bottle.request.environ.get("bottle.route")
+        known = {"limit", *route.callback.operation.query} if route is not None else set()
+        # what nobody reads is no part of the answer, which may be kept for others
+        parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
         address = (
@@ -225,7 +228,9 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
 def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     """201 and where the new thing is found."""
     bottle.response.status = 201
-    bottle.response.set_header("Location", location)
+    bottle.response.set_header(
+        "Location", bottle.request.environ.get("mosis.prefix", "") + location
+    )
     return document
 
 

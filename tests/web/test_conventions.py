@@ -34,6 +34,7 @@ NO_TAG = {
 # The POSTs without Idempotency-Key, and why they make nothing twice.
 NEEDS_NO_KEY = {
     "/auth/login": "one session more does no harm", "/auth/refresh": "has ten seconds of grace", "/auth/logout": "ends",
+    "/auth/device": "begins anew",
     "/auth/token": "asks", "/auth/password": "sets", "/auth/password/forgot": "has a bucket for each address",
     "/auth/password/reset": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mosis.buckets import Buckets
 from mosis.clock import text
+from mosis.rate_limits import TokenBuckets
 from mosis.telemetry import maintenance, rollups
 from tests.client import PASSWORD, Answer, Client, Person
 from tests.conftest import START, Hands
@@ -247,7 +247,7 @@ class TestAddresses:
         return {"RATE_LIMITS": "on"}
 
     def test_one_address_cannot_send_without_end(self, client: Client, alice: Person) -> None:
-        client.env.limits._buckets["telemetry"] = Buckets(per_second=0.01, burst=3)
+        client.env.limits._buckets["telemetry"] = TokenBuckets(per_second=0.01, burst=3)
         for _ in range(3):
             assert "telemetry" in send(client, event()).expect(202).headers["ratelimit-policy"]
         assert (
@@ -402,11 +402,11 @@ def test_a_developer_chooses_what_is_taken(client: Client, alice: Person) -> Non
     client.patch(at, {"sample_rate": 2}, as_=alice).expect(422)
 
 
-def test_a_choice_that_is_empty_is_none_of_the_choices(client: Client) -> None:
+def test_a_blank_choice_counts_as_left_out(client: Client) -> None:
     alice = client.register()
     app = client.app_of(alice)
     client.get(f"/v1/apps/{app}/analytics?granularity=hour", as_=alice).expect(200)
-    client.get(f"/v1/apps/{app}/analytics?granularity=", as_=alice).expect(
-        400, code="malformed_request"
-    )
-    client.get("/v1/store/apps?sort=").expect(400, code="malformed_request")
+    blank = client.get(f"/v1/apps/{app}/analytics?granularity=", as_=alice).expect(200)
+    assert blank["granularity"] == "day"
+    client.get("/v1/store/apps?sort=").expect(200)
+    client.get("/v1/store/apps?sort=none").expect(400, code="malformed_request")
