@@ -133,3 +133,12 @@ def test_reading_an_mp3_takes_linear_time(content: bytes) -> None:
     begun = time.process_time()
     check("mp3", content)
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("content", [
+    media.SOI + b"\xff" * 2_000_000, media.jpeg()[:-2] + b"\xff" * 2_000_000, media.SOI + media.segment(0xFE, b"") * 200_000,
+])  # fmt: skip
+def test_reading_a_jpeg_takes_linear_time(content: bytes) -> None:
+    begun = time.process_time()
+    assert [each.code for each in check("jpg", content)] == ["image_invalid"]
+    assert time.process_time() - begun < 5

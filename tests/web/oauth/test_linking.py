@@ -259,3 +259,31 @@ class TestAdministrator:
     def test_the_verified_address_of_the_administrator_is_admin(self, browser: Browser) -> None:
         assert browser.sign_in("company").expect(200)["developer"]["role"] == "admin"
         assert browser.sign_in("github").expect(200)["developer"]["role"] == "developer"
+
+
+def test_an_unsaid_verification_makes_an_unverified_account_and_links_nothing(
+    browser: Browser, issuer: Issuer
+) -> None:
+    del issuer.person["email_verified"]
+    made = browser.sign_in("company").expect(200)["developer"]
+    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
+    issuer.person["sub"] = "another"
+    browser.sign_in("company").expect(409, "email_not_verified")
+    assert accounts_of(browser.client.env) == 1
+
+
+def test_userinfo_says_what_the_id_token_leaves_out(browser: Browser, issuer: Issuer) -> None:
+    del issuer.person["email_verified"]
+    sub, email = issuer.person["sub"], issuer.person["email"]
+    issuer.told_by_userinfo = {"sub": sub, "email": email, "email_verified": True}
+    assert browser.sign_in("company").expect(200)["developer"]["email_verified"]
+
+
+def test_userinfo_does_not_verify_the_address_of_the_id_token_by_another(
+    browser: Browser, issuer: Issuer
+) -> None:
+    del issuer.person["email_verified"]
+    other = {"sub": issuer.person["sub"], "email": "x@example.net", "email_verified": True}
+    issuer.told_by_userinfo = other
+    made = browser.sign_in("company").expect(200)["developer"]
+    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
