@@ -28,6 +28,7 @@ def build(env: Environment) -> Any:
         telemetry,
         versions,
         webhooks,
+        well_known,
     )
     from mosis.web import device_login as devices
     from mosis.web.idempotency import Retries
@@ -58,6 +59,7 @@ def build(env: Environment) -> Any:
         telemetry,
         jobs,
         backups,
+        well_known,
     ):
         face.routes(app)
     return app

@@ -130,7 +130,7 @@ def package(env: Environment, db: Connection, caller: Caller, review: str) -> bo
         version.size_bytes,
         sha256=version.sha256,
         content_type="application/vnd.mosis.package+zip",
-        cache_control="private, no-store",
+        cache_control="no-store",
         changed_at=version.created_at,
     )
 
