@@ -110,7 +110,7 @@ class Archive:
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
             raise Unreadable(
-                "zip_damaged", f"The compressed data is damaged: {error}.", member.name
+                "zip_damaged", "The compressed data is damaged; pack the file again.", member.name
             ) from error
         if not inflate.eof or inflate.unused_data or position != end:
             raise Unreadable(

@@ -29,9 +29,9 @@ ANSWER_BYTES = 2 << 20  # 200 findings and 1000 names stay far below
 ENDING_SECONDS = 5.0  # from its last word to its end
 _CHILD = Path(__file__).with_name("child.py")
 _FAILURES = {
-    "check_timeout": "The checks of {file} took more than {seconds} seconds of computing time.",
-    "check_memory": "The checks of {file} took more than {mebibytes} MiB of memory.",
-    "check_crashed": "The checks of {file} ended unexpectedly: {why}.",
+    "check_timeout": "The checks of {file} took more than {seconds} seconds of computing time; make the file smaller or simpler.",
+    "check_memory": "The checks of {file} took more than {mebibytes} MiB of memory; make the file smaller or simpler.",
+    "check_crashed": "The checks of {file} ended unexpectedly; upload the package again, or tell the administrator.",
 }
 
 
@@ -75,7 +75,11 @@ class Checks:
             )
         findings: list[dict[str, Any]] = list(answer.last.get("findings", []))
         if failure := self._failure(answer):
-            log.warning("check ended early", extra={"code": failure.code, "detail": failure.detail})
+            reason = answer.last.get("failed") or f"exit code {answer.code}"
+            log.warning(
+                "check ended early",
+                extra={"code": failure.code, "file": failure.path, "reason": reason},
+            )
             findings.insert(0, failure.as_dict())
         return findings
 
@@ -136,7 +140,6 @@ class Checks:
             file=repr(file) if file else "the package",
             seconds=self.cpu_seconds,
             mebibytes=self.memory_bytes >> 20,
-            why=failed or f"exit code {answer.code}",
         )
         return Finding(code, detail, file, tier=2)
 

@@ -54,7 +54,7 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
         return
     compiled, message = _compile()(b"\n" * (first_line - 1) + source, b"=lua")
     if not compiled:
-        line, detail = _said(message)
+        line, detail = _said(message, first_line)
         yield error("lua_syntax", f"Lua does not compile: {detail}", path, line)
         return
     yield from look(path, source.decode("utf-8", "replace"), contents, first_line)
@@ -196,11 +196,13 @@ def _indirect(path: str, name: str, line: int) -> Finding:
     )
 
 
-def _said(message: bytes) -> tuple[int | None, str]:
+def _said(message: bytes, first_line: int) -> tuple[int, str]:
     """The line and the sentence of Lua's `lua:3: unexpected symbol near <eof>`."""
     text = message.decode("utf-8", "replace").split("\nstack traceback")[0]
     found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)
-    return (int(found[1]), found[2][:200] + ".") if found else (None, text[:200] + ".")
+    if "C stack overflow" in text:
+        text, found = "its expressions or blocks are nested too deep", None
+    return (int(found[1]), found[2][:200] + ".") if found else (first_line, text[:200] + ".")
 
 
 @cache
