@@ -26,16 +26,16 @@ __all__ = [
 
 def application(settings: Mapping[str, str] | None = None) -> Any:
     """The migrated portal with its worker, for another WSGI server of one process: `waitress-serve --call portal:application`."""
-    from mosis.operations.integrity import Watch
-    from mosis.telemetry.maintenance import Upkeep
+    from mosis.operations.integrity import IntegrityMonitor
+    from mosis.telemetry.maintenance import Maintenance
     from mosis.worker import Worker
 
     config = Config.read(settings)
     lock = restore_if_lost(config)
     env = open_migrated(config)
-    Watch(env).start()
+    IntegrityMonitor(env).start()
     Worker(env).start()
-    Upkeep(env).start()
+    Maintenance(env).start()
     if env.replication is not None and lock is not None:
         env.replication.start(lock)
     return build(env)

@@ -19,14 +19,14 @@ import portal
 from mosis import jobs, worker
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.database import migrate
 from mosis.worker import Worker
 
 CLAIMS = 1000
 
 
-def fresh(folder: Path) -> Environment:
+def fresh(folder: Path) -> Context:
     """The environment of an empty portal."""
     config = Config.read(
         {
@@ -38,10 +38,10 @@ def fresh(folder: Path) -> Environment:
         }
     )
     migrate(config.database_path, portal.HERE / "schema.sql", portal.HERE / "migrations")
-    return environment(config, Clock())
+    return make_context(config, Clock())
 
 
-def fill(env: Environment, count: int) -> None:
+def fill(env: Context, count: int) -> None:
     """Queue so many jobs, a third of them for later."""
     db = env.db.connection()
     for start in range(0, count, 1000):
@@ -56,7 +56,7 @@ def fill(env: Environment, count: int) -> None:
                 )
 
 
-def claims(env: Environment) -> dict[str, float]:
+def claims(env: Context) -> dict[str, float]:
     """Milliseconds of a claim (its transaction, flushed to disk) while jobs are claimed and finished."""
     db, taken = env.db.connection(), []
     for _ in range(CLAIMS):
@@ -71,7 +71,7 @@ def claims(env: Environment) -> dict[str, float]:
     return {f"p{share}_ms": round(taken[CLAIMS * share // 100 - 1], 3) for share in (50, 95, 99)}
 
 
-def starts(env: Environment, count: int = 200) -> dict[str, float]:
+def starts(env: Context, count: int = 200) -> dict[str, float]:
     """Milliseconds from the begin of the COMMIT that queues a job to its start in an idle worker."""
     db, taken, begun = env.db.connection(), [], 0.0
     worker.HANDLERS["bench"] = lambda env: taken.append((time.perf_counter() - begun) * 1000)

@@ -19,9 +19,9 @@ from typing import Any
 import portal
 from mosis import store
 from mosis.config import Config
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.database import Connection
-from mosis.database.pagination import Wanted
+from mosis.database.pagination import PageRequest
 from mosis.store import Device, Query
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import running
@@ -31,17 +31,17 @@ CATEGORIES = ("productivity", "tools", "games", "media", "travel", "reading")
 DAY = "2027-01-{:02}T00:00:00Z"
 
 
-def opened(folder: Path) -> Environment:
+def opened(folder: Path) -> Context:
     """A fresh portal without a server."""
     config = Config.read({
         "DATABASE_PATH": str(folder / "data/portal.db"), "PACKAGES_DIR": str(folder / "packages"),
         "ASSETS_DIR": str(folder / "assets"), "DISK_RESERVE_BYTES": "0",
     })  # fmt: skip
     portal.migrate_databases(config)
-    return environment(config)
+    return make_context(config)
 
 
-def fill(env: Environment, apps: int, dice: random.Random) -> list[str]:
+def fill(env: Context, apps: int, dice: random.Random) -> list[str]:
     """So many apps with one to three versions; the words of their texts, the commonest first (as Zipf found them)."""
     letters = "abcdefghijklmnoprstuvwz"
     words = [
@@ -91,7 +91,7 @@ def timed(call: Callable[[int], Any], number: int, clock: Callable[[], float]) -
     return (clock() - started) * 1e6
 
 
-def nouns(env: Environment, apps: int, words: list[str], dice: random.Random) -> dict[str, float]:
+def nouns(env: Context, apps: int, words: list[str], dice: random.Random) -> dict[str, float]:
     """Medians, in microseconds of processor time, of what the store does when nothing is kept."""
     db = env.db.connection()
 
@@ -101,10 +101,10 @@ def nouns(env: Environment, apps: int, words: list[str], dice: random.Random) ->
         number, value = db.one(
             f"SELECT number, {column} FROM listings ORDER BY {column} LIMIT 1 OFFSET ?", apps // 2
         )
-        return lambda _: store.index(db, Wanted(20, (sort, value, number)), Query(sort=sort))
+        return lambda _: store.index(db, PageRequest(20, (sort, value, number)), Query(sort=sort))
 
     def search(text: Callable[[int], str], **more: str) -> Callable[[int], Any]:
-        return lambda number: store.index(db, Wanted(20), Query(text(number), **more))
+        return lambda number: store.index(db, PageRequest(20), Query(text(number), **more))
 
     def updates(number: int) -> None:
         env.kept.__init__()  # type: ignore[misc]
@@ -113,11 +113,11 @@ def nouns(env: Environment, apps: int, words: list[str], dice: random.Random) ->
 
     rare, full = words[2000:], f"com.bench.a{apps // 2}"
     calls: dict[str, tuple[Callable[[int], Any], int]] = {
-        "list by name": (lambda _: store.index(db, Wanted(20), Query()), 300),
+        "list by name": (lambda _: store.index(db, PageRequest(20), Query()), 300),
         "list by date, from the middle": (deep("updated"), 300), "list by downloads, from the middle": (deep("downloads"), 300),
-        "list of a category by downloads": (lambda _: store.index(db, Wanted(20), Query(category="tools", sort="downloads")), 300),
-        "list of a rare tag": (lambda number: store.index(db, Wanted(20), Query(tag=words[100 + number % 90])), 100),
-        "list of a common tag": (lambda _: store.index(db, Wanted(20), Query(tag="common", sort="downloads")), 100),
+        "list of a category by downloads": (lambda _: store.index(db, PageRequest(20), Query(category="tools", sort="downloads")), 300),
+        "list of a rare tag": (lambda number: store.index(db, PageRequest(20), Query(tag=words[100 + number % 90])), 100),
+        "list of a common tag": (lambda _: store.index(db, PageRequest(20), Query(tag="common", sort="downloads")), 100),
         "search a rare word": (search(lambda number: rare[number]), 200),
         "search a package id": (search(lambda _: full), 100),
         "search two words": (search(lambda number: f"{rare[number]} {words[5 + number % 50]}"), 200),
@@ -276,7 +276,7 @@ def slow_readers(port: int, pid: int, path: str, count: int = 90, seconds: float
         reader.close()
 
 
-def published(env: Environment, db: Connection, size: int) -> tuple[str, str]:
+def published(env: Context, db: Connection, size: int) -> tuple[str, str]:
     """The address and hash of something of this size in the place of a package."""
     body = os.urandom(MIB) * (size // MIB)
     digest = hashlib.sha256(body).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 from mosis.caller import Caller
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 
 FIRST = "0" * 64
 COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # the count of all lines ever written, including deleted ones
@@ -66,7 +66,7 @@ def add(
 
 
 def index(
-    db: Connection, wanted: Wanted, *, owner_id: str | None = None, action: str | None = None
+    db: Connection, wanted: PageRequest, *, owner_id: str | None = None, action: str | None = None
 ) -> Page[Entry]:
     """The audit trail, newest line first: all of it, the lines of one account, or those of one
     action."""
@@ -82,7 +82,7 @@ def index(
     return page(rows, wanted, lambda entry: (entry.number,))
 
 
-def seen_by_owner(entry: Entry, owner_id: str) -> Entry:
+def redacted_for_owner(entry: Entry, owner_id: str) -> Entry:
     """A line as the account's owner may see it: without the acting staff member's id and network."""
     return (
         entry if entry.actor_id in (None, owner_id) else replace(entry, actor_id=None, address="")

@@ -9,7 +9,7 @@ LIMIT_BYTES = 8 << 20
 EACH_BYTES = 300  # what an entry costs beside its content, about
 
 
-class Kept:
+class RevisionCache:
     """Values by key, each good for one revision of what it was made from; what was not asked for longest goes first.
 
     `get` never gives a value of another revision than asked for, so whoever reads the revision before making a value can never

@@ -14,7 +14,7 @@ from typing import Any
 
 from mosis import VERSION
 from mosis.config import Config, ConfigError
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
 from mosis.litestream import BackupError
@@ -192,7 +192,7 @@ def folder(text: str) -> Path:
 
 
 @contextlib.contextmanager
-def open_context(config: Config) -> Iterator[Environment]:
+def open_context(config: Config) -> Iterator[Context]:
     """The migrated databases and what belongs to them, closed at the end."""
     env = open_migrated(config)
     try:
@@ -277,12 +277,12 @@ def run_admin_promote(given: Given, config: Config) -> None:
 def run_audit(given: Given, config: Config) -> int:
     """Verify the hash chain of the audit trail."""
     from mosis import audit
-    from mosis.database.pagination import Wanted
+    from mosis.database.pagination import PageRequest
 
     with open_context(config) as env:
         db = env.db.connection()
         try:
-            count, newest = audit.verify(db), audit.index(db, Wanted(1)).rows
+            count, newest = audit.verify(db), audit.index(db, PageRequest(1)).rows
         except ValueError as error:
             print(f"portal: {error}: somebody has changed the database by hand", file=sys.stderr)
             return FAILED

@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mosis.cache import Kept
+from mosis.cache import RevisionCache
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
-from mosis.counters import Counts
+from mosis.counters import WriteBehindCounters
 from mosis.credentials import passwords
 from mosis.credentials.oauth import Provider, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
 from mosis.litestream import Replication
-from mosis.metrics import Measures
+from mosis.metrics import MetricsRegistry
 from mosis.outbound.mail import Mailer
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
-from mosis.subscriptions import News
+from mosis.subscriptions import Subscriptions
 
 
 @dataclass(frozen=True)
-class Environment:
+class Context:
     """Everything a use case depends on, made once at start and passed on; nothing else is global."""
 
     config: Config
@@ -43,21 +43,23 @@ class Environment:
     checks: Checks
     mailer: Mailer
     limits: Limits
-    news: News
+    news: Subscriptions
     replication: Replication | None = (
         None  # of portal.db, where the settings ask for it; started by `portal.py serve`
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
-    downloads: Counts = field(default_factory=Counts)
-    kept: Kept = field(default_factory=Kept)  # finished answers of the store
+    downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
+    kept: RevisionCache = field(default_factory=RevisionCache)  # finished answers of the store
     remembered: dict[str, Any] = field(
         default_factory=dict
     )  # what the store has read and looks at again only when it changes
-    measures: Measures = field(default_factory=Measures)  # what /metrics tells
+    measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # what /metrics tells
     telemetry_search: threading.Lock = field(
         default_factory=threading.Lock
     )  # looking through all raw events, one at a time
-    key_uses: Counts = field(default_factory=Counts)  # "key id|time to the minute"
+    key_uses: WriteBehindCounters = field(
+        default_factory=WriteBehindCounters
+    )  # "key id|time to the minute"
 
     def url(self, path: str) -> str:
         """An address of this portal for the world outside."""
@@ -69,9 +71,9 @@ class Environment:
         self.telemetry.close()
 
 
-def environment(
+def make_context(
     config: Config, clock: Clock | None = None, password_cost: passwords.Cost = passwords.OWASP
-) -> Environment:
+) -> Context:
     """Open everything. The database has been migrated by now."""
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
@@ -79,12 +81,12 @@ def environment(
     db.checkpoints = (
         not replicated
     )  # whatever process this is: with Litestream about, checkpoints are its work alone
-    secret = config.jwt_secret or kept_secret(config.data_dir / "jwt_secret")
-    return Environment(
+    secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
+    return Context(
         config=config,
         clock=clock,
         db=db,
-        news=News(db),
+        news=Subscriptions(db),
         files=Files(config.packages_dir, config.disk_reserve_bytes),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
@@ -93,7 +95,7 @@ def environment(
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),
-        telemetry_secret=kept_secret(
+        telemetry_secret=read_or_create_secret(
             config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"
         ),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
@@ -102,7 +104,7 @@ def environment(
     )
 
 
-def kept_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
+def read_or_create_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
     """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used.
 
     Raises ConfigError when the file is damaged; `loss` says what it costs to remove it.

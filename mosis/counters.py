@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 
-class Counts:
+class WriteBehindCounters:
     """Increments per key since the last `take`; shared by all threads."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from mosis import jobs
 from mosis.caller import Caller
 from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
@@ -163,7 +163,7 @@ def find(db: Connection, event_id: str) -> Event | None:
     return found
 
 
-def after(db: Connection, caller: Caller, wanted: Wanted) -> Page[Event]:
+def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
     """The caller's events in order, those after a number. What is limited to scopes (API keys, device logins) sees the events of
     apps alone, and of those only the ones it may touch."""
     limited, only = (

@@ -16,7 +16,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, NotFound
 
 # Each lane has threads of its own, so that nothing waits behind work of another sort: a version is not published late because a
@@ -39,7 +39,7 @@ LANE_OF = {
 }
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
-LIVES = 40  # workers that may die over a job before it is given up
+MAX_LOST_LEASES = 40  # workers that may die over a job before it is given up
 ATTEMPTS = 8  # the last one comes four to six minutes after the first
 # Mail servers are away for hours, and some take a message only when it comes again: a day and more.
 ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36}
@@ -273,7 +273,7 @@ def recover(db: Connection) -> int:
         )
         for job in lost:
             _charge(db, job, LEASE_SECONDS)
-            if job.attempts >= LIVES:
+            if job.attempts >= MAX_LOST_LEASES:
                 _end(db, job, "dead", "the worker died or hung")
             else:
                 delay = min(2 ** (job.attempts - 2), 60) if job.attempts > 2 else 0
@@ -281,7 +281,7 @@ def recover(db: Connection) -> int:
         return len(lost)
 
 
-def index(db: Connection, wanted: Wanted, state: str | None = None) -> Page[Job]:
+def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page[Job]:
     """The jobs, the newest first, all or those in a state."""
     among, after = (state,) if state else STATES, wanted.after[0] if wanted.after else "~"
     rows = db.all(

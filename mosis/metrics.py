@@ -38,7 +38,7 @@ class _Times:
     sum_seconds: float = 0.0
 
 
-class Measures:
+class MetricsRegistry:
     """Counters and request durations of this process since its start, shared by all threads.
     `readings` are called on each scrape."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mosis import VERSION, disk
 from mosis.config import Config, ConfigError
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
 
@@ -57,12 +57,12 @@ def migrate_databases(
     ]
 
 
-def open_migrated(config: Config) -> Environment:
+def open_migrated(config: Config) -> Context:
     """The context over databases that have been migrated."""
     from mosis import store
 
     migrate_databases(config)
-    env = environment(config)
+    env = make_context(config)
     store.index_keys(env)  # created at the first start
     return env
 
@@ -76,7 +76,7 @@ def restore_if_lost(config: Config) -> int | None:
     if not litestream.wanted:
         return None
     lock = litestream.hold()
-    if backup.give_back_lost(config, litestream):
+    if backup.restore_lost(config, litestream):
         print(
             f"portal: {config.database_path} was not there; it was restored from the replica.",
             file=sys.stderr,
@@ -107,9 +107,9 @@ def check_preconditions(command: str, config: Config) -> None:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
-    from mosis.operations.integrity import Watch
+    from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery
-    from mosis.telemetry.maintenance import Upkeep
+    from mosis.telemetry.maintenance import Maintenance
     from mosis.web.application import build
     from mosis.worker import Worker
 
@@ -120,7 +120,7 @@ def serve(config: Config) -> int:
     )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = open_migrated(config)
     env.files.sweep_incoming()
-    app, worker, upkeep, watch = build(env), Worker(env), Upkeep(env), Watch(env)
+    app, worker, upkeep, watch = build(env), Worker(env), Maintenance(env), IntegrityMonitor(env)
     server = make_server(env, app)
     live = start_websocket(env)
     watch.start()
@@ -166,17 +166,17 @@ def serve(config: Config) -> int:
     return 0
 
 
-def make_server(env: Environment, app: Any) -> Any:
+def make_server(env: Context, app: Any) -> Any:
     """The server that the settings ask for, bound to its port. Raises OSError."""
     from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
-    from mosis.web.answers import ReadyAnswers
+    from mosis.web.answers import CachedResponses
 
     config = env.config
     spool = config.packages_dir / "spool"
     if config.server == "waitress":
         return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
-    ready = ReadyAnswers(app, env)
+    ready = CachedResponses(app, env)
     return Server(
         app,
         config.listen_addr,
@@ -191,7 +191,7 @@ def make_server(env: Environment, app: Any) -> Any:
     )
 
 
-def start_websocket(env: Environment) -> Any:
+def start_websocket(env: Context) -> Any:
     """The started WebSocket listener, None where it is off. Raises ConfigError if its library is
     missing."""
     if env.config.events_addr is None:

@@ -13,7 +13,7 @@ LOOK_SECONDS = (
 )
 
 
-class News:
+class Subscriptions:
     """The subscribers of each account, and one thread that calls them. The thread starts with the
     first subscriber and sleeps while there is none."""
 
@@ -25,9 +25,9 @@ class News:
         self._thread: threading.Thread | None = None
         self._seen = (0, 0)  # the database's data_version and the number of its last event
         self._closed = False
-        database.news = self.stir
+        database.news = self.notify
 
-    def stir(self, developer_id: str) -> None:
+    def notify(self, developer_id: str) -> None:
         """An event of this account has been committed."""
         if developer_id in self._subscribers:
             with self._condition:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mosis import idempotency, jobs, store
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
@@ -61,11 +61,11 @@ SCHEDULE: list[tuple[int, str]] = [
     (7 * 24 * 3600, "drill"),
 ]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
-TICKS: list[tuple[int, Callable[[Environment], None]]] = [
+TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, store.flush_downloads),
     (5, keys.flush_uses),
     (5, clock_steps.look),
-    (60, backup.keep_secrets),
+    (60, backup.copy_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
 # of each lane; `checks` has CHECK_PROCESSES. A webhook's thread waits at most five seconds for a receiver.
@@ -77,9 +77,7 @@ class Worker:
     """Threads that do the queue's jobs until told to stop, some for each lane. A commit of this process that queues a job wakes
     them at once; jobs that another process queues are seen within `longest_sleep_seconds`."""
 
-    def __init__(
-        self, env: Environment, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS
-    ) -> None:
+    def __init__(self, env: Context, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
         self.env = env
         self.longest_sleep_seconds = longest_sleep_seconds
         self._running: dict[str, Job] = {}

@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from wsgiref.validate import validator
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.people import accounts
 from mosis.server.request import Answer as Ready
 from mosis.server.request import Request
-from mosis.web.answers import ReadyAnswers
+from mosis.web.answers import CachedResponses
 from mosis.worker import Worker
 from tests import described
 from tests.package_builder import build_package, signing_key
@@ -92,9 +92,9 @@ class Client:
     """Speaks to the application as a WSGI server would; wsgiref's validator watches both sides. What the server's loop would have
     answered without the application is held to what the application says."""
 
-    def __init__(self, app: Any, env: Environment) -> None:
+    def __init__(self, app: Any, env: Context) -> None:
         self.app = validator(app)
-        self.ready = ReadyAnswers(app, env)
+        self.ready = CachedResponses(app, env)
         self.env = env
         self.worker = Worker(env)
 

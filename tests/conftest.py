@@ -14,7 +14,7 @@ import portal
 from mosis import cli
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from tests.client import PASSWORD, Client
 from tests.server import Backed
@@ -117,7 +117,7 @@ def env(
     settings: dict[str, str],
     password_cost: Cost,
     new_databases: Path,
-) -> Iterator[Environment]:
+) -> Iterator[Context]:
     """The environment of a fresh portal; rate limits are off unless a test asks for them."""
     (tmp_path / "data").mkdir(exist_ok=True)
     for name in ("portal.db", "telemetry.db"):
@@ -131,13 +131,13 @@ def env(
     }
     config = Config.read(places | settings)
     portal.migrate_databases(config)
-    opened = environment(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
+    opened = make_context(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def client(env: Environment) -> Client:
+def client(env: Context) -> Client:
     """The real WSGI application, spoken to without a socket."""
     return Client(portal.build(env), env)
 

@@ -13,7 +13,7 @@ import jsonschema
 import portal
 from mosis.problems import CONTENT_TYPE
 from mosis.web.openapi import address, description
-from mosis.web.openapi_schemas import Says
+from mosis.web.openapi_schemas import Operation
 
 NO_ROUTE = {"not_found", "method_not_allowed", "malformed_request", "not_implemented"}
 
@@ -70,11 +70,11 @@ def check(
         assert name in map(str.lower, answer["headers"]), (
             f"{at} answers with {name}, which is not described"
         )
-    _check_request(call, at, query, kind, request_body, route.callback.says)
+    _check_request(call, at, query, kind, request_body, route.callback.operation)
 
 
 def _check_request(
-    call: dict[str, Any], at: str, query: str, kind: str, body: bytes, said: Says
+    call: dict[str, Any], at: str, query: str, kind: str, body: bytes, said: Operation
 ) -> None:
     """What was accepted is what may be sent."""
     known = {each["name"] for each in call["parameters"] if each["in"] == "query"}

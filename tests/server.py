@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import portal
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.litestream.replication import ask
 from mosis.process import make_server
 from mosis.worker import Worker
@@ -229,7 +229,7 @@ def campaign(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def serving(env: Environment) -> Iterator[Any]:
+def serving(env: Context) -> Iterator[Any]:
     """The portal's server and worker for this environment, in threads of this process, so that a test
     can look into `env`. LISTEN_ADDR is to be 127.0.0.1:0; the server's `port` says which it is."""
     server, worker = make_server(env, portal.build(env)), Worker(env)

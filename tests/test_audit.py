@@ -7,12 +7,12 @@ import pytest
 
 from mosis import audit
 from mosis.caller import Caller, truncated
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Database
 from tests.client import Client
 
 
-def entries(env: Environment, count: int) -> None:
+def entries(env: Context, count: int) -> None:
     db = env.db.connection()
     with db.write():
         for number in range(count):
@@ -23,7 +23,7 @@ def entries(env: Environment, count: int) -> None:
     "UPDATE audit SET action = 'test.other' WHERE number = 2", "DELETE FROM audit WHERE number = 2",
     "UPDATE audit SET details = '{}' WHERE number = 1", "UPDATE audit SET previous_hash = hash WHERE number = 3",
 ])  # fmt: skip
-def test_a_change_in_the_past_shows(env: Environment, change: str) -> None:
+def test_a_change_in_the_past_shows(env: Context, change: str) -> None:
     entries(env, 3)
     db = env.db.connection()
     assert audit.verify(db) == 3
@@ -34,7 +34,7 @@ def test_a_change_in_the_past_shows(env: Environment, change: str) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_lines_that_are_missing_at_the_end_show(env: Environment, more: int) -> None:
+def test_lines_that_are_missing_at_the_end_show(env: Context, more: int) -> None:
     """Also when others have come since."""
     entries(env, 3)
     db = env.db.connection()
@@ -45,7 +45,7 @@ def test_lines_that_are_missing_at_the_end_show(env: Environment, more: int) -> 
         audit.verify(db)
 
 
-def test_many_that_append_at_once_make_one_chain(env: Environment) -> None:
+def test_many_that_append_at_once_make_one_chain(env: Context) -> None:
     """Threads of one process, who queue on its lock, beside another process, which has a lock of its own."""
     other = Database(env.config.database_path, env.clock)
 
@@ -61,14 +61,14 @@ def test_many_that_append_at_once_make_one_chain(env: Environment) -> None:
     assert audit.verify(env.db.connection()) == 150
 
 
-def test_what_an_api_key_did_is_told_apart(env: Environment) -> None:
+def test_what_an_api_key_did_is_told_apart(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         audit.add(db, Caller("alice", key_id="key-1"), "test.happened", number=1)
     assert json.loads(db.value("SELECT details FROM audit")) == {"api_key_id": "key-1", "number": 1}
 
 
-def test_the_trail_keeps_networks_and_not_addresses(env: Environment, client: Client) -> None:
+def test_the_trail_keeps_networks_and_not_addresses(env: Context, client: Client) -> None:
     client.register()
     addresses = {row[0] for row in env.db.connection().all("SELECT DISTINCT address FROM audit")}
     assert addresses == {"198.51.100.0/24"}

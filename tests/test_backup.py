@@ -13,7 +13,7 @@ import pytest
 
 import portal
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.litestream import Litestream, replication
 from mosis.operations import readiness
 from tests.client import Client
@@ -100,7 +100,7 @@ def test_a_second_portal_on_the_same_data_is_refused(server: Backed) -> None:
 
 
 @pytest.fixture
-def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
+def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
     """An environment whose database is replicated by a child of this process; it loses patience quickly."""
     monkeypatch.setattr(replication, "HEAL_AFTER_SECONDS", 3.0)
     monkeypatch.setattr(readiness, "BEHIND_SECONDS", 1.0)
@@ -123,29 +123,29 @@ def replicated_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         env.replication.stop()
 
 
-def codes(env: Environment) -> list[str]:
+def codes(env: Context) -> list[str]:
     return [each["code"] for each in readiness.look(env).reasons]
 
 
-def settled(env: Environment) -> bool:
+def settled(env: Context) -> bool:
     """Whether everything is in the replica."""
     assert env.replication is not None
     state = env.replication.state
     return state.running and state.behind_seconds == 0 and state.trouble is None
 
 
-def write(env: Environment, name: str) -> None:
+def write(env: Context, name: str) -> None:
     client = Client(portal.build(env), env)
     client.register(name)
 
 
-def restored_names(env: Environment, folder: Path) -> list[str]:
+def restored_names(env: Context, folder: Path) -> list[str]:
     Litestream(env.config).restore(folder / "restored.db")
     return names_in(folder / "restored.db")
 
 
 def test_a_replica_folder_that_is_taken_away_is_said_and_healed(
-    replicated_env: Environment, tmp_path: Path
+    replicated_env: Context, tmp_path: Path
 ) -> None:
     env, backups = replicated_env, tmp_path / "backups"
     wait_until(lambda: settled(env))
@@ -159,7 +159,7 @@ def test_a_replica_folder_that_is_taken_away_is_said_and_healed(
 
 
 def test_a_replica_that_somebody_emptied_is_begun_anew(
-    replicated_env: Environment, tmp_path: Path
+    replicated_env: Context, tmp_path: Path
 ) -> None:
     env = replicated_env
     write(env, "alice")
@@ -172,9 +172,7 @@ def test_a_replica_that_somebody_emptied_is_begun_anew(
     assert restored_names(env, tmp_path) == ["Alice"]
 
 
-def test_damage_to_what_litestream_knows_is_healed(
-    replicated_env: Environment, tmp_path: Path
-) -> None:
+def test_damage_to_what_litestream_knows_is_healed(replicated_env: Context, tmp_path: Path) -> None:
     env = replicated_env
     write(env, "alice")
     wait_until(lambda: settled(env))

@@ -15,8 +15,8 @@ import pytest
 
 import portal
 from mosis import audit, jobs
-from mosis.context import Environment
-from mosis.database.pagination import Wanted
+from mosis.context import Context
+from mosis.database.pagination import PageRequest
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.replication import ask
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def replicated(env: Environment) -> Iterator[Environment]:
+def replicated(env: Context) -> Iterator[Context]:
     """The environment with Litestream running for it."""
     assert env.replication is not None
     env.replication.start(Litestream(env.config).hold())
@@ -44,7 +44,7 @@ def replicated(env: Environment) -> Iterator[Environment]:
     env.replication.stop()
 
 
-def settle(env: Environment) -> None:
+def settle(env: Context) -> None:
     """Wait until everything is in the replica."""
     assert env.replication is not None
     replication = env.replication
@@ -72,7 +72,7 @@ def moment_between() -> str:
 
 
 def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
-    client: Client, env: Environment, alice: Person
+    client: Client, env: Context, alice: Person
 ) -> None:
     made = backup.make(env)
     assert names_in(made.path / "portal.db") == names_in(env.config.database_path)
@@ -96,15 +96,15 @@ def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
     ]
 
 
-def test_the_newest_seven_copies_are_kept(env: Environment, hands: Hands) -> None:
+def test_the_newest_seven_copies_are_kept(env: Context, hands: Hands) -> None:
     for _ in range(9):
         hands.turn(60)
         newest = backup.make(env)
-    copies = backup.index(env.config, Wanted()).rows
+    copies = backup.index(env.config, PageRequest()).rows
     assert (len(copies), copies[0].name) == (7, newest.name)
 
 
-def test_administrators_have_copies_made_and_see_them(client: Client, env: Environment) -> None:
+def test_administrators_have_copies_made_and_see_them(client: Client, env: Context) -> None:
     root = client.admin()
     assert client.get("/v1/admin/backups", as_=root).expect(200).json == {
         "backups": [],
@@ -132,7 +132,7 @@ def test_administrators_have_copies_made_and_see_them(client: Client, env: Envir
 
 
 def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
-    env: Environment, tmp_path: Path
+    env: Context, tmp_path: Path
 ) -> None:
     backup.daily(env)
     backup.daily(env)  # a job may run twice
@@ -145,7 +145,7 @@ def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
 
 
 def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
-    env: Environment, hands: Hands
+    env: Context, hands: Hands
 ) -> None:
     db, worker = env.db.connection(), Worker(env)
     week = 7 * 24 * 3600
@@ -165,7 +165,7 @@ def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
 
 
 def test_the_drill_proves_a_good_replica(
-    client: Client, replicated: Environment, alice: Person
+    client: Client, replicated: Context, alice: Person
 ) -> None:
     settle(replicated)
     found = backup.drill(replicated, whole=True)
@@ -175,7 +175,7 @@ def test_the_drill_proves_a_good_replica(
 
 
 def test_the_drill_finds_lost_rows_and_bad_packages(
-    client: Client, replicated: Environment, alice: Person
+    client: Client, replicated: Context, alice: Person
 ) -> None:
     assert replicated.replication is not None
     settle(replicated)
@@ -191,7 +191,7 @@ def test_the_drill_finds_lost_rows_and_bad_packages(
 
 
 def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
-    client: Client, replicated: Environment, tmp_path: Path
+    client: Client, replicated: Context, tmp_path: Path
 ) -> None:
     root = client.admin()
     settle(replicated)
@@ -213,7 +213,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
     assert audit.verify(replicated.db.connection())
 
 
-def test_without_a_replica_there_is_no_drill(client: Client, env: Environment) -> None:
+def test_without_a_replica_there_is_no_drill(client: Client, env: Context) -> None:
     with pytest.raises(BackupError):
         backup.restore(env.config, at="yesterday")
     assert backup.drill(env).findings  # a folder without a replica in it
@@ -433,13 +433,13 @@ def test_a_folder_without_a_database_is_said(tmp_path: Path, arguments: tuple[st
 
 
 def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(
-    env: Environment, tmp_path: Path
+    env: Context, tmp_path: Path
 ) -> None:
-    backup.keep_secrets(env)
+    backup.copy_secrets(env)
     old = (tmp_path / "data/jwt_secret").read_bytes()
     (tmp_path / "data/jwt_secret").write_bytes(b"another one, of as many bytes as it must have\n")
-    backup.keep_secrets(env)
-    backup.keep_secrets(env)
+    backup.copy_secrets(env)
+    backup.copy_secrets(env)
     kept = sorted((tmp_path / "backups/secrets").glob("jwt_secret*"))
     assert [path.name.partition(".")[2][:6] for path in kept] == ["", "until-"]
     assert kept[1].read_bytes() == old
@@ -454,7 +454,7 @@ def test_root_is_kept_from_leaving_files_that_the_portal_cannot_write(tmp_path: 
 
 
 def test_a_copy_for_which_there_is_no_room_is_refused_with_the_folder(
-    env: Environment, tmp_path: Path
+    env: Context, tmp_path: Path
 ) -> None:
     env.files.reserve_bytes = 1 << 60
     with pytest.raises(Unavailable) as refusal:

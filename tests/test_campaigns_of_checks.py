@@ -15,7 +15,7 @@ import pytest
 import portal
 from bench import fuzz, hidden_lua, kill_checks
 from mosis import jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.packages.checks import Checks, ChecksUnavailable
 from mosis.publishing import versions
 from tests.campaign import short_and_full
@@ -167,7 +167,7 @@ def test_then_the_version_waits_and_is_checked_later(
     assert client.get(at, as_=alice)["state"] == "ready"
 
 
-def test_two_processes_share_one_queue(tmp_path: Path, env: Environment, hands: Hands) -> None:
+def test_two_processes_share_one_queue(tmp_path: Path, env: Context, hands: Hands) -> None:
     """Beside this process `portal.py worker` does what it queues, and ends in order."""
     environment = Running(tmp_path).environment | {
         "DATABASE_PATH": str(env.config.database_path),

@@ -12,7 +12,7 @@ import portal
 from mosis import jobs, worker
 from mosis.clock import Clock
 from mosis.config import Config
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.database import new_id
 from mosis.operations import backup, clock_steps, doctor, readiness
 from mosis.worker import Worker
@@ -44,7 +44,7 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Environment]:
+def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Context]:
     shutil.copytree(new_databases, tmp_path / "data")
     config = Config.read(
         {
@@ -56,19 +56,19 @@ def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Environmen
             "WEBHOOKS_PRIVATE": "allow",
         }
     )
-    opened = environment(config, Clock(lambda: hands.at, lambda: hands.ran), CHEAP)
+    opened = make_context(config, Clock(lambda: hands.at, lambda: hands.ran), CHEAP)
     yield opened
     opened.close()
 
 
-def value(env: Environment, sql: str, *values: object) -> object:
+def value(env: Context, sql: str, *values: object) -> object:
     return env.db.connection().value(sql, *values)
 
 
 @ahead
 @pytest.mark.parametrize("kind", sorted(worker.HANDLERS))
 def test_every_kind_of_job_runs_within_its_longest_wait(
-    env: Environment, hands: Wall, kind: str, ahead: int, monkeypatch: pytest.MonkeyPatch
+    env: Context, hands: Wall, kind: str, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     for each in worker.HANDLERS:
@@ -94,7 +94,7 @@ def test_every_kind_of_job_runs_within_its_longest_wait(
 @ahead
 @pytest.mark.parametrize(("every", "kind"), worker.SCHEDULE)
 def test_every_entry_of_the_schedule_goes_on(
-    env: Environment, hands: Wall, every: int, kind: str, ahead: int
+    env: Context, hands: Wall, every: int, kind: str, ahead: int
 ) -> None:
     db = env.db.connection()
     hands.set(ahead)
@@ -116,9 +116,7 @@ def test_every_entry_of_the_schedule_goes_on(
             assert jobs.add_scheduled(db, kind, every) is None, "the true last run is forgotten"
 
 
-def test_a_live_worker_does_not_lose_its_lease_by_a_step_back(
-    env: Environment, hands: Wall
-) -> None:
+def test_a_live_worker_does_not_lose_its_lease_by_a_step_back(env: Context, hands: Wall) -> None:
     db = env.db.connection()
     with db.write():
         jobs.add(db, "sweep_jobs")
@@ -133,9 +131,7 @@ def test_a_live_worker_does_not_lose_its_lease_by_a_step_back(
     assert jobs.recover(db) == 1
 
 
-def test_a_publication_keeps_the_time_that_its_developer_chose(
-    env: Environment, hands: Wall
-) -> None:
+def test_a_publication_keeps_the_time_that_its_developer_chose(env: Context, hands: Wall) -> None:
     db, chosen = env.db.connection(), env.clock.now(400 * 86_400)
     with db.write():
         job = jobs.add(
@@ -155,7 +151,7 @@ def test_a_publication_keeps_the_time_that_its_developer_chose(
 
 @ahead
 def test_credentials_of_the_future_are_void_and_their_owners_sign_in_again(
-    client: Client, env: Environment, hands: Wall, ahead: int
+    client: Client, env: Context, hands: Wall, ahead: int
 ) -> None:
     hands.set(ahead)
     alice = client.register("alice")
@@ -195,7 +191,7 @@ def test_a_retry_key_of_the_future_is_taken_anew(client: Client, hands: Wall, ah
     assert register("bob@example.org", 201) == "true"
 
 
-def test_a_claim_of_the_future_is_free(env: Environment, hands: Wall) -> None:
+def test_a_claim_of_the_future_is_free(env: Context, hands: Wall) -> None:
     from mosis.caller import Caller
     from mosis.publishing import reviews
 
@@ -210,7 +206,7 @@ def test_a_claim_of_the_future_is_free(env: Environment, hands: Wall) -> None:
     assert (taken.claimed_by, taken.claimed_until) == (two, env.clock.now(reviews.CLAIM_SECONDS))
 
 
-def _review(env: Environment, *people: str) -> str:
+def _review(env: Context, *people: str) -> str:
     db, ids = env.db.connection(), [new_id() for _ in range(4)]
     with db.write():
         for person in people:
@@ -253,7 +249,7 @@ def _review(env: Environment, *people: str) -> str:
     return ids[3]
 
 
-def test_the_newest_review_counts_whatever_its_date(env: Environment) -> None:
+def test_the_newest_review_counts_whatever_its_date(env: Context) -> None:
     from mosis.publishing import reviews
 
     db = env.db.connection()
@@ -294,7 +290,7 @@ def test_every_stored_time_of_the_schema_has_its_longest_interval() -> None:
 
 @ahead
 def test_rows_are_corrected_once_the_clock_is_steady(
-    client: Client, env: Environment, hands: Wall, ahead: int
+    client: Client, env: Context, hands: Wall, ahead: int
 ) -> None:
     hands.set(ahead)
     client.register("alice")
@@ -319,7 +315,7 @@ def test_rows_are_corrected_once_the_clock_is_steady(
 
 
 def test_a_machine_that_starts_in_the_past_cuts_nothing_short(
-    client: Client, env: Environment, hands: Wall
+    client: Client, env: Context, hands: Wall
 ) -> None:
     alice = client.register("alice")
     hands.set(-20 * 365 * 86_400)  # no battery: 2007 until the time server answers
@@ -334,7 +330,7 @@ def test_a_machine_that_starts_in_the_past_cuts_nothing_short(
 
 
 def test_readyz_and_doctor_say_that_the_clock_was_ahead(
-    client: Client, env: Environment, hands: Wall, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, hands: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
     hands.set(1e8)
@@ -352,7 +348,7 @@ def test_readyz_and_doctor_say_that_the_clock_was_ahead(
     client.get("/readyz").expect(200)
 
 
-def test_a_copy_of_the_future_goes_first(env: Environment, hands: Wall) -> None:
+def test_a_copy_of_the_future_goes_first(env: Context, hands: Wall) -> None:
     hands.set(1e8)
     for _ in range(7):
         backup.make(env)
@@ -365,18 +361,18 @@ def test_a_copy_of_the_future_goes_first(env: Environment, hands: Wall) -> None:
 
 
 @ahead
-def test_files_of_the_future_are_swept(env: Environment, tmp_path: Path, ahead: int) -> None:
+def test_files_of_the_future_are_swept(env: Context, tmp_path: Path, ahead: int) -> None:
     path = env.files.incoming / "left"
     path.write_bytes(b"x")
     moment = path.stat().st_mtime + ahead
     os.utime(path, (moment, moment))
-    found = env.files.forgotten(lambda path: False)
+    found = env.files.find_orphans(lambda path: False)
     assert found == ([path] if ahead > 24 * 3600 else [])
 
 
 @ahead
 def test_telemetry_of_the_future_is_forgotten_in_its_time(
-    env: Environment, hands: Wall, ahead: int
+    env: Context, hands: Wall, ahead: int
 ) -> None:
     db, day = env.telemetry.connection(), 86_400
     future = int(hands.at) + ahead

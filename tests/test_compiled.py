@@ -230,9 +230,9 @@ def bodies() -> dict[str, Schema]:
     """The schema of every call that takes JSON."""
     routes = portal.build(None).routes  # type: ignore[arg-type]  # the table alone touches nothing
     said = {
-        f"{route.method} {route.rule}": route.callback.says.body
+        f"{route.method} {route.rule}": route.callback.operation.body
         for route in routes
-        if hasattr(route.callback, "says")
+        if hasattr(route.callback, "operation")
     }
     return {call: schema for call, schema in said.items() if isinstance(schema, dict)} | {
         "event": EVENT,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mosis.config import Config, ConfigError
-from mosis.context import kept_secret
+from mosis.context import read_or_create_secret
 
 
 def test_all_complaints_come_at_once_and_never_show_a_secret() -> None:
@@ -46,12 +46,12 @@ def test_bad_settings_are_said(name: str, value: str) -> None:
 
 def test_a_secret_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
     path = tmp_path / "data/jwt_secret"
-    secret = kept_secret(path)
+    secret = read_or_create_secret(path)
     assert len(secret) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
-    assert kept_secret(path) == secret
+    assert read_or_create_secret(path) == secret
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("short")
     with pytest.raises(ConfigError):
-        kept_secret(path)
+        read_or_create_secret(path)

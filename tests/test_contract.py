@@ -49,7 +49,7 @@ def test_every_address_is_described_by_its_own_handler() -> None:
     }
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
-        assert hasattr(route.callback, "says"), (
+        assert hasattr(route.callback, "operation"), (
             f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
         )
         assert route.callback.__doc__, (
@@ -67,7 +67,7 @@ def test_what_is_said_is_what_the_handler_does() -> None:
         "updates_of_many"
     }  # its numbers are checked by hand, which is faster for 500 of them
     for route in portal.build(None).routes:  # type: ignore[arg-type]
-        names, said = route.callback.__code__.co_names, route.callback.says
+        names, said = route.callback.__code__.co_names, route.callback.operation
         if {"read_json", "read_form_or_json"} & set(
             names
         ) and route.callback.__name__ not in explained_further:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import portal
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Database, MigrationError, migrate, new_id, statements
 from mosis.errors import Unavailable
 from tests.server import wait_until
@@ -19,7 +19,7 @@ SCHEMA, MIGRATIONS = portal.HERE / "schema.sql", portal.HERE / "migrations"
 ROW = {"email": "a@example.net", "name": "A", "created_at": "2027-01-15T08:00:00Z"}
 
 
-def test_a_connection_reads_only_until_it_is_told_to_write(env: Environment) -> None:
+def test_a_connection_reads_only_until_it_is_told_to_write(env: Context) -> None:
     db = env.db.connection()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         db.insert("developers", id="1", **ROW)
@@ -30,7 +30,7 @@ def test_a_connection_reads_only_until_it_is_told_to_write(env: Environment) -> 
     assert db.value("SELECT count(*) FROM developers") == 1
 
 
-def test_an_error_undoes_everything_and_runs_no_follow_up(env: Environment) -> None:
+def test_an_error_undoes_everything_and_runs_no_follow_up(env: Context) -> None:
     db, followed = env.db.connection(), []
 
     def broken() -> None:
@@ -47,14 +47,14 @@ def test_an_error_undoes_everything_and_runs_no_follow_up(env: Environment) -> N
     assert followed == [2]
 
 
-def test_only_the_use_case_opens_a_transaction(env: Environment) -> None:
+def test_only_the_use_case_opens_a_transaction(env: Context) -> None:
     db = env.db.connection()
     with db.write(), pytest.raises(RuntimeError, match="open already"), db.write():
         pass
 
 
 def test_a_lock_that_is_held_for_too_long_is_busy(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.database.connection.BUSY_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
@@ -73,7 +73,7 @@ def test_a_lock_that_is_held_for_too_long_is_busy(
     holder.join()
 
 
-def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Environment) -> None:
+def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Context) -> None:
     other = sqlite3.connect(env.config.database_path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     database = Database(env.config.database_path)
@@ -88,7 +88,7 @@ def test_another_process_that_writes_is_busy_and_nothing_is_lost(env: Environmen
     database.close()
 
 
-def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
+def test_a_full_disk_is_said_and_heals(env: Context) -> None:
     db = env.db.connection()
     pages = db.value("PRAGMA page_count")
     env.db.writer().execute(f"PRAGMA max_page_count = {pages}")
@@ -102,7 +102,7 @@ def test_a_full_disk_is_said_and_heals(env: Environment) -> None:
         db.insert("developers", id="1", **ROW)
 
 
-def test_a_database_that_was_deleted_is_not_made_anew(env: Environment, tmp_path: Path) -> None:
+def test_a_database_that_was_deleted_is_not_made_anew(env: Context, tmp_path: Path) -> None:
     gone = Database(tmp_path / "100% gone?#.db")
     with pytest.raises(Unavailable, match="database_unavailable"):
         gone.connection()
@@ -112,7 +112,7 @@ def test_a_database_that_was_deleted_is_not_made_anew(env: Environment, tmp_path
     gone.close()
 
 
-def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> None:
+def test_closing_lets_threads_that_are_still_at_work_go_on(env: Context) -> None:
     database = Database(env.config.database_path)
     done, trouble = threading.Event(), []
 
@@ -138,7 +138,7 @@ def test_closing_lets_threads_that_are_still_at_work_go_on(env: Environment) -> 
 
 
 def test_an_answer_means_that_the_change_is_on_disk(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db, flushed = env.db.connection(), []
     assert (
@@ -163,7 +163,7 @@ def test_an_answer_means_that_the_change_is_on_disk(
 
 
 def test_a_disk_that_does_not_take_the_change_is_said(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -181,7 +181,7 @@ def test_a_disk_that_does_not_take_the_change_is_said(
 
 
 def test_one_flush_serves_all_who_have_committed(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushes: list[int] = []
     flush, before = os.fdatasync, env.db.commits
@@ -208,7 +208,7 @@ def test_one_flush_serves_all_who_have_committed(
     assert flushes[1] == 8
 
 
-def test_time_stands_still_in_a_transaction(env: Environment, hands: object) -> None:
+def test_time_stands_still_in_a_transaction(env: Context, hands: object) -> None:
     db = env.db.connection()
     with db.write():
         before = db.now

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mosis.context import Environment
+from mosis.context import Context
 from tests.catalogue import add_app, add_developer, add_version
 from tests.server import Running, running
 
@@ -55,7 +55,7 @@ class Breaking:
 
 
 @pytest.fixture
-def served(env: Environment, tmp_path: Path) -> Iterator[tuple[Running, str, bytes]]:
+def served(env: Context, tmp_path: Path) -> Iterator[tuple[Running, str, bytes]]:
     """The real portal with something of 8 MiB in the place of a package: (it, the address, the bytes)."""
     body = random.Random(1).randbytes(8 << 20)
     db = env.db.connection()

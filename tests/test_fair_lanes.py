@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import portal
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import Denied
 from mosis.rate_limits import POLICIES
 from mosis.server import Admission
@@ -165,7 +165,7 @@ def test_a_place_is_given_back_once() -> None:
 
 
 def test_every_credential_of_an_account_counts_for_the_account(
-    client: Client, env: Environment
+    client: Client, env: Context
 ) -> None:
     alice, admit = client.register(), Admissions(portal.build(env), env)
     key = client.post("/v1/keys", {"name": "ci", "scopes": ["versions:upload"]}, as_=alice)["key"]
@@ -191,7 +191,7 @@ def test_every_credential_of_an_account_counts_for_the_account(
     ],
 )
 def test_a_body_is_not_let_in_with_a_bad_credential(
-    client: Client, env: Environment, headers: dict[str, str]
+    client: Client, env: Context, headers: dict[str, str]
 ) -> None:
     admit = Admissions(portal.build(env), env)
     with pytest.raises(Denied):
@@ -199,7 +199,7 @@ def test_a_body_is_not_let_in_with_a_bad_credential(
     assert admit("POST", f"/v1/apps/{NOTES}/versions/1/publish", headers).account == ""
 
 
-def test_what_ended_lets_no_body_in(client: Client, env: Environment) -> None:
+def test_what_ended_lets_no_body_in(client: Client, env: Context) -> None:
     alice, admit = client.register(), Admissions(portal.build(env), env)
     key = client.post("/v1/keys", {"name": "ci", "scopes": ["versions:upload"]}, as_=alice)
     client.delete(f"/v1/keys/{key['id']}", as_=alice).expect(204)

@@ -9,7 +9,7 @@ import pytest
 
 import portal
 from mosis import events, jobs, worker
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import migrate, statements
 from mosis.jobs import Again
 from mosis.worker import Worker
@@ -20,13 +20,13 @@ OWNED = sorted(
 )  # what accounts cause
 
 
-def add(env: Environment, kind: str, owner: str | None, **more: Any) -> str | None:
+def add(env: Context, kind: str, owner: str | None, **more: Any) -> str | None:
     db = env.db.connection()
     with db.write():
         return jobs.add(db, kind, owner=owner, **more)
 
 
-def drained(env: Environment, lane: str, costs: dict[str | None, float]) -> list[str | None]:
+def drained(env: Context, lane: str, costs: dict[str | None, float]) -> list[str | None]:
     """Whose jobs are done, in order, when each takes what its owner's take."""
     db, order = env.db.connection(), []
     while job := jobs.claim(db, lane, of_one_owner=1):
@@ -37,7 +37,7 @@ def drained(env: Environment, lane: str, costs: dict[str | None, float]) -> list
 
 @pytest.mark.parametrize("kind", OWNED)
 def test_three_accounts_share_each_lane_whatever_the_greedy_one_queued_before(
-    env: Environment, kind: str
+    env: Context, kind: str
 ) -> None:
     for _ in range(20):
         add(env, kind, "greedy")
@@ -50,7 +50,7 @@ def test_three_accounts_share_each_lane_whatever_the_greedy_one_queued_before(
     assert all(order[at : at + 3].count("greedy") == 1 for at in range(0, 9, 3))
 
 
-def test_time_counts_and_not_the_number_of_jobs(env: Environment) -> None:
+def test_time_counts_and_not_the_number_of_jobs(env: Context) -> None:
     for _ in range(10):
         add(env, "check_version", "slow")
     for _ in range(40):
@@ -60,7 +60,7 @@ def test_time_counts_and_not_the_number_of_jobs(env: Environment) -> None:
     assert order[1:41].count("quick") >= 39
 
 
-def test_idle_time_is_no_credit_and_no_debt(env: Environment) -> None:
+def test_idle_time_is_no_credit_and_no_debt(env: Context) -> None:
     for _ in range(50):
         add(env, "check_version", "first")
     drained(env, "checks", {"first": 10.0})
@@ -72,14 +72,14 @@ def test_idle_time_is_no_credit_and_no_debt(env: Environment) -> None:
     assert order[:4].count("first") >= 1  # the newcomer does not have the lane for itself
 
 
-def test_the_portals_own_jobs_come_first(env: Environment) -> None:
+def test_the_portals_own_jobs_come_first(env: Context) -> None:
     for _ in range(3):
         add(env, "count", "greedy")
     add(env, "count", None)
     assert drained(env, "quick", {"greedy": 1.0, None: 1.0})[0] is None
 
 
-def test_one_account_leaves_threads_to_others(env: Environment) -> None:
+def test_one_account_leaves_threads_to_others(env: Context) -> None:
     for owner in ("greedy", "greedy", "modest"):
         add(env, "deliver_webhook", owner)
     db = env.db.connection()
@@ -91,7 +91,7 @@ def test_one_account_leaves_threads_to_others(env: Environment) -> None:
     assert jobs.next_due(db, "webhooks", of_one_owner=1) is not None
 
 
-def test_a_rest_holds_one_account_only_and_ends(env: Environment, hands: Hands) -> None:
+def test_a_rest_holds_one_account_only_and_ends(env: Context, hands: Hands) -> None:
     for owner in ("resting", "modest"):
         add(env, "check_version", owner)
     db = env.db.connection()
@@ -104,7 +104,7 @@ def test_a_rest_holds_one_account_only_and_ends(env: Environment, hands: Hands) 
 
 
 def test_a_rest_written_by_a_clock_that_was_ahead_does_not_count(
-    env: Environment, hands: Hands
+    env: Context, hands: Hands
 ) -> None:
     hands.turn(10 * 24 * 3600)
     db = env.db.connection()
@@ -116,11 +116,11 @@ def test_a_rest_written_by_a_clock_that_was_ahead_does_not_count(
 
 
 def test_what_is_asked_for_while_it_runs_runs_once_more(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
 
-    def handler(env: Environment) -> None:
+    def handler(env: Context) -> None:
         runs.append(1)
         if len(runs) == 1:
             for _ in range(3):
@@ -131,9 +131,7 @@ def test_what_is_asked_for_while_it_runs_runs_once_more(
     assert (Worker(env).run_due(), len(runs)) == (2, 2)
 
 
-def test_what_is_asked_for_during_the_last_attempt_is_not_lost(
-    env: Environment, hands: Hands
-) -> None:
+def test_what_is_asked_for_during_the_last_attempt_is_not_lost(env: Context, hands: Hands) -> None:
     add(env, "count", "x", unique_key="one", again=True)
     db = env.db.connection()
     with db.write():
@@ -149,7 +147,7 @@ def test_what_is_asked_for_during_the_last_attempt_is_not_lost(
     assert not again.is_last_attempt
 
 
-def test_a_job_that_waits_for_later_is_brought_forward(env: Environment) -> None:
+def test_a_job_that_waits_for_later_is_brought_forward(env: Context) -> None:
     add(env, "count", "x", unique_key="one", again=True, after_seconds=600)
     db = env.db.connection()
     add(env, "count", "x", unique_key="one", again=True, after_seconds=30)
@@ -158,7 +156,7 @@ def test_a_job_that_waits_for_later_is_brought_forward(env: Environment) -> None
 
 
 def test_a_handler_may_ask_to_be_run_again(
-    env: Environment, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    env: Context, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: Again(60))
     add(env, "count", "x")
@@ -169,12 +167,12 @@ def test_a_handler_may_ask_to_be_run_again(
 
 
 def test_the_threads_of_a_lane_go_on_with_others_while_one_account_holds_its_share(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With real threads: receivers of one account hang, and another account's delivery goes out."""
     go_on, done = threading.Event(), threading.Event()
 
-    def handler(env: Environment, account: str) -> None:
+    def handler(env: Context, account: str) -> None:
         if account == "greedy":
             go_on.wait(10)
         else:
@@ -193,7 +191,7 @@ def test_the_threads_of_a_lane_go_on_with_others_while_one_account_holds_its_sha
         running.stop()
 
 
-def test_the_sweep_forgets_turns_that_say_nothing(env: Environment) -> None:
+def test_the_sweep_forgets_turns_that_say_nothing(env: Context) -> None:
     for owner in ("a", "b"):
         add(env, "count", owner)
     drained(env, "quick", {"a": 1.0, "b": 5.0})
@@ -211,7 +209,7 @@ def test_the_sweep_forgets_turns_that_say_nothing(env: Environment) -> None:
 
 
 def test_events_of_one_account_make_one_job_for_each_webhook_and_one_for_its_mails(
-    env: Environment,
+    env: Context,
 ) -> None:
     db = env.db.connection()
     with db.write():
@@ -227,7 +225,7 @@ def test_events_of_one_account_make_one_job_for_each_webhook_and_one_for_its_mai
     }
 
 
-def test_a_webhook_has_a_bounded_number_of_deliveries_waiting(env: Environment) -> None:
+def test_a_webhook_has_a_bounded_number_of_deliveries_waiting(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         _account(db, "a")

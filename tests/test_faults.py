@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.packages.storage import sha256_of
 from tests.client import Answer, Client
 
@@ -57,7 +57,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, fault: Fault, what: Callable[[], Answ
         return what()
 
 
-def check_invariants(env: Environment) -> None:
+def check_invariants(env: Context) -> None:
     """Every row has its file, with the bytes that it speaks of, and nothing half-received stays."""
     sql = "SELECT a.developer_id, v.app_id, v.version, v.sha256 FROM versions v JOIN apps a ON a.id = v.app_id"
     rows = env.db.connection().all(sql)
@@ -72,7 +72,7 @@ def check_invariants(env: Environment) -> None:
 ])  # fmt: skip
 def test_an_upload_meets_a_fault_at_every_step(
     client: Client,
-    env: Environment,
+    env: Context,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: int,
@@ -107,7 +107,7 @@ def test_an_upload_meets_a_fault_at_every_step(
 
 
 def test_a_publication_meets_a_fault_at_every_step(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = client.register()
     app = client.app_of(alice)

@@ -130,10 +130,10 @@ def test_only_what_is_old_and_has_no_name_is_forgotten(files: Files) -> None:
     old, running = (files.receive(io.BytesIO(b"x"), 10).path for _ in range(2))
     for path in (named, orphan, old):
         os.utime(path, (1, 1))
-    found = files.forgotten(lambda path: path == named)
+    found = files.find_orphans(lambda path: path == named)
     assert found == [orphan, old]
     files.keep(files.receive(io.BytesIO(b"x"), 10), orphan)  # somebody uploads it meanwhile
-    assert files.forgotten(lambda path: path == named, found) == [old]
+    assert files.find_orphans(lambda path: path == named, found) == [old]
     for path in (old, orphan):
         files.remove(path)
     assert sorted(left(files)) == sorted([named, fresh, running])

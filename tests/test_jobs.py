@@ -5,23 +5,23 @@ import threading
 import pytest
 
 from mosis import jobs, worker
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.worker import Worker
 from tests.conftest import Hands
 from tests.server import wait_until
 
 
-def add(env: Environment, kind: str = "count", **more: object) -> str | None:
+def add(env: Context, kind: str = "count", **more: object) -> str | None:
     db = env.db.connection()
     with db.write():
         return jobs.add(db, kind, **more)  # type: ignore[arg-type]
 
 
-def state(env: Environment, job_id: str | None) -> tuple[str, int]:
+def state(env: Context, job_id: str | None) -> tuple[str, int]:
     return env.db.connection().one("SELECT state, attempts FROM jobs WHERE id = ?", job_id)  # type: ignore[no-any-return]
 
 
-def lease(env: Environment, job_id: str | None) -> object:
+def lease(env: Context, job_id: str | None) -> object:
     return env.db.connection().value("SELECT lease_until FROM jobs WHERE id = ?", job_id)
 
 
@@ -34,14 +34,14 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_jobs_are_done_in_order_and_once(env: Environment, done: list[int]) -> None:
+def test_jobs_are_done_in_order_and_once(env: Context, done: list[int]) -> None:
     for number in range(3):
         add(env, number=number)
     assert Worker(env).run_due() == 3
     assert (done, Worker(env).run_due()) == ([0, 1, 2], 0)
 
 
-def test_a_job_exists_exactly_when_the_change_does(env: Environment, done: list[int]) -> None:
+def test_a_job_exists_exactly_when_the_change_does(env: Context, done: list[int]) -> None:
     db = env.db.connection()
     with pytest.raises(ValueError), db.write():
         jobs.add(db, "count")
@@ -50,7 +50,7 @@ def test_a_job_exists_exactly_when_the_change_does(env: Environment, done: list[
 
 
 def test_a_job_in_the_future_waits_for_its_time(
-    env: Environment, done: list[int], hands: Hands
+    env: Context, done: list[int], hands: Hands
 ) -> None:
     add(env, after_seconds=60)
     assert Worker(env).run_due() == 0
@@ -58,7 +58,7 @@ def test_a_job_in_the_future_waits_for_its_time(
     assert Worker(env).run_due() == 1
 
 
-def test_a_unique_key_is_for_the_unfinished(env: Environment, done: list[int]) -> None:
+def test_a_unique_key_is_for_the_unfinished(env: Context, done: list[int]) -> None:
     assert add(env, unique_key="x")
     assert add(env, unique_key="x") is None
     Worker(env).run_due()
@@ -66,7 +66,7 @@ def test_a_unique_key_is_for_the_unfinished(env: Environment, done: list[int]) -
 
 
 def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
-    env: Environment, done: list[int], hands: Hands
+    env: Context, done: list[int], hands: Hands
 ) -> None:
     job = add(env, "break")
     waits = []
@@ -87,7 +87,7 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
 
 
 def test_mail_waits_for_its_server_for_more_than_a_day(
-    env: Environment, done: list[int], hands: Hands, monkeypatch: pytest.MonkeyPatch
+    env: Context, done: list[int], hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: 1 / 0)
     job, db, begun, last = add(env, "mail_event"), env.db.connection(), hands.at, hands.at
@@ -101,7 +101,7 @@ def test_mail_waits_for_its_server_for_more_than_a_day(
 
 
 def test_a_worker_that_died_loses_its_job_to_another(
-    env: Environment, done: list[int], hands: Hands
+    env: Context, done: list[int], hands: Hands
 ) -> None:
     job, db = add(env), env.db.connection()
     held = jobs.claim(db)
@@ -114,7 +114,7 @@ def test_a_worker_that_died_loses_its_job_to_another(
     assert state(env, job) == ("done", 2)
 
 
-def test_a_heartbeat_keeps_the_lease(env: Environment, done: list[int], hands: Hands) -> None:
+def test_a_heartbeat_keeps_the_lease(env: Context, done: list[int], hands: Hands) -> None:
     add(env)
     db = env.db.connection()
     held = jobs.claim(db)
@@ -125,7 +125,7 @@ def test_a_heartbeat_keeps_the_lease(env: Environment, done: list[int], hands: H
     assert jobs.recover(db) == 0
 
 
-def test_a_job_given_back_has_lost_no_attempt(env: Environment, done: list[int]) -> None:
+def test_a_job_given_back_has_lost_no_attempt(env: Context, done: list[int]) -> None:
     job, db = add(env), env.db.connection()
     held = jobs.claim(db)
     assert held is not None
@@ -133,7 +133,7 @@ def test_a_job_given_back_has_lost_no_attempt(env: Environment, done: list[int])
     assert state(env, job) == ("waiting", 0)
 
 
-def test_a_commit_wakes_the_worker_at_once(env: Environment, done: list[int]) -> None:
+def test_a_commit_wakes_the_worker_at_once(env: Context, done: list[int]) -> None:
     running = Worker(env, longest_sleep_seconds=3600)
     running.start()
     for number in range(10):  # now and then it has not gone back to sleep yet
@@ -142,7 +142,7 @@ def test_a_commit_wakes_the_worker_at_once(env: Environment, done: list[int]) ->
     running.stop()
 
 
-def test_two_workers_share_one_queue(env: Environment, done: list[int]) -> None:
+def test_two_workers_share_one_queue(env: Context, done: list[int]) -> None:
     for number in range(50):
         add(env, number=number)
     workers = [threading.Thread(target=Worker(env).run_due) for _ in range(4)]
@@ -153,9 +153,7 @@ def test_two_workers_share_one_queue(env: Environment, done: list[int]) -> None:
     assert sorted(done) == list(range(50))
 
 
-def test_a_lane_does_not_wait_for_another(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lane_does_not_wait_for_another(env: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version is published at once while another is being checked and a mail server does not answer."""
     done, go_on = threading.Event(), threading.Event()
     monkeypatch.setitem(worker.HANDLERS, "check_version", lambda env: go_on.wait(60))
@@ -173,12 +171,12 @@ def test_a_lane_does_not_wait_for_another(
 
 
 def test_a_long_job_keeps_its_lease(
-    env: Environment, monkeypatch: pytest.MonkeyPatch, hands: Hands
+    env: Context, monkeypatch: pytest.MonkeyPatch, hands: Hands
 ) -> None:
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.02)
     started, go_on, runs = threading.Event(), threading.Event(), []
 
-    def take_long(env: Environment) -> None:
+    def take_long(env: Context) -> None:
         runs.append(1)
         started.set()
         go_on.wait(60)
@@ -201,7 +199,7 @@ def test_a_long_job_keeps_its_lease(
 
 
 def test_a_worker_that_stops_gives_back_what_it_has_not_finished(
-    env: Environment, monkeypatch: pytest.MonkeyPatch
+    env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: (started.set(), go_on.wait(60)))
@@ -214,7 +212,7 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_finished(
     go_on.set()
 
 
-def test_what_is_scheduled_is_queued_once_by_two_processes(env: Environment, hands: Hands) -> None:
+def test_what_is_scheduled_is_queued_once_by_two_processes(env: Context, hands: Hands) -> None:
     db = env.db.connection()
     for expected in (True, False):
         with db.write():
@@ -226,7 +224,7 @@ def test_what_is_scheduled_is_queued_once_by_two_processes(env: Environment, han
 
 
 def test_a_job_whose_workers_die_has_many_lives_but_waits(
-    env: Environment, done: list[int], hands: Hands
+    env: Context, done: list[int], hands: Hands
 ) -> None:
     job_id, db, waits = add(env), env.db.connection(), []
     while state(env, job_id)[0] != "dead":
@@ -237,4 +235,4 @@ def test_a_job_whose_workers_die_has_many_lives_but_waits(
         hands.turn(jobs.LEASE_SECONDS + 1)
         assert jobs.recover(db) == 1
     assert waits[:6] == [0, 0, 0, 2, 4, 8]
-    assert (len(waits), max(waits)) == (jobs.LIVES, 60)
+    assert (len(waits), max(waits)) == (jobs.MAX_LOST_LEASES, 60)

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from websockets.sync.client import ClientConnection, connect
 
 from mosis import events
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import LimitReached
 from mosis.notifications.websocket import OF_ONE, Listener
 from mosis.rate_limits import POLICIES
@@ -22,7 +22,7 @@ from tests.server import wait_until
 
 
 @pytest.fixture
-def live(env: Environment) -> Iterator[Listener]:
+def live(env: Context) -> Iterator[Listener]:
     listener = Listener(env, "127.0.0.1:0", heartbeat_seconds=0.3, slow_seconds=2)
     listener.start()
     yield listener
@@ -157,7 +157,7 @@ def silent_sockets(live: Listener, opened: contextlib.ExitStack, count: int) -> 
     ]
 
 
-def test_a_full_listener_closes_the_oldest_handshakes(client: Client, env: Environment) -> None:
+def test_a_full_listener_closes_the_oldest_handshakes(client: Client, env: Context) -> None:
     alice = client.register()
     live = Listener(env, "127.0.0.1:0", most_sockets=5)
     live.start()
@@ -201,7 +201,7 @@ class TestLimits:
         return {"RATE_LIMITS": "on", "TRUSTED_PROXY": "127.0.0.1"}
 
     def test_rubbish_counts_for_the_address_that_it_comes_from(
-        self, client: Client, env: Environment, live: Listener
+        self, client: Client, env: Context, live: Listener
     ) -> None:
         alice = client.register()
         for _ in range(POLICIES["address"].quota):
@@ -217,7 +217,7 @@ class TestLimits:
             pass
 
     def test_a_replay_counts_by_event_for_its_account(
-        self, client: Client, env: Environment, live: Listener
+        self, client: Client, env: Context, live: Listener
     ) -> None:
         alice, bob = client.register(), client.register("bob")
         quota = POLICIES["replay"].quota
@@ -229,7 +229,7 @@ class TestLimits:
         env.limits.take("replay", bob.id, quota)
 
     def test_who_has_replayed_too_much_gets_the_rest_later(
-        self, client: Client, env: Environment, live: Listener, hands: Hands
+        self, client: Client, env: Context, live: Listener, hands: Hands
     ) -> None:
         alice = client.register()
         ids = [happen(client, alice) for _ in range(60)]
@@ -240,9 +240,7 @@ class TestLimits:
             hands.turn(60)
             assert [json.loads(connection.recv(60))["id"] for _ in ids[1:]] == ids[1:]
 
-    def test_new_events_are_no_replay(
-        self, client: Client, env: Environment, live: Listener
-    ) -> None:
+    def test_new_events_are_no_replay(self, client: Client, env: Context, live: Listener) -> None:
         alice = client.register()
         with join(live, alice.token) as connection:
             happen(client, alice)
@@ -286,7 +284,7 @@ def test_a_reader_that_does_not_read_is_cut_off_and_others_are_not(
         wait_until(lambda: not live.connections, "the slow one is cut off")
 
 
-def test_a_stop_says_going_away(client: Client, env: Environment, live: Listener) -> None:
+def test_a_stop_says_going_away(client: Client, env: Context, live: Listener) -> None:
     with join(live, client.register().token) as connection:
         live.stop()
         with pytest.raises(ConnectionClosed) as closed:

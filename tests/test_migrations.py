@@ -15,7 +15,7 @@ import pytest
 import portal
 from mosis import audit
 from mosis.config import Config
-from mosis.context import environment
+from mosis.context import make_context
 from mosis.database import faults
 from tests.client import Client
 from tests.conftest import CHEAP
@@ -97,7 +97,7 @@ def test_a_migrated_database_has_the_schema_of_a_new_one(
 
 def test_a_migrated_portal_serves(of_release: Config) -> None:
     portal.migrate_databases(of_release)
-    env = environment(of_release, password_cost=CHEAP)
+    env = make_context(of_release, password_cost=CHEAP)
     try:
         client = Client(portal.build(env), env)
         (app,) = client.get("/store/apps?q=notes").expect(200)["apps"]

@@ -17,7 +17,7 @@ import pytest
 import portal
 from mosis import audit, disk, jobs, worker
 from mosis.config import Config, ConfigError
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.demo import catalogue
 from mosis.errors import Conflict
 from tests.campaign import short_and_full
@@ -201,11 +201,11 @@ def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(
 
 
 def test_a_job_that_outlasts_the_stop_is_given_back_and_the_stop_is_in_time(
-    tmp_path: Path, env: Environment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate = threading.Event(), threading.Event()
 
-    def endless(_env: Environment) -> None:
+    def endless(_env: Context) -> None:
         begun.set()
         gate.wait(30)
 
@@ -242,7 +242,7 @@ def test_every_log_line_is_json_and_a_request_leaves_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("count", short_and_full(8, catalogue.APPS))
 def test_the_demo_is_a_catalogue_made_the_real_way(
-    client: Client, env: Environment, count: int
+    client: Client, env: Context, count: int
 ) -> None:
     catalogue.fill(env, count)
     first = client.get("/v1/store/apps?limit=100").expect(200)
@@ -268,7 +268,7 @@ class Late(worker.Worker):
         return 0
 
 
-def test_the_demo_can_be_made_beside_a_portal_that_runs(client: Client, env: Environment) -> None:
+def test_the_demo_can_be_made_beside_a_portal_that_runs(client: Client, env: Context) -> None:
     beside = worker.Worker(env)
     beside.start()
     client.admin()  # the README makes one first

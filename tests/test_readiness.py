@@ -3,7 +3,7 @@
 import pytest
 
 from mosis import jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.litestream import State
 from mosis.operations import readiness
 from tests.client import Client
@@ -45,7 +45,7 @@ def test_a_job_that_nobody_does_is_said(client: Client, hands: Hands) -> None:
 
 
 def test_a_database_that_is_gone_or_locked_is_said(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.database.connection.BUSY_SECONDS", 0.1)
     with env.db.writers:
@@ -66,13 +66,13 @@ def test_what_litestream_says_is_not_for_everybody() -> None:
     assert "volume1" not in str(found)
 
 
-def test_a_disk_below_the_reserve_is_said(client: Client, env: Environment) -> None:
+def test_a_disk_below_the_reserve_is_said(client: Client, env: Context) -> None:
     env.files.reserve_bytes = 1 << 60
     assert codes(client) == [("/disk", "disk_low")]
 
 
 def test_several_reasons_come_at_once_and_are_kept_for_a_second(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env.files.reserve_bytes = 1 << 60
     env.telemetry.path.unlink()

@@ -23,7 +23,7 @@ import portal
 from mosis import packages, store
 from mosis.clock import Clock
 from mosis.config import ConfigError
-from mosis.context import Environment, environment
+from mosis.context import Context, make_context
 from mosis.store.index_keys import IndexKey
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client
@@ -36,7 +36,7 @@ verify, Refused = example["verify"], example["Refused"]
 
 
 @pytest.fixture
-def acme(env: Environment) -> str:
+def acme(env: Context) -> str:
     db = env.db.connection()
     with db.write():
         developer = add_developer(db)
@@ -157,7 +157,7 @@ def test_the_sequence_never_goes_back(
     seen = [sequence(client)]
 
     def restarted() -> None:
-        reopened = environment(env.config, Clock(lambda: hands.at))
+        reopened = make_context(env.config, Clock(lambda: hands.at))
         other = Client(portal.build(reopened), reopened)
         assert seen[-1] < sequence(other), "a restart makes a new one"
         seen.append(sequence(other))
@@ -358,7 +358,7 @@ class Cache:
 @pytest.mark.parametrize("settings", [{"LISTEN_ADDR": "127.0.0.1:0"}])
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.03])
 def test_a_device_behind_a_cache_verifies_while_the_store_changes(
-    env: Environment,
+    env: Context,
     acme: str,
     hands: Hands,
     monkeypatch: pytest.MonkeyPatch,
@@ -418,7 +418,7 @@ def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
         verify(*fetched(client), never_asked, now(client))
 
 
-def test_the_keys_are_kept_to_their_owner(env: Environment) -> None:
+def test_the_keys_are_kept_to_their_owner(env: Context) -> None:
     first = store.index_keys(env)[0]
     path = env.config.data_dir / "store_key.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -10,7 +10,7 @@ import pytest
 import portal
 from mosis import jobs
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Database
 from mosis.errors import Unavailable
 from mosis.operations import integrity, readiness
@@ -77,7 +77,7 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
     assert server.names == ["alice", "root"]
 
 
-def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: Environment) -> None:
+def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: Context) -> None:
     portal.migrate_databases(
         Config.read(
             {
@@ -101,7 +101,7 @@ def test_damage_that_a_statement_meets_stops_every_write(tmp_path: Path, env: En
 
 
 def test_the_look_of_every_day_finds_what_no_statement_has_met(
-    client: Client, env: Environment
+    client: Client, env: Context
 ) -> None:
     integrity.check(env)
     assert env.db.damage is None
@@ -126,7 +126,7 @@ def test_the_look_of_every_day_finds_what_no_statement_has_met(
 
 
 def test_the_watch_looks_again_every_day_and_the_worker_rests(
-    env: Environment, caplog: pytest.LogCaptureFixture
+    env: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = env.db.connection()
 
@@ -136,7 +136,7 @@ def test_the_watch_looks_again_every_day_and_the_worker_rests(
 
     with db.write():
         jobs.add(db, "sweep_jobs")
-    watch = integrity.Watch(env, whole_seconds=0.2, look_seconds=0.02)
+    watch = integrity.IntegrityMonitor(env, whole_seconds=0.2, look_seconds=0.02)
     watch.start()
     wait_until(lambda: len(looks()) >= 3, "it has looked three times")
     watch.quit()
@@ -150,7 +150,7 @@ def test_the_watch_looks_again_every_day_and_the_worker_rests(
 
 
 def test_damaged_telemetry_is_not_the_portals_end(
-    client: Client, env: Environment, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
     env.telemetry.found_damage("tried")

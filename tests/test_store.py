@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mosis import store
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
-from mosis.database.pagination import Wanted, position
+from mosis.database.pagination import PageRequest, position
 from mosis.errors import Malformed
 from mosis.store import Query
 from mosis.store.search import spaced_words
@@ -20,7 +20,7 @@ from tests.catalogue import add_app, add_developer, add_listed, add_version
 
 
 @pytest.fixture
-def db(env: Environment) -> Connection:
+def db(env: Context) -> Connection:
     return env.db.connection()
 
 
@@ -31,7 +31,9 @@ def acme(db: Connection) -> str:
 
 
 def names(db: Connection, text: str = "", limit: int = 100, **more: str) -> list[str]:
-    return [listing.name for listing in store.index(db, Wanted(limit), Query(text, **more)).rows]
+    return [
+        listing.name for listing in store.index(db, PageRequest(limit), Query(text, **more)).rows
+    ]
 
 
 def fetch(db: Connection, app: str, count: int) -> None:
@@ -42,13 +44,13 @@ def fetch(db: Connection, app: str, count: int) -> None:
 
 def walked(db: Connection, query: Query, limit: int) -> Iterator[list[str]]:
     """The names of each page of a list."""
-    wanted = Wanted(limit)
+    wanted = PageRequest(limit)
     while True:
         page = store.index(db, wanted, query)
         yield [listing.name for listing in page.rows]
         if page.next_cursor is None:
             return
-        wanted = Wanted(limit, position(page.next_cursor, *store.position_types(query)))
+        wanted = PageRequest(limit, position(page.next_cursor, *store.position_types(query)))
 
 
 def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acme: str) -> None:
@@ -286,11 +288,11 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(
             if dice.random() < 0.5:
                 fetch(db, app, dice.randrange(5))
     there = {
-        listing.number for listing in store.index(db, Wanted(100), Query(text, sort=sort)).rows
+        listing.number for listing in store.index(db, PageRequest(100), Query(text, sort=sort)).rows
     }
     assert len(there) == 60
     seen: list[int] = []
-    wanted, query = Wanted(7), Query(text, sort=sort)
+    wanted, query = PageRequest(7), Query(text, sort=sort)
     while True:
         page = store.index(db, wanted, query)
         seen += [listing.number for listing in page.rows]
@@ -299,7 +301,7 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(
             add_listed(db, acme, f"a.c{len(seen)}", f"app {dice.randrange(30)}", updated_at=stamp)
         if page.next_cursor is None:
             break
-        wanted = Wanted(7, position(page.next_cursor, *store.position_types(query)))
+        wanted = PageRequest(7, position(page.next_cursor, *store.position_types(query)))
     assert len(seen) == len(set(seen))
     assert there <= set(seen)
 
@@ -308,10 +310,10 @@ def test_a_cursor_belongs_to_its_order(db: Connection, acme: str) -> None:
     with db.write():
         for number in range(3):
             add_listed(db, acme, f"a.b{number}", f"App {number}")
-    cursor = store.index(db, Wanted(1), Query(sort="name")).next_cursor
+    cursor = store.index(db, PageRequest(1), Query(sort="name")).next_cursor
     assert cursor is not None
     with pytest.raises(Malformed):
-        store.index(db, Wanted(1, position(cursor, str, str, int)), Query(sort="updated"))
+        store.index(db, PageRequest(1, position(cursor, str, str, int)), Query(sort="updated"))
 
 
 @pytest.mark.parametrize("searches", short_and_full(1_000, 100_000))
@@ -341,7 +343,9 @@ def test_no_text_makes_a_search_fail(db: Connection, acme: str, searches: int) -
         )
         try:
             store.index(
-                db, Wanted(5), replace(query, category=clean(query.category), tag=clean(query.tag))
+                db,
+                PageRequest(5),
+                replace(query, category=clean(query.category), tag=clean(query.tag)),
             )
         except Exception as error:
             raise AssertionError(f"seed {seed}, {query!r}") from error

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from mosis import store
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.store import Device, in_rollout
@@ -14,7 +14,7 @@ from tests.catalogue import add_app, add_developer, add_version
 
 
 @pytest.fixture
-def db(env: Environment) -> Connection:
+def db(env: Context) -> Connection:
     return env.db.connection()
 
 
@@ -24,14 +24,14 @@ def acme(db: Connection) -> str:
         return add_developer(db)
 
 
-def offered(env: Environment, code: int = 0, **device: str) -> int | None:
+def offered(env: Context, code: int = 0, **device: str) -> int | None:
     """The version code that a device with this code of a.b is offered."""
     found = store.updates(env, env.db.connection(), {"a.b": code}, Device(**device))
     return found[0].version_code if found else None
 
 
 def test_a_device_is_offered_the_highest_of_its_channel(
-    env: Environment, db: Connection, acme: str
+    env: Context, db: Connection, acme: str
 ) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
@@ -41,7 +41,7 @@ def test_a_device_is_offered_the_highest_of_its_channel(
     assert (offered(env, channel="beta"), offered(env, 4, channel="beta")) == (4, None)
 
 
-def test_many_betas_hide_no_stable_version(env: Environment, db: Connection, acme: str) -> None:
+def test_many_betas_hide_no_stable_version(env: Context, db: Connection, acme: str) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
         add_version(db, acme, app, 1)
@@ -53,7 +53,7 @@ def test_many_betas_hide_no_stable_version(env: Environment, db: Connection, acm
 
 
 def test_a_device_is_offered_the_best_of_all_versions(
-    env: Environment, db: Connection, acme: str
+    env: Context, db: Connection, acme: str
 ) -> None:
     """What is left out beforehand is what nobody would be offered: random versions, against a look at every one of them."""
     dice, seed = seeded()
@@ -93,13 +93,13 @@ def test_a_device_is_offered_the_best_of_all_versions(
             assert found == max(fitting, default=None), f"seed {seed}"
 
 
-def test_what_is_no_package_id_is_not_kept(env: Environment, db: Connection) -> None:
+def test_what_is_no_package_id_is_not_kept(env: Context, db: Connection) -> None:
     store.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
     assert env.kept.size_bytes == 0
 
 
 def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(
-    env: Environment, db: Connection, acme: str
+    env: Context, db: Connection, acme: str
 ) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
@@ -115,7 +115,7 @@ def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(
     "UPDATE apps SET suspended = 1", "UPDATE developers SET suspended = 1",
 ])  # fmt: skip
 def test_what_is_taken_back_is_offered_no_more_at_once(
-    env: Environment, db: Connection, acme: str, change: str
+    env: Context, db: Connection, acme: str, change: str
 ) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
@@ -128,7 +128,7 @@ def test_what_is_taken_back_is_offered_no_more_at_once(
 
 
 def test_without_a_version_that_fits_there_is_no_download(
-    env: Environment, db: Connection, acme: str
+    env: Context, db: Connection, acme: str
 ) -> None:
     with db.write():
         app = add_app(db, acme, "a.b", "App")
@@ -153,7 +153,7 @@ def test_a_share_is_that_share_of_the_devices(percent: float) -> None:
     assert abs(inside / 200 - percent) < 1
 
 
-def test_each_version_has_its_own_order_of_devices(env: Environment) -> None:
+def test_each_version_has_its_own_order_of_devices(env: Context) -> None:
     devices = [str(number) for number in range(10_000)]
     first, second = (
         {each for each in devices if in_rollout(bytes(32), version, each, 10)}
@@ -164,7 +164,7 @@ def test_each_version_has_its_own_order_of_devices(env: Environment) -> None:
 
 @pytest.mark.parametrize("count", short_and_full(1_000, 10_000))
 def test_no_device_ever_goes_back_while_shares_grow(
-    env: Environment, db: Connection, acme: str, count: int
+    env: Context, db: Connection, acme: str, count: int
 ) -> None:
     """So many devices with 20 apps each ask in random order while the shares of the new versions grow one by one."""
     dice, seed = seeded()
@@ -201,7 +201,7 @@ def test_no_device_ever_goes_back_while_shares_grow(
 
 
 def test_an_old_answer_is_never_given_while_many_read_and_one_writes(
-    env: Environment, db: Connection, acme: str
+    env: Context, db: Connection, acme: str
 ) -> None:
     """What is kept is never staler than a committed change, also when another connection, as of another process, made it."""
     import sqlite3

@@ -544,7 +544,7 @@ def test_the_migration_keeps_what_was_stored(tmp_path: Path) -> None:
     """Rows of the first schema, taken through the migrations, are read and found as new ones are."""
     import portal
     from mosis.config import Config
-    from mosis.context import environment
+    from mosis.context import make_context
     from mosis.database.migrations import statements
 
     config = Config.read(
@@ -572,7 +572,7 @@ def test_the_migration_keeps_what_was_stored(tmp_path: Path) -> None:
     )
     raw.close()
     portal.migrate_databases(config)
-    env = environment(config)
+    env = make_context(config)
     try:
         found = devices.export(env, DEVICE)
         assert [len(each["events"]) for each in found.batches] == [2]

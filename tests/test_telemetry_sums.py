@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.telemetry import histogram, rollups
-from mosis.telemetry.hyperloglog import Sketch
+from mosis.telemetry.hyperloglog import HyperLogLog
 
 
 def devices(dice: random.Random, number: int) -> list[bytes]:
@@ -21,12 +21,12 @@ def devices(dice: random.Random, number: int) -> list[bytes]:
 )
 def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None:
     dice = random.Random(size)
-    sketch = Sketch()
+    sketch = HyperLogLog()
     for device in devices(dice, size) * 2:
         sketch.add(device)
     assert abs(sketch.estimate() - size) <= error * size
-    assert Sketch(sketch.stored()).stored() == sketch.stored()
-    assert Sketch(sketch.stored()).estimate() == sketch.estimate()
+    assert HyperLogLog(sketch.stored()).stored() == sketch.stored()
+    assert HyperLogLog(sketch.stored()).estimate() == sketch.estimate()
     assert len(sketch.stored()) <= min(3 * size + 1, 3200)
 
 
@@ -35,7 +35,7 @@ def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None
 )
 def test_united_sketches_are_the_sketch_of_all(left: int, right: int) -> None:
     dice = random.Random(left)
-    both, one, other = Sketch(), Sketch(), Sketch()
+    both, one, other = HyperLogLog(), HyperLogLog(), HyperLogLog()
     for device in devices(dice, left):
         both.add(device)
         one.add(device)
@@ -58,7 +58,7 @@ def test_percentiles_are_within_their_width_and_add_up() -> None:
     assert histogram.percentile({}, 0.5) is None
 
 
-def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> None:
+def test_batches_are_added_once_and_can_be_counted_again(env: Context) -> None:
     db, dice = env.telemetry.connection(), random.Random(3)
     with db.write():
         app = db.insert("apps", app_id="x")
@@ -103,7 +103,7 @@ def test_batches_are_added_once_and_can_be_counted_again(env: Environment) -> No
     assert db.all("SELECT * FROM rollups ORDER BY app, span, version, start") == before
 
 
-def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Environment) -> None:
+def test_batches_that_speak_of_many_hours_come_in_smaller_slices(env: Context) -> None:
     """The lock is held for each hour that is written; a stranger can put a hundred of them into a batch."""
     db = env.telemetry.connection()
     with db.write():

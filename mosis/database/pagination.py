@@ -15,7 +15,7 @@ LONGEST = 2000  # characters in a cursor
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PageRequest:
     """The requested part of a list: at most `limit` rows after the position `after`, the sort
     values of the previous page's last row."""
 
@@ -32,7 +32,7 @@ class Page(Generic[Item]):
 
 
 def page(
-    rows: list[Item], wanted: Wanted, position: Callable[[Item], tuple[Any, ...]]
+    rows: list[Item], wanted: PageRequest, position: Callable[[Item], tuple[Any, ...]]
 ) -> Page[Item]:
     """A page from up to limit + 1 rows: the extra one only shows that there are more."""
     if len(rows) <= wanted.limit:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mosis import events, packages, store
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
 from mosis.demo.packages import png, signed, zipped
@@ -45,7 +45,7 @@ _PERMISSIONS = {
 }
 
 
-def fill(env: Environment, apps_count: int = APPS, worker: Worker | None = None) -> str:
+def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> str:
     """Developers, apps, their versions and downloads; a sentence that says what was made. The same for every portal.
 
     Raises Conflict when the portal has apps, or had a demo.
@@ -95,7 +95,7 @@ def _maker(db: Connection, name: str, password_hash: str) -> tuple[Caller, Any]:
 
 
 def _app(
-    env: Environment,
+    env: Context,
     db: Connection,
     worker: Worker,
     dice: random.Random,
@@ -139,7 +139,7 @@ def _wait_for_checks(db: Connection, worker: Worker, app: apps.App, version: str
 
 
 def _upload(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     app: apps.App,

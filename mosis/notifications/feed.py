@@ -7,9 +7,9 @@ from typing import Any
 from mosis import events
 from mosis.caller import Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound
 from mosis.events import Event
 from mosis.jobs import Again
@@ -75,7 +75,9 @@ def shown(event: Event) -> dict[str, Any]:
     }
 
 
-def index(db: Connection, caller: Caller, wanted: Wanted, *, unread: bool = False) -> Page[Event]:
+def index(
+    db: Connection, caller: Caller, wanted: PageRequest, *, unread: bool = False
+) -> Page[Event]:
     """The caller's notifications, the newest first."""
     rows = db.all(
         f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
@@ -125,17 +127,17 @@ def read_all(db: Connection, caller: Caller) -> int:
         )
 
 
-def mail(env: Environment, developer_id: str) -> Again | None:
+def mail(env: Context, developer_id: str) -> Again | None:
     """The job that mails an account its notifications; see `_mail`."""
     return _mail(env, developer_id, urgent=False)
 
 
-def mail_security(env: Environment, developer_id: str) -> Again | None:
+def mail_security(env: Context, developer_id: str) -> Again | None:
     """The job that mails an account what concerns its security; see `_mail`."""
     return _mail(env, developer_id, urgent=True)
 
 
-def _mail(env: Environment, developer_id: str, *, urgent: bool) -> Again | None:
+def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
     """Send the mails that are due, at most MAILS_AN_HOUR messages in an hour: where not all fit, one sums up the rest. An event is
     marked when the server has taken its mail: a kill in between means twice, never not at all."""
     db, begun = env.db.connection(), time.monotonic()
@@ -202,7 +204,7 @@ def _mark(db: Connection, done: list[Event], mailed_id: str | None) -> None:
         )
 
 
-def _message(env: Environment, told: list[Event]) -> tuple[str, str]:
+def _message(env: Context, told: list[Event]) -> tuple[str, str]:
     """Subject and text of one mail about one event or several."""
     sentences = [text(each) for each in told]
     kinds = sorted({each.kind for each in told})

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from mosis import audit, events
 from mosis.caller import PORTAL, Caller
 from mosis.clock import CORRECTED_SECONDS, seconds, text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Invalid, NotFound
 from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
@@ -83,7 +83,7 @@ class Delivery:
     finished_at: str | None
 
 
-def index(db: Connection, caller: Caller, wanted: Wanted) -> Page[Webhook]:
+def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
     """The caller's webhooks, the newest first."""
     rows = db.all(
         f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
@@ -108,9 +108,7 @@ def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
     return found
 
 
-def add(
-    env: Environment, db: Connection, caller: Caller, url: str, kinds: list[str] | None
-) -> Webhook:
+def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
     """A new webhook; its secret is made here. Raises Invalid (the address), Conflict `limit_reached`."""
     _check(env, url)
     with db.write():
@@ -140,7 +138,7 @@ def add(
 
 
 def change(
-    env: Environment, db: Connection, caller: Caller, webhook: Webhook, wanted: dict[str, Any]
+    env: Context, db: Connection, caller: Caller, webhook: Webhook, wanted: dict[str, Any]
 ) -> Webhook:
     """Another address, other kinds, on or off, in the running transaction. What is switched on begins as if it had never failed;
     what is switched off gives up what was to be sent. Raises Invalid."""
@@ -189,7 +187,7 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
     audit.add(db, caller, "webhook.deleted", webhook.id, owner_id=webhook.developer_id)
 
 
-def deliveries(db: Connection, webhook: Webhook, wanted: Wanted) -> Page[Delivery]:
+def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
     """What was sent or is to be sent, the newest first."""
     rows = db.all(
         f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
@@ -232,7 +230,7 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
         return _delivery(db, webhook, delivery_id)
 
 
-def deliver(env: Environment, webhook_id: str) -> Again | None:
+def deliver(env: Context, webhook_id: str) -> Again | None:
     """The job that sends what is due to a webhook, one after the other, until one fails or its turn is over. Twice does no harm:
     a delivery is claimed before it is sent. It runs again when the next one is due."""
     db, begun = env.db.connection(), time.monotonic()
@@ -251,7 +249,7 @@ def deliver(env: Environment, webhook_id: str) -> Again | None:
     )
 
 
-def sweep(env: Environment) -> None:
+def sweep(env: Context) -> None:
     """The job that forgets the log after a week."""
     db = env.db.connection()
     with db.write():
@@ -318,7 +316,7 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
         return webhook, _delivery(db, webhook, delivery.id)
 
 
-def _send(env: Environment, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
+def _send(env: Context, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
     """Make one attempt, outside of any transaction, and write down how it went; whether the next may follow at once."""
     event = events.find(db, delivery.event_id)
     if event is None:
@@ -441,7 +439,7 @@ def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
     return found
 
 
-def _check(env: Environment, url: str) -> None:
+def _check(env: Context, url: str) -> None:
     if wrong := http.complaint(url, private=env.config.webhooks_private == "allow"):
         raise Invalid([{"pointer": "/url", "code": "wrong_format", "detail": wrong}])
 

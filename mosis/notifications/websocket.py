@@ -24,10 +24,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from mosis import events, problems
 from mosis.caller import Caller, client_address, household, is_in
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, new_id
-from mosis.database.pagination import Page, Wanted
+from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Denied, LimitReached, NotFound, PortalError
 from mosis.events import Event
 from mosis.notifications import feed
@@ -53,7 +53,7 @@ class Listener:
 
     def __init__(
         self,
-        env: Environment,
+        env: Context,
         listen: str,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         slow_seconds: float = SLOW_SECONDS,
@@ -289,10 +289,10 @@ class Listener:
     ) -> Page[Event]:
         """The events behind a number. Past ones wait for their turn, and count for the account."""
         if not replays:
-            return events.after(db, caller, Wanted(PAGE, (number,)))
+            return events.after(db, caller, PageRequest(PAGE, (number,)))
         assert self._replays is not None
         async with self._replays:
-            found = events.after(db, caller, Wanted(PAGE, (number,)))
+            found = events.after(db, caller, PageRequest(PAGE, (number,)))
             await asyncio.sleep(0)  # one page of each connection a turn of the loop
         while found.rows:
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mosis import audit, events, jobs
 from mosis.caller import PORTAL
 from mosis.clock import CORRECTED_SECONDS, seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.idempotency import KEPT_SECONDS
@@ -93,7 +93,7 @@ class _Watch:
     corrected: float | None = None
 
 
-def look(env: Environment) -> None:
+def look(env: Context) -> None:
     """Notice a step of the clock, bring forward jobs that wait for a date too far ahead, and correct rows once it is steady."""
     now = env.clock.monotonic()
     offset = env.clock.time() - now
@@ -116,7 +116,7 @@ def ahead_seconds(db: Connection) -> int:
     return max(0, seconds(newest) - int(db.database.clock.time())) if newest else 0
 
 
-def correct(env: Environment) -> int:
+def correct(env: Context) -> int:
     """Date rows from the future as late as they can truly be; how many. The audit trail is not changed: it gets a line."""
     db, ahead = env.db.connection(), ahead_seconds(env.db.connection())
     found: dict[str, int] = {}

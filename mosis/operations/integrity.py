@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import faults, new_id
 
 log = logging.getLogger("mosis.operations.integrity")
@@ -28,7 +28,7 @@ under Restore. The disk may be broken: look at it before you go on.
 """
 
 
-def check(env: Environment, *, quick: bool = False) -> None:
+def check(env: Context, *, quick: bool = False) -> None:
     """Check the database file; damage stops all writes. A missing file is reported by /readyz
     instead."""
     begun = time.monotonic()
@@ -45,7 +45,7 @@ def check(env: Environment, *, quick: bool = False) -> None:
     )
 
 
-def tell(env: Environment) -> None:
+def tell(env: Context) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # these rows themselves may be damaged
@@ -61,12 +61,12 @@ def tell(env: Environment) -> None:
             log.error("mail to an administrator failed", extra={"reason": str(error)})
 
 
-class Watch:
+class IntegrityMonitor:
     """The thread that runs the checks."""
 
     def __init__(
         self,
-        env: Environment,
+        env: Context,
         whole_seconds: float = WHOLE_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:

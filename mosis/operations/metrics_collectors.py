@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.metrics import Family, exposition, gauges
 
@@ -20,12 +20,12 @@ COUNTERS = {
 }
 
 
-def read(env: Environment) -> bytes:
+def read(env: Context) -> bytes:
     """All metrics in Prometheus's text format."""
     return exposition(families(env))
 
 
-def families(env: Environment) -> Iterator[Family]:
+def families(env: Context) -> Iterator[Family]:
     """All metric families. A database that cannot be read is a value, not an error: the other
     metrics are needed most then."""
     yield from env.measures.requests()
@@ -103,7 +103,7 @@ def database(db: Connection) -> Iterator[Family]:
     yield versions
 
 
-def cache(env: Environment) -> Iterator[Family]:
+def cache(env: Context) -> Iterator[Family]:
     """The response cache of the store."""
     asked = Family(
         "portal_cache_requests_total",
@@ -114,7 +114,7 @@ def cache(env: Environment) -> Iterator[Family]:
     yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
 
 
-def disks(env: Environment) -> Iterator[Family]:
+def disks(env: Context) -> Iterator[Family]:
     """The sizes of the databases, and the free space of their disks."""
     databases = {"portal": env.config.database_path, "telemetry": env.config.telemetry_path}
     size = Family("portal_database_bytes", "gauge", "Size of a database file.")
@@ -144,7 +144,7 @@ def disks(env: Environment) -> Iterator[Family]:
     )
 
 
-def replica(env: Environment) -> Iterator[Family]:
+def replica(env: Context) -> Iterator[Family]:
     """The state of Litestream; no samples where no replica is configured."""
     running = Family("portal_replica_running", "gauge", "1 while Litestream runs.")
     behind = Family(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import SQLITE_VERSION, Connection, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
@@ -29,7 +29,7 @@ class Readiness:
     sqlite_version: str = SQLITE_VERSION
 
 
-def look(env: Environment) -> Readiness:
+def look(env: Context) -> Readiness:
     """The state, at most a second old."""
     kept: tuple[float, Readiness] | None = env.remembered.get("readiness")
     if kept is None or time.monotonic() > kept[0] + KEEP_SECONDS:
@@ -37,7 +37,7 @@ def look(env: Environment) -> Readiness:
     return kept[1]
 
 
-def require(env: Environment) -> Readiness:
+def require(env: Context) -> Readiness:
     """Like `look`. Raises Unavailable `not_ready` with every reason."""
     found = look(env)
     if found.reasons:
@@ -52,7 +52,7 @@ def read_database(db: Connection) -> None:
     db.value("SELECT 1 FROM developers LIMIT 1")
 
 
-def _look(env: Environment) -> Readiness:
+def _look(env: Context) -> Readiness:
     places = {env.config.data_dir, env.files.root}
     free = min(_free_bytes(str(place)) for place in places)
     age = queue_age_seconds(env)
@@ -98,7 +98,7 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def _disk(env: Environment, free: int) -> Iterator[dict[str, Any]]:
+def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
     reserve = env.files.reserve_bytes
     if free < reserve:
         yield _reason(
@@ -108,7 +108,7 @@ def _disk(env: Environment, free: int) -> Iterator[dict[str, Any]]:
         )
 
 
-def queue_age_seconds(env: Environment) -> int:
+def queue_age_seconds(env: Context) -> int:
     """How long the job that has been due longest has waited, in seconds; 0 if none is due or the
     database cannot be read."""
     try:
@@ -129,7 +129,7 @@ def _queue(age: int) -> Iterator[dict[str, Any]]:
         )
 
 
-def _clock(env: Environment) -> Iterator[dict[str, Any]]:
+def _clock(env: Context) -> Iterator[dict[str, Any]]:
     try:
         ahead = clock_steps.ahead_seconds(env.db.connection())
     except Exception:  # said by _database

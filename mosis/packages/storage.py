@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mosis.cache import Kept
+from mosis.cache import RevisionCache
 from mosis.database import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
 
@@ -23,7 +23,7 @@ log = logging.getLogger("mosis.packages.storage")
 
 BLOCK = 256 * 1024
 NAME = "package.mosis"
-FORGOTTEN_AFTER_SECONDS = 24 * 3600
+ORPHAN_AGE_SECONDS = 24 * 3600
 HASHED_EVERY_SECONDS = 24 * 3600
 
 
@@ -52,7 +52,7 @@ class Files:
         self.root = packages_dir
         self.incoming = packages_dir / "incoming"
         self.reserve_bytes = reserve_bytes
-        self._good = Kept(
+        self._good = RevisionCache(
             4 << 20
         )  # hashes that were compared with their file, of some ten thousand files
         self.incoming.mkdir(parents=True, exist_ok=True)
@@ -184,11 +184,11 @@ class Files:
             path.unlink(missing_ok=True)
         return len(left)
 
-    def forgotten(
+    def find_orphans(
         self,
         is_named: Callable[[Path], bool],
         among: Iterable[Path] | None = None,
-        older_than_seconds: float = FORGOTTEN_AFTER_SECONDS,
+        older_than_seconds: float = ORPHAN_AGE_SECONDS,
     ) -> list[Path]:
         """Packages that no row names (a row is committed after its file) and uploads that were never ended, once they are a day
         old: all of them, or those `among` some. Under the writers' lock, where packages get their names, none is new."""

@@ -3,7 +3,7 @@
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
@@ -20,7 +20,7 @@ def ask_to_verify(db: Connection, caller: Caller) -> None:
             email_tokens.issue(db, "verify", developer.email, developer.id)
 
 
-def verify(env: Environment, db: Connection, caller: Caller, token: str) -> Developer:
+def verify(env: Context, db: Connection, caller: Caller, token: str) -> Developer:
     """The address is the account's. ADMIN_EMAIL becomes admin by that. Raises Denied `invalid_token`."""
     with db.write():
         developer = _owner(db, email_tokens.spend(env, db, token, "verify"))
@@ -28,7 +28,7 @@ def verify(env: Environment, db: Connection, caller: Caller, token: str) -> Deve
         return accounts.get(db, developer.id)
 
 
-def appoint(env: Environment) -> None:
+def appoint(env: Context) -> None:
     """At start: ADMIN_EMAIL is admin also when the setting came after the address was verified."""
     if env.config.admin_email is None or env.db.damage is not None:
         return
@@ -52,7 +52,7 @@ def forgot(db: Connection, caller: Caller, email: str) -> None:
         )
 
 
-def mail_reset(env: Environment, email: str) -> None:
+def mail_reset(env: Context, email: str) -> None:
     """The job behind `forgot`. Twice means two mails, of which the second one's link is good."""
     db = env.db.connection()
     with db.write():
@@ -61,7 +61,7 @@ def mail_reset(env: Environment, email: str) -> None:
             email_tokens.issue(db, "reset", developer.email, developer.id)
 
 
-def reset(env: Environment, db: Connection, caller: Caller, token: str, new_password: str) -> None:
+def reset(env: Context, db: Connection, caller: Caller, token: str, new_password: str) -> None:
     """Set a new password and end every session. The link proves the address too. Raises Denied `invalid_token`, Invalid.
 
     Where nobody had proved the address before, somebody else may have made the account with it and be waiting for its owner to
@@ -85,7 +85,7 @@ def reset(env: Environment, db: Connection, caller: Caller, token: str, new_pass
         accounts.set_password(db, caller, developer.id, password_hash)
 
 
-def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
+def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
     """An invitation to register with this address, mailed there; the ticket and its token. Raises Conflict `email_taken`."""
     with db.write():
         if accounts.find_by_email(db, email):
@@ -95,7 +95,7 @@ def invite(env: Environment, db: Connection, caller: Caller, email: str) -> tupl
         return ticket, tokens.make_ticket(env.secret, ticket.id)
 
 
-def sweep(env: Environment) -> None:
+def sweep(env: Context) -> None:
     """The job that forgets tickets and device logins a day after they ended; sessions, and mails in the folder, a month after."""
     db = env.db.connection()
     with db.write():
@@ -107,7 +107,7 @@ def sweep(env: Environment) -> None:
     env.mailer.sweep(seconds(month), env.clock.time() + 24 * 3600)
 
 
-def _verified(env: Environment, db: Connection, caller: Caller, developer: Developer) -> None:
+def _verified(env: Context, db: Connection, caller: Caller, developer: Developer) -> None:
     db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
     audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
     if accounts.folded(developer.email) == accounts.folded(env.config.admin_email or ""):

@@ -11,10 +11,10 @@ from typing import Any
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens
 
@@ -86,7 +86,7 @@ def folded(email: str) -> str:
     return email.encode().lower().decode()
 
 
-def check_registration(env: Environment, *, invited: bool = False) -> None:
+def check_registration(env: Context, *, invited: bool = False) -> None:
     """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
         raise Denied(
@@ -96,7 +96,7 @@ def check_registration(env: Environment, *, invited: bool = False) -> None:
 
 
 def register(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     email: str,
@@ -150,7 +150,7 @@ def create(
     return developer
 
 
-def login(env: Environment, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
+def login(env: Context, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
     """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
     developer = find_by_email(db, email)
     if (
@@ -177,7 +177,7 @@ def unchanged(db: Connection, developer: Developer) -> Developer:
     return now
 
 
-def refresh(env: Environment, db: Connection, caller: Caller, token: str) -> SignedIn:
+def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedIn:
     """A new pair for a good refresh token, which is spent by that.
 
     A spent one presented again ends the session, unless the same client does so within ten seconds: then it gets the answer
@@ -317,9 +317,7 @@ def set_password(db: Connection, caller: Caller, developer_id: str, password_has
     events.add(db, developer_id, "security.password_changed", network=caller.network)
 
 
-def change_password(
-    env: Environment, db: Connection, caller: Caller, current: str, new: str
-) -> None:
+def change_password(env: Context, db: Connection, caller: Caller, current: str, new: str) -> None:
     """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
     developer = get(db, caller.account)
     if not passwords.verify(current, developer.password_hash, env.password_cost):
@@ -330,7 +328,7 @@ def change_password(
         set_password(db, caller, unchanged(db, developer).id, password_hash)
 
 
-def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
+def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts for the operator, the newest first; `query` is looked for in address and name."""
     rows = db.all(
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
@@ -343,7 +341,7 @@ def index(db: Connection, wanted: Wanted, query: str = "") -> Page[Developer]:
     return page(rows, wanted, lambda developer: (developer.id,))
 
 
-def sessions(db: Connection, caller: Caller, wanted: Wanted) -> Page[Session]:
+def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Session]:
     """Where the caller is signed in, the newest first."""
     rows = db.all(
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
@@ -371,7 +369,7 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
 
 
 def caller_of_access_token(
-    env: Environment, db: Connection, token: str, address: str, client: str
+    env: Context, db: Connection, token: str, address: str, client: str
 ) -> Caller:
     """Who presents this access token. The session and the account are asked at every request, so that both end at once.
 
@@ -399,7 +397,7 @@ def caller_of_access_token(
 
 
 def sign_in(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     developer: Developer,
@@ -440,7 +438,7 @@ def sign_in(
     return _pair(env, developer, session)
 
 
-def _pair(env: Environment, developer: Developer, session: Session) -> SignedIn:
+def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
     access = env.access_tokens.make(
         developer.id, session.id, developer.role, env.clock.time(), new_id()
     )

@@ -9,7 +9,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Malformed, NotFound
 from mosis.people import accounts
@@ -95,7 +95,7 @@ def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> Dev
     return login
 
 
-def poll(env: Environment, db: Connection, caller: Caller, device_code: str) -> SignedIn:
+def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> SignedIn:
     """The machine asks whether it is signed in: once with a pair of tokens that has the approved scopes.
 
     Raises Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds), `access_denied`,

@@ -7,7 +7,7 @@ again when it is presented; the database has nothing in it that opens an account
 from dataclasses import dataclass
 
 from mosis import jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Denied
@@ -44,7 +44,7 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
     return ticket
 
 
-def read(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
+def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """The good ticket with this token. Raises Denied `invalid_token` when it is spent, expired or another kind."""
     ticket = _get(db, tokens.read_ticket(env.secret, token))
     if ticket.purpose != purpose or ticket.used_at or _expired(env, ticket):
@@ -52,14 +52,14 @@ def read(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
     return ticket
 
 
-def spend(env: Environment, db: Connection, token: str, purpose: str) -> Ticket:
+def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """The good ticket with this token, which is spent by that, in the running transaction. Raises Denied `invalid_token`."""
     ticket = read(env, db, token, purpose)
     db.change("UPDATE tickets SET used_at = ? WHERE id = ? AND used_at IS NULL", db.now, ticket.id)
     return ticket
 
 
-def mail(env: Environment, ticket_id: str) -> None:
+def mail(env: Context, ticket_id: str) -> None:
     """The job that mails a ticket. Twice does no harm: the message is the same."""
     db = env.db.connection()
     found: Ticket | None = db.one(
@@ -89,7 +89,7 @@ def mail(env: Environment, ticket_id: str) -> None:
     env.mailer.send(found.email, f"{subject} - {env.config.base_url}", text, found.id)
 
 
-def _expired(env: Environment, ticket: Ticket) -> bool:
+def _expired(env: Context, ticket: Ticket) -> bool:
     """Also when it ends later than any can: it was made by a clock that was ahead."""
     longest = env.clock.latest(LIFE_SECONDS[ticket.purpose])
     return not env.clock.now() < ticket.expires_at <= longest

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mosis import audit, events
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import oauth, tokens
 from mosis.credentials.oauth import Answer, Profile, Provider
 from mosis.database import Connection, columns, new_id
@@ -48,7 +48,7 @@ class Pending:
 
 
 def begin(
-    env: Environment, db: Connection, caller: Caller, name: str, return_to: str | None
+    env: Context, db: Connection, caller: Caller, name: str, return_to: str | None
 ) -> tuple[str, str]:
     """(where to send the browser, what to put into its cookie). Somebody signed in links the identity to their account.
 
@@ -77,7 +77,7 @@ def begin(
     return address, browser
 
 
-def spend(env: Environment, db: Connection, name: str, browser: str, state: str) -> Pending:
+def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> Pending:
     """The sign-in that this browser has begun and now brings back; from now on it is spent, whatever comes of it.
 
     Raises NotFound, Malformed `oauth_state_invalid`: another browser's state, none, too late, or a second time.
@@ -104,7 +104,7 @@ def spend(env: Environment, db: Connection, name: str, browser: str, state: str)
 
 
 def answer(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     pending: Pending,
@@ -135,7 +135,7 @@ def answer(
         return None
 
 
-def collect(env: Environment, db: Connection, caller: Caller, name: str, browser: str) -> SignedIn:
+def collect(env: Context, db: Connection, caller: Caller, name: str, browser: str) -> SignedIn:
     """The sign-in that was kept ready for this browser, once and within a minute. Raises NotFound, Malformed
     `oauth_state_invalid`, Denied `suspended`."""
     _provider(env, name)
@@ -154,7 +154,7 @@ def collect(env: Environment, db: Connection, caller: Caller, name: str, browser
 
 
 def resolve(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     name: str,
@@ -246,7 +246,7 @@ def _with_address(db: Connection, name: str, profile: Profile) -> Developer | No
     return developer
 
 
-def _new(env: Environment, db: Connection, caller: Caller, profile: Profile) -> Developer:
+def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Developer:
     """A new account without a password. Raises Denied `registration_closed`."""
     accounts.check_registration(env)
     address = profile.email or ""
@@ -269,13 +269,13 @@ def _linking(db: Connection, pending: Pending) -> Developer | None:
     return accounts.get(db, developer_id)
 
 
-def _provider(env: Environment, name: str) -> Provider:
+def _provider(env: Context, name: str) -> Provider:
     if name not in env.providers:
         raise NotFound("sign-in provider")
     return env.providers[name]
 
 
-def _callback(env: Environment, name: str) -> str:
+def _callback(env: Context, name: str) -> str:
     """The redirect address as it is registered with the provider; compared there as plain text."""
     return env.url(f"/v1/auth/oauth/{name}/callback")
 

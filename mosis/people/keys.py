@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from mosis import audit, events, packages
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.publishing import apps
 
@@ -100,7 +100,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         return key, secret
 
 
-def index(db: Connection, developer_id: str, wanted: Wanted) -> Page[ApiKey]:
+def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[ApiKey]:
     """The living API keys of an account, the newest first."""
     rows = db.all(
         f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND revoked_at IS NULL AND (?2 IS NULL OR id < ?2)"
@@ -155,9 +155,7 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
         return True
 
 
-def caller_of_key(
-    env: Environment, db: Connection, secret: str, address: str, client: str
-) -> Caller:
+def caller_of_key(env: Context, db: Connection, secret: str, address: str, client: str) -> Caller:
     """Who presents this API key. Raises Denied `invalid_token`."""
     row = tokens.is_key(secret) and db.one(
         "SELECT k.id, k.developer_id, k.scopes, k.apps, k.role, k.expires_at, k.last_used_at, d.role FROM api_keys k"
@@ -185,7 +183,7 @@ def caller_of_key(
     )
 
 
-def flush_uses(env: Environment) -> None:
+def flush_uses(env: Context) -> None:
     """Write when keys were last used, to the minute."""
     uses = env.key_uses.take()
     if not uses:
@@ -205,7 +203,7 @@ def flush_uses(env: Environment) -> None:
         raise
 
 
-def tell_of_expiring(env: Environment) -> None:
+def tell_of_expiring(env: Context) -> None:
     """The job that tells owners of keys that end within a week, once for each key."""
     db = env.db.connection()
     with db.write():
@@ -299,7 +297,7 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
         return key
 
 
-def signing_keys(db: Connection, developer_id: str, wanted: Wanted) -> Page[SigningKey]:
+def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
     """All keys of an account, the newest first."""
     rows = db.all(
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"

@@ -6,7 +6,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import Caller
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
 from mosis.errors import Denied
@@ -63,7 +63,7 @@ JSON_COLUMNS = (
 )
 
 
-def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
     mails = env.mailer.written_to(accounts.get(db, caller.account).email)
     return {
@@ -78,7 +78,7 @@ def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 def erase(
-    env: Environment, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool
+    env: Context, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool
 ) -> None:
     """Erase the caller's account: what is personal goes, the id stays as a pseudonym in the audit trail.
 

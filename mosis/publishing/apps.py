@@ -8,7 +8,7 @@ from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.publishing import quotas
 
@@ -90,7 +90,7 @@ def owned_by(db: Connection, caller: Caller, app: str) -> App:
 
 
 def index(
-    db: Connection, caller: Caller, wanted: Wanted, status: str | None = None
+    db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
     """The caller's apps, the newest first, and how many there are in all."""
     where = f"developer_id = ?1 AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
@@ -110,7 +110,7 @@ def index(
     return page(rows, wanted, lambda app: (app.id,)), total
 
 
-def all_apps(db: Connection, wanted: Wanted, query: str = "") -> Page[App]:
+def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
     """Everybody's apps for the operator, the newest first; `query` is looked for in package_id and name."""
     rows = db.all(
         f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"

@@ -8,7 +8,7 @@ needs the room; their rows stay.
 from mosis import jobs
 from mosis.caller import Caller
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
 
@@ -137,7 +137,7 @@ def is_named(db: Connection, app_id: str, version: str) -> bool:
     )
 
 
-def remove_package(env: Environment, developer_id: str, app_id: str, version: str) -> None:
+def remove_package(env: Context, developer_id: str, app_id: str, version: str) -> None:
     """The job that removes a package, unless a newer version with the same version string has one: under the writers' lock, where
     packages get their names. Twice does no harm."""
     db = env.db.connection()
@@ -146,7 +146,7 @@ def remove_package(env: Environment, developer_id: str, app_id: str, version: st
             env.files.remove(env.files.path(developer_id, app_id, version))
 
 
-def expire_packages(env: Environment) -> None:
+def expire_packages(env: Context) -> None:
     """The job of every hour: packages of dead versions go once they are two weeks old."""
     db = env.db.connection()
     with db.write():

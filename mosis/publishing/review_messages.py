@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 from mosis.publishing.versions import Version
 
@@ -78,7 +78,9 @@ def _reviewer_of(db: Connection, version: Version) -> str | None:
     return found
 
 
-def index(db: Connection, version: Version, wanted: Wanted, *, internal: bool) -> Page[Message]:
+def index(
+    db: Connection, version: Version, wanted: PageRequest, *, internal: bool
+) -> Page[Message]:
     """The messages about a version, the oldest first; the internal ones only for reviewers."""
     rows = db.all(
         f"SELECT {columns(Message)} FROM messages WHERE version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import versions
 from mosis.publishing.versions import Version
@@ -65,7 +65,7 @@ def since_last_published(db: Connection, version: Version) -> Changes:
     )
 
 
-def need_a_person(env: Environment, db: Connection, version: Version) -> list[str]:
+def reasons_for_review(env: Context, db: Connection, version: Version) -> list[str]:
     """Why a person has to look at this version; empty when the policy `changes` lets it through.
 
     The random sample is drawn with a keyed hash of app and version string: it can be repeated, not foreseen, and sending the

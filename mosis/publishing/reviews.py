@@ -7,9 +7,9 @@ from typing import Any
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
 from mosis.publishing import review_policy, versions
@@ -60,7 +60,7 @@ class Standing:
 
 
 def submit(
-    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+    env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
     shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
@@ -68,7 +68,7 @@ def submit(
         return _submit(env, db, caller, version, publish)
 
 
-def submit_when_ready(env: Environment, version_id: str) -> None:
+def submit_when_ready(env: Context, version_id: str) -> None:
     """The job behind `?submit=true`. Twice does no harm."""
     db = env.db.connection()
     with db.write():
@@ -120,7 +120,7 @@ def version_of(db: Connection, review: Review) -> Version:
     return version
 
 
-def index(db: Connection, caller: Caller, wanted: Wanted, state: str) -> Page[Review]:
+def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[Review]:
     """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
     verdict first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
@@ -192,7 +192,7 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
         return now
 
 
-def lapse(env: Environment, review_id: str) -> Again | None:
+def lapse(env: Context, review_id: str) -> Again | None:
     """The job behind a claim: gives the review back to the queue when its time is over, and waits on when the claim was made
     longer. Twice does no harm."""
     db = env.db.connection()
@@ -328,13 +328,13 @@ def _overtaken_by(db: Connection, version_id: str) -> str | None:
 
 
 def _submit(
-    env: Environment, db: Connection, caller: Caller, version: Version, publish: bool | None = None
+    env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )
-    because, review_id = review_policy.need_a_person(env, db, version), new_id()
+    because, review_id = review_policy.reasons_for_review(env, db, version), new_id()
     db.insert(
         "reviews",
         id=review_id,

@@ -13,9 +13,9 @@ from mosis import audit, events, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, NotFound
 from mosis.jobs import Again
 from mosis.packages import Finding, Package
@@ -227,7 +227,7 @@ def by_id(db: Connection, version_id: str) -> Version | None:
     return found
 
 
-def index(db: Connection, app: App, wanted: Wanted) -> Page[Version]:
+def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
     """The versions of an app, the newest upload first."""
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
@@ -303,7 +303,7 @@ def not_allowed(version: Version, name: str) -> Conflict:
     )
 
 
-def check(env: Environment, version_id: str) -> None:
+def check(env: Context, version_id: str) -> None:
     """The job behind an upload: look deep into the package and let the version go on or fail. Twice does no harm.
 
     Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is tried again.
@@ -341,7 +341,7 @@ def check(env: Environment, version_id: str) -> None:
             )
 
 
-def end_stuck_checks(env: Environment) -> None:
+def end_stuck_checks(env: Context) -> None:
     """The job that ends what nobody checks any more: a version whose check was given up fails with the finding
     `check_crashed`, so that its developer learns of it and can upload again. Twice does no harm."""
     db = env.db.connection()
@@ -381,7 +381,7 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def publish(
-    env: Environment, db: Connection, caller: Caller, version: Version, publication: Publication
+    env: Context, db: Connection, caller: Caller, version: Version, publication: Publication
 ) -> Version:
     """Offer a version to devices, now or at a time; a halted one goes on at once, with the share it had or a larger one.
 
@@ -421,9 +421,7 @@ def publish(
         return _publish_now(db, caller, version, percent)
 
 
-def publish_scheduled(
-    env: Environment, version_id: str, publish_at: str | None = None
-) -> Again | None:
+def publish_scheduled(env: Context, version_id: str, publish_at: str | None = None) -> Again | None:
     """The job behind `publish_at`: publishes, unless the version was moved; waits on when it was given a later time. (Jobs of
     before 0.2 name the time that they were queued for; the row's counts.)"""
     db = env.db.connection()
@@ -484,7 +482,7 @@ def rollout(db: Connection, caller: Caller, version: Version, percent: float) ->
 
 
 def rollback(
-    env: Environment, db: Connection, caller: Caller, version: Version, reason: str
+    env: Context, db: Connection, caller: Caller, version: Version, reason: str
 ) -> Version:
     """Offer this version again instead of the newer ones of its channel, which are halted: devices that have one of those keep
     it. One transaction, one line in the trail that names them all beside the lines of the moves.
@@ -540,9 +538,7 @@ def path(files: Files, db: Connection, version: Version) -> Path:
     return files.path(developer_of(db, version), version.app_id, version.version)
 
 
-def open_file(
-    env: Environment, db: Connection, version: Version, *, anew: bool = False
-) -> BinaryIO:
+def open_file(env: Context, db: Connection, version: Version, *, anew: bool = False) -> BinaryIO:
     """The package, open for reading; with `anew` it is hashed in any case.
 
     Raises Conflict `gone` when it was removed, Unavailable `package_unavailable`.
@@ -558,7 +554,7 @@ def open_file(
     )
 
 
-def verify_file(env: Environment, db: Connection, version: Version) -> None:
+def verify_file(env: Context, db: Connection, version: Version) -> None:
     """Compare the package on disk with the hash in the row. Raises as `open_file`."""
     open_file(env, db, version, anew=True).close()
 

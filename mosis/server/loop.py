@@ -18,7 +18,7 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from mosis.caller import household, is_in
-from mosis.metrics import Family, Measures
+from mosis.metrics import Family, MetricsRegistry
 from mosis.server.channel import Channel
 from mosis.server.lanes import lanes
 from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready
@@ -161,7 +161,7 @@ class Server(Listening):
         temporary_dir: Path | None = None,
         *,
         ready: Ready = none_ready,
-        measures: Measures | None = None,
+        measures: MetricsRegistry | None = None,
         head_timeout_seconds: float = 15.0,
         body_timeout_seconds: float = 30.0,
         connections_per_address: int = 100,
@@ -176,7 +176,7 @@ class Server(Listening):
             admit, ready, temporary_dir, head_timeout_seconds, body_timeout_seconds
         )
         self.lanes = lanes(threads)
-        self.measures = measures or Measures()
+        self.measures = measures or MetricsRegistry()
         self.measures.readings.append(self.readings)
         self.share = connections_per_address
         self.proxies = tuple(proxies)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mosis import packages
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
 from mosis.publishing import quotas
@@ -66,14 +66,14 @@ def package_id(db: Connection, app_id: str) -> str:
     return str(db.value("SELECT package_id FROM apps WHERE id = ?", app_id))
 
 
-def icon(env: Environment, db: Connection, app_id: str, size: int) -> Picture:
+def icon(env: Context, db: Connection, app_id: str, size: int) -> Picture:
     """The icon of the version that everybody gets. Raises NotFound, Unavailable `package_unavailable`."""
     if size not in ICON_SIZES:
         raise NotFound("icon")
     return _picture(env, db, app_id, f"$.icons.{size}", f"icon-{size}")
 
 
-def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Picture:
+def screenshot(env: Context, db: Connection, app_id: str, number: int) -> Picture:
     """A screenshot of the version that everybody gets, counted from 0. Raises as `icon`."""
     if not 0 <= number <= 99:
         raise NotFound("screenshot")
@@ -81,7 +81,7 @@ def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> Pi
 
 
 def count_download(
-    env: Environment, household: str, version: Version, sent_bytes: int, *, ended: bool
+    env: Context, household: str, version: Version, sent_bytes: int, *, ended: bool
 ) -> None:
     """Count bytes of a package that went to a household; a download is counted as `fetched` says."""
     fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
@@ -90,7 +90,7 @@ def count_download(
         env.downloads.add(version.id)
 
 
-def flush_downloads(env: Environment) -> None:
+def flush_downloads(env: Context) -> None:
     """Write the downloads that were counted since the last time."""
     counts = env.downloads.take()
     if not counts:
@@ -114,7 +114,7 @@ def flush_downloads(env: Environment) -> None:
         raise
 
 
-def sweep_packages(env: Environment) -> None:
+def sweep_packages(env: Context) -> None:
     """Remove package files that no row names, uploads that were never ended, and the pictures of versions that are not shown any
     more."""
     db = env.db.connection()
@@ -123,14 +123,14 @@ def sweep_packages(env: Environment) -> None:
         _, app_id, version = path.parts[-4:-1]
         return quotas.is_named(db, app_id, version)
 
-    if found := env.files.forgotten(is_named):
+    if found := env.files.find_orphans(is_named):
         with db.write():  # an upload that gives one of them a name at this moment has it
-            for path in env.files.forgotten(is_named, found):
+            for path in env.files.find_orphans(is_named, found):
                 env.files.remove(path)
     sweep_pictures(env)
 
 
-def sweep_pictures(env: Environment) -> int:
+def sweep_pictures(env: Context) -> int:
     """Remove the pictures of versions that are not the ones shown; how many folders. They can always be taken out again."""
     db, removed = env.db.connection(), 0
     for folder in env.config.assets_dir.glob("*/*"):
@@ -144,7 +144,7 @@ def sweep_pictures(env: Environment) -> int:
     return removed
 
 
-def _picture(env: Environment, db: Connection, app_id: str, where: str, name: str) -> Picture:
+def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
     """Taken out of the package when first asked for; what is served later is what the signed package said."""
     row = db.one(
         "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version, v.created_at"

@@ -19,7 +19,7 @@ from typing import Any
 from mosis import packages
 from mosis.clock import seconds, text
 from mosis.config import ConfigError
-from mosis.context import Environment
+from mosis.context import Context
 
 log = logging.getLogger("mosis.store")
 
@@ -53,7 +53,7 @@ class IndexKey:
         return Ed25519PrivateKey.from_private_bytes(self.private)
 
 
-def index_keys(env: Environment) -> list[IndexKey]:
+def index_keys(env: Context) -> list[IndexKey]:
     """The keys that sign now, the current one first; made when there are none. What is no longer announced signs no more.
 
     Raises ConfigError when the file is damaged.
@@ -78,7 +78,7 @@ def index_keys(env: Environment) -> list[IndexKey]:
     return [key for key in keys if key.announced_until is None or key.announced_until > now]
 
 
-def rotate(env: Environment, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
+def rotate(env: Context, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
     """Sign with a new key from now on; the old one is announced for this many days, and then gone. A running portal notices."""
     until = text(seconds(env.clock.now()) + announced_days * 86400)
     older = [
@@ -90,11 +90,11 @@ def rotate(env: Environment, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
     return key
 
 
-def _path(env: Environment) -> Path:
+def _path(env: Context) -> Path:
     return env.config.data_dir / "store_key.json"
 
 
-def _new(env: Environment) -> IndexKey:
+def _new(env: Context) -> IndexKey:
     return IndexKey(
         secrets.token_bytes(32), env.clock.now()
     )  # any 32 bytes are a private key (RFC 8032, section 5.1.5)

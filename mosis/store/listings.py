@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound
 from mosis.publishing.versions import Version
 
@@ -47,7 +47,7 @@ def get(db: Connection, package_id: str) -> Listing:
     return found
 
 
-def history(db: Connection, package_id: str, wanted: Wanted) -> Page[Version]:
+def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:
     """The published versions of an app, the newest first. Raises NotFound."""
     app_id = db.value(
         "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
@@ -67,7 +67,7 @@ def history(db: Connection, package_id: str, wanted: Wanted) -> Page[Version]:
     return page(rows, wanted, lambda version: (version.published_at, version.id))
 
 
-def categories(db: Connection, wanted: Wanted) -> Page[tuple[str, int]]:
+def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
     """Each category with the number of its published apps, by name."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, Wanted, cursor
+from mosis.database.pagination import Page, PageRequest, cursor
 from mosis.errors import Malformed
 from mosis.store.listings import Listing
 
@@ -62,7 +62,7 @@ def position_types(query: Query) -> tuple[type, ...]:
     return _TYPES[query.order]
 
 
-def index(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
+def index(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     """Published apps. Rows that come in while somebody pages neither repeat nor hide others. Raises Malformed `bad_cursor`."""
     if wanted.after and wanted.after[0] != query.order:
         raise Malformed(
@@ -112,7 +112,7 @@ def _is_word_letter(letter: str) -> bool:
     return kind[0] in "LN" or kind == "Co"
 
 
-def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
+def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
@@ -152,7 +152,7 @@ def _browse(db: Connection, wanted: Wanted, query: Query) -> Page[Listing]:
     return _page(rows, wanted, query.order)
 
 
-def _sorted(db: Connection, wanted: Wanted, query: Query, numbers: list[int]) -> Page[Listing]:
+def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int]) -> Page[Listing]:
     """Some thousands of apps, narrowed and put in order."""
     column, direction, _ = _ORDERS[query.order]
     seek, position = _seek(wanted, query)
@@ -180,13 +180,13 @@ def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
     return [found[number] for number in numbers if number in found]
 
 
-def _seek(wanted: Wanted, query: Query) -> tuple[list[str], tuple[Any, ...]]:
+def _seek(wanted: PageRequest, query: Query) -> tuple[list[str], tuple[Any, ...]]:
     """The condition that goes on behind the last row, and its values."""
     column, _, beyond = _ORDERS[query.order]
     return ([f"({column}, number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
 
 
-def _ranked(db: Connection, wanted: Wanted, query: Query, words: list[str]) -> Page[Listing]:
+def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str]) -> Page[Listing]:
     """The best first. The cursor remembers the newest app of the first page: later ones are not let into this list."""
     ceiling, *after = wanted.after[1:] if wanted.after else (1 << 62,)
     if not wanted.after:
@@ -246,7 +246,7 @@ def _numbers(db: Connection, match: str, ceiling: int, most: int) -> list[int]:
     return [number for (number,) in rows]
 
 
-def _page(rows: list[Listing], wanted: Wanted, order: str) -> Page[Listing]:
+def _page(rows: list[Listing], wanted: PageRequest, order: str) -> Page[Listing]:
     if len(rows) <= wanted.limit:
         return Page(rows, None)
     last = rows[wanted.limit - 1]

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from mosis.clock import seconds, text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
 from mosis.store.index_keys import IndexKey, flush_folder, index_keys
@@ -58,7 +58,7 @@ class SignedIndex:
 
 
 @dataclass
-class Shelf:
+class IndexCache:
     """The index of this process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -68,13 +68,13 @@ class Shelf:
     hashes: dict[int, str] = field(default_factory=dict)  # SHA-256 by sequence
 
 
-def current_index(env: Environment, db: Connection) -> SignedIndex:
+def current_index(env: Context, db: Connection) -> SignedIndex:
     """The index of the catalogue, behind by SECONDS_BETWEEN at most while it changes all the time. One that is large or takes long
     to make may be further behind, and so may one that cannot be made because the disk is full.
 
     Raises Unavailable `package_unavailable` when there is none.
     """
-    shelf: Shelf = env.remembered.setdefault("index", Shelf())
+    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
     keys = index_keys(env)
     if _is_right(env, shelf.index, keys):
         return shelf.index  # type: ignore[return-value]
@@ -103,9 +103,9 @@ def current_index(env: Environment, db: Connection) -> SignedIndex:
         return shelf.index
 
 
-def index_at(env: Environment, sequence: int) -> tuple[BinaryIO, int, str]:
+def index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str]:
     """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone."""
-    shelf: Shelf = env.remembered.setdefault("index", Shelf())
+    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
     try:
         file = open(_folder(env) / f"{sequence}.json", "rb")
     except OSError:
@@ -116,23 +116,23 @@ def index_at(env: Environment, sequence: int) -> tuple[BinaryIO, int, str]:
     return file, os.fstat(file.fileno()).st_size, shelf.hashes[sequence]
 
 
-def _folder(env: Environment) -> Path:
+def _folder(env: Context) -> Path:
     return env.config.data_dir / "store-index"
 
 
-def _rest(env: Environment, index: SignedIndex, started: float) -> float:
+def _rest(env: Context, index: SignedIndex, started: float) -> float:
     """For how long no newer one is made: all that are kept must fit, and making them must not keep the machine busy."""
     took = env.clock.monotonic() - started
     slow = took * (REST + 1) if took > SLOW_SECONDS else 0.0
     return max(SECONDS_BETWEEN, slow, KEPT_SECONDS * index.size_bytes / KEPT_BYTES)
 
 
-def _is_right(env: Environment, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
+def _is_right(env: Context, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
     """Whether this is the index of the catalogue as it is."""
     return index is not None and index.catalogue == revision(env)[0] and _is_good(env, index, keys)
 
 
-def _is_good(env: Environment, index: SignedIndex, keys: list[IndexKey]) -> bool:
+def _is_good(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool:
     """Whether it can be given out, even if the catalogue has changed."""
     return (
         index.path.exists()
@@ -141,7 +141,7 @@ def _is_good(env: Environment, index: SignedIndex, keys: list[IndexKey]) -> bool
     )
 
 
-def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex:
+def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     folder = _folder(env)
     folder.mkdir(parents=True, exist_ok=True)
     catalogue, now = revision(env)[0], env.clock.now()
@@ -179,7 +179,7 @@ def _make(env: Environment, db: Connection, keys: list[IndexKey]) -> SignedIndex
     )
 
 
-def _sweep(env: Environment, folder: Path, current: int) -> None:
+def _sweep(env: Context, folder: Path, current: int) -> None:
     """Remove what was replaced longer ago than KEPT_SECONDS. The time of a file is that when it was made or, later, replaced."""
     now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
     for sequence in {current, max(older, default=current)}:
@@ -192,9 +192,7 @@ def _sweep(env: Environment, folder: Path, current: int) -> None:
                 env.remembered["index"].hashes.pop(sequence, None)
 
 
-def _document(
-    env: Environment, db: Connection, keys: list[IndexKey], sequence: int, now: str
-) -> Any:
+def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:
     """The parts of index.json: a head, then an app a line."""
     head = {
         "sequence": sequence,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.packages import is_package_id, version_key
@@ -43,7 +43,7 @@ class Offer:
 
 
 def updates(
-    env: Environment, db: Connection, installed: Mapping[str, int], device: Device
+    env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> list[Offer]:
     """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
     passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
@@ -54,7 +54,7 @@ def updates(
     return [offer for offer in chosen if offer is not None]
 
 
-def offered(env: Environment, db: Connection, package_id: str, device: Device) -> Offer:
+def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
     """The version that a device without the app gets. Raises NotFound."""
     for _, offers in _offers(env, db, [package_id]):
         best = _best(offers, device, 0)
@@ -101,7 +101,7 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
 
 
 def _offers(
-    env: Environment, db: Connection, package_ids: Iterable[str]
+    env: Context, db: Connection, package_ids: Iterable[str]
 ) -> Iterable[tuple[str, _Offers]]:
     """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all. What is no package id
     is not looked for, and so not kept either, however long it is."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mosis import events, jobs
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.telemetry.shares import DAY
 
@@ -19,7 +19,7 @@ MOST_IN_DIGEST = 20
 TEXT_CHARACTERS = 120
 
 
-def announce(env: Environment) -> None:
+def announce(env: Context) -> None:
     """Queue the events of groups that are new or have come back, up to EVENTS_A_DAY for each app."""
     telemetry, db = env.telemetry.connection(), env.db.connection()
     rows = telemetry.all(
@@ -49,7 +49,7 @@ def announce(env: Environment) -> None:
             )
 
 
-def tell_owner(env: Environment, group: str) -> None:
+def tell_owner(env: Context, group: str) -> None:
     """The job: a group of crashes is new, or was resolved and has come back; its owner gets an event, once for each time."""
     row = env.telemetry.connection().one(
         "SELECT a.app_id, g.type, g.message, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
@@ -77,7 +77,7 @@ def tell_owner(env: Environment, group: str) -> None:
             events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
 
 
-def queue_digests(env: Environment) -> None:
+def queue_digests(env: Context) -> None:
     """Queue a digest for each app that has had something new for an hour and no digest for a day."""
     telemetry, db, now = env.telemetry.connection(), env.db.connection(), int(env.clock.time())
     due = telemetry.all(
@@ -111,7 +111,7 @@ def queue_digests(env: Environment) -> None:
             )
 
 
-def send_digest(env: Environment, app_id: str, groups: list[str]) -> None:
+def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
     """The job: tell the owner of an app which groups are new. Nothing is sent for an app or for versions that were never
     published, nor a second digest within a day."""
     db, telemetry = env.db.connection(), env.telemetry.connection()

@@ -12,13 +12,13 @@ from typing import Any
 
 from mosis.caller import Caller
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Invalid, NotFound
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
-from mosis.telemetry.hyperloglog import Sketch
+from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import (
@@ -77,7 +77,7 @@ class Report:
     truncated: bool
 
 
-def take(env: Environment, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
+def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
     """Store one report. The same report again (same device, moment and place) counts once; one that is too long is shortened.
 
     Raises like intake.take: Invalid, LimitReached, Unavailable.
@@ -123,7 +123,7 @@ def fingerprint(kind: str, frames: list[str], message: str) -> str:
     ).hexdigest()[:32]
 
 
-def index(db: Connection, app_id: str, wanted: Wanted, state: str | None) -> Page[Group]:
+def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
     """The groups of an app, the newest first."""
     rows = db.all(
         f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ?1"
@@ -220,7 +220,7 @@ def shortened(document: dict[str, Any]) -> bool:
     return cut
 
 
-def _check_quota(env: Environment, sender: Sender, caller: Caller, device: str, now: int) -> None:
+def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now: int) -> None:
     used = env.telemetry.connection().value(
         "SELECT crash_reports FROM intake WHERE app = ? AND day = ?", sender.app, now // DAY
     )
@@ -236,7 +236,7 @@ def _check_quota(env: Environment, sender: Sender, caller: Caller, device: str, 
         raise shares.used_up(now, "This device or its network has sent its share of crash reports.")
 
 
-def _store(env: Environment, db: Connection, report: Report, now: int) -> bool:
+def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
     """Write a report in the running transaction; False when it was seen before."""
     document, sender = report.document, report.sender
     app, crash = sender.app or intake.app_number(db, sender.app_id), document["crash"]
@@ -294,7 +294,7 @@ def _store(env: Environment, db: Connection, report: Report, now: int) -> bool:
     return True
 
 
-def _authors(env: Environment) -> Authors:
+def _authors(env: Context) -> Authors:
     found: Authors = env.remembered.setdefault("crash_authors", Authors())
     return found
 
@@ -304,7 +304,7 @@ def _count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
     count, known, resolved_at, state = db.one(
         "SELECT count, devices, resolved_at, state FROM crash_groups WHERE id = ?", group
     )
-    devices = Sketch(known)
+    devices = HyperLogLog(known)
     devices.add(device)
     db.change(
         "UPDATE crash_groups SET count = count + 1, devices = ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)"

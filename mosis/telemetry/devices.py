@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
 from mosis.telemetry import retention, rollups
@@ -40,7 +40,7 @@ class Stored:
     last: int | None
 
 
-def export(env: Environment, device_id: str, after: int = 0, limit: int = 50) -> Stored:
+def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Stored:
     """Everything that is stored about a device, a page at a time; crash reports come with the first. Raises Unavailable."""
     with _alone(env):
         db = env.telemetry.connection()
@@ -55,7 +55,7 @@ def export(env: Environment, device_id: str, after: int = 0, limit: int = 50) ->
     return Stored(found, reports, rows[limit - 1][0] if len(rows) > limit else None)
 
 
-def erase(env: Environment, device_id: str) -> None:
+def erase(env: Context, device_id: str) -> None:
     """Delete all raw events and crash reports of a device. Sums stay: they do not know whom they count. Raises Unavailable."""
     with _alone(env):
         db = env.telemetry.connection()
@@ -79,7 +79,7 @@ def erase(env: Environment, device_id: str) -> None:
 
 
 @contextmanager
-def _alone(env: Environment) -> Iterator[None]:
+def _alone(env: Context) -> Iterator[None]:
     """One search at a time and one that waits for it, whatever their size; others are refused at once. Raises Unavailable
     `busy`."""
     search: Search = env.remembered.setdefault("device_search", Search())
@@ -104,7 +104,7 @@ def _busy() -> Unavailable:
     )
 
 
-def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes, int]:
+def _pseudonyms(env: Context, db: Connection, device_id: str) -> dict[bytes, int]:
     """The device's pseudonyms that occur, each with the number of its app. The cost goes by what is found; only apps from before
     devices were listed are asked one by one, as long as they can have older rows."""
     found = dict(
@@ -115,7 +115,7 @@ def _pseudonyms(env: Environment, db: Connection, device_id: str) -> dict[bytes,
     return found
 
 
-def _keys(env: Environment, device_id: str) -> tuple[bytes, str]:
+def _keys(env: Context, device_id: str) -> tuple[bytes, str]:
     """The keys under which the device may be listed, for _GIVEN."""
     return _bound(list_key(env.telemetry_secret, device_id, slot) for slot in range(SLOTS))
 
@@ -196,7 +196,7 @@ def _reports(
     return found
 
 
-def _package_ids(env: Environment, numbers: Iterable[int]) -> dict[int, str]:
+def _package_ids(env: Context, numbers: Iterable[int]) -> dict[int, str]:
     """The package ids of these apps, by their numbers in the telemetry database."""
     ids = dict(
         env.telemetry.connection().all(

@@ -17,7 +17,7 @@ _SPARSE_LIMIT = 1000  # registers; up to here three bytes for each are less than
 _SPARSE, _DENSE = b"\x00", b"\x01"
 
 
-class Sketch:
+class HyperLogLog:
     """A set of devices, of which only the size can be asked."""
 
     __slots__ = ("_registers",)
@@ -38,7 +38,7 @@ class Sketch:
         rank = _RANK_BITS - (number & (1 << _RANK_BITS) - 1).bit_length() + 1
         self._raise(number >> _RANK_BITS, rank)
 
-    def unite(self, other: "Sketch") -> None:
+    def unite(self, other: "HyperLogLog") -> None:
         """Add every device of another sketch."""
         mine, theirs = self._registers, other._registers
         if isinstance(theirs, dict):

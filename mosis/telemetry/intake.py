@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid, NotFound
 from mosis.publishing import apps
@@ -47,7 +47,7 @@ class Sender:
     events_today: int
     bytes_today: int
 
-    def used(self, env: Environment, *, events: int = 0, stored_bytes: int = 0) -> float:
+    def used(self, env: Context, *, events: int = 0, stored_bytes: int = 0) -> float:
         """The share of today's quota that is used, when this is added to it."""
         most = env.config.telemetry_events_per_app
         return max(
@@ -55,7 +55,7 @@ class Sender:
             (self.bytes_today + stored_bytes) / (most * EVENT_BYTES),
         )
 
-    def told_rate(self, env: Environment) -> float:
+    def told_rate(self, env: Context) -> float:
         """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
         used = self.used(env)
         return self.sample_rate * (1.0 if used < 0.5 else 0.5 if used < 0.75 else 0.1)
@@ -84,7 +84,7 @@ class Receipt:
     truncated: bool = False
 
 
-def take(env: Environment, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
+def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
     """Store a batch of events; the receipt says what became of them.
 
     Raises Invalid when the batch itself does not fit, LimitReached `rate_limited` when the app, the household or the device has
@@ -128,14 +128,14 @@ def nobodys(number: int) -> Receipt:
     return Receipt(0, number, False, 0.0, errors)
 
 
-def day_shares(env: Environment) -> Shares:
+def day_shares(env: Context) -> Shares:
     """What households and devices have used of today, in this process."""
     found: Shares = env.remembered.setdefault("telemetry_shares", Shares())
     return found
 
 
 def _take_shares(
-    env: Environment,
+    env: Context,
     sender: Sender,
     caller: Caller,
     device: str,
@@ -157,7 +157,7 @@ def _take_shares(
         raise shares.used_up(now, "This device or its network has sent its share of a day.")
 
 
-def find_sender(env: Environment, package_id: str, version: str, caller: Caller) -> Sender | None:
+def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> Sender | None:
     """The app by its package id; None for one that takes nothing from this caller. Drafts take from their developer alone, who
     tries them on devices before they are published.
     """
@@ -188,7 +188,7 @@ def find_sender(env: Environment, package_id: str, version: str, caller: Caller)
     )
 
 
-def _may_try(env: Environment, app_id: str, caller: Caller) -> bool:
+def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
     """Whether the caller is signed in as somebody who may touch this app."""
     if caller.developer_id is None:
         return False
@@ -253,7 +253,7 @@ def app_number(db: Connection, app_id: str) -> int:
 
 
 def list_device(
-    env: Environment, db: Connection, app: int, device_id: str, device: bytes, day: int
+    env: Context, db: Connection, app: int, device_id: str, device: bytes, day: int
 ) -> None:
     """Note that there is something of this device in an app, so that it is found by the device's id. In the running
     transaction."""
@@ -310,7 +310,7 @@ def count(
 
 
 def _store(
-    env: Environment,
+    env: Context,
     db: Connection,
     document: dict[str, Any],
     sender: Sender,

@@ -6,18 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.telemetry import crash_notices, retention, rollups
 
 log = logging.getLogger("mosis.telemetry")
 PAUSE_SECONDS = 2.0
 WORK_SECONDS = 1.0  # at a stretch
 PRUNE_SECONDS = 60.0  # how often it forgets
-BREATH_SECONDS = 0.005  # between two slices, so that requests get the lock
+YIELD_SECONDS = 0.005  # between two slices, so that requests get the lock
 
 
 def turn(
-    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+    env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
     """One round of everything, at most about so many seconds of each."""
     add_up(env, seconds, pause)
@@ -25,7 +25,7 @@ def turn(
 
 
 def add_up(
-    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+    env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
     """What should be done soon after something came in."""
     rollups.catch_up(env.telemetry.connection(), seconds, pause)
@@ -34,10 +34,10 @@ def add_up(
     crash_notices.queue_digests(env)
 
 
-class Upkeep:
+class Maintenance:
     """Runs rounds until told to stop."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Context) -> None:
         self.env = env
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="telemetry-upkeep", daemon=True)
@@ -56,7 +56,7 @@ class Upkeep:
             self._thread.join(timeout_seconds)
 
     def _breathe(self) -> None:
-        self._stopping.wait(BREATH_SECONDS)
+        self._stopping.wait(YIELD_SECONDS)
 
     def _loop(self) -> None:
         pruned = -PRUNE_SECONDS

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.telemetry import space
 from mosis.telemetry.intake import SEEN_DAYS
@@ -47,7 +47,7 @@ class Slices:
 
 
 def prune(
-    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+    env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> float:
     """Forget what is too old, for at most about so many seconds; for how long the lock was held at most."""
     db = env.telemetry.connection()
@@ -55,7 +55,7 @@ def prune(
 
 
 def make_room(
-    env: Environment, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
+    env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
     """While telemetry takes more than it may, forget the oldest raw events that are in the sums, then the oldest samples of
     crash reports."""
@@ -120,7 +120,7 @@ def _do(
     return longest
 
 
-def _work(env: Environment, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
+def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
     """What to look for (so many rows at most) and how to delete it. Clocks jump: what came from the future goes too."""
 
     def rows(sql: str, *values: Any) -> Find:
@@ -220,7 +220,7 @@ def _by(table: str) -> Delete:
     return delete
 
 
-def _apps_gone(env: Environment, db: Connection) -> list[int]:
+def _apps_gone(env: Context, db: Connection) -> list[int]:
     """Apps that the portal no longer has: drafts that were deleted."""
     known = {row[0] for row in env.db.connection().all("SELECT id FROM apps")}
     return [

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from mosis.database import Connection
 from mosis.telemetry import histogram
-from mosis.telemetry.hyperloglog import Sketch
+from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.schemas import TYPES
 
 HOUR, DAY = 3600, 86_400
@@ -64,7 +64,7 @@ class Sums:
     startups: Counter[int] = field(default_factory=Counter)
     memory: Counter[int] = field(default_factory=Counter)
     memory_limits: Counter[int] = field(default_factory=Counter)
-    devices: Sketch = field(default_factory=Sketch)
+    devices: HyperLogLog = field(default_factory=HyperLogLog)
 
     def add(self, other: "Sums") -> None:
         for name in COUNTS:
@@ -93,7 +93,7 @@ _ADD = (
 
 def sums(row: tuple[Any, ...]) -> Sums:
     """The reverse of `Sums.row`, from the columns SELECT."""
-    found, sizes = Sums(devices=Sketch(row[-1])), row[len(COUNTS) : -1]
+    found, sizes = Sums(devices=HyperLogLog(row[-1])), row[len(COUNTS) : -1]
     for name, value in zip(COUNTS, row[: len(COUNTS)], strict=True):
         setattr(found, name, value)
     for name, value in zip(HISTOGRAMS, sizes, strict=True):

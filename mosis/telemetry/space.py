@@ -3,7 +3,7 @@ uploads of developers need."""
 
 import os
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
 
@@ -11,7 +11,7 @@ SHARE_OF_DISK = 10  # without TELEMETRY_MAX_BYTES: a tenth of the disk
 SLACK = 1.1  # maintenance brings the size back every few seconds; beyond this much nothing is taken in until it has
 
 
-def limit_bytes(env: Environment) -> int:
+def limit_bytes(env: Context) -> int:
     """How large the database may become."""
     if env.config.telemetry_max_bytes:
         return int(env.config.telemetry_max_bytes)
@@ -25,7 +25,7 @@ def used_bytes(db: Connection) -> int:
     return int((pages - free) * db.value("PRAGMA page_size"))
 
 
-def check(env: Environment) -> None:
+def check(env: Context) -> None:
     """Raises Unavailable `no_space` when telemetry has no room: it is full, or the disk has less than twice its reserve."""
     if _missing_bytes(env) > 0 or used_bytes(env.telemetry.connection()) > limit_bytes(env) * SLACK:
         raise Unavailable(
@@ -35,17 +35,17 @@ def check(env: Environment) -> None:
         )
 
 
-def excess_bytes(env: Environment, db: Connection) -> int:
+def excess_bytes(env: Context, db: Connection) -> int:
     """How much has to go: beyond the limit, or so that the disk has twice its reserve again."""
     free_pages = int(db.value("PRAGMA freelist_count") * db.value("PRAGMA page_size"))
     return max(used_bytes(db) - limit_bytes(env), _missing_bytes(env) - free_pages)
 
 
-def is_tight(env: Environment) -> bool:
+def is_tight(env: Context) -> bool:
     """Whether the disk has less than twice its reserve, so that free pages should go back to it at once."""
     return _missing_bytes(env) > 0
 
 
-def _missing_bytes(env: Environment) -> int:
+def _missing_bytes(env: Context) -> int:
     disk = os.statvfs(env.telemetry.path.parent)
     return 2 * int(env.config.disk_reserve_bytes) - disk.f_bavail * disk.f_frsize

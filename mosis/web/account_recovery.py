@@ -3,11 +3,11 @@
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
-from mosis.web.openapi_schemas import says
+from mosis.web.openapi_schemas import operation
 from mosis.web.request import read_json, spend
 
 CHANGE = {
@@ -21,28 +21,28 @@ VERIFY = {"token": TICKET}
 
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/password", callback=change, scope="account", lane="passwords")
-    app.post("/auth/password/forgot", callback=forgot, scope="public", credential="ignored")
+    app.post("/auth/password/forgot", callback=forgot, scope="public", auth="none")
     app.post(
         "/auth/password/reset",
         callback=reset,
         scope="public",
-        credential="ignored",
+        auth="none",
         lane="passwords",
     )
-    app.post("/auth/email/verify", callback=verify, scope="public", credential="ignored")
+    app.post("/auth/email/verify", callback=verify, scope="public", auth="none")
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
-@says(body=CHANGE, refuses="invalid_credentials")
-def change(env: Environment, db: Connection, caller: Caller) -> None:
+@operation(body=CHANGE, refuses="invalid_credentials")
+def change(env: Context, db: Connection, caller: Caller) -> None:
     """Change the password; the account's other sessions end."""
     said = read_json(CHANGE)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
 
 
-@says({202: None}, body=FORGOT)
-def forgot(env: Environment, db: Connection, caller: Caller) -> None:
+@operation({202: None}, body=FORGOT)
+def forgot(env: Context, db: Connection, caller: Caller) -> None:
     """Ask for a link that sets a new password; the answer does not say whether there is an account."""
     email = read_json(FORGOT)["email"]
     spend(env, "mail_network", caller.network)
@@ -51,22 +51,22 @@ def forgot(env: Environment, db: Connection, caller: Caller) -> None:
     bottle.response.status = 202
 
 
-@says(body=RESET)
-def reset(env: Environment, db: Connection, caller: Caller) -> None:
+@operation(body=RESET)
+def reset(env: Context, db: Connection, caller: Caller) -> None:
     """Set a new password with the token of that link; all sessions end."""
     said = read_json(RESET)
     spend(env, "sign_in_network", caller.network)
     account_recovery.reset(env, db, caller, said["token"], said["new_password"])
 
 
-@says(body=VERIFY)
-def verify(env: Environment, db: Connection, caller: Caller) -> None:
+@operation(body=VERIFY)
+def verify(env: Context, db: Connection, caller: Caller) -> None:
     """Verify an e-mail address with the token of the mail that registration sends."""
     account_recovery.verify(env, db, caller, read_json(VERIFY)["token"])
 
 
-@says({202: None})
-def resend(env: Environment, db: Connection, caller: Caller) -> None:
+@operation({202: None})
+def resend(env: Context, db: Connection, caller: Caller) -> None:
     """Send that mail again."""
     spend(env, "mail", caller.account)
     account_recovery.ask_to_verify(db, caller)

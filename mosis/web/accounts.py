@@ -7,7 +7,7 @@ import bottle
 from mosis import audit, events
 from mosis.audit import Entry
 from mosis.caller import ROLES, Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data
 from mosis.people.accounts import Developer
@@ -19,13 +19,13 @@ from mosis.web.openapi_schemas import (
     TIME,
     YES,
     each,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import listed, read_json, read_page, require_match, spend
 
@@ -53,15 +53,15 @@ DEVELOPER = shape(
     providers=many(TEXT),
     created_at=TIME,
 )
-OWN = wider("Me", DEVELOPER, mail=each(YES))
+OWN = extended_with("Me", DEVELOPER, mail=each(YES))
 ENTRY = shape(
     "AuditEntry",
     number=COUNT,
     at=TIME,
-    actor_id=maybe(ID),
+    actor_id=nullable(ID),
     action=TEXT,
-    subject_id=maybe(TEXT),
-    owner_id=maybe(ID),
+    subject_id=nullable(TEXT),
+    owner_id=nullable(ID),
     network=TEXT,
     details=FREE,
     hash=TEXT,
@@ -76,13 +76,13 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/auth/me/audit", callback=trail, scope="account")
 
 
-@says(OWN)
+@operation(OWN)
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's account."""
     return _own(db, accounts.get(db, caller.account))
 
 
-@says(OWN, body=CHANGE, matches=True)
+@operation(OWN, body=CHANGE, matches=True)
 def change(db: Connection, caller: Caller) -> dict[str, Any]:
     """Change the caller's name, or which kinds of notifications are mailed."""
     changes = read_json(CHANGE)
@@ -94,8 +94,8 @@ def change(db: Connection, caller: Caller) -> dict[str, Any]:
         return _own(db, accounts.change(db, caller, changes))
 
 
-@says(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Environment, db: Connection, caller: Caller) -> None:
+@operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
+def erase(env: Context, db: Connection, caller: Caller) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
     said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
@@ -105,18 +105,20 @@ def erase(env: Environment, db: Connection, caller: Caller) -> None:
     )
 
 
-@says(each(many(FREE)))
-def export(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(each(many(FREE)))
+def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
     return personal_data.export(env, db, caller)
 
 
-@says(list_of("entries", ENTRY))
+@operation(list_of("entries", ENTRY))
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
     """The lines of the audit trail that touch the caller's account and apps, the newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed(
-        "entries", page, [entry(audit.seen_by_owner(each, caller.account)) for each in page.rows]
+        "entries",
+        page,
+        [entry(audit.redacted_for_owner(each, caller.account)) for each in page.rows],
     )
 
 

@@ -6,7 +6,7 @@ import bottle
 
 from mosis import audit
 from mosis.caller import ROLES, Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Denied
 from mosis.people import account_recovery, accounts
@@ -14,7 +14,7 @@ from mosis.publishing import apps
 from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import TEXT, TIME, list_of, says, shape
+from mosis.web.openapi_schemas import TEXT, TIME, list_of, operation, shape
 from mosis.web.request import listed, read_json, read_page
 
 DEVELOPER: dict[str, dict[str, Any]] = {
@@ -52,14 +52,14 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/admin/audit", callback=trail, scope="admin")
 
 
-@says(list_of("developers", people.DEVELOPER), query=SEARCH)
+@operation(list_of("developers", people.DEVELOPER), query=SEARCH)
 def developers(db: Connection) -> dict[str, Any]:
     """All developers, the newest first; q is a part of the name or address."""
     page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("developers", page, [people.public(db, each) for each in page.rows])
 
 
-@says(people.DEVELOPER, body=DEVELOPER)
+@operation(people.DEVELOPER, body=DEVELOPER)
 def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str, Any]:
     """Give a developer a role, suspend them, or let them in again."""
     changes = read_json(DEVELOPER)
@@ -76,23 +76,23 @@ def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str
         return people.public(db, accounts.get(db, developer))
 
 
-@says({201: INVITATION}, body=INVITE, refuses="email_taken")
-def invite(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: INVITATION}, body=INVITE, refuses="email_taken")
+def invite(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Invite somebody to register; the invitation is shown once and mailed."""
     ticket, token = account_recovery.invite(env, db, caller, read_json(INVITE)["email"])
     bottle.response.status = 201
     return {"email": ticket.email, "invitation": token, "expires_at": ticket.expires_at}
 
 
-@says(list_of("apps", catalogue.APP), query=SEARCH)
-def all_apps(env: Environment, db: Connection) -> dict[str, Any]:
+@operation(list_of("apps", catalogue.APP), query=SEARCH)
+def all_apps(env: Context, db: Connection) -> dict[str, Any]:
     """All apps, the newest first; q is a part of the name or package_id."""
     page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
 
-@says(catalogue.APP, body=APP)
-def change_app(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(catalogue.APP, body=APP)
+def change_app(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Suspend an app, or let it back into the store."""
     said = read_json(APP)
     with db.write():
@@ -102,7 +102,7 @@ def change_app(env: Environment, db: Connection, caller: Caller, app: str) -> di
         )
 
 
-@says(list_of("entries", people.ENTRY), query=OF_TRAIL)
+@operation(list_of("entries", people.ENTRY), query=OF_TRAIL)
 def trail(db: Connection) -> dict[str, Any]:
     """The audit trail, the newest line first."""
     query = bottle.request.query

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import bottle
 
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
 from mosis.people import accounts, keys
@@ -26,7 +26,7 @@ class Admissions:
     """Decides for the server, before a byte of the body is stored. Only what the table calls a package may be large, only with a
     good credential, only while the disk has room. Where the account is looked up the lane is shared out by account."""
 
-    def __init__(self, app: bottle.Bottle, env: Environment) -> None:
+    def __init__(self, app: bottle.Bottle, env: Context) -> None:
         self.app = app
         self.env = env
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from mosis import store
 from mosis.caller import client_address, household
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import Denied, LimitReached, Unavailable
 from mosis.rate_limits import Taken
 from mosis.server.request import Answer, Request
@@ -27,10 +27,10 @@ from mosis.web.request import names_tag
 STORE = ("/store/", "/v1/store/")
 
 
-class ReadyAnswers:
+class CachedResponses:
     """Called by the server's loop for each request without body; None sends it to the application, which also says the refusals."""
 
-    def __init__(self, app: Portal, env: Environment) -> None:
+    def __init__(self, app: Portal, env: Context) -> None:
         self.app = app
         self.env = env
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from mosis.context import Environment
+from mosis.context import Context
 
 
-def build(env: Environment) -> Any:
+def build(env: Context) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
     from mosis.web import (
         account_recovery,

@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import apps, versions
 from mosis.publishing.apps import App
@@ -18,9 +18,9 @@ from mosis.web.openapi_schemas import (
     TIME,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
 )
 from mosis.web.request import created, listed, read_choice, read_json, read_page, require_match
@@ -63,11 +63,11 @@ APP = shape(
     description=TEXT,
     category=TEXT,
     tags=many(TEXT),
-    homepage=maybe(TEXT),
+    homepage=nullable(TEXT),
     status=one_of(*STATUSES),
     developer_id=ID,
-    icon_url=maybe(LINK),
-    latest_version=maybe(TEXT),
+    icon_url=nullable(LINK),
+    latest_version=nullable(TEXT),
     created_at=TIME,
     updated_at=TIME,
 )
@@ -81,32 +81,32 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
 
-@says(
+@operation(
     list_of("apps", APP, total=COUNT),
     query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
 )
-def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's apps, the newest first."""
     status = read_choice("status", *STATUSES)
     page, total = apps.index(db, caller, read_page(str), status)
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
-@says({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
-def create(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
+def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
     app = apps.create(db, env.config, caller, read_json(CREATE))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
-@says(APP)
-def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(APP)
+def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """One app of the caller."""
     return public(env, db, apps.owned_by(db, caller, app))
 
 
-@says(APP, body=CHANGE, matches=True)
-def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(APP, body=CHANGE, matches=True)
+def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Change what an app says of itself."""
     fields = read_json(CHANGE)
     with db.write():
@@ -115,8 +115,8 @@ def change(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
         return public(env, db, apps.change(db, caller, found, fields))
 
 
-@says(matches=True, refuses="invalid_state")
-def delete(env: Environment, db: Connection, caller: Caller, app: str) -> None:
+@operation(matches=True, refuses="invalid_state")
+def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app of which nothing was ever published."""
     with db.write():
         found = apps.owned_by(db, caller, app)
@@ -124,17 +124,17 @@ def delete(env: Environment, db: Connection, caller: Caller, app: str) -> None:
         apps.delete(db, caller, found)
 
 
-def public(env: Environment, db: Connection, app: App) -> dict[str, Any]:
+def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
     return _public(env, app, versions.latest(db, app.id))
 
 
-def public_list(env: Environment, db: Connection, found: list[App]) -> list[dict[str, Any]]:
+def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
     """As `public` for each, with one question to the database for all."""
     latest = versions.latest_of(db, [app.id for app in found])
     return [_public(env, app, latest.get(app.id)) for app in found]
 
 
-def _public(env: Environment, app: App, latest: str | None) -> dict[str, Any]:
+def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
     return {
         "id": app.id,
         "package_id": app.package_id,

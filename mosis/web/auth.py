@@ -5,7 +5,7 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.people import accounts
@@ -13,7 +13,17 @@ from mosis.people.accounts import Session, SignedIn
 from mosis.validation import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
-from mosis.web.openapi_schemas import COUNT, ID, TEXT, TIME, YES, list_of, says, shape, wider
+from mosis.web.openapi_schemas import (
+    COUNT,
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    extended_with,
+    list_of,
+    operation,
+    shape,
+)
 from mosis.web.request import created, listed, read_json, read_page, spend
 
 EMAIL = {
@@ -54,7 +64,7 @@ TOKENS = shape(
     refresh_token=TEXT,
     refresh_expires_in=COUNT,
 )
-SIGNED_IN = wider("SignedIn", TOKENS, developer=DEVELOPER)
+SIGNED_IN = extended_with("SignedIn", TOKENS, developer=DEVELOPER)
 SESSION = shape(
     "Session",
     id=ID,
@@ -72,27 +82,27 @@ def routes(app: bottle.Bottle) -> None:
         "/auth/register",
         callback=register,
         scope="public",
-        credential="ignored",
+        auth="none",
         lane="passwords",
         idempotent="yes",
     )
-    app.post("/auth/login", callback=login, scope="public", credential="ignored", lane="passwords")
-    app.post("/auth/refresh", callback=refresh, scope="public", credential="ignored")
+    app.post("/auth/login", callback=login, scope="public", auth="none", lane="passwords")
+    app.post("/auth/refresh", callback=refresh, scope="public", auth="none")
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
-@says({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
-def register(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
+def register(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
     said = read_json(REGISTER)
     spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
 
-@says(SIGNED_IN, body=LOGIN, refuses="invalid_credentials")
-def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials")
+def login(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Sign in with a password.
 
     401 is the same answer in the same time whether the account exists or not.
@@ -105,8 +115,8 @@ def login(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     return public(db, accounts.login(env, db, caller, **said))
 
 
-@says(SIGNED_IN, body=REFRESH)
-def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(SIGNED_IN, body=REFRESH)
+def refresh(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Get a new pair of tokens; the old refresh token is spent.
 
     A spent one that is presented again ends the whole session, because one of its two holders is a thief.
@@ -114,7 +124,7 @@ def refresh(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
 
 
-@says(body=LOGOUT, optional=True)
+@operation(body=LOGOUT, optional=True)
 def logout(db: Connection, caller: Caller) -> None:
     """End the session, or all sessions of the account."""
     accounts.logout(
@@ -122,14 +132,14 @@ def logout(db: Connection, caller: Caller) -> None:
     )
 
 
-@says(list_of("sessions", SESSION))
+@operation(list_of("sessions", SESSION))
 def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
     """Where the caller is signed in, the newest first."""
     page = accounts.sessions(db, caller, read_page(str))
     return listed("sessions", page, [_session(each, caller) for each in page.rows])
 
 
-@says()
+@operation()
 def revoke(db: Connection, caller: Caller, session: str) -> None:
     """End a session; its tokens die at once."""
     accounts.revoke_session(db, caller, session)

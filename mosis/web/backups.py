@@ -6,10 +6,10 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import backup
-from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, list_of, maybe, says, shape
+from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, list_of, nullable, operation, shape
 from mosis.web.request import listed, read_json, read_page
 
 NOTHING: dict[str, dict[str, Any]] = {}
@@ -22,8 +22,8 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/backups", callback=make, scope="admin", idempotent="yes")
 
 
-@says(list_of("backups", COPY, replica=maybe(FREE), drill=maybe(FREE)))
-def index(env: Environment, db: Connection) -> dict[str, Any]:
+@operation(list_of("backups", COPY, replica=nullable(FREE), drill=nullable(FREE)))
+def index(env: Context, db: Connection) -> dict[str, Any]:
     """The copies there are, the replica and the last drill."""
     page = backup.index(env.config, read_page(str))
     copies = [
@@ -34,10 +34,10 @@ def index(env: Environment, db: Connection) -> dict[str, Any]:
     return listed("backups", page, copies, replica=replica, drill=backup.last_drill(db))
 
 
-@says({202: ASKED}, body=NOTHING, optional=True)
+@operation({202: ASKED}, body=NOTHING, optional=True)
 def make(db: Connection, caller: Caller) -> dict[str, Any]:
     """Ask for a copy of everything; it is made as a job."""
     read_json(NOTHING, optional=True)
     actor = caller.account
     bottle.response.status = 202
-    return {"job": backup.ask_for_copy(db, actor)}
+    return {"job": backup.request_copy(db, actor)}

@@ -6,13 +6,13 @@ from typing import Any
 import bottle
 
 from mosis.caller import SCOPES, Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.errors import Invalid, Malformed
 from mosis.people import device_login
 from mosis.web.auth import TOKENS
-from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, says, shape
+from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import read_form_or_json, read_json, spend
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -58,14 +58,14 @@ DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/device", callback=begin, scope="public", credential="ignored", idempotent="yes")
-    app.post("/auth/token", callback=token, scope="public", credential="ignored")
+    app.post("/auth/device", callback=begin, scope="public", auth="none", idempotent="yes")
+    app.post("/auth/token", callback=token, scope="public", auth="none")
     app.get("/auth/device/<user_code>", callback=show, scope="account")
     app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
 
 
-@says(BEGUN, body=BEGIN, form=True)
-def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(BEGUN, body=BEGIN, form=True)
+def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
     said = read_form_or_json(BEGIN)
     spend(env, "device", caller.network)
@@ -92,13 +92,13 @@ def begin(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     }
 
 
-@says(
+@operation(
     TOKENS,
     body=TOKEN,
     form=True,
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
 )
-def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+def token(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Ask whether a device login has been approved; in the end, its tokens."""
     said = read_form_or_json(TOKEN)
     if said["grant_type"] != GRANT:
@@ -115,8 +115,8 @@ def token(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
     }
 
 
-@says(ASKED)
-def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
+@operation(ASKED)
+def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
     """Who asks for what under the code that a device shows."""
     spend(env, "guess", caller.account)
     login = device_login.find(db, user_code)
@@ -128,8 +128,8 @@ def show(env: Environment, db: Connection, caller: Caller, user_code: str) -> di
     }
 
 
-@says(DECIDED, body=APPROVE, refuses="not_found")
-def approve(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(DECIDED, body=APPROVE, refuses="not_found")
+def approve(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Approve or deny a device login."""
     said = read_json(APPROVE)
     spend(env, "guess", caller.account)

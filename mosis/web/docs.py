@@ -13,11 +13,11 @@ from pathlib import Path
 import bottle
 
 from mosis import VERSION
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.web import docs_pages
 from mosis.web.file_response import is_known, send_file
-from mosis.web.openapi_schemas import File, says
+from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag
 
 HERE = Path(__file__).parent
@@ -38,8 +38,8 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/docs/<name>", callback=document, scope="public")
 
 
-@says(File("application/json"))
-def openapi(env: Environment) -> bottle.HTTPResponse:
+@operation(File("application/json"))
+def openapi(env: Context) -> bottle.HTTPResponse:
     """This description, made from the portal's own tables.
 
     OpenAPI 3.1, for programs; people read /docs.
@@ -49,7 +49,7 @@ def openapi(env: Environment) -> bottle.HTTPResponse:
     )
 
 
-@says(PAGE)
+@operation(PAGE)
 def reference() -> bottle.HTTPResponse:
     """A page that shows this description to people."""
     nonce = secrets.token_urlsafe(16)
@@ -66,25 +66,25 @@ def reference() -> bottle.HTTPResponse:
     return bottle.HTTPResponse(page.encode(), 200, headers | SAFE)
 
 
-@says(PAGE)
+@operation(PAGE)
 def errors() -> bottle.HTTPResponse:
     """What every error code means; `type` of a problem points here."""
     return _page(docs_pages.errors())
 
 
-@says(PAGE)
+@operation(PAGE)
 def document(name: str) -> bottle.HTTPResponse:
     """One of the portal's documents as a page."""
     return _page(docs_pages.page(name))
 
 
-@says(PAGE)
+@operation(PAGE)
 def decision(name: str) -> bottle.HTTPResponse:
     """A decision about how the portal is built, as a page."""
     return _page(docs_pages.page(f"decisions/{name}"))
 
 
-@says(File("text/javascript", ranges=True))
+@operation(File("text/javascript", ranges=True))
 def asset(file: str) -> bottle.HTTPResponse:
     """The scripts of /docs."""
     if file not in SCRIPTS:
@@ -102,7 +102,7 @@ def asset(file: str) -> bottle.HTTPResponse:
     )
 
 
-@says(PAGE)
+@operation(PAGE)
 def account_page() -> bottle.HTTPResponse:
     """A page with a form for each kind of link. What the link carries stands behind its #, which browsers do not send:
     it never reaches a log."""

@@ -6,12 +6,12 @@ import bottle
 
 from mosis import events
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
-from mosis.database.pagination import Wanted
+from mosis.database.pagination import PageRequest
 from mosis.web.long_poll import WAIT, wait, wait_seconds
 from mosis.web.notifications import NOTIFICATION, public
-from mosis.web.openapi_schemas import list_of, says
+from mosis.web.openapi_schemas import list_of, operation
 from mosis.web.request import listed, read_page
 
 AFTER = {
@@ -23,12 +23,12 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/events", callback=index, scope="apps:read")
 
 
-@says(list_of("events", NOTIFICATION), query=WAIT | AFTER)
-def index(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(list_of("events", NOTIFICATION), query=WAIT | AFTER)
+def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """The caller's events in order; with `wait` the answer comes when there are some."""
     seconds, wanted = wait_seconds(), read_page(int)
     if after := bottle.request.query.get("after"):
-        wanted = Wanted(wanted.limit, wanted.after or (events.number_of(db, caller, after),))
+        wanted = PageRequest(wanted.limit, wanted.after or (events.number_of(db, caller, after),))
     page = events.after(db, caller, wanted)
     if not page.rows and seconds:
         wait(env, caller.account, seconds, lambda: bool(events.after(db, caller, wanted).rows))

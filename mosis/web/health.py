@@ -5,10 +5,10 @@ from typing import Any
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import readiness
-from mosis.web.openapi_schemas import COUNT, FREE, TEXT, maybe, says, shape
+from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
 READY = shape(
@@ -17,7 +17,7 @@ READY = shape(
     sqlite_version=TEXT,
     disk_free_bytes=COUNT,
     queue_age_seconds=COUNT,
-    replica=maybe(FREE),
+    replica=nullable(FREE),
 )
 
 
@@ -29,21 +29,21 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/readyz", callback=readyz, scope="public", limit="none", cache="no-store")
 
 
-@says(ALIVE)
+@operation(ALIVE)
 def healthz() -> dict[str, Any]:
     """Whether the process lives. The event loop answers; it says nothing about threads and the database."""
     return {"status": "ok"}
 
 
-@says(ALIVE, refuses="database_unavailable")
+@operation(ALIVE, refuses="database_unavailable")
 def livez(db: Connection) -> dict[str, Any]:
     """Whether a thread answers and the database can be read: what the image's HEALTHCHECK asks."""
     readiness.read_database(db)
     return {"status": "ok"}
 
 
-@says(READY, refuses="not_ready")
-def readyz(env: Environment) -> dict[str, Any]:
+@operation(READY, refuses="not_ready")
+def readyz(env: Context) -> dict[str, Any]:
     """Whether the portal can do its work; 503 with every reason why not."""
     found = readiness.require(env)
     replica = asdict(found.replica) if found.replica else None

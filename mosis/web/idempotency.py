@@ -11,7 +11,7 @@ from typing import Any
 import bottle
 
 from mosis import idempotency
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import Malformed
 from mosis.idempotency import Answer, Request
 from mosis.web.request import JSON_LIMIT_BYTES, body_is, read_body
@@ -26,7 +26,7 @@ class Retries:
 
     api = 2
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Context) -> None:
         self.env = env
         self._running: set[str] = set()
         self._lock = threading.Lock()

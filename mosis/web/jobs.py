@@ -8,7 +8,17 @@ from mosis import jobs
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.jobs import Job
-from mosis.web.openapi_schemas import COUNT, ID, TEXT, TIME, list_of, maybe, one_of, says, shape
+from mosis.web.openapi_schemas import (
+    COUNT,
+    ID,
+    TEXT,
+    TIME,
+    list_of,
+    nullable,
+    one_of,
+    operation,
+    shape,
+)
 from mosis.web.request import listed, read_choice, read_json, read_page
 
 NOTHING: dict[str, dict[str, Any]] = {}
@@ -20,8 +30,8 @@ JOB = shape(
     state=one_of(*jobs.STATES),
     attempts=COUNT,
     run_at=TIME,
-    lease_until=maybe(TIME),
-    last_error=maybe(TEXT),
+    lease_until=nullable(TIME),
+    last_error=nullable(TEXT),
     created_at=TIME,
 )
 
@@ -31,7 +41,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/admin/jobs/<job>/retry", callback=retry, scope="admin", idempotent="yes")
 
 
-@says(
+@operation(
     list_of("jobs", JOB),
     query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}},
 )
@@ -41,7 +51,7 @@ def index(db: Connection) -> dict[str, Any]:
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
-@says(JOB, body=NOTHING, optional=True, refuses="invalid_state")
+@operation(JOB, body=NOTHING, optional=True, refuses="invalid_state")
 def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
     """Run a job once more that was given up."""
     read_json(NOTHING, optional=True)

@@ -8,7 +8,7 @@ import bottle
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.clock import is_time
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid, Malformed
 from mosis.people import keys
@@ -19,13 +19,13 @@ from mosis.web.openapi_schemas import (
     TEXT,
     TIME,
     YES,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import created, listed, read_json, read_page, require_match, spend
 
@@ -72,13 +72,13 @@ KEY = shape(
     name=TEXT,
     prefix=TEXT,
     scopes=many(one_of(*SCOPES)),
-    apps=maybe(many(TEXT)),
+    apps=nullable(many(TEXT)),
     role=one_of(*ROLES),
-    expires_at=maybe(TIME),
-    last_used_at=maybe(TIME),
+    expires_at=nullable(TIME),
+    last_used_at=nullable(TIME),
     created_at=TIME,
 )
-NEW_KEY = wider("NewApiKey", KEY, key=TEXT)
+NEW_KEY = extended_with("NewApiKey", KEY, key=TEXT)
 REPORTED = shape("Reported", revoked=YES)
 PUBLIC_KEY = shape(
     "SigningKey",
@@ -88,7 +88,7 @@ PUBLIC_KEY = shape(
     fingerprint=TEXT,
     state=one_of("active", "revoked"),
     created_at=TIME,
-    revoked_at=maybe(TIME),
+    revoked_at=nullable(TIME),
 )
 VERIFIED = shape(
     "SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES
@@ -121,14 +121,14 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
 
 
-@says(list_of("keys", KEY))
+@operation(list_of("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     """The living API keys of the caller, the newest first."""
     page = keys.index(db, caller.account, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
-@says({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
+@operation({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an API key; `key` is shown this once."""
     said = read_json(API_KEY)
@@ -140,13 +140,13 @@ def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
-@says(KEY)
+@operation(KEY)
 def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """One living API key; the key itself nobody can show again."""
     return public_api_key(keys.get(db, caller.account, key))
 
 
-@says(matches=True)
+@operation(matches=True)
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
     """Revoke an API key; the very next request with it is refused."""
     with db.write():
@@ -154,35 +154,35 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
         keys.revoke(db, caller, key)
 
 
-@says(REPORTED, body=REPORT)
-def report(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(REPORTED, body=REPORT)
+def report(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
     said = read_json(REPORT)
     spend(env, "report", caller.network)
     return {"revoked": keys.report(db, caller, said["key"])}
 
 
-@says(list_of("signing_keys", PUBLIC_KEY))
+@operation(list_of("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """All signing keys of the caller, the newest first."""
     page = keys.signing_keys(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
-@says({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
+@operation({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
 def add(db: Connection, caller: Caller) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
     key = keys.add_signing_key(db, caller, **read_json(SIGNING_KEY))
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
-@says(PUBLIC_KEY)
+@operation(PUBLIC_KEY)
 def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """One signing key."""
     return public(keys.get_signing_key(db, caller.account, key))
 
 
-@says(matches=True)
+@operation(matches=True)
 def revoke(db: Connection, caller: Caller, key: str) -> None:
     """Revoke a signing key: no new upload may use it, what is installed stays."""
     with db.write():
@@ -190,8 +190,8 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
         keys.revoke_signing_key(db, caller, key)
 
 
-@says(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
-def verify(env: Environment, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
+@operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
+def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")

@@ -5,7 +5,7 @@ from time import monotonic
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import Malformed
 
 LONGEST_SECONDS = 20
@@ -30,7 +30,7 @@ def wait_seconds() -> int:
     return int(text)
 
 
-def wait(env: Environment, developer_id: str, seconds: int, changed: Callable[[], bool]) -> None:
+def wait(env: Context, developer_id: str, seconds: int, changed: Callable[[], bool]) -> None:
     """Suspend this request until something has happened to the account, as `suspend` does; at most MOST_OF_ONE of an account.
     `changed` looks once more, after the subscription."""
     if env.news.waiting(developer_id) >= MOST_OF_ONE:

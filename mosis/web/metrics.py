@@ -5,19 +5,19 @@ import ipaddress
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.metrics import CONTENT_TYPE
 from mosis.operations import metrics_collectors
-from mosis.web.openapi_schemas import File, says
+from mosis.web.openapi_schemas import File, operation
 
 
 def routes(app: bottle.Bottle) -> None:
     app.get("/metrics", callback=read, scope="public", limit="none")
 
 
-@says(File("text/plain"), refuses="not_found")
-def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
+@operation(File("text/plain"), refuses="not_found")
+def read(env: Context, caller: Caller) -> bottle.HTTPResponse:
     """What the process measures, as text for Prometheus; not found for who is in none of the networks of METRICS."""
     if not may_read(env, caller.address):
         raise NotFound("address")
@@ -28,7 +28,7 @@ def read(env: Environment, caller: Caller) -> bottle.HTTPResponse:
     )
 
 
-def may_read(env: Environment, address: str) -> bool:
+def may_read(env: Context, address: str) -> bool:
     """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
     this machine would lend everybody its own address."""
     peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request

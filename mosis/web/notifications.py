@@ -8,7 +8,17 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.events import Event
 from mosis.notifications import feed
-from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, TIME, list_of, maybe, says, shape
+from mosis.web.openapi_schemas import (
+    COUNT,
+    FREE,
+    ID,
+    TEXT,
+    TIME,
+    list_of,
+    nullable,
+    operation,
+    shape,
+)
 from mosis.web.request import listed, read_choice, read_page
 
 NOTIFICATION = shape(
@@ -16,11 +26,11 @@ NOTIFICATION = shape(
     id=ID,
     kind=TEXT,
     created_at=TIME,
-    app=maybe(shape("", package_id=TEXT)),
-    version=maybe(TEXT),
+    app=nullable(shape("", package_id=TEXT)),
+    version=nullable(TEXT),
     data=FREE,
     text=TEXT,
-    read_at=maybe(TIME),
+    read_at=nullable(TIME),
 )
 READ = shape("ReadAll", read=COUNT)
 UNREAD: dict[str, dict[str, Any]] = {
@@ -34,7 +44,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/notifications/<event>/read", callback=read, scope="account")
 
 
-@says(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
+@operation(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """What the caller is told, the newest first."""
     unread = read_choice("unread", "true", "false", default="false") == "true"
@@ -47,13 +57,13 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     )
 
 
-@says(NOTIFICATION)
+@operation(NOTIFICATION)
 def read(db: Connection, caller: Caller, event: str) -> dict[str, Any]:
     """Mark one notification as read."""
     return public(feed.read(db, caller, event))
 
 
-@says(READ)
+@operation(READ)
 def read_all(db: Connection, caller: Caller) -> dict[str, Any]:
     """Mark all notifications as read."""
     return {"read": feed.read_all(db, caller)}

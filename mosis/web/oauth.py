@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials.oauth import Answer
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
 from mosis.web import auth
 from mosis.web.long_poll import suspend
-from mosis.web.openapi_schemas import LINK, says, shape
+from mosis.web.openapi_schemas import LINK, operation, shape
 from mosis.web.request import read_json, spend
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
@@ -45,16 +45,14 @@ def routes(app: bottle.Bottle) -> None:
         "/auth/oauth/<provider>/callback",
         callback=come_back,
         scope="public",
-        credential="ignored",
+        auth="none",
         lane="outside",
     )
-    app.post(
-        "/auth/oauth/<provider>/collect", callback=collect, scope="public", credential="ignored"
-    )
+    app.post("/auth/oauth/<provider>/collect", callback=collect, scope="public", auth="none")
 
 
-@says(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
-def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+@operation(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
+def begin(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     said = read_json(BEGIN, optional=True)
     with _turn(env, provider):
@@ -64,8 +62,8 @@ def begin(env: Environment, db: Connection, caller: Caller, provider: str) -> di
     return {"redirect_url": address}
 
 
-@says({200: auth.SIGNED_IN, 303: None}, query=OF_PROVIDER, refuses=REFUSED)
-def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -> Any:
+@operation({200: auth.SIGNED_IN, 303: None}, query=OF_PROVIDER, refuses=REFUSED)
+def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> Any:
     """Where the provider sends the browser back to."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = _browser(env)
@@ -84,8 +82,8 @@ def come_back(env: Environment, db: Connection, caller: Caller, provider: str) -
     return auth.public(db, signed_in)
 
 
-@says(auth.SIGNED_IN, body=NOTHING, optional=True, refuses=REFUSED)
-def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+@operation(auth.SIGNED_IN, body=NOTHING, optional=True, refuses=REFUSED)
+def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Collect the sign-in that is kept ready for the page at return_to: once, within a minute, by the same browser."""
     read_json(NOTHING, optional=True)
     signed_in = identities.collect(env, db, caller, provider, _browser(env))
@@ -93,20 +91,20 @@ def collect(env: Environment, db: Connection, caller: Caller, provider: str) -> 
     return auth.public(db, signed_in)
 
 
-@says(refuses="last_way_in")
+@operation(refuses="last_way_in")
 def unlink(db: Connection, caller: Caller, provider: str) -> None:
     """Take a provider's identity off the account."""
     identities.unlink(db, caller, provider)
 
 
-def lane_of_begin(env: Environment, provider: str) -> str:
+def lane_of_begin(env: Context, provider: str) -> str:
     """The lane of `begin`: only who must ask the provider first takes a thread for other servers."""
     known = env.providers.get(provider)
     return "outside" if known is not None and known.needs_network else "quick"
 
 
 @contextmanager
-def _turn(env: Environment, name: str) -> Iterator[None]:
+def _turn(env: Context, name: str) -> Iterator[None]:
     """Hold one of the few places for conversations with a provider; without a free one the request is suspended, which takes
     no thread. Raises Unavailable `provider_unavailable` after WAIT_SECONDS."""
     provider = env.providers.get(name)
@@ -122,7 +120,7 @@ def _turn(env: Environment, name: str) -> Iterator[None]:
         provider.leave()
 
 
-def _back(env: Environment, path: str, fragment: str) -> bottle.HTTPResponse:
+def _back(env: Context, path: str, fragment: str) -> bottle.HTTPResponse:
     """To the page that began it. What it gets to know is a word in the fragment, never a token."""
     own = urlsplit(env.config.base_url)
     location = f"{own.scheme}://{own.netloc}{path}#{fragment}"
@@ -141,21 +139,21 @@ def _parameter(name: str) -> str | None:
     return values[0] if values else None
 
 
-def _cookie(env: Environment) -> str:
+def _cookie(env: Context) -> str:
     """With https the name says that no other host and no page without encryption can have set it (RFC 6265bis, 4.1.3.2)."""
     return "__Host-mosis_sign_in" if _encrypted(env) else "mosis_sign_in"
 
 
-def _encrypted(env: Environment) -> bool:
+def _encrypted(env: Context) -> bool:
     return env.config.base_url.startswith("https://")
 
 
-def _browser(env: Environment) -> str:
+def _browser(env: Context) -> str:
     value = bottle.request.get_cookie(_cookie(env), "")
     return value if _WORD.match(value) and len(value) == 43 else ""
 
 
-def _keep(response: Any, env: Environment, value: str, seconds: int) -> None:
+def _keep(response: Any, env: Context, value: str, seconds: int) -> None:
     response.set_cookie(
         _cookie(env),
         value,

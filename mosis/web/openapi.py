@@ -12,7 +12,7 @@ from mosis.caller import ROLES, SCOPES
 from mosis.database import pagination
 from mosis.validation import Schema
 from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
-from mosis.web.openapi_schemas import COUNT, TEXT, File, Says, Shape, maybe, shape
+from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
 from mosis.web.plugins import UNVERSIONED, limit_of
 
 TITLE = "mosis-portal"
@@ -221,7 +221,7 @@ class _Made:
         self._known: dict[str, Shape] = {}
 
     def operation(self, route: bottle.Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-        said: Says = getattr(route.callback, "says", Says({200: {"type": "object"}}))
+        said: Operation = getattr(route.callback, "operation", Operation({200: {"type": "object"}}))
         summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
             "\n"
         )
@@ -246,7 +246,7 @@ class _Made:
         made["responses"] = self.answers(route, said) | self.refusals(codes(route, said))
         return made
 
-    def body(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+    def body(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
         if route.config.get("body") == "package":
             form = json_schema(said.body or {})
             form["properties"] = {"package": PACKAGE} | form["properties"]
@@ -264,7 +264,7 @@ class _Made:
             {"application/x-www-form-urlencoded": media} if said.form else {}
         )
 
-    def answers(self, route: bottle.Route, said: Says) -> dict[str, Any]:
+    def answers(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
         headers = ["X-Request-Id"] + (
             [] if limit_of(route) == "none" else ["RateLimit", "RateLimit-Policy"]
         )
@@ -430,7 +430,7 @@ def security(scope: str) -> list[dict[str, list[str]]]:
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
-def query_parameters(said: Says) -> list[dict[str, Any]]:
+def query_parameters(said: Operation) -> list[dict[str, Any]]:
     """What may stand in the query; a list that is answered in pages has limit and cursor."""
     found = [
         {
@@ -462,7 +462,7 @@ def query_parameters(said: Says) -> list[dict[str, Any]]:
     return found
 
 
-def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
+def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, Any]]:
     """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
     method, in_parts = (
         route.method,
@@ -508,7 +508,7 @@ def header_parameters(route: bottle.Route, said: Says) -> list[dict[str, Any]]:
     return found
 
 
-def codes(route: bottle.Route, said: Says) -> set[str]:
+def codes(route: bottle.Route, said: Operation) -> set[str]:
     """Every code that a call can be refused with."""
     found = {*ALWAYS, *ANY_CREDENTIAL, *said.refuses}
     scope = route.config["scope"]
@@ -595,7 +595,7 @@ def _rule(rules: dict[str, Any]) -> Shape:
 
 def is_page(answer: Any) -> bool:
     properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
-    return properties.get("next_cursor") == maybe(TEXT)
+    return properties.get("next_cursor") == nullable(TEXT)
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:

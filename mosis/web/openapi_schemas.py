@@ -33,7 +33,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Says:
+class Operation:
     """What a call takes and answers. `refuses` are the codes of its own; those of every call stand in description.py."""
 
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Says:
     refuses: tuple[str, ...] = ()
 
 
-def says(
+def operation(
     answer: Shape | File | Mapping[int, Any] | None = None,
     *,
     body: Schema | None = None,
@@ -62,10 +62,10 @@ def says(
         answers = {200: answer}
     else:
         answers = answer  # type: ignore[assignment]
-    said = Says(answers, body, optional, form, query or {}, matches, tuple(refuses.split()))
+    said = Operation(answers, body, optional, form, query or {}, matches, tuple(refuses.split()))
 
     def mark(handler: Handler) -> Handler:
-        handler.says = said  # type: ignore[attr-defined]
+        handler.operation = said  # type: ignore[attr-defined]
         return handler
 
     return mark
@@ -77,12 +77,12 @@ def shape(name: str, /, **fields: Shape) -> Shape:
     return {"title": name} | found if name else found
 
 
-def wider(name: str, narrow: Shape, /, **fields: Shape) -> Shape:
+def extended_with(name: str, narrow: Shape, /, **fields: Shape) -> Shape:
     """An object with the fields of another and some more."""
     return shape(name, **narrow["properties"], **fields)
 
 
-def maybe(what: Shape) -> Shape:
+def nullable(what: Shape) -> Shape:
     """That, or null."""
     if "type" in what and "title" not in what and isinstance(what["type"], str):
         return (
@@ -110,4 +110,4 @@ def each(what: Shape) -> Shape:
 
 def list_of(name: str, what: Shape, /, **more: Shape) -> Shape:
     """A list as request.listed() answers it, a page at a time."""
-    return shape("", **{name: many(what), "next_cursor": maybe(TEXT)}, **more)
+    return shape("", **{name: many(what), "next_cursor": nullable(TEXT)}, **more)

@@ -35,11 +35,11 @@ import bottle
 from mosis import problems, rate_limits, store
 from mosis.caller import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import new_id
 from mosis.errors import Denied, PortalError
-from mosis.metrics import Measures
+from mosis.metrics import MetricsRegistry
 from mosis.people import accounts, keys
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.request import check_lengths, etag, names_tag, require_match, require_tag
@@ -88,10 +88,10 @@ _BOTTLES_CODES = {
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
 
-    def __init__(self, measures: Measures | None = None) -> None:
+    def __init__(self, measures: MetricsRegistry | None = None) -> None:
         super().__init__()
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
-        self.measures = measures or Measures()
+        self.measures = measures or MetricsRegistry()
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -260,14 +260,14 @@ class Callers:
 
     api = 2
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Context) -> None:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         scope, limit, looks = (
             route.config["scope"],
             limit_of(route),
-            route.config.get("credential") != "ignored",
+            route.config.get("auth") != "none",
         )
         wanted = inspect.signature(route.callback).parameters
         keeps = route.config.get("keep") == "account"
@@ -354,7 +354,7 @@ class Answers:
 
     api = 2
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Context) -> None:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
@@ -364,7 +364,7 @@ class Answers:
             else "no-store"
         )
         keep, is_public = route.config.get("keep"), route.config["scope"] == "public"
-        said = route.callback.says
+        said = route.callback.operation
         tagless = (
             route.method in ("PATCH", "DELETE") and not said.matches
         )  # nobody could know a tag
@@ -462,7 +462,7 @@ def common_headers(
         *rate_limits.headers(taken),
     ]
     if route is not None and "deprecated" in route.config:
-        headers += dates_of_life(route)
+        headers += lifecycle_headers(route)
     return headers
 
 
@@ -493,7 +493,7 @@ def kept_under(path: str, query: str, token: str | None = None) -> Hashable:
     )
 
 
-def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
+def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
     """The headers of an address on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and what takes its place."""
     found = [("Deprecation", f"@{_midnight(route.config['deprecated'])}")]
     if "sunset" in route.config:
@@ -503,7 +503,7 @@ def dates_of_life(route: bottle.Route) -> list[tuple[str, str]]:
     return found
 
 
-def address_of(env: Environment, environ: Mapping[str, Any]) -> str:
+def address_of(env: Context, environ: Mapping[str, Any]) -> str:
     """The address that a request comes from."""
     return client_address(
         env.config.trusted_proxy,

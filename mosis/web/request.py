@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import pagination
-from mosis.database.pagination import Page, Wanted
+from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, LimitReached, Malformed
 from mosis.validation import Schema
 from mosis.validation.fast_path import check
@@ -94,7 +94,7 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def body_is(content: bytes) -> None:
-    """Called by the handler of a route that says idempotent="late", once it knows what it was sent and before it changes anything.
+    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
     What was answered to the same before is raised, as the answer."""
     bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
 
@@ -141,7 +141,7 @@ def _too_large(limit_bytes: int) -> LimitReached:
     )
 
 
-def read_page(*types: type | tuple[type, ...]) -> Wanted:
+def read_page(*types: type | tuple[type, ...]) -> PageRequest:
     """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
@@ -153,7 +153,7 @@ def read_page(*types: type | tuple[type, ...]) -> Wanted:
     ):
         raise Malformed("malformed_request", f"limit must be a number from 1 to {pagination.MOST}.")
     cursor = query.get("cursor")
-    return Wanted(int(limit), pagination.position(cursor, *types) if cursor else None)
+    return PageRequest(int(limit), pagination.position(cursor, *types) if cursor else None)
 
 
 def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:
@@ -173,7 +173,7 @@ def check_lengths(longest: dict[str, int]) -> None:
             raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
 
 
-def spend(env: Environment, name: str, key: str) -> None:
+def spend(env: Context, name: str, key: str) -> None:
     """Count the request for a limit of its own, which the answer speaks of too. Raises LimitReached `rate_limited`."""
     taken = env.limits.take(name, key)
     if taken is not None:

@@ -9,7 +9,17 @@ from mosis.database import Connection
 from mosis.publishing import apps, review_messages, reviews, versions
 from mosis.publishing.review_messages import Message
 from mosis.validation import SENTENCE
-from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, maybe, one_of, says, shape
+from mosis.web.openapi_schemas import (
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    list_of,
+    nullable,
+    one_of,
+    operation,
+    shape,
+)
 from mosis.web.request import listed, read_json, read_page
 
 _TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
@@ -20,7 +30,7 @@ MESSAGE = shape(
     "Message",
     id=ID,
     sender=one_of("developer", "reviewer"),
-    author_id=maybe(ID),
+    author_id=nullable(ID),
     internal=YES,
     text=TEXT,
     created_at=TIME,
@@ -41,7 +51,7 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@says(list_of("messages", MESSAGE))
+@operation(list_of("messages", MESSAGE))
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """The conversation with the reviewers about a version, the oldest message first."""
     found = versions.get(db, apps.owned_by(db, caller, app), version)
@@ -49,7 +59,7 @@ def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, A
     return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
 
 
-@says({201: MESSAGE}, body=SAY)
+@operation({201: MESSAGE}, body=SAY)
 def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Write to the reviewers."""
     said = read_json(SAY)
@@ -59,7 +69,7 @@ def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any
     )
 
 
-@says(list_of("messages", MESSAGE))
+@operation(list_of("messages", MESSAGE))
 def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """The conversation about a version with the internal messages, the oldest first."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
@@ -67,7 +77,7 @@ def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str,
     return listed("messages", page, [public(message, to_reviewer=True) for message in page.rows])
 
 
-@says({201: MESSAGE}, body=SAY_AS_REVIEWER)
+@operation({201: MESSAGE}, body=SAY_AS_REVIEWER)
 def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Write to the developer, or an internal message that only reviewers see."""
     said = read_json(SAY_AS_REVIEWER)

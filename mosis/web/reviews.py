@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import apps, review_policy, reviews, versions
 from mosis.publishing.review_policy import Changes
@@ -21,13 +21,13 @@ from mosis.web.openapi_schemas import (
     TEXT,
     TIME,
     File,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import listed, read_choice, read_json, read_page
 
@@ -53,22 +53,22 @@ REVIEW = shape(
     package_id=TEXT,
     version=TEXT,
     state=one_of("waiting", "claimed", "approved", "rejected", "withdrawn"),
-    claimed_by=maybe(ID),
-    claimed_until=maybe(TIME),
+    claimed_by=nullable(ID),
+    claimed_until=nullable(TIME),
     reasons=many(one_of(*REASONS)),
     comment=TEXT,
     submitted_at=TIME,
-    decided_at=maybe(TIME),
+    decided_at=nullable(TIME),
 )
 CHANGES = shape(
     "Changes",
-    since=maybe(TEXT),
+    since=nullable(TEXT),
     permissions=shape("", added=many(TEXT), removed=many(TEXT)),
     files=shape("", added=many(FREE), removed=many(FREE), changed=many(FREE)),
     findings=shape("", added=many(FREE), gone=many(FREE)),
-    size_bytes=shape("", before=maybe(COUNT), now=COUNT),
+    size_bytes=shape("", before=nullable(COUNT), now=COUNT),
 )
-WHOLE = wider(
+WHOLE = extended_with(
     "ReviewDetail",
     REVIEW,
     because=many(TEXT),
@@ -92,7 +92,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
-@says(
+@operation(
     list_of("reviews", REVIEW),
     query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
 )
@@ -103,7 +103,7 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("reviews", page, [public(db, review) for review in page.rows])
 
 
-@says(WHOLE)
+@operation(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """One review with what a reviewer needs to decide."""
     found = reviews.for_reviewer(db, caller, review)
@@ -120,8 +120,8 @@ def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     }
 
 
-@says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
-def package(env: Environment, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
+@operation(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
+def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
     """The bytes of the package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     file = versions.open_file(env, db, version)
@@ -135,28 +135,28 @@ def package(env: Environment, db: Connection, caller: Caller, review: str) -> bo
     )
 
 
-@says(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Claim a review for two hours; again: another two."""
     read_json(NOTHING, optional=True)
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
-@says(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Give a review back to the queue, at its old place."""
     read_json(NOTHING, optional=True)
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
-@says(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
+@operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
 def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Approve a version."""
     said = read_json(APPROVE, optional=True)
     return public(db, reviews.approve(db, caller, reviews.get(db, review), said.get("comment", "")))
 
 
-@says(REVIEW, body=REJECT, refuses="already_decided")
+@operation(REVIEW, body=REJECT, refuses="already_decided")
 def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
     said = read_json(REJECT)

@@ -13,7 +13,7 @@ import bottle
 
 from mosis import packages, store
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed, Unavailable
 from mosis.publishing import versions
@@ -31,9 +31,9 @@ from mosis.web.openapi_schemas import (
     File,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
 )
 from mosis.web.request import listed, read_choice, read_json, read_page
@@ -64,7 +64,7 @@ STORE_APP = shape(
     description=TEXT,
     category=TEXT,
     tags=many(TEXT),
-    homepage=maybe(TEXT),
+    homepage=nullable(TEXT),
     developer=shape("", id=ID, name=TEXT),
     icon_url=LINK,
     screenshots=many(LINK),
@@ -73,7 +73,7 @@ STORE_APP = shape(
     size_bytes=COUNT,
     sha256=TEXT,
     permissions=many(TEXT),
-    min_mosis_version=maybe(TEXT),
+    min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
     download_url=LINK,
     downloads=COUNT,
@@ -88,7 +88,7 @@ STORE_VERSION = shape(
     size_bytes=COUNT,
     sha256=TEXT,
     permissions=many(TEXT),
-    min_mosis_version=maybe(TEXT),
+    min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
     published_at=TIME,
 )
@@ -100,7 +100,7 @@ OFFER = shape(
     download_url=LINK,
     sha256=TEXT,
     size_bytes=COUNT,
-    min_mosis_version=maybe(TEXT),
+    min_mosis_version=nullable(TEXT),
     permissions=many(TEXT),
     release_notes=TEXT,
 )
@@ -122,7 +122,7 @@ STORE_KEYS = shape(
             algorithm={"const": "Ed25519"},
             public_key=TEXT,
             created_at=TIME,
-            announced_until=maybe(TIME),
+            announced_until=nullable(TIME),
         )
     ),
 )
@@ -186,8 +186,8 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
 
 
-@says(list_of("apps", STORE_APP), query=SEARCH)
-def index(env: Environment, db: Connection) -> dict[str, Any]:
+@operation(list_of("apps", STORE_APP), query=SEARCH)
+def index(env: Context, db: Connection) -> dict[str, Any]:
     """Published apps: all of them, or those that a search fits; any text is a search."""
     said = bottle.request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
@@ -198,28 +198,28 @@ def index(env: Environment, db: Connection) -> dict[str, Any]:
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
 
-@says(STORE_APP)
-def show(env: Environment, db: Connection, package_id: str) -> dict[str, Any]:
+@operation(STORE_APP)
+def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """One published app."""
     return public(env, store.get(db, package_id))
 
 
-@says(list_of("versions", STORE_VERSION))
-def history(env: Environment, db: Connection, package_id: str) -> dict[str, Any]:
+@operation(list_of("versions", STORE_VERSION))
+def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """The published versions of an app, the newest first."""
     page = store.history(db, package_id, read_page(str, str))
     return listed("versions", page, [public_version(version) for version in page.rows])
 
 
-@says(list_of("categories", CATEGORY))
+@operation(list_of("categories", CATEGORY))
 def categories(db: Connection) -> dict[str, Any]:
     """The categories with the number of their apps, by name."""
     page = store.categories(db, read_page(str))
     return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
 
 
-@says({302: None}, query=DEVICE)
-def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPResponse:
+@operation({302: None}, query=DEVICE)
+def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPResponse:
     """The way to an app's package."""
     offer = store.offered(env, db, package_id, read_device(said_in_query()))
     return bottle.HTTPResponse(
@@ -227,8 +227,8 @@ def download(env: Environment, db: Connection, package_id: str) -> bottle.HTTPRe
     )
 
 
-@says(OFFERS, query=DEVICE | PKGS)
-def updates(env: Environment, db: Connection) -> bytes:
+@operation(OFFERS, query=DEVICE | PKGS)
+def updates(env: Context, db: Connection) -> bytes:
     """What is newer than what a device has: pkgs=com.acme.notes:12,com.acme.todo:3."""
     said = said_in_query()
     pairs = [pair.rpartition(":") for pair in said["pkgs"].split(",") if pair]
@@ -245,8 +245,8 @@ def updates(env: Environment, db: Connection) -> bytes:
     return shown_updates(env, db, installed, read_device(said))
 
 
-@says(OFFERS, body=UPDATES)
-def updates_of_many(env: Environment, db: Connection) -> bytes:
+@operation(OFFERS, body=UPDATES)
+def updates_of_many(env: Context, db: Connection) -> bytes:
     """The same question as JSON, for up to 500 apps."""
     said = read_json(UPDATES)
     return shown_updates(env, db, said["pkgs"], read_device(said))
@@ -275,7 +275,7 @@ def read_device(said: Mapping[str, str]) -> Device:
 
 
 def shown_updates(
-    env: Environment, db: Connection, installed: Mapping[str, int], device: Device
+    env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
     """The answer, put together from parts that are kept: most devices ask about the same versions."""
     catalogue = store.revision(env)[0]
@@ -289,8 +289,8 @@ def shown_updates(
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
 
-@says(File("application/json", ranges=True))
-def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
+@operation(File("application/json", ranges=True))
+def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
     found = store.current_index(env, db)
     file = opened(found.path)
@@ -304,14 +304,14 @@ def index_json(env: Environment, db: Connection) -> bottle.HTTPResponse:
     )
 
 
-@says(SIGNATURES, refuses="package_unavailable")
-def index_signatures(env: Environment, db: Connection) -> bytes:
+@operation(SIGNATURES, refuses="package_unavailable")
+def index_signatures(env: Context, db: Connection) -> bytes:
     """Where the newest index is, and the signatures of exactly these bytes."""
     return store.current_index(env, db).signatures
 
 
-@says(File("application/json", ranges=True))
-def index_numbered(env: Environment, sequence: int) -> bottle.HTTPResponse:
+@operation(File("application/json", ranges=True))
+def index_numbered(env: Context, sequence: int) -> bottle.HTTPResponse:
     """The index with this number, for ten minutes after a newer one was made."""
     file, size_bytes, sha256 = store.index_at(env, sequence)
     return send_file(
@@ -324,8 +324,8 @@ def index_numbered(env: Environment, sequence: int) -> bottle.HTTPResponse:
     )
 
 
-@says(STORE_KEYS)
-def store_key(env: Environment) -> dict[str, Any]:
+@operation(STORE_KEYS)
+def store_key(env: Context) -> dict[str, Any]:
     """The public keys that sign the store's index, the one that signs now first."""
     return {"keys": [
         {
@@ -336,9 +336,9 @@ def store_key(env: Environment) -> dict[str, Any]:
     ]}  # fmt: skip
 
 
-@says(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
+@operation(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
 def package(
-    env: Environment, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
+    env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
     """The bytes of a published package; all of them, sent to the end, are a download."""
     found = store.package(db, developer_id, app_id, version)
@@ -358,14 +358,14 @@ def package(
     )
 
 
-@says(File("image/png", ranges=True), query=OF_PICTURE)
-def icon(env: Environment, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
+@operation(File("image/png", ranges=True), query=OF_PICTURE)
+def icon(env: Context, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
     return picture(app_id, store.icon(env, db, app_id, size))
 
 
-@says(File("image/*", ranges=True), query=OF_PICTURE)
-def screenshot(env: Environment, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
+@operation(File("image/*", ranges=True), query=OF_PICTURE)
+def screenshot(env: Context, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
     return picture(app_id, store.screenshot(env, db, app_id, number))
 
@@ -398,7 +398,7 @@ def package_path(of: Listing | Offer) -> str:
     return f"/packages/{of.developer_id}/{of.app_id}/{quote(of.version)}/package.mosis"
 
 
-def public(env: Environment, listing: Listing) -> dict[str, Any]:
+def public(env: Context, listing: Listing) -> dict[str, Any]:
     return {
         "package_id": listing.package_id,
         "name": listing.name,
@@ -427,7 +427,7 @@ def public(env: Environment, listing: Listing) -> dict[str, Any]:
     }
 
 
-def public_offer(env: Environment, offer: Offer) -> dict[str, Any]:
+def public_offer(env: Context, offer: Offer) -> dict[str, Any]:
     return {
         "package_id": offer.package_id,
         "version": offer.version,

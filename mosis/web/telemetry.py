@@ -8,14 +8,14 @@ import bottle
 
 from mosis.caller import Caller
 from mosis.clock import text
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
 from mosis.errors import Malformed
 from mosis.publishing import apps
 from mosis.telemetry import analytics, crashes, devices, intake, settings
 from mosis.telemetry.crashes import Group
-from mosis.telemetry.hyperloglog import Sketch
+from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import Receipt
 from mosis.telemetry.schemas import (
     BATCH,
@@ -35,13 +35,13 @@ from mosis.web.openapi_schemas import (
     TEXT,
     TIME,
     YES,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import (
     listed,
@@ -83,11 +83,11 @@ GROUP = shape(
     versions=many(shape("", version=TEXT, count=COUNT)),
     first_seen=TIME,
     last_seen=TIME,
-    resolved_at=maybe(TIME),
-    reopened_at=maybe(TIME),
+    resolved_at=nullable(TIME),
+    reopened_at=nullable(TIME),
     algorithm=COUNT,
 )
-WHOLE_GROUP = wider(
+WHOLE_GROUP = extended_with(
     "CrashGroupDetail",
     GROUP,
     days=many(shape("", day=DATE, count=COUNT)),
@@ -114,15 +114,15 @@ SUMS = shape(
     crashes=COUNT,
     lua_errors=COUNT,
     unique_devices=COUNT,
-    session_seconds_mean=maybe(NUMBER),
-    crash_free_share=maybe(NUMBER),
-    frame_ms_p50=maybe(NUMBER),
-    frame_ms_p95=maybe(NUMBER),
-    startup_ms_p50=maybe(NUMBER),
-    startup_ms_p95=maybe(NUMBER),
-    memory_mb_p50=maybe(NUMBER),
-    memory_mb_p95=maybe(NUMBER),
-    memory_limit_mb_p50=maybe(NUMBER),
+    session_seconds_mean=nullable(NUMBER),
+    crash_free_share=nullable(NUMBER),
+    frame_ms_p50=nullable(NUMBER),
+    frame_ms_p95=nullable(NUMBER),
+    startup_ms_p50=nullable(NUMBER),
+    startup_ms_p95=nullable(NUMBER),
+    memory_mb_p50=nullable(NUMBER),
+    memory_mb_p95=nullable(NUMBER),
+    memory_limit_mb_p50=nullable(NUMBER),
 )
 ANALYTICS = shape(
     "Analytics",
@@ -131,11 +131,11 @@ ANALYTICS = shape(
         "from": TIME,
         "to": TIME,
         "granularity": one_of(*SPANS),
-        "version": maybe(TEXT),
+        "version": nullable(TEXT),
         "totals": SUMS,
         "versions": many(shape("", version=TEXT, events=COUNT, starts=COUNT)),
         "intake": shape("", **dict.fromkeys(analytics.INTAKE, COUNT)),
-        "series": many(wider("Bucket", SUMS, start=TIME)),
+        "series": many(extended_with("Bucket", SUMS, start=TIME)),
     },
 )
 RANGE: dict[str, dict[str, Any]] = {
@@ -184,16 +184,16 @@ def routes(app: bottle.Bottle) -> None:
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
-@says({202: RECEIPT}, body=EVENTS)
-def events(env: Environment, caller: Caller) -> dict[str, Any]:
+@operation({202: RECEIPT}, body=EVENTS)
+def events(env: Context, caller: Caller) -> dict[str, Any]:
     """Take in what a device has to tell; the answer comes once it is on disk."""
     receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES), caller)
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
-@says({202: CRASH_RECEIPT}, body=CRASH_SENT)
-def crash(env: Environment, caller: Caller) -> dict[str, Any]:
+@operation({202: CRASH_RECEIPT}, body=CRASH_SENT)
+def crash(env: Context, caller: Caller) -> dict[str, Any]:
     """Take in a crash with its trace; what is too long is shortened."""
     receipt = crashes.take(env, read_packed_json(CRASH_BODY_LIMIT_BYTES), caller)
     bottle.response.status = 202
@@ -210,8 +210,8 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-@says(list_of("batches", FREE, crash_reports=many(FREE)))
-def export(env: Environment, device_id: str) -> dict[str, Any]:
+@operation(list_of("batches", FREE, crash_reports=many(FREE)))
+def export(env: Context, device_id: str) -> dict[str, Any]:
     """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
     stored = devices.export(
@@ -221,8 +221,8 @@ def export(env: Environment, device_id: str) -> dict[str, Any]:
     return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
 
 
-@says()
-def erase(env: Environment, device_id: str) -> None:
+@operation()
+def erase(env: Context, device_id: str) -> None:
     """Erase everything that is stored about a device."""
     devices.erase(env, _device(device_id))
 
@@ -233,11 +233,11 @@ def _device(device_id: str) -> str:
     return device_id
 
 
-@says(
+@operation(
     list_of("crashes", GROUP),
     query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
 )
-def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the newest group first."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     page = crashes.index(
@@ -246,17 +246,15 @@ def groups(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     return listed("crashes", page, [public_group(telemetry, each) for each in page.rows])
 
 
-@says(WHOLE_GROUP)
-def group(env: Environment, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+@operation(WHOLE_GROUP)
+def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """One group of crashes, with its days and samples."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
-@says(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(
-    env: Environment, db: Connection, caller: Caller, app: str, group: str
-) -> dict[str, Any]:
+@operation(WHOLE_GROUP, body=DECISION, matches=True)
+def decide(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
@@ -274,7 +272,7 @@ def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
         "frames": json.loads(found.frames),
         "state": found.state,
         "count": found.count,
-        "devices": Sketch(found.devices).estimate(),
+        "devices": HyperLogLog(found.devices).estimate(),
         "versions": [
             {"version": version, "count": count}
             for version, count in crashes.versions(telemetry, found.id)
@@ -298,8 +296,8 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
     }
 
 
-@says(ANALYTICS, query=RANGE)
-def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(ANALYTICS, query=RANGE)
+def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The sums of an app over some days or hours."""
     owned, query = apps.owned_by(db, caller, app), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
@@ -310,16 +308,16 @@ def show(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str
     return {"package_id": owned.package_id} | found
 
 
-@says(SETTINGS)
-def choices(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(SETTINGS)
+def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Which telemetry an app takes."""
     return public_settings(
         settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id)
     )
 
 
-@says(SETTINGS, body=CHOICES, matches=True)
-def choose(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(SETTINGS, body=CHOICES, matches=True)
+def choose(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Choose which telemetry an app takes."""
     owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
     fields = read_json(CHOICES)

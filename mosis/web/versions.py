@@ -10,7 +10,7 @@ import bottle
 from mosis import packages
 from mosis.caller import Caller
 from mosis.clock import is_time
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid, PortalError
 from mosis.people import keys
@@ -29,9 +29,9 @@ from mosis.web.openapi_schemas import (
     TIME,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
 )
 from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
@@ -81,31 +81,31 @@ VERSION = shape(
     state=one_of(*STATES),
     next_step=TEXT,
     findings=many(FREE),
-    review=maybe(
+    review=nullable(
         shape(
             "Standing",
             id=ID,
             state=TEXT,
-            position=maybe(COUNT),
-            median_wait_seconds=maybe(NUMBER),
+            position=nullable(COUNT),
+            median_wait_seconds=nullable(NUMBER),
             reasons=many(TEXT),
             comment=TEXT,
         )
     ),
     permissions=many(TEXT),
-    min_mosis_version=maybe(TEXT),
+    min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
     size_bytes=COUNT,
     sha256=TEXT,
-    signing_key_id=maybe(ID),
+    signing_key_id=nullable(ID),
     rollout_percent=NUMBER,
-    publish_at=maybe(TIME),
-    download_url=maybe(LINK),
+    publish_at=nullable(TIME),
+    download_url=nullable(LINK),
     created_at=TIME,
-    submitted_at=maybe(TIME),
-    decided_at=maybe(TIME),
-    published_at=maybe(TIME),
-    package_removed_at=maybe(TIME),
+    submitted_at=nullable(TIME),
+    decided_at=nullable(TIME),
+    published_at=nullable(TIME),
+    package_removed_at=nullable(TIME),
 )
 _FLAG = {"type": "string", "allowed": ["true", "false"]}
 SAID: dict[str, dict[str, Any]] = {
@@ -137,7 +137,7 @@ def routes(app: bottle.Bottle) -> None:
         scope="versions:upload",
         body="package",
         lane="uploads",
-        idempotent="late",
+        idempotent="deferred",
     )
     app.get("/apps/<app>/versions", callback=index, scope="apps:read")
     app.get("/apps/<app>/versions/<version>", callback=show, scope="apps:read")
@@ -193,8 +193,8 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@says({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
-def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
+def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Upload a package, as the raw body or as a form.
 
     The same bytes sent again give 200 and the version that is there.
@@ -230,18 +230,16 @@ def upload(env: Environment, db: Connection, caller: Caller, app: str) -> dict[s
     return created(shown, location(found, version.version)) if version.new else shown
 
 
-@says(list_of("versions", VERSION))
-def index(env: Environment, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(list_of("versions", VERSION))
+def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The versions of an app, the newest upload first."""
     found = apps.owned_by(db, caller, app)
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
 
 
-@says(VERSION, query=WAIT)
-def show(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, query=WAIT)
+def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
     seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
     shown = public(env, db, found, versions.get(db, found, version))
@@ -257,10 +255,8 @@ def show(
     return shown
 
 
-@says(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
-def submit(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
+def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
@@ -268,9 +264,9 @@ def submit(
     return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
 
 
-@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
 def withdraw(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
+    env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
     read_json(NOTHING, optional=True)
@@ -278,15 +274,13 @@ def withdraw(
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
-@says(
+@operation(
     VERSION,
     body=PUBLISH,
     optional=True,
     refuses=MOVE_REFUSED + " package_unavailable no_space suspended",
 )
-def publish(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
@@ -295,10 +289,8 @@ def publish(
     return public(env, db, found, versions.publish(env, db, caller, moving, publication))
 
 
-@says(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
-def rollout(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
+def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
     percent = read_json(ROLLOUT)["percent"]
     found = apps.owned_by(db, caller, app)
@@ -306,18 +298,16 @@ def rollout(
     return public(env, db, found, versions.rollout(db, caller, moving, percent))
 
 
-@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
-def halt(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to no further device."""
     read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
-@says(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
+@operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
+    env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = read_json(ROLLBACK)["reason"]
@@ -326,25 +316,21 @@ def rollback(
     return public(env, db, found, versions.rollback(env, db, caller, moving, reason))
 
 
-@says(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, body=YANK, refuses=MOVE_REFUSED)
+def yank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Take a version out of the store: it cannot be fetched any more."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
 
 
-@says(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
-def unyank(
-    env: Environment, db: Connection, caller: Caller, app: str, version: str
-) -> dict[str, Any]:
+@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
     read_json(NOTHING, optional=True)
     _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
-def _counted(env: Environment, version: Version) -> Version:
+def _counted(env: Context, version: Version) -> Version:
     """Count a move that brings a version forward. Halting and yanking are not counted: they must always be possible, and each
     needs another move before it can be made again."""
     spend(env, "version_moves", version.id)
@@ -352,7 +338,7 @@ def _counted(env: Environment, version: Version) -> Version:
 
 
 def _moved(
-    env: Environment,
+    env: Context,
     db: Connection,
     caller: Caller,
     app: str,
@@ -374,7 +360,7 @@ def location(app: apps.App, version: Version) -> str:
     return f"/v1/apps/{app.package_id}/versions/{quote(version.version)}"
 
 
-def public(env: Environment, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
+def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
     standing = reviews.standing(db, version.id)
     review = standing and {
         "id": standing.review.id,

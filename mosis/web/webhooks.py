@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from mosis.caller import Caller
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
@@ -17,13 +17,13 @@ from mosis.web.openapi_schemas import (
     TEXT,
     TIME,
     YES,
+    extended_with,
     list_of,
     many,
-    maybe,
+    nullable,
     one_of,
-    says,
+    operation,
     shape,
-    wider,
 )
 from mosis.web.request import created, listed, read_json, read_page, require_match
 
@@ -43,25 +43,25 @@ WEBHOOK = shape(
     "Webhook",
     id=ID,
     url=TEXT,
-    kinds=maybe(many(one_of(*KINDS))),
+    kinds=nullable(many(one_of(*KINDS))),
     enabled=YES,
-    failing_since=maybe(TIME),
-    old_secret_until=maybe(TIME),
+    failing_since=nullable(TIME),
+    old_secret_until=nullable(TIME),
     created_at=TIME,
 )
-NEW_WEBHOOK = wider("NewWebhook", WEBHOOK, secret=TEXT)
+NEW_WEBHOOK = extended_with("NewWebhook", WEBHOOK, secret=TEXT)
 DELIVERY = shape(
     "Delivery",
     id=ID,
     event_id=ID,
     state=one_of("waiting", "delivered", "failed"),
     attempts=COUNT,
-    due_at=maybe(TIME),
-    status=maybe(COUNT),
-    error=maybe(TEXT),
-    attempted_at=maybe(TIME),
+    due_at=nullable(TIME),
+    status=nullable(COUNT),
+    error=nullable(TEXT),
+    attempted_at=nullable(TIME),
     created_at=TIME,
-    finished_at=maybe(TIME),
+    finished_at=nullable(TIME),
 )
 
 
@@ -81,29 +81,29 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@says(list_of("webhooks", WEBHOOK))
+@operation(list_of("webhooks", WEBHOOK))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """The account's webhooks, the newest first."""
     page = webhooks.index(db, caller, read_page(str))
     return listed("webhooks", page, [public(each) for each in page.rows])
 
 
-@says({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
-def add(env: Environment, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
+def add(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Have events sent to an address; `secret` is shown this once."""
     said = read_json(ADD)
     webhook = webhooks.add(env, db, caller, said["url"], said.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
 
-@says(WEBHOOK)
+@operation(WEBHOOK)
 def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """One webhook."""
     return public(webhooks.get(db, caller, webhook))
 
 
-@says(WEBHOOK, body=CHANGE, matches=True)
-def change(env: Environment, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+@operation(WEBHOOK, body=CHANGE, matches=True)
+def change(env: Context, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Change the address or the kinds, switch it on or off."""
     said = read_json(CHANGE)
     with db.write():
@@ -112,7 +112,7 @@ def change(env: Environment, db: Connection, caller: Caller, webhook: str) -> di
         return public(webhooks.change(env, db, caller, found, said))
 
 
-@says(matches=True)
+@operation(matches=True)
 def delete(db: Connection, caller: Caller, webhook: str) -> None:
     """Delete a webhook and its log."""
     with db.write():
@@ -121,7 +121,7 @@ def delete(db: Connection, caller: Caller, webhook: str) -> None:
         webhooks.delete(db, caller, found)
 
 
-@says(NEW_WEBHOOK, body=NOTHING, optional=True)
+@operation(NEW_WEBHOOK, body=NOTHING, optional=True)
 def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Make a new secret; for a day deliveries are signed with both."""
     read_json(NOTHING, optional=True)
@@ -129,14 +129,14 @@ def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return public(changed) | {"secret": changed.secret}
 
 
-@says(list_of("deliveries", DELIVERY))
+@operation(list_of("deliveries", DELIVERY))
 def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """The log of a webhook, the newest first."""
     page = webhooks.deliveries(db, webhooks.get(db, caller, webhook), read_page(str))
     return listed("deliveries", page, [_delivery(each) for each in page.rows])
 
 
-@says(DELIVERY, body=NOTHING, optional=True, refuses="invalid_state")
+@operation(DELIVERY, body=NOTHING, optional=True, refuses="invalid_state")
 def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
     """Send it again."""
     read_json(NOTHING, optional=True)

@@ -7,9 +7,9 @@ from functools import cache
 
 import bottle
 
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.errors import NotFound
-from mosis.web.openapi_schemas import File, says
+from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag, names_tag, require_tag
 
 SECURITY_DAYS = 180  # RFC 9116, section 2.5.5: less than a year ahead
@@ -23,20 +23,20 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/.well-known/security.txt", callback=security, scope="public")
 
 
-@says(File("image/png"))
+@operation(File("image/png"))
 def favicon() -> bottle.HTTPResponse:
     """The icon of the site."""
     return _file(_icon(), "image/png")
 
 
-@says(File("text/plain"))
+@operation(File("text/plain"))
 def robots() -> bottle.HTTPResponse:
     """What crawlers should leave out (RFC 9309)."""
     return _file(ROBOTS, "text/plain; charset=utf-8")
 
 
-@says(File("text/plain"), refuses="not_found")
-def security(env: Environment) -> bottle.HTTPResponse:
+@operation(File("text/plain"), refuses="not_found")
+def security(env: Context) -> bottle.HTTPResponse:
     """Where to report a vulnerability (RFC 9116); not found unless SECURITY_CONTACT is set."""
     contact = env.config.security_contact
     if contact is None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mosis import store
-from mosis.context import Environment
+from mosis.context import Context
 from tests.client import Client
 from tests.package_builder import signing_key
 
@@ -149,7 +149,7 @@ def test_an_address_that_does_not_take_a_method_names_those_that_it_takes(client
 
 
 def test_the_packages_of_a_deleted_app_go_after_a_day_and_nothing_else_does(
-    client: Client, env: Environment
+    client: Client, env: Context
 ) -> None:
     alice = client.register()
     for package_id in ("com.acme.notes", "com.acme.todo"):

@@ -20,7 +20,7 @@ GETS = [route for route in ROUTES if route.method == "GET"]
 LISTS = [
     route
     for route in GETS
-    if any(is_page(answer) for answer in route.callback.says.answers.values())
+    if any(is_page(answer) for answer in route.callback.operation.answers.values())
 ]
 DEVICE = "0" * 63 + "1"
 
@@ -194,7 +194,7 @@ def test_every_list_is_read_in_pages(world: World) -> None:
             continue  # ten a minute
         [name] = [
             name
-            for name, what in route.callback.says.answers[200]["properties"].items()
+            for name, what in route.callback.operation.answers[200]["properties"].items()
             if what.get("type") == "array"
         ][:1]
         whole, found, cursor = world.call(route, "limit=100").expect(200), [], ""
@@ -229,7 +229,9 @@ def test_every_change_and_deletion_honours_if_match(world: World) -> None:
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> None:
-    for route in [each for each in ROUTES if each.method == method and each.callback.says.matches]:
+    for route in [
+        each for each in ROUTES if each.method == method and each.callback.operation.matches
+    ]:
         if route.rule in ("/auth/me", "/apps/<app>") and method == "DELETE":
             continue  # what is published is not deleted; whoever erases the account is tried elsewhere
         get = next(each for each in GETS if each.rule == route.rule)
@@ -289,7 +291,7 @@ def test_a_refusal_for_too_many_says_the_limit_too(client: Client) -> None:
 def test_every_body_is_read_alike(world: World, body: bytes, kind: str, code: str) -> None:
     tried = 0
     for route in ROUTES:
-        if route.callback.says.body is None or route.config.get("body") == "package":
+        if route.callback.operation.body is None or route.config.get("body") == "package":
             continue
         path = re.sub(r"<(\w+)(?::\w+)?>", lambda found: quote(world.names[found[1]]), route.rule)
         answer = world.client.call(

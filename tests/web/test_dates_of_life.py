@@ -5,17 +5,17 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import portal
-from mosis.context import Environment
-from mosis.web.openapi_schemas import TEXT, says, shape
+from mosis.context import Context
+from mosis.web.openapi_schemas import TEXT, operation, shape
 
 
-@says(shape("", word=TEXT))
+@operation(shape("", word=TEXT))
 def old() -> dict[str, Any]:
     """Says something."""
     return {"word": "still here"}
 
 
-def test_an_address_on_its_way_out_says_so(env: Environment) -> None:
+def test_an_address_on_its_way_out_says_so(env: Context) -> None:
     app = portal.build(env)
     app.get(
         "/old",

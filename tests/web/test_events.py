@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mosis import events
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.web.long_poll import MOST_OF_ONE
 from tests.client import PASSWORD, Client, Person
 from tests.package_builder import build_package, signing_key
@@ -89,7 +89,7 @@ def test_where_the_server_cannot_wait_the_answer_comes_at_once(client: Client) -
 class Speaker:
     """Somebody signed in at a portal that serves."""
 
-    def __init__(self, env: Environment, port: int, name: str = "alice") -> None:
+    def __init__(self, env: Context, port: int, name: str = "alice") -> None:
         self.env, self.port = env, port
         answer = self.post(
             "/v1/auth/register",
@@ -150,12 +150,12 @@ class TestServer:
         return {"LISTEN_ADDR": "127.0.0.1:0", "THREADS": "2", "CONNECTIONS_PER_ADDRESS": "300"}
 
     @pytest.fixture
-    def server(self, env: Environment) -> Iterator[Any]:
+    def server(self, env: Context) -> Iterator[Any]:
         with serving(env) as server:
             yield server
 
     @pytest.fixture
-    def alice(self, env: Environment, server: Any) -> Speaker:
+    def alice(self, env: Context, server: Any) -> Speaker:
         return Speaker(env, server.port)
 
     def test_whoever_waits_is_answered_when_it_happens(self, alice: Speaker) -> None:
@@ -180,7 +180,7 @@ class TestServer:
         assert alice.get("/v1/events?wait=1")["events"] == []
         assert time.monotonic() - begun >= 1
 
-    def test_two_hundred_who_wait_hold_no_thread(self, env: Environment, server: Any) -> None:
+    def test_two_hundred_who_wait_hold_no_thread(self, env: Context, server: Any) -> None:
         people = [Speaker(env, server.port, f"crowd{number}") for number in range(14)]
         with ThreadPoolExecutor(14 * 15) as pool:
             waiting = [

@@ -14,7 +14,7 @@ import pytest
 
 import portal
 from mosis import idempotency
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Conflict, Unavailable
 from tests.campaign import short_and_full
@@ -110,7 +110,7 @@ def test_a_registration_can_be_retried_where_nobody_is_signed_in(client: Client)
     )
 
 
-def test_nothing_readable_is_stored(client: Client, env: Environment) -> None:
+def test_nothing_readable_is_stored(client: Client, env: Context) -> None:
     alice = client.register()
     headers = with_key("my-own-retry-key")
     secret = client.post(
@@ -169,9 +169,7 @@ def test_at_once_fifty_are_one(client: Client) -> None:
     assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
 
 
-def test_what_runs_already_is_told_apart_from_what_is_done(
-    client: Client, env: Environment
-) -> None:
+def test_what_runs_already_is_told_apart_from_what_is_done(client: Client, env: Context) -> None:
     alice = client.register()
     with ThreadPoolExecutor(2) as pool:
         with env.db.writers:  # nobody can write: one of the two waits, and the other is told so
@@ -188,7 +186,7 @@ def test_what_runs_already_is_told_apart_from_what_is_done(
         assert waits.pop().result(10).status == 201
 
 
-def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: Environment) -> None:
+def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: Context) -> None:
     """Both have looked before either has written: as two applications with the same database would."""
     alice = client.register()
     other = Client(portal.build(env), env)
@@ -212,7 +210,7 @@ def test_of_two_processes_the_slower_one_changes_nothing(client: Client, env: En
     assert len(client.get("/v1/keys", as_=alice)["keys"]) == 1
 
 
-def test_held_writes_are_one_transaction(env: Environment) -> None:
+def test_held_writes_are_one_transaction(env: Context) -> None:
     db, calls = env.db.connection(), []
     with db.held():
         with db.write():

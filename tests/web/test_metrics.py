@@ -13,9 +13,9 @@ import pytest
 
 import portal
 from mosis import jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Database
-from mosis.metrics import Family, Measures, exposition
+from mosis.metrics import Family, MetricsRegistry, exposition
 from mosis.operations import metrics_collectors
 from tests.client import Client
 from tests.server import running
@@ -60,7 +60,7 @@ def test_requests_are_counted_by_route_and_status_with_their_times(client: Clien
     assert "rubbish" not in client.get("/metrics", address=HERE).body.decode()
 
 
-def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Environment) -> None:
+def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Context) -> None:
     alice = client.register()
     draft = client.app_of(alice)
     client.upload(draft, client.package(alice, draft), as_=alice).expect(201)
@@ -79,14 +79,14 @@ def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Environment) -
 
 
 def test_the_age_of_the_queue_is_that_of_the_oldest_job(
-    client: Client, env: Environment, hands: object
+    client: Client, env: Context, hands: object
 ) -> None:
     client.register()
     hands.turn(90)  # type: ignore[attr-defined]
     assert value(client, "portal_jobs_oldest_due_seconds") == 90
 
 
-def test_a_job_that_fails_is_counted_as_such(client: Client, env: Environment) -> None:
+def test_a_job_that_fails_is_counted_as_such(client: Client, env: Context) -> None:
     db = env.db.connection()
     with db.write():
         jobs.add(db, "check_version", version_id="gone", unknown_argument=1)
@@ -94,7 +94,7 @@ def test_a_job_that_fails_is_counted_as_such(client: Client, env: Environment) -
     assert value(client, "portal_jobs_total", kind="check_version", result="failed") == 1
 
 
-def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Environment) -> None:
+def test_hits_of_the_cache_and_sizes_are_told(client: Client, env: Context) -> None:
     for _ in range(3):
         client.get("/v1/store/apps").expect(200)
     assert value(client, "portal_cache_requests_total", result="hit") == 2
@@ -146,7 +146,7 @@ class TestOff:
 
 
 def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(
-    env: Environment, tmp_path: Path
+    env: Context, tmp_path: Path
 ) -> None:
     read = figures(
         metrics_collectors.read(replace(env, db=Database(tmp_path / "nowhere/portal.db"))).decode()
@@ -156,7 +156,7 @@ def test_a_database_that_cannot_be_read_is_a_value_and_the_rest_is_told(
 
 
 def test_nothing_is_lost_when_many_threads_count() -> None:
-    measures = Measures()
+    measures = MetricsRegistry()
 
     def count() -> None:
         for _ in range(2000):
@@ -203,7 +203,7 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
 
 
 def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
-    client: Client, env: Environment
+    client: Client, env: Context
 ) -> None:
     page = (
         (portal.HERE / "docs/OPERATIONS.md")

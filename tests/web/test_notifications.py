@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mosis import audit, events
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.notifications import feed
 from mosis.outbound.mail import Mailer
 from mosis.people import email_tokens
@@ -32,7 +32,7 @@ def kinds(client: Client, person: Person) -> list[str]:
     return [each["kind"] for each in client.told(person)]
 
 
-def mail_about(env: Environment, text: str) -> list[Path]:
+def mail_about(env: Context, text: str) -> list[Path]:
     return [path for path in env.mailer.folder.glob("*.eml") if text in path.read_text()]
 
 
@@ -250,7 +250,7 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))
 
 
-def test_the_export_knows_every_table_that_speaks_of_a_person(env: Environment) -> None:
+def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> None:
     """Each table is in the export, or here with the reason why it is not."""
     apart = {
         "listings": "made from apps, versions and the name",

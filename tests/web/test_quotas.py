@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mosis import jobs
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.publishing import quotas, versions
 from mosis.worker import Worker
 from tests.client import Answer, Client, Person
@@ -44,13 +44,13 @@ def upload(client: Client, person: Person, code: int, size: int = 100, **more: A
     return client.upload(NOTES, package, as_=person)
 
 
-def fail(env: Environment, version: str) -> None:
+def fail(env: Context, version: str) -> None:
     """The version has failed its checks."""
     with env.db.connection().write() as db:
         db.change("UPDATE versions SET state = 'failed' WHERE version = ?", version)
 
 
-def files(env: Environment) -> set[str]:
+def files(env: Context) -> set[str]:
     """The version strings of which there is a package."""
     return {path.parent.name for path in env.config.packages_dir.glob("*/*/*/package.mosis")}
 
@@ -297,7 +297,7 @@ class TestWithMail:
 
 
 def test_an_account_rests_longer_after_each_check_that_takes_too_long(
-    client: Client, alice: Person, env: Environment
+    client: Client, alice: Person, env: Context
 ) -> None:
     client.app_of(alice, NOTES)
     db, rests = env.db.connection(), []
@@ -320,7 +320,7 @@ class TestSlowChecks:
         return {"CHECK_SECONDS": "1"}
 
     def test_a_check_that_takes_too_long_holds_its_account_and_nobody_else(
-        self, client: Client, alice: Person, env: Environment, hands: Hands
+        self, client: Client, alice: Person, env: Context, hands: Hands
     ) -> None:
         client.app_of(alice, NOTES)
         sheet = b"a{b:c}\n" * 149_000

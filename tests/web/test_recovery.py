@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from mosis.caller import PORTAL
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.people import account_recovery, accounts
 from tests.client import PASSWORD, Client, Person
@@ -18,7 +18,7 @@ from tests.conftest import Hands
 NEW = "another good passphrase"
 
 
-def mails(env: Environment) -> list[EmailMessage]:
+def mails(env: Context) -> list[EmailMessage]:
     """What was written to the mail folder, the oldest first."""
     found = sorted(env.mailer.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
     return [
@@ -217,7 +217,7 @@ class TestByInvitation:
     def settings(self) -> dict[str, str]:
         return {"REGISTRATION": "invite"}
 
-    def test_only_who_is_invited_registers_and_once(self, client: Client, env: Environment) -> None:
+    def test_only_who_is_invited_registers_and_once(self, client: Client, env: Context) -> None:
         with env.db.connection().write() as db:
             accounts.create(
                 db, PORTAL, "root@example.net", "Root", passwords.make_hash(PASSWORD), role="admin"

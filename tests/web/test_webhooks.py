@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mosis import events
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.notifications import webhooks
 from mosis.outbound import http as outside
 from tests.client import Answer, Client, Person
@@ -350,7 +350,7 @@ def test_headers_without_end_are_refused(client: Client, alice: Person, receiver
 
 
 def test_a_killed_delivery_is_made_again(
-    client: Client, env: Environment, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, env: Context, alice: Person, receiver: Receiver, hands: Hands
 ) -> None:
     """What a process had claimed when it was killed is due again a minute later."""
     hook(client, alice, receiver)
@@ -501,5 +501,5 @@ def test_the_log_goes_after_a_week(
     assert log(client, client.sign_in(alice), made) == []
 
 
-def test_the_database_is_for_its_owner_alone(env: Environment) -> None:
+def test_the_database_is_for_its_owner_alone(env: Context) -> None:
     assert env.config.database_path.stat().st_mode & 0o077 == 0

@@ -11,9 +11,9 @@ from mosis.clock import Clock
 from mosis.config import Config
 from mosis.credentials.oauth.github import GitHub
 from mosis.credentials.oauth.openid import OpenID
-from mosis.credentials.oauth.provider import Answer, Profile, Provider, Ties, ties
+from mosis.credentials.oauth.provider import Answer, AuthorizationState, Profile, Provider, ties
 
-__all__ = ["Answer", "Profile", "Provider", "Ties", "providers", "ties"]
+__all__ = ["Answer", "AuthorizationState", "Profile", "Provider", "providers", "ties"]
 GOOGLE = "https://accounts.google.com"  # https://developers.google.com/identity/openid-connect/openid-connect
 
 

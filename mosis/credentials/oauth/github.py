@@ -8,7 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.provider import Answer, Profile, Provider, Ties, extended, profile_of
+from mosis.credentials.oauth.provider import (
+    Answer,
+    AuthorizationState,
+    Profile,
+    Provider,
+    extended,
+    profile_of,
+)
 
 
 class GitHub(Provider):
@@ -22,7 +29,7 @@ class GitHub(Provider):
         # GitHub's own scope for addresses is unknown to Gitea, which takes an unknown scope for all of them.
         self._scope = "read:user" if api.endswith("/api/v1") else "read:user user:email"
 
-    def address(self, redirect_uri: str, tied: Ties) -> str:
+    def address(self, redirect_uri: str, tied: AuthorizationState) -> str:
         return extended(
             self.issuer + "/login/oauth/authorize",
             {
@@ -36,7 +43,7 @@ class GitHub(Provider):
             },
         )
 
-    def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
+    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
         # RFC 9207. github.com says https://github.com/login/oauth, older servers nothing, and no document says what each says:
         # the origin is what must fit. Each provider has a redirect address of its own besides (RFC 9700, 4.4.2.2).
         if answer.iss is not None and _origin(answer.iss) != _origin(self.issuer):

@@ -3,7 +3,14 @@
 from typing import Any
 
 from mosis.clock import Clock
-from mosis.credentials.oauth.provider import Answer, Profile, Provider, Ties, extended, profile_of
+from mosis.credentials.oauth.provider import (
+    Answer,
+    AuthorizationState,
+    Profile,
+    Provider,
+    extended,
+    profile_of,
+)
 from mosis.credentials.tokens import same
 from mosis.errors import PortalError
 from mosis.outbound.http import basic
@@ -30,7 +37,7 @@ class OpenID(Provider):
         self._metadata: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
 
-    def address(self, redirect_uri: str, tied: Ties) -> str:
+    def address(self, redirect_uri: str, tied: AuthorizationState) -> str:
         return extended(
             self.metadata()["authorization_endpoint"],
             {
@@ -45,7 +52,7 @@ class OpenID(Provider):
             },
         )
 
-    def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
+    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
         metadata = self.metadata()
         # RFC 9207, section 2.4: compared as plain text, before the code or the error is used; missing only where not promised.
         promised = metadata.get("authorization_response_iss_parameter_supported") is True

@@ -44,7 +44,7 @@ _ERRORS = {
 
 
 @dataclass(frozen=True)
-class Ties:
+class AuthorizationState:
     """What ties one sign-in together: `state` to the browser (RFC 6749, 10.12), `nonce` to the ID token (OpenID Connect Core
     3.1.2.1), `verifier` to the code (PKCE, RFC 7636). All three are made from one secret that only the browser keeps."""
 
@@ -79,7 +79,7 @@ class Profile:
     name: str
 
 
-def ties(secret: str, browser: str) -> Ties:
+def ties(secret: str, browser: str) -> AuthorizationState:
     """The ties of the sign-in that this browser has begun. `secret` is the portal's, `browser` the random text in its cookie."""
     state, nonce, verifier = (
         _text(
@@ -89,7 +89,7 @@ def ties(secret: str, browser: str) -> Ties:
         )
         for purpose in ("state", "nonce", "verifier")
     )
-    return Ties(state, nonce, verifier)
+    return AuthorizationState(state, nonce, verifier)
 
 
 class Provider:
@@ -145,11 +145,11 @@ class Provider:
 
         return withdraw
 
-    def address(self, redirect_uri: str, tied: Ties) -> str:
+    def address(self, redirect_uri: str, tied: AuthorizationState) -> str:
         """Where to send the browser. Raises Unavailable `provider_unavailable`."""
         raise NotImplementedError
 
-    def profile(self, redirect_uri: str, tied: Ties, answer: Answer) -> Profile:
+    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
         """Who has come back. Raises Unavailable `provider_unavailable`, Denied `provider_refused` or `provider_answer_invalid`."""
         raise NotImplementedError
 

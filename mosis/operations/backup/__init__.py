@@ -9,29 +9,29 @@ PACKAGES_DIR) and the secrets. BACKUPS_DIR also holds secrets/ as they are now a
 
 from mosis.operations.backup.copies import (
     Copy,
-    ask_for_copy,
+    copy_secrets,
     daily,
     index,
-    keep_secrets,
     make,
     make_by_job,
+    request_copy,
 )
 from mosis.operations.backup.drills import Drill, drill, drill_by_schedule, last_drill
-from mosis.operations.backup.restoring import Restored, give_back_lost, restore
+from mosis.operations.backup.restoring import Restored, restore, restore_lost
 
 __all__ = [
     "Copy",
     "Drill",
     "Restored",
-    "ask_for_copy",
+    "copy_secrets",
     "daily",
     "drill",
     "drill_by_schedule",
-    "give_back_lost",
     "index",
-    "keep_secrets",
     "last_drill",
     "make",
     "make_by_job",
+    "request_copy",
     "restore",
+    "restore_lost",
 ]

@@ -13,9 +13,9 @@ from pathlib import Path
 from mosis import audit, jobs
 from mosis.caller import PORTAL
 from mosis.config import Config
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, Database, faults
-from mosis.database.pagination import Page, Wanted, page
+from mosis.database.pagination import Page, PageRequest, page
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.packages.storage import NAME
@@ -46,7 +46,7 @@ def copies_dir(config: Config) -> Path:
     return (config.backups_dir or config.data_dir) / "copies"
 
 
-def index(config: Config, wanted: Wanted) -> Page[Copy]:
+def index(config: Config, wanted: PageRequest) -> Page[Copy]:
     """The copies, newest first."""
     after = wanted.after[0] if wanted.after else "~"
     folders = [path for path in _folders(config) if path.name < after]
@@ -57,7 +57,7 @@ def index(config: Config, wanted: Wanted) -> Page[Copy]:
     )
 
 
-def make(env: Environment) -> Copy:
+def make(env: Context) -> Copy:
     """Copy the database as of one moment while others write; the newest seven copies are kept.
     Raises BackupError if the copy is not sound, Unavailable `no_space`."""
     root = copies_dir(env.config)
@@ -69,7 +69,7 @@ def make(env: Environment) -> Copy:
     part.mkdir(mode=0o700)
     try:
         copy(env.db, part / "portal.db")
-        with looked_at(part / "portal.db") as copied:
+        with open_checked(part / "portal.db") as copied:
             lines = [f"{sha256}  {place}\n" for place, sha256, _ in packages_of(copied)]
         (part / "packages.sha256").write_text("".join(lines), encoding="utf-8")
         _keep_secrets(env.config.data_dir, part)
@@ -87,7 +87,7 @@ def make(env: Environment) -> Copy:
     return _described(root / name)
 
 
-def ask_for_copy(db: Connection, actor: str) -> str:
+def request_copy(db: Connection, actor: str) -> str:
     """Queue the job that makes a copy; the id of the job, which may already be waiting."""
     with db.write():
         job = jobs.add(db, "copy_database", unique_key="copy_database", actor=actor)
@@ -98,7 +98,7 @@ def ask_for_copy(db: Connection, actor: str) -> str:
         )
 
 
-def make_by_job(env: Environment, actor: str | None = None) -> None:
+def make_by_job(env: Context, actor: str | None = None) -> None:
     """The job that makes a copy on an administrator's request."""
     made, db = make(env), env.db.connection()
     with db.write():
@@ -113,13 +113,13 @@ def make_by_job(env: Environment, actor: str | None = None) -> None:
         )
 
 
-def daily(env: Environment) -> None:
+def daily(env: Context) -> None:
     """The daily job: copies what Litestream does not, into BACKUPS_DIR."""
     folder = env.config.backups_dir
     if folder is None:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep_secrets(env)
+    copy_secrets(env)
     env.files.check_room(2 * env.config.telemetry_path.stat().st_size, folder)
     part = folder / "telemetry.db.part"
     discard(part)
@@ -132,7 +132,7 @@ def daily(env: Environment) -> None:
         discard(part)
 
 
-def keep_secrets(env: Environment) -> None:
+def copy_secrets(env: Context) -> None:
     """Copy the secrets to BACKUPS_DIR/secrets: without them everybody is signed out, and devices do
     not trust the index."""
     if env.config.backups_dir is None:
@@ -140,7 +140,7 @@ def keep_secrets(env: Environment) -> None:
     folder = env.config.backups_dir / "secrets"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _put_aside_changed(env.config.data_dir, folder)
+        _rename_changed(env.config.data_dir, folder)
         _keep_secrets(env.config.data_dir, folder)
     except (
         OSError
@@ -148,7 +148,7 @@ def keep_secrets(env: Environment) -> None:
         log.warning("secrets not copied", extra={"reason": str(error)})
 
 
-def give_back_secrets(config: Config, folder: Path | None = None) -> list[str]:
+def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[str]:
     """Restore the secrets that the data folder lacks, from this folder or BACKUPS_DIR/secrets;
     their names."""
     folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
@@ -170,7 +170,7 @@ def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
 
 
 @contextmanager
-def looked_at(path: Path, *, check: bool = True) -> Iterator[Connection]:
+def open_checked(path: Path, *, check: bool = True) -> Iterator[Connection]:
     """A connection to a database file that nobody else uses. Raises BackupError if it is damaged."""
     if check and (found := faults(path)):
         raise BackupError(f"the database is damaged: {found[0]}")
@@ -210,7 +210,7 @@ def _keep_secrets(
     return kept
 
 
-def _put_aside_changed(source: Path, target: Path) -> None:
+def _rename_changed(source: Path, target: Path) -> None:
     """Rename the stored copy of a secret that is about to be replaced by a different one to
     NAME.until-TIME: the new one may have been created by mistake in a lost data folder, and
     devices trust the old one."""

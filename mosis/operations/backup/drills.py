@@ -12,10 +12,10 @@ from typing import Any
 
 from mosis import audit, events
 from mosis.caller import PORTAL
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.database import Connection, faults
 from mosis.litestream import BackupError, Litestream
-from mosis.operations.backup.copies import copy, looked_at, packages_of
+from mosis.operations.backup.copies import copy, open_checked, packages_of
 from mosis.operations.backup.restoring import newest_change
 from mosis.packages.storage import sha256_of
 
@@ -73,7 +73,7 @@ class Drill:
         return "\n".join(lines)
 
 
-def drill(env: Environment, whole: bool = False) -> Drill:
+def drill(env: Context, whole: bool = False) -> Drill:
     """Restore the newest replica into a temporary folder and check it, beside a running portal. A
     replica that cannot be restored is a finding. Raises BackupError if there is no replica,
     Unavailable `no_space`."""
@@ -96,7 +96,7 @@ def drill(env: Environment, whole: bool = False) -> Drill:
         return _compared(env, here, there, took, whole)
 
 
-def drill_by_schedule(env: Environment) -> None:
+def drill_by_schedule(env: Context) -> None:
     """The weekly job: a drill, an audit line, and an event for every administrator."""
     if not Litestream(env.config).wanted:
         return
@@ -128,9 +128,9 @@ def last_drill(db: Connection) -> dict[str, Any] | None:
     return None if row is None else {"at": row[0], **json.loads(row[1])}
 
 
-def _compared(env: Environment, here: Path, there: Path, took: float, whole: bool) -> Drill:
+def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -> Drill:
     findings = faults(there)
-    with looked_at(here) as live, looked_at(there, check=False) as restored:
+    with open_checked(here) as live, open_checked(there, check=False) as restored:
         if findings:
             return Drill(
                 took, there.stat().st_size, 0, None, newest_change(live), {}, 0, 0, findings

@@ -11,15 +11,15 @@ from mosis.config import Config
 from mosis.database import Connection, faults, has_tables, in_use
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import beside, discard
-from mosis.operations.backup.copies import flush, give_back_secrets, looked_at
+from mosis.operations.backup.copies import flush, open_checked, restore_missing_secrets
 
 
-def give_back_lost(config: Config, litestream: Litestream) -> bool:
+def restore_lost(config: Config, litestream: Litestream) -> bool:
     """At start: restore a lost database, its secrets, and the telemetry of the last copy. Raises
     BackupError."""
     if not litestream.restore_if_lost():
         return False
-    give_back_secrets(config)
+    restore_missing_secrets(config)
     kept = config.backups_dir / "telemetry.db" if config.backups_dir else None
     if kept and kept.exists() and not config.telemetry_path.exists():
         shutil.copyfile(kept, config.telemetry_path)
@@ -94,9 +94,9 @@ def restore(
         litestream.reset()
         fresh.rename(config.database_path)
         flush(config.data_dir)
-        give_back_secrets(config)
+        restore_missing_secrets(config)
         if source is not None and source.is_dir():
-            give_back_secrets(config, source)
+            restore_missing_secrets(config, source)
         return replace(found, path=config.database_path, put_aside=aside)
     finally:
         os.close(lock)
@@ -154,7 +154,7 @@ def _whole(path: Path) -> Restored:
         raise BackupError(
             f"what was restored is damaged: {found[0]}. Try --at with an earlier moment, or --from with a copy"
         )
-    with looked_at(path, check=False) as db:
+    with open_checked(path, check=False) as db:
         return Restored(
             path,
             int(db.value("PRAGMA user_version")),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mosis.context import Environment
+from mosis.context import Context
 from tests.client import Client
 from tests.conftest import Hands
 from tests.providers import (
@@ -53,18 +53,18 @@ def browser(client: Client) -> Browser:
     return Browser(client)
 
 
-def verify_address(env: Environment, email: str) -> None:
+def verify_address(env: Context, email: str) -> None:
     """What the link in the mail does."""
     db = env.db.connection()
     with db.write():
         assert db.change("UPDATE developers SET email_verified = 1 WHERE email = ?", email) == 1
 
 
-def suspend(env: Environment, email: str) -> None:
+def suspend(env: Context, email: str) -> None:
     db = env.db.connection()
     with db.write():
         assert db.change("UPDATE developers SET suspended = 1 WHERE email = ?", email) == 1
 
 
-def accounts_of(env: Environment) -> int:
+def accounts_of(env: Context) -> int:
     return int(env.db.connection().value("SELECT count(*) FROM developers"))

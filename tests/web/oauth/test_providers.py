@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mosis.config import Config, ConfigError
-from mosis.context import Environment
+from mosis.context import Context
 from mosis.credentials.oauth import providers
 from mosis.outbound import http
 from tests.client import PASSWORD, Client
@@ -315,7 +315,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, str]) -> None:
         Config.read(settings)
 
 
-def test_addresses_of_the_providers(env: Environment) -> None:
+def test_addresses_of_the_providers(env: Context) -> None:
     assert Config.read({}).github_api == "https://api.github.com"
     assert (
         Config.read({"GITHUB_URL": "https://git.example.net/"}).github_api
@@ -345,7 +345,7 @@ def test_addresses_of_the_providers(env: Environment) -> None:
 
 
 def test_no_socket_is_opened_at_start(
-    settings: dict[str, str], env: Environment, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, str], env: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         socket, "create_connection", lambda *_, **__: pytest.fail("a provider was asked")
@@ -377,9 +377,7 @@ class TestSlowProvider:
         finally:
             connection.close()
 
-    def test_others_sign_in_and_read_metrics_meanwhile(
-        self, env: Environment, issuer: Issuer
-    ) -> None:
+    def test_others_sign_in_and_read_metrics_meanwhile(self, env: Context, issuer: Issuer) -> None:
         gate = threading.Event()
         issuer.instead["/.well-known/openid-configuration"] = lambda _: gate.wait(20)
         with serving(env) as server, ThreadPoolExecutor(8) as pool:
@@ -398,7 +396,7 @@ class TestSlowProvider:
             assert {each.result(20) for each in waiting} == {503}
 
     def test_all_get_their_turn_at_a_provider_that_is_only_slow(
-        self, env: Environment, issuer: Issuer
+        self, env: Context, issuer: Issuer
     ) -> None:
         lock, running, most = threading.Lock(), [0], [0]
         path = "/.well-known/openid-configuration"
