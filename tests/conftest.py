@@ -53,10 +53,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Name bytes and long texts by their argument: a key or a signature made at import would give each
-    parallel worker other test ids."""
-    named = isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40)
-    return argname if named else None
+    """Name bytes and long texts by their argument: a key or signature made at import would give each parallel
+    worker other test ids."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None
 
 
 @pytest.fixture(autouse=True)
