@@ -30,9 +30,11 @@ CREATE TABLE sessions (
     expires_at      TEXT NOT NULL,
     ended_at        TEXT,
     end_reason      TEXT CHECK (end_reason IN ('logout', 'everywhere', 'reuse', 'password', 'suspended', 'erased', 'revoked')),
-    scopes          TEXT CHECK (json_type(scopes) = 'array')    -- what a device login may do; NULL: everything
+    scopes          TEXT CHECK (json_type(scopes) = 'array'),   -- what a device login may do; NULL: everything
+    made_by         TEXT                        -- the session that approved the device login; NULL: signed in
 ) STRICT;
 CREATE INDEX sessions_by_developer ON sessions (developer_id, ended_at);
+CREATE INDEX sessions_by_maker ON sessions (made_by) WHERE made_by IS NOT NULL;
 
 -- Who somebody is at a provider. The subject is what never changes there; it counts together with the issuer, because two
 -- issuers may give out the same subjects, and the operator may change who stands behind a name.
@@ -89,6 +91,7 @@ CREATE TABLE device_logins (
     polled_at        TEXT,
     created_at       TEXT NOT NULL,
     expires_at       TEXT NOT NULL,
+    made_by          TEXT,                      -- the session that approved it
     CHECK ((developer_id IS NULL) = (state = 'waiting'))
 ) STRICT;
 CREATE INDEX device_logins_expiring ON device_logins (expires_at);
@@ -107,9 +110,11 @@ CREATE TABLE api_keys (
     notified_at     TEXT,                       -- when its owner was told that it will expire
     last_used_at    TEXT,
     created_at      TEXT NOT NULL,
-    revoked_at      TEXT
+    revoked_at      TEXT,
+    made_by         TEXT                        -- the API key or session that made it; NULL: not known
 ) STRICT;
 CREATE INDEX api_keys_by_developer ON api_keys (developer_id, id);
+CREATE INDEX api_keys_by_maker ON api_keys (made_by) WHERE made_by IS NOT NULL;
 CREATE INDEX api_keys_expiring ON api_keys (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL AND notified_at IS NULL;
 
 -- An Ed25519 public key with which a developer signs packages. Revoked keys stay: old versions name them.
@@ -122,8 +127,10 @@ CREATE TABLE signing_keys (
     state           TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'revoked')),
     created_at      TEXT NOT NULL,
     revoked_at      TEXT CHECK ((revoked_at IS NULL) = (state = 'active')),
+    made_by         TEXT,                       -- the API key or session that registered it; NULL: not known
     UNIQUE (developer_id, public_key)
 ) STRICT;
+CREATE INDEX signing_keys_by_maker ON signing_keys (made_by) WHERE made_by IS NOT NULL;
 
 -- An app: the name under which versions are published, owned by one developer.
 CREATE TABLE apps (
@@ -506,4 +513,23 @@ CREATE TRIGGER downloads_counted_update AFTER UPDATE OF count ON downloads BEGIN
     UPDATE listings SET downloads = downloads + NEW.count - OLD.count
         WHERE app_id = (SELECT app_id FROM versions WHERE id = NEW.version_id);
     UPDATE store_state SET counts = counts + 1;
+END;
+
+-- The last change of what the store says of an app: the answers about it that are kept in memory are right until then. Apps that
+-- have not changed since this table was made have no row.
+CREATE TABLE app_revisions (
+    number          INTEGER PRIMARY KEY AUTOINCREMENT,
+    package_id      TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TRIGGER app_revisions_due INSTEAD OF INSERT ON listings_due BEGIN
+    DELETE FROM app_revisions WHERE package_id = (SELECT package_id FROM apps WHERE id = NEW.app_id);
+    INSERT INTO app_revisions (package_id) SELECT package_id FROM apps WHERE id = NEW.app_id;
+END;
+CREATE TRIGGER app_revisions_downloads AFTER UPDATE OF downloads ON listings WHEN NEW.downloads <> OLD.downloads BEGIN
+    DELETE FROM app_revisions WHERE package_id = NEW.package_id;
+    INSERT INTO app_revisions (package_id) VALUES (NEW.package_id);
+END;
+CREATE TRIGGER app_revisions_deleted AFTER DELETE ON apps WHEN OLD.published = 1 BEGIN
+    DELETE FROM app_revisions WHERE package_id = OLD.package_id;
+    INSERT INTO app_revisions (package_id) VALUES (OLD.package_id);
 END;

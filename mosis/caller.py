@@ -1,6 +1,7 @@
 """Who is calling: the account behind a request (or the portal itself), what it may do and from where."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,12 @@ SCOPES = (
     "versions:publish",
     "telemetry:read",
     "keys:manage",
+)
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PORT = r"(?::[0-9]{1,5})?"
+_ENTRY = re.compile(
+    rf'"?(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[^\]"]*)?)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}|(?P<bare>[0-9A-Fa-f:.]+(?:%[^"]*)?))"?'
 )
 ROLES = ("developer", "reviewer", "admin")  # each includes the one before
 
@@ -55,55 +62,68 @@ class Caller:
 
 
 @lru_cache(maxsize=4096)
+def parse_address(text: str) -> IPAddress | None:
+    """The address in one entry of X-Forwarded-For, or of a socket, in every form that proxies write: `192.0.2.1`,
+    `192.0.2.1:51234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:51234`, each also in quotes (RFC 7239, section 6).
+
+    A zone (`fe80::1%eth0`) is left out, and `::ffff:192.0.2.1`, as programs write that listen for both kinds, is 192.0.2.1: as
+    IPv6 all of these would be one household. None for anything else, such as `unknown` and `_hidden`.
+    """
+    match = _ENTRY.fullmatch(text.strip(" \t"))
+    if match is None:
+        return None
+    try:
+        parsed = ipaddress.ip_address(
+            (match["v6"] or match["v4"] or match["bare"]).partition("%")[0]
+        )
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+@lru_cache(maxsize=4096)
 def household(address: str) -> str:
     """The address itself, for IPv6 the /64 that a household has; what is not an address becomes the empty text."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed = parse_address(address)
+    if parsed is None:
         return ""
-    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 @lru_cache(maxsize=4096)
 def truncated(address: str) -> str:
     """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; what is not an address becomes the empty text."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed = parse_address(address)
+    if parsed is None:
         return ""
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
-def client_address(
-    trusted: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
-    address: str,
-    forwarded_for: str,
-) -> str:
+def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: str) -> str:
     """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
-    a trusted proxy: then its last entry that is not a trusted proxy itself; entries that are not addresses end the search.
-    `::ffff:192.0.2.1`, as proxies write that listen for both kinds, is 192.0.2.1: as IPv6 all of them were one household."""
-    if not trusted or not is_in(address, trusted):
+    a trusted proxy: then its last entry that is not a trusted proxy itself. An entry that is not an address (see
+    `parse_address`) ends the search, empty ones (RFC 9110, section 5.6.1) do not."""
+    found = parse_address(address)
+    if found is None:
         return address
-    for entry in reversed(forwarded_for.split(",")):
-        try:
-            parsed = ipaddress.ip_address(entry.strip().strip("[]"))
-        except ValueError:
+    for entry in reversed(forwarded_for.split(",")) if trusted else ():
+        if not any(found in network for network in trusted):
             break
-        address = str(getattr(parsed, "ipv4_mapped", None) or parsed)
-        if not is_in(address, trusted):
+        if not entry.strip():
+            continue
+        before = parse_address(entry)
+        if before is None:
             break
-    return address
+        found = before
+    return str(found)
 
 
-def is_in(
-    address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-) -> bool:
+def is_in(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether the address is in one of the networks; what is no address is not."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
+    parsed = parse_address(address)
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 PORTAL = Caller()

@@ -11,19 +11,29 @@ from typing import Any
 from mosis.cache import RevisionCache
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
-from mosis.counters import WriteBehindCounters
 from mosis.credentials import passwords
 from mosis.credentials.oauth import Provider, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
 from mosis.litestream import Replication
-from mosis.metrics import MetricsRegistry
+from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.mail import Mailer
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
+
+# The shares of what is kept in memory: answers about single apps, lists, what devices are offered, answers to accounts, those
+# that never change, and the apps that telemetry comes for.
+ROOMS = {
+    "apps": 0.25,
+    "lists": 0.35,
+    "offers": 0.25,
+    "accounts": 0.05,
+    "always": 0.05,
+    "senders": 0.05,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,9 @@ class Context:
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    kept: RevisionCache = field(default_factory=RevisionCache)  # finished answers of the store
+    kept: RevisionCache = field(
+        default_factory=lambda: RevisionCache(rooms=ROOMS)
+    )  # finished answers, and parts of them
     remembered: dict[str, Any] = field(
         default_factory=dict
     )  # what the store has read and looks at again only when it changes
@@ -67,6 +79,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
 

@@ -13,6 +13,9 @@ from mosis.errors import Malformed
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # deliveries of one webhook; of more the oldest are given up
+KEPT_SECONDS = 90 * 24 * 3600
+MOST_KEPT = 5000  # events of one account
+SWEPT_AT_ONCE = 1000  # rows in one transaction, so that others can write in between
 URGENT = "security."  # kinds whose mail does not wait behind others
 # kind: whether it is also sent by mail unless its owner has chosen otherwise.
 KINDS: dict[str, bool] = {
@@ -136,6 +139,33 @@ def _give_up_oldest(db: Connection, webhook_id: str) -> None:
         webhook_id,
         MOST_WAITING,
     )
+
+
+def sweep(env: Any) -> None:
+    """The job that forgets events after ninety days, and of each account all but the newest MOST_KEPT. What they spoke of stays in
+    the audit trail."""
+    db = env.db.connection()
+    old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
+    while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-KEPT_SECONDS)):
+        _forget(db, numbers)
+    crowded = db.all(
+        "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_KEPT
+    )
+    for (developer_id,) in crowded:
+        too_many = (
+            "SELECT number FROM events WHERE developer_id = ?1 AND number <= (SELECT number FROM events WHERE developer_id = ?1"
+            " ORDER BY number DESC LIMIT 1 OFFSET ?2) ORDER BY number LIMIT ?3"
+        )
+        while numbers := db.all(too_many, developer_id, MOST_KEPT, SWEPT_AT_ONCE):
+            _forget(db, numbers)
+
+
+def _forget(db: Connection, numbers: list[tuple[int]]) -> None:
+    with db.write():
+        db.change(
+            "DELETE FROM events WHERE number IN (SELECT value FROM json_each(?))",
+            json.dumps([number for (number,) in numbers]),
+        )
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:

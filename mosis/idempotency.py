@@ -44,13 +44,17 @@ class Request:
 
 
 def request(secret: str, caller: Caller, method: str, path: str, key: str, body: bytes) -> Request:
-    """The request as it is told from others. A key counts for one credential's account and address; somebody who is not signed
-    in is told apart by the network address."""
-    who = (
-        f"{caller.developer_id} {caller.key_id or ''}"
-        if caller.developer_id
-        else f"nobody {caller.household}"
-    )
+    """The request as it is told from others. A key counts for one credential with its rights and one
+    address: an answer can hold a secret, so nobody else is given it, and neither is the same credential
+    once it may do less. A session stays the same when its tokens are refreshed. Where nobody is signed
+    in, it counts for the network address.
+    """
+    if caller.developer_id:
+        credential = [caller.developer_id, caller.session_id, caller.key_id, caller.role]
+        limits = [None if each is None else sorted(each) for each in (caller.scopes, caller.apps)]
+        who = json.dumps([credential, limits])
+    else:
+        who = f"nobody {caller.household}"
     name = json.dumps([who, method, path, key]).encode()
     return Request(
         _mac(secret, _ID, name).hex(),

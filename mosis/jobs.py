@@ -215,12 +215,14 @@ def correct_times(db: Connection) -> int:
     """Bring forward what a clock that was ahead has put off, since that clock was set right; how many jobs.
 
     A lease ends at most LEASE_SECONDS from now: a worker that lives extends it before that. A waiting job is due now when it is
-    due later than its kind can ask for. `publish_version` keeps the time that its argument names: the developer chose it.
+    due later than its kind can ask for. `publish_version` keeps the time of its version: the developer chose it.
     """
     now, clock = db.database.clock.now(), db.database.clock
     lease, soonest = clock.now(LEASE_SECONDS + 1), clock.now(LONGEST_WAIT_SECONDS)
     late = db.all(
-        "SELECT id, kind, run_at, json_extract(arguments, '$.publish_at') FROM jobs WHERE state = 'waiting' AND run_at > ?",
+        "SELECT id, kind, run_at, coalesce(arguments ->> '$.publish_at', (SELECT publish_at FROM versions v"
+        " WHERE v.id = arguments ->> '$.version_id' AND kind = 'publish_version'))"
+        " FROM jobs WHERE state = 'waiting' AND run_at > ?",
         soonest,
     )
     late = [

@@ -1,15 +1,48 @@
-"""How often: token buckets in memory, one for each policy and caller. A restart fills them; nothing else does but time.
+"""Rate limits: token buckets in memory, one per policy and key. A restart fills them.
 
 Sign-in counts for each account together with the network it is tried from, so that nobody can lock somebody else out.
 """
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from mosis.buckets import Buckets
 from mosis.errors import LimitReached
+
+MOST_KEYS = 20_000
+
+
+class TokenBuckets:
+    """Token buckets by key: each holds up to `burst` tokens and gains `per_second`. The least recently used are dropped."""
+
+    def __init__(
+        self, per_second: float, burst: float, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self.per_second = per_second
+        self.burst = burst
+        self.clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key: (tokens, when)
+        self._lock = threading.Lock()
+
+    def take(self, key: str, tokens: float = 1) -> float:
+        """Take tokens: 0 if there were enough, else the seconds until there are; then none is taken."""
+        now = self.clock()
+        with self._lock:
+            left, since = self._levels.pop(key, (self.burst, now))
+            left = min(self.burst, left + (now - since) * self.per_second)
+            fits = left >= tokens
+            self._levels[key] = (left - tokens if fits else left, now)
+            if len(self._levels) > MOST_KEYS:
+                self._levels.popitem(last=False)
+        return 0.0 if fits else (tokens - left) / self.per_second
+
+    def left(self, key: str) -> float:
+        """The tokens left after the last `take`."""
+        with self._lock:
+            return self._levels.get(key, (self.burst, 0.0))[0]
 
 
 @dataclass(frozen=True)
@@ -27,6 +60,9 @@ POLICIES = {
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
     "replay": Policy(10_000, 60),  # past events that an account has sent over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
+    "listing": Policy(
+        20, 60
+    ),  # changes of published listings by an account: each is news for all readers
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
     "sign_in_all": Policy(1200, 60),  # on the whole portal: what two cores can hash
@@ -78,7 +114,7 @@ class Limits:
     def __init__(self, on: bool = True, clock: Callable[[], float] = monotonic) -> None:
         self.on = on
         self._buckets = {
-            name: Buckets(policy.quota / policy.window_seconds, policy.quota, clock)
+            name: TokenBuckets(policy.quota / policy.window_seconds, policy.quota, clock)
             for name, policy in POLICIES.items()
         }
 

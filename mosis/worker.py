@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosis import idempotency, jobs, store
+from mosis import events, idempotency, jobs, store
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
-from mosis.people import account_recovery, email_tokens, keys
+from mosis.people import account_recovery, account_rows, email_tokens, keys
 from mosis.publishing import quotas, reviews, versions
 from mosis.telemetry import crash_notices
 
@@ -38,6 +38,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
+    "sweep_accounts": account_rows.sweep,
+    "sweep_events": events.sweep,
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,
     "sweep_webhooks": webhooks.sweep,
@@ -55,6 +57,8 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_sign_in"),
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
+    (3600, "sweep_accounts"),
+    (3600, "sweep_events"),
     (3600, "sweep_idempotency"),
     (3600, "sweep_webhooks"),
     (24 * 3600, "copy_telemetry"),
@@ -65,6 +69,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, store.flush_downloads),
     (5, keys.flush_uses),
     (5, clock_steps.look),
+    (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
 ]
 LONGEST_SLEEP_SECONDS = 5.0

@@ -208,6 +208,13 @@ class Client:
             email, answer["access_token"], answer["refresh_token"], answer["developer"]["id"]
         )
 
+    def verified(self, person: Person) -> Person:
+        """The same person, whose address counts as verified."""
+        db = self.env.db.connection()
+        with db.write():
+            db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", person.id)
+        return person
+
     def reviewer(self, name: str = "rita") -> Person:
         """A new account with the role reviewer."""
         person = self.register(name)

@@ -200,7 +200,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
         ("operator.drill", True)
     ]
     snapshots = tmp_path / "backups/portal/ltx/9"
-    wait_until(snapshots.exists)  # the last file that Litestream writes by itself
+    wait_until(lambda: [*snapshots.glob("*.ltx")])  # the last file that Litestream writes by itself
     for file in (tmp_path / "backups/portal").rglob("*.ltx"):
         file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
     backup.drill_by_schedule(replicated)

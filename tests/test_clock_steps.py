@@ -395,3 +395,16 @@ def test_telemetry_of_the_future_is_forgotten_in_its_time(
         ("batches", "received_at"),
     ):
         assert (db.value(f"SELECT max({column}) FROM {table}") or 0) <= limit
+
+
+def test_a_scheduled_publication_of_a_version_keeps_its_time(client: Client, env: Context) -> None:
+    alice, at = client.register("alice"), "/v1/apps/com.acme.notes/versions/1.0.0"
+    client.app_of(alice)
+    client.upload("com.acme.notes", client.package(alice), as_=alice).expect(201)
+    client.work()
+    chosen = env.clock.now(400 * 86_400)
+    with env.db.connection().write() as db:
+        db.change("UPDATE versions SET state = 'approved'")
+    client.post(at + "/publish", {"publish_at": chosen}, as_=alice).expect(200)
+    clock_steps.look(env)
+    assert value(env, "SELECT run_at FROM jobs WHERE kind = 'publish_version'") == chosen

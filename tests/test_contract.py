@@ -32,7 +32,7 @@ def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
     routes = {}
     for route in portal.build(None).routes:  # type: ignore[arg-type]
         scope = route.config.get("scope")
-        assert scope in {"public", "account", "session", *ROLES, *SCOPES}, (
+        assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}, (
             f"{route.method} {route.rule} has no scope"
         )
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
@@ -102,7 +102,11 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
                 assert each.get("description"), at
                 schema, bounds = (
                     each["schema"],
-                    {"string": {"maxLength", "enum"}, "integer": {"maximum", "enum"}},
+                    {
+                        "string": {"maxLength", "enum"},
+                        "integer": {"maximum", "enum"},
+                        "boolean": {"type"},
+                    },
                 )
                 assert each["in"] == "header" or bounds[schema["type"]] & set(schema), (
                     at

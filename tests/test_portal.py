@@ -293,7 +293,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost(cycles: int) -> None:
 
 
 def test_the_kill_campaign_notices_a_loss() -> None:
-    done = campaign("bench.kill", "--cycles", "1", "--plant", "--seed", "1")
+    done = campaign("bench.kill", "--cycles", "5", "--plant", "--seed", "1")
     assert done.returncode != 0
     assert "file of" in done.stderr
 

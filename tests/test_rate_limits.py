@@ -1,11 +1,11 @@
 """Token buckets; that a portal applies them is tested in tests/web/test_limits.py."""
 
-from mosis.buckets import MOST_KEYS, Buckets
+from mosis.rate_limits import MOST_KEYS, TokenBuckets
 
 
 def test_buckets_refill() -> None:
     now = [0.0]
-    buckets = Buckets(per_second=2, burst=3, clock=lambda: now[0])
+    buckets = TokenBuckets(per_second=2, burst=3, clock=lambda: now[0])
     assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
     assert buckets.take("b") == 0
     now[0] = 0.5
@@ -13,7 +13,7 @@ def test_buckets_refill() -> None:
 
 
 def test_the_longest_unused_are_forgotten() -> None:
-    buckets = Buckets(per_second=1, burst=1, clock=lambda: 0.0)
+    buckets = TokenBuckets(per_second=1, burst=1, clock=lambda: 0.0)
     assert [buckets.take("a"), buckets.take("a")] == [0, 1]
     for number in range(MOST_KEYS - 1):
         buckets.take(str(number))

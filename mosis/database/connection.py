@@ -28,6 +28,7 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
     " Reading may still work."
@@ -79,12 +80,26 @@ class Connection:
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
+        self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
 
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
         being checkpointed."""
         rows = self._rest(self._run(sql, values))
         return rows if into is None else [into(*row) for row in rows]
+
+    def all_until(self, deadline: float, sql: str, *values: Any) -> list[Any]:
+        """As `all`, but ends at the deadline (time.monotonic) with the rows that were found by then."""
+        rows: list[Any] = []
+        self._raw.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_PER_LOOK)
+        try:
+            rows.extend(self._run(sql, values))
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+                raise self._translated(error) from error
+        finally:
+            self._raw.set_progress_handler(None, 0)
+        return rows
 
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
         """The first row or None."""
@@ -166,6 +181,17 @@ class Connection:
         finally:
             self._held = False
 
+    @contextmanager
+    def guarded(self, check: Callable[["Connection"], None]) -> Iterator[None]:
+        """Call `check` at the beginning of every transaction inside, under the writers' lock. What it
+        raises undoes the transaction: a request that was authenticated before it waited or computed
+        is authenticated again at the moment of its change."""
+        self._guard = check
+        try:
+            yield
+        finally:
+            self._guard = None
+
     def _begin(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
@@ -185,6 +211,12 @@ class Connection:
             self._raw = self._reading
             self.database.writers.release()
             raise
+        if self._guard is not None:
+            try:
+                self._guard(self)
+            except BaseException:
+                self._end("ROLLBACK")
+                raise
 
     def _end(self, how: str) -> None:
         """COMMIT or ROLLBACK, release the write lock, then run the callbacks of `after_commit`."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 from mosis import events
@@ -157,7 +158,13 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
             return Again(HOUR - (seconds(env.clock.now()) - seconds(oldest)))
         told = wanted[:1] if len(wanted) <= MAILS_AN_HOUR - sent else wanted
         subject, body = _message(env, told)
-        env.mailer.send(developer.email, subject, body, told[0].id)
+        env.mailer.send(
+            developer.email,
+            subject,
+            body,
+            told[0].id,
+            is_wanted=partial(accounts.has_address, db, developer.id, developer.email),
+        )
         until = told[-1].number
         _mark(db, [each for each in due if each.number <= until], told[0].id)
         if time.monotonic() - begun > TURN_SECONDS:

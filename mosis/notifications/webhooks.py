@@ -44,6 +44,7 @@ OLD_SECRET_SECONDS = 24 * 3600
 LEASE_SECONDS = 60  # a delivery that a killed process was making is made again after this
 TURN_SECONDS = 1.0  # after this much sending no further delivery is begun: others have their turn
 KEPT_SECONDS = 7 * 24 * 3600  # the log
+MOST_LOGGED = 1000  # finished deliveries of one webhook in the log
 SECRET_PREFIX = "whsec_"
 
 
@@ -250,13 +251,24 @@ def deliver(env: Context, webhook_id: str) -> Again | None:
 
 
 def sweep(env: Context) -> None:
-    """The job that forgets the log after a week."""
+    """The job that forgets the log after a week, and of each webhook all but the newest MOST_LOGGED lines."""
     db = env.db.connection()
     with db.write():
         db.change(
             "DELETE FROM webhook_deliveries WHERE finished_at < ?",
             db.database.clock.now(-KEPT_SECONDS),
         )
+        crowded = db.all(
+            "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?",
+            MOST_LOGGED + events.MOST_WAITING,
+        )
+        for (webhook_id,) in crowded:
+            db.change(
+                "DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE webhook_id = ?"
+                " AND finished_at IS NOT NULL ORDER BY id DESC LIMIT -1 OFFSET ?)",
+                webhook_id,
+                MOST_LOGGED,
+            )
 
 
 def signed(

@@ -25,13 +25,12 @@ from urllib.parse import parse_qs, urlsplit
 from mosis import events, problems
 from mosis.caller import Caller, client_address, household, is_in
 from mosis.context import Context
-from mosis.credentials import tokens
 from mosis.database import Connection, new_id
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Denied, LimitReached, NotFound, PortalError
 from mosis.events import Event
 from mosis.notifications import feed
-from mosis.people import accounts, keys
+from mosis.people import authentication
 
 log = logging.getLogger("mosis.notifications.websocket")
 protocol_log = logging.getLogger("mosis.notifications.websocket.protocol")
@@ -251,17 +250,12 @@ class Listener:
     def _address(self, connection: Any) -> str:
         remote = str(connection.remote_address[0]) if connection.remote_address else ""
         forwarded_for = ",".join(connection.request.headers.get_all("X-Forwarded-For"))
-        return client_address(
-            self.env.config.trusted_proxy, remote.removeprefix("::ffff:"), forwarded_for
-        )
+        return client_address(self.env.config.trusted_proxy, remote, forwarded_for)
 
     def _caller(self, db: Connection, connection: Any, credential: str) -> Caller:
-        of_credential = (
-            keys.caller_of_key
-            if credential.startswith(tokens.KEY_PREFIX)
-            else accounts.caller_of_access_token
+        caller = authentication.caller_of(
+            self.env, db, credential, self._address(connection), "websocket"
         )
-        caller = of_credential(self.env, db, credential, self._address(connection), "websocket")
         if caller.scopes is not None and "apps:read" not in caller.scopes:
             raise Denied(
                 "insufficient_scope", "This API key lacks the scope apps:read.", scope="apps:read"

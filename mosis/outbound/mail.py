@@ -1,7 +1,9 @@
-"""Sending one message: by SMTP (RFC 5321), or into a folder where no server is set."""
+"""Sending messages: by SMTP (RFC 5321), or into a folder where no server is set."""
 
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from smtplib import SMTP
 
 TIMEOUT_SECONDS = 15
+IDLE_SECONDS = 10.0  # a connection without a message is closed after this
+MESSAGES_OF_ONE = 100  # messages of one connection; servers end longer ones
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,45 @@ class Written:
 
 
 class Mailer:
-    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`."""
+    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`.
+
+    Any thread may send. Connections stay open for IDLE_SECONDS, so that many messages need one; `close_idle` is to be called now
+    and then.
+    """
 
     def __init__(self, url: str | None, sender: str, folder: Path) -> None:
         self.url = url
         self.sender = sender
         self.folder = folder
+        self._open: list[_Idle] = []
+        self._lock = threading.Lock()
 
-    def send(self, to: str, subject: str, text: str, message_id: str) -> None:
-        """Hand the message over. The same `message_id` for the same message: a mailbox can tell a repetition.
+    def close_idle(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        """End connections that have had nothing to send for this long."""
+        before = time.monotonic() - idle_seconds
+        with self._lock:
+            ended = [each for each in self._open if each.since <= before]
+            self._open = [each for each in self._open if each.since > before]
+        for each in ended:
+            _quit(each.server)
+
+    def send(
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        message_id: str,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hand the message over, if it `is_wanted`: asked right before, and for the folder again right
+        after, so that an account that is erased meanwhile leaves no mail behind. The same `message_id`
+        for the same message: a mailbox can tell a repetition.
 
         Raises OSError or smtplib.SMTPException when nobody takes it.
         """
+        if not is_wanted():
+            return
         from email.message import EmailMessage
 
         message = EmailMessage()
@@ -49,25 +80,28 @@ class Mailer:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
         message.set_content(text)
         if self.url is None:
-            self._write(message, message_id)
+            written = self._write(message, message_id)
+            if not is_wanted():
+                written.unlink(missing_ok=True)
         else:
             self._hand_over(self.url, message)
 
-    def _write(self, message: "EmailMessage", message_id: str) -> None:
+    def _write(self, message: "EmailMessage", message_id: str) -> Path:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self.folder / f"{message_id}.part"
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(bytes(message))
-        fresh.replace(self.folder / f"{message_id}.eml")
+        return fresh.replace(self.folder / f"{message_id}.eml")
 
     def written_to(self, address: str) -> list[Written]:
         """The messages to this address that lie in the folder."""
         return [each for each in self._folder() if each.to.lower() == address.lower()]
 
-    def sweep(self, before: float, latest: float) -> None:
-        """Remove what was written into the folder before this time (seconds since 1970), or is dated after `latest`."""
+    def sweep(self, before: float, latest: float, is_known: Callable[[str], bool]) -> None:
+        """Remove from the folder what was written before this time (seconds since 1970) or is dated after
+        `latest`, and what is addressed to nobody who is known."""
         for each in self._folder():
-            if each.written_at < before or each.written_at > latest:
+            if not before <= each.written_at <= latest or not is_known(each.to):
                 each.path.unlink(missing_ok=True)
 
     def _folder(self) -> Iterator[Written]:
@@ -97,31 +131,85 @@ class Mailer:
         return None
 
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
-        with self._session(url) as server:
-            server.send_message(message)
+        connection = self._reused(url) or _Idle(url, _connect(url))
+        try:
+            connection.server.send_message(message)
+        except BaseException:
+            connection.server.close()
+            raise
+        connection.messages += 1
+        connection.since = time.monotonic()
+        if connection.messages < MESSAGES_OF_ONE:
+            with self._lock:
+                self._open.append(connection)
+        else:
+            _quit(connection.server)
+
+    def _reused(self, url: str) -> "_Idle | None":
+        """An open connection that the server still answers on. It is asked before the message is begun, so that a message is
+        never sent twice because its connection had ended."""
+        import smtplib
+
+        while True:
+            with self._lock:
+                if not self._open:
+                    return None
+                found = self._open.pop()
+            with suppress(OSError, smtplib.SMTPException):
+                if found.url == url and found.server.noop()[0] == 250:
+                    return found
+            found.server.close()
 
     @contextmanager
     def _session(self, url: str) -> Iterator["SMTP"]:
-        """A server that is connected, encrypted and signed in to as the address says."""
-        import smtplib
-        import ssl
-
-        parts = urlsplit(url)
-        secure = parts.scheme == "smtps"
-        starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
-        context = ssl.create_default_context()
-        host, port = (
-            parts.hostname or "localhost",
-            parts.port or (465 if secure else 587 if starttls else 25),
-        )
-        server = (
-            smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
-            if secure
-            else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
-        )
+        server = _connect(url)
         with server:
-            if starttls:
-                server.starttls(context=context)
-            if parts.username:
-                server.login(unquote(parts.username), unquote(parts.password or ""))
             yield server
+
+
+@dataclass
+class _Idle:
+    """A connection; `since` is when it was used last (monotonic)."""
+
+    url: str
+    server: "SMTP"
+    messages: int = 0
+    since: float = 0.0
+
+
+def _connect(url: str) -> "SMTP":
+    """A server that is connected, encrypted and signed in to as the address says."""
+    import smtplib
+    import ssl
+
+    parts = urlsplit(url)
+    secure = parts.scheme == "smtps"
+    starttls = parse_qs(parts.query).get("starttls", ["0"])[0] in ("1", "true", "on")
+    context = ssl.create_default_context()
+    host, port = (
+        parts.hostname or "localhost",
+        parts.port or (465 if secure else 587 if starttls else 25),
+    )
+    server = (
+        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        if secure
+        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+    )
+    try:
+        if starttls:
+            server.starttls(context=context)
+        if parts.username:
+            server.login(unquote(parts.username), unquote(parts.password or ""))
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _quit(server: "SMTP") -> None:
+    """Say goodbye, as far as the server listens."""
+    import smtplib
+
+    with suppress(OSError, smtplib.SMTPException):
+        server.quit()
+    server.close()

@@ -233,11 +233,7 @@ class _Inspection:
             for key_id, raw in keys.items():
                 if signatures.verify(raw, signature, message):
                     return key_id
-            self._find(
-                "signature_invalid",
-                "It is not by any of your live signing keys.",
-                signatures.SIGNATURE,
-            )
+            self.findings.append(_not_by_a_live_key())
         return None
 
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
@@ -256,6 +252,16 @@ class _Inspection:
 
     def _find(self, code: str, detail: str, path: str | None = None) -> None:
         self.findings.append(Finding(code, detail, path))
+
+
+def _not_by_a_live_key() -> Finding:
+    detail = "It is not by any of your live signing keys."
+    return Finding("signature_invalid", detail, signatures.SIGNATURE)
+
+
+def signature_refused() -> Invalid:
+    """The refusal of a package whose signing key was revoked after the package was inspected."""
+    return _rejected([_not_by_a_live_key()])
 
 
 def _rejected(findings: list[Finding]) -> Invalid:

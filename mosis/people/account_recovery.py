@@ -1,4 +1,8 @@
-"""What a mailbox proves: verifying an address, getting back in with a new password, inviting somebody."""
+"""What a mailbox proves: verifying an address, getting back in with a new password, inviting somebody.
+
+A link alone proves the mailbox, not who made the account. So it never leaves both with an account: who
+made it proves that with its password or a session, or everything that is older than the proof ends.
+"""
 
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
@@ -7,7 +11,7 @@ from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
-from mosis.people import accounts, email_tokens
+from mosis.people import accounts, email_tokens, revocation
 from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
@@ -20,16 +24,46 @@ def ask_to_verify(db: Connection, caller: Caller) -> None:
             email_tokens.issue(db, "verify", developer.email, developer.id)
 
 
-def verify(env: Context, db: Connection, caller: Caller, token: str) -> Developer:
-    """The address is the account's. ADMIN_EMAIL becomes admin by that. Raises Denied `invalid_token`."""
+def verify(env: Context, db: Connection, caller: Caller, token: str, password: str | None) -> None:
+    """The address is verified by whoever holds the mailbox and proves which account is theirs: with a
+    session of the account, or with its password. Nothing else changes then.
+
+    Somebody who has neither did not make the account: their `password` becomes its password, and every
+    credential that is older ends. A verified address gives no role: see `reset` and `appoint`.
+    Raises Denied `invalid_token`, `forbidden` (another account's session, an API key or device login),
+    `unauthenticated` (neither session nor password), Invalid (password).
+    """
+    ticket = email_tokens.read(env, db, token, "verify")
+    developer = _unverified(_owner(db, ticket))
+    if caller.developer_id is not None:
+        if caller.session_id is None or caller.scopes is not None:
+            raise Denied(
+                "forbidden", "This cannot be done with an API key or a device login; sign in."
+            )
+        if caller.developer_id != developer.id:
+            raise Denied("forbidden", "This link is for another account; sign in to that one.")
+    elif password is None:
+        raise Denied(
+            "unauthenticated",
+            "Sign in to the account first, or send its password with the token. If you did not make the"
+            " account, send the password that it shall have: everything else that opens it ends.",
+        )
+    claimed_with = None
+    if caller.developer_id is None and not passwords.verify(
+        password or "", developer.password_hash, env.password_cost
+    ):
+        accounts.check_password(password or "", developer.email)
+        claimed_with = passwords.make_hash(password or "", env.password_cost)
     with db.write():
-        developer = _owner(db, email_tokens.spend(env, db, token, "verify"))
-        _verified(env, db, caller, developer)
-        return accounts.get(db, developer.id)
+        _owner(db, email_tokens.spend(env, db, token, "verify"))
+        now = _unverified(accounts.unchanged(db, developer))
+        if claimed_with is not None:
+            _claim(db, caller, now, claimed_with)
+        _verified(db, caller, now)
 
 
 def appoint(env: Context) -> None:
-    """At start: ADMIN_EMAIL is admin also when the setting came after the address was verified."""
+    """At start: the account of ADMIN_EMAIL is admin, once its address is verified."""
     if env.config.admin_email is None or env.db.damage is not None:
         return
     db = env.db.connection()
@@ -62,10 +96,11 @@ def mail_reset(env: Context, email: str) -> None:
 
 
 def reset(env: Context, db: Connection, caller: Caller, token: str, new_password: str) -> None:
-    """Set a new password and end every session. The link proves the address too. Raises Denied `invalid_token`, Invalid.
+    """Set a new password and end every session. The link proves the address too, and makes ADMIN_EMAIL
+    admin. Raises Denied `invalid_token`, Invalid.
 
-    Where nobody had proved the address before, somebody else may have made the account with it and be waiting for its owner to
-    come: then every other way in goes as well.
+    Where nobody had verified the address before, somebody else may have made the account with it and be
+    waiting for its owner to come: then every credential that is older ends.
     """
     accounts.check_password(
         new_password, email_tokens.read(env, db, token, "reset").email, "/new_password"
@@ -73,16 +108,16 @@ def reset(env: Context, db: Connection, caller: Caller, token: str, new_password
     password_hash = passwords.make_hash(new_password, env.password_cost)
     with db.write():
         developer = _owner(db, email_tokens.spend(env, db, token, "reset"))
-        if not developer.email_verified:
-            for table in ("identities", "webhooks"):  # and where its events went
-                db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
-            db.change(
-                "UPDATE api_keys SET revoked_at = ? WHERE developer_id = ? AND revoked_at IS NULL",
-                db.now,
-                developer.id,
-            )
-            _verified(env, db, caller, developer)
-        accounts.set_password(db, caller, developer.id, password_hash)
+        if developer.email_verified:
+            accounts.set_password(db, caller, developer.id, password_hash)
+        else:
+            _claim(db, caller, developer, password_hash)
+            _verified(db, caller, developer)
+        appointed = accounts.folded(developer.email) == accounts.folded(
+            env.config.admin_email or ""
+        )
+        if appointed and developer.role != "admin":
+            accounts.set_role(db, PORTAL, developer.id, "admin")
 
 
 def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
@@ -96,7 +131,9 @@ def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ti
 
 
 def sweep(env: Context) -> None:
-    """The job that forgets tickets and device logins a day after they ended; sessions, and mails in the folder, a month after."""
+    """The job that removes tickets and device logins a day after they ended, sessions a month after; of
+    the mails in the folder those that are a month old, and those to an address that no account and no
+    ticket has any more."""
     db = env.db.connection()
     with db.write():
         day, month = db.database.clock.now(-24 * 3600), db.database.clock.now(-30 * 24 * 3600)
@@ -104,14 +141,39 @@ def sweep(env: Context) -> None:
         db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
         db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
     # a file dated further ahead was written while the clock was ahead
-    env.mailer.sweep(seconds(month), env.clock.time() + 24 * 3600)
+    latest = env.clock.time() + 24 * 3600
+    env.mailer.sweep(seconds(month), latest, lambda address: _is_known(env, db, address))
 
 
-def _verified(env: Context, db: Connection, caller: Caller, developer: Developer) -> None:
+def _is_known(env: Context, db: Connection, address: str) -> bool:
+    """Whether this is ADMIN_EMAIL, or an account or a ticket that is good has this address."""
+    return accounts.folded(address) == accounts.folded(env.config.admin_email or "") or bool(
+        db.value(
+            "SELECT EXISTS (SELECT 1 FROM developers WHERE email = ?1) OR EXISTS"
+            " (SELECT 1 FROM tickets WHERE email = ?1 AND used_at IS NULL AND expires_at > ?2)",
+            address,
+            db.database.clock.now(),
+        )
+    )
+
+
+def _claim(db: Connection, caller: Caller, developer: Developer, password_hash: str) -> None:
+    """Hand an account over to the owner of its mailbox, in the running transaction."""
+    revocation.end(db, developer.id, revocation.CLAIMED, "password")
+    audit.add(db, caller, "account.claimed", developer.id, owner_id=developer.id)
+    accounts.set_password(db, caller, developer.id, password_hash)
+
+
+def _verified(db: Connection, caller: Caller, developer: Developer) -> None:
     db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
     audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
-    if accounts.folded(developer.email) == accounts.folded(env.config.admin_email or ""):
-        accounts.set_role(db, PORTAL, developer.id, "admin")
+
+
+def _unverified(developer: Developer) -> Developer:
+    """The account, when its address is to be verified: a link for that is good for nothing else."""
+    if developer.email_verified:
+        raise Denied("invalid_token", "This address has been verified already.")
+    return developer
 
 
 def _owner(db: Connection, ticket: Ticket) -> Developer:

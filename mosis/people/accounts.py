@@ -3,7 +3,6 @@
 Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
 """
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,8 @@ from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
-from mosis.people import email_tokens
+from mosis.people import email_tokens, revocation
+from mosis.publishing import reviews
 
 GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
 
@@ -51,6 +51,7 @@ class Session:
     expires_at: str
     ended_at: str | None
     scopes: str | None
+    made_by: str | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
         f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
     )
     return found
+
+
+def has_address(db: Connection, developer_id: str, email: str) -> bool:
+    """Whether the account has this address and is not suspended: an erased one has none."""
+    return bool(
+        db.value(
+            "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
+            developer_id,
+            email,
+        )
+    )
 
 
 def folded(email: str) -> str:
@@ -162,8 +174,16 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
         raise Denied(
             "invalid_credentials", "There is no account with this e-mail address and password."
         )
+    new_hash = None
+    if passwords.is_outdated(password, developer.password_hash or "", env.password_cost):
+        new_hash = passwords.make_hash(password, env.password_cost)
     with db.write():
-        return sign_in(env, db, caller, unchanged(db, developer))
+        developer = unchanged(db, developer)
+        if new_hash:
+            db.change(
+                "UPDATE developers SET password_hash = ? WHERE id = ?", new_hash, developer.id
+            )
+        return sign_in(env, db, caller, developer)
 
 
 def unchanged(db: Connection, developer: Developer) -> Developer:
@@ -214,12 +234,9 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
         if _asks_again(session, generation, caller, db.now):
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
-        audit.add(
-            db,
-            replace(caller, developer_id=session.developer_id),
-            "session.token_reused",
-            session.id,
-        )
+        owner = replace(caller, developer_id=session.developer_id)
+        audit.add(db, owner, "session.token_reused", session.id)
+        revocation.end_made_by(db, owner, session.developer_id, session.id)
         events.add(
             db,
             session.developer_id,
@@ -238,7 +255,7 @@ def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
         raise Denied("forbidden", "A device login ends itself alone; sign in to end all sessions.")
     with db.write():
         if everywhere:
-            end_all(db, account, "everywhere")
+            revocation.end(db, account, revocation.SIGNED_OUT, "everywhere")
         elif caller.session_id:
             end_session(db, caller.session_id, "logout")
         audit.add(db, caller, "session.ended", caller.session_id, everywhere=everywhere)
@@ -251,22 +268,6 @@ def end_session(db: Connection, session_id: str, reason: str) -> None:
         db.now,
         reason,
         session_id,
-    )
-
-
-def end_all(db: Connection, developer_id: str, reason: str, *, but: str | None = None) -> None:
-    """End every session of an account (`but` one), in the running transaction, and what would become one: device logins that were
-    approved and sign-ins at a provider that were answered, but not yet collected."""
-    db.change(
-        "DELETE FROM device_logins WHERE developer_id = ? AND state = 'approved'", developer_id
-    )
-    db.change("DELETE FROM oauth_states WHERE developer_id = ?", developer_id)
-    db.change(
-        "UPDATE sessions SET ended_at = ?, end_reason = ? WHERE developer_id = ? AND ended_at IS NULL AND id IS NOT ?",
-        db.now,
-        reason,
-        developer_id,
-        but,
     )
 
 
@@ -296,10 +297,15 @@ def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> No
 
 
 def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: bool) -> None:
-    """Suspend an account or let it back in, in the running transaction. Its sessions and tokens die at once."""
+    """Suspend an account or let it back in, in the running transaction.
+
+    A suspension ends its sessions and keys at once, and every version that devices were never offered,
+    whatever its state. None of that comes back: who is let in again signs in and makes new keys.
+    """
     db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
     if suspended:
-        end_all(db, developer_id, "suspended")
+        revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
+        reviews.end_unreleased(db, caller, developer_id)
     audit.add(
         db,
         caller,
@@ -312,7 +318,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
     """A new password, in the running transaction; every session but the caller's ends, and the owner is told."""
     db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
-    end_all(db, developer_id, "password", but=caller.session_id)
+    revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
     events.add(db, developer_id, "security.password_changed", network=caller.network)
 
@@ -357,7 +363,8 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
 
 
 def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
-    """End one of the caller's sessions; its tokens die at once. Raises NotFound."""
+    """End one of the caller's sessions and what it has opened: its tokens are refused at once. What a
+    device login has made with its scopes ends too. Raises NotFound."""
     account = caller.account
     with db.write():
         if not db.value(
@@ -366,34 +373,7 @@ def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
             raise NotFound("session")
         end_session(db, session_id, "revoked")
         audit.add(db, caller, "session.revoked", session_id)
-
-
-def caller_of_access_token(
-    env: Context, db: Connection, token: str, address: str, client: str
-) -> Caller:
-    """Who presents this access token. The session and the account are asked at every request, so that both end at once.
-
-    Raises Denied `invalid_token`.
-    """
-    claims = env.access_tokens.read(token, env.clock.time())
-    row = db.one(
-        "SELECT d.role, d.suspended, s.ended_at, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
-        " WHERE s.id = ? AND d.id = ?",
-        claims.session_id,
-        claims.developer_id,
-    )
-    if row is None or row[1] or row[2]:
-        raise Denied("invalid_token", "This session has ended; sign in again.")
-    if row[3] is None:
-        return Caller(claims.developer_id, row[0], address, client, session_id=claims.session_id)
-    return Caller(
-        claims.developer_id,
-        "developer",
-        address,
-        client,
-        claims.session_id,
-        scopes=frozenset(json.loads(row[3])),
-    )
+        revocation.end_made_by(db, caller, account, session_id)
 
 
 def sign_in(
@@ -402,8 +382,10 @@ def sign_in(
     caller: Caller,
     developer: Developer,
     scopes: str | None = None,
+    made_by: str | None = None,
 ) -> SignedIn:
-    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role.
+    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role,
+    `made_by` is the session that has approved it.
 
     The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
     """
@@ -424,6 +406,7 @@ def sign_in(
         env.clock.now(tokens.REFRESH_SECONDS),
         None,
         scopes,
+        made_by,
     )
     db.insert("sessions", **vars(session))
     audit.add(db, caller, "session.started", session.id)

@@ -34,6 +34,7 @@ class DeviceLogin:
     interval_seconds: int
     polled_at: str | None
     expires_at: str
+    made_by: str | None
 
 
 def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, DeviceLogin]:
@@ -50,6 +51,7 @@ def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, Dev
             INTERVAL_SECONDS,
             None,
             db.database.clock.now(LIFE_SECONDS),
+            None,
         )
         db.insert(
             "device_logins", **vars(login), device_code_hash=_hash(device_code), created_at=db.now
@@ -79,9 +81,10 @@ def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> Dev
     with db.write():
         login = find(db, user_code)
         db.change(
-            "UPDATE device_logins SET state = ?, developer_id = ? WHERE id = ? AND state = 'waiting'",
+            "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'",
             "approved" if approve else "denied",
             account,
+            caller.session_id,
             login.id,
         )
         audit.add(
@@ -132,7 +135,7 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
         if refusal is None:
             db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
             developer = accounts.get(db, login.developer_id or "")
-            return accounts.sign_in(env, db, caller, developer, scopes=login.scopes)
+            return accounts.sign_in(env, db, caller, developer, login.scopes, login.made_by)
     raise refusal  # after the commit: the polling was counted
 
 

@@ -60,12 +60,11 @@ def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
 
 
 def mail(env: Context, ticket_id: str) -> None:
-    """The job that mails a ticket. Twice does no harm: the message is the same."""
+    """The job that mails a ticket, unless the ticket or its account has ended. Twice does no harm: the
+    message is the same."""
     db = env.db.connection()
-    found: Ticket | None = db.one(
-        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
-    )
-    if found is None or found.used_at or _expired(env, found):
+    found = _find(db, ticket_id)
+    if found is None or not _is_wanted(env, db, ticket_id):
         return
     token = tokens.make_ticket(env.secret, found.id)
     subject, text = {
@@ -84,9 +83,47 @@ def mail(env: Context, ticket_id: str) -> None:
     }[found.purpose]
     text = (
         f"{text}\n\n{env.url('/docs/account')}#{found.purpose}={token}\n\nIt is good once, until {found.expires_at}. "
-        f"With a program, send this token instead:\n\n{token}\n\nIf you did not ask for it, ignore this message.\n"
+        f"With a program, send this token instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
-    env.mailer.send(found.email, f"{subject} - {env.config.base_url}", text, found.id)
+    env.mailer.send(
+        found.email,
+        f"{subject} - {env.config.base_url}",
+        text,
+        found.id,
+        is_wanted=lambda: _is_wanted(env, db, ticket_id),
+    )
+
+
+def _ending(db: Connection, ticket: Ticket) -> str:
+    """How a mail ends. One that verifies an address says when and from where the account was made, so
+    that somebody who has not made it sees that somebody else has."""
+    if ticket.purpose != "verify":
+        return "If you did not ask for it, ignore this message."
+    at, network = db.one(
+        "SELECT d.created_at, (SELECT address FROM audit WHERE owner_id = d.id AND subject_id = d.id"
+        " AND action = 'account.created' ORDER BY number LIMIT 1) FROM developers d WHERE d.id = ?",
+        ticket.developer_id,
+    )
+    return (
+        f"The account was made at {at} from the network {network or '(not known)'}. You will be asked for its"
+        " password.\nIf you have not made it, ignore this message, or take the account over: give a password of"
+        " your own there.\nIt becomes the account's password, and every session and key that somebody else has for"
+        " it ends."
+    )
+
+
+def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
+    """Whether a ticket is good, and its account can use it: asked again right before its mail is sent."""
+    found = _find(db, ticket_id)
+    if found is None or found.used_at or _expired(env, found):
+        return False
+    return found.developer_id is None or bool(
+        db.value(
+            "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
+            found.developer_id,
+            found.email,
+        )
+    )
 
 
 def _expired(env: Context, ticket: Ticket) -> bool:
@@ -95,10 +132,15 @@ def _expired(env: Context, ticket: Ticket) -> bool:
     return not env.clock.now() < ticket.expires_at <= longest
 
 
-def _get(db: Connection, ticket_id: str) -> Ticket:
+def _find(db: Connection, ticket_id: str) -> Ticket | None:
     found: Ticket | None = db.one(
         f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
     )
+    return found
+
+
+def _get(db: Connection, ticket_id: str) -> Ticket:
+    found = _find(db, ticket_id)
     if found is None:
         raise Denied("invalid_token", "This link has expired; ask for a new one.")
     return found

@@ -14,7 +14,7 @@ from mosis.credentials import oauth, tokens
 from mosis.credentials.oauth import Answer, Profile, Provider
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
-from mosis.people import accounts
+from mosis.people import accounts, authentication
 from mosis.people.accounts import Developer, SignedIn
 
 BEGUN_SECONDS = 600
@@ -120,7 +120,7 @@ def answer(
         _callback(env, provider.name), oauth.ties(env.secret, browser), answered
     )
     with db.write():
-        developer = resolve(env, db, caller, provider.name, profile, _linking(db, pending))
+        developer = resolve(env, db, caller, provider.name, profile, _linking(db, caller, pending))
         if pending.return_to is None:
             db.change("DELETE FROM oauth_states WHERE browser_hash = ?", pending.browser_hash)
             return accounts.sign_in(env, db, caller, developer)
@@ -257,16 +257,17 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
 
 
-def _linking(db: Connection, pending: Pending) -> Developer | None:
-    """Who was signed in when it was begun. Raises Malformed when that session has ended since."""
+def _linking(db: Connection, caller: Caller, pending: Pending) -> Developer | None:
+    """Who was signed in when it was begun. Raises Malformed when that session or account has ended since."""
     if pending.session_id is None:
         return None
-    developer_id = db.value(
-        "SELECT developer_id FROM sessions WHERE id = ? AND ended_at IS NULL", pending.session_id
+    owner = db.value("SELECT developer_id FROM sessions WHERE id = ?", pending.session_id)
+    alive = owner and authentication.caller_of_session(
+        db, owner, pending.session_id, caller.address, caller.client
     )
-    if developer_id is None:
+    if not alive:
         raise _not_begun()
-    return accounts.get(db, developer_id)
+    return accounts.get(db, owner)
 
 
 def _provider(env: Context, name: str) -> Provider:

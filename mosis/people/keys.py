@@ -4,18 +4,26 @@ import json
 from dataclasses import dataclass
 
 from mosis import audit, events, packages
-from mosis.caller import ROLES, SCOPES, Caller
+from mosis.caller import SCOPES, Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.people import revocation
 from mosis.publishing import apps
 
 LIVE_API_KEYS = 100
 LIVE_SIGNING_KEYS = 10
 NOTICE_SECONDS = 7 * 24 * 3600  # how long before a key ends its owner is told
+
+# A key that is limited to apps (?2 is its id, NULL for any other caller) sees what was made with it,
+# and what was made with that.
+_SEEN = (
+    "(?2 IS NULL OR id IN (WITH RECURSIVE made (id) AS (SELECT id FROM api_keys WHERE made_by = ?2"
+    " UNION SELECT k.id FROM api_keys k JOIN made ON k.made_by = made.id) SELECT id FROM made))"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class ApiKey:
     last_used_at: str | None
     created_at: str
     revoked_at: str | None
+    made_by: str | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             None,
             db.now,
             None,
+            caller.key_id or caller.session_id,
         )
         db.insert("api_keys", **vars(key), hash=tokens.key_hash(secret))
         audit.add(
@@ -100,12 +110,13 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         return key, secret
 
 
-def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[ApiKey]:
-    """The living API keys of an account, the newest first."""
+def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
+    """The living API keys that the caller may see, the newest first."""
     rows = db.all(
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND revoked_at IS NULL AND (?2 IS NULL OR id < ?2)"
-        " ORDER BY id DESC LIMIT ?3",
-        developer_id,
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
+        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+        caller.account,
+        _limited(caller),
         wanted.after[0] if wanted.after else None,
         wanted.limit + 1,
         into=ApiKey,
@@ -113,12 +124,14 @@ def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[ApiKey
     return page(rows, wanted, lambda key: (key.id,))
 
 
-def get(db: Connection, developer_id: str, key_id: str) -> ApiKey:
-    """One living API key of an account. Raises NotFound."""
+def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
+    """One living API key that the caller may see. Raises NotFound."""
     found: ApiKey | None = db.one(
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE id = ? AND developer_id = ? AND revoked_at IS NULL",
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
+        " AND revoked_at IS NULL",
+        caller.account,
+        _limited(caller),
         key_id,
-        developer_id,
         into=ApiKey,
     )
     if found is None:
@@ -126,61 +139,47 @@ def get(db: Connection, developer_id: str, key_id: str) -> ApiKey:
     return found
 
 
+def _limited(caller: Caller) -> str | None:
+    return None if caller.apps is None else caller.key_id
+
+
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
-    """The very next request with it is refused, in the running transaction. Doing it twice does no harm. Raises NotFound."""
+    """End a key and everything that was made with it, in the running transaction: the very next request
+    with any of them is refused. Doing it twice does no harm. Raises NotFound."""
     if not db.value(
-        "SELECT 1 FROM api_keys WHERE id = ? AND developer_id = ?", key_id, caller.account
+        f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3",
+        caller.account,
+        _limited(caller),
+        key_id,
     ):
         raise NotFound("API key")
     if db.change(
         "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", db.now, key_id
     ):
         audit.add(db, caller, "api_key.revoked", key_id)
+    revocation.end_made_by(db, caller, caller.account, key_id)
 
 
 def report(db: Connection, caller: Caller, secret: str) -> bool:
-    """Somebody found this key in a public place: whoever presents it, it ends, and its owner is told. Whether it was alive."""
+    """Whoever presents a leaked key ends it and everything that was made with it, and its owner is told.
+    Whether it had not been revoked; what was made with one that had ends all the same."""
     if not tokens.is_key(secret):
         return False
     with db.write():
         row = db.one(
-            "SELECT id, developer_id, name, prefix FROM api_keys WHERE hash = ? AND revoked_at IS NULL",
+            "SELECT id, developer_id, name, prefix, revoked_at FROM api_keys WHERE hash = ?",
             tokens.key_hash(secret),
         )
         if row is None:
             return False
-        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, row[0])
-        audit.add(db, caller, "api_key.reported", row[0], owner_id=row[1])
-        events.add(db, row[1], "security.key_reported", name=row[2], prefix=row[3])
+        key_id, owner_id, name, prefix, revoked_at = row
+        revocation.end_made_by(db, caller, owner_id, key_id)
+        if revoked_at is not None:
+            return False
+        db.change("UPDATE api_keys SET revoked_at = ? WHERE id = ?", db.now, key_id)
+        audit.add(db, caller, "api_key.reported", key_id, owner_id=owner_id)
+        events.add(db, owner_id, "security.key_reported", name=name, prefix=prefix)
         return True
-
-
-def caller_of_key(env: Context, db: Connection, secret: str, address: str, client: str) -> Caller:
-    """Who presents this API key. Raises Denied `invalid_token`."""
-    row = tokens.is_key(secret) and db.one(
-        "SELECT k.id, k.developer_id, k.scopes, k.apps, k.role, k.expires_at, k.last_used_at, d.role FROM api_keys k"
-        " JOIN developers d ON d.id = k.developer_id WHERE k.hash = ? AND k.revoked_at IS NULL AND d.suspended = 0",
-        tokens.key_hash(secret),
-    )
-    now = env.clock.now()
-    if not row or (row[5] is not None and row[5] <= now):
-        raise Denied(
-            "invalid_token", "This API key is not one of ours, has expired or was revoked."
-        )
-    minute = now[:16] + ":00Z"
-    if row[6] != minute:
-        env.key_uses.add(f"{row[0]}|{minute}")
-    role = min(row[4], row[7], key=ROLES.index)  # the account's role counts at every request
-    limited = None if row[3] is None else frozenset(json.loads(row[3]))
-    return Caller(
-        row[1],
-        role,
-        address,
-        client,
-        key_id=row[0],
-        scopes=frozenset(json.loads(row[2])),
-        apps=limited,
-    )
 
 
 def flush_uses(env: Context) -> None:
@@ -250,6 +249,9 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
             f"You cannot give what you do not have: {', '.join(more)}.",
             scope=more[0],
         )
+    if wanted.role != "developer" and wanted.apps is not None:
+        detail = "A role counts for the whole portal; a key with a role cannot be limited to apps."
+        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": detail}])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):
@@ -268,6 +270,7 @@ class SigningKey:
     state: str
     created_at: str
     revoked_at: str | None
+    made_by: str | None
 
 
 def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKey:
@@ -290,7 +293,15 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
                 f"An account has at most {LIVE_SIGNING_KEYS} live signing keys; revoke one first.",
             )
         key = SigningKey(
-            new_id(), account, name, raw, packages.fingerprint(raw), "active", db.now, None
+            new_id(),
+            account,
+            name,
+            raw,
+            packages.fingerprint(raw),
+            "active",
+            db.now,
+            None,
+            caller.key_id or caller.session_id,
         )
         db.insert("signing_keys", **vars(key))
         audit.add(db, caller, "signing_key.added", key.id, fingerprint=key.fingerprint)

@@ -10,23 +10,34 @@ from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
 from mosis.errors import Denied
-from mosis.people import accounts
-from mosis.publishing import apps, reviews, versions
+from mosis.outbound.mail import Written
+from mosis.people import accounts, revocation
+from mosis.people.accounts import Developer
+from mosis.publishing import apps, quotas, versions
 from mosis.publishing.versions import MOVES
+
+# The account's address, if it has been verified. Until then it may be somebody else's: invitations and
+# requests for new passwords that went there are not shown and not deleted.
+VERIFIED = "(SELECT email FROM developers WHERE id = ?1 AND email_verified = 1)"
+OF_MAILS = (  # the jobs that mail its tickets and events
+    "(arguments ->> 'ticket_id' IN (SELECT id FROM tickets WHERE developer_id = ?1)"
+    " OR arguments ->> 'event_id' IN (SELECT id FROM events WHERE developer_id = ?1))"
+)
 
 # What an export holds: name of the list -> the query, with the account's id as ?1. Secrets and hashes stay out.
 EXPORTED = {
     "account": "SELECT id, email, email_verified, name, role, suspended, created_at, mail_choices FROM developers WHERE id = ?1",
-    "sessions": "SELECT id, client, address, created_at, last_used_at, expires_at, ended_at, end_reason, scopes"
+    "sessions": "SELECT id, client, address, created_at, last_used_at, expires_at, ended_at, end_reason, scopes, made_by"
     " FROM sessions WHERE developer_id = ?1",
-    "api_keys": "SELECT id, name, prefix, scopes, apps, role, expires_at, last_used_at, created_at, revoked_at"
+    "api_keys": "SELECT id, name, prefix, scopes, apps, role, expires_at, last_used_at, created_at, revoked_at, made_by"
     " FROM api_keys WHERE developer_id = ?1",
-    "signing_keys": "SELECT id, name, fingerprint, state, created_at, revoked_at FROM signing_keys WHERE developer_id = ?1",
+    "signing_keys": "SELECT id, name, fingerprint, state, created_at, revoked_at, made_by"
+    " FROM signing_keys WHERE developer_id = ?1",
     "identities": "SELECT id, provider, issuer, subject, created_at, last_used_at FROM identities WHERE developer_id = ?1",
     "sign_ins_begun": "SELECT provider, stage, return_to, expires_at FROM oauth_states WHERE developer_id = ?1 OR session_id IN"
     " (SELECT id FROM sessions WHERE developer_id = ?1)",
     "tickets": "SELECT purpose, email, created_at, expires_at, used_at FROM tickets WHERE developer_id = ?1"
-    " OR email = (SELECT email FROM developers WHERE id = ?1)",
+    f" OR email = {VERIFIED}",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
     "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
     " updated_at FROM apps WHERE developer_id = ?1",
@@ -43,8 +54,8 @@ EXPORTED = {
     "webhook_deliveries": "SELECT d.id, d.webhook_id, d.event_id, d.state, d.attempts, d.status, d.error, d.created_at FROM"
     " webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE w.developer_id = ?1",
     "idempotency": "SELECT id, expires_at FROM idempotency WHERE developer_id = ?1",
-    "jobs": "SELECT kind, state, created_at, last_error FROM jobs WHERE owner_id = ?1 OR arguments ->> 'email' ="
-    " (SELECT email FROM developers WHERE id = ?1) COLLATE NOCASE",
+    "jobs": "SELECT kind, state, created_at, last_error FROM jobs"
+    f" WHERE owner_id = ?1 OR arguments ->> 'email' = {VERIFIED} COLLATE NOCASE OR {OF_MAILS}",
     "job_turns": "SELECT lane, turn, rests_until FROM job_turns WHERE owner_id = ?1",
     "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
     " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
@@ -65,7 +76,8 @@ JSON_COLUMNS = (
 
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Everything stored about the caller, a list of rows for each kind of thing."""
-    mails = env.mailer.written_to(accounts.get(db, caller.account).email)
+    developer = accounts.get(db, caller.account)
+    mails = _in_folder(env, developer.email, _own_mails(db, developer))
     return {
         name: [_unpacked(row) for row in db.dicts(sql, caller.account)]
         for name, sql in EXPORTED.items()
@@ -91,46 +103,16 @@ def erase(
     ):
         raise Denied("invalid_credentials", "The password is another one.")
     with db.write():
-        accounts.unchanged(db, developer)
-        for app in db.all("SELECT id FROM apps WHERE developer_id = ?", developer.id):
-            _leave(db, caller, apps.get(db, app[0]), withdraw_apps)
-        accounts.end_all(db, developer.id, "erased")
-        for table in (
-            "sessions",
-            "identities",
-            "oauth_states",
-            "api_keys",
-            "device_logins",
-            "events",
-            "tickets",
-            "idempotency",
-            "webhooks",
-        ):
-            db.change(f"DELETE FROM {table} WHERE developer_id = ?", developer.id)
-        db.change("DELETE FROM tickets WHERE email = ?", developer.email)  # invitations
-        db.change(
-            "DELETE FROM jobs WHERE arguments ->> 'email' = ? COLLATE NOCASE", developer.email
-        )
-        db.change(
-            "UPDATE jobs SET last_error = '(erased)' WHERE instr(lower(last_error), lower(?))",
-            developer.email,
-        )
+        developer = accounts.unchanged(db, developer)
+        own = _own_mails(db, developer)
+        _erase_work(db, caller, developer.id, withdraw_apps)
+        _erase_traces(db, developer.id)
+        revocation.erase(db, developer.id)
+        db.change("DELETE FROM events WHERE developer_id = ?", developer.id)
         db.change("DELETE FROM job_turns WHERE owner_id = ?", developer.id)
-        db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer.id)
         db.change(
-            "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
-            " (SELECT id FROM apps WHERE developer_id = ?)",
-            developer.id,
-        )
-        db.change(
-            "UPDATE signing_keys SET name = 'erased', state = 'revoked', revoked_at = ?"
-            " WHERE developer_id = ? AND state = 'active'",
-            db.now,
-            developer.id,
-        )
-        db.change(
-            "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL, erased_at = ?"
-            " WHERE id = ?",
+            "UPDATE developers SET email = ?, name = ?, email_verified = 0, role = 'developer', password_hash = NULL,"
+            " mail_choices = '{}', erased_at = ? WHERE id = ?",
             f"erased-{developer.id}@invalid",
             "A former developer",
             db.now,
@@ -143,22 +125,65 @@ def erase(
             developer.id,
             apps="withdrawn" if withdraw_apps else "kept",
         )
-    for mail in env.mailer.written_to(developer.email):
+    for mail in _in_folder(env, developer.email, own):  # after the commit: none is written any more
         mail.path.unlink(missing_ok=True)
 
 
-def _leave(db: Connection, caller: Caller, app: apps.App, withdraw: bool) -> None:
-    if not app.published:
-        apps.delete(db, caller, app)
-        return
-    for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
-        version = versions.by_id(db, version_id)
-        if version is None:
+def _own_mails(db: Connection, developer: Developer) -> set[str] | None:
+    """The ids of the mails that were sent for an account's tickets and events; None stands for every
+    mail to its address, once that is verified."""
+    if developer.email_verified:
+        return None
+    rows = db.all(
+        "SELECT id FROM tickets WHERE developer_id = ?1"
+        " UNION ALL SELECT id FROM events WHERE developer_id = ?1",
+        developer.id,
+    )
+    return {message_id for (message_id,) in rows}
+
+
+def _in_folder(env: Context, email: str, own: set[str] | None) -> list[Written]:
+    """Those mails, as far as they lie in the folder."""
+    found = env.mailer.written_to(email)
+    return [mail for mail in found if own is None or mail.path.stem in own]
+
+
+def _erase_traces(db: Connection, developer_id: str) -> None:
+    """Delete what was stored about somebody elsewhere, by address only where that is verified."""
+    db.change(
+        f"UPDATE jobs SET last_error = '(erased)' WHERE last_error IS NOT NULL AND (owner_id = ?1 OR {OF_MAILS} OR"
+        f" instr(lower(last_error), lower({VERIFIED})))",
+        developer_id,
+    )
+    db.change(
+        f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE", developer_id
+    )
+    db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
+    db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer_id)
+    db.change(
+        "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
+        " (SELECT id FROM apps WHERE developer_id = ?)",
+        developer_id,
+    )
+
+
+def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: bool) -> None:
+    """Delete the apps and versions that were never published, whatever their state, and yank the others
+    if the developer wants that."""
+    for (app_id,) in db.all("SELECT id FROM apps WHERE developer_id = ?", developer_id):
+        app = apps.get(db, app_id)
+        if not app.published:
+            apps.delete(db, caller, app)
             continue
-        if withdraw and version.state in MOVES["yank"][0]:
-            versions.move(db, caller, version, "yank", yank_reason="Its developer has left.")
-        elif version.state in MOVES["withdraw"][0] and version.state != "withdrawn":
-            reviews.take_back(db, caller, version)
+        for (version_string,) in db.all(
+            "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0", app.id
+        ):
+            quotas.remove_later(db, developer_id, app.id, version_string)
+        db.change("DELETE FROM versions WHERE app_id = ? AND released = 0", app.id)
+        for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
+            version = versions.by_id(db, version_id)
+            if withdraw and version is not None and version.state in MOVES["yank"][0]:
+                versions.move(db, caller, version, "yank", yank_reason="Its developer has left.")
 
 
 def _unpacked(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.errors import Conflict, Invalid, NotFound
 from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -41,15 +41,11 @@ class App:
 
 def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any]) -> App:
     """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken` or `quota_exceeded`, Denied
-    `prefix_reserved` or for keys limited to apps."""
+    `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
         detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
         raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
-    if caller.apps is not None:
-        raise Denied(
-            "forbidden", "This API key is limited to certain apps and cannot make new ones."
-        )
     with db.write():
         if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
             raise Conflict(

@@ -63,7 +63,8 @@ def submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
-    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state`."""
+    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state` or
+    `signing_key_revoked`."""
     with db.write():
         return _submit(env, db, caller, version, publish)
 
@@ -73,8 +74,22 @@ def submit_when_ready(env: Context, version_id: str) -> None:
     db = env.db.connection()
     with db.write():
         version = versions.by_id(db, version_id)
-        if version and version.state == "ready":
+        if version is None or version.state != "ready":
+            return
+        try:
             _submit(env, db, PORTAL, version)
+        except (
+            Conflict,
+            Denied,
+        ) as refusal:  # nothing was written, and trying again would not help
+            audit.add(
+                db,
+                PORTAL,
+                "version.submit_refused",
+                version.id,
+                owner_id=versions.developer_of(db, version),
+                why=refusal.code,
+            )
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
@@ -83,7 +98,7 @@ def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
         return take_back(db, caller, version)
 
 
-def take_back(db: Connection, caller: Caller, version: Version) -> Version:
+def take_back(db: Connection, caller: Caller, version: Version, move: str = "withdraw") -> Version:
     """As `withdraw`, in the running transaction."""
     db.change(
         "UPDATE reviews SET state = 'withdrawn', claimed_until = NULL, decided_at = ? WHERE version_id = ?"
@@ -91,7 +106,22 @@ def take_back(db: Connection, caller: Caller, version: Version) -> Version:
         db.now,
         version.id,
     )
-    return versions.move(db, caller, version, "withdraw", publish_at=None, publish_when_approved=0)
+    nothing_more = {"publish_at": None, "submit_when_ready": 0, "publish_when_approved": 0}
+    return versions.move(db, caller, version, move, **nothing_more)
+
+
+def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
+    """Withdraw every version of an account that is on its way and was never offered to devices, in the
+    running transaction: also one that is being checked, or scheduled."""
+    for (version_id,) in db.all(
+        "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
+        " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",
+        developer_id,
+        json.dumps(versions.MOVES["end"][0]),
+    ):
+        version = versions.by_id(db, version_id)
+        if version is not None:
+            take_back(db, caller, version, "end")
 
 
 def get(db: Connection, review_id: str) -> Review:
@@ -252,9 +282,15 @@ def standing(db: Connection, version_id: str) -> Standing | None:
     return Standing(review, before + 1, waiting, median_wait_seconds(db))
 
 
-def next_step(version: Version, standing: Standing | None, *, suspended: bool = False) -> str:
+def next_step(
+    version: Version,
+    standing: Standing | None,
+    *,
+    suspended: bool = False,
+    key_revoked: bool = False,
+) -> str:
     """What happens next and who has to do it, in words: nobody is left guessing why something is not visible. `suspended`: its
-    app is."""
+    app is; `key_revoked`: the key that has signed it is."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -266,6 +302,11 @@ def next_step(version: Version, standing: Standing | None, *, suspended: bool = 
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
         "yanked": "Yanked: it cannot be fetched any more. Unyank brings it back.",
     }
+    if key_revoked and version.state in ("ready", "in_review", "approved"):
+        return (
+            "Its signing key was revoked: withdraw it and upload the package again, signed with an"
+            " active key."
+        )
     if version.state == "approved" and standing and standing.overtaken_by:
         return (
             f"Approved, but {standing.overtaken_by}, whose version_code is not lower, was published before it: withdraw it and"
@@ -331,6 +372,7 @@ def _submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
+    versions.check_release(db, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )

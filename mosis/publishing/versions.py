@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mosis import audit, events, jobs
+from mosis import audit, events, jobs, packages
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, NotFound
+from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
@@ -24,7 +24,8 @@ from mosis.packages.storage import Files, Received
 from mosis.publishing import quotas
 from mosis.publishing.apps import App
 
-# move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers'.
+# move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers',
+# `end` is the portal's, when an account is suspended.
 MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "checked": (("checking",), "ready"),
     "refused": (("checking",), "failed"),
@@ -32,6 +33,7 @@ MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "approve": (("in_review",), "approved"),
     "reject": (("in_review",), "rejected"),
     "withdraw": (("ready", "failed", "in_review", "rejected", "approved"), "withdrawn"),
+    "end": (("checking", "ready", "in_review", "approved"), "withdrawn"),
     "publish": (("approved", "halted"), "published"),
     "halt": (("published",), "halted"),
     "yank": (("published", "halted"), "yanked"),
@@ -127,8 +129,15 @@ def create(
 ) -> Created:
     """Record an inspected package, in the running transaction; the same bytes again give the version that is there.
 
-    Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`.
+    Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
+    `package_rejected` when the signing key has been revoked while the package was inspected.
     """
+    if not db.value(
+        "SELECT 1 FROM signing_keys WHERE id = ? AND developer_id = ? AND state = 'active'",
+        package.signing_key_id,
+        app.developer_id,
+    ):
+        raise packages.signature_refused()
     living: Version | None = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
         " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)",
@@ -385,7 +394,8 @@ def publish(
 ) -> Version:
     """Offer a version to devices, now or at a time; a halted one goes on at once, with the share it had or a larger one.
 
-    Raises Conflict `invalid_state` or `version_code_not_higher`, Unavailable `package_unavailable`.
+    Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Unavailable
+    `package_unavailable`.
     """
     verify_file(env, db, version)
     percent = publication.rollout_percent
@@ -405,6 +415,7 @@ def publish(
         if version.state != "approved":
             raise not_allowed(version, "publish")
         percent = 100 if percent is None else percent
+        check_release(db, version)
         if publication.publish_at and publication.publish_at > db.now:
             _check_code(db, version.app_id, version.channel, version.version_code)
             db.change(
@@ -419,6 +430,35 @@ def publish(
             )
             return by_id(db, version.id) or version
         return _publish_now(db, caller, version, percent)
+
+
+def check_release(db: Connection, version: Version) -> None:
+    """Nothing stands against the first release of a version. Raises Denied `suspended` when its account
+    is suspended or erased, Conflict `signing_key_revoked`. What devices were offered before goes by
+    halt, yank and publish: a key that is revoked later takes nothing back."""
+    if version.released:
+        return
+    suspended, erased_at, state = db.one(
+        "SELECT d.suspended, d.erased_at, k.state FROM apps a JOIN developers d ON d.id = a.developer_id,"
+        " signing_keys k WHERE a.id = ? AND k.id = ?",
+        version.app_id,
+        version.signing_key_id,
+    )
+    if suspended or erased_at is not None:
+        raise Denied("suspended", "The account that this version belongs to is suspended or gone.")
+    if state != "active":
+        raise Conflict(
+            "signing_key_revoked",
+            "Its signing key has been revoked: withdraw this version and upload the package again,"
+            " signed with an active key.",
+        )
+
+
+def key_is_revoked(db: Connection, version: Version) -> bool:
+    """Whether the key that has signed a version is revoked."""
+    return bool(
+        db.value("SELECT state = 'revoked' FROM signing_keys WHERE id = ?", version.signing_key_id)
+    )
 
 
 def publish_scheduled(env: Context, version_id: str, publish_at: str | None = None) -> Again | None:
@@ -440,7 +480,10 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
             return Again(0)
         try:
             _publish_now(db, PORTAL, version, version.rollout_percent)
-        except Conflict as refusal:  # a higher one was published meanwhile: nothing was written, and trying again would not help
+        except (
+            Conflict,
+            Denied,
+        ) as refusal:  # nothing was written, and trying again would not help
             db.change(
                 "UPDATE versions SET publish_at = NULL, publish_when_approved = 0 WHERE id = ?",
                 version.id,
@@ -560,6 +603,7 @@ def verify_file(env: Context, db: Connection, version: Version) -> None:
 
 
 def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    check_release(db, version)
     _check_code(db, version.app_id, version.channel, version.version_code)
     version = move(
         db,

@@ -50,7 +50,7 @@ _DROPPED = (
 )
 
 
-LaneName = Literal["quick", "passwords", "uploads", "publishing", "slow", "outside", "telemetry"]
+LaneName = Literal["quick", "passwords", "uploads", "publishing", "outside", "telemetry"]
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 
@@ -370,11 +370,13 @@ def _fields(block: bytes) -> dict[str, str]:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise _ambiguous("A header is not `Name: value` on one line of printable characters.")
-        if b"_" in match[1]:
-            raise _ambiguous(
-                "A header name has an underscore; programs behind proxies take it for a hyphen. Use hyphens."
-            )
         name = match[1].upper().replace(b"-", b"_").decode()
+        if b"_" in match[1]:
+            # A gateway takes `X_Api_Key` for `X-Api-Key`: like nginx, the field is left out. Where it would frame the
+            # message for somebody, the request is refused (RFC 9112, section 11.2).
+            if name in _ONCE:
+                raise _ambiguous(f"Write the header {name} with a hyphen.")
+            continue
         value = match[2].strip(b" \t").decode("latin-1")
         if name not in fields:
             fields[name] = value

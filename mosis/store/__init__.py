@@ -21,7 +21,7 @@ from mosis.store.downloads import (
 )
 from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import Listing, categories, get, history
-from mosis.store.revisions import revision
+from mosis.store.revisions import app_revision, list_revision, revision
 from mosis.store.search import SORTS, Query, index, position_types
 from mosis.store.signed_index import SignedIndex, current_index, index_at
 from mosis.store.updates import (
@@ -46,6 +46,7 @@ __all__ = [
     "Picture",
     "Query",
     "SignedIndex",
+    "app_revision",
     "categories",
     "count_download",
     "current_index",
@@ -57,6 +58,7 @@ __all__ = [
     "index",
     "index_at",
     "index_keys",
+    "list_revision",
     "offered",
     "package",
     "package_id",

@@ -10,6 +10,7 @@ Scores such as bm25 are not used: they change for every app when one is added, s
 import json
 import unicodedata
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from mosis.database import Connection, columns
@@ -19,6 +20,7 @@ from mosis.store.listings import Listing
 
 SORTS = ("relevance", "updated", "name", "downloads")
 LONGEST_QUERY, MOST_WORDS = 200, 8
+BUDGET_SECONDS = 0.1  # for the words of a search; what was found by then is the answer
 # So many apps of each rank are looked at, the newest first; what fits more of them is not searched for but browsed.
 CANDIDATES = 1000
 # sort: (column, direction, beyond)
@@ -75,7 +77,9 @@ def index(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
         return Page([], None)
     if query.order == "relevance":
         return _ranked(db, wanted, query, words)
-    return _sorted(db, wanted, query, _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4))
+    until = monotonic() + BUDGET_SECONDS
+    numbers = _numbers(db, _match(words, query), 1 << 62, CANDIDATES * 4, until)
+    return _sorted(db, wanted, query, numbers)
 
 
 def spaced_words(text: str) -> list[str]:
@@ -192,10 +196,11 @@ def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str])
     if not wanted.after:
         ceiling = db.value("SELECT max(number) FROM listings") or 0
     ranks: dict[int, int] = {}
+    until = monotonic() + BUDGET_SECONDS
     for rank in range(4):
-        for number in _numbers(db, _match(words, query, rank), ceiling, CANDIDATES):
+        for number in _numbers(db, _match(words, query, rank), ceiling, CANDIDATES, until):
             ranks.setdefault(number, rank)
-        if len(ranks) >= CANDIDATES:
+        if len(ranks) >= CANDIDATES or monotonic() > until:
             break
     places = db.all(
         f"SELECT number, downloads FROM {_AMONG}",
@@ -228,16 +233,17 @@ def _match(words: list[str], query: Query, rank: int = 3) -> str:
     narrow = [f"{{about}} : {word}" for word in spaced_words(query.category)] + [
         f"{{tags}} : {word}" for word in spaced_words(query.tag)
     ]
-    return " AND ".join(
-        [
-            f"{searched} : ({' AND '.join(word if rank == 0 else word + ' *' for word in words)})",
-            *narrow,
-        ]
+    # One letter begins most words: beside other words it is looked for as a word of its own.
+    begins = (
+        word if rank == 0 or (len(words) > 1 and len(word) == len('"a"')) else word + " *"
+        for word in words
     )
+    return " AND ".join([f"{searched} : ({' AND '.join(begins)})", *narrow])
 
 
-def _numbers(db: Connection, match: str, ceiling: int, most: int) -> list[int]:
-    rows: list[Any] = db.all(
+def _numbers(db: Connection, match: str, ceiling: int, most: int, until: float) -> list[int]:
+    rows: list[Any] = db.all_until(
+        until,
         "SELECT rowid FROM listing_words WHERE listing_words MATCH ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?",
         match,
         ceiling,

@@ -1,14 +1,16 @@
 """Which version a device is offered: channel, share of the devices, the Mosis it runs."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.packages import is_package_id, version_key
-from mosis.store.revisions import revision
+from mosis.store.revisions import app_revision
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128
@@ -100,40 +102,53 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
     return None
 
 
-def _offers(
-    env: Context, db: Connection, package_ids: Iterable[str]
-) -> Iterable[tuple[str, _Offers]]:
-    """Kept in memory as long as nothing in the catalogue changes: an update check then reads no row at all. What is no package id
-    is not looked for, and so not kept either, however long it is."""
-    catalogue, placing = revision(env)[0], b""
-    for package_id in package_ids:
-        key = ("offers", package_id)
-        found = env.kept.get(key, catalogue)
-        if found is None:
-            if not is_package_id(package_id):
-                continue
-            placing = placing or db.value("SELECT placing FROM store_state")
-            found = _Offers(placing, _read(db, package_id))
-            env.kept.put(
-                key,
-                catalogue,
-                found,
-                200 + sum(600 + len(offer.release_notes) for offer, _ in found.offers),
-            )
-        yield package_id, found
+def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
+    """What there is of these apps. It is kept in memory until the app changes: an update check then reads no row at all. What
+    does not exist is not kept; all that is not there is looked for in one query."""
+    asked = [(package_id, app_revision(env, package_id)) for package_id in package_ids]
+    found: dict[str, _Offers] = {}
+    for package_id, revision in asked:
+        offers = env.kept.get(("offers", package_id), revision, room="offers")
+        if offers is not None:
+            found[package_id] = offers
+    missing = [each for each, _ in asked if each not in found and is_package_id(each)]
+    if missing:
+        placing = db.value("SELECT placing FROM store_state")
+        read = {
+            package_id: _Offers(placing, offers)
+            for package_id, offers in _read(db, missing).items()
+        }
+        found |= read
+        for package_id, revision in asked:
+            if package_id in read:
+                offers = read[package_id]
+                size = 200 + sum(600 + len(offer.release_notes) for offer, _ in offers.offers)
+                env.kept.put(("offers", package_id), revision, offers, size, room="offers")
+    return [(package_id, found[package_id]) for package_id, _ in asked if package_id in found]
 
 
-def _read(db: Connection, package_id: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
-    """What any device can be offered: a version is left out when everybody who could have it can have a newer one."""
+def _read(
+    db: Connection, package_ids: list[str]
+) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
+    """What any device can be offered of these apps, by package id, the newest first."""
     rows: list[Offer] = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
-        " FROM apps a JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
-        " WHERE a.package_id = ? AND a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
-        " ORDER BY v.version_code DESC, v.channel DESC",
-        package_id,
+        " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"
+        " JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
+        " WHERE a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
+        " ORDER BY a.package_id, v.version_code DESC, v.channel DESC",
+        json.dumps(package_ids),
         into=Offer,
     )
+    return {
+        package_id: _reachable(offers)
+        for package_id, offers in groupby(rows, key=lambda offer: offer.package_id)
+    }
+
+
+def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+    """What a device can be offered of an app: a version is left out when everybody who could have it can have a newer one."""
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
     least: dict[
         str, tuple[object, ...]

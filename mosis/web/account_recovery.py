@@ -6,6 +6,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
+from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
 from mosis.web.openapi_schemas import operation
 from mosis.web.request import read_json, spend
@@ -14,9 +15,9 @@ CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},
     "new_password": PASSWORD,
 }
-FORGOT = {"email": EMAIL}
+FORGOT = {"email": EMAIL | {"regex": KNOWN_EMAIL_ADDRESS}}
 RESET = {"token": TICKET, "new_password": PASSWORD}
-VERIFY = {"token": TICKET}
+VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -29,7 +30,7 @@ def routes(app: bottle.Bottle) -> None:
         auth="none",
         lane="passwords",
     )
-    app.post("/auth/email/verify", callback=verify, scope="public", auth="none")
+    app.post("/auth/email/verify", callback=verify, scope="public", lane="passwords")
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
@@ -59,10 +60,17 @@ def reset(env: Context, db: Connection, caller: Caller) -> None:
     account_recovery.reset(env, db, caller, said["token"], said["new_password"])
 
 
-@operation(body=VERIFY)
+@operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials")
 def verify(env: Context, db: Connection, caller: Caller) -> None:
-    """Verify an e-mail address with the token of the mail that registration sends."""
-    account_recovery.verify(env, db, caller, read_json(VERIFY)["token"])
+    """Verify an e-mail address with the token of the mail that registration sends, and with a session or
+    the password of the account.
+
+    Another password becomes the account's password, and everything that is older ends: who holds the
+    mailbox takes over an account that somebody else has made with its address.
+    """
+    said = read_json(VERIFY)
+    spend(env, "sign_in_network", caller.network)
+    account_recovery.verify(env, db, caller, said["token"], said.get("password"))
 
 
 @operation({202: None})

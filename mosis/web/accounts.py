@@ -6,11 +6,12 @@ import bottle
 
 from mosis import audit, events
 from mosis.audit import Entry
-from mosis.caller import ROLES, Caller
+from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data
 from mosis.people.accounts import Developer
+from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     COUNT,
     FREE,
@@ -30,7 +31,7 @@ from mosis.web.openapi_schemas import (
 from mosis.web.request import listed, read_json, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
+    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
     "mail": {
         "type": "dict",
         "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},
@@ -54,6 +55,15 @@ DEVELOPER = shape(
     created_at=TIME,
 )
 OWN = extended_with("Me", DEVELOPER, mail=each(YES))
+HOLDER = shape(
+    "CredentialHolder",
+    id=ID,
+    name=TEXT,
+    email=TEXT,
+    role=one_of(*ROLES),
+    scopes=many(one_of(*SCOPES)),
+    apps=nullable(many(TEXT)),
+)
 ENTRY = shape(
     "AuditEntry",
     number=COUNT,
@@ -69,17 +79,27 @@ ENTRY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/auth/me", callback=me, scope="account")
+    app.get("/auth/me", callback=me, scope="any")
     app.route("/auth/me", method="PATCH", callback=change, scope="account")
     app.delete("/auth/me", callback=erase, scope="account", lane="passwords")
     app.get("/auth/me/export", callback=export, scope="account")
     app.get("/auth/me/audit", callback=trail, scope="account")
 
 
-@operation(OWN)
+@operation({200: {"oneOf": [OWN, HOLDER]}})
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The caller's account."""
-    return _own(db, accounts.get(db, caller.account))
+    """The caller's account; for an API key or a device login, who it belongs to and what it may do."""
+    developer = accounts.get(db, caller.account)
+    if caller.scopes is None:
+        return _own(db, developer)
+    return {
+        "id": developer.id,
+        "name": developer.name,
+        "email": developer.email,
+        "role": caller.role,
+        "scopes": sorted(caller.scopes),
+        "apps": None if caller.apps is None else sorted(caller.apps),
+    }
 
 
 @operation(OWN, body=CHANGE, matches=True)

@@ -8,7 +8,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
-from mosis.people import accounts, keys
+from mosis.people import authentication
 from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.web.plugins import UNVERSIONED
@@ -72,9 +72,5 @@ class Admissions:
                 "unauthenticated",
                 "Sign in first: an upload needs `Authorization: Bearer` with a token or an API key.",
             )
-        of_credential = (
-            keys.caller_of_key
-            if credential.startswith(tokens.KEY_PREFIX)
-            else accounts.caller_of_access_token
-        )
-        return of_credential(self.env, self.env.db.connection(), credential, "", "").account
+        db = self.env.db.connection()
+        return authentication.caller_of(self.env, db, credential, "", "").account

@@ -2,14 +2,13 @@
 thread and go through Bottle costs several times as much as all the rest of such a request."""
 
 import time
-from collections.abc import Hashable
 
-from mosis import store
 from mosis.caller import client_address, household
 from mosis.context import Context
 from mosis.errors import Denied, LimitReached, Unavailable
 from mosis.rate_limits import Taken
 from mosis.server.request import Answer, Request
+from mosis.web.kept import Place, of_account, of_all_time, of_store
 from mosis.web.plugins import (
     METHODS,
     Finished,
@@ -18,7 +17,6 @@ from mosis.web.plugins import (
     common_headers,
     final_headers,
     header_lines,
-    kept_under,
     limit_of,
     request_id_of,
 )
@@ -51,9 +49,11 @@ class CachedResponses:
             else access_token(authorization, api_key)
         )
         try:
-            revision = self._revision(request.path, token)
+            place = self._place(request.path, request.query, token)
+            if place is None:
+                return None
             kept: Finished | None = self.env.kept.get(
-                kept_under(request.path, request.query, token), revision, again=True
+                place.key, place.revision, again=True, room=place.room
             )
             if kept is None:
                 return None
@@ -87,11 +87,14 @@ class CachedResponses:
         )
         return "200 OK", kept.lines + lines, kept.body
 
-    def _revision(self, path: str, token: str | None) -> Hashable:
-        """What the answer must have been made from: for an account everything, its session and its rights too."""
-        if token:
-            return self.env.db.data_version()
-        return store.revision(self.env) if path.startswith(STORE) else None
+    def _place(self, path: str, query: str, token: str | None) -> Place | None:
+        """Where the answer is kept. One to an account is right until anything changes, its session and its rights too; there is
+        none for a credential that is no access token."""
+        if token is None:
+            if path.startswith(STORE):
+                return of_store(self.env, path, query)
+            return of_all_time(path, query)
+        return of_account(path, query, token, self.env.db.data_version()) if token else None
 
     def _count(self, request: Request, limit: str, developer_id: str | None) -> Taken | None:
         if developer_id:

@@ -20,7 +20,7 @@ AFTER = {
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/events", callback=index, scope="apps:read")
+    app.get("/events", callback=index, scope="apps:read", limited="filtered")
 
 
 @operation(list_of("events", NOTIFICATION), query=WAIT | AFTER)

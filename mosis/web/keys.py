@@ -14,6 +14,7 @@ from mosis.errors import Invalid, Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
+from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
     TEXT,
@@ -35,7 +36,7 @@ API_KEY: dict[str, dict[str, Any]] = {
         "required": True,
         "minlength": 1,
         "maxlength": 100,
-        "regex": r"[^\x00-\x1f\x7f]*\Z",
+        "regex": NAME,
     },
     "scopes": {
         "type": "list",
@@ -61,7 +62,7 @@ SIGNING_KEY = {
         "required": True,
         "minlength": 1,
         "maxlength": 100,
-        "regex": r"[^\x00-\x1f\x7f]*\Z",
+        "regex": NAME,
     },
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
@@ -77,6 +78,7 @@ KEY = shape(
     expires_at=nullable(TIME),
     last_used_at=nullable(TIME),
     created_at=TIME,
+    made_by=nullable(ID),
 )
 NEW_KEY = extended_with("NewApiKey", KEY, key=TEXT)
 REPORTED = shape("Reported", revoked=YES)
@@ -89,6 +91,7 @@ PUBLIC_KEY = shape(
     state=one_of("active", "revoked"),
     created_at=TIME,
     revoked_at=nullable(TIME),
+    made_by=nullable(ID),
 )
 VERIFIED = shape(
     "SignatureCheck", signing_key_id=ID, fingerprint=TEXT, version_id=ID, version=TEXT, verified=YES
@@ -109,22 +112,26 @@ OF_VERIFY: dict[str, dict[str, Any]] = {
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/keys", callback=api_keys, scope="keys:manage")
-    app.post("/keys", callback=add_api_key, scope="keys:manage", idempotent="yes")
-    app.get("/keys/<key>", callback=show_api_key, scope="keys:manage")
-    app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage")
+    app.get("/keys", callback=api_keys, scope="keys:manage", limited="filtered")
+    app.post(
+        "/keys", callback=add_api_key, scope="keys:manage", limited="filtered", idempotent="yes"
+    )
+    app.get("/keys/<key>", callback=show_api_key, scope="keys:manage", limited="filtered")
+    app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage", limited="filtered")
     app.post("/keys/report", callback=report, scope="public")
-    app.get("/signing-keys", callback=index, scope="keys:manage")
-    app.post("/signing-keys", callback=add, scope="keys:manage", idempotent="yes")
-    app.get("/signing-keys/<key>", callback=show, scope="keys:manage")
-    app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage")
-    app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage")
+    app.get("/signing-keys", callback=index, scope="keys:manage", limited="refused")
+    app.post(
+        "/signing-keys", callback=add, scope="keys:manage", limited="refused", idempotent="yes"
+    )
+    app.get("/signing-keys/<key>", callback=show, scope="keys:manage", limited="refused")
+    app.delete("/signing-keys/<key>", callback=revoke, scope="keys:manage", limited="refused")
+    app.get("/signing-keys/<key>/verify", callback=verify, scope="keys:manage", limited="refused")
 
 
 @operation(list_of("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     """The living API keys of the caller, the newest first."""
-    page = keys.index(db, caller.account, read_page(str))
+    page = keys.index(db, caller, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
@@ -143,14 +150,14 @@ def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(KEY)
 def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """One living API key; the key itself nobody can show again."""
-    return public_api_key(keys.get(db, caller.account, key))
+    return public_api_key(keys.get(db, caller, key))
 
 
 @operation(matches=True)
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
-    """Revoke an API key; the very next request with it is refused."""
+    """Revoke an API key and what was made with it; the very next request is refused."""
     with db.write():
-        require_match(lambda: public_api_key(keys.get(db, caller.account, key)))
+        require_match(lambda: public_api_key(keys.get(db, caller, key)))
         keys.revoke(db, caller, key)
 
 
@@ -223,6 +230,7 @@ def public_api_key(key: ApiKey) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,
         "created_at": key.created_at,
+        "made_by": key.made_by,
     }
 
 
@@ -235,4 +243,5 @@ def public(key: SigningKey) -> dict[str, Any]:
         "state": key.state,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "made_by": key.made_by,
     }

@@ -1,10 +1,8 @@
 """What the process measures, for Prometheus, and for nobody outside the networks that METRICS names."""
 
-import ipaddress
-
 import bottle
 
-from mosis.caller import Caller
+from mosis.caller import Caller, parse_address
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.metrics import CONTENT_TYPE
@@ -32,12 +30,9 @@ def may_read(env: Context, address: str) -> bool:
     """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
     this machine would lend everybody its own address."""
     peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request
-    if address == peer and (
+    if parse_address(address) == parse_address(peer) and (
         request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")
     ):
         return False
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in env.config.metrics)
+    parsed = parse_address(address)
+    return parsed is not None and any(parsed in network for network in env.config.metrics)

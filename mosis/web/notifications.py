@@ -19,7 +19,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_page
+from mosis.web.request import listed, read_page, read_switch
 
 NOTIFICATION = shape(
     "Notification",
@@ -34,7 +34,7 @@ NOTIFICATION = shape(
 )
 READ = shape("ReadAll", read=COUNT)
 UNREAD: dict[str, dict[str, Any]] = {
-    "unread": {"type": "string", "allowed": ["true", "false"], "meta": "`true`: only those."},
+    "unread": {"type": "boolean", "meta": "`true`: only those."},
 }
 
 
@@ -47,7 +47,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """What the caller is told, the newest first."""
-    unread = read_choice("unread", "true", "false", default="false") == "true"
+    unread = read_switch("unread")
     page = feed.index(db, caller, read_page(int), unread=unread)
     return listed(
         "notifications",

@@ -64,6 +64,7 @@ TAGLESS = (
 # Public, and does more for somebody who is signed in.
 EITHER_WAY = (
     "POST /auth/oauth/<provider>",
+    "POST /auth/email/verify",
     "POST /telemetry/events",
     "POST /telemetry/crashes",
 )
@@ -427,6 +428,8 @@ def security(scope: str) -> list[dict[str, list[str]]]:
         return []
     if scope in ("account", "session"):
         return [{"bearer": []}]
+    if scope == "any":
+        return [{"bearer": []}, {"key": []}]
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
@@ -520,6 +523,8 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {*SIGNED_IN}
     if scope in SCOPES:
         found |= {"insufficient_scope"}
+    if scope in ROLES or route.config.get("limited") == "refused":
+        found |= {"limited_to_apps"}
     if "<" in route.rule:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):
@@ -533,7 +538,7 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
     if limit_of(route) != "none" or "rate_limited" in said.refuses:
         found |= {"rate_limited"}
-    assert scope in {"public", "account", "session", *ROLES, *SCOPES}
+    assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}
     return found
 
 

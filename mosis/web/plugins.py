@@ -1,8 +1,10 @@
 """What every request goes through: an id, the log line, errors in one shape, who is calling, and the answer as JSON.
 
 A route's own line says the rest, in options that are plain text:
-    scope  who may call: "public", "account" (anybody signed in), "session" (also by a device login, which has only some scopes),
-           a role, or a scope of API keys
+    scope  who may call: "public", "any" (whoever has a credential), "account" (anybody signed in), "session" (also by a device
+           login, which has only some scopes), a role, or a scope of API keys
+    limited  what a credential that is limited to some apps may do where the address names none: "filtered" (the handler shows and
+           changes only what belongs to those apps or was made with the credential) or "refused"
     credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
     body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
     limit  "none" where requests are not counted; see limit_of for the others
@@ -14,17 +16,16 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages,
            "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
-import hashlib
 import inspect
 import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -32,7 +33,7 @@ from urllib.parse import quote
 
 import bottle
 
-from mosis import problems, rate_limits, store
+from mosis import problems, rate_limits
 from mosis.caller import ROLES, SCOPES, Caller, client_address
 from mosis.clock import seconds
 from mosis.context import Context
@@ -40,9 +41,17 @@ from mosis.credentials import tokens
 from mosis.database import new_id
 from mosis.errors import Denied, PortalError
 from mosis.metrics import MetricsRegistry
-from mosis.people import accounts, keys
+from mosis.people import authentication
 from mosis.validation.strict_json import dump_json as dump
-from mosis.web.request import check_lengths, etag, names_tag, require_match, require_tag
+from mosis.web.kept import Place, of_account, of_all_time, of_store
+from mosis.web.request import (
+    check_lengths,
+    check_query,
+    etag,
+    names_tag,
+    require_match,
+    require_tag,
+)
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
@@ -269,6 +278,7 @@ class Callers:
             limit_of(route),
             route.config.get("auth") != "none",
         )
+        limited = route.config.get("limited", "")
         wanted = inspect.signature(route.callback).parameters
         keeps = route.config.get("keep") == "account"
 
@@ -276,18 +286,24 @@ class Callers:
             db = self.env.db.connection()
             if keeps:  # before anything is read, the session too: what is kept must be no older than its revision
                 bottle.request.environ["mosis.revision"] = self.env.db.data_version()
-            caller = self._caller(db, limit, looks)
+            caller = self._caller(db, limit, looks, scope == "public")
             bottle.request.environ["mosis.caller"] = caller
-            require(caller, scope)
+            require(caller, scope, limited)
             known = {"db": db, "caller": caller, "env": self.env}
-            return callback(
-                **arguments, **{name: value for name, value in known.items() if name in wanted}
-            )
+            arguments |= {name: value for name, value in known.items() if name in wanted}
+            if caller.developer_id is None:
+                return callback(**arguments)
+            with db.guarded(lambda db: authentication.confirm(self.env, db, caller)):
+                return callback(**arguments)
 
         return called
 
-    def _caller(self, db: Any, limit: str, looks: bool) -> Caller:
-        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address."""
+    def _caller(self, db: Any, limit: str, looks: bool, public: bool) -> Caller:
+        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address.
+
+        Where nobody needs to be signed in, credentials of another scheme are not meant for the portal (a proxy with passwords
+        of its own sends them on), and for a read a credential that is not good any more is none.
+        """
         nobody = Caller(
             address=address_of(self.env, bottle.request.environ),
             client=bottle.request.get_header("User-Agent", "")[:200],
@@ -295,8 +311,10 @@ class Callers:
         try:
             caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
-            self._count(limit, nobody)
-            raise
+            if not public or (_is_bearer() and bottle.request.method not in ("GET", "HEAD")):
+                self._count(limit, nobody)
+                raise
+            caller = nobody
         self._count(limit, caller)
         return caller
 
@@ -304,12 +322,7 @@ class Callers:
         credential = _credential()
         if credential is None:
             return nobody
-        of_credential = (
-            keys.caller_of_key
-            if credential.startswith(tokens.KEY_PREFIX)
-            else accounts.caller_of_access_token
-        )
-        return of_credential(self.env, db, credential, nobody.address, nobody.client)
+        return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
 
     def _count(self, limit: str, caller: Caller) -> None:
         memory = bottle.request.environ.get("mosis.memory", {})
@@ -375,21 +388,13 @@ class Answers:
             request, response = bottle.request, bottle.response
             if tagless:
                 require_match(None)
+            check_query(said.query)
             if bounded:
                 check_lengths(bounded)
-            address = environ_path(request.environ), request.query_string
-            key: Hashable = None
-            if keep == "account":
-                token = access_token(
-                    request.environ.get("HTTP_AUTHORIZATION"), request.environ.get("HTTP_X_API_KEY")
-                )
-                revision, key = request.environ["mosis.revision"], kept_under(*address, token)
-            elif keep:
-                revision, key = (
-                    store.revision(self.env) if keep == "store" else None,
-                    kept_under(*address),
-                )
-                if kept := self.env.kept.get(key, revision):
+            place = self._place(keep) if keep else None
+            if place and keep != "account":
+                kept = self.env.kept.get(place.key, place.revision, room=place.room)
+                if kept:
                     for name, value in kept.headers:
                         response.set_header(name, value)
                     return _unless_known(kept.body, kept.tag)
@@ -408,12 +413,24 @@ class Answers:
                 return body
             tag = etag(body)
             response.set_header("ETag", tag)
-            if keep and key:
+            if place:
                 kept = Finished.of(body, list(response.headers.items()), tag, route)
-                self.env.kept.put(key, revision, kept, len(request.query_string) + len(body))
+                size = len(request.query_string) + len(body)
+                self.env.kept.put(place.key, place.revision, kept, size, room=place.room)
             return _unless_known(body, tag)
 
         return answered
+
+    def _place(self, keep: str) -> Place | None:
+        """Where the answer to this request is kept; None for an account's that came by no access token."""
+        environ = bottle.request.environ
+        address = environ_path(environ), bottle.request.query_string
+        if keep == "store":
+            return of_store(self.env, *address)
+        if keep == "always":
+            return of_all_time(*address)
+        token = access_token(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
+        return of_account(*address, token, environ["mosis.revision"]) if token else None
 
 
 def final_headers(
@@ -482,17 +499,6 @@ def access_token(authorization: str | None, api_key: str | None) -> str:
     )
 
 
-def kept_under(path: str, query: str, token: str | None = None) -> Hashable:
-    """The key of a kept answer: that to everybody, or to who has this access token (None where the token is empty)."""
-    if token is None:
-        return f"{path}?{query}"
-    return (
-        (hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest(), f"{path}?{query}")
-        if token
-        else None
-    )
-
-
 def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
     """The headers of an address on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and what takes its place."""
     found = [("Deprecation", f"@{_midnight(route.config['deprecated'])}")]
@@ -541,11 +547,19 @@ def _unless_known(body: bytes, tag: str) -> bytes:
     return body
 
 
-def require(caller: Caller, scope: str) -> None:
-    """Raises Denied when the caller does not have what a route's scope asks for."""
+def require(caller: Caller, scope: str, limited: str = "") -> None:
+    """Raises Denied when the caller does not have what a route's scope asks for, or is limited to some
+    apps where the route is not."""
     if scope == "public":
         return
     caller.account  # noqa: B018  (raises when nobody is signed in)
+    if scope == "any":
+        return
+    if caller.apps is not None and (limited == "refused" or scope in ROLES):
+        raise Denied(
+            "limited_to_apps",
+            "This API key is limited to some apps; use one for the whole account, or sign in.",
+        )
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
@@ -588,6 +602,13 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)
     return bottle.HTTPResponse(body, status, headers)
+
+
+def _is_bearer() -> bool:
+    """Whether the request presents something in the way in which credentials of the portal are presented."""
+    kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
+    key: str = bottle.request.get_header("X-API-Key", "").strip()
+    return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
 
 
 def _credential() -> str | None:

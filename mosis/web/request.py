@@ -19,6 +19,8 @@ from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 
 JSON_LIMIT_BYTES = 1 << 20
+_CURSOR = "`cursor` with the `next_cursor` of the answer before"
+OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
@@ -166,6 +168,31 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     return str(value)
 
 
+def check_query(known: Schema) -> None:
+    """A parameter stands once in the query; a blank one counts as left out. Raises Malformed for one that stands twice, and for
+    those by which other APIs turn pages."""
+    query = bottle.request.query.dict
+    for name, values in [*query.items()]:
+        if len(values) > 1:
+            raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
+        if name in OTHER_PAGING and name not in known:
+            raise Malformed(
+                "malformed_request",
+                f"There is no `{name}` here: send {OTHER_PAGING[name]}.",
+            )
+        if values == [""]:
+            del query[name]
+
+
+def _shown(name: str) -> str:
+    return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_switch(name: str) -> bool:
+    """A query parameter that is `true` or `false`; false when it is left out. Raises Malformed."""
+    return read_choice(name, "true", "false", default="false") == "true"
+
+
 def check_lengths(longest: dict[str, int]) -> None:
     """Raises Malformed when a parameter of the query is longer than it may be."""
     for name, most in longest.items():
@@ -185,7 +212,10 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
     """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
-        parts = [(key, value) for key, value in query.allitems() if key != "cursor"] + [
+        route = bottle.request.environ.get("bottle.route")
+        known = {"limit", *route.callback.operation.query} if route is not None else set()
+        # what nobody reads is no part of the answer, which may be kept for others
+        parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
         address = (

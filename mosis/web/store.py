@@ -15,7 +15,7 @@ from mosis import packages, store
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Malformed, Unavailable
+from mosis.errors import Malformed, NotFound, Unavailable
 from mosis.publishing import versions
 from mosis.publishing.versions import Version
 from mosis.store import Device, Listing, Offer, Picture, Query
@@ -175,7 +175,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/store/updates", callback=updates_of_many, scope="public")
     app.get("/store/index.json", callback=index_json, scope="public")
     app.get("/store/index.json.sig", callback=index_signatures, scope="public", cache=ASK_AGAIN)
-    app.get("/store/index/<sequence:int>.json", callback=index_numbered, scope="public")
+    app.get("/store/index/<sequence>.json", callback=index_numbered, scope="public")
     app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
     app.get(
         "/packages/<developer_id>/<app_id>/<version>/package.mosis",
@@ -278,13 +278,12 @@ def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
     """The answer, put together from parts that are kept: most devices ask about the same versions."""
-    catalogue = store.revision(env)[0]
     parts = []
     for offer in store.updates(env, db, installed, device):
-        part = env.kept.get(("update", offer.version_id), catalogue)
+        part = env.kept.get(offer, None, room="offers")  # by all that it says: never out of date
         if part is None:
             part = dump(public_offer(env, offer))
-            env.kept.put(("update", offer.version_id), catalogue, part, len(part))
+            env.kept.put(offer, None, part, len(part), room="offers")
         parts.append(part)
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
@@ -311,9 +310,11 @@ def index_signatures(env: Context, db: Connection) -> bytes:
 
 
 @operation(File("application/json", ranges=True))
-def index_numbered(env: Context, sequence: int) -> bottle.HTTPResponse:
+def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
     """The index with this number, for ten minutes after a newer one was made."""
-    file, size_bytes, sha256 = store.index_at(env, sequence)
+    if not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
+        raise NotFound("index")
+    file, size_bytes, sha256 = store.index_at(env, int(sequence))
     return send_file(
         file,
         size_bytes,

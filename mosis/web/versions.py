@@ -107,7 +107,7 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
 )
-_FLAG = {"type": "string", "allowed": ["true", "false"]}
+_FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
@@ -255,7 +255,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
     return shown
 
 
-@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
 def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
@@ -278,7 +278,7 @@ def withdraw(
     VERSION,
     body=PUBLISH,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended",
+    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
 )
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
@@ -379,7 +379,12 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "version_code": version.version_code,
         "channel": version.channel,
         "state": version.state,
-        "next_step": reviews.next_step(version, standing, suspended=bool(app.suspended)),
+        "next_step": reviews.next_step(
+            version,
+            standing,
+            suspended=bool(app.suspended),
+            key_revoked=versions.key_is_revoked(db, version),
+        ),
         "findings": json.loads(version.findings),
         "review": review,
         "permissions": json.loads(version.permissions),

@@ -249,7 +249,8 @@ def test_an_old_password_is_good_for_nothing_once_there_is_a_new_one(
         return is_right
 
     monkeypatch.setattr(passwords, "verify", verified_and_then_changed)
-    client.call(method, path, said, as_=alice).expect(401, "invalid_credentials")
+    ended = "invalid_credentials" if path.endswith("login") else "invalid_token"
+    client.call(method, path, said, as_=alice).expect(401, ended)
     assert (
         client.env.db.connection().value("SELECT count(*) FROM sessions WHERE ended_at IS NULL")
         == 0

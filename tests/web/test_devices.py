@@ -54,7 +54,9 @@ def test_a_machine_is_signed_in_once_its_owner_approves(
     client.post("/v1/apps", {"package_id": "com.acme.x", "name": "X"}, as_=token).expect(
         403, "insufficient_scope"
     )
-    client.get("/v1/auth/me", as_=token).expect(403, "forbidden")
+    client.get("/v1/auth/me/audit", as_=token).expect(403, "forbidden")
+    me = client.get("/v1/auth/me", as_=token).expect(200)
+    assert (me["id"], me["role"], me["scopes"]) == (alice.id, "developer", asked["scopes"])
     hands.turn(10)
     poll(client, begun).expect(400, "expired_token")
     again = client.post("/v1/auth/refresh", {"refresh_token": signed_in["refresh_token"]}).expect(

@@ -38,6 +38,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Pe
         "expires_at",
         "last_used_at",
         "created_at",
+        "made_by",
         "key",
     }
     assert made["key"].startswith(made["prefix"])
@@ -60,7 +61,15 @@ def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(
     ).expect(403, "insufficient_scope")
     assert refused["scope"] == "apps:write"
     assert 'scope="apps:write"' in refused.headers["www-authenticate"]
-    client.get("/v1/auth/me", as_=key).expect(403, "forbidden")
+    client.get("/v1/auth/me/export", as_=key).expect(403, "forbidden")
+    assert client.get("/v1/auth/me", as_=key).expect(200).json == {
+        "id": alice.id,
+        "name": "Alice",
+        "email": alice.email,
+        "role": "developer",
+        "scopes": client.get("/v1/keys", as_=alice)["keys"][0]["scopes"],
+        "apps": None,
+    }
     client.get("/v1/reviews", as_=key).expect(403, "forbidden")
     client.post("/v1/auth/logout", as_=key).expect(403, "forbidden")
 
@@ -79,7 +88,7 @@ def test_a_key_limited_to_an_app_sees_no_other(client: Client, alice: Person) ->
     ]
     client.get("/v1/apps/com.acme.todo", as_=key).expect(404)
     client.post("/v1/apps", {"package_id": "com.acme.new", "name": "New"}, as_=key).expect(
-        403, "forbidden"
+        403, "limited_to_apps"
     )
     bob = client.register("bob")
     client.post(

@@ -272,6 +272,7 @@ def test_an_erased_account_leaves_nothing_personal(
     client: Client, alice: Person, choice: str
 ) -> None:
     client.published(alice, NOTES)
+    client.verified(alice)
     client.app_of(alice, "com.acme.draft")
     client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)
     name = "Alicia Of-All-Places"

@@ -51,9 +51,9 @@ def test_an_address_is_verified_once_with_the_link_that_registration_sends(
 ) -> None:
     token = mailed(client, "Verify")
     assert mails(client.env)[0]["To"] == alice.email
-    client.post("/v1/auth/email/verify", {"token": token}).expect(204)
+    client.post("/v1/auth/email/verify", {"token": token}, as_=alice).expect(204)
     assert client.get("/v1/auth/me", as_=alice)["email_verified"] is True
-    client.post("/v1/auth/email/verify", {"token": token}).expect(401, "invalid_token")
+    client.post("/v1/auth/email/verify", {"token": token}, as_=alice).expect(401, "invalid_token")
     client.post("/v1/auth/email/resend", as_=alice).expect(202)
     client.work()
     assert len(mails(client.env)) == 1
@@ -167,11 +167,31 @@ class TestTheAdministratorBySetting:
     def settings(self) -> dict[str, str]:
         return {"ADMIN_EMAIL": "Root@example.net"}
 
-    def test_becomes_one_when_the_address_is_verified_and_not_before(self, client: Client) -> None:
+    @pytest.mark.parametrize("proof", ["session", "password", "another password"])
+    def test_does_not_become_one_by_a_link_but_at_the_next_start(
+        self, client: Client, proof: str
+    ) -> None:
         root = client.register("root")
-        client.get("/v1/admin/developers", as_=root).expect(403)
-        client.post("/v1/auth/email/verify", {"token": mailed(client, "Verify")}).expect(204)
+        said = {"token": mailed(client, "Verify")}
+        if proof == "session":
+            client.post("/v1/auth/email/verify", said, as_=root).expect(204)
+        else:
+            password = PASSWORD if proof == "password" else NEW
+            client.post("/v1/auth/email/verify", said | {"password": password}).expect(204)
+            root = client.sign_in(root, password)
+        client.get("/v1/admin/developers", as_=root).expect(403, "forbidden")
+        account_recovery.appoint(client.env)
         client.get("/v1/admin/developers", as_=root).expect(200)
+
+    def test_becomes_one_by_a_new_password_also_when_the_address_was_verified_before(
+        self, client: Client
+    ) -> None:
+        root = client.register("root")
+        client.post("/v1/auth/email/verify", {"token": mailed(client, "Verify")}, as_=root)
+        client.post("/v1/auth/password/forgot", {"email": root.email}).expect(202)
+        said = {"token": mailed(client, "new password"), "new_password": NEW}
+        client.post("/v1/auth/password/reset", said).expect(204)
+        client.get("/v1/admin/developers", as_=client.sign_in(root, NEW)).expect(200)
 
     def test_becomes_one_by_a_new_password_too_because_that_proves_the_address(
         self, client: Client

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mosis.buckets import Buckets
 from mosis.clock import text
+from mosis.rate_limits import TokenBuckets
 from mosis.telemetry import maintenance, rollups
 from tests.client import PASSWORD, Answer, Client, Person
 from tests.conftest import START, Hands
@@ -247,7 +247,7 @@ class TestAddresses:
         return {"RATE_LIMITS": "on"}
 
     def test_one_address_cannot_send_without_end(self, client: Client, alice: Person) -> None:
-        client.env.limits._buckets["telemetry"] = Buckets(per_second=0.01, burst=3)
+        client.env.limits._buckets["telemetry"] = TokenBuckets(per_second=0.01, burst=3)
         for _ in range(3):
             assert "telemetry" in send(client, event()).expect(202).headers["ratelimit-policy"]
         assert (

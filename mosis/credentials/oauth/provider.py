@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask
-from mosis.validation import EMAIL_ADDRESS
+from mosis.validation.addresses import EMAIL_ADDRESS
+from mosis.validation.names import NAME
 
 log = logging.getLogger("mosis.credentials.oauth")
 AT_ONCE = 2  # conversations with one provider: a slow one must not hold every thread of the lane
@@ -235,7 +236,7 @@ def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any
         subject,
         email if good else None,
         is_verified,
-        next(filter(None, cleaned), local or "somebody"),
+        next((name for name in cleaned if re.match(NAME, name)), local or "somebody"),
     )
 
 

@@ -240,7 +240,8 @@ def test_of_the_same_answer_twice_at_once_one_wins(browser: Browser) -> None:
         statuses = list(
             pool.map(lambda _: browser.client.get(way_back, headers=headers).status, range(4))
         )
-    assert sorted(statuses) == [200, 400, 400, 400]
+    assert statuses.count(200) == 1
+    assert set(statuses) <= {200, 400, 503}  # 503: two conversations with a provider at a time
 
 
 def test_a_code_that_was_used_is_refused_by_the_provider_too(client: Client) -> None:

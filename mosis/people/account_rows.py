@@ -1,0 +1,29 @@
+"""What accounts leave behind: ended sessions, keys and answers kept for retries, of which each account keeps the newest."""
+
+from mosis.context import Context
+
+# table: (which of its rows are counted, where ?1 is now; newest first by this; how many each account keeps). Live API keys and
+# signing keys have limits of their own; a signing key that a version names stays.
+KEPT: dict[str, tuple[str, str, int]] = {
+    "sessions": ("1", "ended_at IS NULL DESC, last_used_at DESC", 500),
+    "api_keys": ("revoked_at IS NOT NULL OR expires_at <= ?1", "created_at DESC", 500),
+    "signing_keys": (
+        "state = 'revoked' AND id NOT IN (SELECT signing_key_id FROM versions)",
+        "revoked_at DESC",
+        500,
+    ),
+    "idempotency": ("developer_id IS NOT NULL", "expires_at DESC", 2000),
+}
+
+
+def sweep(env: Context) -> None:
+    """The job that removes what an account has beyond KEPT. The audit trail still says what there was."""
+    db = env.db.connection()
+    for table, (counted, order, most) in KEPT.items():
+        surplus = (
+            f"SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY developer_id ORDER BY {order}, id DESC) AS place"
+            f" FROM {table} WHERE ({counted}) AND ?1 <> '') WHERE place > {most}"
+        )
+        if db.value(f"SELECT 1 FROM ({surplus}) LIMIT 1", env.clock.now()):
+            with db.write():
+                db.change(f"DELETE FROM {table} WHERE id IN ({surplus})", db.now)

@@ -1,0 +1,99 @@
+"""Authentication: from the credential of a request to its caller, and the same question again at the
+moment of a change. Nothing about a credential is remembered between two requests."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mosis.caller import ROLES, Caller
+from mosis.context import Context
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.errors import Denied
+
+_KEY = (
+    "SELECT k.developer_id, k.role, d.role, k.id, k.scopes, k.apps, k.expires_at, k.last_used_at"
+    " FROM api_keys k JOIN developers d ON d.id = k.developer_id WHERE k.{column} = ?"
+    " AND k.revoked_at IS NULL AND d.suspended = 0 AND d.erased_at IS NULL"
+    " AND (k.expires_at IS NULL OR k.expires_at > ?)"
+)
+_SESSION = (
+    "SELECT d.role, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
+    " WHERE s.id = ? AND d.id = ? AND s.ended_at IS NULL AND d.suspended = 0 AND d.erased_at IS NULL"
+)
+
+
+def caller_of(env: Context, db: Connection, credential: str, address: str, client: str) -> Caller:
+    """The caller who presents this access token or API key. Raises Denied `invalid_token`."""
+    if credential.startswith(tokens.KEY_PREFIX):
+        return _caller_of_key(env, db, credential, address, client)
+    claims = env.access_tokens.read(credential, env.clock.time())
+    found = caller_of_session(db, claims.developer_id, claims.session_id, address, client)
+    if found is None:
+        raise Denied("invalid_token", "This session has ended; sign in again.")
+    return found
+
+
+def confirm(env: Context, db: Connection, caller: Caller) -> None:
+    """The credential is alive and has the rights that it had when the request was authenticated. Asked
+    under the writers' lock of every authenticated request that changes something (mosis/web/plugins.py):
+    between both moments the session, the key, the account, its role or the scopes can have ended.
+
+    Raises Denied `invalid_token` when it has ended, `forbidden` when its rights have changed.
+    """
+    if caller.key_id is not None:
+        row = db.one(_KEY.format(column="id"), caller.key_id, env.clock.now())
+        now = None if row is None else _of_key(row, caller.address, caller.client)
+    else:
+        now = caller_of_session(
+            db, caller.account, caller.session_id or "", caller.address, caller.client
+        )
+    if now is None:
+        raise Denied(
+            "invalid_token", "This credential was ended while the request ran; nothing was changed."
+        )
+    if now != caller:
+        raise Denied(
+            "forbidden",
+            "The rights of this credential were changed while the request ran; nothing was changed.",
+        )
+
+
+def caller_of_session(
+    db: Connection, developer_id: str, session_id: str, address: str, client: str
+) -> Caller | None:
+    """The caller of a living session of a living account, or None. A device login has no role."""
+    row = db.one(_SESSION, session_id, developer_id)
+    if row is None:
+        return None
+    role, scopes = row
+    if scopes is None:
+        return Caller(developer_id, role, address, client, session_id=session_id)
+    limited = frozenset(json.loads(scopes))
+    return Caller(developer_id, "developer", address, client, session_id, scopes=limited)
+
+
+def _caller_of_key(env: Context, db: Connection, secret: str, address: str, client: str) -> Caller:
+    now = env.clock.now()
+    row = tokens.is_key(secret) and db.one(_KEY.format(column="hash"), tokens.key_hash(secret), now)
+    if not row:
+        raise Denied(
+            "invalid_token", "This API key is not one of ours, has expired or was revoked."
+        )
+    minute = now[:16] + ":00Z"
+    if row[7] != minute:
+        env.key_uses.add(f"{row[3]}|{minute}")
+    return _of_key(row, address, client)
+
+
+def _of_key(row: Sequence[Any], address: str, client: str) -> Caller:
+    developer_id, role_of_key, role_of_account, key_id, scopes, limited = row[:6]
+    return Caller(
+        developer_id,
+        min(role_of_key, role_of_account, key=ROLES.index),  # the lower of both counts
+        address,
+        client,
+        key_id=key_id,
+        scopes=frozenset(json.loads(scopes)),
+        apps=None if limited is None else frozenset(json.loads(limited)),
+    )

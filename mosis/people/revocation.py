@@ -1,0 +1,123 @@
+"""What ends together: the credentials of an account and every way into it, in one list.
+
+A session, a key, an identity or a link that is not named here would survive its account's new owner,
+so a test holds the list to the schema: every table with a `developer_id` stands here or is named
+there as none that opens anything.
+"""
+
+from dataclasses import dataclass
+
+from mosis import audit
+from mosis.caller import Caller
+from mosis.database import Connection
+
+# The occasions, each stronger than the one before.
+SIGNED_OUT = "signed_out"  # the end of all sessions, also by a new password
+SUSPENDED = "suspended"  # an administrator has suspended the account
+CLAIMED = "claimed"  # the mailbox's owner takes over an account that somebody else may have made
+ERASED = "erased"  # the account is erased
+OCCASIONS = (SIGNED_OUT, SUSPENDED, CLAIMED, ERASED)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the rows of one table end: the statement, the weakest occasion on which it is run, and what is
+    bound in it (`account`, `now`, `reason`, and `but`: the session that stays). An erasure deletes the
+    rows afterwards, unless `erase` says otherwise."""
+
+    statement: str
+    since: str
+    bound: str = "account"
+    erase: str | None = None
+
+
+def _deleted(table: str, where: str = "") -> str:
+    return f"DELETE FROM {table} WHERE developer_id = ?1" + where
+
+
+ENDINGS: dict[str, Ending] = {
+    "sessions": Ending(
+        "UPDATE sessions SET ended_at = ?2, end_reason = ?3"
+        " WHERE developer_id = ?1 AND ended_at IS NULL AND id IS NOT ?4",
+        SIGNED_OUT,
+        "account now reason but",
+    ),
+    # approved and not collected yet: it would become a session
+    "device_logins": Ending(_deleted("device_logins", " AND state = 'approved'"), SIGNED_OUT),
+    # answered by the provider and not collected yet, or begun to link an identity
+    "oauth_states": Ending(
+        "DELETE FROM oauth_states WHERE developer_id = ?1 OR session_id IN"
+        " (SELECT id FROM sessions WHERE developer_id = ?1 AND id IS NOT ?2)",
+        SIGNED_OUT,
+        "account but",
+    ),
+    "api_keys": Ending(
+        "UPDATE api_keys SET revoked_at = ?2 WHERE developer_id = ?1 AND revoked_at IS NULL",
+        SUSPENDED,
+        "account now",
+    ),
+    "signing_keys": Ending(
+        "UPDATE signing_keys SET state = 'revoked', revoked_at = ?2"
+        " WHERE developer_id = ?1 AND state = 'active'",
+        SUSPENDED,
+        "account now",
+        erase="UPDATE signing_keys SET name = 'erased' WHERE developer_id = ?1",
+    ),
+    "tickets": Ending(
+        "UPDATE tickets SET used_at = ?2 WHERE developer_id = ?1 AND used_at IS NULL",
+        SUSPENDED,
+        "account now",
+    ),
+    "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
+    # a suspended person keeps their identities: without them they would come back under a new account
+    "identities": Ending(_deleted("identities"), CLAIMED),
+    "webhooks": Ending(_deleted("webhooks"), CLAIMED),
+}
+
+
+def end(
+    db: Connection, developer_id: str, occasion: str, reason: str, *, but: str | None = None
+) -> None:
+    """End what an occasion ends of an account, in the running transaction. `reason` is noted in its
+    sessions; the session `but` stays."""
+    place = OCCASIONS.index(occasion)
+    known = {"account": developer_id, "now": db.now, "reason": reason, "but": but}
+    for ending in ENDINGS.values():
+        if OCCASIONS.index(ending.since) <= place:
+            db.change(ending.statement, *(known[name] for name in ending.bound.split()))
+
+
+def erase(db: Connection, developer_id: str) -> None:
+    """End everything and delete the rows, in the running transaction."""
+    end(db, developer_id, ERASED, "erased")
+    for table, ending in ENDINGS.items():
+        db.change(ending.erase or _deleted(table), developer_id)
+
+
+def end_made_by(db: Connection, caller: Caller, owner_id: str, credential_id: str) -> None:
+    """End what was made with a credential (an API key, or a session) that has leaked or was revoked,
+    and what was made with that, in the running transaction: API keys, signing keys, and the sessions of
+    device logins. Of a session with all rights only the device logins that were approved in it end: its
+    API keys and signing keys are the account's own, are listed with `made_by` and are revoked one by one.
+    """
+    made = db.all(
+        "WITH RECURSIVE roots (id) AS (SELECT ?1 UNION SELECT s.id FROM sessions s JOIN roots r ON s.made_by = r.id),"
+        " tree (id) AS (SELECT r.id FROM roots r WHERE NOT EXISTS"
+        " (SELECT 1 FROM sessions s WHERE s.id = r.id AND s.scopes IS NULL)"
+        " UNION SELECT k.id FROM api_keys k JOIN tree t ON k.made_by = t.id)"
+        " SELECT 'session', id FROM sessions WHERE id IN roots AND id <> ?1 AND ended_at IS NULL"
+        " UNION ALL SELECT 'api_key', id FROM api_keys WHERE made_by IN tree AND revoked_at IS NULL"
+        " UNION ALL SELECT 'signing_key', id FROM signing_keys WHERE made_by IN tree AND state = 'active'",
+        credential_id,
+    )
+    statements = {
+        "session": "UPDATE sessions SET ended_at = ?, end_reason = 'revoked' WHERE id = ?",
+        "api_key": "UPDATE api_keys SET revoked_at = ? WHERE id = ?",
+        "signing_key": "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ?",
+    }
+    db.change("DELETE FROM device_logins WHERE made_by = ? AND state = 'approved'", credential_id)
+    for kind, made_id in made:
+        db.change(statements[kind], db.now, made_id)
+        audit.add(
+            db, caller, f"{kind}.revoked", made_id, owner_id=owner_id, made_by_revoked=credential_id
+        )

@@ -1,0 +1,175 @@
+"""What real clients and proxies send: foreign credentials, repeated and blank parameters, forms of addresses."""
+
+import ipaddress
+import re
+
+import bottle
+import pytest
+
+from mosis.caller import client_address, household, parse_address, truncated
+from tests.client import Client
+
+FOREIGN = (
+    "Basic dXNlcjpwYXNz",
+    'Digest username="a", realm="b", nonce="c", uri="/", response="d"',
+    "Negotiate YII=",
+    "basic",
+    "Bearer",
+    "Bearer ",
+    "Bearer nonsense",
+    "bearer  a.b.c",
+    "Bearer mk_live_" + "0" * 42,
+    "token abc",
+    ",,;",
+    "\xff\xfe",
+    "x" * 4000,
+)
+
+
+def routes(client: Client, method: str, scope: str | None = None) -> list[bottle.Route]:
+    app = client.ready.app
+    return [
+        route
+        for route in app.routes
+        if route.method == method and scope in (None, route.config["scope"])
+    ]
+
+
+def path_of(route: bottle.Route) -> str:
+    """An address of the route; what it names does not exist."""
+    known = {"size": "32", "number": "0", "file": "none.js", "device_id": "ab" * 32}
+    return re.sub(r"<(\w+)(?::[^>]*)?>", lambda found: known.get(found[1], "none"), str(route.rule))
+
+
+def same(client: Client, path: str, headers: dict[str, str]) -> tuple[int, bytes | None]:
+    answer = client.call("GET", path, headers=headers)
+    page = answer.headers.get("content-type", "").startswith("text/html")  # has a nonce
+    return answer.status, answer.body if answer.status < 300 and not page else None
+
+
+def test_foreign_and_stale_credentials_on_a_public_read_are_nobody(client: Client) -> None:
+    paths = [path_of(route) for route in routes(client, "GET", "public")]
+    assert len(paths) > 20
+    for path in paths:
+        if path.startswith(("/auth/oauth", "/readyz", "/metrics")):
+            continue  # these change from one request to the next
+        expected = same(client, path, {})
+        for value in FOREIGN:
+            assert same(client, path, {"Authorization": value}) == expected, (path, value)
+        for value in ("", "foreign", "mk_live_" + "0" * 42, "\xff"):
+            assert same(client, path, {"X-API-Key": value}) == expected, (path, value)
+
+
+def test_protected_reads_refuse_them(client: Client) -> None:
+    for route in routes(client, "GET"):
+        if route.config["scope"] == "public":
+            continue
+        for value in (*FOREIGN[:5], "Bearer mk_live_" + "0" * 42):
+            refused = client.call("GET", path_of(route), headers={"Authorization": value})
+            assert refused.status == 401, (route.rule, value)
+            assert refused.headers["www-authenticate"].startswith("Bearer ")
+
+
+def test_a_change_with_a_stale_token_is_refused_and_one_with_a_foreign_scheme_is_not(
+    client: Client,
+) -> None:
+    body = {"client_name": "x", "scopes": ["apps:read"]}
+    client.call(
+        "POST", "/v1/auth/device", body, headers={"Authorization": "Basic dXNlcjpwYXNz"}
+    ).expect(200)
+    client.call("POST", "/v1/auth/device", body, headers={"X-API-Key": "a-gateways-own"}).expect(
+        200
+    )
+
+
+def test_a_parameter_stands_once_on_every_route(client: Client) -> None:
+    alice = client.register()
+    client.role_of(alice, "admin")
+    for route in routes(client, "GET"):
+        path = path_of(route)
+        for query in ("x=1&x=1", "x=1&x=2", "limit=1&limit=1", "x&x"):
+            refused = client.get(f"{path}?{query}", as_=alice)
+            assert (refused.status, refused["code"]) == (400, "malformed_request"), (path, query)
+        for name in ("page", "offset", "per_page", "page_size"):
+            refused = client.get(f"{path}?{name}=2", as_=alice)
+            assert (refused.status, name in refused["detail"]) == (400, True), (path, name)
+
+
+def test_a_blank_parameter_is_one_left_out(client: Client) -> None:
+    alice = client.register()
+    client.role_of(alice, "admin")
+    for route in routes(client, "GET"):
+        path, said = path_of(route), route.callback.operation
+        plain = client.get(path, as_=alice)
+        for name in said.query:
+            blank = client.get(f"{path}?{name}=", as_=alice)
+            assert blank.status == plain.status, (path, name)
+
+
+def test_switches_in_a_query_are_true_or_false(client: Client) -> None:
+    alice = client.register()
+    for value, status in (("true", 200), ("false", 200), ("", 200), ("1", 400), ("True", 400)):
+        client.get(f"/v1/notifications?unread={value}", as_=alice).expect(status)
+    described = client.get("/openapi.json").json["paths"]
+    found = [
+        each["schema"]["type"]
+        for path in described.values()
+        for call in path.values()
+        if isinstance(call, dict)
+        for each in call.get("parameters", [])
+        if each["name"] in ("unread", "submit", "publish")
+    ]
+    assert found
+    assert set(found) == {"boolean"}
+
+
+V4, V6 = "198.51.100.7", "2001:db8::7"
+FORMS: list[tuple[str, str | None]] = [
+    (V4, V4),
+    (f" {V4}\t", V4),
+    (f"{V4}:51234", V4),
+    (f'"{V4}:51234"', V4),
+    (V6, V6),
+    (f"[{V6}]", V6),
+    (f"[{V6}]:51234", V6),
+    (f'"[{V6}]:51234"', V6),
+    (V6.upper(), V6),
+    ("2001:0db8:0:0:0:0:0:7", V6),
+    (f"::ffff:{V4}", V4),
+    (f"[::ffff:{V4}]:80", V4),
+    ("fe80::1%eth0", "fe80::1"),
+    ("[fe80::1%25eth0]:80", "fe80::1"),
+    ("unknown", None),
+    ("_hidden", None),
+    ("unknown:80", None),
+    ("", None),
+    (f"{V4}:port", None),
+    (f"{V4}:123456", None),
+    (f"[{V6}", None),
+    (f"{V6}]", None),
+    ("198.51.100.07", None),
+    ("198.51.100.7.1", None),
+    ("198.51.100", None),
+    ("example.org", None),
+    ("٣.1.1.1", None),
+]
+
+
+@pytest.mark.parametrize(("form", "expected"), FORMS)
+def test_every_form_of_an_address_is_the_same_address(form: str, expected: str | None) -> None:
+    parsed = parse_address(form)
+    assert (None if parsed is None else str(parsed)) == expected
+    proxy = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+    for peer in ("127.0.0.1", "::ffff:127.0.0.1", "::1"):
+        found = client_address(proxy, peer, f"203.0.113.9, {form}")
+        # an entry that is no address ends the search at the proxy; an empty one is none (RFC 9110, 5.6.1)
+        own = str(parse_address(peer))
+        assert found == (expected or (own if form.strip() else "203.0.113.9"))
+        assert household(found)
+        assert truncated(found)
+    assert client_address((), "203.0.113.1", form) == "203.0.113.1"
+
+
+def test_households_of_all_forms_are_one() -> None:
+    assert {household(form) for form, expected in FORMS if expected == V4} == {V4}
+    assert {household(form) for form, expected in FORMS if expected == V6} == {"2001:db8::/64"}
