@@ -393,7 +393,7 @@ class TestSlowProvider:
                 assert self.call(server.port, "GET", "/metrics", other) == 200
                 # come back without a sign-in: in the same lane as the slow ones
                 assert self.call(server.port, "GET", "/v1/auth/oauth/github/callback", other) == 400
-            assert server.lanes["outside"].state[1] == 2
+            wait_until(lambda: server.lanes["outside"].state[1] == 2, "two threads are taken")
             assert len(issuer.asked) == 2
             assert [each.result() for each in waiting if each.done()] == []
             gate.set()
