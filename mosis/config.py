@@ -78,19 +78,31 @@ def _address(value: str) -> str:
     return value
 
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.port == 0
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError(
-            "must be an http or https address without query, such as https://apps.example.net"
-        )
-    return value.rstrip("/")
+    """An address without user name, query and fragment; its host in lower case, without a slash at its end."""
+    if re.search(r"[\s\\\x00-\x1f\x7f]", value):
+        raise ValueError("must have no blanks, control characters or backslashes")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            name = host.encode("idna").decode()
+            raise ValueError(f"write the host in ASCII, {name}")
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+    except UnicodeError:
+        raise ValueError("has a host that no name in DNS can have") from None
+    if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
+        raise ValueError("must be an http or https address, such as https://apps.example.net")
+    if port == 0 or "@" in parts.netloc or "?" in value or "#" in value:
+        raise ValueError("must have no user name, query, fragment or port 0")
+    if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*/*", parts.path) or "/." in parts.path:
+        raise ValueError("may have a path of letters, digits and . _ ~ - only")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def _issuer(value: str) -> str:
@@ -243,7 +255,7 @@ class Config:
         complaints: list[str] = []
         for setting in fields(cls):
             raw = given.get(setting.name.upper(), "")
-            if raw == "":
+            if raw.strip() == "":
                 continue
             try:
                 values[setting.name] = setting.metadata["read"](raw)
@@ -257,6 +269,11 @@ class Config:
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
         return config
+
+    @property
+    def base_path(self) -> str:
+        """The path in BASE_URL, empty where it has none: the portal answers with and without it."""
+        return urlsplit(self.base_url).path
 
     @property
     def github_api(self) -> str:

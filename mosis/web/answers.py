@@ -16,6 +16,7 @@ from mosis.web.plugins import (
     common_headers,
     header_lines,
     limit_of,
+    own_path,
     request_id_of,
 )
 from mosis.web.request import names_tag
@@ -45,7 +46,7 @@ class CachedResponses:
             else access_token(authorization, api_key)
         )
         try:
-            place = self._place(request.path, request.query, token)
+            place = self._place(own_path(self.app.prefix, request.path), request.query, token)
             if place is None:
                 return None
             kept: Finished | None = self.env.kept.get(

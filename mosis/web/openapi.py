@@ -162,7 +162,7 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "device_login": "Devices",
     "review_messages": "Messages",
 }
-ABOUT = """What a REST client or a curl script can count on. The same [in words](/docs/API); what [every code](/docs/errors) means.
+ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 
 Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
 carries `X-Request-Id`; every GET of a resource a strong `ETag`."""

@@ -71,8 +71,9 @@ _BOTTLES_CODES = {
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
 
-    def __init__(self, measures: MetricsRegistry | None = None) -> None:
+    def __init__(self, measures: MetricsRegistry | None = None, prefix: str = "") -> None:
         super().__init__()
+        self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
 
@@ -84,7 +85,8 @@ class Portal(bottle.Bottle):
         request_id = environ["mosis.request_id"] = request_id_of(
             environ.get("HTTP_X_REQUEST_ID", "")
         )
-        path = environ.get("PATH_INFO", "/")
+        environ["SCRIPT_NAME"] = environ["mosis.prefix"] = self.prefix
+        path = environ["PATH_INFO"] = own_path(self.prefix, environ.get("PATH_INFO", "/"))
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = (
                 environ.get("SCRIPT_NAME", "") + "/v1",
@@ -401,9 +403,15 @@ def common_headers(
     return headers
 
 
+def own_path(prefix: str, path: str) -> str:
+    """The path of a request without the path of BASE_URL, which some proxies pass on and others take off."""
+    return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
+
+
 def environ_path(environ: Mapping[str, Any]) -> str:
-    """The path as the client has sent it, with /v1."""
-    return f"{environ.get('SCRIPT_NAME', '')}{environ['PATH_INFO']}"
+    """The path as the client has sent it, with /v1, without the path of BASE_URL."""
+    script: str = environ.get("SCRIPT_NAME", "")
+    return f"{script.removeprefix(environ.get('mosis.prefix', ''))}{environ['PATH_INFO']}"
 
 
 def access_token(authorization: str | None, api_key: str | None) -> str:

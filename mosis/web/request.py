@@ -228,7 +228,9 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
 def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     """201 and where the new thing is found."""
     bottle.response.status = 201
-    bottle.response.set_header("Location", location)
+    bottle.response.set_header(
+        "Location", bottle.request.environ.get("mosis.prefix", "") + location
+    )
     return document
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import portal
 from mosis.caller import SCOPES
-from mosis.people import account_recovery, email_tokens, revocation
+from mosis.people import account_recovery, account_rows, email_tokens, revocation
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
 from tests.package_builder import signing_key
@@ -194,6 +194,24 @@ class TestWhatAKeyHasMade:
         told = client.get("/v1/auth/me/audit?limit=100", as_=alice)["entries"]
         ended = [each for each in told if each["details"].get("made_by_revoked") == root["id"]]
         assert len(ended) == len(made) - 1 + len(registered)
+
+    def test_ends_with_it_also_when_a_key_in_between_was_removed(
+        self, client: Client, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Keys that have ended are removed some time; one can make as many as it takes."""
+        monkeypatch.setitem(account_rows.KEPT, "api_keys", (*account_rows.KEPT["api_keys"][:2], 0))
+        alice = client.register()
+        root = key_of(client, alice, ["keys:manage"])
+        ends = client.env.clock.now(60)
+        middle = key_of(client, root["key"], ["keys:manage"], expires_at=ends)
+        last = key_of(client, middle["key"], ["keys:manage"])
+        registered = signing_key_of(client, last["key"])
+        hands.turn(61)
+        account_rows.sweep(client.env)
+        alice = client.sign_in(alice)
+        assert [each["id"] for each in client.get("/v1/keys", as_=alice)["keys"]] == [root["id"]]
+        client.post("/v1/keys/report", {"key": root["key"]}).expect(200)
+        assert client.get(f"/v1/signing-keys/{registered}", as_=alice)["state"] == "revoked"
 
     @pytest.mark.parametrize("how", ["revoke", "reuse"])
     def test_of_a_session_its_machines_end_and_what_those_have_made(

@@ -71,12 +71,12 @@ class Answer:
 @dataclass(frozen=True)
 class Profile:
     """Who somebody is at a provider. (issuer, subject) never changes and never goes to another person; the rest may.
-    `email` is None unless it has the form of an address."""
+    `email` is None unless it has the form of an address, `email_verified` where the provider does not say."""
 
     issuer: str
     subject: str
     email: str | None
-    email_verified: bool
+    email_verified: bool | None
     name: str
 
 
@@ -230,7 +230,7 @@ def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any
     )
     local = str(email).partition("@")[0] if good else ""
     # Some send the word instead of the value (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).
-    is_verified = good and (verified is True or verified == "true")
+    is_verified = None if verified is None else good and (verified is True or verified == "true")
     return Profile(
         issuer,
         subject,
