@@ -256,7 +256,6 @@ def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> N
         "listings": "made from apps, versions and the name",
         "listing_tags": "the same",
         "downloads": "numbers of nobody",
-        "app_revisions": "numbers of nobody",
         "store_state": "a row of the store's own",
         "app_revisions": "counters of changes of listings",
     }
