@@ -146,6 +146,14 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _contact(value: str) -> str:
+    if not re.fullmatch(r"(?:https://|mailto:|tel:)[!-~]+", value):
+        raise ValueError(
+            "must be an address such as mailto:security@example.net or https://example.net/security"
+        )
+    return value
+
+
 def _networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
         return tuple(
@@ -223,6 +231,7 @@ class Config:
     review_policy: str = _setting("all", _one_of("all", "changes"))
     review_sample_percent: int = _setting(5, _number(0, 100))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
     webhooks_private: str = _setting("deny", _one_of("deny", "allow"))
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))

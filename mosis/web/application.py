@@ -30,6 +30,7 @@ def build(env: Context) -> Any:
         telemetry,
         versions,
         webhooks,
+        well_known,
     )
     from mosis.web import device_login as devices
     from mosis.web.idempotency import Retries
@@ -63,6 +64,7 @@ def build(env: Context) -> Any:
         telemetry,
         jobs,
         backups,
+        well_known,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

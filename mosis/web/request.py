@@ -247,6 +247,13 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
     return header.strip() == "*" or tag in tags
 
 
+def require_tag(tag: str) -> None:
+    """Raises Conflict `precondition_failed` when If-Match of a GET names another state (RFC 9110, section 13.1.1)."""
+    header = bottle.request.get_header("If-Match")
+    if header is not None and not names_tag(header, tag, strong=True):
+        raise Conflict("precondition_failed", "It is another one than the request is about.")
+
+
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
     is no address that tells its tag, so that only `*` fits."""
