@@ -10,6 +10,7 @@ account that comes new, or back, begins where the lane is, so idle time is no cr
 import json
 import random
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,13 +143,13 @@ def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
     return add(db, kind, unique_key=key)
 
 
-def claim(db: Connection, *lanes: str, of_one_owner: int | None = None) -> Job | None:
+def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None:
     """The next job of these lanes (of any, when none is given) that is due, leased to the caller; None when there is none.
 
-    `of_one_owner` is how many jobs of one owner may run in a lane at the same time; None is any number.
+    Owners who are `busy` have their share of this process's threads; their jobs wait.
     """
     with db.write():
-        found = [each for lane in lanes or LANES if (each := _next(db, lane, of_one_owner))]
+        found = [each for lane in lanes or LANES if (each := _next(db, lane, busy))]
         if not found:
             return None
         job = min(found, key=lambda each: (each.run_at, each.id))
@@ -342,21 +343,21 @@ def sweep(env: Any) -> None:
         )
 
 
-def next_due(db: Connection, *lanes: str, of_one_owner: int | None = None) -> str | None:
+def next_due(db: Connection, *lanes: str, busy: Collection[str] = ()) -> str | None:
     """When the next waiting job of these lanes (of any, when none is given) can be claimed, or None; see `claim`. What waits for
     a job of the same owner to end is not due: whoever ends that job claims it."""
-    due = [_next_due(db, lane, of_one_owner) for lane in lanes or LANES]
+    due = [_next_due(db, lane, busy) for lane in lanes or LANES]
     return min((each for each in due if each), default=None)
 
 
-def _next_due(db: Connection, lane: str, of_one_owner: int | None) -> str | None:
+def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
     now = db.database.clock.now()
     first: str | None = db.value(
         "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane
     )
     if first is None or first > now:
         return first
-    job = _next(db, lane, of_one_owner)
+    job = _next(db, lane, busy)
     if job is not None:
         return job.run_at
     later: str | None = db.value(
@@ -368,7 +369,7 @@ def _next_due(db: Connection, lane: str, of_one_owner: int | None) -> str | None
     return later
 
 
-def _next(db: Connection, lane: str, of_one_owner: int | None) -> Job | None:
+def _next(db: Connection, lane: str, busy: Collection[str]) -> Job | None:
     """The due job of the owner who has had the least of the lane; a rest that ends too late was written by a clock that was
     ahead, and does not count."""
     clock = db.database.clock
@@ -376,13 +377,12 @@ def _next(db: Connection, lane: str, of_one_owner: int | None) -> Job | None:
         f"SELECT {columns(Job, 'j')} FROM jobs j LEFT JOIN job_turns t ON t.lane = j.lane AND t.owner_id = j.owner_id"
         " WHERE j.state = 'waiting' AND j.lane = ?1 AND j.run_at <= ?2"
         " AND NOT coalesce(t.rests_until > ?2 AND t.rests_until <= ?3, 0)"
-        " AND (?4 IS NULL OR j.owner_id IS NULL OR ?4 > (SELECT count(*) FROM jobs r"
-        " WHERE r.state = 'running' AND r.lane = ?1 AND r.owner_id = j.owner_id))"
+        " AND (j.owner_id IS NULL OR j.owner_id NOT IN (SELECT value FROM json_each(?4)))"
         " ORDER BY iif(j.owner_id IS NULL, -1, max(coalesce(t.turn, 0), ?5)), j.run_at, j.id LIMIT 1",
         lane,
         clock.now(),
         clock.now(LONGEST_REST_SECONDS),
-        of_one_owner,
+        json.dumps(sorted(busy)),
         _turn_of_lane(db, lane),
         into=Job,
     )

@@ -175,8 +175,16 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
         raise Denied(
             "invalid_credentials", "There is no account with this e-mail address and password."
         )
+    new_hash = None
+    if passwords.is_outdated(password, developer.password_hash or "", env.password_cost):
+        new_hash = passwords.make_hash(password, env.password_cost)
     with db.write():
-        return sign_in(env, db, caller, unchanged(db, developer))
+        developer = unchanged(db, developer)
+        if new_hash:
+            db.change(
+                "UPDATE developers SET password_hash = ? WHERE id = ?", new_hash, developer.id
+            )
+        return sign_in(env, db, caller, developer)
 
 
 def unchanged(db: Connection, developer: Developer) -> Developer:

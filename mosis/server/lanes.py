@@ -20,7 +20,7 @@ THREADS = {
     "telemetry": 4,
 }
 # Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
-OF_ONE = {"uploads": 2, "publishing": 1, "outside": 2}
+OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
 # How many threads of a lane compute at the same time; see mosis/database/turns.py.
 COMPUTING = {"telemetry": 1}
 

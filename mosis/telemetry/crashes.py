@@ -227,7 +227,7 @@ def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now:
     most = max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT)
     if (used or 0) >= most:
         raise shares.used_up(now, "This app has sent as many crash reports as it may in a day.")
-    space.check(env)
+    space.check(env, KEPT_TRACE_CHARACTERS)
     if env.limits.on and not intake.day_shares(env).take(
         now,
         (f"crash:{sender.app_id}:{caller.household}", 1, max(LEAST_OF_HOUSEHOLD, most // 10)),

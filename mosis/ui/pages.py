@@ -39,7 +39,7 @@ from mosis.web.plugins import (
     limit_of,
     problem,
 )
-from mosis.web.request import etag, names_tag, read_page
+from mosis.web.request import etag, names_tag, read_page, require_tag
 
 HTML = "text/html; charset=utf-8"
 POLICY = (
@@ -90,7 +90,7 @@ class Page:
         )
         self.form = Form([])
         self.problem: PortalError | None = None
-        self._prefix = rendering.prefix_of(env.config.base_url)
+        self._prefix = env.config.base_path
         self._token = ""  # of the cookie, whether it opens a session or not
         self._new_cookie: tuple[str, int] | None = None
         self._scripts: list[str] = []
@@ -221,6 +221,7 @@ class Page:
         self, body: bytes, headers: Mapping[str, str], tag: str
     ) -> bottle.HTTPResponse:
         """The body, or 304 when the browser has it."""
+        require_tag(tag)
         if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
             unchanged = {name: value for name, value in headers.items() if name != "Content-Type"}
             return bottle.HTTPResponse(b"", 304, unchanged)

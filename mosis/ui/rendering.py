@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import bottle
 
@@ -47,11 +46,6 @@ def render(name: str, values: dict[str, Any]) -> bytes:
     """A page as it is sent."""
     html: str = template(name).render(values)
     return html.encode("utf-8", "replace")
-
-
-def prefix_of(base_url: str) -> str:
-    """The path of BASE_URL, which stands before every path of the portal; mostly empty."""
-    return urlsplit(base_url).path.rstrip("/")
 
 
 @cache
