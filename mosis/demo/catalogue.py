@@ -13,8 +13,8 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
-from mosis.demo.packages import png, signed, zipped
 from mosis.errors import Conflict
+from mosis.packages.build import png, signed, zipped
 from mosis.people import accounts, keys
 from mosis.publishing import apps, reviews, versions
 from mosis.publishing.versions import Publication, Upload

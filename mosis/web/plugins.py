@@ -52,6 +52,7 @@ UNVERSIONED = (
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/cli",
     "/packages/",
     "/assets/",
     "/.well-known/",
