@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
 from mosis.clock import Clock
-from mosis.errors import Unavailable
+from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
 
