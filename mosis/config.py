@@ -78,19 +78,31 @@ def _address(value: str) -> str:
     return value
 
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.port == 0
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError(
-            "must be an http or https address without query, such as https://apps.example.net"
-        )
-    return value.rstrip("/")
+    """An address without user name, query and fragment; its host in lower case, without a slash at its end."""
+    if re.search(r"[\s\\\x00-\x1f\x7f]", value):
+        raise ValueError("must have no blanks, control characters or backslashes")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            name = host.encode("idna").decode()
+            raise ValueError(f"write the host in ASCII, {name}")
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+    except UnicodeError:
+        raise ValueError("has a host that no name in DNS can have") from None
+    if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
+        raise ValueError("must be an http or https address, such as https://apps.example.net")
+    if port == 0 or "@" in parts.netloc or "?" in value or "#" in value:
+        raise ValueError("must have no user name, query, fragment or port 0")
+    if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*/*", parts.path) or "/." in parts.path:
+        raise ValueError("may have a path of letters, digits and . _ ~ - only")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def _issuer(value: str) -> str:
@@ -131,6 +143,14 @@ def _replica(value: str) -> str:
 def _mailbox(value: str) -> str:
     if "@" not in value or any(character in value for character in "\r\n"):
         raise ValueError("must be an e-mail address, such as portal@example.net")
+    return value
+
+
+def _contact(value: str) -> str:
+    if not re.fullmatch(r"(?:https://|mailto:|tel:)[!-~]+", value):
+        raise ValueError(
+            "must be an address such as mailto:security@example.net or https://example.net/security"
+        )
     return value
 
 
@@ -211,6 +231,7 @@ class Config:
     review_policy: str = _setting("all", _one_of("all", "changes"))
     review_sample_percent: int = _setting(5, _number(0, 100))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
     webhooks_private: str = _setting("deny", _one_of("deny", "allow"))
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
@@ -243,7 +264,7 @@ class Config:
         complaints: list[str] = []
         for setting in fields(cls):
             raw = given.get(setting.name.upper(), "")
-            if raw == "":
+            if raw.strip() == "":
                 continue
             try:
                 values[setting.name] = setting.metadata["read"](raw)
@@ -257,6 +278,11 @@ class Config:
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
         return config
+
+    @property
+    def base_path(self) -> str:
+        """The path in BASE_URL, empty where it has none: the portal answers with and without it."""
+        return urlsplit(self.base_url).path
 
     @property
     def github_api(self) -> str:

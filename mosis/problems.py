@@ -78,7 +78,13 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "no_space": (507, "Not enough space"),
 }
 
+_documents = {"path": ""}
 CONTENT_TYPE = "application/problem+json"
+
+
+def document_errors_under(path: str) -> None:
+    """Where /docs is for clients: the path of BASE_URL. Said once, when the application is built."""
+    _documents["path"] = path
 
 
 def status(code: str) -> int:
@@ -96,7 +102,7 @@ def document(
     """The problem as an object (RFC 9457, section 3.1). `type` is a URI reference to the code's line in the docs."""
     number, title = PROBLEMS.get(code, PROBLEMS["internal"])
     problem: dict[str, Any] = {
-        "type": f"/docs/errors#{code}",
+        "type": f"{_documents['path']}/docs/errors#{code}",
         "title": title,
         "status": number,
         "detail": detail,

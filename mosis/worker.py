@@ -6,6 +6,7 @@ To add a job: a function (env, **arguments) in its noun that may run twice, and 
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,7 @@ class Worker:
         self._signals = 0
         self._stopping = False
         self._sizes = THREADS | {"checks": env.config.check_processes}
+        self._claiming = {lane: threading.Lock() for lane in jobs.LANES}
         self._threads = [
             threading.Thread(target=self._loop, args=(lane,), name=f"worker-{lane}", daemon=True)
             for lane in jobs.LANES
@@ -100,7 +102,7 @@ class Worker:
         self._due: dict[object, float] = {}
 
     def start(self) -> None:
-        self.env.db.wake = self.wake
+        self.env.db.on_job = self.wake
         for thread in (*self._threads, self._heart):
             thread.start()
 
@@ -163,15 +165,21 @@ class Worker:
             self._schedule()
             if jobs.recover(db):
                 self.wake()
-        most = self._of_one_owner(lane)
-        due = jobs.next_due(db, lane, of_one_owner=most)
-        if due is None or due > self.env.clock.now():
-            return None
-        return jobs.claim(db, lane, of_one_owner=most)
+        with self._claiming[lane]:
+            busy = self._busy(lane)
+            due = jobs.next_due(db, lane, busy=busy)
+            if due is None or due > self.env.clock.now():
+                return None
+            job = jobs.claim(db, lane, busy=busy)
+            if job is not None:
+                self._running[job.id] = job
+            return job
 
-    def _of_one_owner(self, lane: str) -> int:
-        """How many jobs of one account may run in a lane: half of its threads, so that another account finds one free."""
-        return max(1, self._sizes[lane] // 2)
+    def _busy(self, lane: str) -> set[str]:
+        """Accounts that have half of the lane's threads: another account is to find one free."""
+        most = max(1, self._sizes[lane] // 2)
+        owners = Counter(job.owner_id for job in list(self._running.values()) if job.lane == lane)
+        return {owner for owner, count in owners.items() if owner is not None and count >= most}
 
     def _beat(self) -> None:
         """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
@@ -241,9 +249,7 @@ class Worker:
         if self.env.db.damage is not None:
             return self.longest_sleep_seconds
         try:
-            due = jobs.next_due(
-                self.env.db.connection(), lane, of_one_owner=self._of_one_owner(lane)
-            )
+            due = jobs.next_due(self.env.db.connection(), lane, busy=self._busy(lane))
         except Exception:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()

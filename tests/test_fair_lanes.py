@@ -4,6 +4,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -207,6 +208,36 @@ def test_what_ended_lets_no_body_in(client: Client, env: Context) -> None:
     for credential in (key["key"], alice.token):
         with pytest.raises(Denied):
             admit("POST", f"/v1/apps/{NOTES}/versions", {"AUTHORIZATION": f"Bearer {credential}"})
+
+
+def test_behind_a_trusted_proxy_the_lane_is_shared_out_by_client(start: Start, app: App) -> None:
+    """All come from one address here; the first client may not take all threads that wait for other servers."""
+    server = start(
+        admit=lambda *_: Admission(LIMIT, "outside"), proxies=(ip_network("127.0.0.0/8"),)
+    )
+    request = "GET {} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {}\r\n\r\n"
+    crowd = [Wire(server).send(request.format("/wait", "192.0.2.1")) for _ in range(10)]
+    assert eventually(lambda: len(app.calls) == OF_ONE["outside"])
+    assert Wire(server).send(request.format("/small", "192.0.2.2")).answer()[0] == 200
+    app.gate.set()
+    assert [each.answer()[0] for each in crowd] == [200] * 10
+
+
+def test_a_header_of_a_stranger_does_not_choose_whose_turn_it_is(start: Start, app: App) -> None:
+    server = start(admit=lambda *_: Admission(LIMIT, "outside"))
+    request = "GET /wait HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.{}\r\n\r\n"
+    crowd = [Wire(server).send(request.format(number)) for number in range(10)]
+    assert eventually(lambda: len(app.calls) == OF_ONE["outside"])
+    assert server.lanes["outside"].state == (4, OF_ONE["outside"], 10 - OF_ONE["outside"])
+    app.gate.set()
+    assert [each.answer()[0] for each in crowd] == [200] * 10
+
+
+def test_what_takes_a_password_runs_in_the_lane_for_passwords(env: Context) -> None:
+    """Also routes that come later: a hash takes 30 ms of a core."""
+    for route in portal.build(env).routes:
+        if any("password" in name for name in route.callback.operation.body or ()):
+            assert route.config.get("lane") == "passwords", route.rule
 
 
 class TestLimits:

@@ -29,7 +29,7 @@ def add(env: Context, kind: str, owner: str | None, **more: Any) -> str | None:
 def drained(env: Context, lane: str, costs: dict[str | None, float]) -> list[str | None]:
     """Whose jobs are done, in order, when each takes what its owner's take."""
     db, order = env.db.connection(), []
-    while job := jobs.claim(db, lane, of_one_owner=1):
+    while job := jobs.claim(db, lane):
         order.append(job.owner_id)
         jobs.finish(db, job, costs[job.owner_id])
     return order
@@ -83,12 +83,24 @@ def test_one_account_leaves_threads_to_others(env: Context) -> None:
     for owner in ("greedy", "greedy", "modest"):
         add(env, "deliver_webhook", owner)
     db = env.db.connection()
-    running = [jobs.claim(db, "webhooks", of_one_owner=1) for _ in range(3)]
-    assert [job and job.owner_id for job in running] == ["greedy", "modest", None]
-    assert jobs.next_due(db, "webhooks", of_one_owner=1) is None  # no thread asks again and again
-    assert running[0] is not None
-    jobs.finish(db, running[0], 1.0)
-    assert jobs.next_due(db, "webhooks", of_one_owner=1) is not None
+    first = jobs.claim(db, "webhooks")
+    assert first is not None
+    second = jobs.claim(db, "webhooks", busy={"greedy"})
+    assert (first.owner_id, second and second.owner_id) == ("greedy", "modest")
+    assert jobs.claim(db, "webhooks", busy={"greedy"}) is None
+    assert jobs.next_due(db, "webhooks", busy={"greedy"}) is None  # no thread asks again and again
+    jobs.finish(db, first, 1.0)
+    assert jobs.next_due(db, "webhooks") is not None
+
+
+def test_what_a_killed_process_was_doing_holds_up_nothing_else_of_its_account(
+    env: Context,
+) -> None:
+    for _ in range(3):
+        add(env, "check_version", "a")
+    db = env.db.connection()
+    assert jobs.claim(db, "checks") is not None  # by a process that is killed now
+    assert drained(env, "checks", {"a": 1.0}) == ["a", "a"]
 
 
 def test_a_rest_holds_one_account_only_and_ends(env: Context, hands: Hands) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,13 @@ SHORTEST = 10
 _places = threading.BoundedSemaphore(2)
 
 
+def prepare(password: str) -> str:
+    """The password as it is hashed: the OpaqueString profile (RFC 8265, section 4.2.2). Keyboards write the same letter as one
+    character or as several, and the same space as several characters."""
+    spaced = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
+    return unicodedata.normalize("NFC", spaced)
+
+
 def make_hash(password: str, cost: Cost = OWASP) -> str:
     """The PHC string of a password."""
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -35,13 +43,24 @@ def make_hash(password: str, cost: Cost = OWASP) -> str:
             iterations=cost.iterations,
             lanes=cost.lanes,
             memory_cost=cost.memory_kib,
-        ).derive_phc_encoded(password.encode())
+        ).derive_phc_encoded(prepare(password).encode())
 
 
 def verify(password: str, phc: str | None, cost: Cost = OWASP) -> bool:
-    """Whether this is the password of the hash. Takes the same time where there is no hash (`phc` is
-    None): then the work of this cost is done in vain.
+    """Whether this is the password of the hash, prepared or, as hashes were made before, as it is. Takes the same time where
+    there is no hash (`phc` is None): then the work of this cost is done in vain.
     """
+    forms = dict.fromkeys((prepare(password), password))
+    found = [_fits(form, phc, cost) for form in forms]  # all: the time tells nothing
+    return any(found)
+
+
+def is_outdated(password: str, phc: str, cost: Cost = OWASP) -> bool:
+    """Whether a hash that fits this password was made of its unprepared form; then make a new one."""
+    return prepare(password) != password and not _fits(prepare(password), phc, cost)
+
+
+def _fits(password: str, phc: str | None, cost: Cost) -> bool:
     from cryptography.exceptions import InvalidKey
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
@@ -55,7 +74,7 @@ def verify(password: str, phc: str | None, cost: Cost = OWASP) -> bool:
 
 def weakness(password: str, email: str) -> str | None:
     """Why this password is not good enough (NIST SP 800-63B, 5.1.1.2: length and a list of common ones), or None."""
-    folded = password.casefold().strip()
+    folded = prepare(password).casefold().strip()
     if folded in (email.casefold(), email.casefold().partition("@")[0]):
         return "The password may not be the e-mail address."
     if len(set(folded)) < 4 or folded in _common():

@@ -8,7 +8,7 @@ from typing import Any
 
 from mosis.clock import seconds
 from mosis.context import Context
-from mosis.database import SQLITE_VERSION, Database
+from mosis.database import SQLITE_VERSION, Connection, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
 from mosis.operations import clock_steps
@@ -45,6 +45,11 @@ def require(env: Context) -> Readiness:
             "not_ready", " ".join(each["detail"] for each in found.reasons), errors=found.reasons
         )
     return found
+
+
+def read_database(db: Connection) -> None:
+    """Read a page of the database. Raises Unavailable `database_unavailable`."""
+    db.value("SELECT 1 FROM developers LIMIT 1")
 
 
 def _look(env: Context) -> Readiness:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mosis.packages.findings import Finding
+from mosis.validation import names
+from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS
 
 NORMAL_PERMISSIONS = ("storage", "network", "clipboard", "notifications")
 DANGEROUS_PERMISSIONS = ("camera", "microphone", "location", "contacts", "storage.shared")
@@ -22,7 +24,6 @@ _VERSION = re.compile(
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?\Z"
 )
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]*\Z")
-_EMAIL = re.compile(r"[^@\s<>]{1,64}@[^@\s<>]{1,189}\Z")
 _LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
 _CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 _REQUIRED = (
@@ -107,12 +108,10 @@ def _line(longest: int, shortest: int = 0) -> Any:
             yield _type(at, "a string")
         elif len(value) > longest:
             yield _finding(at, "too_long", f"At most {longest} characters are allowed.")
-        elif len(value.strip()) < shortest or not _TEXT.match(
+        elif (shortest and not re.match(names.NAME, value)) or not _TEXT.match(
             value.replace("\n", " ") if longest > 200 else value
         ):
-            yield _finding(
-                at, "wrong_format", "This may neither be empty nor have control characters."
-            )
+            yield _finding(at, "wrong_format", names.WHAT_IS_WRONG)
 
     return check_line
 
@@ -161,10 +160,14 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
             yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
     if "name" in value:
         yield from _line(100, 1)(f"{at}/name", value["name"], sizes)
-    if "email" in value and not (isinstance(value["email"], str) and _EMAIL.match(value["email"])):
+    if "email" in value and not (
+        isinstance(value["email"], str) and re.match(EMAIL_ADDRESS, value["email"])
+    ):
         yield _finding(f"{at}/email", "wrong_format", "This must be an e-mail address.")
     if "url" in value and not (
-        isinstance(value["url"], str) and re.match(r"https?://[^\s<>\"]{1,500}\Z", value["url"])
+        isinstance(value["url"], str)
+        and len(value["url"]) <= 500
+        and re.match(WEB_ADDRESS, value["url"])
     ):
         yield _finding(f"{at}/url", "wrong_format", "This must be an http or https address.")
 

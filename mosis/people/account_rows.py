@@ -1,6 +1,7 @@
 """What accounts leave behind: ended sessions, keys and answers kept for retries, of which each account keeps the newest."""
 
 from mosis.context import Context
+from mosis.database import Connection
 
 # table: (which of its rows are counted, where ?1 is now; newest first by this; how many each account keeps). Live API keys and
 # signing keys have limits of their own; a signing key that a version names stays.
@@ -26,4 +27,15 @@ def sweep(env: Context) -> None:
         )
         if db.value(f"SELECT 1 FROM ({surplus}) LIMIT 1", env.clock.now()):
             with db.write():
+                if table == "api_keys":
+                    _pass_on(db, surplus)
                 db.change(f"DELETE FROM {table} WHERE id IN ({surplus})", db.now)
+
+
+def _pass_on(db: Connection, surplus: str) -> None:
+    """What was made with a key that is removed counts as made by its own maker: so a key that leaks
+    still ends everything that came of it."""
+    for (key_id,) in db.all(surplus, db.now):
+        maker = db.value("SELECT made_by FROM api_keys WHERE id = ?", key_id)
+        for table in ("api_keys", "signing_keys"):
+            db.change(f"UPDATE {table} SET made_by = ? WHERE made_by = ?", maker, key_id)

@@ -14,7 +14,7 @@ from mosis.credentials import oauth, tokens
 from mosis.credentials.oauth import Answer, Profile, Provider
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
-from mosis.people import accounts, authentication
+from mosis.people import accounts, authentication, email_tokens
 from mosis.people.accounts import Developer, SignedIn
 
 BEGUN_SECONDS = 600
@@ -86,7 +86,7 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
     with db.write():
-        pending: Pending | None = db.one(
+        pending = db.one(
             f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ?"
             " AND expires_at > ? AND expires_at <= ?",
             _hash(browser),
@@ -166,7 +166,7 @@ def resolve(
 
     Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed`.
     """
-    known: Identity | None = db.one(
+    known = db.one(
         f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
         profile.issuer,
         profile.subject,
@@ -230,13 +230,15 @@ def providers_of(db: Connection, developer_id: str) -> list[str]:
 def _with_address(db: Connection, name: str, profile: Profile) -> Developer | None:
     """The account with the profile's address. An address opens an account only when both sides have verified it: else whoever
     types somebody's address at one side would get into their account at the other. Raises Conflict `email_not_verified`."""
+    developer = accounts.find_by_email(db, profile.email) if profile.email else None
+    if profile.email and profile.email_verified is None and developer is None:
+        return None  # a new account, whose address is not verified here either
     if profile.email is None or not profile.email_verified:
         raise Conflict(
             "email_not_verified",
             f"{name} has not verified your e-mail address; verify it there, or sign in here and link {name}.",
             side="provider",
         )
-    developer = accounts.find_by_email(db, profile.email)
     if developer is not None and not developer.email_verified:
         raise Conflict(
             "email_not_verified",
@@ -250,11 +252,19 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     """A new account without a password. Raises Denied `registration_closed`."""
     accounts.check_registration(env)
     address = profile.email or ""
-    is_admin = accounts.folded(address) == accounts.folded(env.config.admin_email or "")
+    verified = profile.email_verified is True
+    is_admin = verified and accounts.folded(address) == accounts.folded(
+        env.config.admin_email or ""
+    )
     role = (
         "admin" if is_admin else "developer"
     )  # ADMIN_EMAIL is admin once its address is verified, and it is
-    return accounts.create(db, caller, address, profile.name, None, role=role, verified=True)
+    developer = accounts.create(
+        db, caller, address, profile.name, None, role=role, verified=verified
+    )
+    if not verified:
+        email_tokens.issue(db, "verify", address, developer.id)
+    return developer
 
 
 def _linking(db: Connection, caller: Caller, pending: Pending) -> Developer | None:

@@ -56,10 +56,11 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
+    # a suspension may be lifted, and its keys can sign nothing while it lasts
     "signing_keys": Ending(
         "UPDATE signing_keys SET state = 'revoked', revoked_at = ?2"
         " WHERE developer_id = ?1 AND state = 'active'",
-        SUSPENDED,
+        CLAIMED,
         "account now",
         erase="UPDATE signing_keys SET name = 'erased' WHERE developer_id = ?1",
     ),

@@ -16,11 +16,11 @@ THREADS = {
     "passwords": 2,
     "uploads": 3,
     "publishing": 2,
-    "slow": 2,
     "outside": 4,
     "telemetry": 4,
 }
-OF_ONE = {"uploads": 2, "publishing": 1}  # threads that one account may have; others: all
+# Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
+OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
 # How many threads of a lane compute at the same time; see mosis/database/turns.py.
 COMPUTING = {"telemetry": 1}
 

@@ -17,11 +17,11 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mosis.caller import household, is_in
+from mosis.caller import client_address, household, is_in
 from mosis.metrics import Family, MetricsRegistry
 from mosis.server.channel import Channel
 from mosis.server.lanes import lanes
-from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready
+from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready, Request
 
 log = logging.getLogger("mosis.server")
 
@@ -235,7 +235,14 @@ class Server(Listening):
     def add_task(self, channel: Channel) -> None:
         """Replaces ThreadedTaskDispatcher.add_task: runs a channel's request in its lane."""
         request = channel.requests[0]
-        self.lanes[request.lane].add(request.account or channel.network, channel)
+        self.lanes[request.lane].add(request.account or self._client(channel, request), channel)
+
+    def _client(self, channel: Channel, request: Request) -> str:
+        """Whose turn a request takes where no account was looked up: the address's, behind a trusted proxy the client's."""
+        if not self.proxies:
+            return channel.network
+        forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
+        return household(client_address(self.proxies, channel.addr[0], forwarded_for))
 
     def may_suspend(self) -> bool:
         """Whether another request may be suspended: not while the server stops, and at most half of the connections."""

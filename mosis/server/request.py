@@ -50,7 +50,7 @@ _DROPPED = (
 )
 
 
-LaneName = Literal["quick", "passwords", "uploads", "publishing", "slow", "outside", "telemetry"]
+LaneName = Literal["quick", "passwords", "uploads", "publishing", "outside", "telemetry"]
 BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones are refused
 
 

@@ -41,6 +41,8 @@ class Head:
             elif lowered == "date":
                 date = value
             lines.append(f"{name}: {value}")
+        if length == "0":  # WSGI wants a type of an empty body (PEP 3333), HTTP does not
+            lines = [line for line in lines if not line.lower().startswith("content-type:")]
         if length is None and has_body and self.content_length is not None:
             length = str(self.content_length)
             lines.append(f"Content-Length: {length}")

@@ -39,11 +39,13 @@ class Picture:
     size_bytes: int
     sha256: str
     content_type: str
+    created_at: str  # of the version
 
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
     """The version whose bytes may be fetched under this address. Raises NotFound, Conflict `gone` for a yanked one."""
-    found: Version | None = db.one(
+    found = db.get(
+        "package",
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
         app_id,
@@ -51,13 +53,16 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
         version,
         into=Version,
     )
-    if found is None:
-        raise NotFound("package")
     if found.state == "yanked":
         raise Conflict(
             "gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}"
         )
     return found
+
+
+def package_id(db: Connection, app_id: str) -> str:
+    """The package id of an app that exists."""
+    return str(db.value("SELECT package_id FROM apps WHERE id = ?", app_id))
 
 
 def icon(env: Context, db: Connection, app_id: str, size: int) -> Picture:
@@ -141,14 +146,14 @@ def sweep_pictures(env: Context) -> int:
 def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
     """Taken out of the package when first asked for; what is served later is what the signed package said."""
     row = db.one(
-        "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version FROM listings l JOIN versions v ON v.id = l.version_id"
-        " WHERE l.app_id = ?2",
+        "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version, v.created_at"
+        " FROM listings l JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
         where,
         app_id,
     )
     if row is None or row[1] is None:
         raise NotFound("picture")
-    version_id, inside, files, developer_id, version = row
+    version_id, inside, files, developer_id, version, created_at = row
     suffix = Path(inside).suffix.lower()
     known = json.loads(files).get(inside)
     if known is None or suffix not in PICTURE_TYPES:
@@ -157,7 +162,9 @@ def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -
     file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
         _taken_out(env.files.path(developer_id, app_id, version), inside, known["sha256"], target)
     )
-    return Picture(file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix])
+    return Picture(
+        file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix], created_at
+    )
 
 
 def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:

@@ -5,6 +5,7 @@ once a second while it changes all the time.
 """
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mosis.context import Context
@@ -42,6 +43,13 @@ def app_revision(env: Context, package_id: str) -> int:
     return known.changed.get(package_id, known.floor)
 
 
+def app_revisions(env: Context, package_ids: Iterable[str]) -> dict[str, int]:
+    """`app_revision` of many, each once, in the order given."""
+    known = _look(env)
+    changed, floor = known.changed, known.floor
+    return {package_id: changed.get(package_id, floor) for package_id in package_ids}
+
+
 def list_revision(env: Context) -> Revision:
     """As `revision`, for lists: the first changes are seen at once, then one a second at most, so that an account that changes
     its listing all the time does not have every list made anew for everybody."""
@@ -53,7 +61,9 @@ def list_revision(env: Context) -> Revision:
 
 def _look(env: Context) -> _Known:
     """SQLite says in 3 us whether anything was committed since the last time, by any process; only then rows are read."""
-    known: _Known = env.remembered.setdefault("revisions", _Known())
+    known: _Known | None = env.remembered.get("revisions")
+    if known is None:
+        known = env.remembered.setdefault("revisions", _Known())
     version = env.db.data_version()
     if known.data_version == version:
         return known

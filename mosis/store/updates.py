@@ -10,7 +10,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.packages import is_package_id, version_key
-from mosis.store.revisions import app_revision
+from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128
@@ -105,33 +105,27 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
 def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
     """What there is of these apps. It is kept in memory until the app changes: an update check then reads no row at all. What
     does not exist is not kept; all that is not there is looked for in one query."""
-    asked = [(package_id, app_revision(env, package_id)) for package_id in package_ids]
+    asked = app_revisions(env, package_ids)
     found: dict[str, _Offers] = {}
-    for package_id, revision in asked:
+    for package_id, revision in asked.items():
         offers = env.kept.get(("offers", package_id), revision, room="offers")
         if offers is not None:
             found[package_id] = offers
-    missing = [each for each, _ in asked if each not in found and is_package_id(each)]
+    missing = [each for each in asked if each not in found and is_package_id(each)]
     if missing:
         placing = db.value("SELECT placing FROM store_state")
-        read = {
-            package_id: _Offers(placing, offers)
-            for package_id, offers in _read(db, missing).items()
-        }
-        found |= read
-        for package_id, revision in asked:
-            if package_id in read:
-                offers = read[package_id]
-                size = 200 + sum(600 + len(offer.release_notes) for offer, _ in offers.offers)
-                env.kept.put(("offers", package_id), revision, offers, size, room="offers")
-    return [(package_id, found[package_id]) for package_id, _ in asked if package_id in found]
+        for package_id, read in _read(db, missing).items():
+            offers = found[package_id] = _Offers(placing, read)
+            size = 200 + sum(600 + len(offer.release_notes) for offer, _ in read)
+            env.kept.put(("offers", package_id), asked[package_id], offers, size, room="offers")
+    return [(package_id, found[package_id]) for package_id in asked if package_id in found]
 
 
 def _read(
     db: Connection, package_ids: list[str]
 ) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
     """What any device can be offered of these apps, by package id, the newest first."""
-    rows: list[Offer] = db.all(
+    rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"

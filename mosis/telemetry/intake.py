@@ -103,7 +103,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     stored_bytes = BATCH_BYTES + len(content)  # unpacked: what compresses well is not cheaper
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
         raise shares.used_up(now, "This app has sent as much as it may in a day.")
-    space.check(env)
+    space.check(env, stored_bytes)
     _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
     stored = env.telemetry_commits.run(
         lambda db: _store(env, db, document, sender, counted, content, stored_bytes, now)

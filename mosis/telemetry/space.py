@@ -2,12 +2,14 @@
 uploads of developers need."""
 
 import os
+from time import monotonic
 
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
 
 SHARE_OF_DISK = 10  # without TELEMETRY_MAX_BYTES: a tenth of the disk
+UNCHECKED_BYTES = 128 << 10  # taken in between two looks at the disk
 SLACK = 1.1  # maintenance brings the size back every few seconds; beyond this much nothing is taken in until it has
 
 
@@ -25,14 +27,22 @@ def used_bytes(db: Connection) -> int:
     return int((pages - free) * db.value("PRAGMA page_size"))
 
 
-def check(env: Context) -> None:
-    """Raises Unavailable `no_space` when telemetry has no room: it is full, or the disk has less than twice its reserve."""
+def check(env: Context, size_bytes: int) -> None:
+    """Raises Unavailable `no_space` when telemetry has no room for so many bytes: it is full, or the disk has less than twice its
+    reserve. Looks at the disk once a second or every UNCHECKED_BYTES, whichever comes first."""
+    at, unchecked = env.remembered.get("telemetry_room", (float("-inf"), 0))
+    now = monotonic()
+    if now - at < 1 and unchecked + size_bytes < UNCHECKED_BYTES:
+        env.remembered["telemetry_room"] = (at, unchecked + size_bytes)
+        return
     if _missing_bytes(env) > 0 or used_bytes(env.telemetry.connection()) > limit_bytes(env) * SLACK:
+        env.remembered.pop("telemetry_room", None)
         raise Unavailable(
             "no_space",
             "There is no room for telemetry at the moment; keep it and send it in an hour.",
             retry_after_seconds=3600,
         )
+    env.remembered["telemetry_room"] = (now, 0)
 
 
 def excess_bytes(env: Context, db: Connection) -> int:

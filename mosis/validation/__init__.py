@@ -12,18 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
+from mosis.validation import addresses, names
 
 Schema = dict[str, dict[str, Any]]
-# An e-mail address as every mail server takes it (RFC 5321 without quoting; WHATWG's rule for <input type=email>): nothing that
-# the head of a message would read as a second address, a group or a comment. Other domains are written as xn--.
-EMAIL_ADDRESS = (
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,187}[A-Za-z0-9])?\Z"
-)
-
 LINES = (
     r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
 )
-SENTENCE = r"[^\S\x0b\x0c\x1c-\x1f]*[^\s\x00-\x1f\x7f]" + LINES  # that, and not only blanks
+SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # that, and something to be seen
 MOST_FINDINGS = 100
 
 _CODES = {
@@ -52,6 +47,10 @@ _SENTENCES = {
     "too_large": "This may be at most {limit}.",
     "empty": "This may not be empty.",
     "wrong_format": "This does not have the form that is asked for.",
+}
+_WRONG_FORMAT = {
+    **addresses.WHAT_IS_WRONG,
+    **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
 }
 _kept = threading.local()
 
@@ -139,6 +138,8 @@ def _findings(errors: list[Any]) -> list[dict[str, Any]]:
 
 
 def _sentence(code: str, error: Any) -> str:
+    if error.rule == "regex" and error.constraint in _WRONG_FORMAT:
+        return _WRONG_FORMAT[error.constraint]
     if code in _SENTENCES:
         limit = error.constraint
         limits = limit if isinstance(limit, (list, tuple)) else [limit]

@@ -6,6 +6,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
+from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
 from mosis.web.openapi_schemas import operation
 from mosis.web.request import read_json, spend
@@ -14,7 +15,7 @@ CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},
     "new_password": PASSWORD,
 }
-FORGOT = {"email": EMAIL}
+FORGOT = {"email": EMAIL | {"regex": KNOWN_EMAIL_ADDRESS}}
 RESET = {"token": TICKET, "new_password": PASSWORD}
 VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 

@@ -11,6 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import accounts, identities, personal_data
 from mosis.people.accounts import Developer
+from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     COUNT,
     FREE,
@@ -30,7 +31,7 @@ from mosis.web.openapi_schemas import (
 from mosis.web.request import listed, read_json, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": r"[^\x00-\x1f\x7f]*\Z"},
+    "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
     "mail": {
         "type": "dict",
         "keysrules": {"type": "string", "allowed": sorted(events.KINDS)},

@@ -10,12 +10,15 @@ from mosis.rate_limits import Taken
 from mosis.server.request import Answer, Request
 from mosis.web.kept import Place, of_account, of_all_time, of_store
 from mosis.web.plugins import (
+    METHODS,
     Finished,
     Portal,
     access_token,
     common_headers,
+    final_headers,
     header_lines,
     limit_of,
+    own_path,
     request_id_of,
 )
 from mosis.web.request import names_tag
@@ -33,7 +36,9 @@ class CachedResponses:
     def __call__(self, request: Request) -> Answer | None:
         """The answer to a GET, if it is kept for everybody or for who has this access token."""
         started = time.perf_counter()
-        if request.command != "GET":
+        if request.command == "OPTIONS" and request.path == "*":  # about the server itself
+            return "204 No Content", f"Allow: {', '.join(sorted(METHODS))}\r\n".encode(), b""
+        if request.command != "GET" or "IF_MATCH" in request.headers:
             return None
         authorization, api_key = (
             request.headers.get("AUTHORIZATION"),
@@ -45,7 +50,7 @@ class CachedResponses:
             else access_token(authorization, api_key)
         )
         try:
-            place = self._place(request.path, request.query, token)
+            place = self._place(own_path(self.app.prefix, request.path), request.query, token)
             if place is None:
                 return None
             kept: Finished | None = self.env.kept.get(
@@ -62,7 +67,9 @@ class CachedResponses:
         except (Denied, LimitReached, Unavailable):
             return None
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
-        lines = header_lines(common_headers(request_id, (taken,) if taken else (), kept.route))
+        common = common_headers(request_id, (taken,) if taken else (), kept.route)
+        path = request.path.removeprefix("/v1")
+        lines = header_lines(final_headers("GET", path, kept.headers, common)[len(kept.headers) :])
         if "IF_NONE_MATCH" in request.headers and names_tag(
             request.headers["IF_NONE_MATCH"], kept.tag
         ):

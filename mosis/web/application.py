@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mosis import problems
+from mosis.config import ConfigError
 from mosis.context import Context
 
 
@@ -29,12 +31,16 @@ def build(env: Context) -> Any:
         telemetry,
         versions,
         webhooks,
+        well_known,
     )
     from mosis.web import device_login as devices
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
-    app = Portal(env.measures if env else None)
+    prefix = env.config.base_path if env else ""
+    app = Portal(env.measures if env else None, prefix)
+    if env:
+        problems.document_errors_under(prefix)
     for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
         app.install(plugin)
     for face in (
@@ -60,6 +66,12 @@ def build(env: Context) -> Any:
         telemetry,
         jobs,
         backups,
+        well_known,
     ):
         face.routes(app)
+    first = prefix.split("/")[1] if prefix else None
+    if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
+        raise ConfigError(
+            [f"BASE_URL: its path must not begin with /{first}, as addresses of the portal do."]
+        )
     return app

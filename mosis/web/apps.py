@@ -1,6 +1,7 @@
 """A developer's apps over HTTP."""
 
 import json
+import unicodedata
 from typing import Any
 
 import bottle
@@ -8,8 +9,11 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import Invalid
 from mosis.publishing import apps, versions
 from mosis.publishing.apps import App
+from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
+from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.openapi_schemas import (
     COUNT,
     ID,
@@ -33,10 +37,9 @@ from mosis.web.request import (
     spend,
 )
 
-_LINE = r"[^\x00-\x1f\x7f]*\Z"
 _FIELDS: dict[str, dict[str, Any]] = {
-    "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": _LINE},
-    "summary": {"type": "string", "maxlength": 200, "regex": _LINE},
+    "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
+    "summary": {"type": "string", "maxlength": 200, "regex": LINE},
     "description": {
         "type": "string",
         "maxlength": 10_000,
@@ -46,13 +49,13 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "tags": {
         "type": "list",
         "maxlength": 10,
-        "schema": {"type": "string", "maxlength": 40, "regex": r"[^\x00-\x20\x7f,]+\Z"},
+        "schema": {"type": "string", "maxlength": 40, "regex": TAG},
     },
     "homepage": {
         "type": "string",
         "nullable": True,
         "maxlength": 500,
-        "regex": r"https?://[^\s\x00-\x1f\x7f<>\"]+\Z",
+        "regex": WEB_ADDRESS,
     },
 }
 CREATE = _FIELDS | {
@@ -103,7 +106,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
 def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, read_json(CREATE))
+    app = apps.create(db, env.config, caller, _normal(read_json(CREATE)))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -116,7 +119,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(APP, body=CHANGE, matches=True)
 def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = read_json(CHANGE)
+    fields = _normal(read_json(CHANGE))
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
@@ -132,6 +135,24 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
+
+
+def _normal(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case. Raises Invalid."""
+    if "tags" in fields:
+        once: dict[str, str] = {}
+        for tag in fields["tags"]:
+            once.setdefault(unicodedata.normalize("NFKC", tag).casefold(), tag)
+        fields["tags"] = [*once.values()]
+    if fields.get("homepage"):
+        try:
+            fields["homepage"] = normal_web_address(fields["homepage"])
+        except ValueError:
+            detail = "The host in brackets is not an IPv6 address."
+            raise Invalid(
+                [{"pointer": "/homepage", "code": "wrong_format", "detail": detail}]
+            ) from None
+    return fields
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.people import accounts
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import EMAIL_ADDRESS
+from mosis.validation import names
+from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
 from mosis.web.openapi_schemas import (
@@ -39,7 +40,7 @@ NAME = {
     "required": True,
     "minlength": 1,
     "maxlength": 100,
-    "regex": r"[^\x00-\x1f\x7f]*\Z",
+    "regex": names.NAME,
 }
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 

@@ -11,19 +11,19 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.errors import Invalid, Malformed
 from mosis.people import device_login
+from mosis.validation.names import NAME
 from mosis.web.auth import TOKENS
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import read_form_or_json, read_json, spend
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-_LINE = r"[^\x00-\x1f\x7f]*\Z"
 BEGIN = {
     "client_name": {
         "type": "string",
         "required": True,
         "minlength": 1,
         "maxlength": 100,
-        "regex": _LINE,
+        "regex": NAME,
     },
     "client_id": {"type": "string", "maxlength": 100},
     "scopes": {

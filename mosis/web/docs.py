@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 from base64 import b64encode
+from email.utils import formatdate
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.web import docs_pages
-from mosis.web.file_response import send_file
+from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
-from mosis.web.request import etag, names_tag
+from mosis.web.request import etag
 
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
@@ -97,6 +98,7 @@ def asset(file: str) -> bottle.HTTPResponse:
         content_type=content_type,
         cache_control="public, max-age=3600",
         sha256=_sha256(path),
+        changed_at=path.stat().st_mtime,
     )
 
 
@@ -141,9 +143,17 @@ def _page(page: bytes, policy: str = docs_pages.POLICY) -> bottle.HTTPResponse:
 def _sent(body: bytes, tag: str, headers: dict[str, str]) -> bottle.HTTPResponse:
     """Something that changes only with the program."""
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+    headers["Last-Modified"] = formatdate(_changed_at(), usegmt=True)
+    if is_known(tag, headers["Last-Modified"]):
         return bottle.HTTPResponse(b"", 304, headers)
     return bottle.HTTPResponse(body, 200, headers)
+
+
+@cache
+def _changed_at() -> float:
+    """When the newest of these files was written (seconds since the epoch)."""
+    files = [*docs_pages.DOCS.rglob("*.md"), *HERE.rglob("*.py"), *HERE.glob("*.html")]
+    return max(path.stat().st_mtime for path in files)
 
 
 @cache

@@ -44,7 +44,8 @@ def page(name: str) -> bytes:
     if name not in names():
         raise NotFound("document")
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    return whole(name.rpartition("/")[2], _markdown()(text))
+    root = "../" * (name.count("/") + 1)
+    return whole(name.rpartition("/")[2], _markdown()(text), root)
 
 
 @cache
@@ -64,13 +65,16 @@ def errors() -> bytes:
     return whole("Error codes", "\n".join(parts))
 
 
-def whole(title: str, body: str) -> bytes:
-    """A page around some HTML."""
-    links = "".join(f'<a href="/docs/{name}">{name}</a>' for name in names() if "/" not in name)
+def whole(title: str, body: str, root: str = "../") -> bytes:
+    """A page around some HTML; `root` leads from there to where /docs is."""
+    links = "".join(
+        f'<a href="{root}docs/{name}">{name}</a>' for name in names() if "/" not in name
+    )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - mosis-portal</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f'<nav><a href="/docs">All calls</a><a href="/docs/errors">Error codes</a>{links}</nav>\n{body}\n</body>\n</html>\n'
+        f'<nav><a href="{root}docs">All calls</a><a href="{root}docs/errors">Error codes</a>{links}</nav>\n{body}'
+        "\n</body>\n</html>\n"
     ).encode()
 
 

@@ -22,6 +22,9 @@ from mosis.web.request import names_tag
 _RANGE = re.compile(
     r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE
 )  # more digits than any file needs
+_ASCTIME = re.compile(
+    r"[A-Z][a-z]{2} [A-Z][a-z]{2} "
+)  # the form without a zone (RFC 9110, section 5.6.7)
 
 
 def send_file(
@@ -31,7 +34,8 @@ def send_file(
     content_type: str,
     cache_control: str,
     sha256: str | None = None,
-    changed_at: str | None = None,
+    changed_at: str | float | None = None,
+    name: str | None = None,
     surrogate_key: str | None = None,
     sent: Callable[[int, bool], None] | None = None,
 ) -> bottle.HTTPResponse:
@@ -52,14 +56,15 @@ def send_file(
         headers["ETag"] = f'"{sha256}"'
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
     if changed_at:
-        headers["Last-Modified"] = format_datetime(
-            datetime.fromtimestamp(seconds(changed_at), UTC), usegmt=True
-        )
+        at = seconds(changed_at) if isinstance(changed_at, str) else int(changed_at)
+        headers["Last-Modified"] = format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+    if name:
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if surrogate_key:
         headers["Surrogate-Key"] = headers["Cache-Tag"] = surrogate_key
     tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
     try:
-        if _is_known(tag, changed):
+        if is_known(tag, changed):
             file.close()
             return bottle.HTTPResponse(b"", 304, headers)
         wanted = (
@@ -119,7 +124,7 @@ class _Bounded:
         return block
 
 
-def _is_known(tag: str, changed: str) -> bool:
+def is_known(tag: str, changed: str) -> bool:
     """Whether the client has it: the preconditions in the order of RFC 9110, section 13.2.2. Raises Conflict when one that must
     hold does not."""
     given = bottle.request.get_header
@@ -151,7 +156,9 @@ def _moment(text: str | None) -> datetime | None:
         found = parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-    return found if found is not None and found.tzinfo is not None else None
+    if found is not None and found.tzinfo is None:
+        return found.replace(tzinfo=UTC) if _ASCTIME.match(str(text)) else None
+    return found
 
 
 def _part(

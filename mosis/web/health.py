@@ -6,6 +6,7 @@ from typing import Any
 import bottle
 
 from mosis.context import Context
+from mosis.database import Connection
 from mosis.operations import readiness
 from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
 
@@ -21,13 +22,23 @@ READY = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/healthz", callback=healthz, scope="public", limit="none", keep="always")
-    app.get("/readyz", callback=readyz, scope="public", limit="none")
+    app.get(
+        "/healthz", callback=healthz, scope="public", limit="none", keep="always", cache="no-store"
+    )
+    app.get("/livez", callback=livez, scope="public", limit="none", cache="no-store")
+    app.get("/readyz", callback=readyz, scope="public", limit="none", cache="no-store")
 
 
 @operation(ALIVE)
 def healthz() -> dict[str, Any]:
-    """Whether the process lives."""
+    """Whether the process lives. The event loop answers; it says nothing about threads and the database."""
+    return {"status": "ok"}
+
+
+@operation(ALIVE, refuses="database_unavailable")
+def livez(db: Connection) -> dict[str, Any]:
+    """Whether a thread answers and the database can be read: what the image's HEALTHCHECK asks."""
+    readiness.read_database(db)
     return {"status": "ok"}
 
 

@@ -14,6 +14,7 @@ from mosis.errors import Invalid, Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
+from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
     TEXT,
@@ -35,7 +36,7 @@ API_KEY: dict[str, dict[str, Any]] = {
         "required": True,
         "minlength": 1,
         "maxlength": 100,
-        "regex": r"[^\x00-\x1f\x7f]*\Z",
+        "regex": NAME,
     },
     "scopes": {
         "type": "list",
@@ -61,7 +62,7 @@ SIGNING_KEY = {
         "required": True,
         "minlength": 1,
         "maxlength": 100,
-        "regex": r"[^\x00-\x1f\x7f]*\Z",
+        "regex": NAME,
     },
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }

@@ -39,7 +39,14 @@ PACKAGE = {
 }
 
 # What any call can be refused with, then what depends on its line in the URL table.
-ALWAYS = ("malformed_request", "too_large", "header_too_large", "busy", "database_unavailable")
+ALWAYS = (
+    "malformed_request",
+    "too_large",
+    "uri_too_long",
+    "header_too_large",
+    "busy",
+    "database_unavailable",
+)
 WITH_BODY = (
     "malformed_json",
     "unsupported_media_type",
@@ -161,9 +168,10 @@ TAGS = {
 MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
     "account_recovery": "Recovery",
     "device_login": "Devices",
+    "well_known": "Docs",
     "review_messages": "Messages",
 }
-ABOUT = """What a REST client or a curl script can count on. The same [in words](/docs/API); what [every code](/docs/errors) means.
+ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 
 Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
 carries `X-Request-Id`; every GET of a resource a strong `ETag`."""
@@ -522,7 +530,8 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):
         found |= {"bad_cursor"}
-    if route.method in ("PATCH", "DELETE"):
+    tagged = route.method == "GET" and 200 in said.answers and route.rule not in TAGLESS
+    if tagged or route.method in ("PATCH", "DELETE"):
         found |= {"precondition_failed"}
     if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}

@@ -121,7 +121,7 @@ class _Form:
             raise Malformed("malformed_request", "The multipart body has no boundary.")
         # Bounds on what is not the package: eight parts, small heads; the package itself is bounded where it is received.
         parser = multipart.PushMultipartParser(
-            options["boundary"], max_segment_count=8, max_header_size=2048
+            options["boundary"], max_segment_count=8, max_header_size=2048, header_charset="latin-1"
         )
         self._blocks = self._parse(body, parser, multipart, said)
         self._rest = b""
@@ -162,7 +162,9 @@ class _Form:
                         text += event
                         if len(text) > 4 * LONGEST_NOTES:
                             raise LimitReached("too_large", f"The field {name!r} is too large.")
-        except (multipart.MultipartError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise Malformed("malformed_request", f"The field `{name}` is not UTF-8.") from None
+        except multipart.MultipartError as error:
             raise Malformed(
                 "malformed_request", f"The multipart body cannot be read: {error}"
             ) from error

@@ -16,7 +16,7 @@ A route's own line says the rest, in options that are plain text:
            says what the body is, because it is too large to be read beforehand
     deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
            address that takes its place: said in headers and in the description
-    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages, "slow" for what reads much,
+    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages,
            "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
 """
 
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import quote
 
 import bottle
 
@@ -43,11 +44,19 @@ from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.kept import Place, of_account, of_all_time, of_store
-from mosis.web.request import check_lengths, check_query, etag, names_tag, require_match
+from mosis.web.request import (
+    check_lengths,
+    check_query,
+    etag,
+    names_tag,
+    require_match,
+    require_tag,
+)
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
     "/healthz",
+    "/livez",
     "/readyz",
     "/metrics",
     "/openapi.json",
@@ -56,9 +65,26 @@ UNVERSIONED = (
     "/packages/",
     "/assets/",
     "/.well-known/",
+    "/favicon.ico",
+    "/robots.txt",
 )
+# What pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): it is public, and no credential counts.
+CROSS_ORIGIN = ("/store/", "/packages/", "/assets/", "/.well-known/", "/feed")
+CORS = [
+    ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "ETag, Last-Modified, Link, Content-Range, Repr-Digest, Retry-After",
+    ),
+]
+PREFLIGHT = [
+    ("Access-Control-Allow-Methods", "GET, HEAD"),
+    ("Access-Control-Allow-Headers", "If-None-Match, If-Modified-Since, If-Range, Range"),
+    ("Access-Control-Max-Age", "86400"),
+]
+OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_METHODS = frozenset(
+METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 )  # a client may send any word
 _BOTTLES_CODES = {
@@ -72,8 +98,9 @@ _BOTTLES_CODES = {
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
 
-    def __init__(self, measures: MetricsRegistry | None = None) -> None:
+    def __init__(self, measures: MetricsRegistry | None = None, prefix: str = "") -> None:
         super().__init__()
+        self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
 
@@ -85,7 +112,8 @@ class Portal(bottle.Bottle):
         request_id = environ["mosis.request_id"] = request_id_of(
             environ.get("HTTP_X_REQUEST_ID", "")
         )
-        path = environ.get("PATH_INFO", "/")
+        environ["SCRIPT_NAME"] = environ["mosis.prefix"] = self.prefix
+        path = environ["PATH_INFO"] = own_path(self.prefix, environ.get("PATH_INFO", "/"))
         if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = (
                 environ.get("SCRIPT_NAME", "") + "/v1",
@@ -98,8 +126,13 @@ class Portal(bottle.Bottle):
             shown["bytes"] = next(
                 (int(value) for name, value in headers if name.lower() == "content-length"), 0
             )
-            headers += common_headers(
-                request_id, environ.get("mosis.taken", ()), environ.get("bottle.route")
+            headers = final_headers(
+                environ["REQUEST_METHOD"],
+                environ["PATH_INFO"],
+                headers,
+                common_headers(
+                    request_id, environ.get("mosis.taken", ()), environ.get("bottle.route")
+                ),
             )
             return start_response(status, headers, exc_info)
 
@@ -132,7 +165,7 @@ class Portal(bottle.Bottle):
         """The measures and the log line of a request."""
         rule = route.rule if route is not None else None
         self.measures.request(
-            method if method in _METHODS else "other", rule or "none", status, took_seconds
+            method if method in METHODS else "other", rule or "none", status, took_seconds
         )
         if log.isEnabledFor(logging.INFO):
             log.info(
@@ -152,9 +185,15 @@ class Portal(bottle.Bottle):
         """Bottle's own refusals, and crashes, in the shape of ours."""
         environ = bottle.request.environ
         code = _BOTTLES_CODES.get(res.status_code, "internal")
+        if code in ("not_found", "method_not_allowed"):
+            if environ["REQUEST_METHOD"] not in METHODS:
+                code, bottle.response.status = "not_implemented", 501
+                bottle.response.headers.pop("Allow", None)
+            elif self._is_answered_without_route(environ, code):
+                return b""
         if code == "internal":
             log.error(
-                "crash",
+                "unhandled exception",
                 extra={
                     "request_id": environ["mosis.request_id"],
                     "trace": res.traceback or repr(res.exception),
@@ -163,17 +202,36 @@ class Portal(bottle.Bottle):
         details = {
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
+            "not_implemented": "This method is not known here.",
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
         detail = details.get(code, "The request cannot be read: " + str(res.body))
         bottle.response.content_type = problems.CONTENT_TYPE
         bottle.response.set_header("Cache-Control", "no-store")
         if code == "method_not_allowed":
-            allowed = set(bottle.response.get_header("Allow").split(","))
-            bottle.response.set_header(
-                "Allow", ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
-            )
+            bottle.response.set_header("Allow", _allowed())
         return problems.body(code, detail, environ["mosis.request_id"])
+
+    def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
+        """OPTIONS of an address (RFC 9110, section 9.3.7), and addresses with a slash too many at their end."""
+        response, method, path = bottle.response, environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if method == "OPTIONS" and code == "method_not_allowed":
+            response.status = 204
+            response.set_header("Allow", _allowed())
+            return True
+        shorter = path.rstrip("/")
+        if code == "not_found" and method in ("GET", "HEAD") and shorter not in ("", path):
+            try:
+                self.router.match({"REQUEST_METHOD": method, "PATH_INFO": shorter})
+            except bottle.HTTPError:
+                return False
+            query = environ.get("QUERY_STRING", "")
+            location = quote(environ.get("SCRIPT_NAME", "") + shorter, encoding="latin-1")
+            response.status = 308
+            response.set_header("Location", location + (f"?{query}" if query else ""))
+            response.set_header("Cache-Control", "no-store")
+            return True
+        return False
 
 
 class Errors:
@@ -319,9 +377,9 @@ class Answers:
         cache_control = route.config.get("cache") or (
             "public, max-age=60"
             if route.rule.startswith(("/store/", "/.well-known/"))
-            else "private, no-store"
+            else "no-store"
         )
-        keep = route.config.get("keep")
+        keep, is_public = route.config.get("keep"), route.config["scope"] == "public"
         said = route.callback.operation
         tagless = (
             route.method in ("PATCH", "DELETE") and not said.matches
@@ -347,7 +405,7 @@ class Answers:
             if isinstance(document, bottle.HTTPResponse):
                 return document
             response.set_header("Cache-Control", cache_control)
-            if cache_control.startswith("private"):
+            if not is_public:
                 response.set_header("Vary", "Authorization, X-API-Key")
             if document is None:
                 response.status = 204 if response.status_code == 200 else response.status_code
@@ -378,6 +436,32 @@ class Answers:
         return of_account(*address, token, environ["mosis.revision"]) if token else None
 
 
+def final_headers(
+    method: str,
+    path: str,
+    headers: list[tuple[str, str]],
+    common: list[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """The headers of a response as they are sent. What shared caches may store has no header about one caller (RFC 9111, section
+    3), and the response to a POST is never for them."""
+    public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
+    if public and method not in ("GET", "HEAD"):
+        headers = [
+            (name, "no-store" if name.lower() == "cache-control" else value)
+            for name, value in headers
+        ]
+        public = False
+    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
+        common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
+    return headers + [each for each in common if not public or each[0] not in OF_ONE_CALLER]
+
+
+def _allowed() -> str:
+    """The methods of the address, from Bottle's own list."""
+    allowed = set(bottle.response.get_header("Allow").split(",")) | {"OPTIONS"}
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+
+
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     """Headers as they are sent."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
@@ -402,9 +486,15 @@ def common_headers(
     return headers
 
 
+def own_path(prefix: str, path: str) -> str:
+    """The path of a request without the path of BASE_URL, which some proxies pass on and others take off."""
+    return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
+
+
 def environ_path(environ: Mapping[str, Any]) -> str:
-    """The path as the client has sent it, with /v1."""
-    return f"{environ.get('SCRIPT_NAME', '')}{environ['PATH_INFO']}"
+    """The path as the client has sent it, with /v1, without the path of BASE_URL."""
+    script: str = environ.get("SCRIPT_NAME", "")
+    return f"{script.removeprefix(environ.get('mosis.prefix', ''))}{environ['PATH_INFO']}"
 
 
 def access_token(authorization: str | None, api_key: str | None) -> str:
@@ -459,6 +549,7 @@ def limit_of(route: bottle.Route) -> str:
 
 def _unless_known(body: bytes, tag: str) -> bytes:
     """The body, or 304 when the client has it."""
+    require_tag(tag)
     if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
         bottle.response.status = 304
         return b""

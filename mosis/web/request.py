@@ -228,7 +228,9 @@ def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any)
 def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     """201 and where the new thing is found."""
     bottle.response.status = 201
-    bottle.response.set_header("Location", location)
+    bottle.response.set_header(
+        "Location", bottle.request.environ.get("mosis.prefix", "") + location
+    )
     return document
 
 
@@ -243,6 +245,13 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
         each.strip() if strong else each.strip().removeprefix("W/") for each in header.split(",")
     )
     return header.strip() == "*" or tag in tags
+
+
+def require_tag(tag: str) -> None:
+    """Raises Conflict `precondition_failed` when If-Match of a GET names another state (RFC 9110, section 13.1.1)."""
+    header = bottle.request.get_header("If-Match")
+    if header is not None and not names_tag(header, tag, strong=True):
+        raise Conflict("precondition_failed", "It is another one than the request is about.")
 
 
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:

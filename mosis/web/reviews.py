@@ -130,7 +130,7 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
         version.size_bytes,
         sha256=version.sha256,
         content_type="application/vnd.mosis.package+zip",
-        cache_control="private, no-store",
+        cache_control="no-store",
         changed_at=version.created_at,
     )
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ UPDATES: Schema = {
     "mosis_version": {"type": "string", "maxlength": 64},
 }
 _CODE = re.compile(r"[0-9]{1,10}\Z")
-ASK_AGAIN = "public, max-age=0, no-cache"  # may be kept, and is asked for again each time
+ASK_AGAIN = "public, no-cache"  # may be kept, and is asked for again each time
 # For ever in a client; in shared caches a short time only, because it may have to be taken back.
 IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
@@ -297,6 +298,7 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/json",
+        changed_at=found.created_at,
         cache_control=ASK_AGAIN,
     )
 
@@ -318,6 +320,7 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
         size_bytes,
         sha256=sha256,
         content_type="application/json",
+        changed_at=os.fstat(file.fileno()).st_mtime,
         cache_control="public, max-age=600, immutable",
     )
 
@@ -346,6 +349,7 @@ def package(
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/vnd.mosis.package+zip",
+        name=f"{store.package_id(db, app_id)}-{found.version}.mosis",
         cache_control=IMMUTABLE,
         changed_at=found.created_at,
         surrogate_key=app_id,
@@ -375,6 +379,7 @@ def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
         found.size_bytes,
         sha256=found.sha256,
         content_type=found.content_type,
+        changed_at=found.created_at,
         cache_control=IMMUTABLE if named else "public, max-age=3600, s-maxage=300",
         surrogate_key=app_id,
     )

@@ -136,9 +136,9 @@ def test_other_keys_are_refused(client: Client, key: str) -> None:
 
 def test_an_address_that_does_not_take_a_method_names_those_that_it_takes(client: Client) -> None:
     for path, allowed in (
-        ("/v1/apps", "GET, HEAD, POST"),
-        ("/v1/apps/com.acme.notes", "DELETE, GET, HEAD, PATCH"),
-        ("/v1/auth/login", "POST"),
+        ("/v1/apps", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/apps/com.acme.notes", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/auth/login", "OPTIONS, POST"),
     ):
         refused = client.call("PUT", path, {}).expect(405, code="method_not_allowed")
         assert (refused.headers["allow"], refused.headers["cache-control"]) == (allowed, "no-store")

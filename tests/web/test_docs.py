@@ -66,7 +66,12 @@ def test_the_page_loads_nothing_from_elsewhere_and_nothing_without_its_nonce(
     assert text.count(f'nonce="{nonce[1]}"') == len(re.findall("<(?:script|style)", text)) == 3
     assert nonce[1] not in client.get("/docs").headers["content-security-policy"]
     for source in re.findall(r'src="([^"]+)"', text):
-        assert client.get(source).expect(200).headers["content-type"].startswith("text/javascript")
+        assert (
+            client.get("/" + source)
+            .expect(200)
+            .headers["content-type"]
+            .startswith("text/javascript")
+        )
 
 
 def test_the_renderer_is_the_one_that_is_written_down() -> None:

@@ -25,7 +25,7 @@ def test_every_answer_says_what_is_left(client: Client) -> None:
         '"account";r=1199;t=1',
         '"account";r=1198;t=1',
     )
-    assert client.get("/v1/store/apps").headers["ratelimit"].startswith('"store"')
+    assert client.get("/v1/store/apps/nothing").headers["ratelimit"].startswith('"store"')
     assert client.get("/v1/nowhere").headers.get("ratelimit") is None
     assert "ratelimit" not in client.get("/healthz").headers
 

@@ -79,7 +79,7 @@ def test_an_account_has_its_own_ready_answers_until_anything_changes(
         answer = ready(client, path, app)
         assert status(answer) == "200 OK", path
         assert answer is not None
-        assert told_by(answer)["cache-control"] == "private, no-store"
+        assert told_by(answer)["cache-control"] == "no-store"
         assert ready(client, path) is None
         assert ready(client, path, X_API_KEY=app.token) is None
         assert ready(client, path, app, X_API_KEY="x") is None

@@ -233,7 +233,7 @@ def test_the_reviewer_fetches_the_package(client: Client, alice: Person, rita: P
     client.work()
     review = ids(client, rita, "waiting")[0]
     got = client.get(review + "/package", as_=rita).expect(200)
-    assert (got.body, got.headers["cache-control"]) == (package, "private, no-store")
+    assert (got.body, got.headers["cache-control"]) == (package, "no-store")
     part = client.get(review + "/package", as_=rita, headers={"Range": "bytes=0-3"}).expect(206)
     assert part.headers["content-range"] == f"bytes 0-3/{len(package)}"
 

@@ -402,11 +402,11 @@ def test_a_developer_chooses_what_is_taken(client: Client, alice: Person) -> Non
     client.patch(at, {"sample_rate": 2}, as_=alice).expect(422)
 
 
-def test_a_choice_that_is_empty_is_none_of_the_choices(client: Client) -> None:
+def test_a_blank_choice_counts_as_left_out(client: Client) -> None:
     alice = client.register()
     app = client.app_of(alice)
     client.get(f"/v1/apps/{app}/analytics?granularity=hour", as_=alice).expect(200)
-    client.get(f"/v1/apps/{app}/analytics?granularity=", as_=alice).expect(
-        400, code="malformed_request"
-    )
-    client.get("/v1/store/apps?sort=").expect(400, code="malformed_request")
+    blank = client.get(f"/v1/apps/{app}/analytics?granularity=", as_=alice).expect(200)
+    assert blank["granularity"] == "day"
+    client.get("/v1/store/apps?sort=").expect(200)
+    client.get("/v1/store/apps?sort=none").expect(400, code="malformed_request")

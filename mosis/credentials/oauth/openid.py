@@ -68,10 +68,8 @@ class OpenID(Provider):
             form |= {"client_id": self.client_id, "client_secret": self.client_secret}
         tokens = self.exchange(metadata["token_endpoint"], form, headers)
         claims = self._verified(tokens.get("id_token"), tied.nonce)
-        if "email" not in claims and "userinfo_endpoint" in metadata:
-            claims = self._userinfo(
-                metadata["userinfo_endpoint"], tokens["access_token"], claims["sub"]
-            )
+        if "userinfo_endpoint" in metadata and not _says_all(claims):
+            claims = self._completed(claims, metadata["userinfo_endpoint"], tokens["access_token"])
         return profile_of(
             self.issuer,
             claims["sub"],
@@ -200,6 +198,20 @@ class OpenID(Provider):
             raise self.unavailable(f"jwks_uri answers {reply.status} without keys")
         return [key for key in keys if isinstance(key, dict)]
 
+    def _completed(self, claims: dict[str, Any], endpoint: str, token: str) -> dict[str, Any]:
+        """The claims of the ID token, and from userinfo what it leaves out. Whether an address is verified is taken from whoever
+        names the address. An ID token with an address is enough where userinfo does not answer."""
+        try:
+            more = self._userinfo(endpoint, token, claims["sub"])
+        except PortalError:
+            if "email" in claims:
+                return claims
+            raise
+        said = {name: value for name, value in claims.items() if value not in (None, "")}
+        if said.get("email", more.get("email")) != more.get("email"):
+            more = {**more, "email_verified": None}
+        return {**more, **said}
+
     def _userinfo(self, endpoint: str, token: str, subject: str) -> dict[str, Any]:
         """The claims that the ID token leaves out (OpenID Connect Core 5.3); they must be about the same person (5.3.4)."""
         reply = self.ask(endpoint, headers={"Authorization": f"Bearer {token}"})
@@ -210,6 +222,11 @@ class OpenID(Provider):
 
     def unavailable(self, why: str) -> PortalError:
         return super().unavailable(f"{self.issuer} {why}")
+
+
+def _says_all(claims: dict[str, Any]) -> bool:
+    named = claims.get("name") or claims.get("preferred_username")
+    return bool(claims.get("email") and claims.get("email_verified") is not None and named)
 
 
 def _fits(key: dict[str, Any], kid: Any, algorithm: str) -> bool:

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from mosis.clock import Clock
 from mosis.errors import Denied, PortalError, Unavailable
 from mosis.outbound.http import Reply, Unreachable, ask
-from mosis.validation import EMAIL_ADDRESS
+from mosis.validation.addresses import EMAIL_ADDRESS
+from mosis.validation.names import NAME
 
 log = logging.getLogger("mosis.credentials.oauth")
 AT_ONCE = 2  # conversations with one provider: a slow one must not hold every thread of the lane
@@ -70,12 +71,12 @@ class Answer:
 @dataclass(frozen=True)
 class Profile:
     """Who somebody is at a provider. (issuer, subject) never changes and never goes to another person; the rest may.
-    `email` is None unless it has the form of an address."""
+    `email` is None unless it has the form of an address, `email_verified` where the provider does not say."""
 
     issuer: str
     subject: str
     email: str | None
-    email_verified: bool
+    email_verified: bool | None
     name: str
 
 
@@ -229,13 +230,13 @@ def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any
     )
     local = str(email).partition("@")[0] if good else ""
     # Some send the word instead of the value (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).
-    is_verified = good and (verified is True or verified == "true")
+    is_verified = None if verified is None else good and (verified is True or verified == "true")
     return Profile(
         issuer,
         subject,
         email if good else None,
         is_verified,
-        next(filter(None, cleaned), local or "somebody"),
+        next((name for name in cleaned if re.match(NAME, name)), local or "somebody"),
     )
 
 

@@ -11,9 +11,12 @@ from mosis.packages.checks.kinds import Broken
 
 _LARGEST_SIDE = 65500  # libjpeg: JPEG_MAX_DIMENSION
 _BLOCKS_IN_UNIT = 10  # libjpeg: D_MAX_BLOCKS_IN_MCU
-_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_HERE = re.compile(
+    rb"\xff++([^\x00\xff])", re.DOTALL
+)  # a marker, with the bytes 0xFF that may fill before it
+_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _IN_SCAN = re.compile(
-    rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL
+    rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL
 )  # stuffed zeros and restarts are data
 _SOF, _DHT, _EOI, _SOS, _DQT, _DNL, _DRI = 0xC0, 0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: all with Huffman codes
@@ -42,7 +45,7 @@ def _segments(content: bytes, image: "_Image") -> Iterator[tuple[int, bytes, int
         if marker == _SOS:
             found = _IN_SCAN.search(content, at)
         elif image.components:
-            found = _MARKER.match(content, at)
+            found = _HERE.match(content, at)
         else:
             found = _MARKER.search(content, at)
         if not found:

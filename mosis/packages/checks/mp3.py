@@ -29,7 +29,8 @@ _FREE_FRAME = 4608  # bytes of the longest frame in free format that is looked f
 def read(content: bytes) -> tuple[int, int]:
     """Bytes that are no part of the sound, after its end and before or within it. Raises Broken, struct.error."""
     end = _without_tags_at_end(content)
-    at = _first_frame(content, end)
+    solid = len(content[:end].rstrip(b"\0"))
+    at = _first_frame(content, end, solid)
     skipped = at - _after_tags(content)
     zeros = not any(content[_after_tags(content) : at])
     skipped = 0 if zeros else skipped
@@ -44,7 +45,7 @@ def read(content: bytes) -> tuple[int, int]:
         if length:
             at += length
             continue
-        if not (later := _next_frame(content, at, end, first)):
+        if not (later := _next_frame(content, at, end, solid, first)):
             rest = content[at:end].strip(b"\0")
             return len(rest), skipped
         skipped += len(content[at:later].strip(b"\0"))
@@ -93,8 +94,8 @@ def _free_length(content: bytes, at: int, end: int) -> int:
     return 0
 
 
-def _is_frame(content: bytes, at: int, end: int) -> bool:
-    """Whether a frame begins here that is followed by one like it, or by the end."""
+def _is_frame(content: bytes, at: int, end: int, solid: int) -> bool:
+    """Whether a frame begins here that is followed by one like it, or by zeros (from `solid`) and the end."""
     head = _header(content, at)
     if not _is_head(head):
         return False
@@ -102,24 +103,24 @@ def _is_frame(content: bytes, at: int, end: int) -> bool:
     after = at + length
     if length < 4 or after > end:
         return False
-    return not any(content[after:end]) or _is_like(_header(content, after), head)
+    return after >= solid or _is_like(_header(content, after), head)
 
 
-def _first_frame(content: bytes, end: int) -> int:
+def _first_frame(content: bytes, end: int, solid: int) -> int:
     start = _after_tags(content)
     while start < end and content[start] == 0:
         start += 1
     for found in _SYNC.finditer(content, start, min(start + SEARCH_BYTES, end)):
-        if _is_frame(content, found.start(), end):
+        if _is_frame(content, found.start(), end, solid):
             return found.start()
     raise Broken("there is no frame of MPEG audio where one should be")
 
 
-def _next_frame(content: bytes, at: int, end: int, first: int) -> int:
+def _next_frame(content: bytes, at: int, end: int, solid: int, first: int) -> int:
     """The next place where two frames of this stream follow one another; 0 when there is none."""
     for found in _SYNC.finditer(content, at, end):
         if _is_like(_header(content, found.start()), first) and _is_frame(
-            content, found.start(), end
+            content, found.start(), end, solid
         ):
             return found.start()
     return 0
@@ -150,11 +151,11 @@ def _without_tags_at_end(content: bytes) -> int:
     while True:
         if content[max(0, end - 128) : end].startswith(b"TAG") and end >= 128:
             end -= 128
-        elif content[:end].endswith(b"LYRICS200") and content[end - 15 : end - 9].isdigit():
+        elif content.endswith(b"LYRICS200", 0, end) and content[end - 15 : end - 9].isdigit():
             end -= 15 + int(content[end - 15 : end - 9])
         elif end >= 32 and content[end - 32 : end - 24] == b"APETAGEX":
             size, _, flags = struct.unpack_from("<III", content, end - 20)
-            end -= size + (32 if flags >> 31 else 0)
+            end -= max(size, 32) + (32 if flags >> 31 else 0)  # the size counts the footer
         else:
             return max(0, end)
         if end <= 0:

@@ -18,6 +18,7 @@ MP3_CASES = {
     "many zeros": bytes(100_000) + SONG,
     "ID3v1": SONG + b"TAG" + bytes(125),
     "APE": SONG + APE,
+    "APE of size 0": SONG + b"APETAGEX" + bytes(24),
     "APE at the beginning": APE + SONG,
     "APE and ID3v1": SONG + APE + b"TAG" + bytes(125),
     "Lyrics3": SONG + b"LYRICSBEGIN" + b"abc" + b"000014LYRICS200",

@@ -1,5 +1,7 @@
 """Images, sounds and fonts as their decoders judge them: what decoders read is no error, what they refuse is one."""
 
+import time
+
 import pytest
 
 from mosis.packages.checks.inspection import KINDS
@@ -121,3 +123,22 @@ def test_a_font_without_a_table_is_refused(tag: bytes) -> None:
 ])  # fmt: skip
 def test_fonts_that_freetype_cannot_open_are_refused(content: bytes) -> None:
     assert [each.code for each in check("ttf", content)] == ["font_invalid"]
+
+
+@pytest.mark.parametrize("content", [
+    b"\xff\xfb\x90\0" * 500_000, (cases_sounds.FRAME * 2 + b"xx") * 3000, b"\xff\xfb\0\0" * 500_000, b"ID3\3" + bytes(6) * 300_000,
+    cases_sounds.SONG + cases_sounds.APE * 50_000, cases_sounds.SONG + (b"APETAGEX" + bytes(24)) * 50_000,
+])  # fmt: skip
+def test_reading_an_mp3_takes_linear_time(content: bytes) -> None:
+    begun = time.process_time()
+    check("mp3", content)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("content", [
+    media.SOI + b"\xff" * 2_000_000, media.jpeg()[:-2] + b"\xff" * 2_000_000, media.SOI + media.segment(0xFE, b"") * 200_000,
+])  # fmt: skip
+def test_reading_a_jpeg_takes_linear_time(content: bytes) -> None:
+    begun = time.process_time()
+    assert [each.code for each in check("jpg", content)] == ["image_invalid"]
+    assert time.process_time() - begun < 5

@@ -150,6 +150,30 @@ def reset_password(client: Client, email: str) -> None:
     ).expect(204)
 
 
+def test_who_takes_an_account_over_by_a_link_is_not_joined_by_its_maker_at_a_provider(
+    browser: Browser, issuer: Issuer
+) -> None:
+    """Neither by an identity that was linked before, nor by a link that was begun before."""
+    client = browser.client
+    mallory = register(client, verified=False)  # as alice@example.net
+    issuer.person |= {"sub": "mallory", "email": "mallory@example.net"}
+    browser.sign_in("company", as_=mallory).expect(200)
+    client.work()
+    way_back = browser.walk(browser.begin("github", as_=mallory))
+    db = client.env.db.connection()
+    ticket = db.value("SELECT id FROM tickets WHERE purpose = 'verify'")
+    token = tokens.make_ticket(client.env.secret, ticket)
+    said = {"token": token, "password": "another long password"}
+    client.post("/v1/auth/email/verify", said).expect(204)
+    browser.call("GET", way_back).expect(400, "oauth_state_invalid")
+    assert browser.sign_in("company").expect(200)["developer"]["id"] != mallory.id
+    issuer.person |= {"sub": "alice", "email": ALICE}
+    owner = browser.sign_in("company").expect(200)
+    assert owner["developer"]["id"] == mallory.id
+    assert owner["developer"]["providers"] == ["password", "company"]
+    client.get("/v1/auth/me", as_=mallory).expect(401)
+
+
 def test_a_session_that_has_ended_links_nothing(browser: Browser) -> None:
     alice = register(browser.client, verified=False)
     way_back = browser.walk(browser.begin("company", as_=alice))
@@ -235,3 +259,31 @@ class TestAdministrator:
     def test_the_verified_address_of_the_administrator_is_admin(self, browser: Browser) -> None:
         assert browser.sign_in("company").expect(200)["developer"]["role"] == "admin"
         assert browser.sign_in("github").expect(200)["developer"]["role"] == "developer"
+
+
+def test_an_unsaid_verification_makes_an_unverified_account_and_links_nothing(
+    browser: Browser, issuer: Issuer
+) -> None:
+    del issuer.person["email_verified"]
+    made = browser.sign_in("company").expect(200)["developer"]
+    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
+    issuer.person["sub"] = "another"
+    browser.sign_in("company").expect(409, "email_not_verified")
+    assert accounts_of(browser.client.env) == 1
+
+
+def test_userinfo_says_what_the_id_token_leaves_out(browser: Browser, issuer: Issuer) -> None:
+    del issuer.person["email_verified"]
+    sub, email = issuer.person["sub"], issuer.person["email"]
+    issuer.told_by_userinfo = {"sub": sub, "email": email, "email_verified": True}
+    assert browser.sign_in("company").expect(200)["developer"]["email_verified"]
+
+
+def test_userinfo_does_not_verify_the_address_of_the_id_token_by_another(
+    browser: Browser, issuer: Issuer
+) -> None:
+    del issuer.person["email_verified"]
+    other = {"sub": issuer.person["sub"], "email": "x@example.net", "email_verified": True}
+    issuer.told_by_userinfo = other
+    made = browser.sign_in("company").expect(200)["developer"]
+    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)

@@ -369,8 +369,8 @@ class TestSlowProvider:
         }
 
     @staticmethod
-    def call(port: int, method: str, path: str) -> int:
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    def call(port: int, method: str, path: str, source: str = "127.0.0.1") -> int:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20, source_address=(source, 0))
         try:
             connection.request(method, path)
             return connection.getresponse().status
@@ -382,16 +382,20 @@ class TestSlowProvider:
         issuer.instead["/.well-known/openid-configuration"] = lambda _: gate.wait(20)
         with serving(env) as server, ThreadPoolExecutor(8) as pool:
             begin = ("POST", "/v1/auth/oauth/oidc")
-            waiting = [pool.submit(self.call, server.port, *begin) for _ in range(8)]
+            other = "127.0.0.9"
+            waiting = [
+                pool.submit(self.call, server.port, *begin, f"127.0.0.{number}")
+                for number in range(1, 9)
+            ]
             wait_until(lambda: len(issuer.asked) == 2, "two ask the issuer")
             for _ in range(3):
-                assert self.call(server.port, "POST", "/v1/auth/oauth/github") == 200
-                assert self.call(server.port, "GET", "/metrics") == 200
+                assert self.call(server.port, "POST", "/v1/auth/oauth/github", other) == 200
+                assert self.call(server.port, "GET", "/metrics", other) == 200
                 # come back without a sign-in: in the same lane as the slow ones
-                assert self.call(server.port, "GET", "/v1/auth/oauth/github/callback") == 400
-            assert server.lanes["outside"].state[1] == 2
+                assert self.call(server.port, "GET", "/v1/auth/oauth/github/callback", other) == 400
+            wait_until(lambda: server.lanes["outside"].state[1] == 2, "two threads are taken")
             assert len(issuer.asked) == 2
-            assert not any(each.done() for each in waiting)
+            assert [each.result() for each in waiting if each.done()] == []
             gate.set()
             assert {each.result(20) for each in waiting} == {503}
 

@@ -1,0 +1,79 @@
+"""The files that browsers and crawlers ask every site for."""
+
+import struct
+import zlib
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import bottle
+
+from mosis.context import Context
+from mosis.errors import NotFound
+from mosis.web.openapi_schemas import File, operation
+from mosis.web.request import etag, names_tag, require_tag
+
+SECURITY_DAYS = 180  # RFC 9116, section 2.5.5: less than a year ahead
+ROBOTS = b"User-agent: *\nDisallow: /v1/\nDisallow: /packages/\n"
+DAY = "public, max-age=86400"
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/favicon.ico", callback=favicon, scope="public")
+    app.get("/robots.txt", callback=robots, scope="public")
+    app.get("/.well-known/security.txt", callback=security, scope="public")
+
+
+@operation(File("image/png"))
+def favicon() -> bottle.HTTPResponse:
+    """The icon of the site."""
+    return _file(_icon(), "image/png")
+
+
+@operation(File("text/plain"))
+def robots() -> bottle.HTTPResponse:
+    """What crawlers should leave out (RFC 9309)."""
+    return _file(ROBOTS, "text/plain; charset=utf-8")
+
+
+@operation(File("text/plain"), refuses="not_found")
+def security(env: Context) -> bottle.HTTPResponse:
+    """Where to report a vulnerability (RFC 9116); not found unless SECURITY_CONTACT is set."""
+    contact = env.config.security_contact
+    if contact is None:
+        raise NotFound("file")
+    today = datetime.fromtimestamp(env.clock.time(), UTC).replace(hour=0, minute=0, second=0)
+    expires = (today + timedelta(days=SECURITY_DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = (
+        f"Contact: {contact}",
+        f"Expires: {expires}",
+        f"Canonical: {env.url('/.well-known/security.txt')}",
+    )
+    return _file(("\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+
+
+def _file(body: bytes, content_type: str) -> bottle.HTTPResponse:
+    tag = etag(body)
+    headers = {"Content-Type": content_type, "Cache-Control": DAY, "ETag": tag}
+    require_tag(tag)
+    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+        return bottle.HTTPResponse(b"", 304, headers)
+    return bottle.HTTPResponse(body, 200, headers)
+
+
+@cache
+def _icon() -> bytes:
+    """A PNG of 32 by 32 pixels: four squares (https://www.w3.org/TR/png-3/, sections 5 and 11)."""
+    dark, light = b"\x1f\x4e\x79", b"\x8a\xb4\xf8"
+    rows = []
+    for y in range(32):
+        pixels = (light if (x // 16 + y // 16) % 2 else dark for x in range(32))
+        rows.append(b"\0" + b"".join(pixels))
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(rows), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )

@@ -1,0 +1,207 @@
+"""HTTP headers, on every address of the URL table: caching, CORS, methods, preconditions, and what a linter says."""
+
+import re
+import time
+from email.utils import formatdate
+
+import pytest
+from httplint import HttpRequestLinter, HttpResponseLinter
+from httplint.note import levels
+from waitress.adjustments import Adjustments
+
+from mosis.server.request import Request
+from mosis.web.plugins import CROSS_ORIGIN
+from tests.client import Answer, Client
+from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # noqa: F401
+
+PUBLIC = [route for route in GETS if route.config["scope"] == "public"]
+OF_ONE_CALLER = {"x-request-id", "ratelimit", "ratelimit-policy"}
+OBSOLETE = ("%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y")  # RFC 850 and asctime
+
+# Notes of the linter that are accepted, and why.
+ACCEPTED = {
+    "STORE_PUBLIC_UNNECESSARY": "tells operators, and our own code, that it is for everybody",
+    "STATUS_BAD_REQUEST": "the address of a sign-in that nobody has begun",
+}
+
+
+def is_public(answer: Answer) -> bool:
+    return "public" in answer.headers.get("cache-control", "")
+
+
+def lint(path: str, method: str, sent: dict[str, str], answer: Answer, at: float) -> list[str]:
+    """What the linter calls bad or worth a warning, in one answer."""
+    request = HttpRequestLinter()
+    request.process_request_topline(
+        method.encode(), b"http://localhost:8080" + path.encode(), b"HTTP/1.1"
+    )
+    request.process_headers(
+        [(b"Host", b"localhost:8080"), *((n.encode(), v.encode()) for n, v in sent.items())]
+    )
+    request.finish_content(True)
+    linter = HttpResponseLinter(start_time=at)
+    linter.request = request
+    linter.process_response_topline(b"HTTP/1.1", str(answer.status).encode(), b"x")
+    headers = {"date": formatdate(at, usegmt=True)} | answer.headers
+    if method != "HEAD" and answer.status not in (204, 304):
+        headers["content-length"] = str(len(answer.body))
+    linter.process_headers(
+        [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    )
+    if method != "HEAD":
+        linter.feed_content(answer.body)
+    linter.finish_content(True)
+    return [type(note).__name__ for note in linter.notes if note.level in (levels.BAD, levels.WARN)]
+
+
+def test_the_linter_finds_nothing_in_any_form_of_a_public_address(world: World) -> None:  # noqa: F811
+    found: dict[str, set[str]] = {}
+    at = world.client.env.clock.time()
+    for route in PUBLIC:
+        first = world.call(route)
+        forms: list[tuple[str, dict[str, str]]] = [("GET", {}), ("GET", {"Range": "bytes=0-9"})]
+        forms += [("GET", {"Range": "bytes=99999999-"}), ("GET", {"If-Match": '"x"'})]
+        if tag := first.headers.get("etag"):
+            forms.append(("GET", {"If-None-Match": tag}))
+        if changed := first.headers.get("last-modified"):
+            forms.append(("GET", {"If-Modified-Since": changed}))
+        for method, sent in forms:
+            answer = world.call(route, headers=sent)
+            for note in lint("/x", method, sent, answer, at):
+                found.setdefault(note, set()).add(f"{route.rule} {sent} {answer.status}")
+    unexpected = [
+        f"{note}: {sorted(where)}" for note, where in found.items() if note not in ACCEPTED
+    ]
+    assert not unexpected, "\n".join(unexpected)
+    assert set(ACCEPTED) <= set(found), "a note that is accepted does not occur any more"
+
+
+def test_no_header_of_one_caller_is_in_what_shared_caches_may_store(world: World) -> None:  # noqa: F811
+    seen = 0
+    posts = [each for each in ROUTES if each.rule == "/store/updates" and each.method == "POST"]
+    for route in [*GETS, *posts]:
+        for sent in ({}, {"If-None-Match": "*"}):
+            answer = world.call(route, headers={"X-Request-Id": "stranger.1"} | sent)
+            if not is_public(answer):
+                assert answer.headers["x-request-id"] == "stranger.1", route
+                continue
+            seen += 1
+            assert route.method == "GET", f"{route} says public"
+            assert not OF_ONE_CALLER & set(answer.headers), route
+            assert "set-cookie" not in answer.headers, route
+            assert "stranger" not in str(answer.headers), route
+    assert seen > 20
+
+
+def test_health_is_not_stored_and_varies_by_nothing(client: Client) -> None:
+    for path in ("/healthz", "/livez", "/readyz"):
+        answer = client.get(path).expect(200)
+        assert answer.headers["cache-control"] == "no-store"
+        assert "vary" not in answer.headers
+
+
+def test_every_address_answers_options_with_its_methods(world: World) -> None:  # noqa: F811
+    methods: dict[str, set[str]] = {}
+    for route in ROUTES:
+        methods.setdefault(route.rule, {"OPTIONS"}).add(route.method)
+    for route in {each.rule: each for each in ROUTES}.values():
+        wanted = methods[route.rule] | ({"HEAD"} if "GET" in methods[route.rule] else set())
+        answer = world.options(route)
+        assert (answer.status, answer.body) == (204, b""), route
+        assert set(answer.headers["allow"].split(", ")) >= wanted, route
+        opened = route.rule.startswith(CROSS_ORIGIN)
+        assert answer.headers.get("access-control-allow-origin") == ("*" if opened else None), route
+        assert ("access-control-allow-headers" in answer.headers) == opened, route
+
+
+def test_pages_of_other_origins_may_read_what_is_public_and_nothing_else(world: World) -> None:  # noqa: F811
+    for route in ROUTES:
+        answer = world.call(route)
+        opened = route.rule.startswith(CROSS_ORIGIN) and route.method == "GET"
+        assert answer.headers.get("access-control-allow-origin") == ("*" if opened else None), route
+        assert "access-control-allow-credentials" not in answer.headers, route
+
+
+def test_options_of_the_server_itself_names_every_method(client: Client) -> None:
+    request = Request(Adjustments())
+    request.command, request.path = "OPTIONS", "*"
+    answer = client.ready(request)
+    assert answer is not None
+    assert (answer[0], answer[2]) == ("204 No Content", b"")
+    allowed = answer[1].decode().strip().removeprefix("Allow: ").split(", ")
+    assert {"GET", "HEAD", "OPTIONS", "POST"} <= set(allowed)
+    client.call("OPTIONS", "/v1/nothing").expect(404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["BREW", "TRACE", "PROPFIND", "M-SEARCH"])
+@pytest.mark.parametrize("path", ["/v1/store/apps", "/v1/nothing", "/healthz"])
+def test_an_unknown_method_is_not_implemented(client: Client, method: str, path: str) -> None:
+    answer = client.call(method, path).expect(501, "not_implemented")
+    assert "allow" not in answer.headers
+
+
+@pytest.mark.parametrize(("path", "to"), [
+    ("/docs/", "/docs"), ("/v1/store/apps/", "/v1/store/apps"), ("/v1/store/apps/?q=a%26b", "/v1/store/apps?q=a%26b"),
+    ("/docs/API//", "/docs/API"),
+])  # fmt: skip
+def test_a_slash_too_many_leads_to_the_address_without_it(
+    client: Client, path: str, to: str
+) -> None:
+    answer = client.get(path).expect(308)
+    assert answer.headers["location"] == to
+    client.get(to).expect(200)
+    client.post("/v1/apps/", {}).expect(404, "not_found")
+    client.get("/v1/nothing/").expect(404, "not_found")
+
+
+def test_every_get_honours_if_match(world: World) -> None:  # noqa: F811
+    for route in GETS:
+        first = world.call(route)
+        if first.status == 200 and (tag := first.headers.get("etag")):
+            world.call(route, headers={"If-Match": '"other"'}).expect(412, "precondition_failed")
+            if first.body == world.call(route).body:
+                world.call(route, headers={"If-Match": f'"x", {tag}'}).expect(200)
+
+
+def test_last_modified_is_a_validator_in_every_form_of_a_date(world: World) -> None:  # noqa: F811
+    seen = set()
+    for route in PUBLIC:
+        changed = world.call(route).headers.get("last-modified")
+        if changed is None:
+            continue
+        seen.add(route.rule.split("/")[1])
+        moment = time.strptime(changed, "%a, %d %b %Y %H:%M:%S GMT")
+        for text in (changed, *(time.strftime(form, moment) for form in OBSOLETE)):
+            assert world.call(route, headers={"If-Modified-Since": text}).status == 304, route
+        earlier = "Sun, 06 Nov 1994 08:49:37 GMT"
+        assert world.call(route, headers={"If-Modified-Since": earlier}).status == 200, route
+    assert {"store", "packages", "assets", "docs", "openapi.json"} <= seen
+
+
+def test_a_package_is_saved_under_its_name(world: World) -> None:  # noqa: F811
+    (route,) = [each for each in PUBLIC if each.rule.startswith("/packages/")]
+    headers = world.call(route).headers
+    assert headers["content-disposition"] == 'attachment; filename="com.acme.notes-1.0.0.mosis"'
+
+
+class TestFilesOfASite:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {}
+
+    def test_browsers_and_crawlers_find_theirs(self, client: Client) -> None:
+        icon = client.get("/favicon.ico").expect(200)
+        assert icon.body.startswith(b"\x89PNG")
+        assert b"Disallow: /v1/" in client.get("/robots.txt").expect(200).body
+        client.get("/.well-known/security.txt").expect(404, "not_found")
+
+
+class TestSecurityContact:
+    @pytest.fixture
+    def settings(self) -> dict[str, str]:
+        return {"SECURITY_CONTACT": "mailto:security@example.net"}
+
+    def test_it_is_named_and_expires(self, client: Client) -> None:
+        text = client.get("/.well-known/security.txt").expect(200).body.decode()
+        assert text.startswith("Contact: mailto:security@example.net\n")
+        assert re.search(r"^Expires: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text, re.MULTILINE)
