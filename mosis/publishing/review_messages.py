@@ -73,7 +73,7 @@ def _reviewer_of(db: Connection, version: Version) -> str | None:
     found: str | None = db.value(
         "SELECT developers.id FROM developers JOIN ("
         "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"
-        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # UUIDs start with digits, which sort before 'claimed'
+        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # digits sort first
         ") ON who = developers.id WHERE role <> 'developer' AND suspended = 0 ORDER BY place DESC LIMIT 1",
         version.id,
     )
