@@ -19,7 +19,7 @@ FLOORS = {
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
     "background": "worker demo",
-    "http": "server web ui application process cli",
+    "http": "server web ui application process cli client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {

@@ -72,7 +72,7 @@ class CachedResponses:
             return None
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         common = common_headers(request_id, (taken,) if taken else (), kept.route)
-        path = request.path.removeprefix("/v1")
+        path = own_path(self.app.prefix, request.path).removeprefix("/v1")
         lines = header_lines(final_headers("GET", path, kept.headers, common)[len(kept.headers) :])
         if "IF_NONE_MATCH" in request.headers and names_tag(
             request.headers["IF_NONE_MATCH"], kept.tag

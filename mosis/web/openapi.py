@@ -164,6 +164,7 @@ TAGS = {
     "Health": "Health",
     "Metrics": "Metrics",
     "Docs": "Documents",
+    "Cli": "Command line",
 }
 MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
     "account_recovery": "Recovery",

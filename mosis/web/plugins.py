@@ -61,6 +61,7 @@ UNVERSIONED = (
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/cli",
     "/packages/",
     "/assets/",
     "/.well-known/",

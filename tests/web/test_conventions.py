@@ -172,6 +172,7 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
             "/.well-known/security": "public, max-age=86400",
             "/favicon.ico": "public, max-age=86400",
             "/robots.txt": "public, max-age=86400",
+            "/cli/": "public, max-age=300",
             "/docs": "public, max-age=3",
             "/openapi.json": "public, max-age=300",
             "/packages/": "public, max-age=31536000",
