@@ -68,7 +68,14 @@ UNVERSIONED = (
     "/robots.txt",
 )
 # What pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): it is public, and no credential counts.
-CROSS_ORIGIN = ("/store/", "/packages/", "/assets/", "/.well-known/", "/feed")
+CROSS_ORIGIN = (
+    "/store/",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+    "/feed",
+    "/docs/manifest.schema.json",
+)
 CORS = [
     ("Access-Control-Allow-Origin", "*"),
     (
