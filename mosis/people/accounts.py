@@ -9,7 +9,7 @@ from typing import Any
 
 from mosis import audit, events
 from mosis.caller import Caller
-from mosis.clock import seconds
+from mosis.clock import Clock, seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
@@ -56,29 +56,29 @@ class Session:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """What a sign-in answers with: the account and a pair of tokens."""
+    """What a sign-in answers with: the account, the session and a pair of tokens."""
 
     developer: Developer
+    session_id: str
     access_token: str
     refresh_token: str
 
 
 def get(db: Connection, developer_id: str) -> Developer:
     """The account. Raises NotFound."""
-    found: Developer | None = db.one(
-        f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer
+    return db.get(
+        "developer",
+        f"SELECT {columns(Developer)} FROM developers WHERE id = ?",
+        developer_id,
+        into=Developer,
     )
-    if found is None:
-        raise NotFound("developer")
-    return found
 
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
     """The account with this address, whatever its case."""
-    found: Developer | None = db.one(
+    return db.one(
         f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
     )
-    return found
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
@@ -206,7 +206,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
     session_id, generation = tokens.split_refresh(token)
     refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
     with db.write():
-        session: Session | None = db.one(
+        session = db.one(
             f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
         )
         if session is None or not tokens.same(
@@ -214,7 +214,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
         ):
             raise refusal
         developer = get(db, session.developer_id)
-        expired = not db.now < session.expires_at <= env.clock.latest(tokens.REFRESH_SECONDS)
+        expired = not db.now < session.expires_at <= _latest_expiry(env.clock)
         if session.ended_at or expired or developer.suspended:
             raise refusal
         if generation == session.generation:
@@ -340,7 +340,7 @@ def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Develope
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
         query,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Developer,
     )
@@ -353,10 +353,10 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
         " AND (?3 IS NULL OR id < ?3) AND expires_at <= ?5 ORDER BY id DESC LIMIT ?4",
         caller.account,
-        db.database.clock.now(),
-        wanted.after[0] if wanted.after else None,
+        db.clock.now(),
+        wanted.position,
         wanted.limit + 1,
-        db.database.clock.latest(tokens.REFRESH_SECONDS),
+        _latest_expiry(db.clock),
         into=Session,
     )
     return page(rows, wanted, lambda session: (session.id,))
@@ -427,9 +427,16 @@ def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
     )
     return SignedIn(
         developer,
+        session.id,
         access,
         tokens.make_refresh(env.secret, session.id, session.seed, session.generation),
     )
+
+
+def _latest_expiry(clock: Clock) -> str:
+    """The latest expiry of a session that counts. A clock that was ahead and is set right signs nobody
+    out, unless it was ahead by more than a session's lifetime; a refresh gives the ordinary expiry."""
+    return clock.latest(2 * tokens.REFRESH_SECONDS)
 
 
 def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:

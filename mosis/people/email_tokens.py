@@ -12,6 +12,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Denied
 
+PAGES = {"verify": "/console/verify", "reset": "/console/reset", "invite": "/console/invitation"}
 LIFE_SECONDS = {"verify": 7 * 24 * 3600, "reset": 30 * 60, "invite": 7 * 24 * 3600}
 
 
@@ -37,7 +38,7 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
         developer_id,
         email,
     )
-    expires_at = db.database.clock.now(LIFE_SECONDS[purpose])
+    expires_at = db.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
     db.insert("tickets", **vars(ticket))
     jobs.add(db, "mail_ticket", owner=developer_id or "invitations", ticket_id=ticket.id)
@@ -82,7 +83,7 @@ def mail(env: Context, ticket_id: str) -> None:
         ),
     }[found.purpose]
     text = (
-        f"{text}\n\n{env.url('/docs/account')}#{found.purpose}={token}\n\nIt is good once, until {found.expires_at}. "
+        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nIt is good once, until {found.expires_at}. "
         f"With a program, send this token instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
     env.mailer.send(
@@ -133,10 +134,7 @@ def _expired(env: Context, ticket: Ticket) -> bool:
 
 
 def _find(db: Connection, ticket_id: str) -> Ticket | None:
-    found: Ticket | None = db.one(
-        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
-    )
-    return found
+    return db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
 
 
 def _get(db: Connection, ticket_id: str) -> Ticket:

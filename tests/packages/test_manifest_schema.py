@@ -31,8 +31,8 @@ TEXTS = [
     "\U0001f3f4\U000e0067\U000e0062\U000e007f", "x" * 10_001, "1.0.0", "1.0", "01.0.0", "1.0.0-beta.1+5", "1.0.0-01", "1.0.0\n",
     "1." + "0" * 70 + ".0", "com.acme.notes", "Com.acme", "com", "com.acme.notes\n", "a." * 130 + "a", "main.rml", "MAIN.RML",
     "rml", "a.rml\n", "i.png", "i.jpeg", "i.gif", "alice@example.net", "a@b@c", "a..b@example.net", "https://example.net/a?b#c",
-    "ftp://example.net", "https://u@example.net/", "http://[::1]:80/", "https://example.net/\"", "https://e.net/ä", "tools", "Tools",
-    "en", "pt-BR", "en_US", "zh-Hans-CN", "de-1996", "storage", "storage.shared", "gps", *RESERVED_PERMISSIONS,
+    "ftp://example.net", "https://u@example.net/", "http://[::1]:80/", "https://example.net/\"", "https://e.net/ä", "tools",
+    "Tools", "en", "pt-BR", "en_US", "zh-Hans-CN", "de-1996", "storage", "storage.shared", "gps", *RESERVED_PERMISSIONS,
 ]  # fmt: skip
 VALUES = [
     *TEXTS, None, True, False, 0, 1, -1, 2**31 - 1, 2**31, 1.5, [], {}, ["x"], ["x", "x"], ["storage", "storage"], ["camera"],

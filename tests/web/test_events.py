@@ -129,8 +129,8 @@ class Speaker:
         with sqlite3.connect(self.env.config.database_path, timeout=20) as db:
             db.execute(
                 "INSERT INTO events (id, developer_id, kind, package_id, version, created_at) VALUES"
-                " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', '2026-01-31T12:00:00Z')",
-                (self.id,),
+                " (hex(randomblob(16)), ?, 'version.published', 'com.acme.notes', '1.0.0', ?)",
+                (self.id, self.env.clock.now()),  # an old one would be swept
             )
 
     @property
