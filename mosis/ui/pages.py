@@ -398,7 +398,7 @@ class Pages:
         tag = etag(made)
         headers = {
             "Content-Type": route.config.get("content_type", HTML),
-            "Cache-Control": route.config.get("cache", "public, max-age=60"),
+            "Cache-Control": route.config.get("cache", "public, max-age=0, no-cache"),
             "ETag": tag,
             **({"Vary": route.config["varies"]} if "varies" in route.config else {}),
             **HEADERS,
