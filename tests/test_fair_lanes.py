@@ -228,8 +228,9 @@ def test_a_header_of_a_stranger_does_not_choose_whose_turn_it_is(start: Start, a
     server = start(admit=lambda *_: Admission(LIMIT, "outside"))
     request = "GET /wait HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.{}\r\n\r\n"
     crowd = [Wire(server).send(request.format(number)) for number in range(10)]
-    assert eventually(lambda: len(app.calls) == OF_ONE["outside"])
-    assert server.lanes["outside"].state == (4, OF_ONE["outside"], 10 - OF_ONE["outside"])
+    full = (4, OF_ONE["outside"], 10 - OF_ONE["outside"])
+    assert eventually(lambda: server.lanes["outside"].state == full)
+    assert len(app.calls) == OF_ONE["outside"]
     app.gate.set()
     assert [each.answer()[0] for each in crowd] == [200] * 10
 
