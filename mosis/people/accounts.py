@@ -9,7 +9,7 @@ from typing import Any
 
 from mosis import audit, events
 from mosis.caller import Caller
-from mosis.clock import seconds
+from mosis.clock import Clock, seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
@@ -214,7 +214,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
         ):
             raise refusal
         developer = get(db, session.developer_id)
-        expired = not db.now < session.expires_at <= env.clock.latest(tokens.REFRESH_SECONDS)
+        expired = not db.now < session.expires_at <= _latest_expiry(env.clock)
         if session.ended_at or expired or developer.suspended:
             raise refusal
         if generation == session.generation:
@@ -356,7 +356,7 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
         db.database.clock.now(),
         wanted.after[0] if wanted.after else None,
         wanted.limit + 1,
-        db.database.clock.latest(tokens.REFRESH_SECONDS),
+        _latest_expiry(db.database.clock),
         into=Session,
     )
     return page(rows, wanted, lambda session: (session.id,))
@@ -430,6 +430,12 @@ def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
         access,
         tokens.make_refresh(env.secret, session.id, session.seed, session.generation),
     )
+
+
+def _latest_expiry(clock: Clock) -> str:
+    """The latest expiry of a session that counts. A clock that was ahead and is set right signs nobody
+    out, unless it was ahead by more than a session's lifetime; a refresh gives the ordinary expiry."""
+    return clock.latest(2 * tokens.REFRESH_SECONDS)
 
 
 def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:

@@ -103,6 +103,15 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
         return pending
 
 
+def give_back(db: Connection, pending: Pending) -> None:
+    """Undo `spend`, because the provider was not asked: the same answer can be brought again."""
+    with db.write():
+        db.change(
+            "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'",
+            pending.browser_hash,
+        )
+
+
 def answer(
     env: Context,
     db: Connection,

@@ -1,7 +1,7 @@
 """Signing in at a provider: there, back, and what the browser carries in between."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,8 +67,14 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
     """Where the provider sends the browser back to."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = _browser(env)
-    with _turn(env, provider):
-        pending = identities.spend(env, db, provider, browser, _parameter("state") or "")
+    # Spent before it waits, so that the second of two equal requests is refused and takes no place;
+    # a suspended request is run again from here, and has spent it already.
+    memory = bottle.request.environ.get("mosis.memory", {})
+    pending = memory.get("pending")
+    if pending is None:
+        state = _parameter("state") or ""
+        pending = memory["pending"] = identities.spend(env, db, provider, browser, state)
+    with _turn(env, provider, lambda: identities.give_back(db, pending)):
         try:
             signed_in = identities.answer(env, db, caller, pending, browser, answer)
         except PortalError as error:
@@ -104,15 +110,17 @@ def lane_of_begin(env: Context, provider: str) -> str:
 
 
 @contextmanager
-def _turn(env: Context, name: str) -> Iterator[None]:
-    """Hold one of the few places for conversations with a provider; without a free one the request is suspended, which takes
-    no thread. Raises Unavailable `provider_unavailable` after WAIT_SECONDS."""
+def _turn(env: Context, name: str, without: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold one of the few places for conversations with a provider; without a free one the request is
+    suspended, which takes no thread. Raises Unavailable `provider_unavailable` after WAIT_SECONDS,
+    having called `without`."""
     provider = env.providers.get(name)
     if provider is None:
         yield  # the handler answers 404
         return
     if not provider.enter():
         suspend(WAIT_SECONDS, provider.when_free)
+        without()
         raise provider.unavailable("has not answered others in time")
     try:
         yield

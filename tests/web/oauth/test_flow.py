@@ -241,7 +241,18 @@ def test_of_the_same_answer_twice_at_once_one_wins(browser: Browser) -> None:
             pool.map(lambda _: browser.client.get(way_back, headers=headers).status, range(4))
         )
     assert statuses.count(200) == 1
-    assert set(statuses) <= {200, 400, 503}  # 503: two conversations with a provider at a time
+    assert statuses.count(400) == 3
+
+
+def test_an_answer_that_found_no_place_can_be_brought_again(browser: Browser) -> None:
+    way_back = browser.walk(browser.begin("company"))
+    company = browser.client.env.providers["company"]
+    assert company.enter()
+    assert company.enter()
+    browser.call("GET", way_back).expect(503, "provider_unavailable")
+    company.leave()
+    browser.call("GET", way_back).expect(200)
+    company.leave()
 
 
 def test_a_code_that_was_used_is_refused_by_the_provider_too(client: Client) -> None:
