@@ -75,7 +75,7 @@ def index(
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
         owner_id,
         action,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Entry,
     )

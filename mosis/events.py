@@ -82,7 +82,7 @@ def add(
         created_at=db.now,
         mail_due=int(mailed),
     )
-    db.after_commit(lambda: db.database.news(developer_id))
+    db.notify(developer_id)
     if mailed:
         job = "mail_security" if kind.startswith(URGENT) else "mail_event"
         jobs.add(
@@ -187,10 +187,7 @@ def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> 
 
 def find(db: Connection, event_id: str) -> Event | None:
     """The event with this id."""
-    found: Event | None = db.one(
-        f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event
-    )
-    return found
+    return db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
 
 
 def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
@@ -205,7 +202,7 @@ def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
         " AND (?4 IS NULL OR package_id IN (SELECT package_id FROM apps WHERE id IN (SELECT value FROM json_each(?4))))"
         " ORDER BY number LIMIT ?5",
         caller.account,
-        wanted.after[0] if wanted.after else 0,
+        wanted.position or 0,
         int(limited),
         only,
         wanted.limit + 1,

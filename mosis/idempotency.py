@@ -69,8 +69,8 @@ def find(db: Connection, asked: Request) -> Answer | None:
     row = db.one(
         "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
         asked.id,
-        db.database.clock.now(),
-        db.database.clock.latest(KEPT_SECONDS),
+        db.clock.now(),
+        db.clock.latest(KEPT_SECONDS),
     )
     if row is None:
         return None
@@ -98,9 +98,9 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
         asked.developer_id,
         asked.body_mac,
         _encrypted(asked, plain),
-        db.database.clock.now(KEPT_SECONDS),
+        db.clock.now(KEPT_SECONDS),
         db.now,
-        db.database.clock.latest(KEPT_SECONDS),
+        db.clock.latest(KEPT_SECONDS),
     )
     if not kept:
         raise in_progress()

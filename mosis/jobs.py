@@ -18,7 +18,7 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, NotFound
+from mosis.errors import Conflict
 
 # Each lane has threads of its own, so that nothing waits behind work of another sort: a version is not published late because a
 # hundred others are checked, and a new password does not wait behind notifications. `urgent_mail` is what somebody waits for in
@@ -100,7 +100,7 @@ def add(
     `owner` is the account whose turn it takes, or another name for who asked; None is the portal itself. With `again` an
     unfinished job of the same key covers this call too: it is brought forward, or, if it runs now, run once more.
     """
-    due = db.database.clock.now(after_seconds)
+    due = db.clock.now(after_seconds)
     if unique_key is not None and db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND state IN ('waiting', 'running')", unique_key
     ):
@@ -112,7 +112,7 @@ def add(
                 due,
                 unique_key,
             )
-            db.after_commit(db.database.wake)
+            db.notify_workers()
         return None
     job_id = new_id()
     db.insert(
@@ -126,13 +126,13 @@ def add(
         run_at=due,
         created_at=db.now,
     )
-    db.after_commit(db.database.wake)
+    db.notify_workers()
     return job_id
 
 
 def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
     """Queue a job that is done every so often, in the running transaction; None when another process has done so this time."""
-    key, since = f"schedule:{kind}", db.database.clock.now(-every_seconds * 0.9)
+    key, since = f"schedule:{kind}", db.clock.now(-every_seconds * 0.9)
     if db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? AND created_at <= ? LIMIT 1",
         key,
@@ -156,12 +156,12 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
         db.change(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, again = 0, lease_until = ?, lease_token = ?"
             " WHERE id = ?",
-            db.database.clock.now(LEASE_SECONDS),
+            db.clock.now(LEASE_SECONDS),
             secrets.token_hex(8),
             job.id,
         )
         _take_turn(db, job)
-        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)  # type: ignore[no-any-return]
+        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job.id, into=Job)
 
 
 def extend(db: Connection, job: Job) -> bool:
@@ -170,7 +170,7 @@ def extend(db: Connection, job: Job) -> bool:
         return bool(
             db.change(
                 "UPDATE jobs SET lease_until = ? WHERE id = ? AND lease_token = ? AND state = 'running'",
-                db.database.clock.now(LEASE_SECONDS),
+                db.clock.now(LEASE_SECONDS),
                 job.id,
                 job.lease_token,
             )
@@ -186,7 +186,7 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
             again = Again(0)
         if again is None:
             _end(db, job, "done", None)
-        elif _give_back(db, job, db.database.clock.now(again.after_seconds), None):
+        elif _give_back(db, job, db.clock.now(again.after_seconds), None):
             db.change("UPDATE jobs SET attempts = 0, again = 0 WHERE id = ?", job.id)
 
 
@@ -200,7 +200,7 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
             _end(db, job, "dead", error)
             return
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
-        given_back = _give_back(db, job, db.database.clock.now(delay), error)
+        given_back = _give_back(db, job, db.clock.now(delay), error)
         if given_back and anew and job.is_last_attempt:
             db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
 
@@ -218,7 +218,7 @@ def correct_times(db: Connection) -> int:
     A lease ends at most LEASE_SECONDS from now: a worker that lives extends it before that. A waiting job is due now when it is
     due later than its kind can ask for. `publish_version` keeps the time of its version: the developer chose it.
     """
-    now, clock = db.database.clock.now(), db.database.clock
+    now, clock = db.clock.now(), db.clock
     lease, soonest = clock.now(LEASE_SECONDS + 1), clock.now(LONGEST_WAIT_SECONDS)
     late = db.all(
         "SELECT id, kind, run_at, coalesce(arguments ->> '$.publish_at', (SELECT publish_at FROM versions v"
@@ -249,7 +249,7 @@ def correct_times(db: Connection) -> int:
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
     """Begin no job of this owner in the lane for a while, at most an hour, in the running transaction."""
-    until = db.database.clock.now(min(seconds, LONGEST_REST_SECONDS))
+    until = db.clock.now(min(seconds, LONGEST_REST_SECONDS))
     db.change(
         "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
         " ON CONFLICT (lane, owner_id) DO UPDATE SET rests_until = excluded.rests_until",
@@ -265,7 +265,7 @@ def recover(db: Connection) -> int:
     That their worker died need not be their fault, so they have many more lives than jobs that fail; but from the third time on
     they wait, in case they are what kills it: up to a minute, so that others get their turn.
     """
-    now = db.database.clock.now()
+    now = db.clock.now()
     if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
         return 0
     with db.write():
@@ -280,13 +280,13 @@ def recover(db: Connection) -> int:
                 _end(db, job, "dead", "the worker died or hung")
             else:
                 delay = min(2 ** (job.attempts - 2), 60) if job.attempts > 2 else 0
-                _give_back(db, job, db.database.clock.now(delay), "the worker died or hung")
+                _give_back(db, job, db.clock.now(delay), "the worker died or hung")
         return len(lost)
 
 
 def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page[Job]:
     """The jobs, the newest first, all or those in a state."""
-    among, after = (state,) if state else STATES, wanted.after[0] if wanted.after else "~"
+    among, after = (state,) if state else STATES, wanted.position or "~"
     rows = db.all(
         f"SELECT {columns(Job)} FROM jobs WHERE state IN ({', '.join('?' * len(among))}) AND id < ? ORDER BY id DESC LIMIT ?",
         *among,
@@ -300,9 +300,7 @@ def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
     """Give a dead job a new life: it is due at once, with all its attempts. Raises NotFound, Conflict `invalid_state`."""
     with db.write():
-        job: Job | None = db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
-        if job is None:
-            raise NotFound("job")
+        job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead one is tried again."
             raise Conflict("invalid_state", detail, state=job.state, allowed=[])
@@ -317,8 +315,8 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
                 "invalid_state", "Another job does the same already.", state=job.state, allowed=[]
             )
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
-        db.after_commit(db.database.wake)
-        return db.one(f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)  # type: ignore[no-any-return]
+        db.notify_workers()
+        return db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
 
 
 def sweep(env: Any) -> None:
@@ -329,12 +327,12 @@ def sweep(env: Any) -> None:
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
             # the last says when it ran; one from the future says nothing
             " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
-            db.database.clock.now(-24 * 3600),
+            db.clock.now(-24 * 3600),
             db.now,
         )
         db.change(
             "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
-            db.database.clock.now(-30 * 24 * 3600),
+            db.clock.now(-30 * 24 * 3600),
         )
         db.change(  # whoever stands where the lane is, or before, is like one who comes new
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="
@@ -351,7 +349,7 @@ def next_due(db: Connection, *lanes: str, busy: Collection[str] = ()) -> str | N
 
 
 def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
-    now = db.database.clock.now()
+    now = db.clock.now()
     first: str | None = db.value(
         "SELECT min(run_at) FROM jobs WHERE state = 'waiting' AND lane = ?", lane
     )
@@ -372,8 +370,8 @@ def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
 def _next(db: Connection, lane: str, busy: Collection[str]) -> Job | None:
     """The due job of the owner who has had the least of the lane; a rest that ends too late was written by a clock that was
     ahead, and does not count."""
-    clock = db.database.clock
-    found: Job | None = db.one(
+    clock = db.clock
+    return db.one(
         f"SELECT {columns(Job, 'j')} FROM jobs j LEFT JOIN job_turns t ON t.lane = j.lane AND t.owner_id = j.owner_id"
         " WHERE j.state = 'waiting' AND j.lane = ?1 AND j.run_at <= ?2"
         " AND NOT coalesce(t.rests_until > ?2 AND t.rests_until <= ?3, 0)"
@@ -386,7 +384,6 @@ def _next(db: Connection, lane: str, busy: Collection[str]) -> Job | None:
         _turn_of_lane(db, lane),
         into=Job,
     )
-    return found
 
 
 def _turn_of_lane(db: Connection, lane: str) -> float:
@@ -444,7 +441,7 @@ def _end(db: Connection, job: Job, state: str, error: str | None) -> None:
 
 
 def _give_back(db: Connection, job: Job, run_at: str, error: str | None) -> int:
-    db.after_commit(db.database.wake)
+    db.notify_workers()
     return db.change(
         "UPDATE jobs SET state = 'waiting', lease_until = NULL, lease_token = NULL, run_at = ?,"
         " last_error = coalesce(?, last_error) WHERE id = ? AND lease_token = ? AND state = 'running'",

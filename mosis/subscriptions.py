@@ -25,7 +25,7 @@ class Subscriptions:
         self._thread: threading.Thread | None = None
         self._seen = (0, 0)  # the database's data_version and the number of its last event
         self._closed = False
-        database.news = self.notify
+        database.on_event = self.notify
 
     def notify(self, developer_id: str) -> None:
         """An event of this account has been committed."""

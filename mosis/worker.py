@@ -102,7 +102,7 @@ class Worker:
         self._due: dict[object, float] = {}
 
     def start(self) -> None:
-        self.env.db.wake = self.wake
+        self.env.db.on_job = self.wake
         for thread in (*self._threads, self._heart):
             thread.start()
 

@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
 from mosis.clock import Clock
-from mosis.errors import Unavailable
+from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
 
@@ -82,6 +82,25 @@ class Connection:
         self._begun = False  # this thread has an open transaction
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
 
+    @property
+    def clock(self) -> Clock:
+        """The clock that `now` is read from."""
+        return self.database.clock
+
+    def notify(self, developer_id: str) -> None:
+        """Call the subscribers of this account after the running transaction is committed."""
+        self.after_commit(lambda: self.database.on_event(developer_id))
+
+    def notify_workers(self) -> None:
+        """Have the workers look for due jobs after the running transaction is committed."""
+        self.after_commit(lambda: self.database.on_job())
+
+    @overload
+    def all(self, sql: str, *values: Any, into: type[Row]) -> list[Row]: ...
+
+    @overload
+    def all(self, sql: str, *values: Any, into: None = None) -> list[Any]: ...
+
     def all(self, sql: str, *values: Any, into: type[Row] | None = None) -> list[Any]:
         """Every row, as tuples or as the dataclass `into`. Rows are fetched at once: an open cursor would keep the WAL from
         being checkpointed."""
@@ -101,10 +120,23 @@ class Connection:
             self._raw.set_progress_handler(None, 0)
         return rows
 
+    @overload
+    def one(self, sql: str, *values: Any, into: type[Row]) -> Row | None: ...
+
+    @overload
+    def one(self, sql: str, *values: Any, into: None = None) -> Any: ...
+
     def one(self, sql: str, *values: Any, into: type[Row] | None = None) -> Any:
-        """The first row or None."""
+        """The first row, as a tuple or as the dataclass `into`; None if there is none."""
         row = self._first(self._run(sql, values))
         return row if row is None or into is None else into(*row)
+
+    def get(self, what: str, sql: str, *values: Any, into: type[Row]) -> Row:
+        """As `one`, but raises NotFound, which names `what`, if there is no row."""
+        found = self.one(sql, *values, into=into)
+        if found is None:
+            raise NotFound(what)
+        return found
 
     def dicts(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Every row as {column: value}."""
@@ -372,9 +404,9 @@ class Database:
         self.clock = clock or Clock()
         self.writers = threading.Lock()
         # Called after a commit that queued a job; set by the worker.
-        self.wake: Callable[[], None] = lambda: None
+        self.on_job: Callable[[], None] = lambda: None
         # Called after a commit with an event for this account; set by the subscriptions.
-        self.news: Callable[[str], None] = lambda developer_id: None
+        self.on_event: Callable[[str], None] = lambda developer_id: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0

@@ -22,6 +22,11 @@ class PageRequest:
     limit: int = DEFAULT
     after: tuple[Any, ...] | None = None
 
+    @property
+    def position(self) -> Any:
+        """The sort value to continue after, of a list that is sorted by one; None for its start."""
+        return self.after[0] if self.after else None
+
 
 @dataclass(frozen=True)
 class Page(Generic[Item]):

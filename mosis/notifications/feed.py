@@ -85,7 +85,7 @@ def index(
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
         caller.account,
         int(unread),
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Event,
     )
@@ -173,7 +173,7 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
 
 
 def _due_mails(db: Connection, developer_id: str, urgent: bool) -> list[Event]:
-    found: list[Event] = db.all(
+    found = db.all(
         f"SELECT {columns(Event)} FROM events WHERE developer_id = ? AND mail_due = 1 AND (kind LIKE ?) = ?"
         " ORDER BY number LIMIT ?",
         developer_id,
@@ -191,8 +191,8 @@ def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> t
         "SELECT count(*), coalesce(min(mailed_at), '') FROM events WHERE developer_id = ? AND mailed_at > ?"
         " AND mailed_at <= ? AND (kind LIKE ?) = ?",
         developer_id,
-        db.database.clock.now(-HOUR),
-        db.database.clock.now(),
+        db.clock.now(-HOUR),
+        db.clock.now(),
         events.URGENT + "%",
         int(urgent),
     )

@@ -21,7 +21,7 @@ from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, Invalid, NotFound
+from mosis.errors import Conflict, Invalid
 from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
 from mosis.notifications import feed
@@ -89,7 +89,7 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
     rows = db.all(
         f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
         caller.account,
-        wanted.after[0] if wanted.after else "~",
+        wanted.position or "~",
         wanted.limit + 1,
         into=Webhook,
     )
@@ -98,15 +98,13 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
     """One of the caller's webhooks. Raises NotFound."""
-    found: Webhook | None = db.one(
+    return db.get(
+        "webhook",
         f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ? AND developer_id = ?",
         webhook_id,
         caller.account,
         into=Webhook,
     )
-    if found is None:
-        raise NotFound("webhook")
-    return found
 
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
@@ -174,7 +172,7 @@ def rotate(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
         webhook = get(db, caller, webhook_id)
         db.change(
             "UPDATE webhooks SET old_secret = secret, old_until = ?, secret = ? WHERE id = ?",
-            db.database.clock.now(OLD_SECRET_SECONDS),
+            db.clock.now(OLD_SECRET_SECONDS),
             _secret(),
             webhook.id,
         )
@@ -193,7 +191,7 @@ def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[De
     rows = db.all(
         f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
         webhook.id,
-        wanted.after[0] if wanted.after else "~",
+        wanted.position or "~",
         wanted.limit + 1,
         into=Delivery,
     )
@@ -256,7 +254,7 @@ def sweep(env: Context) -> None:
     with db.write():
         db.change(
             "DELETE FROM webhook_deliveries WHERE finished_at < ?",
-            db.database.clock.now(-KEPT_SECONDS),
+            db.clock.now(-KEPT_SECONDS),
         )
         crowded = db.all(
             "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?",
@@ -304,24 +302,24 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
             " WHERE webhook_id = ? AND state = 'waiting' AND begun_at < ?",
             db.now,
             webhook_id,
-            db.database.clock.now(-GIVEN_UP_SECONDS),
+            db.clock.now(-GIVEN_UP_SECONDS),
         )
         webhook = _by_id(db, webhook_id)
         if webhook is None or not webhook.enabled or _rests_until(db, webhook) > db.now:
             return None
-        delivery: Delivery | None = db.one(
+        delivery = db.one(
             f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND state = 'waiting'"
             " AND (due_at <= ? OR due_at > ?) ORDER BY due_at, id LIMIT 1",
             webhook_id,
             db.now,
-            db.database.clock.latest(DELAYS[-1]),
+            db.clock.latest(DELAYS[-1]),
             into=Delivery,
         )
         if delivery is None:
             return None
         db.change(
             "UPDATE webhook_deliveries SET attempts = attempts + 1, due_at = ?, attempted_at = ? WHERE id = ?",
-            db.database.clock.now(LEASE_SECONDS),
+            db.clock.now(LEASE_SECONDS),
             db.now,
             delivery.id,
         )
@@ -384,7 +382,7 @@ def _failed(
         "failed" if over else "waiting",
         status,
         error,
-        db.database.clock.now(delay),
+        db.clock.now(delay),
         db.now if over else None,
         delivery.id,
     )
@@ -392,7 +390,7 @@ def _failed(
     db.change(
         "UPDATE webhooks SET failures = failures + 1, failing_since = coalesce(failing_since, ?), rests_until = ? WHERE id = ?",
         db.now,
-        db.database.clock.now(rest),
+        db.clock.now(rest),
         webhook.id,
     )
     week = (
@@ -424,7 +422,7 @@ def _switch_off(db: Connection, webhook: Webhook) -> None:
 
 def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:
     """`stamp`, or now when that lies further ahead than it can: a clock that was ahead wrote it."""
-    clock = db.database.clock
+    clock = db.clock
     return stamp if stamp <= clock.latest(longest_seconds) else clock.now()
 
 
@@ -433,22 +431,17 @@ def _rests_until(db: Connection, webhook: Webhook) -> str:
 
 
 def _by_id(db: Connection, webhook_id: str) -> Webhook | None:
-    found: Webhook | None = db.one(
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ?", webhook_id, into=Webhook
-    )
-    return found
+    return db.one(f"SELECT {columns(Webhook)} FROM webhooks WHERE id = ?", webhook_id, into=Webhook)
 
 
 def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
-    found: Delivery | None = db.one(
+    return db.get(
+        "delivery",
         f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE id = ? AND webhook_id = ?",
         delivery_id,
         webhook.id,
         into=Delivery,
     )
-    if found is None:
-        raise NotFound("delivery")
-    return found
 
 
 def _check(env: Context, url: str) -> None:

@@ -109,7 +109,7 @@ def look(env: Context) -> None:
         watch.since, watch.corrected = now, None
     watch.offset = offset
     if jobs.correct_times(env.db.connection()):
-        env.db.wake()
+        env.db.on_job()
     steady = now - watch.since >= STEADY_SECONDS
     if steady and (watch.corrected is None or now - watch.corrected >= AGAIN_SECONDS):
         watch.corrected = now
@@ -119,7 +119,7 @@ def look(env: Context) -> None:
 def ahead_seconds(db: Connection) -> int:
     """How far in the future the newest line of the audit trail is dated; 0 when it is not, or there is none."""
     newest = db.value("SELECT at FROM audit ORDER BY number DESC LIMIT 1")
-    return max(0, seconds(newest) - int(db.database.clock.time())) if newest else 0
+    return max(0, seconds(newest) - int(db.clock.time())) if newest else 0
 
 
 def correct(env: Context) -> int:
@@ -128,13 +128,13 @@ def correct(env: Context) -> int:
     found: dict[str, int] = {}
     for table, columns in LONGEST.items():
         for column, longest in columns.items():
-            latest = db.database.clock.latest(longest)
+            latest = db.clock.latest(longest)
             if not db.value(f"SELECT 1 FROM {table} WHERE {column} > ? LIMIT 1", latest):
                 continue
             with db.write():
                 found[f"{table}.{column}"] = db.change(
                     f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
-                    db.database.clock.now(longest),
+                    db.clock.now(longest),
                     latest,
                 )
     if env.config.telemetry:
@@ -147,7 +147,7 @@ def correct(env: Context) -> int:
 
 
 def _correct_telemetry(db: Connection) -> dict[str, int]:
-    now, found = int(db.database.clock.time()), {}
+    now, found = int(db.clock.time()), {}
     latest, tomorrow = now + CORRECTED_SECONDS, now // DAY + 1
     with db.write():
         for table, columns in TELEMETRY.items():

@@ -61,7 +61,7 @@ def families(env: Context) -> Iterator[Family]:
 
 def database(db: Connection) -> Iterator[Family]:
     """The job queue, and versions in states that need attention."""
-    now = db.database.clock.now()
+    now = db.clock.now()
     waiting, due, oldest = db.one(
         "SELECT count(*), count(*) FILTER (WHERE run_at <= ?1), min(run_at) FROM jobs WHERE state = 'waiting'",
         now,

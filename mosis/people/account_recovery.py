@@ -136,7 +136,7 @@ def sweep(env: Context) -> None:
     ticket has any more."""
     db = env.db.connection()
     with db.write():
-        day, month = db.database.clock.now(-24 * 3600), db.database.clock.now(-30 * 24 * 3600)
+        day, month = db.clock.now(-24 * 3600), db.clock.now(-30 * 24 * 3600)
         db.change("DELETE FROM tickets WHERE expires_at < ?", day)
         db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
         db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
@@ -152,7 +152,7 @@ def _is_known(env: Context, db: Connection, address: str) -> bool:
             "SELECT EXISTS (SELECT 1 FROM developers WHERE email = ?1) OR EXISTS"
             " (SELECT 1 FROM tickets WHERE email = ?1 AND used_at IS NULL AND expires_at > ?2)",
             address,
-            db.database.clock.now(),
+            db.clock.now(),
         )
     )
 

@@ -65,20 +65,19 @@ class SignedIn:
 
 def get(db: Connection, developer_id: str) -> Developer:
     """The account. Raises NotFound."""
-    found: Developer | None = db.one(
-        f"SELECT {columns(Developer)} FROM developers WHERE id = ?", developer_id, into=Developer
+    return db.get(
+        "developer",
+        f"SELECT {columns(Developer)} FROM developers WHERE id = ?",
+        developer_id,
+        into=Developer,
     )
-    if found is None:
-        raise NotFound("developer")
-    return found
 
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
     """The account with this address, whatever its case."""
-    found: Developer | None = db.one(
+    return db.one(
         f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
     )
-    return found
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
@@ -206,7 +205,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
     session_id, generation = tokens.split_refresh(token)
     refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
     with db.write():
-        session: Session | None = db.one(
+        session = db.one(
             f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
         )
         if session is None or not tokens.same(
@@ -340,7 +339,7 @@ def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Develope
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
         query,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Developer,
     )
@@ -353,10 +352,10 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
         " AND (?3 IS NULL OR id < ?3) AND expires_at <= ?5 ORDER BY id DESC LIMIT ?4",
         caller.account,
-        db.database.clock.now(),
-        wanted.after[0] if wanted.after else None,
+        db.clock.now(),
+        wanted.position,
         wanted.limit + 1,
-        _latest_expiry(db.database.clock),
+        _latest_expiry(db.clock),
         into=Session,
     )
     return page(rows, wanted, lambda session: (session.id,))

@@ -11,7 +11,7 @@ from mosis.caller import Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.errors import Malformed, NotFound
+from mosis.errors import Malformed
 from mosis.people import accounts
 from mosis.people.accounts import SignedIn
 
@@ -50,7 +50,7 @@ def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, Dev
             None,
             INTERVAL_SECONDS,
             None,
-            db.database.clock.now(LIFE_SECONDS),
+            db.clock.now(LIFE_SECONDS),
             None,
         )
         db.insert(
@@ -62,17 +62,15 @@ def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, Dev
 def find(db: Connection, user_code: str) -> DeviceLogin:
     """The waiting login with this code, written in any way. Raises NotFound: wrong, expired and decided ones look the same."""
     letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
-    login: DeviceLogin | None = db.one(
+    return db.get(
+        "code (wrong, expired or used)",
         f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE user_code = ? AND state = 'waiting'"
         " AND expires_at > ? AND expires_at <= ?",
         f"{letters[:4]}-{letters[4:]}",
-        db.database.clock.now(),
-        db.database.clock.latest(LIFE_SECONDS),
+        db.clock.now(),
+        db.clock.latest(LIFE_SECONDS),
         into=DeviceLogin,
     )
-    if login is None:
-        raise NotFound("code (wrong, expired or used)")
-    return login
 
 
 def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> DeviceLogin:
@@ -106,7 +104,7 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
     """
     refusal: Malformed | None = None
     with db.write():
-        login: DeviceLogin | None = db.one(
+        login = db.one(
             f"SELECT {columns(DeviceLogin)} FROM device_logins WHERE device_code_hash = ?",
             _hash(device_code),
             into=DeviceLogin,

@@ -37,7 +37,7 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
         developer_id,
         email,
     )
-    expires_at = db.database.clock.now(LIFE_SECONDS[purpose])
+    expires_at = db.clock.now(LIFE_SECONDS[purpose])
     ticket = Ticket(new_id(), developer_id, purpose, email, db.now, expires_at, None)
     db.insert("tickets", **vars(ticket))
     jobs.add(db, "mail_ticket", owner=developer_id or "invitations", ticket_id=ticket.id)
@@ -133,10 +133,7 @@ def _expired(env: Context, ticket: Ticket) -> bool:
 
 
 def _find(db: Connection, ticket_id: str) -> Ticket | None:
-    found: Ticket | None = db.one(
-        f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket
-    )
-    return found
+    return db.one(f"SELECT {columns(Ticket)} FROM tickets WHERE id = ?", ticket_id, into=Ticket)
 
 
 def _get(db: Connection, ticket_id: str) -> Ticket:

@@ -86,7 +86,7 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
     with db.write():
-        pending: Pending | None = db.one(
+        pending = db.one(
             f"SELECT {columns(Pending)} FROM oauth_states WHERE browser_hash = ? AND provider = ?"
             " AND expires_at > ? AND expires_at <= ?",
             _hash(browser),
@@ -175,7 +175,7 @@ def resolve(
 
     Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed`.
     """
-    known: Identity | None = db.one(
+    known = db.one(
         f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
         profile.issuer,
         profile.subject,

@@ -63,7 +63,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
     """
     account = caller.account
     _check_no_more_than(caller, wanted)
-    if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.database.clock.time():
+    if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.clock.time():
         raise Invalid(
             [{"pointer": "/expires_at", "code": "too_small", "detail": "This time has passed."}]
         )
@@ -117,7 +117,7 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
         " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
         caller.account,
         _limited(caller),
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=ApiKey,
     )
@@ -126,7 +126,8 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
     """One living API key that the caller may see. Raises NotFound."""
-    found: ApiKey | None = db.one(
+    return db.get(
+        "API key",
         f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
         " AND revoked_at IS NULL",
         caller.account,
@@ -134,9 +135,6 @@ def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
         key_id,
         into=ApiKey,
     )
-    if found is None:
-        raise NotFound("API key")
-    return found
 
 
 def _limited(caller: Caller) -> str | None:
@@ -209,7 +207,7 @@ def tell_of_expiring(env: Context) -> None:
         ending = db.all(
             "SELECT id, developer_id, name, prefix, expires_at FROM api_keys WHERE expires_at < ? AND expires_at > ?"
             " AND revoked_at IS NULL AND notified_at IS NULL",
-            db.database.clock.now(NOTICE_SECONDS),
+            db.clock.now(NOTICE_SECONDS),
             db.now,
         )
         for key_id, developer_id, name, prefix, expires_at in ending:
@@ -314,7 +312,7 @@ def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"
         " ORDER BY id DESC LIMIT ?3",
         developer_id,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=SigningKey,
     )
@@ -323,15 +321,13 @@ def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page
 
 def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:
     """One key of an account. Raises NotFound."""
-    found: SigningKey | None = db.one(
+    return db.get(
+        "signing key",
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
         key_id,
         developer_id,
         into=SigningKey,
     )
-    if found is None:
-        raise NotFound("signing key")
-    return found
 
 
 def live_signing_keys(db: Connection, developer_id: str) -> dict[str, bytes]:

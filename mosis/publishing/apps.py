@@ -67,12 +67,9 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 def get(db: Connection, app: str) -> App:
     """The app with this id or package_id, whoever owns it. Raises NotFound."""
-    found: App | None = db.one(
-        f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
+    return db.get(
+        "app", f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
     )
-    if found is None:
-        raise NotFound("app")
-    return found
 
 
 def owned_by(db: Connection, caller: Caller, app: str) -> App:
@@ -98,7 +95,7 @@ def index(
     rows = db.all(
         f"SELECT {columns(App)} FROM apps WHERE {where} AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5",
         *values,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=App,
     )
@@ -112,7 +109,7 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
         f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
         query,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=App,
     )

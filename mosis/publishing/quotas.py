@@ -153,7 +153,7 @@ def expire_packages(env: Context) -> None:
         rows = db.all(
             f"SELECT a.developer_id, v.id, v.app_id, v.version FROM versions v JOIN apps a ON a.id = v.app_id WHERE {_DEAD}"
             " AND v.package_removed_at IS NULL AND coalesce(v.decided_at, v.submitted_at, v.created_at) < ?",
-            db.database.clock.now(-DEAD_PACKAGE_SECONDS),
+            db.clock.now(-DEAD_PACKAGE_SECONDS),
         )
         for row in rows:
             _take_away(db, *row)
@@ -166,7 +166,7 @@ def rest_after_timeout(db: Connection, developer_id: str) -> None:
         "SELECT count(*) FROM apps a JOIN versions v ON v.app_id = a.id, json_each(v.findings) f WHERE a.developer_id = ?"
         " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'",
         developer_id,
-        db.database.clock.now(-24 * 3600),
+        db.clock.now(-24 * 3600),
     )
     jobs.rest(db, "checks", developer_id, FIRST_REST_SECONDS * 2 ** min(times - 1, 10))
 

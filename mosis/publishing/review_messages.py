@@ -85,7 +85,7 @@ def index(
     rows = db.all(
         f"SELECT {columns(Message)} FROM messages WHERE version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
         version.id,
-        wanted.after[0] if wanted.after else "",
+        wanted.position or "",
         int(internal),
         wanted.limit + 1,
         into=Message,

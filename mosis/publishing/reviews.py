@@ -126,12 +126,9 @@ def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
 
 def get(db: Connection, review_id: str) -> Review:
     """A review. Raises NotFound."""
-    found: Review | None = db.one(
-        f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
+    return db.get(
+        "review", f"SELECT {columns(Review)} FROM reviews WHERE id = ?", review_id, into=Review
     )
-    if found is None:
-        raise NotFound("review")
-    return found
 
 
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
@@ -175,7 +172,7 @@ def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
 def claim(db: Connection, caller: Caller, review: Review) -> Review:
     """Take a review for two hours, or for another two. Raises Conflict `already_decided` when it is decided or another's."""
     with db.write():
-        until = db.database.clock.now(CLAIM_SECONDS)
+        until = db.clock.now(CLAIM_SECONDS)
         claimed = db.change(
             "UPDATE reviews SET state = 'claimed', claimed_by = ?, claimed_until = ? WHERE id = ? AND (state = 'waiting'"
             " OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ? OR claimed_until > ?)))",
@@ -184,7 +181,7 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
             review.id,
             caller.account,
             db.now,
-            db.database.clock.latest(CLAIM_SECONDS),
+            db.clock.latest(CLAIM_SECONDS),
         )
         if not claimed:
             raise _taken(db, review)
@@ -232,7 +229,7 @@ def lapse(env: Context, review_id: str) -> Again | None:
             " WHERE id = ? AND state = 'claimed' AND (claimed_until <= ? OR claimed_until > ?)",
             review_id,
             db.now,
-            db.database.clock.latest(CLAIM_SECONDS),
+            db.clock.latest(CLAIM_SECONDS),
         )
         if lapsed:
             audit.add(db, PORTAL, "review.lapse", review_id)
@@ -256,7 +253,7 @@ def reject(
 
 def standing(db: Connection, version_id: str) -> Standing | None:
     """The newest review of a version and its place in the queue; None when it was never submitted."""
-    review: Review | None = db.one(
+    review = db.one(
         f"SELECT {columns(Review)} FROM reviews WHERE version_id = ?"
         # the newest: by its row, because ids follow a clock that can be set back
         " ORDER BY rowid DESC LIMIT 1",
@@ -350,8 +347,8 @@ def median_wait_seconds(db: Connection) -> int | None:
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
         " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
         " SELECT wait FROM waits ORDER BY wait LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM waits)",
-        db.database.clock.now(-30 * 24 * 3600),
-        db.database.clock.now(),
+        db.clock.now(-30 * 24 * 3600),
+        db.clock.now(),
     )
     return found
 

@@ -138,7 +138,7 @@ def create(
         app.developer_id,
     ):
         raise packages.signature_refused()
-    living: Version | None = db.one(
+    living = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
         " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)",
         app.id,
@@ -202,16 +202,14 @@ def get(db: Connection, app: App, version: str) -> Version:
 
     Raises NotFound.
     """
-    found: Version | None = db.one(
+    return db.get(
+        "version",
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (id = ?2 OR version = ?2)"
         " ORDER BY (id = ?2) DESC, (state IN ('failed', 'rejected', 'withdrawn') AND released = 0), id DESC LIMIT 1",
         app.id,
         version,
         into=Version,
     )
-    if found is None:
-        raise NotFound("version")
-    return found
 
 
 def owned_by(db: Connection, caller: Caller, version: str, app: App | None = None) -> Version:
@@ -230,10 +228,7 @@ def owned_by(db: Connection, caller: Caller, version: str, app: App | None = Non
 
 def by_id(db: Connection, version_id: str) -> Version | None:
     """The version with this id, whoever's app it is; for jobs and the review desk."""
-    found: Version | None = db.one(
-        f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version
-    )
-    return found
+    return db.one(f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version)
 
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
@@ -241,7 +236,7 @@ def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
         app.id,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Version,
     )
@@ -284,7 +279,7 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
     owner, package_id = db.one(
         "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
     )
-    db.after_commit(lambda: db.database.news(owner))
+    db.notify(owner)
     if name in TOLD:
         events.add(
             db, owner, TOLD[name], package_id=package_id, version=version.version, state=after
@@ -373,15 +368,14 @@ def end_stuck_checks(env: Context) -> None:
 def last_published(db: Connection, version: Version) -> Version | None:
     """The version of the same app that was published last, this one apart, before a verdict was given; what a review compares
     with."""
-    found: Version | None = db.one(
+    return db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1 AND published_at <= ?"
         " ORDER BY published_at DESC, version_code DESC LIMIT 1",
         version.app_id,
         version.id,
-        version.decided_at or db.database.clock.now(),
+        version.decided_at or db.clock.now(),
         into=Version,
     )
-    return found
 
 
 def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
@@ -538,7 +532,7 @@ def rollback(
         version = by_id(db, version.id) or version
         if version.state not in ("published", "halted"):
             raise not_allowed(version, "rollback")
-        newer: list[Version] = db.all(
+        newer = db.all(
             f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND channel = ? AND state = 'published' AND version_code > ?"
             " ORDER BY version_code DESC",
             version.app_id,
@@ -632,7 +626,7 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
         )
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
     owner = developer_of(db, version)
-    db.after_commit(lambda: db.database.news(owner))
+    db.notify(owner)
     audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
     return replace(version, rollout_percent=percent)
 

@@ -44,7 +44,8 @@ class Picture:
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
     """The version whose bytes may be fetched under this address. Raises NotFound, Conflict `gone` for a yanked one."""
-    found: Version | None = db.one(
+    found = db.get(
+        "package",
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
         app_id,
@@ -52,8 +53,6 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
         version,
         into=Version,
     )
-    if found is None:
-        raise NotFound("package")
     if found.state == "yanked":
         raise Conflict(
             "gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}"

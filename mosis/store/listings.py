@@ -39,12 +39,12 @@ class Listing:
 
 def get(db: Connection, package_id: str) -> Listing:
     """One published app. Raises NotFound."""
-    found: Listing | None = db.one(
-        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?", package_id, into=Listing
+    return db.get(
+        "app in the store",
+        f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?",
+        package_id,
+        into=Listing,
     )
-    if found is None:
-        raise NotFound("app in the store")
-    return found
 
 
 def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:
@@ -71,7 +71,7 @@ def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
     """Each category with the number of its published apps, by name."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
     )
     return page(rows, wanted, lambda category: (category[0],))

@@ -175,7 +175,7 @@ def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int
 
 def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
     """These listings, in this order."""
-    rows: list[Listing] = db.all(
+    rows = db.all(
         f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
         json.dumps(numbers),
         into=Listing,

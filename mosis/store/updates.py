@@ -125,7 +125,7 @@ def _read(
     db: Connection, package_ids: list[str]
 ) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
     """What any device can be offered of these apps, by package id, the newest first."""
-    rows: list[Offer] = db.all(
+    rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"

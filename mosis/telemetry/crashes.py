@@ -15,7 +15,7 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Invalid, NotFound
+from mosis.errors import Invalid
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import HyperLogLog
@@ -130,7 +130,7 @@ def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -
         " AND (?2 IS NULL OR g.state = ?2) AND (?3 IS NULL OR g.id < ?3) ORDER BY g.id DESC LIMIT ?4",
         app_id,
         state,
-        wanted.after[0] if wanted.after else None,
+        wanted.position,
         wanted.limit + 1,
         into=Group,
     )
@@ -139,22 +139,20 @@ def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -
 
 def get(db: Connection, app_id: str, group_id: str) -> Group:
     """A group of this app. Raises NotFound."""
-    found: Group | None = db.one(
+    return db.get(
+        "group of crashes",
         f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ? AND g.id = ?",
         app_id,
         group_id,
         into=Group,
     )
-    if found is None:
-        raise NotFound("group of crashes")
-    return found
 
 
 def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
     """Call a group resolved, or open again, in the running transaction. Raises NotFound."""
     found = get(db, app_id, group_id)
     if state != found.state:
-        now = int(db.database.clock.time())
+        now = int(db.clock.time())
         column = "resolved_at" if state == "resolved" else "reopened_at"
         db.change(
             f"UPDATE crash_groups SET state = ?, {column} = ? WHERE id = ?", state, now, found.id

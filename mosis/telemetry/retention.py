@@ -200,7 +200,7 @@ def forget_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
         "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))",
         json.dumps([row[0] for row in rows]),
     )
-    latest = min(max(received_at for _, received_at in rows), int(db.database.clock.time()))
+    latest = min(max(received_at for _, received_at in rows), int(db.clock.time()))
     db.change("UPDATE progress SET value = max(value, ?) WHERE name = 'forgotten'", latest)
 
 
@@ -230,7 +230,7 @@ def _apps_gone(env: Context, db: Connection) -> list[int]:
 
 def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
     """Strike devices of which nothing is stored any more; for the others look again in some days."""
-    today = int(db.database.clock.time()) // DAY
+    today = int(db.clock.time()) // DAY
     for key, device, _ in rows:
         if db.value(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM batches WHERE device = ?1)"

@@ -214,9 +214,7 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
 def export(env: Context, device_id: str) -> dict[str, Any]:
     """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
-    stored = devices.export(
-        env, _device(device_id), wanted.after[0] if wanted.after else 0, wanted.limit
-    )
+    stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
     return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
 

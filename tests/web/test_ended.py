@@ -209,7 +209,7 @@ def brought_to(client: Client, alice: Person, state: str) -> str:
             if state == "approved":
                 db.change(
                     "UPDATE versions SET publish_at = ? WHERE id = ?",
-                    db.database.clock.now(60),
+                    db.clock.now(60),
                     made["id"],
                 )
     assert db.value("SELECT state FROM versions WHERE id = ?", made["id"]) == state

@@ -48,7 +48,7 @@ def copies_dir(config: Config) -> Path:
 
 def index(config: Config, wanted: PageRequest) -> Page[Copy]:
     """The copies, newest first."""
-    after = wanted.after[0] if wanted.after else "~"
+    after = wanted.position or "~"
     folders = [path for path in _folders(config) if path.name < after]
     return page(
         [_described(folder) for folder in folders[: wanted.limit + 1]],
