@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mosis import VERSION
+from mosis.application import build
 from mosis.cli import CONFIG, FAILED, main
 from mosis.config import Config
 from mosis.process import HERE, migrate_databases, open_migrated, restore_if_lost
-from mosis.web.application import build
 
 __all__ = [
     "CONFIG",

@@ -31,8 +31,10 @@ CREATE TABLE sessions (
     ended_at        TEXT,
     end_reason      TEXT CHECK (end_reason IN ('logout', 'everywhere', 'reuse', 'password', 'suspended', 'erased', 'revoked')),
     scopes          TEXT CHECK (json_type(scopes) = 'array'),   -- what a device login may do; NULL: everything
-    made_by         TEXT                        -- the session that approved the device login; NULL: signed in
+    made_by         TEXT,                       -- the session that approved the device login; NULL: signed in
+    browser_hash    TEXT                        -- SHA-256 of the token in a browser's cookie; NULL: a program's session
 ) STRICT;
+CREATE UNIQUE INDEX sessions_by_browser ON sessions (browser_hash) WHERE browser_hash IS NOT NULL;
 CREATE INDEX sessions_by_developer ON sessions (developer_id, ended_at);
 CREATE INDEX sessions_by_maker ON sessions (made_by) WHERE made_by IS NOT NULL;
 
@@ -77,6 +79,12 @@ CREATE TABLE tickets (
 ) STRICT;
 CREATE INDEX tickets_by_developer ON tickets (developer_id, purpose) WHERE used_at IS NULL;
 CREATE INDEX tickets_expiring ON tickets (expires_at);
+
+-- The link with which the first administrator is made: printed at start while there is none, good once and for an hour.
+CREATE TABLE setup_links (
+    token_hash      TEXT PRIMARY KEY,           -- SHA-256 of the token
+    expires_at      TEXT NOT NULL
+) STRICT;
 
 -- A sign-in that was begun on a machine without a browser and waits for its owner to approve it elsewhere (RFC 8628).
 CREATE TABLE device_logins (
@@ -187,6 +195,8 @@ CREATE INDEX versions_by_app ON versions (app_id, id);
 CREATE INDEX versions_dead ON versions (app_id, id)
     WHERE released = 0 AND state IN ('failed', 'rejected', 'withdrawn') AND package_removed_at IS NULL;
 CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHERE state = 'published';
+CREATE INDEX versions_offered ON versions (published_at, id)
+    WHERE state = 'published' AND channel = 'stable' AND rollout_percent >= 100;    -- what the Atom feed lists
 CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
 
 -- One round of review of one version. The newest row of a version is the one that counts.

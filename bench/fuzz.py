@@ -27,11 +27,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.fuzz_archives import Archives
 from bench.readers import Readers
 from mosis import packages
-from mosis.demo.packages import png, signed, zipped
 from mosis.errors import Invalid
 from mosis.packages import manifest as manifests
 from mosis.packages import zip_records
 from mosis.packages.archive import Unreadable
+from mosis.packages.build import png, signed, zipped
 from mosis.packages.checks.inspection import KINDS, look_into
 from mosis.packages.checks.kinds import Contents
 from mosis.packages.signature import read_digests, read_signature

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from mosis.demo.packages import signed
+from mosis.packages.build import signed
 from mosis.packages.signature import CERTIFICATE
 from tests.package_builder import SigningKey, files_of, manifest_of
 from tests.packages.raw_zip import Entry, extra_field, raw_zip, two_packages

@@ -18,7 +18,7 @@ from typing import Any
 
 import portal
 from bench.kill import call
-from mosis.demo.packages import png
+from mosis.packages.build import png
 from tests.package_builder import build_package, signing_key
 from tests.server import Running, running
 

@@ -210,7 +210,7 @@ def run_migrate(given: Given, config: Config) -> None:
 
 def run_routes(given: Given, config: Config) -> None:
     """Print the URL table: method, path, who may call."""
-    from mosis.web.application import build
+    from mosis.application import build
     from mosis.web.plugins import UNVERSIONED
 
     app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing

@@ -21,6 +21,12 @@ HERE = Path(__file__).resolve().parents[1]  # the folder of portal.py, schema.sq
 # Seconds for requests and jobs in progress together; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
+SETUP = """\
+  There is no administrator yet. Open this address in a browser to become it;
+  it is good once, and for one hour:
+
+      {link}
+"""
 
 
 def migrate_databases(
@@ -107,10 +113,10 @@ def check_preconditions(command: str, config: Config) -> None:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    from mosis.application import build
     from mosis.operations.integrity import IntegrityMonitor
-    from mosis.people import account_recovery
+    from mosis.people import account_recovery, first_administrator
     from mosis.telemetry.maintenance import Maintenance
-    from mosis.web.application import build
     from mosis.worker import Worker
 
     lock = restore_if_lost(config)
@@ -155,6 +161,8 @@ def serve(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     print(welcome(config, server.port), file=sys.stderr, flush=True)
+    if (link := first_administrator.make_link(env)) is not None:
+        print(SETUP.format(link=link), file=sys.stderr, flush=True)
     server.run()
     if live is not None:
         live.stop(left())

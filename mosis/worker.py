@@ -18,7 +18,7 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, reviews, versions
+from mosis.publishing import quotas, releases, reviews, versions
 from mosis.telemetry import crash_notices
 
 log = logging.getLogger("mosis.worker")
@@ -26,7 +26,7 @@ log = logging.getLogger("mosis.worker")
 HANDLERS: dict[str, Callable[..., Any]] = {
     "check_version": versions.check,
     "submit_version": reviews.submit_when_ready,
-    "publish_version": versions.publish_scheduled,
+    "publish_version": releases.publish_scheduled,
     "lapse_claim": reviews.lapse,
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,

@@ -52,6 +52,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: list[str] = field(default_factory=list)  # the Set-Cookie lines
 
     @cached_property
     def json(self) -> Any:
@@ -155,7 +156,9 @@ class Client:
                 f"a header stands twice: {sorted(names)}"
             )
             started.update(
-                status=int(status[:3]), headers={name.lower(): value for name, value in answered}
+                status=int(status[:3]),
+                headers={name.lower(): value for name, value in answered},
+                cookies=[value for name, value in answered if name.lower() == "set-cookie"],
             )
             return lambda data: None
 
@@ -184,7 +187,7 @@ class Client:
                 for name, value in told.items()
                 if name not in ("x-request-id", "content-length")
             } == alike
-        return Answer(started["status"], started["headers"], content)
+        return Answer(started["status"], started["headers"], content, started["cookies"])
 
     def get(self, path: str, **more: Any) -> Answer:
         return self.call("GET", path, **more)

@@ -14,6 +14,7 @@ import portal
 from mosis.problems import CONTENT_TYPE
 from mosis.web.openapi import address, description
 from mosis.web.openapi_schemas import Operation
+from tests import browser
 
 NO_ROUTE = {"not_found", "method_not_allowed", "malformed_request", "not_implemented"}
 
@@ -24,11 +25,29 @@ def whole() -> dict[str, Any]:
     return description(portal.build(None), "http://localhost:8080", portal.VERSION)  # type: ignore[arg-type]
 
 
+@cache
+def calls() -> list[Any]:
+    """The lines of the URL table that are calls of the API, not pages."""
+    table = portal.build(None).routes  # type: ignore[arg-type]  # the table alone touches nothing
+    return [route for route in table if not route.config.get("page")]
+
+
+def is_page(route: Any, headers: dict[str, str]) -> bool:
+    """Whether this is an answer for people: of a page, or an error that is shown as one."""
+    if route is None:
+        return headers.get("content-type", "").startswith("text/html")
+    return bool(route.config.get("page"))
+
+
 def check(
     route: Any, sent: tuple[str, str, str, bytes], status: int, headers: dict[str, str], body: bytes
 ) -> None:
     """Fail unless the answer to what was sent (method, query, content type, body) is one that the description speaks of."""
     method, query, kind, request_body = sent
+    if status not in (204, 308) and is_page(route, headers):
+        if method != "HEAD":
+            browser.check_page(route, status, headers, body)
+        return
     if status == 304 or method == "HEAD":
         return
     if route is None:

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mosis.demo.packages import png, signed, zipped
+from mosis.packages.build import png, signed, zipped
 from mosis.packages.signature import to_pem
 
 

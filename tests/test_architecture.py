@@ -19,11 +19,11 @@ FLOORS = {
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
     "background": "worker demo",
-    "http": "server web process cli",
+    "http": "server web ui application process cli client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {
-    "bottle": ("web",),
+    "bottle": ("web", "ui"),
     "waitress": ("server",),
     "sqlite3": ("database",),
     "cerberus": ("validation",),
@@ -96,6 +96,7 @@ def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
 def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Path) -> None:
     script = (
         "import sys, threading, portal, mosis.worker, mosis.server\n"
+        "from mosis.ui import console\n"
         "from mosis.web import accounts, apps, auth, keys, oauth, plugins, reviews, store, versions\n"
         "heavy = {'jwt', 'cryptography', 'cerberus', 'multipart', 'asyncio', 'lupa', 'tinycss2', 'mistune'} & set(sys.modules)\n"
         "assert threading.active_count() == 1 and not heavy, heavy\n"

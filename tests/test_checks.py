@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mosis.demo.packages import png
+from mosis.packages.build import png
 from mosis.packages.checks import Checks
 from mosis.packages.findings import FINDINGS
 from tests.client import Client, Person

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import portal
 from mosis.errors import Invalid
 from mosis.telemetry.schemas import BATCH, CRASH, EVENT, TYPES, batch_fits, crash_fits, event_fits
 from mosis.validation import Schema, check
 from mosis.validation.fast_path import compiled
+from tests import described
 from tests.campaign import short_and_full
 
 ODD: list[Any] = [
@@ -228,11 +228,8 @@ def nearly(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
 
 def bodies() -> dict[str, Schema]:
     """The schema of every call that takes JSON."""
-    routes = portal.build(None).routes  # type: ignore[arg-type]  # the table alone touches nothing
     said = {
-        f"{route.method} {route.rule}": route.callback.operation.body
-        for route in routes
-        if hasattr(route.callback, "operation")
+        f"{route.method} {route.rule}": route.callback.operation.body for route in described.calls()
     }
     return {call: schema for call, schema in said.items() if isinstance(schema, dict)} | {
         "event": EVENT,

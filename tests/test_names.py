@@ -13,6 +13,7 @@ from mosis.packages import manifest
 from mosis.validation import SENTENCE, check, names
 from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS, normal_web_address
 from mosis.validation.fast_path import compiled
+from tests import described
 from tests.client import PASSWORD, Client
 
 GOOD = [
@@ -138,7 +139,7 @@ def test_a_long_name_takes_no_time() -> None:
 def fields_that_are_names(client: Client) -> list[tuple[str, str, dict[str, Any]]]:
     """(rule, field, its rules) of everything in a body that is called a name, or is a tag."""
     found = []
-    for route in client.ready.app.routes:
+    for route in described.calls():
         for field, rules in (route.callback.operation.body or {}).items():
             if field == "tags":
                 found.append((route.rule, field, rules["schema"]))

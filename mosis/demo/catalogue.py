@@ -13,11 +13,12 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
-from mosis.demo.packages import png, signed, zipped
 from mosis.errors import Conflict
+from mosis.packages.build import png, signed, zipped
 from mosis.people import accounts, keys
-from mosis.publishing import apps, reviews, versions
-from mosis.publishing.versions import Publication, Upload
+from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing.releases import Publication
+from mosis.publishing.versions import Upload
 from mosis.worker import Worker
 
 APPS = 50
@@ -125,7 +126,7 @@ def _app(
         standing = reviews.standing(db, versions.get(db, app, version).id)
         assert standing is not None
         reviews.approve(db, reviewer, standing.review, "")
-        published = versions.publish(env, db, caller, versions.get(db, app, version), Publication())
+        published = releases.publish(env, db, caller, versions.get(db, app, version), Publication())
         for _ in range(int(dice.paretovariate(1.1) * 10) % 500):
             env.downloads.add(published.id)
 

@@ -7,7 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mosis.errors import Invalid
+from mosis.packages.ed25519 import verify
 from mosis.packages.findings import Finding
+
+__all__ = [
+    "CERTIFICATE", "CERTIFICATE_BYTES", "DIGESTS", "DIGESTS_BYTES", "SIGNATURE", "SIGNATURE_BYTES", "check_digests", "fingerprint",
+    "is_certificate", "parse_public_key", "read_digests", "read_signature", "to_pem", "verify",
+]  # fmt: skip
 
 DIGESTS, SIGNATURE = "META-INF/MANIFEST.MF", "META-INF/CERT.SIG"
 CERTIFICATE = "META-INF/CERT.PEM"  # optional; for people who look into a package
@@ -64,18 +70,6 @@ def fingerprint(raw: bytes) -> str:
 def to_pem(raw: bytes) -> str:
     """The key as PEM (RFC 8410)."""
     return f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(_SPKI_ED25519 + raw).decode()}\n-----END PUBLIC KEY-----\n"
-
-
-def verify(raw_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether this key made this signature over this message."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        Ed25519PublicKey.from_public_bytes(raw_key).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def read_signature(content: bytes) -> bytes | None:

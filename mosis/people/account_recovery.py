@@ -24,14 +24,23 @@ def ask_to_verify(db: Connection, caller: Caller) -> None:
             email_tokens.issue(db, "verify", developer.email, developer.id)
 
 
-def verify(env: Context, db: Connection, caller: Caller, token: str, password: str | None) -> None:
+def verify(
+    env: Context,
+    db: Connection,
+    caller: Caller,
+    token: str,
+    password: str | None,
+    *,
+    claims: bool = True,
+) -> None:
     """The address is verified by whoever holds the mailbox and proves which account is theirs: with a
     session of the account, or with its password. Nothing else changes then.
 
     Somebody who has neither did not make the account: their `password` becomes its password, and every
-    credential that is older ends. A verified address gives no role: see `reset` and `appoint`.
+    credential that is older ends. Without `claims` another password is refused instead. A verified
+    address gives no role: see `reset` and `appoint`.
     Raises Denied `invalid_token`, `forbidden` (another account's session, an API key or device login),
-    `unauthenticated` (neither session nor password), Invalid (password).
+    `unauthenticated` (neither session nor password), `invalid_credentials`, Invalid (password).
     """
     ticket = email_tokens.read(env, db, token, "verify")
     developer = _unverified(_owner(db, ticket))
@@ -52,6 +61,8 @@ def verify(env: Context, db: Connection, caller: Caller, token: str, password: s
     if caller.developer_id is None and not passwords.verify(
         password or "", developer.password_hash, env.password_cost
     ):
+        if not claims:
+            raise Denied("invalid_credentials", "This is not the password of the account.")
         accounts.check_password(password or "", developer.email)
         claimed_with = passwords.make_hash(password or "", env.password_cost)
     with db.write():

@@ -56,9 +56,10 @@ class Session:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """What a sign-in answers with: the account and a pair of tokens."""
+    """What a sign-in answers with: the account, the session and a pair of tokens."""
 
     developer: Developer
+    session_id: str
     access_token: str
     refresh_token: str
 
@@ -426,6 +427,7 @@ def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
     )
     return SignedIn(
         developer,
+        session.id,
         access,
         tokens.make_refresh(env.secret, session.id, session.seed, session.generation),
     )

@@ -12,6 +12,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Denied
 
+PAGES = {"verify": "/console/verify", "reset": "/console/reset", "invite": "/console/invitation"}
 LIFE_SECONDS = {"verify": 7 * 24 * 3600, "reset": 30 * 60, "invite": 7 * 24 * 3600}
 
 
@@ -82,7 +83,7 @@ def mail(env: Context, ticket_id: str) -> None:
         ),
     }[found.purpose]
     text = (
-        f"{text}\n\n{env.url('/docs/account')}#{found.purpose}={token}\n\nIt is good once, until {found.expires_at}. "
+        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nIt is good once, until {found.expires_at}. "
         f"With a program, send this token instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
     env.mailer.send(

@@ -1,1 +1,1 @@
-"""Apps, their versions and reviews: from an upload to a decision."""
+"""Apps, their versions and reviews: from an upload to publication."""

@@ -1,4 +1,5 @@
-"""Apps and who may touch them. An app is addressed by its package_id or its id; other people's apps do not exist."""
+"""Apps and access to them. An app is addressed by its package_id or its id; another account's app
+looks like one that does not exist."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ LISTED_FIELDS = ("tags",)
 
 @dataclass(frozen=True)
 class App:
-    """An app as the database keeps it."""
+    """A row of `apps`."""
 
     id: str
     package_id: str
@@ -40,8 +41,8 @@ class App:
 
 
 def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any]) -> App:
-    """A new app of the caller. Raises Invalid (package_id), Conflict `package_id_taken` or `quota_exceeded`, Denied
-    `prefix_reserved`."""
+    """Create an app for the caller. Raises Invalid (package_id), Conflict `package_id_taken` or
+    `quota_exceeded`, Denied `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
         detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
@@ -73,7 +74,8 @@ def get(db: Connection, app: str) -> App:
 
 
 def owned_by(db: Connection, caller: Caller, app: str) -> App:
-    """The app, when it is the caller's (and within the limits of the key). Raises NotFound otherwise."""
+    """The app, if it belongs to the caller and the caller's API key is not limited to other apps.
+    Raises NotFound otherwise."""
     found = get(db, app)
     if found.developer_id != caller.account or (
         caller.apps is not None and found.id not in caller.apps
@@ -85,7 +87,7 @@ def owned_by(db: Connection, caller: Caller, app: str) -> App:
 def index(
     db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
-    """The caller's apps, the newest first, and how many there are in all."""
+    """The caller's apps, newest first, and their total number."""
     where = f"developer_id = ?1 AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
     values = (
         caller.account,
@@ -104,7 +106,8 @@ def index(
 
 
 def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
-    """Everybody's apps for the operator, the newest first; `query` is looked for in package_id and name."""
+    """The apps of all accounts, newest first, for operators; `query` is a substring of package_id
+    or name, in any case."""
     rows = db.all(
         f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
@@ -117,7 +120,8 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
 
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
-    """Take an app out of the store, or let it back in, in the running transaction. Nothing of it can be fetched meanwhile."""
+    """Suspend an app or lift its suspension, in the running transaction. A suspended app is not
+    listed and its packages cannot be downloaded."""
     db.change(
         "UPDATE apps SET suspended = ?, updated_at = ? WHERE id = ?", int(suspended), db.now, app.id
     )
@@ -133,7 +137,7 @@ def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, rea
 
 
 def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> App:
-    """Change what is said about an app; its package_id stays for ever. In the running transaction."""
+    """Change fields of an app, in the running transaction. Its package_id never changes."""
     if fields:
         row = _columns_of(fields) | {"updated_at": db.now}
         db.change(
@@ -146,14 +150,15 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
 
 
 def delete(db: Connection, caller: Caller, app: App) -> None:
-    """Delete an app of which nothing was ever published, in the running transaction; jobs remove its packages.
+    """Delete an app of which no version was ever published, in the running transaction; jobs remove
+    its package files.
 
     Raises Conflict `invalid_state`.
     """
     if app.published:
         raise Conflict(
             "invalid_state",
-            "Versions of this app were published: yank them instead; its package_id stays yours.",
+            "Versions of this app were published: yank them instead. You keep its package_id.",
             state=app.status,
             allowed=[],
         )

@@ -1,8 +1,8 @@
-"""What one account may store: apps, versions and bytes. Everything is counted under the writers' lock, so that two requests at
-once cannot both take the last place.
+"""Quotas of an account: apps, versions and bytes. Usage is counted under the write lock, so
+concurrent requests cannot both take the last place.
 
-Packages of versions that failed, were rejected or withdrawn are removed after DEAD_PACKAGE_SECONDS, or earlier when their account
-needs the room; their rows stay.
+Packages of versions that failed, were rejected or withdrawn are removed after DEAD_PACKAGE_SECONDS,
+or earlier when their account needs the space; their rows stay.
 """
 
 from mosis import jobs
@@ -12,7 +12,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
 
-MOST_CHECKING = 20  # versions of one account whose checks are not done
+MOST_CHECKING = 20  # versions of one account that are being checked
 UNVERIFIED_APPS = (
     2  # of an account that has not verified its address, where the portal can send mail
 )
@@ -25,8 +25,9 @@ _DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
 
 
 def check_new_app(db: Connection, config: Config, caller: Caller, package_id: str) -> None:
-    """Whether the caller may have another app of this name, in the running transaction. Raises Denied `prefix_reserved`, Conflict
-    `quota_exceeded`. Administrators may use reserved prefixes."""
+    """Check whether the caller may create an app with this package_id, in the running transaction.
+    Raises Denied `prefix_reserved`, Conflict `quota_exceeded`. Administrators may use reserved
+    prefixes."""
     for prefix in config.reserved_prefixes:
         if (package_id + ".").startswith(prefix + ".") and not caller.has_role("admin"):
             raise Denied(
@@ -47,8 +48,9 @@ def check_new_app(db: Connection, config: Config, caller: Caller, package_id: st
 
 
 def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int) -> None:
-    """Whether an account may upload another package of this size, in the running transaction. Packages of dead versions, the
-    oldest first, make room for it. Raises Conflict `quota_exceeded`."""
+    """Check whether an account may upload another package of this size, in the running transaction.
+    If space is short, packages of failed, rejected and withdrawn versions are removed, oldest
+    first. Raises Conflict `quota_exceeded`."""
     checking, unpublished, used_bytes = db.one(
         f"SELECT count(*) FILTER (WHERE v.state = 'checking'), count(*) FILTER (WHERE {_UNPUBLISHED}),"
         " coalesce(sum(v.size_bytes) FILTER (WHERE v.package_removed_at IS NULL), 0)"
@@ -86,13 +88,14 @@ def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int
 
 
 def exceeded(quota: str, limit: int, used: int, advice: str) -> Conflict:
-    """The refusal, with its figures."""
+    """The error `quota_exceeded`, with limit and usage."""
     detail = f"Your account has {used} of {limit} {quota.replace('_', ' ')}: {advice}."
     return Conflict("quota_exceeded", detail, quota=quota, limit=limit, used=used)
 
 
 def replaced(db: Connection, app_id: str, version: str) -> None:
-    """A new package takes the place of those of dead versions with the same version string, in the running transaction."""
+    """Mark the packages of failed, rejected and withdrawn versions with this version string as
+    removed, because a new package overwrites the file; in the running transaction."""
     db.change(
         "UPDATE versions AS v SET package_removed_at = ?, files = '{}'"
         f" WHERE app_id = ? AND version = ? AND package_removed_at IS NULL AND {_DEAD}",
@@ -105,7 +108,7 @@ def replaced(db: Connection, app_id: str, version: str) -> None:
 def _take_away(
     db: Connection, developer_id: str, version_id: str, app_id: str, version: str
 ) -> None:
-    """The package of a version is gone from now on; a job removes the file."""
+    """Mark the package of a version as removed; a job removes the file."""
     db.change(
         "UPDATE versions SET package_removed_at = ?, files = '{}' WHERE id = ?", db.now, version_id
     )
@@ -113,7 +116,7 @@ def _take_away(
 
 
 def remove_later(db: Connection, developer_id: str, app_id: str, version: str) -> None:
-    """Have a job remove a file that no row names any more, in the running transaction."""
+    """Queue the removal of a file that no row refers to any more, in the running transaction."""
     jobs.add(
         db,
         "remove_package",
@@ -127,7 +130,7 @@ def remove_later(db: Connection, developer_id: str, app_id: str, version: str) -
 
 
 def is_named(db: Connection, app_id: str, version: str) -> bool:
-    """Whether a row says that there is a package under this version string."""
+    """Whether a row refers to a package file with this version string."""
     return bool(
         db.value(
             "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
@@ -138,8 +141,8 @@ def is_named(db: Connection, app_id: str, version: str) -> bool:
 
 
 def remove_package(env: Context, developer_id: str, app_id: str, version: str) -> None:
-    """The job that removes a package, unless a newer version with the same version string has one: under the writers' lock, where
-    packages get their names. Twice does no harm."""
+    """Job: remove a package file, unless a newer version with the same version string uses it. Runs
+    under the write lock, which also guards the creation of package files. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         if not is_named(db, app_id, version):
@@ -147,7 +150,8 @@ def remove_package(env: Context, developer_id: str, app_id: str, version: str) -
 
 
 def expire_packages(env: Context) -> None:
-    """The job of every hour: packages of dead versions go once they are two weeks old."""
+    """Job, hourly: remove the packages of failed, rejected and withdrawn versions after
+    DEAD_PACKAGE_SECONDS."""
     db = env.db.connection()
     with db.write():
         rows = db.all(
@@ -160,8 +164,8 @@ def expire_packages(env: Context) -> None:
 
 
 def rest_after_timeout(db: Connection, developer_id: str) -> None:
-    """Begin no check of this account for a while, longer after each check of a day that took too long; in the running
-    transaction, after the version has failed."""
+    """Delay further checks of this account, longer after each check within a day that timed out; in
+    the running transaction, after the version has failed."""
     times = db.value(
         "SELECT count(*) FROM apps a JOIN versions v ON v.app_id = a.id, json_each(v.findings) f WHERE a.developer_id = ?"
         " AND v.state = 'failed' AND v.created_at > ? AND f.value ->> '$.code' = 'check_timeout'",
@@ -172,5 +176,5 @@ def rest_after_timeout(db: Connection, developer_id: str) -> None:
 
 
 def timed_out(findings: list[dict[str, object]]) -> bool:
-    """Whether these are the findings of a check that took too long."""
+    """Whether these findings include `check_timeout`."""
     return any(each["code"] == "check_timeout" for each in findings)

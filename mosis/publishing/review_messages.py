@@ -1,4 +1,5 @@
-"""The conversation about a version, between its developer and the reviewers; internal messages are among reviewers."""
+"""Messages about a version between its developer and the reviewers. Internal messages are visible
+to reviewers only."""
 
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 from mosis.publishing.versions import Version
 
-MOST = 500  # of one version: a conversation, not a store of files
+MOST = 500  # messages of one version
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def add(
     *,
     internal: bool = False,
 ) -> Message:
-    """Say something about a version. Raises Conflict `limit_reached`."""
+    """Add a message to a version. Raises Conflict `limit_reached`."""
     with db.write():
         if db.value("SELECT count(*) FROM messages WHERE version_id = ?", version.id) >= MOST:
             raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
@@ -67,11 +68,12 @@ def add(
 
 
 def _reviewer_of(db: Connection, version: Version) -> str | None:
-    """Who waits for a developer's answer: whoever holds the review, else the reviewer who wrote last."""
+    """The reviewer to notify of a developer's message: the one who has claimed the review, else the
+    one who wrote the last message."""
     found: str | None = db.value(
         "SELECT developers.id FROM developers JOIN ("
         "SELECT claimed_by AS who, 'claimed' AS place FROM reviews WHERE version_id = ?1 AND state = 'claimed'"
-        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # digits come before letters
+        " UNION ALL SELECT author_id, id FROM messages WHERE version_id = ?1 AND sender = 'reviewer'"  # digits sort first
         ") ON who = developers.id WHERE role <> 'developer' AND suspended = 0 ORDER BY place DESC LIMIT 1",
         version.id,
     )
@@ -81,7 +83,7 @@ def _reviewer_of(db: Connection, version: Version) -> str | None:
 def index(
     db: Connection, version: Version, wanted: PageRequest, *, internal: bool
 ) -> Page[Message]:
-    """The messages about a version, the oldest first; the internal ones only for reviewers."""
+    """The messages about a version, oldest first; internal ones only with `internal`."""
     rows = db.all(
         f"SELECT {columns(Message)} FROM messages WHERE version_id = ? AND id > ? AND internal <= ? ORDER BY id LIMIT ?",
         version.id,

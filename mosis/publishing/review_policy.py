@@ -1,4 +1,5 @@
-"""What a version changes since the one that was published last: what a reviewer looks at first, and the policy decides by."""
+"""Differences between a version and the last published one, and the policy that decides by them
+whether a review is needed."""
 
 import hashlib
 import hmac
@@ -12,13 +13,14 @@ from mosis.database import Connection
 from mosis.publishing import versions
 from mosis.publishing.versions import Version
 
-# Findings that say the same as `permissions_added`, or hold for every first version.
+# Findings that repeat `permissions_added`, or that every first version has.
 _OF_CIRCUMSTANCE = ("permission_new", "first_app")
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The differences; `since` is None, and everything counts as added, when nothing of the app was published before."""
+    """The differences. `since` is None if no version of the app was published before; everything
+    then counts as added."""
 
     since: Version | None
     permissions_added: list[str]
@@ -31,7 +33,7 @@ class Changes:
 
 
 def since_last_published(db: Connection, version: Version) -> Changes:
-    """What this version changes."""
+    """The differences between this version and the last published one."""
     before = versions.last_published(db, version)
     asked, asked_before = (
         set(json.loads(version.permissions)),
@@ -66,10 +68,12 @@ def since_last_published(db: Connection, version: Version) -> Changes:
 
 
 def reasons_for_review(env: Context, db: Connection, version: Version) -> list[str]:
-    """Why a person has to look at this version; empty when the policy `changes` lets it through.
+    """The reasons why a reviewer must decide on this version; empty if the policy `changes`
+    approves it.
 
-    The random sample is drawn with a keyed hash of app and version string: it can be repeated, not foreseen, and sending the
-    version again does not draw again. Nor does taking a drawn one back and sending it under another number.
+    The random sample is chosen by a keyed hash of app and version string: reproducible, but not
+    predictable without the secret. Submitting the version again, or withdrawing a sampled version
+    and submitting it under another version string, does not avoid the review.
     """
     if env.config.review_policy == "all":
         return ["policy"]
@@ -87,7 +91,8 @@ def reasons_for_review(env: Context, db: Connection, version: Version) -> list[s
 
 
 def drawn(secret: str, version: Version) -> float:
-    """A number from 0 to below 1 that belongs to this version for ever, and that nobody without the secret can tell."""
+    """A pseudorandom number from 0 (included) to 1 (excluded) that is fixed for each version and
+    cannot be computed without the secret."""
     message = f"review sample\n{version.app_id}\n{version.version}".encode()
     digest = hmac.digest(secret.encode(), message, hashlib.sha256)
     return int.from_bytes(digest[:6], "big") / (1 << 48)
@@ -96,8 +101,9 @@ def drawn(secret: str, version: Version) -> float:
 def _reviewed_since(
     db: Connection, published: Version, state: str, reason: str | None = None
 ) -> bool:
-    """Whether a review of the app has ended like this since the verdict on what was published last. Not since it was
-    published: an older verdict can be kept ready and used to have a newer one forgotten."""
+    """Whether a review of the app ended in this state after the decision on the last published
+    version. The decision counts, not the publication: otherwise a developer could hold back an
+    approved version and publish it to hide a later rejection."""
     return bool(
         db.value(
             "SELECT 1 FROM reviews JOIN versions ON versions.id = reviews.version_id"
@@ -112,7 +118,7 @@ def _reviewed_since(
 
 
 def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
-    """Without META-INF, which is another in every package."""
+    """The files of a package without META-INF, which differs in every package."""
     return {
         name: each
         for name, each in versions.files_of(db, version).items()
@@ -121,7 +127,8 @@ def _files(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def _findings(version: Version) -> Mapping[tuple[str, str | None, str], dict[str, Any]]:
-    """By code, file and sentence: what has only moved to another line is not new, a second thing in the same file is."""
+    """Findings by code, path and detail. A finding that only moved to another line is the same one;
+    a second of its kind in the same file is not."""
     found = [each for each in json.loads(version.findings) if each["code"] not in _OF_CIRCUMSTANCE]
     return {
         (each["code"], each["path"], "" if each["code"] == "long_line" else each["detail"]): each

@@ -1,4 +1,4 @@
-"""The review queue: versions that wait for a person, and the verdicts."""
+"""The review queue and the decisions of reviewers."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import review_policy, versions
+from mosis.publishing import releases, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -32,7 +32,7 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Review:
-    """One round of review of one version."""
+    """A row of `reviews`: one round of review of one version."""
 
     id: str
     version_id: str
@@ -48,8 +48,9 @@ class Review:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a version stands in the queue. `position` counts from 1, None when nobody is waited for. `overtaken_by`: the
-    version that keeps an approved one from being published, because its version_code is not lower, or that everybody is offered
+    """The place of a version in the review queue. `position` counts from 1 and is None if the
+    review is decided. `overtaken_by` is the version that prevents the publication of an approved
+    one, because the latter's version_code is not higher, or that is offered to all devices
     instead of a published one."""
 
     review: Review
@@ -62,15 +63,15 @@ class Standing:
 def submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
-    """Put a version that is ready into the queue, or let it through where the policy needs no person; `publish`: whether it
-    shall be published once it is approved (None: as was said at the upload). Raises Conflict `invalid_state` or
-    `signing_key_revoked`."""
+    """Submit a version that is ready for review, or approve it at once if the policy requires no
+    review. `publish` says whether it is published once approved; None leaves the choice made at
+    the upload. Raises Conflict `invalid_state` or `signing_key_revoked`, Denied `suspended`."""
     with db.write():
         return _submit(env, db, caller, version, publish)
 
 
 def submit_when_ready(env: Context, version_id: str) -> None:
-    """The job behind `?submit=true`. Twice does no harm."""
+    """Job of an upload with `?submit=true`. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         version = versions.by_id(db, version_id)
@@ -81,7 +82,7 @@ def submit_when_ready(env: Context, version_id: str) -> None:
         except (
             Conflict,
             Denied,
-        ) as refusal:  # nothing was written, and trying again would not help
+        ) as refusal:  # permanent: a retry would be refused too
             audit.add(
                 db,
                 PORTAL,
@@ -93,7 +94,8 @@ def submit_when_ready(env: Context, version_id: str) -> None:
 
 
 def withdraw(db: Connection, caller: Caller, version: Version) -> Version:
-    """Take a version back that was never published; its version string is free again. Raises Conflict `invalid_state`."""
+    """Withdraw a version that was never published; its version string can be used again. Raises
+    Conflict `invalid_state`."""
     with db.write():
         return take_back(db, caller, version)
 
@@ -111,8 +113,8 @@ def take_back(db: Connection, caller: Caller, version: Version, move: str = "wit
 
 
 def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
-    """Withdraw every version of an account that is on its way and was never offered to devices, in the
-    running transaction: also one that is being checked, or scheduled."""
+    """Withdraw every version of an account that was never offered to devices, whatever its state
+    (also while it is checked or scheduled); in the running transaction."""
     for (version_id,) in db.all(
         "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
         " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",
@@ -132,15 +134,17 @@ def get(db: Connection, review_id: str) -> Review:
 
 
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
-    """A review for the desk. Raises NotFound, Denied `forbidden` for one's own app: nobody looks behind their own review."""
+    """A review, for a reviewer. Raises NotFound, Denied `forbidden` for an app of the caller's own."""
     review = get(db, review_id)
     if versions.developer_of(db, version_of(db, review)) == caller.account:
-        raise Denied("forbidden", "This is an app of your own; another reviewer has to look at it.")
+        raise Denied(
+            "forbidden", "This is an app of your own; another reviewer has to decide on it."
+        )
     return review
 
 
 def version_of(db: Connection, review: Review) -> Version:
-    """The version that is reviewed. Raises NotFound."""
+    """The version under review. Raises NotFound."""
     version = versions.by_id(db, review.version_id)
     if version is None:
         raise NotFound("review")
@@ -148,8 +152,8 @@ def version_of(db: Connection, review: Review) -> Version:
 
 
 def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Page[Review]:
-    """The queue, without the caller's own apps: `waiting` and `claimed` with the longest wait first, `decided` with the newest
-    verdict first."""
+    """The queue, without the caller's own apps: `waiting` and `claimed` by waiting time, longest
+    first; `decided` by decision, newest first."""
     states = ("approved", "rejected", "withdrawn") if state == "decided" else (state,)
     column, order, beyond = (
         ("decided_at", "DESC", "<") if state == "decided" else ("submitted_at", "ASC", ">")
@@ -170,7 +174,8 @@ def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
 
 
 def claim(db: Connection, caller: Caller, review: Review) -> Review:
-    """Take a review for two hours, or for another two. Raises Conflict `already_decided` when it is decided or another's."""
+    """Claim a review for two hours, or extend the caller's claim by two hours from now. Raises
+    Conflict `already_decided` if it is decided or claimed by another reviewer."""
     with db.write():
         until = db.clock.now(CLAIM_SECONDS)
         claimed = db.change(
@@ -199,9 +204,11 @@ def claim(db: Connection, caller: Caller, review: Review) -> Review:
 
 
 def release(db: Connection, caller: Caller, review: Review) -> Review:
-    """Give a claimed review back to the queue, where it keeps its place. An administrator may give back another's.
+    """Return a claimed review to the queue; it keeps its place. Administrators may release the
+    claims of others.
 
-    Raises Conflict `already_decided` when it is decided or another's; one that waits stays as it is.
+    Raises Conflict `already_decided` if it is decided or claimed by another reviewer. A waiting
+    review stays as it is.
     """
     with db.write():
         released = db.change(
@@ -220,8 +227,8 @@ def release(db: Connection, caller: Caller, review: Review) -> Review:
 
 
 def lapse(env: Context, review_id: str) -> Again | None:
-    """The job behind a claim: gives the review back to the queue when its time is over, and waits on when the claim was made
-    longer. Twice does no harm."""
+    """Job of a claim: return the review to the queue when the claim expires; if the claim was
+    extended, wait longer. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         lapsed = db.change(
@@ -240,22 +247,22 @@ def lapse(env: Context, review_id: str) -> Again | None:
 
 
 def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:
-    """Let a version be published. Raises Conflict `already_decided`, Denied for one's own app."""
+    """Approve a version. Raises Conflict `already_decided`, Denied for an app of the caller's own."""
     return _decide(db, caller, review, "approve", [], comment)
 
 
 def reject(
     db: Connection, caller: Caller, review: Review, reasons: list[str], comment: str
 ) -> Review:
-    """Refuse a version, with reasons and a comment for its developer. Raises as `approve`."""
+    """Reject a version, with reasons and a comment for its developer. Raises as `approve`."""
     return _decide(db, caller, review, "reject", reasons, comment)
 
 
 def standing(db: Connection, version_id: str) -> Standing | None:
-    """The newest review of a version and its place in the queue; None when it was never submitted."""
+    """The newest review of a version and its place in the queue; None if it was never submitted."""
     review = db.one(
         f"SELECT {columns(Review)} FROM reviews WHERE version_id = ?"
-        # the newest: by its row, because ids follow a clock that can be set back
+        # by rowid: ids contain the time, and the clock can be set back
         " ORDER BY rowid DESC LIMIT 1",
         version_id,
         into=Review,
@@ -286,8 +293,8 @@ def next_step(
     suspended: bool = False,
     key_revoked: bool = False,
 ) -> str:
-    """What happens next and who has to do it, in words: nobody is left guessing why something is not visible. `suspended`: its
-    app is; `key_revoked`: the key that has signed it is."""
+    """A sentence for the developer: what happens next and who has to act. `suspended`: the app is
+    suspended; `key_revoked`: the signing key of the version is revoked."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -313,7 +320,7 @@ def next_step(
         version.state == "approved"
         and version.publish_at
         and version.publish_at == version.decided_at
-    ):  # versions.publish_soon
+    ):  # set by releases.publish_soon
         return "Approved. It is being published; this usually takes seconds."
     if version.state == "approved" and version.publish_at:
         return f"Approved. It will be published at {version.publish_at}."
@@ -342,7 +349,8 @@ def next_step(
 
 
 def median_wait_seconds(db: Connection) -> int | None:
-    """The median time from submission to verdict over the last 30 days; None when there was none."""
+    """The median time from submission to decision over the last 30 days; None if there was no
+    decision."""
     found: int | None = db.value(
         "WITH waits AS (SELECT unixepoch(decided_at) - unixepoch(submitted_at) AS wait FROM reviews"
         " WHERE decided_at > ? AND decided_at <= ? AND state IN ('approved', 'rejected') AND decided_by IS NOT NULL)"
@@ -369,7 +377,7 @@ def _submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
-    versions.check_release(db, version)
+    releases.check_release(db, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )
@@ -399,7 +407,7 @@ def _decide(
     with db.write():
         version = version_of(db, review)
         if versions.developer_of(db, version) == caller.account:
-            raise Denied("forbidden", "Nobody decides on an app of their own.")
+            raise Denied("forbidden", "Reviewers cannot decide on their own apps.")
         values: dict[str, Any] = {
             "state": versions.MOVES[verdict][1],
             "claimed_until": None,
@@ -437,7 +445,7 @@ def _approved(db: Connection, caller: Caller, version: Version, review_id: str) 
     version = versions.move(db, caller, version, "approve", decided_at=db.now)
     audit.add(db, caller, "review.approve", review_id, owner_id=versions.developer_of(db, version))
     if version.publish_when_approved:
-        versions.publish_soon(db, version)
+        releases.publish_soon(db, version)
     return version
 
 

@@ -1,31 +1,30 @@
-"""Versions: what an uploaded package is allowed to become, and how it gets there.
+"""Versions: from an uploaded package through its checks to the states that follow.
 
-The state machine is MOVES and one guarded UPDATE; everything that follows from a move is a row of the same transaction.
+MOVES and one guarded UPDATE are the state machine; follow-ups (events, jobs, audit lines) are
+rows of the same transaction.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mosis import audit, events, jobs, packages
 from mosis.caller import PORTAL, Caller
-from mosis.clock import seconds
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, Denied, NotFound
-from mosis.jobs import Again
+from mosis.errors import Conflict, NotFound
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.packages.storage import Files, Received
-from mosis.publishing import quotas
+from mosis.publishing import apps, quotas
 from mosis.publishing.apps import App
 
-# move: (from these states, to this one). `checked` and `refused` are the checks' moves, `approve` and `reject` the reviewers',
-# `end` is the portal's, when an account is suspended.
+# transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
+# reviewers, `end` to the portal, when an account is suspended.
 MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "checked": (("checking",), "ready"),
     "refused": (("checking",), "failed"),
@@ -40,8 +39,8 @@ MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "unyank": (("yanked",), "published"),
 }
 DEVELOPERS_MOVES = ("submit", "withdraw", "publish", "halt", "yank", "unyank")
-# move: the event that tells its developer of it
-TOLD = {
+# transition: the event that its developer receives
+EVENTS = {
     "checked": "version.checked",
     "refused": "version.checked",
     "submit": "version.submitted",
@@ -52,12 +51,11 @@ TOLD = {
     "yank": "version.yanked",
     "unyank": "version.published",
 }
-DEAD = ("failed", "rejected", "withdrawn")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version as the database keeps it."""
+    """A row of `versions`."""
 
     id: str
     app_id: str
@@ -86,15 +84,16 @@ class Version:
 
     @property
     def moves(self) -> list[str]:
-        """What its developer can do with it now."""
+        """The transitions that its developer can request in this state."""
         allowed = [name for name in DEVELOPERS_MOVES if self.state in MOVES[name][0]]
         return [*allowed, "rollout"] if self.state == "published" else allowed
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What is said with a package: the channel (None: as its version says), the notes, whether to submit it once it is checked
-    and to publish it once it is approved."""
+    """Options of an upload: the channel (None: derived from the version string), release notes,
+    whether to submit the version once it is checked, and whether to publish it once it is
+    approved."""
 
     channel: str | None = None
     release_notes: str = ""
@@ -103,16 +102,8 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """How to publish: to what share of the devices (None: all, or the share that a halted version had), and when (None: now)."""
-
-    rollout_percent: float | None = None
-    publish_at: str | None = None
-
-
-@dataclass(frozen=True)
 class Created:
-    """The version an upload led to, and whether it is new or was there with the same bytes."""
+    """The version of an upload; `new` is false if the same package had been uploaded before."""
 
     version: Version
     new: bool = field(default=True)
@@ -127,10 +118,11 @@ def create(
     received: Received,
     upload: Upload,
 ) -> Created:
-    """Record an inspected package, in the running transaction; the same bytes again give the version that is there.
+    """Record an inspected package, in the running transaction. Uploading the same bytes again
+    returns the existing version.
 
     Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
-    `package_rejected` when the signing key has been revoked while the package was inspected.
+    `package_rejected` if the signing key was revoked during the inspection.
     """
     if not db.value(
         "SELECT 1 FROM signing_keys WHERE id = ? AND developer_id = ? AND state = 'active'",
@@ -154,7 +146,7 @@ def create(
             state=living.state,
         )
     channel = upload.channel or package.channel
-    _check_code(db, app.id, channel, package.version_code)
+    check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
     version_id = new_id()
@@ -198,7 +190,8 @@ def create(
 
 
 def get(db: Connection, app: App, version: str) -> Version:
-    """The version of an app by its id or version string: of several that had the string, the living or newest one.
+    """A version of an app by its id or version string. If several have had this version string, the
+    current one, else the newest.
 
     Raises NotFound.
     """
@@ -212,27 +205,22 @@ def get(db: Connection, app: App, version: str) -> Version:
     )
 
 
-def owned_by(db: Connection, caller: Caller, version: str, app: App | None = None) -> Version:
-    """A version of the caller's: by its id, or by its version string when the app is given. Raises NotFound."""
-    if app is not None:
-        return get(db, app, version)
-    found = by_id(db, version)
-    if (
-        found is None
-        or developer_of(db, found) != caller.account
-        or (caller.apps is not None and found.app_id not in caller.apps)
-    ):
+def owned_by(db: Connection, caller: Caller, version_id: str) -> Version:
+    """The version with this id, if its app belongs to the caller. Raises NotFound."""
+    found = by_id(db, version_id)
+    if found is None:
         raise NotFound("version")
+    apps.owned_by(db, caller, found.app_id)
     return found
 
 
 def by_id(db: Connection, version_id: str) -> Version | None:
-    """The version with this id, whoever's app it is; for jobs and the review desk."""
+    """The version with this id, in any account; None if there is none. For jobs and reviewers."""
     return db.one(f"SELECT {columns(Version)} FROM versions WHERE id = ?", version_id, into=Version)
 
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
-    """The versions of an app, the newest upload first."""
+    """The versions of an app, newest upload first."""
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
         app.id,
@@ -244,7 +232,8 @@ def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
 
 
 def latest(db: Connection, app_id: str) -> str | None:
-    """The version string of the newest published version of an app, stable before beta; None when there is none."""
+    """The version string of the newest published version of an app, stable before beta; None if
+    none is published."""
     found: str | None = db.value(
         "SELECT version FROM versions WHERE app_id = ? AND state = 'published' ORDER BY channel DESC, version_code DESC LIMIT 1",
         app_id,
@@ -253,7 +242,7 @@ def latest(db: Connection, app_id: str) -> str | None:
 
 
 def latest_of(db: Connection, app_ids: list[str]) -> dict[str, str]:
-    """As `latest` for several apps at once; those without a published version are left out."""
+    """As `latest` for several apps; apps without a published version are left out."""
     rows = db.all(
         "SELECT app_id, version, max(channel || printf('%010d', version_code)) FROM versions WHERE state = 'published'"
         " AND app_id IN (SELECT value FROM json_each(?)) GROUP BY app_id",
@@ -263,7 +252,8 @@ def latest_of(db: Connection, app_ids: list[str]) -> dict[str, str]:
 
 
 def move(db: Connection, caller: Caller, version: Version, name: str, **changes: Any) -> Version:
-    """Make a move, in the running transaction, with what changes beside the state. Raises Conflict `invalid_state`."""
+    """Make a transition and set further columns, in the running transaction. Raises Conflict
+    `invalid_state`."""
     before, after = MOVES[name]
     values = {"state": after, **changes}
     moved = db.change(
@@ -280,9 +270,9 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
         "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
     )
     db.notify(owner)
-    if name in TOLD:
+    if name in EVENTS:
         events.add(
-            db, owner, TOLD[name], package_id=package_id, version=version.version, state=after
+            db, owner, EVENTS[name], package_id=package_id, version=version.version, state=after
         )
     audit.add(
         db,
@@ -297,20 +287,22 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
 
 
 def not_allowed(version: Version, name: str) -> Conflict:
-    """The refusal of a move: names the state and the moves that are allowed."""
+    """The error for a transition that the state does not allow; it names the state and the allowed
+    transitions."""
     allowed = ", ".join(version.moves) or "none for now"
     return Conflict(
         "invalid_state",
-        f"A version that is {version.state} has no move {name!r}; allowed: {allowed}.",
+        f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
         state=version.state,
         allowed=version.moves,
     )
 
 
 def check(env: Context, version_id: str) -> None:
-    """The job behind an upload: look deep into the package and let the version go on or fail. Twice does no harm.
+    """Job of an upload: run the checks of the package; the version becomes ready or failed. Safe to
+    run twice.
 
-    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is tried again.
+    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried.
     """
     db = env.db.connection()
     version = by_id(db, version_id)
@@ -346,8 +338,8 @@ def check(env: Context, version_id: str) -> None:
 
 
 def end_stuck_checks(env: Context) -> None:
-    """The job that ends what nobody checks any more: a version whose check was given up fails with the finding
-    `check_crashed`, so that its developer learns of it and can upload again. Twice does no harm."""
+    """Job: end versions whose check job is dead. They fail with the finding `check_crashed`, so
+    that their developers are notified and can upload again. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         stuck = db.all(
@@ -366,8 +358,8 @@ def end_stuck_checks(env: Context) -> None:
 
 
 def last_published(db: Connection, version: Version) -> Version | None:
-    """The version of the same app that was published last, this one apart, before a verdict was given; what a review compares
-    with."""
+    """The version of the same app that was published last before this one was decided (or before
+    now); a review compares with it."""
     return db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND id <> ? AND released = 1 AND published_at <= ?"
         " ORDER BY published_at DESC, version_code DESC LIMIT 1",
@@ -383,202 +375,28 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
     return dict(json.loads(db.value("SELECT files FROM versions WHERE id = ?", version.id)))
 
 
-def publish(
-    env: Context, db: Connection, caller: Caller, version: Version, publication: Publication
-) -> Version:
-    """Offer a version to devices, now or at a time; a halted one goes on at once, with the share it had or a larger one.
-
-    Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Unavailable
-    `package_unavailable`.
-    """
-    verify_file(env, db, version)
-    percent = publication.rollout_percent
-    with db.write():
-        version = by_id(db, version.id) or version
-        if version.state == "halted":
-            if publication.publish_at and publication.publish_at > db.now:
-                raise Conflict(
-                    "invalid_state",
-                    "A halted version goes on at once; publish_at is for one that is approved.",
-                    state=version.state,
-                    allowed=version.moves,
-                )
-            version = move(db, caller, version, "publish")
-            db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
-            return version if percent is None else _grow(db, caller, version, percent)
-        if version.state != "approved":
-            raise not_allowed(version, "publish")
-        percent = 100 if percent is None else percent
-        check_release(db, version)
-        if publication.publish_at and publication.publish_at > db.now:
-            _check_code(db, version.app_id, version.channel, version.version_code)
-            db.change(
-                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
-                publication.publish_at,
-                percent,
-                version.id,
-            )
-            _queue_publishing(db, version, publication.publish_at)
-            audit.add(
-                db, caller, "version.scheduled", version.id, publish_at=publication.publish_at
-            )
-            return by_id(db, version.id) or version
-        return _publish_now(db, caller, version, percent)
-
-
-def check_release(db: Connection, version: Version) -> None:
-    """Nothing stands against the first release of a version. Raises Denied `suspended` when its account
-    is suspended or erased, Conflict `signing_key_revoked`. What devices were offered before goes by
-    halt, yank and publish: a key that is revoked later takes nothing back."""
-    if version.released:
-        return
-    suspended, erased_at, state = db.one(
-        "SELECT d.suspended, d.erased_at, k.state FROM apps a JOIN developers d ON d.id = a.developer_id,"
-        " signing_keys k WHERE a.id = ? AND k.id = ?",
-        version.app_id,
-        version.signing_key_id,
-    )
-    if suspended or erased_at is not None:
-        raise Denied("suspended", "The account that this version belongs to is suspended or gone.")
-    if state != "active":
-        raise Conflict(
-            "signing_key_revoked",
-            "Its signing key has been revoked: withdraw this version and upload the package again,"
-            " signed with an active key.",
-        )
-
-
 def key_is_revoked(db: Connection, version: Version) -> bool:
-    """Whether the key that has signed a version is revoked."""
+    """Whether the signing key of a version is revoked."""
     return bool(
         db.value("SELECT state = 'revoked' FROM signing_keys WHERE id = ?", version.signing_key_id)
     )
 
 
-def publish_scheduled(env: Context, version_id: str, publish_at: str | None = None) -> Again | None:
-    """The job behind `publish_at`: publishes, unless the version was moved; waits on when it was given a later time. (Jobs of
-    before 0.2 name the time that they were queued for; the row's counts.)"""
-    db = env.db.connection()
-    version = by_id(db, version_id)
-    if version is None or version.state != "approved" or version.publish_at is None:
-        return None
-    wait = seconds(version.publish_at) - seconds(env.clock.now())
-    if wait > 0:
-        return Again(wait)
-    verify_file(env, db, version)
-    with db.write():
-        version = by_id(db, version_id)
-        if version is None or version.state != "approved" or version.publish_at is None:
-            return None
-        if version.publish_at > db.now:
-            return Again(0)
-        try:
-            _publish_now(db, PORTAL, version, version.rollout_percent)
-        except (
-            Conflict,
-            Denied,
-        ) as refusal:  # nothing was written, and trying again would not help
-            db.change(
-                "UPDATE versions SET publish_at = NULL, publish_when_approved = 0 WHERE id = ?",
-                version.id,
-            )
-            audit.add(
-                db,
-                PORTAL,
-                "version.publish_refused",
-                version.id,
-                owner_id=developer_of(db, version),
-                why=refusal.code,
-            )
-    return None
-
-
-def publish_soon(db: Connection, version: Version) -> None:
-    """Have an approved version published by a job, in the running transaction: the file is verified outside of it."""
-    db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
-    _queue_publishing(db, version, db.now)
-
-
-def _queue_publishing(db: Connection, version: Version, publish_at: str) -> None:
-    """One job for each version, however often it is given another time."""
-    jobs.add(
-        db,
-        "publish_version",
-        owner=developer_of(db, version),
-        after_seconds=seconds(publish_at) - seconds(db.now),
-        unique_key=f"publish:{version.id}",
-        again=True,
-        version_id=version.id,
-    )
-
-
-def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    """Offer a published version to a larger share of the devices. Raises Conflict `invalid_state`: a share never shrinks."""
-    with db.write():
-        return _grow(db, caller, by_id(db, version.id) or version, percent)
-
-
-def rollback(
-    env: Context, db: Connection, caller: Caller, version: Version, reason: str
-) -> Version:
-    """Offer this version again instead of the newer ones of its channel, which are halted: devices that have one of those keep
-    it. One transaction, one line in the trail that names them all beside the lines of the moves.
-
-    Raises Conflict `invalid_state` when it is not published or halted, or when nothing newer is offered; Unavailable
-    `package_unavailable`.
-    """
-    verify_file(env, db, version)
-    with db.write():
-        version = by_id(db, version.id) or version
-        if version.state not in ("published", "halted"):
-            raise not_allowed(version, "rollback")
-        newer = db.all(
-            f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND channel = ? AND state = 'published' AND version_code > ?"
-            " ORDER BY version_code DESC",
-            version.app_id,
-            version.channel,
-            version.version_code,
-            into=Version,
-        )
-        if not newer:
-            raise Conflict(
-                "invalid_state",
-                "No newer version of this channel is offered: there is nothing to roll back from.",
-                state=version.state,
-                allowed=version.moves,
-            )
-        for each in newer:
-            move(db, caller, each, "halt")
-        if version.state == "halted":
-            version = move(db, caller, version, "publish")
-        db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
-        audit.add(
-            db,
-            caller,
-            "version.rollback",
-            version.id,
-            owner_id=developer_of(db, version),
-            version=version.version,
-            halted=[each.version for each in newer],
-            reason=reason,
-        )
-        return version
-
-
 def developer_of(db: Connection, version: Version) -> str:
-    """Whose version it is."""
+    """The owner of the version's app."""
     return str(db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id))
 
 
 def path(files: Files, db: Connection, version: Version) -> Path:
-    """Where the package lies."""
+    """The path of the package file."""
     return files.path(developer_of(db, version), version.app_id, version.version)
 
 
 def open_file(env: Context, db: Connection, version: Version, *, anew: bool = False) -> BinaryIO:
-    """The package, open for reading; with `anew` it is hashed in any case.
+    """Open the package file for reading. With `anew`, its hash is verified even if the file is
+    unchanged since the last time.
 
-    Raises Conflict `gone` when it was removed, Unavailable `package_unavailable`.
+    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`.
     """
     removed_at = db.value("SELECT package_removed_at FROM versions WHERE id = ?", version.id)
     if removed_at is not None:
@@ -592,47 +410,12 @@ def open_file(env: Context, db: Connection, version: Version, *, anew: bool = Fa
 
 
 def verify_file(env: Context, db: Connection, version: Version) -> None:
-    """Compare the package on disk with the hash in the row. Raises as `open_file`."""
+    """Verify the hash of the package file. Raises as `open_file`."""
     open_file(env, db, version, anew=True).close()
 
 
-def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    check_release(db, version)
-    _check_code(db, version.app_id, version.channel, version.version_code)
-    version = move(
-        db,
-        caller,
-        version,
-        "publish",
-        released=1,
-        published_at=db.now,
-        publish_at=None,
-        rollout_percent=percent,
-    )
-    db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
-    return version
-
-
-def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    """Raise the share of the devices, in the running transaction. Raises Conflict `invalid_state`."""
-    if version.state != "published":
-        raise not_allowed(version, "rollout")
-    if percent < version.rollout_percent:
-        raise Conflict(
-            "invalid_state",
-            "A share only grows, so that no device goes back; halt the version instead.",
-            state=version.state,
-            allowed=version.moves,
-        )
-    db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
-    owner = developer_of(db, version)
-    db.notify(owner)
-    audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
-    return replace(version, rollout_percent=percent)
-
-
 def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
-    """What a reviewer should know that does not stand in the package."""
+    """Findings that follow from the app's history, not from the package."""
     before = last_published(db, version)
     if before is not None:
         for name in sorted(
@@ -650,7 +433,9 @@ def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
         )
 
 
-def _check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
+def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:
+    """Raises Conflict `version_code_not_higher` unless this version_code is above every published
+    one of the channel."""
     highest = db.value(
         "SELECT max(version_code) FROM versions WHERE app_id = ? AND channel = ? AND released = 1",
         app_id,

@@ -20,7 +20,14 @@ from mosis.store.downloads import (
     sweep_pictures,
 )
 from mosis.store.index_keys import IndexKey, index_keys, rotate
-from mosis.store.listings import Listing, categories, get, history
+from mosis.store.listings import (
+    Listing,
+    categories,
+    get,
+    history,
+    latest_releases,
+    signing_key,
+)
 from mosis.store.revisions import app_revision, list_revision, revision
 from mosis.store.search import SORTS, Query, index, position_types
 from mosis.store.signed_index import SignedIndex, current_index, index_at
@@ -58,6 +65,7 @@ __all__ = [
     "index",
     "index_at",
     "index_keys",
+    "latest_releases",
     "list_revision",
     "offered",
     "package",
@@ -66,6 +74,7 @@ __all__ = [
     "revision",
     "rotate",
     "screenshot",
+    "signing_key",
     "sweep_packages",
     "sweep_pictures",
     "updates",

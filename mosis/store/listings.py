@@ -1,5 +1,6 @@
 """What devices see of an app, from the table `listings` that the database keeps by itself (schema.sql)."""
 
+import json
 from dataclasses import dataclass
 
 from mosis.database import Connection, columns
@@ -65,6 +66,37 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
         into=Version,
     )
     return page(rows, wanted, lambda version: (version.published_at, version.id))
+
+
+def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
+    """The versions that were published last and that everybody is offered, each with its app."""
+    rows = db.all(
+        f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
+        " AND channel = 'stable' AND rollout_percent >= 100"
+        " AND app_id IN (SELECT app_id FROM listings) ORDER BY published_at DESC, id DESC LIMIT ?",
+        most,
+        into=Version,
+    )
+    listings = {
+        listing.app_id: listing
+        for listing in db.all(
+            f"SELECT {columns(Listing)} FROM listings WHERE app_id IN (SELECT value FROM json_each(?))",
+            json.dumps(sorted({version.app_id for version in rows})),
+            into=Listing,
+        )
+    }
+    return [(listings[version.app_id], version) for version in rows if version.app_id in listings]
+
+
+def signing_key(db: Connection, version_id: str) -> str:
+    """The fingerprint of the key that a version is signed with."""
+    return str(
+        db.value(
+            "SELECT fingerprint FROM signing_keys WHERE id ="
+            " (SELECT signing_key_id FROM versions WHERE id = ?)",
+            version_id,
+        )
+    )
 
 
 def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:

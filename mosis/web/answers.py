@@ -13,6 +13,7 @@ from mosis.web.plugins import (
     METHODS,
     Finished,
     Portal,
+    accepts_html,
     access_token,
     common_headers,
     final_headers,
@@ -23,7 +24,8 @@ from mosis.web.plugins import (
 )
 from mosis.web.request import names_tag
 
-STORE = ("/store/", "/v1/store/")
+STORE = ("/store/", "/v1/store/", "/app/")
+PAGES = ("/", "/feed.atom")
 
 
 class CachedResponses:
@@ -40,6 +42,8 @@ class CachedResponses:
             return "204 No Content", f"Allow: {', '.join(sorted(METHODS))}\r\n".encode(), b""
         if request.command != "GET" or "IF_MATCH" in request.headers:
             return None
+        if request.path == "/" and not accepts_html(request.headers.get("ACCEPT", "")):
+            return None  # the application tells programs where the API is
         authorization, api_key = (
             request.headers.get("AUTHORIZATION"),
             request.headers.get("X_API_KEY"),
@@ -68,7 +72,7 @@ class CachedResponses:
             return None
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         common = common_headers(request_id, (taken,) if taken else (), kept.route)
-        path = request.path.removeprefix("/v1")
+        path = own_path(self.app.prefix, request.path).removeprefix("/v1")
         lines = header_lines(final_headers("GET", path, kept.headers, common)[len(kept.headers) :])
         if "IF_NONE_MATCH" in request.headers and names_tag(
             request.headers["IF_NONE_MATCH"], kept.tag
@@ -92,7 +96,7 @@ class CachedResponses:
         """Where the answer is kept. One to an account is right until anything changes, its session and its rights too; there is
         none for a credential that is no access token."""
         if token is None:
-            if path.startswith(STORE):
+            if path in PAGES or path.startswith(STORE):
                 return of_store(self.env, path, query)
             return of_all_time(path, query)
         return of_account(path, query, token, self.env.db.data_version()) if token else None

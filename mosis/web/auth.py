@@ -109,10 +109,7 @@ def login(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     401 is the same answer in the same time whether the account exists or not.
     """
     said = read_json(LOGIN)
-    # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
-    spend(env, "sign_in", f"{accounts.folded(said['email'])} {caller.network}")
-    spend(env, "sign_in_network", caller.network)
-    spend(env, "sign_in_all", "")
+    spend_sign_in(env, caller, said["email"])
     return public(db, accounts.login(env, db, caller, **said))
 
 
@@ -144,6 +141,14 @@ def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
 def revoke(db: Connection, caller: Caller, session: str) -> None:
     """End a session; its tokens die at once."""
     accounts.revoke_session(db, caller, session)
+
+
+def spend_sign_in(env: Context, caller: Caller, email: str) -> None:
+    """Count a sign-in. Raises LimitReached `rate_limited`."""
+    # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
+    spend(env, "sign_in", f"{accounts.folded(email)} {caller.network}")
+    spend(env, "sign_in_network", caller.network)
+    spend(env, "sign_in_all", "")
 
 
 def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:

@@ -81,12 +81,12 @@ def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
             ]
         )
     device_code, login = device_login.begin(db, said["client_name"], scopes)
-    page = env.url("/docs/account#device")
+    page = env.url("/console/device")
     return {
         "device_code": device_code,
         "user_code": login.user_code,
         "verification_uri": page,
-        "verification_uri_complete": f"{page}={login.user_code}",
+        "verification_uri_complete": f"{page}?code={login.user_code}",
         "expires_in": device_login.LIFE_SECONDS,
         "interval": device_login.INTERVAL_SECONDS,
     }

@@ -1,11 +1,8 @@
-"""The documents for programs and people: the API's description, what shows it, our handbook, and the page that links in mails and
-on devices' screens lead to."""
+"""The documents for programs and people: the API's description, what shows it, and our handbook."""
 
 import hashlib
 import json
-import re
 import secrets
-from base64 import b64encode
 from email.utils import formatdate
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,6 +12,7 @@ import bottle
 from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
+from mosis.packages import manifest_schema
 from mosis.web import docs_pages
 from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
@@ -35,6 +33,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/docs/errors", callback=errors, scope="public")
     app.get("/docs/assets/<file>", callback=asset, scope="public")
     app.get("/docs/decisions/<name>", callback=decision, scope="public")
+    app.get(manifest_schema.PATH, callback=schema_of_manifest, scope="public")
     app.get("/docs/<name>", callback=document, scope="public")
 
 
@@ -47,6 +46,14 @@ def openapi(env: Context) -> bottle.HTTPResponse:
     return _sent(
         *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
     )
+
+
+@operation(File("application/schema+json"))
+def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
+    """The JSON Schema of a package's manifest.json, for editors: name its address as `$schema`."""
+    schema = manifest_schema.schema(env.url(manifest_schema.PATH))
+    body = json.dumps(schema, ensure_ascii=False, indent=2).encode()
+    return _sent(body, etag(body), {"Content-Type": "application/schema+json"})
 
 
 @operation(PAGE)
@@ -102,26 +109,12 @@ def asset(file: str) -> bottle.HTTPResponse:
     )
 
 
-@operation(PAGE)
-def account_page() -> bottle.HTTPResponse:
-    """A page with a form for each kind of link. What the link carries stands behind its #, which browsers do not send:
-    it never reaches a log."""
-    page, policy = _account_page()
-    return _page(page, policy)
-
-
-@cache
-def _account_page() -> tuple[bytes, str]:
-    page = HERE.joinpath("account.html").read_bytes()
-    sources = "; ".join(
-        f"{tag}-src 'sha256-{b64encode(hashlib.sha256(text).digest()).decode()}'"
-        for tag in ("script", "style")
-        for text in re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
-    )
-    return (
-        page,
-        f"default-src 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; {sources}",
-    )
+@operation({302: None})
+def account_page(env: Context) -> bottle.HTTPResponse:
+    """Moved: links of older mails. What such a link carries stands behind its #; browsers take it along."""
+    location = env.config.base_path + "/console/link"
+    headers = {"Location": location, "Cache-Control": "public, max-age=300"}
+    return bottle.HTTPResponse(b"", 302, headers | SAFE)
 
 
 @lru_cache(maxsize=1)

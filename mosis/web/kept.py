@@ -28,6 +28,11 @@ class Place:
 
 def of_store(env: Context, path: str, query: str) -> Place:
     """The place of a public answer of the store: one about an app is right until that app changes, a list until the store does."""
+    if path.startswith("/app/"):
+        return Place("apps", path, store.app_revision(env, path[5:]))
+    if path in ("/", "/feed.atom"):
+        known = _SEARCH if path == "/" else frozenset()
+        return Place("lists", _key(path, query, known), store.list_revision(env))
     words = path.partition("/store/")[2].split("/")
     if words[0] == "apps" and len(words) > 1:
         known = _LIST if len(words) > 2 else _REFUSED

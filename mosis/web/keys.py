@@ -207,7 +207,11 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
             "malformed_request",
             "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
         )
-    signed = versions.owned_by(db, caller, version, apps.owned_by(db, caller, app) if app else None)
+    signed = (
+        versions.get(db, apps.owned_by(db, caller, app), version)
+        if app
+        else versions.owned_by(db, caller, version)
+    )
     versions.verify_file(env, db, signed)
     by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)
     return {

@@ -55,10 +55,10 @@ def routes(app: bottle.Bottle) -> None:
 def begin(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     said = read_json(BEGIN, optional=True)
-    with _turn(env, provider):
+    with turn(env, provider):
         spend(env, "sign_in_network", caller.network)
         address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
-    _keep(bottle.response, env, browser, identities.BEGUN_SECONDS)
+    set_cookie(bottle.response, env, browser, identities.BEGUN_SECONDS)
     return {"redirect_url": address}
 
 
@@ -66,7 +66,7 @@ def begin(env: Context, db: Connection, caller: Caller, provider: str) -> dict[s
 def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> Any:
     """Where the provider sends the browser back to."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
-    browser = _browser(env)
+    browser = browser_of(env)
     # Spent before it waits, so that the second of two equal requests is refused and takes no place;
     # a suspended request is run again from here, and has spent it already.
     memory = bottle.request.environ.get("mosis.memory", {})
@@ -74,7 +74,7 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
     if pending is None:
         state = _parameter("state") or ""
         pending = memory["pending"] = identities.spend(env, db, provider, browser, state)
-    with _turn(env, provider, lambda: identities.give_back(db, pending)):
+    with turn(env, provider, lambda: identities.give_back(db, pending)):
         try:
             signed_in = identities.answer(env, db, caller, pending, browser, answer)
         except PortalError as error:
@@ -83,7 +83,7 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
             return _back(env, pending.return_to, f"sign_in_error={error.code}")
     if signed_in is None:
         return _back(env, pending.return_to or "/", f"sign_in={provider}")
-    _keep(bottle.response, env, "", 0)
+    set_cookie(bottle.response, env, "", 0)
     bottle.response.set_header("Referrer-Policy", "no-referrer")  # the address has the code in it
     return auth.public(db, signed_in)
 
@@ -92,8 +92,8 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
 def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Collect the sign-in that is kept ready for the page at return_to: once, within a minute, by the same browser."""
     read_json(NOTHING, optional=True)
-    signed_in = identities.collect(env, db, caller, provider, _browser(env))
-    _keep(bottle.response, env, "", 0)
+    signed_in = identities.collect(env, db, caller, provider, browser_of(env))
+    set_cookie(bottle.response, env, "", 0)
     return auth.public(db, signed_in)
 
 
@@ -110,7 +110,7 @@ def lane_of_begin(env: Context, provider: str) -> str:
 
 
 @contextmanager
-def _turn(env: Context, name: str, without: Callable[[], None] = lambda: None) -> Iterator[None]:
+def turn(env: Context, name: str, without: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold one of the few places for conversations with a provider; without a free one the request is
     suspended, which takes no thread. Raises Unavailable `provider_unavailable` after WAIT_SECONDS,
     having called `without`."""
@@ -156,12 +156,14 @@ def _encrypted(env: Context) -> bool:
     return env.config.base_url.startswith("https://")
 
 
-def _browser(env: Context) -> str:
+def browser_of(env: Context) -> str:
+    """The secret of the sign-in that this browser has begun; empty where it has begun none."""
     value = bottle.request.get_cookie(_cookie(env), "")
     return value if _WORD.match(value) and len(value) == 43 else ""
 
 
-def _keep(response: Any, env: Context, value: str, seconds: int) -> None:
+def set_cookie(response: Any, env: Context, value: str, seconds: int) -> None:
+    """Put the secret of a sign-in that was begun into the browser's cookie; an empty one takes it away."""
     response.set_cookie(
         _cookie(env),
         value,

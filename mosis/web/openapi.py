@@ -115,7 +115,8 @@ LINKED: dict[str, dict[str, str]] = {
 def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, Any]:
     """The whole description of an application, by the address that clients know it under."""
     made = _Made()
-    for route in sorted(app.routes, key=lambda route: (route.rule, METHODS.index(route.method))):
+    calls = [route for route in app.routes if not route.config.get("page")]  # pages are for people
+    for route in sorted(calls, key=lambda route: (route.rule, METHODS.index(route.method))):
         path, parameters = address(route.rule)
         made.paths.setdefault(path, {})[route.method.lower()] = made.operation(route, parameters)
     made.link()
@@ -163,6 +164,7 @@ TAGS = {
     "Health": "Health",
     "Metrics": "Metrics",
     "Docs": "Documents",
+    "Cli": "Command line",
 }
 MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
     "account_recovery": "Recovery",

@@ -61,14 +61,28 @@ UNVERSIONED = (
     "/metrics",
     "/openapi.json",
     "/docs",
+    "/cli",
     "/packages/",
     "/assets/",
     "/.well-known/",
     "/favicon.ico",
     "/robots.txt",
+    # pages, see mosis/ui/
+    "/app/",
+    "/feed.atom",
+    "/setup",
+    "/console",
+    "/ui/",
 )
 # What pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): it is public, and no credential counts.
-CROSS_ORIGIN = ("/store/", "/packages/", "/assets/", "/.well-known/", "/feed")
+CROSS_ORIGIN = (
+    "/store/",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+    "/feed",
+    "/docs/manifest.schema.json",
+)
 CORS = [
     ("Access-Control-Allow-Origin", "*"),
     (
@@ -97,11 +111,17 @@ _BOTTLES_CODES = {
 class Portal(bottle.Bottle):
     """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
 
-    def __init__(self, measures: MetricsRegistry | None = None, prefix: str = "") -> None:
+    def __init__(
+        self,
+        measures: MetricsRegistry | None = None,
+        prefix: str = "",
+        error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
+    ) -> None:
         super().__init__()
         self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
+        self.error_page = error_page  # of a code and a detail
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -113,7 +133,7 @@ class Portal(bottle.Bottle):
         )
         environ["SCRIPT_NAME"] = environ["mosis.prefix"] = self.prefix
         path = environ["PATH_INFO"] = own_path(self.prefix, environ.get("PATH_INFO", "/"))
-        if path.startswith("/v1/") and not path[3:].startswith(UNVERSIONED):
+        if is_versioned(path):
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = (
                 environ.get("SCRIPT_NAME", "") + "/v1",
                 path[3:],
@@ -205,10 +225,16 @@ class Portal(bottle.Bottle):
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
         detail = details.get(code, "The request cannot be read: " + str(res.body))
-        bottle.response.content_type = problems.CONTENT_TYPE
-        bottle.response.set_header("Cache-Control", "no-store")
         if code == "method_not_allowed":
             bottle.response.set_header("Allow", _allowed())
+        if self.error_page is not None and _is_for_people(environ):
+            response = self.error_page(code, detail)
+            for name, value in response.headerlist:
+                if name != "Content-Length":
+                    bottle.response.set_header(name, value)
+            return bytes(response.body)
+        bottle.response.content_type = problems.CONTENT_TYPE
+        bottle.response.set_header("Cache-Control", "no-store")
         return problems.body(code, detail, environ["mosis.request_id"])
 
     def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
@@ -314,10 +340,10 @@ class Callers:
             caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
             if not public or (_is_bearer() and bottle.request.method not in ("GET", "HEAD")):
-                self._count(limit, nobody)
+                self.count(limit, nobody)
                 raise
             caller = nobody
-        self._count(limit, caller)
+        self.count(limit, caller)
         return caller
 
     def _credential_holder(self, db: Any, nobody: Caller) -> Caller:
@@ -326,7 +352,9 @@ class Callers:
             return nobody
         return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
 
-    def _count(self, limit: str, caller: Caller) -> None:
+    def count(self, limit: str, caller: Caller) -> None:
+        """Count the request, for the account or, where nobody is signed in, for the address. Raises LimitReached
+        `rate_limited`."""
         memory = bottle.request.environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited
             bottle.request.environ["mosis.taken"] = memory.get("taken", [])
@@ -485,6 +513,11 @@ def common_headers(
     return headers
 
 
+def is_versioned(path: str) -> bool:
+    """Whether this is the address of a call of the API with its version: /v1/apps, but not /v1/healthz."""
+    return path.startswith("/v1/") and path != "/v1/" and not path[3:].startswith(UNVERSIONED)
+
+
 def own_path(prefix: str, path: str) -> str:
     """The path of a request without the path of BASE_URL, which some proxies pass on and others take off."""
     return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
@@ -515,6 +548,20 @@ def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
     if "successor" in route.config:
         found.append(("Link", f'<{route.config["successor"]}>; rel="successor-version"'))
     return found
+
+
+def accepts_html(accept: str) -> bool:
+    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    return "json" not in accept or "text/html" in accept
+
+
+def _is_for_people(environ: Mapping[str, Any]) -> bool:
+    """Whether an error that has no route is shown as a page: a browser asks, and not for a call of the API."""
+    route = environ.get("bottle.route")
+    if route is not None:
+        return bool(route.config.get("page"))
+    path = environ_path(environ)
+    return not path.startswith("/v1/") and "text/html" in environ.get("HTTP_ACCEPT", "")
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:

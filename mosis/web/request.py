@@ -51,11 +51,27 @@ def read_form_or_json(schema: Schema) -> dict[str, Any]:
         != "application/x-www-form-urlencoded"
     ):
         return read_json(schema)
+    pairs = read_form_pairs()
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise Malformed("malformed_request", "A field stands twice in the form.")
+    return check(dict(pairs), schema)
+
+
+def read_form_pairs() -> list[tuple[str, str]]:
+    """The fields of a form (application/x-www-form-urlencoded) in their order. Raises Malformed, LimitReached `too_large`."""
+    if (
+        bottle.request.content_type.partition(";")[0].strip().lower()
+        != "application/x-www-form-urlencoded"
+    ):
+        raise Malformed(
+            "unsupported_media_type",
+            "Send a form, with the header `Content-Type: application/x-www-form-urlencoded`.",
+        )
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
     try:
         text = body.decode("ascii")
-        pairs = parse_qsl(
+        return parse_qsl(
             text,
             keep_blank_values=True,
             strict_parsing=bool(text),
@@ -64,9 +80,6 @@ def read_form_or_json(schema: Schema) -> dict[str, Any]:
         )
     except ValueError as error:
         raise Malformed("malformed_request", f"The form cannot be read: {error}.") from None
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Malformed("malformed_request", "A field stands twice in the form.")
-    return check(dict(pairs), schema)
 
 
 def read_packed_json(limit_bytes: int) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid, PortalError
 from mosis.people import keys
-from mosis.publishing import apps, reviews, versions
-from mosis.publishing.versions import Publication, Version
+from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing.releases import Publication
+from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -286,7 +287,7 @@ def publish(env: Context, db: Connection, caller: Caller, app: str, version: str
     found = apps.owned_by(db, caller, app)
     publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, versions.publish(env, db, caller, moving, publication))
+    return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
 
 @operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
@@ -295,7 +296,7 @@ def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str
     percent = read_json(ROLLOUT)["percent"]
     found = apps.owned_by(db, caller, app)
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, versions.rollout(db, caller, moving, percent))
+    return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
 
 @operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
@@ -313,7 +314,7 @@ def rollback(
     reason = read_json(ROLLBACK)["reason"]
     found = apps.owned_by(db, caller, app)
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, versions.rollback(env, db, caller, moving, reason))
+    return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
 
 @operation(VERSION, body=YANK, refuses=MOVE_REFUSED)

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mosis.demo.packages import signed
 from mosis.errors import Invalid
 from mosis.packages import Package, inspect
+from mosis.packages.build import signed
 from tests.package_builder import files_of, manifest_of, signing_key
 
 KEY = signing_key()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosis.demo.packages import png
 from mosis.errors import Invalid, Unavailable
 from mosis.packages import FINDINGS, inspect, is_signed_by, read_file
+from mosis.packages.build import png
 from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE
 from tests.package_builder import manifest_of, signing_key
 from tests.packages.raw_zip import KEY, Entry, codes, entries, files, look, raw_zip, with_entry

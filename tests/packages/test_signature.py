@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mosis.demo.packages import digests_of
 from mosis.errors import Invalid
 from mosis.packages import fingerprint, parse_public_key, to_pem
+from mosis.packages.build import digests_of
 from mosis.packages.checks.inspection import look_into
 from mosis.packages.signature import CERTIFICATE, DIGESTS, SIGNATURE, read_digests
 from tests.package_builder import signing_key

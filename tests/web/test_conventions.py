@@ -7,15 +7,15 @@ from urllib.parse import quote
 
 import pytest
 
-import portal
 from mosis import events
 from mosis.people import device_login
 from mosis.web.openapi import is_page
 from mosis.web.plugins import limit_of
+from tests import described
 from tests.client import Answer, Client, Person
 from tests.package_builder import files_of
 
-ROUTES = sorted(portal.build(None).routes, key=lambda route: (route.rule, route.method))  # type: ignore[arg-type]
+ROUTES = sorted(described.calls(), key=lambda route: (route.rule, route.method))
 GETS = [route for route in ROUTES if route.method == "GET"]
 LISTS = [
     route
@@ -27,6 +27,7 @@ DEVICE = "0" * 63 + "1"
 # A page that is made anew for each request, figures of the moment, what is refused here, and what only leads elsewhere.
 NO_TAG = {
     "/docs",
+    "/docs/account",
     "/metrics",
     "/auth/oauth/<provider>/callback",
     "/store/apps/<package_id>/download",
@@ -171,6 +172,7 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
             "/.well-known/security": "public, max-age=86400",
             "/favicon.ico": "public, max-age=86400",
             "/robots.txt": "public, max-age=86400",
+            "/cli/": "public, max-age=300",
             "/docs": "public, max-age=3",
             "/openapi.json": "public, max-age=300",
             "/packages/": "public, max-age=31536000",

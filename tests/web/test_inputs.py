@@ -7,6 +7,7 @@ import bottle
 import pytest
 
 from mosis.caller import client_address, household, parse_address, truncated
+from tests import described
 from tests.client import Client
 
 FOREIGN = (
@@ -27,10 +28,9 @@ FOREIGN = (
 
 
 def routes(client: Client, method: str, scope: str | None = None) -> list[bottle.Route]:
-    app = client.ready.app
     return [
         route
-        for route in app.routes
+        for route in described.calls()
         if route.method == method and scope in (None, route.config["scope"])
     ]
 

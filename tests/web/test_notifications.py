@@ -257,6 +257,7 @@ def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> N
         "listing_tags": "the same",
         "downloads": "numbers of nobody",
         "store_state": "a row of the store's own",
+        "setup_links": "of nobody yet",
         "app_revisions": "counters of changes of listings",
     }
     db = env.db.connection()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-import portal
+from tests import described
 from tests.client import PASSWORD, Client, Person
 
 # Addresses that are public or of a role by design; everything else that names something must be 404 for a stranger.
@@ -13,9 +13,10 @@ PUBLIC_SCOPES = ("public", "reviewer", "admin")
 
 
 def named_routes() -> list[tuple[str, str, str]]:
-    routes = portal.build(None).routes  # type: ignore[arg-type]
     return sorted(
-        (route.method, route.rule, route.config["scope"]) for route in routes if "<" in route.rule
+        (route.method, route.rule, route.config["scope"])
+        for route in described.calls()
+        if "<" in route.rule
     )
 
 

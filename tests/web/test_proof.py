@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import portal
 from mosis.caller import SCOPES
 from mosis.people import account_recovery, account_rows, email_tokens, revocation
+from tests import described
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import Hands
 from tests.package_builder import signing_key
@@ -257,7 +257,7 @@ class TestAKeyLimitedToApps:
         return alice
 
     def test_says_on_every_route_without_an_app_what_it_may(self) -> None:
-        for route in portal.build(None).routes:  # type: ignore[arg-type]
+        for route in described.calls():
             named = "<app>" in route.rule
             says = route.config.get("limited")
             if route.config["scope"] in SCOPES and not named:
@@ -267,7 +267,7 @@ class TestAKeyLimitedToApps:
 
     def test_is_let_into_no_route_of_the_account(self, client: Client, alice: Person) -> None:
         key = key_of(client, alice, list(SCOPES), apps=[NOTES])["key"]
-        for route in portal.build(None).routes:  # type: ignore[arg-type]
+        for route in described.calls():
             scope, says = route.config["scope"], route.config.get("limited")
             if scope in ("public", "any") or says == "filtered" or "<app>" in route.rule:
                 continue
@@ -280,7 +280,7 @@ class TestAKeyLimitedToApps:
     def test_touches_no_other_app_on_any_route(self, client: Client, alice: Person) -> None:
         key = key_of(client, alice, list(SCOPES), apps=[NOTES])["key"]
         before = list(client.env.db.connection()._raw.iterdump())
-        for route in portal.build(None).routes:  # type: ignore[arg-type]
+        for route in described.calls():
             if "<app>" not in route.rule or route.config["scope"] not in SCOPES:
                 continue
             path = "/v1" + re.sub(r"<\w+(:\w+)?>", "x", route.rule.replace("<app>", TODO))

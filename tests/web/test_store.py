@@ -9,8 +9,8 @@ import pytest
 
 from mosis import store
 from mosis.database.pagination import cursor
-from mosis.demo.packages import png, zipped
 from mosis.errors import Unavailable
+from mosis.packages.build import png, zipped
 from mosis.store.fetched import Fetched
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Answer, Client, Person

@@ -53,11 +53,17 @@ class _Answer:
 
 
 class Checks:
-    """Runs the deep checks, at most `processes` at a time. One for the whole portal process."""
+    """Runs the deep checks, at most `processes` at a time. One for the whole portal process.
 
-    def __init__(self, memory_bytes: int, cpu_seconds: int, processes: int = 1) -> None:
+    `partial` is for the command line: checks whose parser is not installed are left out.
+    """
+
+    def __init__(
+        self, memory_bytes: int, cpu_seconds: int, processes: int = 1, *, partial: bool = False
+    ) -> None:
         self.memory_bytes = memory_bytes
         self.cpu_seconds = cpu_seconds
+        self.partial = partial
         self._free = threading.BoundedSemaphore(processes)
 
     def run(self, package: BinaryIO) -> list[dict[str, Any]]:
@@ -90,10 +96,11 @@ class Checks:
                 sys.executable,
                 "-I",
                 "-B",
-                str(_CHILD),
+                *self._program(),
                 str(os.getpid()),
                 str(self.memory_bytes),
                 str(self.cpu_seconds),
+                *(["partial"] if self.partial else []),
             ],
             stdin=package,
             stdout=subprocess.PIPE,
@@ -120,6 +127,17 @@ class Checks:
                     os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         return _Answer(said, code, hung)
+
+    def _program(self) -> list[str]:
+        """What Python is to run. Out of a zipapp the child cannot be run as a file; and the command
+        line's packages may lie where `-I` does not look."""
+        if not self.partial:
+            return [str(_CHILD)]
+        paths = [os.path.abspath(each) for each in sys.path if each]
+        return [
+            "-c",
+            f"import sys; sys.path[:] = {paths!r}; from mosis.packages.checks import child; sys.exit(child.main())",
+        ]
 
     def _failure(self, answer: _Answer) -> Finding | None:
         failed = answer.last.get("failed")

@@ -1,4 +1,7 @@
-"""The child process: `python -I mosis/packages/checks/child.py PARENT MEMORY_BYTES SECONDS < package.mosis`.
+"""The child process: `python -I mosis/packages/checks/child.py PARENT MEMORY_BYTES SECONDS [partial] < package.mosis`.
+
+With `partial` it runs also where a parser is not installed, and leaves out what needs it (parsers.py);
+without, it refuses to start: the portal never passes a file that was not looked into.
 
 It takes its limits upon itself before it reads a single byte: memory, CPU time, no file may grow, no core, and once everything
 is imported no file or socket can be opened any more. It dies with the thread that started it. On standard output it answers
@@ -35,7 +38,10 @@ def main() -> int:
     )  # SIGXCPU says why; the hard limit would be SIGKILL
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     from mosis.packages.checks.inspection import look_into, warm_up
+    from mosis.packages.checks.parsers import missing_parsers
 
+    if missing_parsers() and "partial" not in sys.argv[4:]:
+        return 1
     warm_up()
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     _say({"ready": True})

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import lupa.lua54 as lua54
-
 from mosis.packages.checks.kinds import Contents, error, info, warning
+from mosis.packages.checks.parsers import lua54
 from mosis.packages.findings import Finding
 from mosis.packages.manifest import PERMISSIONS
 
@@ -52,11 +51,12 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     if source.lstrip(b"\n").startswith(BYTECODE):
         yield error("lua_bytecode", "This is compiled Lua; send the source text.", path)
         return
-    compiled, message = _compile()(b"\n" * (first_line - 1) + source, b"=lua")
-    if not compiled:
-        line, detail = _said(message, first_line)
-        yield error("lua_syntax", f"Lua does not compile: {detail}", path, line)
-        return
+    if lua54 is not None:
+        compiled, message = _compile()(b"\n" * (first_line - 1) + source, b"=lua")
+        if not compiled:
+            line, detail = _said(message, first_line)
+            yield error("lua_syntax", f"Lua does not compile: {detail}", path, line)
+            return
     yield from look(path, source.decode("utf-8", "replace"), contents, first_line)
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import tinycss2
-
 from mosis.packages.checks.kinds import Contents, beside, error, warning
+from mosis.packages.checks.parsers import tinycss2
 from mosis.packages.findings import Finding
 
 DEPTH = 8  # rules within rules: @media around @keyframes around a rule is three
@@ -27,6 +26,8 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
             path,
             content.count(b"\n", 0, trouble.start) + 1,
         )
+        return
+    if tinycss2 is None:
         return
     text = "\n" * (first_line - 1) + text
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)

@@ -135,7 +135,7 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
 def test_what_is_kept_ready_ends_with_the_sessions(browser: Browser) -> None:
     alice = browser.client.register("alice")
     verify_address(browser.client.env, alice.email)
-    browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/account"))).expect(
+    browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/errors"))).expect(
         303
     )
     said = {"current_password": PASSWORD, "new_password": "another long password"}

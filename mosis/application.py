@@ -1,4 +1,4 @@
-"""The WSGI application: every URL of the portal over one context."""
+"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
 
 from typing import Any
 
@@ -9,6 +9,9 @@ from mosis.context import Context
 
 def build(env: Context) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
+    from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import store as store_front
+    from mosis.ui.pages import Pages
     from mosis.web import (
         account_recovery,
         accounts,
@@ -16,6 +19,7 @@ def build(env: Context) -> Any:
         apps,
         auth,
         backups,
+        cli,
         docs,
         events,
         health,
@@ -37,15 +41,17 @@ def build(env: Context) -> Any:
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
     prefix = env.config.base_path if env else ""
-    app = Portal(env.measures if env else None, prefix)
+    pages = Pages(env)
+    app = Portal(env.measures if env else None, prefix, pages.error_page)
     if env:
         problems.document_errors_under(prefix)
-    for plugin in (Errors(), Callers(env), Retries(env), Answers(env)):
+    for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
         metrics,
         docs,
+        cli,
         auth,
         oauth,
         account_recovery,
@@ -65,6 +71,14 @@ def build(env: Context) -> Any:
         jobs,
         backups,
         well_known,
+        # pages
+        assets,
+        store_front,
+        setup,
+        sign_in,
+        account_links,
+        device,
+        console,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

@@ -1,4 +1,5 @@
-"""Makes signed packages: for the demo, the benchmark and the tests. Developers do it with zip and openssl (docs/COOKBOOK.md)."""
+"""Makes signed packages: for the command line, the demo and the tests. It needs no part of the portal:
+docs/COOKBOOK.md does the same with zip and openssl."""
 
 import base64
 import hashlib
@@ -29,11 +30,14 @@ def signed(files: Mapping[str, bytes], sign: Sign) -> dict[str, bytes]:
 
 
 def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A plain archive of these files, the same bytes for the same content."""
+    """A plain archive of these files, in their order. The same bytes for the same content with the
+    same version of zlib: no clock, user or system is in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content, compression)
+            entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+            entry.create_system = 3  # Unix, also where it is made on Windows
+            archive.writestr(entry, content, compression)
     return buffer.getvalue()
 
 

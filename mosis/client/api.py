@@ -1,0 +1,341 @@
+"""HTTP to the portal: credentials that are refreshed in time, retries that are safe, and errors as its problem
+documents (RFC 9457) describe them."""
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import random
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from mosis import VERSION
+from mosis.client.config import Config, Credentials
+from mosis.client.output import FAILED, REFUSED, Output, Stop
+from mosis.validation.strict_json import load_json
+
+TIMEOUT_SECONDS = 60
+RETRY_SECONDS = 120  # how long a request is tried again while the portal cannot be reached
+FIRST_SECONDS = 10  # the same, before this run has reached it at all: the address may be wrong
+ANSWER_BYTES = 64 << 20
+BLOCK = 64 * 1024
+AGENT = f"mosis/{VERSION}"
+
+
+class Problem(Stop):
+    """The portal refused a request: its problem document."""
+
+    def __init__(self, status: int, document: dict[str, Any], request_id: str) -> None:
+        self.status = status
+        self.problem = str(document.get("code") or f"http_{status}")
+        self.errors = [each for each in document.get("errors") or [] if isinstance(each, dict)]
+        detail = document.get("detail") or document.get("title") or f"The portal answered {status}."
+        message = f"{detail} ({self.problem}, request {request_id or 'without id'})"
+        code = FAILED if status >= 500 or status == 429 else REFUSED
+        super().__init__(message, code, problem=document, request_id=request_id)
+
+
+@dataclass
+class Response:
+    """What came back; `document` is its JSON where it is JSON."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    document: Any
+
+
+class Body:
+    """What is sent: bytes, or a file that is read anew for each attempt."""
+
+    def __init__(
+        self, content: bytes, content_type: str, sent: Callable[[int, int], None] | None = None
+    ) -> None:
+        self.content = content
+        self.content_type = content_type
+        self.sent = sent
+
+    def blocks(self) -> Iterator[bytes]:
+        """The content in small blocks; `sent` is called after each."""
+        for start in range(0, len(self.content), BLOCK):
+            yield self.content[start : start + BLOCK]
+            if self.sent:
+                self.sent(min(start + BLOCK, len(self.content)), len(self.content))
+
+
+class Portal:
+    """One portal, as the signed-in account."""
+
+    def __init__(self, config: Config, url: str, output: Output) -> None:
+        self.config = config
+        self.url = url
+        self.output = output
+        self.retry_seconds = RETRY_SECONDS
+        self.reached = False
+
+    def get(
+        self,
+        path: str,
+        *,
+        public: bool = False,
+        headers: dict[str, str] | None = None,
+        **query: Any,
+    ) -> Any:
+        """The document at an address."""
+        return self.send("GET", path, query=query, public=public, headers=headers).document
+
+    def post(
+        self, path: str, document: Any = None, *, key: str | None = None, public: bool = False
+    ) -> Any:
+        """Send a document. `key` is the idempotency key; without one, a key is made for the retries of
+        this call alone."""
+        body = Body(
+            json.dumps(document if document is not None else {}).encode(), "application/json"
+        )
+        headers = {} if public else {"Idempotency-Key": key or str(uuid.uuid4())}
+        return self.send("POST", path, body, headers=headers, public=public).document
+
+    def delete(self, path: str) -> None:
+        """Remove what is at an address."""
+        self.send("DELETE", path)
+
+    def pages(self, path: str, name: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every row of a list."""
+        while True:
+            document = self.get(path, **query)
+            yield from document[name]
+            if not document.get("next_cursor"):
+                return
+            query["cursor"] = document["next_cursor"]
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        *,
+        query: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        public: bool = False,
+    ) -> Response:
+        """One request, tried again while the portal cannot be reached or is busy: every one of them is
+        safe to repeat. Raises Problem and Stop."""
+        said = {name: each for name, each in (query or {}).items() if each is not None}
+        address = f"{self.url}{path if path.startswith('/.') else '/v1' + path}"
+        address += f"?{urlencode(said)}" if said else ""
+        refreshed = False
+        seconds = self.retry_seconds if self.reached else min(self.retry_seconds, FIRST_SECONDS)
+        attempts = _Attempts(seconds, self.output)
+        while True:
+            credential = None if public else self.credential()
+            sent = dict(headers or {}) | (
+                {"Authorization": f"Bearer {credential}"} if credential else {}
+            )
+            try:
+                with request(method, address, body, sent) as answer:
+                    response = _read(answer)
+            except ssl.SSLCertVerificationError as error:
+                raise Stop(
+                    f"{self.url} cannot be trusted: {error.verify_message}", FAILED
+                ) from None
+            except OSError as error:
+                attempts.failed(f"{self.url} cannot be reached ({reason(error)})")
+                continue
+            self.reached = True
+            if response.status < 400:
+                return response
+            problem = _problem(response)
+            if (
+                response.status == 401
+                and credential
+                and not refreshed
+                and self._refresh(credential)
+            ):
+                refreshed = True
+            elif (
+                response.status in (429, 502, 503, 504)
+                or problem.problem == "idempotency_in_progress"
+            ):
+                attempts.failed(problem.message, _retry_after(response), problem)
+            else:
+                raise _explained(problem, self.url)
+
+    def credential(self) -> str:
+        """The access token or API key to send. Raises Stop where nobody is signed in."""
+        stored = self.config.credentials(self.url)
+        found = stored.token or stored.access_token
+        if not found:
+            raise Stop(
+                f"You are not signed in at {self.url}: run `mosis login {self.url}`, or set MOSIS_TOKEN."
+            )
+        return found
+
+    def _refresh(self, refused: str) -> bool:
+        """A new access token; False where there is none to be had. A refresh token is good once, so one
+        process at a time asks, and the others take what it got."""
+        with self.config.lock():
+            stored = self.config.credentials(self.url)
+            if stored.token or not stored.refresh_token:
+                return False
+            if stored.access_token != refused:
+                return True
+            try:
+                answer = self.post(
+                    "/auth/refresh", {"refresh_token": stored.refresh_token}, public=True
+                )
+            except Problem as problem:
+                if problem.status not in (400, 401):
+                    raise
+                return False
+            self.config.store(
+                self.url, Credentials(answer["access_token"], answer["refresh_token"])
+            )
+            return True
+
+
+class _Attempts:
+    """When to try again: after 0.5, 1, 2, 4 ... seconds with some chance in it, for a bounded time."""
+
+    def __init__(self, seconds: float, output: Output) -> None:
+        self.until = time.monotonic() + seconds
+        self.output = output
+        self.number = 0
+
+    def failed(self, what: str, after: float | None = None, problem: Stop | None = None) -> None:
+        """Wait for the next attempt. Raises Stop when the time is over."""
+        wait = min(0.5 * 2**self.number, 15.0) * random.uniform(0.5, 1.0)  # noqa: S311  (spreads retries)
+        wait = max(wait, after or 0.0)
+        if time.monotonic() + wait > self.until:
+            if problem is not None:
+                raise problem
+            raise Stop(f"{what}. Nothing is lost: run the same command again.", FAILED)
+        self.number += 1
+        if self.number > 1 or wait > 2:
+            self.output.note(f"{what}; trying again in {wait:.0f} s")
+        time.sleep(wait)
+
+
+@contextlib.contextmanager
+def request(
+    method: str,
+    address: str,
+    body: Body | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Iterator[http.client.HTTPResponse]:
+    """One request over a connection of its own; through a proxy where the environment names one. No
+    redirect is followed. Raises OSError for everything that goes wrong on the way."""
+    connection, target = _connection(address, timeout)
+    sent = {"User-Agent": AGENT, "Accept": "application/json", "Connection": "close"} | (
+        headers or {}
+    )
+    if body is not None:
+        sent |= {"Content-Type": body.content_type, "Content-Length": str(len(body.content))}
+    elif method in ("POST", "PUT", "PATCH"):
+        sent["Content-Length"] = "0"
+    try:
+        try:
+            connection.request(method, target, body.blocks() if body else None, sent)
+        except (BrokenPipeError, ConnectionResetError):
+            # The portal may refuse before everything is sent; then it has answered.
+            if connection.sock is None:
+                raise
+        yield connection.getresponse()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"not a complete answer: {type(error).__name__} {error}") from None
+    finally:
+        connection.close()
+
+
+def _connection(address: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:
+    """A connection for an address, and what to ask for on it."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Stop(f"{address} is not a web address.", FAILED)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    context = ssl.create_default_context() if parts.scheme == "https" else None
+    if proxy:
+        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = via.hostname or "", via.port or 8080
+        if context is None:
+            return http.client.HTTPConnection(host, port, timeout=timeout), address
+        tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        tunnel.set_tunnel(parts.hostname, parts.port or 443)
+        return tunnel, target
+    if context is None:
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), target
+    return http.client.HTTPSConnection(
+        parts.hostname, parts.port, timeout=timeout, context=context
+    ), target
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def content_digest(content: bytes) -> str:
+    """Content-Digest of RFC 9530."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+def reason(error: OSError) -> str:
+    """Why a connection failed, for people."""
+    return str(error.strerror or error) or type(error).__name__
+
+
+def _read(answer: http.client.HTTPResponse) -> Response:
+    content = answer.read(ANSWER_BYTES + 1)
+    if len(content) > ANSWER_BYTES:
+        raise ConnectionError("the answer is too long")
+    document: Any = None
+    if content and "json" in (answer.headers.get("Content-Type") or ""):
+        with contextlib.suppress(Exception):
+            document = load_json(content)
+    if answer.status < 300 and content and document is None:
+        raise Stop("What answers there is not a portal; is the address right?", FAILED)
+    if 300 <= answer.status < 400 and answer.status != 304:
+        place = answer.headers.get("Location") or ""
+        raise Stop(
+            f"The portal is elsewhere: {place}. Run `mosis login` with that address.", FAILED
+        )
+    return Response(answer.status, answer.headers, document)
+
+
+def problem_of(answer: http.client.HTTPResponse) -> Problem:
+    """The refusal in an answer that is not a document or a file."""
+    return _problem(_read(answer))
+
+
+def _problem(response: Response) -> Problem:
+    document = response.document if isinstance(response.document, dict) else {}
+    return Problem(response.status, document, response.headers.get("X-Request-Id") or "")
+
+
+def _explained(problem: Problem, url: str) -> Problem:
+    """The refusal with what to do about it, where the portal cannot know that."""
+    if problem.status == 401:
+        problem.message += f". Sign in again: mosis login {url}"
+    elif problem.problem == "insufficient_scope":
+        problem.message += (
+            ". The token needs that scope: sign in with `mosis login`, or make another token."
+        )
+    return problem
+
+
+def _retry_after(response: Response) -> float | None:
+    with contextlib.suppress(ValueError):
+        return min(float(response.headers.get("Retry-After") or ""), 3600.0)
+    return None
+
+
+def absolute(url: str, path: str) -> str:
+    """An address that may be relative to the portal's."""
+    return urljoin(url + "/", path)

@@ -1,0 +1,192 @@
+"""What the command line remembers: config.toml with the portals and their credentials, signing keys, and state of
+interrupted work. Everything is readable by its user alone (mode 0600)."""
+
+import contextlib
+import json
+import os
+import pkgutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mosis.client.output import REFUSED, USAGE, Stop
+
+HEAD = "# Written by `mosis`. It holds credentials: keep it to yourself.\n"
+
+
+def folder() -> Path:
+    """MOSIS_CONFIG_DIR, or `mosis` in XDG_CONFIG_HOME, ~/.config or, on Windows, APPDATA."""
+    if said := os.environ.get("MOSIS_CONFIG_DIR"):
+        return Path(said)
+    base = os.environ.get("XDG_CONFIG_HOME") or (
+        os.environ.get("APPDATA") if sys.platform == "win32" else None
+    )
+    return (Path(base) if base else Path.home() / ".config") / "mosis"
+
+
+def normal_url(text: str) -> str:
+    """The address of a portal as it is compared and stored. Raises Stop."""
+    address = text.strip().rstrip("/")
+    if "://" not in address:
+        local = address.partition("/")[0].rpartition(":")[0] or address
+        address = (
+            f"{'http' if local in ('localhost', '127.0.0.1', '[::1]') else 'https'}://{address}"
+        )
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or parts.username is not None:
+        raise Stop(
+            f"{text!r} is not the address of a portal; say for instance https://apps.example.net",
+            USAGE,
+        )
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}"
+
+
+def is_plain_text(url: str) -> bool:
+    """Whether credentials would go over a network without encryption."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return (
+        parts.scheme == "http" and host not in ("localhost", "::1") and not host.startswith("127.")
+    )
+
+
+def built_in_url() -> str | None:
+    """The portal that this program was fetched from, where it was."""
+    with contextlib.suppress(OSError, ValueError):
+        content = pkgutil.get_data("mosis.client", "portal.json")
+        return str(json.loads(content)["url"]) if content else None
+    return None
+
+
+@dataclass
+class Credentials:
+    """How to sign in at one portal. `token` is an API key; the others are a session."""
+
+    access_token: str = ""
+    refresh_token: str = ""
+    token: str = ""
+
+
+class Config:
+    """The folder of one user. Reads are made anew each time: another `mosis` may run beside this one."""
+
+    def __init__(self, place: Path | None = None) -> None:
+        self.folder = place or folder()
+        self.path = self.folder / "config.toml"
+
+    def url(self, said: str | None = None) -> str:
+        """The portal's address: the argument, MOSIS_URL, the one of the last login, or the one that the
+        program came from. Raises Stop when there is none."""
+        found = said or os.environ.get("MOSIS_URL") or self._read().get("url") or built_in_url()
+        if not found:
+            raise Stop("Which portal? Run `mosis login URL` first, or set MOSIS_URL.", USAGE)
+        return normal_url(str(found))
+
+    def credentials(self, url: str) -> Credentials:
+        """What is stored for a portal; MOSIS_TOKEN comes first. Empty where there is nothing."""
+        if token := os.environ.get("MOSIS_TOKEN", "").strip():
+            return Credentials(token=token)
+        stored = self._read().get("portal", {}).get(url, {})
+        known = Credentials.__dataclass_fields__
+        return Credentials(**{name: str(each) for name, each in stored.items() if name in known})
+
+    def store(self, url: str, credentials: Credentials | None) -> None:
+        """Store the credentials of a portal, or remove them; the portal becomes the one that is meant
+        where none is named. Hold `lock()`."""
+        document = self._read()
+        portals = document.setdefault("portal", {})
+        if credentials is None:
+            portals.pop(url, None)
+        else:
+            portals[url] = {name: each for name, each in vars(credentials).items() if each}
+            document["url"] = url
+        write_private(self.path, (HEAD + _toml(document)).encode())
+
+    @contextlib.contextmanager
+    def lock(self, name: str = "config") -> Iterator[None]:
+        """One process at a time; the others wait. It ends with the process that holds it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(self.folder / f"{name}.lock", "a+b") as file:
+            if sys.platform == "win32":
+                import msvcrt
+
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def read_state(self, *names: str) -> dict[str, Any]:
+        """State that an earlier run has stored under these names; empty where there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            document = json.loads(self._state_path(names).read_bytes())
+            return document if isinstance(document, dict) else {}
+        return {}
+
+    def write_state(self, document: dict[str, Any], *names: str) -> None:
+        """Store state, durably and at once; an empty document removes it."""
+        path = self._state_path(names)
+        if document:
+            write_private(path, json.dumps(document).encode())
+        else:
+            path.unlink(missing_ok=True)
+
+    def _state_path(self, names: tuple[str, ...]) -> Path:
+        digest = sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return self.folder / "state" / f"{names[0]}-{digest}.json"
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise Stop(
+                f"{self.path} cannot be read ({error}); repair or remove it.", USAGE
+            ) from None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its user alone can read: whole or not at all, also when the power fails."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            os.unlink(unfinished)
+            raise
+    except OSError as error:
+        raise Stop(f"{path} cannot be written: {error.strerror or error}", REFUSED) from None
+
+
+def _toml(document: dict[str, Any]) -> str:
+    """TOML of texts, and of tables of tables of texts."""
+    lines = [f"{name} = {_text(each)}" for name, each in document.items() if isinstance(each, str)]
+    for name, entry in document.items():
+        for key, fields in entry.items() if isinstance(entry, dict) else ():
+            lines += ["", f"[{name}.{_text(key)}]"]
+            lines += [f"{field} = {_text(each)}" for field, each in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    """A basic string of TOML. JSON's escapes are among its escapes; DEL must be one too."""
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

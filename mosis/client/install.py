@@ -1,0 +1,335 @@
+"""`install`, `verify`: what a careful device does, and the reference for authors of devices.
+
+1. The signed index: a signature by a key that is known, no lower sequence than was seen, not expired.
+2. The package: size and SHA-256 as the index says, resumed where a download broke off.
+3. The archive: every rule of the portal, and the developer's signature by the key whose fingerprint the index names.
+4. Unpacked beside the old version, and put in its place in one step.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import tempfile
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mosis import packages
+from mosis.client import check as checks
+from mosis.client import signing
+from mosis.client.api import (
+    ANSWER_BYTES,
+    Portal,
+    Problem,
+    absolute,
+    problem_of,
+    reason,
+    request,
+    segment,
+)
+from mosis.client.config import Config
+from mosis.client.output import DONE, FAILED, REFUSED, USAGE, Output, Stop, printable
+from mosis.errors import Invalid, Malformed, PortalError
+from mosis.packages.archive import Archive
+from mosis.packages.ed25519 import NoEd25519
+from mosis.packages.ed25519 import verify as verified
+from mosis.packages.signature import CERTIFICATE, fingerprint, parse_public_key
+from mosis.validation.strict_json import load_json
+
+INDEX_BYTES = 256 << 20
+TRIES = 5
+
+
+def install(portal: Portal, output: Output, said: Namespace) -> int:
+    """Fetch, verify and unpack the version that the store offers."""
+    entry = find(read_index(portal, output, said.store_key), said.package)
+    target = Path(said.to or said.package)
+    _check_target(target, said.package)
+    cache = portal.config.folder / "downloads"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = cache / f"{entry['sha256']}.mosis"
+    owner, app = segment(entry["developer_id"]), segment(entry["app_id"])
+    address = f"{portal.url}/packages/{owner}/{app}/{segment(entry['version'])}/package.mosis"
+    fetch(portal, address, path, limit_bytes=entry["size_bytes"], tag=entry["sha256"])
+    try:
+        signed = check_against(path, entry)
+        unpack(path, target)
+    finally:
+        path.unlink(missing_ok=True)
+    if not signed:
+        output.note("the developer's signature was not checked: the package does not carry the public key;"
+                    " its bytes are those that the store has signed")  # fmt: skip
+    facts = {name: entry[name] for name in ("package_id", "version", "version_code", "sha256")}
+    output.result(
+        facts | {"folder": str(target), "signature": "verified" if signed else "no certificate"},
+        f"{printable(entry['package_id'])} {printable(entry['version'])} is in {target}",
+    )
+    return DONE
+
+
+def verify(config: Config, portal: Portal | None, output: Output, said: Namespace) -> int:
+    """Check a package's archive, digests and signature; with `--store` also that it is the one that the
+    store's signed index names."""
+    path = Path(said.file)
+    keys = {each: signing.read_public(each) for each in said.key or ()}
+    embedded = _certificate(path)
+    if not keys and embedded:
+        keys = {fingerprint(embedded): embedded}
+    report = checks.check_package(path, None, keys)
+    signer = next((key for key in keys.values() if checks.is_signed_by(path, key)), None)
+    facts: dict[str, Any] = {"signer": fingerprint(signer) if signer else None}
+    if said.store and not report.blocking:
+        assert portal is not None
+        entry = find(
+            read_index(portal, output, said.store_key), str(checks.manifest_in(path)["id"])
+        )
+        check_against(path, entry)
+        facts["store"] = portal.url
+    if signer and not said.key and not said.store:
+        output.note(
+            f"signed by {fingerprint(signer)}, as the package itself says; compare it, or use --key or --store"
+        )
+    return checks.show(output, report, str(path), None, **facts)
+
+
+def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[str, Any]:
+    """The store's signed index. What is remembered is the keys and the highest sequence; the first time,
+    the keys come from `store_key` or, with a note, from the store itself. Raises Stop for an index that
+    is forged, replayed or expired."""
+    with portal.config.lock("index"):
+        state = portal.config.read_state("index", portal.url)
+        if store_key:
+            pinned = base64.b64encode(signing.read_public(store_key)).decode()
+            if pinned not in state.get("keys", [pinned]):
+                raise Stop(
+                    "--store-key is another key than this machine knows for this store.", REFUSED
+                )
+            state = {"keys": [pinned], "sequence": state.get("sequence", 0)}
+        elif not state:
+            document = portal.get("/.well-known/mosis-store-key", public=True)
+            keys = [each["public_key"] for each in document["keys"]]
+            state = {"keys": keys, "sequence": 0}
+            shown = ", ".join(fingerprint(base64.b64decode(each)) for each in keys)
+            output.note(
+                f"first contact with {portal.url}: trusting its key {shown}. Compare it, or say --store-key."
+            )
+        index, signatures = _fetch_index(portal)
+        document, state = check_index(index, signatures, state, datetime.now(UTC))
+        portal.config.write_state(state, "index", portal.url)
+    return document
+
+
+def check_index(
+    index: bytes, signatures: bytes, state: dict[str, Any], now: datetime
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The index, and the state to remember from now on: {keys: [base64], sequence}. Nothing of the index is
+    read before a signature by a known key holds. Raises Stop."""
+    try:
+        said = {
+            each["key"]: base64.b64decode(each["signature"])
+            for each in json.loads(signatures)["signatures"]
+        }
+        pinned = [base64.b64decode(key) for key in state["keys"]]
+    except (ValueError, KeyError, TypeError):
+        raise Stop("The signatures of the index cannot be read.", REFUSED) from None
+    try:
+        if not any(verified(key, said.get(fingerprint(key), b""), index) for key in pinned):
+            raise Stop("No key that this machine knows has signed the store's index.", REFUSED)
+    except NoEd25519 as error:
+        raise Stop(str(error)) from None
+    document = json.loads(index)
+    if document["sequence"] < state["sequence"]:
+        raise Stop(
+            f"The index is an old one: {document['sequence']}, after {state['sequence']} was seen.",
+            REFUSED,
+        )
+    if datetime.fromisoformat(document["expires_at"]) <= now:
+        detail = "the store, or somebody in between, holds the newer one back; or this machine's clock is wrong"
+        raise Stop(f"The index expired at {document['expires_at']}: {detail}.", REFUSED)
+    keys = [key["public_key"] for key in document["keys"]]
+    return document, {"keys": keys, "sequence": document["sequence"]}
+
+
+def find(index: dict[str, Any], package_id: str) -> dict[str, Any]:
+    """An app's entry of the index. Raises Stop."""
+    entry = next((each for each in index["apps"] if each["package_id"] == package_id), None)
+    if entry is None:
+        raise Stop(
+            f"The store does not offer {package_id!r} to everybody on the stable channel.", REFUSED
+        )
+    return dict(entry)
+
+
+def fetch(
+    portal: Portal,
+    address: str,
+    path: Path,
+    *,
+    limit_bytes: int,
+    tag: str | None = None,
+    credential: str | None = None,
+) -> None:
+    """Fetch a file. What is there of an earlier try (`.part`, only with a tag, the file's SHA-256) is
+    continued. Raises Stop."""
+    part = path.with_suffix(".part")
+    if tag is None:
+        part.unlink(missing_ok=True)
+    trouble = ""
+    for _ in range(TRIES):
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": f'"{tag}"'}
+        try:
+            with request("GET", address, headers=headers) as answer:
+                if answer.status == 416:
+                    part.unlink(missing_ok=True)
+                    continue
+                if answer.status not in (200, 206):
+                    raise problem_of(answer)
+                _save(portal.output, answer, part, have if answer.status == 206 else 0, limit_bytes)
+            os.replace(part, path)
+            return
+        except OSError as error:
+            trouble = reason(error)
+    raise Stop(
+        f"{address} cannot be fetched ({trouble}). Run the same command again: it goes on where it stopped.",
+        FAILED,
+    )
+
+
+def check_against(path: Path, entry: dict[str, Any]) -> bool:
+    """Hold a file to its entry of the signed index; whether the developer's signature was checked too.
+    Raises Stop for a file that differs in any way."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry["sha256"] or path.stat().st_size != entry["size_bytes"]:
+        raise Stop(
+            f"The package is not the one that the store has signed: its SHA-256 is {digest}.",
+            REFUSED,
+        )
+    raw = _certificate(path)
+    if raw is None:
+        return False
+    if fingerprint(raw) != entry["signing_key_fingerprint"]:
+        raise Stop("The package carries another public key than the store's index names.", REFUSED)
+    try:
+        packages.inspect(path, package_id=entry["package_id"], keys={"": raw})
+    except Invalid as refusal:
+        found = "; ".join(f"{each['code']}: {each['detail']}" for each in refusal.errors[:5])
+        raise Stop(
+            f"The package is not what it should be: {found}", REFUSED, findings=refusal.errors
+        ) from None
+    except NoEd25519 as error:
+        raise Stop(str(error)) from None
+    return True
+
+
+def unpack(path: Path, target: Path) -> None:
+    """Unpack a package into a folder, whole or not at all; what was there is replaced. Its names, sizes and
+    kinds are held to the portal's rules, so nothing can land elsewhere. Raises Stop."""
+    target = target.absolute()
+    old = target.with_name(f".{target.name}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
+        try:
+            with open(path, "rb") as file:
+                _extract(Archive(file), new)
+            new.chmod(0o755)
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    except packages.Unreadable as error:
+        raise Stop(f"The package cannot be unpacked: {error}", REFUSED) from None
+    except OSError as error:
+        raise Stop(
+            f"{error.filename or target} cannot be written: {error.strerror}", REFUSED
+        ) from None
+
+
+def _extract(archive: Archive, folder: Path) -> None:
+    if archive.findings:
+        raise Stop(f"The package is not what it should be: {archive.findings[0].detail}", REFUSED)
+    for name, member in archive.members.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "xb") as file:
+            for block in archive.blocks(member):
+                file.write(block)
+
+
+def _check_target(target: Path, package_id: str) -> None:
+    """Raises Stop for a folder that holds something else than this app."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    try:
+        installed = load_json(target.joinpath("manifest.json").read_bytes())["id"]
+    except (OSError, Malformed, KeyError, TypeError):
+        installed = None
+    if installed != package_id or not target.joinpath("META-INF").is_dir():
+        raise Stop(f"{target} holds something else; name another folder with --to.", USAGE)
+
+
+def _fetch_index(portal: Portal) -> tuple[bytes, bytes]:
+    """The index and its signatures, which name its address: so both fit, whatever changes in between."""
+    address = f"{portal.url}/v1/store/index.json.sig"
+    for _ in range(3):
+        signatures = _download(portal, address, ANSWER_BYTES)
+        try:
+            place = str(json.loads(signatures)["index_url"])
+        except (ValueError, KeyError, TypeError):
+            raise Stop("The signatures of the index cannot be read.", FAILED) from None
+        try:
+            return _download(portal, absolute(address, place), INDEX_BYTES), signatures
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+    raise Stop("No index was found that fits its signatures; try again.", FAILED)
+
+
+def _download(portal: Portal, address: str, limit_bytes: int) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="mosis-") as folder:
+        path = Path(folder, "answer")
+        fetch(portal, address, path, limit_bytes=limit_bytes)
+        return path.read_bytes()
+
+
+def _save(
+    output: Output, answer: http.client.HTTPResponse, part: Path, start: int, limit_bytes: int
+) -> None:
+    done, announced = start, answer.headers.get("Content-Length") or ""
+    total = start + int(announced) if announced.isdigit() else limit_bytes
+    with open(part, "r+b" if start else "wb") as file:
+        file.seek(start)
+        while block := answer.read(64 * 1024):
+            done += len(block)
+            if done > limit_bytes:
+                file.close()
+                part.unlink(missing_ok=True)
+                raise Stop(
+                    f"The portal sends more than the {limit_bytes} bytes that were announced.",
+                    REFUSED,
+                )
+            file.write(block)
+            if total > 1 << 20:
+                output.progress("Fetching", done, total)
+    output.end_progress()
+    if announced.isdigit() and done < total:
+        raise ConnectionError("the connection broke")
+
+
+def _certificate(path: Path) -> bytes | None:
+    """The public key in a package; it proves nothing by itself."""
+    try:
+        return parse_public_key(packages.read_file(path, CERTIFICATE, 1024).decode("ascii"))
+    except (KeyError, packages.Unreadable, UnicodeDecodeError, PortalError, OSError):
+        return None

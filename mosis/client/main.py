@@ -1,0 +1,376 @@
+"""The commands of `mosis` and their arguments; what ends a command, and with which exit code."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from mosis import VERSION
+from mosis.client import account, completion, develop, install, publish, review, status
+from mosis.client.api import Portal
+from mosis.client.config import Config
+from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
+from mosis.client.project import PARTS
+from mosis.client.templates import WORKFLOWS
+
+MANUAL = """\
+The way of an app:
+  mosis login https://apps.example.net    sign in once
+  mosis init notes                        make a new app in the folder notes
+  mosis check notes                       the portal's checks, offline
+  mosis publish notes                     build, upload, hand to the reviewers
+  mosis publish notes --bump patch        the next version
+
+Exit codes:
+  0   done
+  1   the checks have found errors, or the portal has refused
+  2   the command was not understood
+  3   the version was rejected by review
+  4   the network or the portal failed; run the same command again
+  130 interrupted
+
+Environment:
+  MOSIS_URL           the portal, instead of the one of the last login
+  MOSIS_TOKEN         an API key, instead of the stored session
+  MOSIS_SIGNING_KEY   a private key as PEM, instead of a stored one
+  MOSIS_CONFIG_DIR    the folder of the configuration (~/.config/mosis)
+  CI, NO_COLOR        no colours, no progress, no questions (CI)
+  HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE
+
+Files:
+  ~/.config/mosis/config.toml     portals and credentials, mode 0600
+  ~/.config/mosis/keys/NAME.pem   signing keys, mode 0600; make a backup
+  .mosisignore                    what does not belong into a package
+"""
+Command = Callable[[Config, Output, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    said = parser().parse_args(arguments)
+    output = Output(said.json, said.yes, said.quiet)
+    if arguments is None and sys.platform != "win32":  # started as a program
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        command: Command = said.command
+        return command(Config(), output, said)
+    except Stop as stop:
+        output.error(stop.message, stop.facts, stop.code)
+        return stop.code
+    except KeyboardInterrupt:
+        output.error(
+            "interrupted. What the portal has received goes on; run the same command again.",
+            {},
+            INTERRUPTED,
+        )
+        return INTERRUPTED
+    except BrokenPipeError:  # `mosis status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        output.error(f"{error.filename or 'the system'}: {error.strerror or error}", {}, REFUSED)
+        return REFUSED
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        facts = f"{type(error).__name__}: {error}"
+        output.error(
+            f"the answer of the portal was not understood, or this is a mistake of mosis: {facts}",
+            {},
+            FAILED,
+        )
+        return FAILED
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _at_portal(run: Callable[[Portal, Output, argparse.Namespace], int]) -> Command:
+    """A command that speaks to the portal."""
+
+    def command(config: Config, output: Output, said: argparse.Namespace) -> int:
+        return run(Portal(config, config.url(said.url), output), output, said)
+
+    return command
+
+
+def _portal_or_none(config: Config, output: Output, said: argparse.Namespace) -> Portal | None:
+    try:
+        return Portal(config, config.url(said.url), output)
+    except Stop:
+        return None
+
+
+def _init(config: Config, output: Output, said: argparse.Namespace) -> int:
+    return develop.init(_portal_or_none(config, output, said), config, output, said)
+
+
+def _verify(config: Config, output: Output, said: argparse.Namespace) -> int:
+    portal = Portal(config, config.url(said.url), output) if said.store else None
+    return install.verify(config, portal, output, said)
+
+
+def _completion(config: Config, output: Output, said: argparse.Namespace) -> int:
+    sys.stdout.write(completion.script(said.shell, parser()))
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors end with the exit code for usage."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of text"
+    )
+    common.add_argument(
+        "--yes", "-y", action="store_true", help="ask nothing before what cannot be taken back"
+    )
+    common.add_argument("--quiet", "-q", action="store_true", help="no notes and no progress")
+    common.add_argument("--url", help="the portal, instead of the one of the last login")
+    whole = _Parser(
+        prog="mosis",
+        description="Build, check, publish and install apps of a Mosis portal.",
+        epilog=MANUAL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"mosis {VERSION}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True, title="commands")
+
+    def add(name: str, about: str, command: Command, more: str = "") -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}. {more}".strip(),
+            parents=[common],
+        )
+        made.set_defaults(command=command)
+        return made
+
+    _add_account(add)
+    _add_development(add)
+    _add_releases(add)
+    _add_review_and_devices(add)
+    made = add("completion", "print the completion script of a shell", _completion)
+    made.add_argument("shell", choices=["bash", "zsh", "fish"])
+    return whole
+
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def _add_account(add: Add) -> None:
+    made = add(
+        "login",
+        "sign in at a portal",
+        _login,
+        "Shows a code that is approved in a browser (RFC 8628).",
+    )
+    made.add_argument(
+        "address",
+        nargs="?",
+        metavar="URL",
+        help="the portal, for instance https://apps.example.net",
+    )
+    made.add_argument(
+        "--with-token", action="store_true", help="read an API key from standard input instead"
+    )
+    made.add_argument(
+        "--email", help="sign in with a password, and with the account's role: what reviewers need"
+    )
+    made.add_argument("--no-browser", action="store_true", help="only show the address")
+    add("logout", "end the session and forget its credentials", _at_portal(account.logout))
+    add("whoami", "show who is signed in", _at_portal(account.whoami))
+    made = add(
+        "keys", "list, create, import, export and revoke signing keys", _at_portal(account.keys)
+    )
+    made.add_argument(
+        "action",
+        nargs="?",
+        default="list",
+        choices=["list", "create", "import", "export", "revoke"],
+    )
+    made.add_argument(
+        "name", nargs="?", help="its name on this machine; for revoke the id of the portal"
+    )
+    made.add_argument(
+        "--file", default="-", help="for import: the PEM file; standard input unless said"
+    )
+    made = add("tokens", "list, create and revoke API keys", _at_portal(account.tokens))
+    made.add_argument("action", nargs="?", default="list", choices=["list", "create", "revoke"])
+    made.add_argument("name", nargs="?", help="a name for the new one; for revoke its id")
+    made.add_argument(
+        "--scopes",
+        default="apps:read,versions:upload",
+        help="what it may do (default: %(default)s)",
+    )
+    made.add_argument("--apps", help="only for these apps, separated by commas")
+    made.add_argument("--expires", metavar="TIME", help="when it ends: 2027-01-31T00:00:00Z")
+    made.add_argument("--role", choices=["reviewer", "admin"], help="for a key of the review desk")
+
+
+def _login(config: Config, output: Output, said: argparse.Namespace) -> int:
+    return account.login(Portal(config, config.url(said.address or said.url), output), output, said)
+
+
+def _add_development(add: Add) -> None:
+    made = add(
+        "init",
+        "make a new app",
+        _init,
+        "Makes a signing key too, and registers it where somebody is signed in.",
+    )
+    made.add_argument("path", nargs="?", default=".", metavar="DIR")
+    made.add_argument(
+        "--ci", choices=sorted(WORKFLOWS), help="write a workflow for a build server too"
+    )
+    made.add_argument("--id", help="the package id: com.acme.notes")
+    made.add_argument("--name", help="the name of the app")
+    made.add_argument("--author")
+    made.add_argument("--email", help="the author's e-mail address")
+    made = add(
+        "check",
+        "run the portal's checks, offline",
+        lambda config, output, said: develop.check(config, output, said),
+    )
+    made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
+    made.add_argument(
+        "--watch", action="store_true", help="check again after each change, until Ctrl-C"
+    )
+    made.add_argument("--app", metavar="ID", help="of a package: the package id that it must have")
+    made.add_argument(
+        "--key",
+        action="append",
+        metavar="PUBLIC",
+        help="of a package: a public key that may have signed it (file or base64)",
+    )
+    made = add(
+        "build",
+        "make the signed package of a folder",
+        lambda config, output, said: develop.build(config, output, said),
+    )
+    made.add_argument("path", nargs="?", default=".", metavar="DIR")
+    made.add_argument("-o", "--output", metavar="FILE", help="where to write it (a file or folder)")
+    made.add_argument("--bump", choices=PARTS, help="raise the version first")
+    made.add_argument("--key", metavar="NAME", help="the signing key")
+
+
+def _add_releases(add: Add) -> None:
+    made = add("publish", "build, upload and hand to the reviewers", _at_portal(publish.publish))
+    made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
+    made.add_argument("--bump", choices=PARTS, help="raise the version first")
+    made.add_argument(
+        "--when-approved",
+        action="store_true",
+        help="publish as soon as it is approved, and wait for that",
+    )
+    made.add_argument(
+        "--channel", choices=["stable", "beta"], help="beta for a pre-release unless said"
+    )
+    made.add_argument(
+        "--rollout",
+        type=_percent,
+        metavar="PERCENT",
+        help="publish it for this share of the devices",
+    )
+    made.add_argument("--notes", metavar="FILE", help="what is new; - for standard input")
+    made.add_argument(
+        "--no-wait", action="store_true", help="wait neither for the checks nor for the review"
+    )
+    made.add_argument("--again", action="store_true", help="send a package again that was rejected")
+    made.add_argument("--key", metavar="NAME", help="the signing key")
+    made = add("status", "show apps and versions", _at_portal(status.status))
+    made.add_argument("app", nargs="?", metavar="APP")
+    made.add_argument(
+        "--watch",
+        action="store_true",
+        help="wait until the newest version is decided; 3 when it is rejected",
+    )
+    made = add(
+        "rollout", "offer a version to a larger share of the devices", _at_portal(status.rollout)
+    )
+    _version(made)
+    made.add_argument("percent", type=_percent)
+    _version(add("halt", "offer a version to no further device", _at_portal(status.halt)))
+    for name, about, run in (
+        ("rollback", "offer an older version again and halt the newer ones", status.rollback),
+        ("yank", "take a version out of the store", status.yank),
+    ):
+        made = add(name, about, _at_portal(run))
+        _version(made)
+        made.add_argument("--reason", required=True)
+    made = add("crashes", "show the groups of crashes of an app", _at_portal(status.crashes))
+    made.add_argument("app", metavar="APP")
+    made.add_argument("group", nargs="?", metavar="GROUP", help="one group with a stack trace")
+    made.add_argument("--state", choices=["open", "resolved"])
+    made = add("events", "show what happened", _at_portal(status.events))
+    made.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on showing events, from where the last run has stopped",
+    )
+    made.add_argument("--after", metavar="ID", help="only events after this one")
+
+
+def _add_review_and_devices(add: Add) -> None:
+    made = add("review", "show the reviewers' queue, or one review", _at_portal(review.review))
+    made.add_argument("id", nargs="?", metavar="ID")
+    made.add_argument(
+        "--diff",
+        action="store_true",
+        help="the lines that have changed since the published version",
+    )
+    made.add_argument("--state", choices=["waiting", "claimed", "decided"])
+    made = add("approve", "approve a version", _at_portal(review.approve))
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--comment", default="")
+    made = add("reject", "reject a version", _at_portal(review.reject))
+    made.add_argument("id", metavar="ID")
+    made.add_argument("--reason", action="append", required=True, choices=review.REASONS)
+    made.add_argument("--comment", required=True)
+    made = add(
+        "install", "fetch, verify and unpack an app, as a device does", _at_portal(install.install)
+    )
+    made.add_argument("package", metavar="PACKAGE")
+    made.add_argument(
+        "--to", metavar="DIR", help="where to (default: a folder named as the package)"
+    )
+    made.add_argument(
+        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
+    )
+    made = add("verify", "check a package's archive and signature", _verify)
+    made.add_argument("file", metavar="FILE")
+    made.add_argument(
+        "--key", action="append", metavar="PUBLIC", help="who must have signed it (file or base64)"
+    )
+    made.add_argument(
+        "--store", action="store_true", help="compare it with the store's signed index"
+    )
+    made.add_argument(
+        "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
+    )
+
+
+def _version(made: argparse.ArgumentParser) -> None:
+    made.add_argument("app", metavar="APP")
+    made.add_argument("version", metavar="VERSION")
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.rstrip("%"))
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 100:
+        raise argparse.ArgumentTypeError("a share from 0.1 to 100")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

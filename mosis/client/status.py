@@ -1,0 +1,177 @@
+"""`status`, `rollout`, `halt`, `rollback`, `yank`, `crashes`, `events`: what is out there, and how it does."""
+
+import contextlib
+import json
+import sys
+import time
+from argparse import Namespace
+from typing import Any
+
+from mosis.client.api import Portal, Problem, segment
+from mosis.client.output import DONE, REJECTED, USAGE, Output, Stop, printable, table
+from mosis.client.publish import PAUSE_SECONDS, show_outcome, watch
+
+MOVING = ("checking", "ready", "in_review")
+
+
+def status(portal: Portal, output: Output, said: Namespace) -> int:
+    """All apps, or the versions of one with its queue position, crashes and downloads."""
+    if not said.app:
+        if said.watch:
+            raise Stop("--watch needs the APP.", USAGE)
+        rows = list(portal.pages("/apps", "apps", limit=100))
+        shown = [
+            (each["package_id"], each["name"], each["status"], each["latest_version"])
+            for each in rows
+        ]
+        output.result({"apps": rows}, *table(shown, "APP", "NAME", "STATUS", "PUBLISHED"))
+        return DONE
+    at = f"/apps/{segment(said.app)}"
+    app, versions = portal.get(at), portal.get(f"{at}/versions", limit=20)["versions"]
+    if said.watch:
+        moving = next((each for each in versions if each["state"] in MOVING), None)
+        if moving is not None:
+            row = watch(
+                portal, output, f"{at}/versions/{moving['id']}", _moves, "{version}: {state} ..."
+            )
+            return show_outcome(output, row)
+        output.note("nothing is on its way")
+    figures = _figures(portal, at, said.app)
+    names = ("version", "channel", "state", "rollout_percent", "next_step")
+    listed = [(*(each[name] for name in names), _queue(each)) for each in versions]
+    lines = [f"{app['package_id']}: {printable(app['name'])}, {app['status']}"]
+    if figures["crash_free_share"] is not None:
+        lines.append(f"sessions without a crash, last 30 days: {figures['crash_free_share']:.2%}")
+    if figures["downloads"] is not None:
+        lines.append(f"downloads: {figures['downloads']}")
+    lines += table(listed, "VERSION", "CHANNEL", "STATE", "SHARE", "NEXT", "QUEUE")
+    output.result({"app": app, "versions": versions} | figures, *lines)
+    return REJECTED if versions and versions[0]["state"] == "rejected" and said.watch else DONE
+
+
+def rollout(portal: Portal, output: Output, said: Namespace) -> int:
+    """Offer a version to a larger share; an approved or halted one is published with it."""
+    at = _at(said)
+    version = portal.get(at)
+    if version["state"] in ("approved", "halted"):
+        output.confirm(f"Publish {said.app} {said.version} for {said.percent:g} % of the devices?")
+        return _show(output, portal.post(f"{at}/publish", {"rollout_percent": said.percent}))
+    output.confirm(
+        f"Offer {said.app} {said.version} to {said.percent:g} % of the devices? The share only grows."
+    )
+    return _show(output, portal.post(f"{at}/rollout", {"percent": said.percent}))
+
+
+def halt(portal: Portal, output: Output, said: Namespace) -> int:
+    """Offer a version to no further device."""
+    output.confirm(f"Halt {said.app} {said.version}? Devices that have it keep it.")
+    return _show(output, portal.post(f"{_at(said)}/halt"))
+
+
+def rollback(portal: Portal, output: Output, said: Namespace) -> int:
+    """Offer an older version again, and halt all newer ones of its channel."""
+    output.confirm(f"Go back to {said.app} {said.version}, and halt all newer versions?")
+    return _show(output, portal.post(f"{_at(said)}/rollback", {"reason": said.reason}))
+
+
+def yank(portal: Portal, output: Output, said: Namespace) -> int:
+    """Take a version out of the store."""
+    output.confirm(f"Yank {said.app} {said.version}? It cannot be fetched any more.")
+    return _show(output, portal.post(f"{_at(said)}/yank", {"reason": said.reason}))
+
+
+def crashes(portal: Portal, output: Output, said: Namespace) -> int:
+    """The groups of crashes of an app, or one group with a sample."""
+    at = f"/apps/{segment(said.app)}/crashes"
+    if said.group:
+        group = portal.get(f"{at}/{segment(said.group)}")
+        sample = (group.get("samples") or [{}])[-1]
+        lines = [
+            f"{group['type']}: {group['message']}",
+            f"{group['count']} reports, {group['state']}",
+        ]
+        lines += [str(sample.get("stack_trace") or "")]
+        output.result(group, *map(printable, lines))
+        return DONE
+    rows = list(portal.pages(at, "crashes", limit=100, state=said.state))
+    shown = [
+        (
+            each["id"],
+            each["count"],
+            each["devices"],
+            each["last_seen"],
+            f"{each['type']}: {each['message']}"[:100],
+        )
+        for each in rows
+    ]
+    output.result({"crashes": rows}, *table(shown, "ID", "REPORTS", "DEVICES", "LAST", "CRASH"))
+    return DONE
+
+
+def events(portal: Portal, output: Output, said: Namespace) -> int:
+    """What happened to the account's apps, the oldest first. With `--follow` as it happens; the next run
+    goes on behind the last event that was shown."""
+    names = ("events", portal.url, portal.get("/auth/me")["id"])
+    after = said.after or (portal.config.read_state(*names).get("after") if said.follow else None)
+    while True:
+        asked = time.monotonic()
+        try:
+            answer = portal.get("/events", after=after, limit=100, wait=20 if said.follow else None)
+        except Problem as problem:
+            if problem.problem != "bad_cursor" or said.after:
+                raise
+            output.note(
+                "the last event that was seen is not there any more; beginning with the oldest"
+            )
+            after = None
+            continue
+        for each in answer["events"]:
+            _show_event(output, each)
+            after = each["id"]
+            if said.follow:
+                portal.config.write_state({"after": after}, *names)
+        if not answer["events"] and not said.follow:
+            return DONE
+        if time.monotonic() - asked < PAUSE_SECONDS and said.follow:
+            time.sleep(PAUSE_SECONDS)
+
+
+def _show_event(output: Output, event: dict[str, Any]) -> None:
+    if output.as_json:
+        print(json.dumps(event, ensure_ascii=False), flush=True)
+    else:
+        app = (event.get("app") or {}).get("package_id") or ""
+        output.result(
+            event, printable(f"{event['created_at']}  {event['kind']}  {app}  {event['text']}")
+        )
+    sys.stdout.flush()
+
+
+def _figures(portal: Portal, at: str, package_id: str) -> dict[str, Any]:
+    """What the telemetry and the store say of an app; None where they say nothing."""
+    found: dict[str, Any] = {"crash_free_share": None, "downloads": None}
+    with contextlib.suppress(Problem):
+        found["crash_free_share"] = portal.get(f"{at}/analytics")["totals"]["crash_free_share"]
+    with contextlib.suppress(Problem):
+        found["downloads"] = portal.get(f"/store/apps/{segment(package_id)}", public=True)[
+            "downloads"
+        ]
+    return found
+
+
+def _moves(version: dict[str, Any]) -> bool:
+    return version["state"] in MOVING
+
+
+def _queue(version: dict[str, Any]) -> Any:
+    return (version.get("review") or {}).get("position")
+
+
+def _at(said: Namespace) -> str:
+    return f"/apps/{segment(said.app)}/versions/{segment(said.version)}"
+
+
+def _show(output: Output, version: dict[str, Any]) -> int:
+    title = f"{version['package_id']} {version['version']}"
+    output.result(version, printable(f"{title}: {version['state']}. {version['next_step']}"))
+    return DONE

@@ -1,0 +1,95 @@
+"""Sessions of browsers: an opaque random token in a cookie, of which the database holds the SHA-256.
+
+They are rows of `sessions` like every other sign-in: listed with them, revoked with them, ended by a
+new password or a suspension.
+"""
+
+import hashlib
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mosis.caller import Caller
+from mosis.clock import seconds
+from mosis.context import Context
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.errors import Unavailable
+from mosis.people import accounts, authentication
+
+TOUCH_SECONDS = 3600  # how exact `last_used_at` is; spares a write for each page
+
+
+@dataclass(frozen=True)
+class BrowserSession:
+    """Who uses this browser. `extended`: the session ends later than before, so the cookie must too."""
+
+    caller: Caller
+    extended: bool
+
+
+def make_token() -> str:
+    """A new token: 43 URL-safe characters, 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def is_token(text: str) -> bool:
+    """Whether this has the form of a token."""
+    return len(text) == 43 and text.isascii() and text.replace("-", "a").replace("_", "a").isalnum()
+
+
+def open_session(db: Connection, session_id: str) -> str:
+    """Hand a session that was just started to a browser: its token, which is always a new one, so that
+    a token from before the sign-in opens nothing."""
+    token = make_token()
+    with db.write():
+        db.change("UPDATE sessions SET browser_hash = ? WHERE id = ?", _hash(token), session_id)
+    return token
+
+
+def find(
+    env: Context, db: Connection, token: str, address: str, client: str
+) -> BrowserSession | None:
+    """The living session with this token, or None. One that is used ends 30 days after its last use."""
+    now, latest = env.clock.now(), env.clock.latest(tokens.REFRESH_SECONDS)
+    row = is_token(token) and db.one(
+        "SELECT id, developer_id, last_used_at FROM sessions WHERE browser_hash = ?"
+        " AND ended_at IS NULL AND expires_at > ? AND expires_at <= ?",
+        _hash(token),
+        now,
+        latest,
+    )
+    if not row:
+        return None
+    session_id, developer_id, last_used_at = row
+    caller = authentication.caller_of_session(db, developer_id, session_id, address, client)
+    if caller is None:
+        return None
+    if abs(seconds(now) - seconds(last_used_at)) < TOUCH_SECONDS:
+        return BrowserSession(caller, False)
+    with suppress(Unavailable):  # a page can be read while nothing can be written
+        _touch(env, db, caller)
+        return BrowserSession(caller, True)
+    return BrowserSession(caller, False)
+
+
+def end(db: Connection, caller: Caller) -> None:
+    """Sign the browser out: its session ends at once."""
+    accounts.logout(db, caller)
+
+
+def _touch(env: Context, db: Connection, caller: Caller) -> None:
+    with db.write():
+        db.change(
+            "UPDATE sessions SET last_used_at = ?, expires_at = ?, client = ?, address = ?"
+            " WHERE id = ? AND ended_at IS NULL",
+            db.now,
+            env.clock.now(tokens.REFRESH_SECONDS),
+            caller.client,
+            caller.network,
+            caller.session_id,
+        )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

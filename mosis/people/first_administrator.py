@@ -1,0 +1,80 @@
+"""The first administrator of a new portal: a link that `serve` prints while there is none."""
+
+import hashlib
+import secrets
+
+from mosis.caller import PORTAL, Caller
+from mosis.context import Context
+from mosis.credentials import passwords
+from mosis.database import Connection
+from mosis.errors import Denied
+from mosis.people import accounts
+from mosis.people.accounts import SignedIn
+
+LIFE_SECONDS = 3600
+
+
+def exists(db: Connection) -> bool:
+    """Whether the portal has an administrator."""
+    return bool(
+        db.value(
+            "SELECT EXISTS (SELECT 1 FROM developers WHERE role = 'admin' AND erased_at IS NULL)"
+        )
+    )
+
+
+def make_link(env: Context) -> str | None:
+    """A new address with which the first administrator is made, good once and for an hour; earlier ones
+    are void. None where there is an administrator, or the database cannot be used."""
+    if env.db.damage is not None:
+        return None
+    db = env.db.connection()
+    token = secrets.token_urlsafe(32)
+    with db.write():
+        db.change("DELETE FROM setup_links")
+        if exists(db):
+            return None
+        db.insert("setup_links", token_hash=_hash(token), expires_at=env.clock.now(LIFE_SECONDS))
+    # behind the #, which browsers do not send: it is in no log of a proxy
+    return env.url(f"/setup#{token}")
+
+
+def create(
+    env: Context, db: Connection, caller: Caller, token: str, email: str, password: str, name: str
+) -> SignedIn:
+    """Make the first administrator, signed in. Its address counts as verified, because who reads the
+    portal's output is its operator.
+
+    Raises Denied `invalid_token`, Invalid (password), Conflict `email_taken`.
+    """
+    _check(env, db, token)
+    accounts.check_password(password, email)
+    password_hash = passwords.make_hash(password, env.password_cost)
+    with db.write():
+        _check(env, db, token)
+        db.change("DELETE FROM setup_links")
+        developer = accounts.create(
+            db, PORTAL, email, name, password_hash, role="admin", verified=True
+        )
+        return accounts.sign_in(env, db, caller, developer)
+
+
+def _check(env: Context, db: Connection, token: str) -> None:
+    """Raises Denied `invalid_token` unless the token is good and there is no administrator yet."""
+    good = db.value(
+        "SELECT EXISTS (SELECT 1 FROM setup_links WHERE token_hash = ? AND expires_at > ?"
+        " AND expires_at <= ?)",
+        _hash(token),
+        env.clock.now(),
+        env.clock.latest(LIFE_SECONDS),
+    )
+    if not good or exists(db):
+        raise Denied(
+            "invalid_token",
+            "This set-up link has been used or has expired. Restart the portal: while there is no"
+            " administrator, it prints a new one. Or run `portal.py admin create ADDRESS`.",
+        )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,238 @@
+"""Offering a version to devices: publication, now or at a time, rollout to a growing share of devices,
+and rollback."""
+
+from dataclasses import dataclass, replace
+
+from mosis import audit, jobs
+from mosis.caller import PORTAL, Caller
+from mosis.clock import seconds
+from mosis.context import Context
+from mosis.database import Connection, columns
+from mosis.errors import Conflict, Denied
+from mosis.jobs import Again
+from mosis.publishing import versions
+from mosis.publishing.versions import Version
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How to publish: the share of devices (None: all, or the previous share of a halted version),
+    and the time (None: now)."""
+
+    rollout_percent: float | None = None
+    publish_at: str | None = None
+
+
+def publish(
+    env: Context, db: Connection, caller: Caller, version: Version, publication: Publication
+) -> Version:
+    """Publish a version, now or at `publish_at`. A halted version is published at once, to the
+    previous share of devices or a larger one.
+
+    Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Denied
+    `suspended`, Unavailable `package_unavailable`.
+    """
+    versions.verify_file(env, db, version)
+    percent = publication.rollout_percent
+    with db.write():
+        version = versions.by_id(db, version.id) or version
+        if version.state == "halted":
+            if publication.publish_at and publication.publish_at > db.now:
+                raise Conflict(
+                    "invalid_state",
+                    "A halted version is published at once; publish_at is for approved versions.",
+                    state=version.state,
+                    allowed=version.moves,
+                )
+            version = versions.move(db, caller, version, "publish")
+            db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+            return version if percent is None else _grow(db, caller, version, percent)
+        if version.state != "approved":
+            raise versions.not_allowed(version, "publish")
+        percent = 100 if percent is None else percent
+        check_release(db, version)
+        if publication.publish_at and publication.publish_at > db.now:
+            versions.check_code(db, version.app_id, version.channel, version.version_code)
+            db.change(
+                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
+                publication.publish_at,
+                percent,
+                version.id,
+            )
+            _queue_publishing(db, version, publication.publish_at)
+            audit.add(
+                db, caller, "version.scheduled", version.id, publish_at=publication.publish_at
+            )
+            return versions.by_id(db, version.id) or version
+        return _publish_now(db, caller, version, percent)
+
+
+def check_release(db: Connection, version: Version) -> None:
+    """Check whether a version may be offered to devices for the first time. Raises Denied
+    `suspended` if its account is suspended or erased, Conflict `signing_key_revoked`. Versions
+    that were released before are not checked: revoking a key takes nothing from devices; halt
+    and yank do."""
+    if version.released:
+        return
+    suspended, erased_at, state = db.one(
+        "SELECT d.suspended, d.erased_at, k.state FROM apps a JOIN developers d ON d.id = a.developer_id,"
+        " signing_keys k WHERE a.id = ? AND k.id = ?",
+        version.app_id,
+        version.signing_key_id,
+    )
+    if suspended or erased_at is not None:
+        raise Denied("suspended", "The account of this version is suspended or erased.")
+    if state != "active":
+        raise Conflict(
+            "signing_key_revoked",
+            "Its signing key has been revoked: withdraw this version and upload the package again,"
+            " signed with an active key.",
+        )
+
+
+def publish_scheduled(env: Context, version_id: str, publish_at: str | None = None) -> Again | None:
+    """Job of `publish_at`: publish the version, unless its state has changed; wait longer if it was
+    rescheduled. Jobs queued before 0.2 carry their time as an argument; the column counts."""
+    db = env.db.connection()
+    version = versions.by_id(db, version_id)
+    if version is None or version.state != "approved" or version.publish_at is None:
+        return None
+    wait = seconds(version.publish_at) - seconds(env.clock.now())
+    if wait > 0:
+        return Again(wait)
+    versions.verify_file(env, db, version)
+    with db.write():
+        version = versions.by_id(db, version_id)
+        if version is None or version.state != "approved" or version.publish_at is None:
+            return None
+        if version.publish_at > db.now:
+            return Again(0)
+        try:
+            _publish_now(db, PORTAL, version, version.rollout_percent)
+        except (
+            Conflict,
+            Denied,
+        ) as refusal:  # permanent: a retry would be refused too
+            db.change(
+                "UPDATE versions SET publish_at = NULL, publish_when_approved = 0 WHERE id = ?",
+                version.id,
+            )
+            audit.add(
+                db,
+                PORTAL,
+                "version.publish_refused",
+                version.id,
+                owner_id=versions.developer_of(db, version),
+                why=refusal.code,
+            )
+    return None
+
+
+def publish_soon(db: Connection, version: Version) -> None:
+    """Queue the publication of an approved version, in the running transaction: a job can verify
+    the file outside of the transaction."""
+    db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
+    _queue_publishing(db, version, db.now)
+
+
+def _queue_publishing(db: Connection, version: Version, publish_at: str) -> None:
+    """One job for each version, however often it is rescheduled."""
+    jobs.add(
+        db,
+        "publish_version",
+        owner=versions.developer_of(db, version),
+        after_seconds=seconds(publish_at) - seconds(db.now),
+        unique_key=f"publish:{version.id}",
+        again=True,
+        version_id=version.id,
+    )
+
+
+def rollout(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    """Raise the share of devices that are offered a published version. Raises Conflict
+    `invalid_state`, also for a smaller share."""
+    with db.write():
+        return _grow(db, caller, versions.by_id(db, version.id) or version, percent)
+
+
+def rollback(
+    env: Context, db: Connection, caller: Caller, version: Version, reason: str
+) -> Version:
+    """Halt the newer versions of the same channel so that this one is offered again, in one
+    transaction; devices that have a newer one keep it. The audit trail gets a line for each
+    transition and one that names all halted versions.
+
+    Raises Conflict `invalid_state` if the version is not published or halted, or if no newer one is
+    offered; Unavailable `package_unavailable`.
+    """
+    versions.verify_file(env, db, version)
+    with db.write():
+        version = versions.by_id(db, version.id) or version
+        if version.state not in ("published", "halted"):
+            raise versions.not_allowed(version, "rollback")
+        newer = db.all(
+            f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND channel = ? AND state = 'published' AND version_code > ?"
+            " ORDER BY version_code DESC",
+            version.app_id,
+            version.channel,
+            version.version_code,
+            into=Version,
+        )
+        if not newer:
+            raise Conflict(
+                "invalid_state",
+                "No newer version of this channel is offered: there is nothing to roll back from.",
+                state=version.state,
+                allowed=version.moves,
+            )
+        for each in newer:
+            versions.move(db, caller, each, "halt")
+        if version.state == "halted":
+            version = versions.move(db, caller, version, "publish")
+        db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+        audit.add(
+            db,
+            caller,
+            "version.rollback",
+            version.id,
+            owner_id=versions.developer_of(db, version),
+            version=version.version,
+            halted=[each.version for each in newer],
+            reason=reason,
+        )
+        return version
+
+
+def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    check_release(db, version)
+    versions.check_code(db, version.app_id, version.channel, version.version_code)
+    version = versions.move(
+        db,
+        caller,
+        version,
+        "publish",
+        released=1,
+        published_at=db.now,
+        publish_at=None,
+        rollout_percent=percent,
+    )
+    db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
+    return version
+
+
+def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
+    """Raise the share of devices, in the running transaction. Raises Conflict `invalid_state`."""
+    if version.state != "published":
+        raise versions.not_allowed(version, "rollout")
+    if percent < version.rollout_percent:
+        raise Conflict(
+            "invalid_state",
+            "The share of devices cannot be reduced; halt the version instead.",
+            state=version.state,
+            allowed=version.moves,
+        )
+    db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+    owner = versions.developer_of(db, version)
+    db.notify(owner)
+    audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
+    return replace(version, rollout_percent=percent)

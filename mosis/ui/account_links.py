@@ -1,0 +1,125 @@
+"""Pages that links in mails lead to. The token stands behind the #, which browsers do not send: a script
+puts it into the form; without scripts one copies it there."""
+
+import bottle
+
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import account_recovery, accounts
+from mosis.ui.pages import Page, add
+from mosis.validation import Schema
+from mosis.web.account_recovery import FORGOT, RESET, VERIFY
+from mosis.web.auth import REGISTER, TICKET
+from mosis.web.plugins import Portal
+from mosis.web.request import spend
+
+INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name")} | {
+    "invitation": TICKET
+}
+VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/console/verify", show_verify, scope="visitor")
+    add(
+        app,
+        "POST",
+        "/console/verify",
+        verify,
+        scope="visitor",
+        again=show_verify,
+        lane="passwords",
+    )
+    add(app, "POST", "/console/verify/resend", resend, scope="developer")
+    add(app, "GET", "/console/reset", show_reset, scope="visitor")
+    add(app, "POST", "/console/reset/ask", ask, scope="visitor", again=show_reset)
+    add(
+        app,
+        "POST",
+        "/console/reset",
+        reset,
+        scope="visitor",
+        again=show_reset,
+        lane="passwords",
+    )
+    add(app, "GET", "/console/invitation", show_invitation, scope="visitor")
+    add(
+        app,
+        "POST",
+        "/console/invitation",
+        accept,
+        scope="visitor",
+        again=show_invitation,
+        lane="passwords",
+    )
+    add(app, "GET", "/console/link", link, scope="visitor")
+
+
+def show_verify(page: Page) -> bytes:
+    """The form to verify an e-mail address."""
+    return page.render("verify.tpl")
+
+
+def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Verify an e-mail address, with the session or the password of its account. Another password becomes
+    the account's only when that is asked for."""
+    form = page.form.checked(VERIFY_HERE, trimmed=("token",))
+    spend(env, "sign_in_network", page.caller.network)
+    account_recovery.verify(
+        env,
+        db,
+        page.caller,
+        form["token"],
+        form.get("password"),
+        claims="claim" in form,
+    )
+    if page.signed_in:
+        return page.see_other("/console/", notice="verified")
+    return page.see_other("/console/sign-in", notice="verified")
+
+
+def resend(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Mail the link that verifies the address once more."""
+    spend(env, "mail", accounts.folded(accounts.get(db, page.caller.account).email))
+    account_recovery.ask_to_verify(db, page.caller)
+    return page.see_other("/console/", notice="mailed")
+
+
+def show_reset(page: Page) -> bytes:
+    """The forms to ask for a link that sets a new password, and to set it."""
+    return page.render("reset.tpl")
+
+
+def ask(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Mail a link that sets a new password; the answer does not say whether there is an account."""
+    email = page.form.checked(FORGOT, trimmed=("email",))["email"]
+    spend(env, "mail_network", page.caller.network)
+    spend(env, "mail", accounts.folded(email))
+    account_recovery.forgot(db, page.caller, email)
+    return page.see_other("/console/sign-in", notice="reset_mailed")
+
+
+def reset(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Set a new password; every session of the account ends."""
+    form = page.form.checked(RESET, trimmed=("token",))
+    spend(env, "sign_in_network", page.caller.network)
+    account_recovery.reset(env, db, page.caller, form["token"], form["new_password"])
+    return page.see_other("/console/sign-in", notice="password_set")
+
+
+def show_invitation(page: Page) -> bytes:
+    """The form to make an account by invitation."""
+    return page.render("invitation.tpl")
+
+
+def accept(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Make an account by invitation, and sign in to it."""
+    form = page.form.checked(INVITED, trimmed=("email", "name", "invitation"))
+    spend(env, "registration", page.caller.network)
+    page.sign_in(db, accounts.register(env, db, page.caller, **form))
+    return page.see_other("/console/", notice="registered")
+
+
+def link(page: Page) -> bytes:
+    """Where links of older mails lead to: a script goes on to the page that they are for."""
+    return page.render("link.tpl")

@@ -1,0 +1,72 @@
+"""The console's first pages: the caller's apps and what is next for each, and the notifications."""
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.database.pagination import PageRequest
+from mosis.notifications import feed
+from mosis.people import accounts
+from mosis.publishing import apps, reviews, versions
+from mosis.publishing.apps import App
+from mosis.publishing.versions import Version
+from mosis.ui.pages import Page, add
+from mosis.ui.rendering import message
+from mosis.web.plugins import Portal
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/console", moved, scope="visitor")
+    add(app, "GET", "/console/", overview, scope="developer")
+    add(app, "GET", "/console/notifications", notifications, scope="developer")
+    add(app, "POST", "/console/notifications/read-all", read_all, scope="developer")
+
+
+def moved(page: Page) -> bottle.HTTPResponse:
+    """The console's address has a slash at its end."""
+    return page.see_other("/console/")
+
+
+def overview(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
+    """The caller's apps with their state, and what to do next."""
+    found, total = apps.index(db, caller, page.request(str))
+    return page.render(
+        "overview.tpl",
+        account=accounts.get(db, caller.account),
+        apps=[(app, *_standing(db, app)) for app in found.rows],
+        total=total,
+        next_cursor=found.next_cursor,
+        unread=feed.unread_count(db, caller),
+    )
+
+
+def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
+    """What the caller is told, the newest first."""
+    found = feed.index(db, caller, page.request(int))
+    return page.render(
+        "notifications.tpl",
+        events=[(event, feed.text(event)) for event in found.rows],
+        next_cursor=found.next_cursor,
+        unread=feed.unread_count(db, caller),
+    )
+
+
+def read_all(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+    """Mark all notifications as read."""
+    feed.read_all(db, caller)
+    return page.see_other("/console/notifications")
+
+
+def _standing(db: Connection, app: App) -> tuple[Version | None, str]:
+    """The app's newest version, and what is next for it."""
+    newest = versions.index(db, app, PageRequest(1)).rows
+    if not newest:
+        return None, message("overview.no_version")
+    version = newest[0]
+    return version, reviews.next_step(
+        version,
+        reviews.standing(db, version.id),
+        suspended=bool(app.suspended),
+        key_revoked=versions.key_is_revoked(db, version),
+    )

@@ -1,0 +1,50 @@
+"""Approving a device login (RFC 8628)."""
+
+import json
+
+import bottle
+
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import device_login
+from mosis.ui.pages import Page, add
+from mosis.validation import Schema
+from mosis.web.device_login import APPROVE
+from mosis.web.plugins import Portal
+from mosis.web.request import spend
+
+DECIDE: Schema = {
+    "user_code": APPROVE["user_code"],
+    "decision": {"type": "string", "required": True, "allowed": ["approve", "deny"]},
+}
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/console/device", show, scope="developer")
+    add(app, "POST", "/console/device", decide, scope="developer", again=ask)
+
+
+def show(env: Context, db: Connection, page: Page) -> bytes:
+    """The form for a code; with `?code=`, what the device asks for."""
+    code = bottle.request.query.get("code", "")
+    if not code:
+        return ask(page)
+    spend(env, "guess", page.caller.account)
+    login = device_login.find(db, code)
+    return page.render(
+        "device.tpl", login=login, scopes=json.loads(login.scopes), code=login.user_code
+    )
+
+
+def ask(page: Page) -> bytes:
+    """The form for the code that a device shows."""
+    return page.render("device_code.tpl")
+
+
+def decide(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Approve or deny what a device asks for."""
+    form = page.form.checked(DECIDE, trimmed=("user_code",))
+    spend(env, "guess", page.caller.account)
+    approved = form["decision"] == "approve"
+    device_login.decide(db, page.caller, form["user_code"], approved)
+    return page.see_other("/console/", notice="device_approved" if approved else "device_denied")

@@ -1,0 +1,54 @@
+"""Reading a form: application/x-www-form-urlencoded, checked by the same schemas as JSON bodies."""
+
+from typing import Any
+
+from mosis.errors import Malformed
+from mosis.validation import Schema
+from mosis.validation.fast_path import check
+from mosis.web.request import read_form_pairs
+
+TOKEN_FIELD = "form_token"
+
+
+class Form:
+    """The fields of a form as they were sent."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, []).append(value.replace("\r\n", "\n"))
+
+    def get(self, name: str) -> str:
+        """A field; empty where it is absent or stands more than once."""
+        values = self._values.get(name, [])
+        return values[0] if len(values) == 1 else ""
+
+    def all(self, name: str) -> list[str]:
+        """The values of checkboxes of one name."""
+        return self._values.get(name, [])
+
+    def checked(
+        self, schema: Schema, *, trimmed: tuple[str, ...] = (), lists: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """The fields that the schema names, checked. An empty field counts as left out; those in `trimmed`
+        lose spaces around them, those in `lists` may stand more than once.
+
+        Raises Malformed for another field twice, Invalid with every finding.
+        """
+        found: dict[str, Any] = {}
+        for name in schema:
+            values = self._values.get(name, [])
+            if name in lists:
+                found[name] = values
+                continue
+            if len(values) > 1:
+                raise Malformed("malformed_request", f"The form has `{name}` more than once.")
+            value = values[0].strip() if values and name in trimmed else "".join(values)
+            if value:
+                found[name] = value
+        return check(found, schema)
+
+
+def read() -> Form:
+    """The form of the running request. Raises Malformed, LimitReached."""
+    return Form(read_form_pairs())

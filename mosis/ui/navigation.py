@@ -1,0 +1,25 @@
+"""The navigation of the console."""
+
+from dataclasses import dataclass
+
+from mosis.caller import Caller
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A link of the navigation: its path, the key of its text, and the role that it is shown to."""
+
+    path: str
+    text: str
+    role: str = "developer"
+
+
+ENTRIES = (
+    Entry("/console/", "navigation.overview"),
+    Entry("/console/notifications", "navigation.notifications"),
+)
+
+
+def entries_for(caller: Caller) -> list[Entry]:
+    """The links that somebody signed in sees."""
+    return [entry for entry in ENTRIES if caller.has_role(entry.role)]

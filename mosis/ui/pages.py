@@ -1,0 +1,448 @@
+"""What every page goes through: who uses the browser, where the request comes from, errors as pages, headers.
+
+`mosis/ui/__init__.py` says how to add a page.
+"""
+
+import hashlib
+import hmac
+import inspect
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import bottle
+
+from mosis import problems
+from mosis.caller import ROLES, Caller
+from mosis.context import Context
+from mosis.credentials import tokens
+from mosis.database import Connection
+from mosis.errors import Denied, PortalError
+from mosis.people import authentication, browser_sessions
+from mosis.people.accounts import SignedIn
+from mosis.ui import forms, navigation, rendering
+from mosis.ui.forms import Form
+from mosis.ui.rendering import message, message_or
+from mosis.web.idempotency import Retries
+from mosis.web.kept import of_store
+from mosis.web.plugins import (
+    Answers,
+    Callers,
+    Errors,
+    Finished,
+    Portal,
+    accepts_html,
+    address_of,
+    environ_path,
+    limit_of,
+    problem,
+)
+from mosis.web.request import etag, names_tag, read_page, require_tag
+
+HTML = "text/html; charset=utf-8"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
+    " font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Frame-Options": "DENY",
+    # not no-referrer: browsers would then send `Origin: null` with our own forms (Fetch, section 3.2)
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
+LOCAL = re.compile(r"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|::1")
+# Where a sign-in may lead to: a path of the console, with one slash at a time and no control characters.
+NEXT = re.compile(r"/console/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/){0,1000}")
+START = "/console/"
+_FORM_TOKEN = b"mosis form token 1"
+
+
+def add(
+    app: Portal, method: str, path: str, handler: Callable[..., Any], *, scope: str, **options: Any
+) -> None:
+    """A line of the URL table for a page; see mosis/ui/__init__.py for the options."""
+    skipped = [Errors, Callers, Retries, Answers]
+    app.route(path, method, callback=handler, skip=skipped, scope=scope, page=True, **options)
+
+
+def is_secure(base_url: str) -> bool:
+    """Whether nobody between can read what a browser sends to this address: https, or this machine."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" or bool(LOCAL.fullmatch(parts.hostname or ""))
+
+
+class Page:
+    """One request for a page: who asks, what was typed, and how the answer is made."""
+
+    def __init__(self, env: Context, *, public: bool) -> None:
+        environ = bottle.request.environ
+        self.env = env
+        self.public = public  # the same for everybody: knows no caller
+        self.request_id: str = environ["mosis.request_id"]
+        self.caller = Caller(
+            address=address_of(env, environ),
+            client=bottle.request.get_header("User-Agent", "")[:200],
+        )
+        self.form = Form([])
+        self.problem: PortalError | None = None
+        self._prefix = env.config.base_path
+        self._token = ""  # of the cookie, whether it opens a session or not
+        self._new_cookie: tuple[str, int] | None = None
+        self._scripts: list[str] = []
+
+    # what templates ask
+
+    @property
+    def signed_in(self) -> bool:
+        return self.caller.developer_id is not None
+
+    @property
+    def scripts(self) -> list[str]:
+        return self._scripts
+
+    @property
+    def form_token(self) -> str:
+        """What every form of ours has in it: made from the cookie, which another site cannot read. A
+        browser without one gets one, which opens nothing."""
+        if not self._token:
+            self._token = browser_sessions.make_token()
+            self._new_cookie = (self._token, 0)
+        return self._form_token_of(self._token)
+
+    @property
+    def notice(self) -> str:
+        """The message that the page before has asked for; only those of the catalogue can be."""
+        return message_or(f"notice.{bottle.request.query.get('notice', '')}", "")
+
+    @property
+    def problem_text(self) -> str:
+        """What went wrong, in the words of the catalogue or else of the error."""
+        if self.problem is None:
+            return ""
+        return message_or(f"problem.{self.problem.code}", self.problem.detail)
+
+    def words(self, key: str, default: str) -> str:
+        """A message that there may be none of."""
+        return message_or(key, default)
+
+    def provider_name(self, name: str) -> str:
+        """A provider as people know it."""
+        return message_or(f"provider.{name}", name.capitalize())
+
+    def navigation(self) -> list[navigation.Entry]:
+        return navigation.entries_for(self.caller)
+
+    def is_here(self, path: str) -> bool:
+        """Whether this page is the one at `path` or below it, for `aria-current`."""
+        here: str = bottle.request.environ["PATH_INFO"]
+        return here == path or (path != START and here.startswith(path + "/"))
+
+    def url(self, path: str, **query: str) -> str:
+        """A path of the portal as browsers need it: behind the path of BASE_URL."""
+        return self._prefix + quote(path, safe="/#") + ("?" + urlencode(query) if query else "")
+
+    def asset(self, name: str) -> str:
+        return f"{self._prefix}/ui/{name}?v={rendering.asset_version(name)}"
+
+    def script(self, name: str) -> str:
+        """Load a script of `assets/` with this page."""
+        if name not in self._scripts:
+            self._scripts.append(name)
+        return ""
+
+    def typed(self, field: str) -> str:
+        """What was typed in a field of a form that is shown again."""
+        return self.form.get(field)
+
+    def error_of(self, field: str) -> str:
+        """What is wrong with a field of a form that is shown again."""
+        found = self.problem.errors if self.problem is not None else []
+        for each in found:
+            if each.get("pointer") == f"/{field}":
+                return message_or(f"finding.{each.get('code')}", str(each.get("detail", "")))
+        return ""
+
+    # what handlers call
+
+    def render(self, template: str, **values: Any) -> bytes:
+        """The page from a template."""
+        known = {
+            "page": self,
+            "t": message,
+            "url": self.url,
+            "minute_of": rendering.minute_of,
+            "day_of": rendering.day_of,
+            "size_of": rendering.size_of,
+            "count_of": rendering.count_of,
+        }
+        return rendering.render(template, known | values)
+
+    def request(self, *types: type | tuple[type, ...]) -> Any:
+        """Which part of a list is asked for, as `read_page` of the API reads it."""
+        return read_page(*types)
+
+    def answer(self, body: bytes) -> bottle.HTTPResponse:
+        """200 with a page that is not for anybody else."""
+        return bottle.HTTPResponse(body, 200, {"Content-Type": HTML, **PRIVATE})
+
+    def see_other(self, path: str, **query: str) -> bottle.HTTPResponse:
+        """303 to another page of the portal: how a form ends that has worked."""
+        return bottle.HTTPResponse(b"", 303, {"Location": self.url(path, **query), **PRIVATE})
+
+    def next_path(self) -> str:
+        """Where a sign-in leads to: `next` of the form or the query, when it is a path of the console."""
+        wanted = self.form.get("next") or bottle.request.query.get("next", "")
+        return wanted if NEXT.fullmatch(wanted) else START
+
+    def go_on(self) -> bottle.HTTPResponse:
+        """303 to `next_path`."""
+        return bottle.HTTPResponse(
+            b"", 303, {"Location": self._prefix + self.next_path(), **PRIVATE}
+        )
+
+    def sign_in(self, db: Connection, signed_in: SignedIn) -> None:
+        """The browser has this session from now on, under a new token; the one that it had ends."""
+        token = browser_sessions.open_session(db, signed_in.session_id)
+        if self.caller.session_id is not None:  # last: nothing can be written with it after that
+            browser_sessions.end(db, self.caller)
+        self._new_cookie = (token, tokens.REFRESH_SECONDS)
+
+    def sign_out(self, db: Connection) -> None:
+        """The session of this browser ends, and its cookie goes."""
+        browser_sessions.end(db, self.caller)
+        self._new_cookie = ("", 0)
+
+    def unless_known(
+        self, body: bytes, headers: Mapping[str, str], tag: str
+    ) -> bottle.HTTPResponse:
+        """The body, or 304 when the browser has it."""
+        require_tag(tag)
+        if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+            unchanged = {name: value for name, value in headers.items() if name != "Content-Type"}
+            return bottle.HTTPResponse(b"", 304, unchanged)
+        return bottle.HTTPResponse(body, 200, dict(headers))
+
+    # what the plugin calls
+
+    def read_cookie(self, db: Connection) -> None:
+        """Find out who uses this browser."""
+        token = bottle.request.get_cookie(self._cookie, "")
+        if not browser_sessions.is_token(token):
+            return
+        self._token = token
+        found = browser_sessions.find(self.env, db, token, self.caller.address, self.caller.client)
+        if found is not None:
+            self.caller = found.caller
+            if found.extended:
+                self._new_cookie = (token, tokens.REFRESH_SECONDS)
+
+    def read_form(self) -> None:
+        """Read the form, which must come from a page of ours that this browser was shown.
+
+        Raises Denied `cross_site` or `form_expired`, Malformed.
+        """
+        self._check_origin()
+        self.form = forms.read()
+        given = self.form.get(forms.TOKEN_FIELD)
+        if not self._token or not tokens.same(given, self._form_token_of(self._token)):
+            raise Denied(
+                "form_expired",
+                "This form is older than your session in this browser; send it once more.",
+            )
+
+    def error(self, error: PortalError) -> bottle.HTTPResponse:
+        """An error as a page of its own."""
+        self.problem = error
+        title = problems.PROBLEMS.get(error.code, problems.PROBLEMS["internal"])[1]
+        body = self.render("error.tpl", title=title, code=error.code)
+        return self.refused(error, body)
+
+    def refused(self, error: PortalError, body: bytes) -> bottle.HTTPResponse:
+        """A page with the status and the headers of an error."""
+        response = problem(error, self.request_id)
+        response.body = body
+        response.set_header("Content-Type", HTML)
+        for name, value in PRIVATE.items():
+            response.set_header(name, value)
+        return response
+
+    def finish(self, response: bottle.HTTPResponse) -> None:
+        """Headers of every page, and the cookie where it changes."""
+        for name, value in HEADERS.items():
+            response.set_header(name, value)
+        if self._new_cookie is not None:
+            value, seconds = self._new_cookie
+            secure = self._cookie.startswith("__Host-")
+            response.set_cookie(
+                self._cookie,
+                value,
+                path="/",
+                httponly=True,
+                samesite="lax",
+                secure=secure,
+                **({"max_age": seconds} if seconds or not value else {}),
+            )
+
+    @property
+    def _cookie(self) -> str:
+        """With https the name says that no other host and no page without encryption can have set it
+        (RFC 6265bis, section 4.1.3.2)."""
+        secure = self.env.config.base_url.startswith("https://")
+        return "__Host-session" if secure else "session"
+
+    def _form_token_of(self, token: str) -> str:
+        key = self.env.secret.encode()
+        return hmac.new(key, _FORM_TOKEN + token.encode(), hashlib.sha256).hexdigest()
+
+    def _check_origin(self) -> None:
+        """Raises Denied `cross_site` unless a page of this portal sends the request. Browsers say so in
+        Sec-Fetch-Site, or in Origin where that is not sent (over http, and old ones)."""
+        site = bottle.request.get_header("Sec-Fetch-Site")
+        base = urlsplit(self.env.config.base_url)
+        origin = bottle.request.get_header("Origin", "")
+        if (
+            site != "same-origin"
+            if site is not None
+            else origin != f"{base.scheme}://{base.netloc}"
+        ):
+            raise Denied(
+                "cross_site",
+                f"This form was not sent by a page of this portal. Open it at {self.env.config.base_url}.",
+            )
+
+
+class Pages:
+    """Bottle plugin: runs the handlers of pages, and leaves those of the API alone."""
+
+    api = 2
+
+    def __init__(self, env: Context) -> None:
+        self.env = env
+        self._callers = Callers(env)
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        if not route.config.get("page"):
+            return callback
+        public = route.config["scope"] == "public"
+
+        def answered(**arguments: Any) -> Any:
+            page = Page(self.env, public=public)
+            try:
+                response = self._answer(page, route, arguments)
+            except PortalError as error:
+                response = self._refusal(page, route, error, arguments)
+            except (bottle.HTTPResponse, MemoryError):
+                raise
+            except Exception as error:
+                raise bottle.HTTPError(
+                    500, exception=error, traceback=traceback.format_exc()
+                ) from error
+            page.finish(response)
+            return response
+
+        return answered
+
+    def error_page(self, code: str, detail: str) -> bottle.HTTPResponse:
+        """What the application itself refuses (no such address, a crash), as a page."""
+        page = Page(self.env, public=True)
+        response = page.error(PortalError(code, detail))
+        page.finish(response)
+        return response
+
+    def _answer(
+        self, page: Page, route: bottle.Route, arguments: dict[str, Any]
+    ) -> bottle.HTTPResponse:
+        if page.public:
+            self._callers.count(limit_of(route), page.caller)
+            return self._public(page, route, arguments)
+        if not is_secure(self.env.config.base_url):
+            raise Denied(
+                "https_required",
+                f"{self.env.config.base_url} is not encrypted: a password or session sent there could be read on the way."
+                " Set BASE_URL to an https address.",
+            )
+        db = self.env.db.connection()
+        page.read_cookie(db)
+        bottle.request.environ["mosis.caller"] = page.caller
+        self._callers.count(limit_of(route), page.caller)
+        if bottle.request.method not in ("GET", "HEAD"):
+            page.read_form()
+        if route.config["scope"] != "visitor":
+            if not page.signed_in and bottle.request.method in ("GET", "HEAD"):
+                return page.see_other("/console/sign-in", next=_here())
+            _require(page.caller, route.config["scope"])
+        if not page.signed_in:
+            return self._private(page, self._call(route.callback, page, db, arguments))
+        with db.guarded(lambda db: authentication.confirm(self.env, db, page.caller)):
+            return self._private(page, self._call(route.callback, page, db, arguments))
+
+    def _public(
+        self, page: Page, route: bottle.Route, arguments: dict[str, Any]
+    ) -> bottle.HTTPResponse:
+        """A page that is the same for everybody; with `keep` it is kept finished, as answers of the API are."""
+        environ, place = bottle.request.environ, None
+        accept = bottle.request.get_header("Accept", "")
+        if route.config.get("keep") == "store" and accepts_html(accept):
+            place = of_store(self.env, environ_path(environ), bottle.request.query_string)
+            kept = self.env.kept.get(place.key, place.revision, room=place.room)
+            if kept:
+                return page.unless_known(kept.body, dict(kept.headers), kept.tag)
+        made = self._call(route.callback, page, self.env.db.connection(), arguments)
+        if isinstance(made, bottle.HTTPResponse):
+            return made
+        tag = etag(made)
+        headers = {
+            "Content-Type": route.config.get("content_type", HTML),
+            "Cache-Control": route.config.get("cache", "public, max-age=0, no-cache"),
+            "ETag": tag,
+            **({"Vary": route.config["varies"]} if "varies" in route.config else {}),
+            **HEADERS,
+        }
+        if place:
+            kept = Finished.of(made, list(headers.items()), tag, route)
+            size = len(bottle.request.query_string) + len(made)
+            self.env.kept.put(place.key, place.revision, kept, size, room=place.room)
+        return page.unless_known(made, headers, tag)
+
+    def _private(self, page: Page, made: Any) -> bottle.HTTPResponse:
+        return made if isinstance(made, bottle.HTTPResponse) else page.answer(made)
+
+    def _refusal(
+        self, page: Page, route: bottle.Route, error: PortalError, arguments: dict[str, Any]
+    ) -> bottle.HTTPResponse:
+        """The page with the form again, or a page that says what went wrong."""
+        again = route.config.get("again")
+        if again is None or error.code in ("cross_site", "https_required"):
+            return page.error(error)
+        page.problem = error
+        try:
+            made = self._call(again, page, self.env.db.connection(), arguments)
+        except PortalError as second:
+            return page.error(second)
+        return page.refused(error, made) if isinstance(made, bytes) else page.error(error)
+
+    def _call(
+        self, handler: Callable[..., Any], page: Page, db: Connection, arguments: dict[str, Any]
+    ) -> Any:
+        wanted = inspect.signature(handler).parameters
+        known = {"page": page, "db": db, "caller": page.caller, "env": self.env} | arguments
+        return handler(**{name: value for name, value in known.items() if name in wanted})
+
+
+def _require(caller: Caller, scope: str) -> None:
+    """Raises Denied when nobody is signed in or the role is too low."""
+    caller.account  # noqa: B018  (raises when nobody is signed in)
+    if scope in ROLES and not caller.has_role(scope):
+        raise Denied("forbidden", f"This page needs the role {scope}.")
+
+
+def _here() -> str:
+    """The address of this page, as `next` of a sign-in."""
+    environ = bottle.request.environ
+    path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/")
+    return path + (f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else "")

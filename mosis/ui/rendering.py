@@ -1,0 +1,81 @@
+"""Templates and messages: Bottle's SimpleTemplate, which escapes by itself, and one catalogue of texts."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bottle
+
+HERE = Path(__file__).parent
+TEMPLATES, MESSAGES, ASSETS = HERE / "templates", HERE / "messages", HERE / "assets"
+LANGUAGE = "en"
+
+
+@cache
+def messages() -> dict[str, str]:
+    """The texts of all pages by their keys."""
+    path = MESSAGES / f"{LANGUAGE}.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def message(key: str, **values: Any) -> str:
+    """A text of the catalogue, with values put in. It is plain text: the template escapes it.
+
+    Raises KeyError for a key that the catalogue does not have.
+    """
+    text = messages()[key]
+    return text.format(**values) if values else text
+
+
+def message_or(key: str, default: str) -> str:
+    """A text of the catalogue, or another text where it has none."""
+    return messages().get(key, default)
+
+
+@cache
+def template(name: str) -> Any:
+    """A template, compiled at its first use."""
+    return bottle.SimpleTemplate(name=name, lookup=[str(TEMPLATES)])
+
+
+def render(name: str, values: dict[str, Any]) -> bytes:
+    """A page as it is sent."""
+    html: str = template(name).render(values)
+    return html.encode("utf-8", "replace")
+
+
+@cache
+def asset_version(name: str) -> str:
+    """A short hash of an asset, which its address carries, so that it may be cached for ever."""
+    return hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
+
+
+def size_of(size_bytes: int) -> str:
+    """A size for people: MiB, or KiB below a tenth of one."""
+    if size_bytes < 104_858:
+        return f"{max(1, round(size_bytes / 1024))} KiB"
+    return f"{size_bytes / 1_048_576:.1f} MiB"
+
+
+def count_of(number: int) -> str:
+    """A number with thin spaces between thousands."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def day_of(stamp: str) -> str:
+    """The day of a time, as people write it: `31 January 2026`."""
+    moment = _parsed(stamp)
+    return f"{moment.day} {message(f'month.{moment.month}')} {moment.year}"
+
+
+def minute_of(stamp: str) -> str:
+    """A time to the minute, in UTC: `31 January 2026, 12:00 UTC`."""
+    return f"{day_of(stamp)}, {_parsed(stamp):%H:%M} UTC"
+
+
+def _parsed(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone(UTC)

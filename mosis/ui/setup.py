@@ -1,0 +1,34 @@
+"""Making the first administrator, with the link that the portal prints at its start."""
+
+import bottle
+
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import first_administrator
+from mosis.ui.pages import Page, add
+from mosis.validation import Schema
+from mosis.web.auth import REGISTER
+from mosis.web.plugins import Portal
+from mosis.web.request import spend
+
+CREATE: Schema = {name: REGISTER[name] for name in ("email", "password", "name")} | {
+    "token": {"type": "string", "required": True, "maxlength": 100}
+}
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/setup", show, scope="visitor")
+    add(app, "POST", "/setup", create, scope="visitor", again=show, lane="passwords")
+
+
+def show(page: Page) -> bytes:
+    """The form to make the first administrator. It does not say whether there is one: the link does."""
+    return page.render("setup.tpl")
+
+
+def create(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Make the first administrator, and sign in."""
+    form = page.form.checked(CREATE, trimmed=("token", "email", "name"))
+    spend(env, "sign_in_network", page.caller.network)
+    page.sign_in(db, first_administrator.create(env, db, page.caller, **form))
+    return page.see_other("/console/", notice="administrator")

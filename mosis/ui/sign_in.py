@@ -1,0 +1,105 @@
+"""Signing in, with a password or at a provider; registering; signing out."""
+
+import bottle
+
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import accounts, identities
+from mosis.ui.pages import Page, add
+from mosis.validation import Schema
+from mosis.web import oauth
+from mosis.web.auth import LOGIN, REGISTER, spend_sign_in
+from mosis.web.plugins import Portal
+from mosis.web.request import spend
+
+REGISTER_HERE: Schema = {name: REGISTER[name] for name in ("email", "password", "name")}
+RETURN = "/console/signed-in/"
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/console/sign-in", show, scope="visitor")
+    add(app, "POST", "/console/sign-in", sign_in, scope="visitor", again=show, lane="passwords")
+    add(
+        app,
+        "POST",
+        "/console/sign-in/<provider>",
+        begin,
+        scope="visitor",
+        again=show,
+        lane=oauth.lane_of_begin,
+    )
+    add(app, "GET", "/console/signed-in/<provider>", collect, scope="visitor")
+    add(app, "GET", "/console/register", show_register, scope="visitor")
+    add(
+        app,
+        "POST",
+        "/console/register",
+        register,
+        scope="visitor",
+        again=show_register,
+        lane="passwords",
+    )
+    add(app, "POST", "/console/sign-out", sign_out, scope="visitor")
+
+
+def show(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
+    """The form to sign in, and a button for each provider."""
+    if page.signed_in and page.problem is None:
+        return page.go_on()
+    return page.render("sign_in.tpl", providers=list(env.providers))
+
+
+def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Sign in with a password."""
+    form = page.form.checked(LOGIN, trimmed=("email",))
+    spend_sign_in(env, page.caller, form["email"])
+    page.sign_in(db, accounts.login(env, db, page.caller, **form))
+    return page.go_on()
+
+
+def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTTPResponse:
+    """Begin a sign-in at a provider. The answer is a page that goes there, because `form-action` of our
+    policy does not let a form lead to another host."""
+    back = page.url(RETURN + provider, next=page.next_path())
+    with oauth.turn(env, provider):
+        spend(env, "sign_in_network", page.caller.network)
+        address, browser = identities.begin(env, db, page.caller, provider, back)
+    response = page.answer(page.render("go_to_provider.tpl", provider=provider, address=address))
+    oauth.set_cookie(response, env, browser, identities.BEGUN_SECONDS)
+    return response
+
+
+def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | bottle.HTTPResponse:
+    """Where the browser comes back to from a provider. What it collects was kept ready for this browser
+    alone, which has begun it with a form of ours, and is there once."""
+    browser = oauth.browser_of(env)
+    if not browser and page.signed_in:
+        return page.go_on()  # a second time, by the back button
+    page.sign_in(db, identities.collect(env, db, page.caller, provider, browser))
+    response = page.go_on()
+    oauth.set_cookie(response, env, "", 0)
+    return response
+
+
+def show_register(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
+    """The form to make an account."""
+    if page.signed_in and page.problem is None:
+        return page.go_on()
+    return page.render(
+        "register.tpl", providers=list(env.providers), registration=env.config.registration
+    )
+
+
+def register(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Make an account, and sign in to it."""
+    form = page.form.checked(REGISTER_HERE, trimmed=("email", "name"))
+    spend(env, "registration", page.caller.network)
+    page.sign_in(db, accounts.register(env, db, page.caller, **form))
+    return page.see_other("/console/", notice="registered")
+
+
+def sign_out(db: Connection, page: Page) -> bottle.HTTPResponse:
+    """End the session of this browser."""
+    if page.signed_in:
+        page.sign_out(db)
+    return page.see_other("/console/sign-in", notice="signed_out")

@@ -1,0 +1,138 @@
+"""The store front: every published app, one app, and the Atom feed of new versions. Public and cached."""
+
+import json
+import re
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import bottle
+
+from mosis import store
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.database.pagination import PageRequest
+from mosis.store import Query
+from mosis.ui.pages import Page, add
+from mosis.validation.strict_json import dump_json
+from mosis.web.plugins import Portal, accepts_html
+from mosis.web.request import check_lengths, check_query, read_choice, read_page
+from mosis.web.store import SEARCH, package_path
+
+CARDS = 24
+VERSIONS = 20
+ENTRIES = 50  # of the feed
+LONGEST = {name: rules["maxlength"] for name, rules in SEARCH.items() if "maxlength" in rules}
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+SORTS = tuple(sort for sort in store.SORTS if sort != "relevance")
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", "/", index, scope="public", limit="store", keep="store", varies="Accept")
+    add(app, "GET", "/app/<package_id>", show, scope="public", limit="store", keep="store")
+    add(
+        app,
+        "GET",
+        "/feed.atom",
+        feed,
+        scope="public",
+        limit="store",
+        keep="store",
+        content_type="application/atom+xml; charset=utf-8",
+        cache="public, max-age=300",
+    )
+
+
+def index(env: Context, db: Connection, page: Page) -> bytes | bottle.HTTPResponse:
+    """The store: search, categories, apps."""
+    if not accepts_html(bottle.request.get_header("Accept", "")):
+        return _for_programs(env)
+    check_query(SEARCH)
+    check_lengths(LONGEST)
+    asked = bottle.request.query
+    sort = read_choice("sort", *store.SORTS, default="") or ""
+    query = Query(
+        asked.getunicode("q", ""),
+        asked.getunicode("category", ""),
+        asked.getunicode("tag", ""),
+        sort,
+    )
+    wanted = replace(read_page(*store.position_types(query)), limit=CARDS)
+    found = store.index(db, wanted, query)
+    categories = store.categories(db, PageRequest(100))
+    return page.render(
+        "store.tpl",
+        query=query,
+        listings=found.rows,
+        more=_address(query, cursor=found.next_cursor) if found.next_cursor else "",
+        address=lambda **changes: _address(replace(query, **changes)),
+        categories=categories.rows,
+        sorts=SORTS,
+        searched=bool(query.text.strip() or query.category or query.tag),
+        first=wanted.after is None,
+        canonical=env.url("/"),
+    )
+
+
+def show(env: Context, db: Connection, page: Page, package_id: str) -> bytes:
+    """One app: what it is, what it may do, its versions, and how to get it."""
+    listing = store.get(db, package_id)
+    history = store.history(db, package_id, PageRequest(VERSIONS))
+    return page.render(
+        "app.tpl",
+        app=listing,
+        tags=json.loads(listing.tags),
+        permissions=json.loads(listing.permissions),
+        screenshots=[
+            f"/assets/{listing.app_id}/screenshot-{number}"
+            for number in range(len(json.loads(listing.screenshots)))
+        ],
+        versions=history.rows,
+        package=package_path(listing),
+        fingerprint=store.signing_key(db, listing.version_id),
+        canonical=env.url(f"/app/{listing.package_id}"),
+        icon=env.url(f"/assets/{listing.app_id}/icon-128.png?v={listing.version_id}"),
+    )
+
+
+def feed(env: Context, db: Connection, page: Page) -> bytes:
+    """Newly published apps and versions as an Atom feed (RFC 4287)."""
+    releases = store.latest_releases(db, ENTRIES)
+    return page.render(
+        "feed.tpl",
+        releases=releases,
+        absolute=env.url,
+        text=_xml_text,
+        updated=releases[0][1].published_at if releases else "1970-01-01T00:00:00Z",
+    )
+
+
+def _xml_text(text: str) -> str:
+    """A text without the characters that XML 1.0 cannot contain (section 2.2)."""
+    return _NOT_IN_XML.sub("", text)
+
+
+def _for_programs(env: Context) -> bottle.HTTPResponse:
+    """What a program gets here that takes JSON alone: where the API is."""
+    document = {
+        "api": env.url("/v1"),
+        "openapi": env.url("/openapi.json"),
+        "docs": env.url("/docs"),
+    }
+    headers = {
+        "Content-Type": "application/json",
+        "Cache-Control": "public, max-age=60",
+        "Vary": "Accept",
+    }
+    return bottle.HTTPResponse(dump_json(document), 200, headers)
+
+
+def _address(query: Query, cursor: str | None = None) -> str:
+    """The query string of a list; empty parts are left out."""
+    parts = {
+        "q": query.text,
+        "category": query.category,
+        "tag": query.tag,
+        "sort": query.sort,
+        "cursor": cursor,
+    }
+    return urlencode({name: value for name, value in parts.items() if value})

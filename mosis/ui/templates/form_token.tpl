@@ -1,0 +1,1 @@
+<input type="hidden" name="form_token" value="{{page.form_token}}">

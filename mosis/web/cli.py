@@ -1,0 +1,84 @@
+"""The command line as one file, made of the portal's own source (a zipapp, PEP 441), with its address inside."""
+
+import hashlib
+import io
+import json
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import bottle
+
+from mosis.context import Context
+from mosis.web.openapi_schemas import File, operation
+from mosis.web.request import etag, names_tag
+
+HERE = Path(__file__).parents[1]
+# Of the portal's source, what the client runs (tests/client/test_zipapp.py imports it without the rest).
+ROOMS = ("client", "packages", "validation")
+FILES = ("__init__.py", "errors.py")
+LEFT_OUT = ("packages/storage.py", "validation/fast_path.py")
+# Also read by Python 2, so that an old one can say what is wrong.
+START = b"""\
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("mosis needs Python 3.11 or newer; this is %d.%d" % sys.version_info[:2])
+from mosis.client.main import main
+
+sys.exit(main())
+"""
+SHEBANG = b"#!/usr/bin/env python3\n"
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/cli/mosis.pyz", callback=program, scope="public")
+    app.get("/cli/mosis.pyz.sha256", callback=checksum, scope="public")
+
+
+@operation(File("application/vnd.python.zipapp"))
+def program(env: Context) -> bottle.HTTPResponse:
+    """The command line `mosis`, which knows this portal's address: `python3 mosis.pyz --help`."""
+    content = zipapp(env.config.base_url)
+    headers = {
+        "Content-Type": "application/vnd.python.zipapp",
+        "Content-Disposition": 'attachment; filename="mosis.pyz"',
+    }
+    return _sent(content, headers)
+
+
+@operation(File("text/plain"))
+def checksum(env: Context) -> bottle.HTTPResponse:
+    """Its SHA-256, for `sha256sum --check`."""
+    digest = hashlib.sha256(zipapp(env.config.base_url)).hexdigest()
+    return _sent(f"{digest}  mosis.pyz\n".encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+
+@lru_cache(maxsize=2)
+def zipapp(base_url: str) -> bytes:
+    """The program for a portal with this address: the same bytes for the same source and address."""
+    files = {
+        "__main__.py": START,
+        "mosis/client/portal.json": json.dumps({"url": base_url}).encode(),
+    }
+    for path in sorted(each for room in ROOMS for each in HERE.joinpath(room).rglob("*.py")):
+        name = path.relative_to(HERE).as_posix()
+        if name not in LEFT_OUT:
+            files[f"mosis/{name}"] = path.read_bytes()
+    files |= {f"mosis/{name}": HERE.joinpath(name).read_bytes() for name in FILES}
+    buffer = io.BytesIO()
+    buffer.write(SHEBANG)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+            entry.create_system = 3
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _sent(body: bytes, headers: dict[str, str]) -> bottle.HTTPResponse:
+    tag = etag(body)
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
+    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+        return bottle.HTTPResponse(b"", 304, headers)
+    return bottle.HTTPResponse(body, 200, headers)

@@ -1,0 +1,1 @@
+"""Tests of `mosis`, the command line of developers, against portals that run."""

@@ -1,0 +1,49 @@
+"""A portal that runs in this process, and `mosis` signed in at it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosis.context import Context
+from tests.client import Client, Person
+from tests.command_line.driver import Mosis
+from tests.server import free_port, serving
+
+PORT = free_port()
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"LISTEN_ADDR": f"127.0.0.1:{PORT}", "BASE_URL": f"http://127.0.0.1:{PORT}"}
+
+
+@pytest.fixture
+def url(env: Context) -> Iterator[str]:
+    """The address of a portal that runs."""
+    with serving(env):
+        yield env.config.base_url
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    return client.register("alice")
+
+
+@pytest.fixture
+def rita(client: Client) -> Person:
+    return client.reviewer()
+
+
+@pytest.fixture
+def mosis(tmp_path: Path, url: str, alice: Person) -> Mosis:
+    """`mosis` of somebody who is signed in."""
+    made = Mosis(tmp_path / "home", url)
+    made.sign_in(alice)
+    return made
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Mosis:
+    """`mosis` of somebody who knows no portal."""
+    return Mosis(tmp_path / "home")

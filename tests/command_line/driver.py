@@ -1,0 +1,126 @@
+"""Runs `mosis` as its users do, against a portal that runs."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portal
+from mosis.client.config import Config, Credentials
+from mosis.client.main import main
+from tests.client import Client, Person
+
+NAMES = (
+    "MOSIS_",
+    "CI",
+    "NO_COLOR",
+    "XDG_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "https_proxy",
+)
+
+
+@dataclass
+class Result:
+    """What a command has printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def expect(self, code: int) -> "Result":
+        assert self.code == code, (self.code, self.out, self.err)
+        return self
+
+
+class Mosis:
+    """`mosis` with a configuration of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config = Config(folder / "config")
+        self.url = url
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(NAMES)
+        } | {"MOSIS_CONFIG_DIR": str(self.config.folder), "NO_PROXY": "127.0.0.1"}
+        if url:
+            self.environment["MOSIS_URL"] = url
+
+    def sign_in(self, person: Person) -> None:
+        """As after `mosis login`."""
+        assert self.url
+        self.config.store(self.url, Credentials(person.token, person.refresh_token))
+
+    def __call__(
+        self, *arguments: str, said: str = "", env: Mapping[str, str] | None = None
+    ) -> Result:
+        """One command, in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in set(os.environ) - set(self.environment):
+                patch.delenv(name)
+            for name, value in {**self.environment, **(env or {})}.items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            patch.setattr(sys, "stdin", io.StringIO(said))
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    code = main(list(arguments))
+                except SystemExit as end:
+                    code = int(end.code or 0)
+        return Result(code, out.getvalue(), err.getvalue())
+
+    def start(
+        self, *arguments: str, program: list[str] | None = None, **more: Any
+    ) -> "subprocess.Popen[str]":
+        """One command, as a process of its own; end it."""
+        command = program or [sys.executable, "-m", "mosis.client.main"]
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.folder,
+            env=self.environment | {"PYTHONPATH": str(portal.HERE)},
+            text=True,
+            stdin=more.pop("stdin", subprocess.DEVNULL),
+            stdout=more.pop("stdout", subprocess.PIPE),
+            stderr=more.pop("stderr", subprocess.PIPE),
+            **more,
+        )
+
+    def manifest(self, name: str = "notes") -> dict[str, Any]:
+        """The manifest of an app."""
+        found: dict[str, Any] = json.loads(self.folder.joinpath(name, "manifest.json").read_bytes())
+        return found
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """A process that is over at the end, whatever happens."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def approve_all(client: Client, rita: Person) -> list[str]:
+    """Approve every version that waits; their package ids."""
+    waiting = client.get("/v1/reviews?state=waiting", as_=rita)["reviews"]
+    for each in waiting:
+        client.post(f"/v1/reviews/{each['id']}/approve", {"comment": "Good."}, as_=rita).expect(200)
+    return [each["package_id"] for each in waiting]
