@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench profile soak help run test test-fast campaigns coverage lint format types check demo fuzz image supply-chain contract contract-short clean
+.PHONY: reference bench profile soak help run test test-fast campaigns coverage lint format types check demo fuzz image supply-chain contract contract-short clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ types: $(VENV)/.installed-lint ## check the types
 	@$(BIN)/mypy
 
 check: lint types test ## everything that must be green before a commit
+
+reference: $(VENV)/.installed ## write the tables of docs/PACKAGES.md from the rules of the checks
+	@$(BIN)/python -m mosis.packages.reference
 
 SECONDS ?= 600
 fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers, and compare accepted ones with other ZIP readers: make fuzz SECONDS=600

@@ -20,9 +20,9 @@ ALL_BYTES = 200 << 20
 RATIO, RATIO_FROM_BYTES = 100, 1 << 20
 BLOCK = 64 * 1024
 
-_TEXTS = {"rml", "rcss", "lua", "json", "txt", "md"}
-_MEDIA = {"png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "ogg", "wav", "mp3"}
-EXTENSIONS = frozenset(_TEXTS | _MEDIA)
+TEXTS = {"rml", "rcss", "lua", "json", "txt", "md"}
+MEDIA = {"png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "ogg", "wav", "mp3"}
+EXTENSIONS = frozenset(TEXTS | MEDIA)
 META = ("META-INF/MANIFEST.MF", "META-INF/CERT.SIG", "META-INF/CERT.PEM")
 # MS-DOS attributes (the low 16 bits): read-only, archive, normal, not indexed, and 7-Zip's "the upper half is a Unix mode". Not
 # hidden (2), system (4), volume label (8), folder (16) or reparse point (0x400).

@@ -8,50 +8,82 @@ from mosis.packages.findings import Finding
 from mosis.validation import names
 from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS
 
-NORMAL_PERMISSIONS = ("storage", "network", "clipboard", "notifications")
-DANGEROUS_PERMISSIONS = ("camera", "microphone", "location", "contacts", "storage.shared")
-PERMISSIONS = NORMAL_PERMISSIONS + DANGEROUS_PERMISSIONS
-RESERVED_PERMISSIONS = ("system_settings", "install_packages")
+# Permission: what it allows. Normal ones are granted without a question.
+NORMAL_PERMISSIONS = {
+    "storage": "Keep data of its own on the device.",
+    "network": "Connect to other machines.",
+    "clipboard": "Read and write the clipboard.",
+    "notifications": "Show notifications.",
+}
+# Dangerous ones reach personal data: a reviewer looks at each, and the person who uses the device is asked.
+DANGEROUS_PERMISSIONS = {
+    "camera": "Take pictures and videos.",
+    "microphone": "Record sound.",
+    "location": "Know where the device is.",
+    "contacts": "Read the address book.",
+    "storage.shared": "Read and write files that other apps see too.",
+}
+PERMISSIONS = (*NORMAL_PERMISSIONS, *DANGEROUS_PERMISSIONS)
+RESERVED_PERMISSIONS = {
+    "system_settings": "Change the device's settings.",
+    "install_packages": "Install and remove apps.",
+}
 ICON_SIZES = ("32", "64", "128")
 LARGEST_CODE = 2_147_483_647
 LONGEST_VERSION = 64
+NAME_CHARACTERS, AUTHOR_CHARACTERS, URL_CHARACTERS = 50, 100, 500
+DESCRIPTION_CHARACTERS, SCHEMA_CHARACTERS = 10_000, 200
+SCREENSHOTS, LOCALES = 10, 100
+ENTRY_ENDINGS, ICON_ENDINGS = (".rml",), (".png",)
+SCREENSHOT_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
-_PACKAGE_ID = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)+\Z")
+PACKAGE_ID = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)+\Z")
 # The regular expression of semver.org for Semantic Versioning 2.0.0.
-_VERSION = re.compile(
+VERSION = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
     r"(?:-((?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?\Z"
 )
-_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]*\Z")
-_LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
-_CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
-_REQUIRED = (
-    "id",
-    "name",
-    "version",
-    "version_code",
-    "entry",
-    "min_mosis_version",
-    "author",
-    "icons",
-)
-_OPTIONAL = ("permissions", "description", "category", "screenshots", "locales", "$schema")
+# One line, and lines that LF divides, without other control characters.
+ONE_LINE = r"[^\x00-\x1f\x7f-\x9f]*\Z"
+LINES = r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*\Z"
+LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
+CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
+# Every field with what it means.
+_REQUIRED_FIELDS = {
+    "id": "The app's package_id: lower-case letters and digits in two or more segments.",
+    "name": "What the device shows under the icon.",
+    "version": "A semantic version 2.0.0; a pre-release suffix means the beta channel.",
+    "version_code": "A whole number, higher than that of every version offered before.",
+    "entry": "The document that is opened first.",
+    "min_mosis_version": "The oldest Mosis that can run the app, as a semantic version.",
+    "author": "Who made the app: `name`, `email`, and optionally `url`.",
+    "icons": "PNG files of 32, 64 and 128 pixels, square.",
+}
+_OPTIONAL_FIELDS = {
+    "permissions": "What the app may use; see Permissions.",
+    "description": "What the app does; LF divides lines.",
+    "category": "One lower-case word of letters, digits and hyphens, up to 40 characters.",
+    "screenshots": "Up to 10 images.",
+    "locales": "`default`, and the list `supported` of language tags.",
+    "$schema": "The address of the JSON Schema, for editors.",
+}
+FIELDS, REQUIRED = _REQUIRED_FIELDS | _OPTIONAL_FIELDS, tuple(_REQUIRED_FIELDS)
 
 
 def is_package_id(text: str) -> bool:
     """Two or more segments of lower-case ASCII letters and digits joined by dots, up to 255 characters."""
-    return len(text) <= 255 and _PACKAGE_ID.match(text) is not None
+    return len(text) <= 255 and PACKAGE_ID.match(text) is not None
 
 
 def is_version(text: str) -> bool:
     """Whether this is a semantic version 2.0.0 of at most 64 characters."""
-    return len(text) <= LONGEST_VERSION and _VERSION.match(text) is not None
+    return len(text) <= LONGEST_VERSION and VERSION.match(text) is not None
 
 
 def version_key(text: str) -> tuple[Any, ...]:
     """A key that sorts versions by precedence (semver.org, section 11); build metadata does not count. Raises ValueError."""
-    found = _VERSION.match(text) if len(text) <= LONGEST_VERSION else None
+    found = VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")
     before = tuple(
@@ -72,11 +104,11 @@ def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> Iterator[
     if not isinstance(manifest, dict):
         yield _finding("", "wrong_type", "manifest.json must hold an object.")
         return
-    for name in manifest.keys() - {*_REQUIRED, *_OPTIONAL}:
+    for name in manifest.keys() - FIELDS.keys():
         yield _finding(
             _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in a manifest."
         )
-    for name in _REQUIRED:
+    for name in REQUIRED:
         if name not in manifest:
             yield _finding(f"/{name}", "required", f"The field {name!r} is required.")
     for name in manifest.keys() & _CHECKS.keys():
@@ -102,15 +134,13 @@ def _id(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         )
 
 
-def _line(longest: int, shortest: int = 0) -> Any:
+def _line(longest: int, pattern: str) -> Any:
     def check_line(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         if not isinstance(value, str):
             yield _type(at, "a string")
         elif len(value) > longest:
             yield _finding(at, "too_long", f"At most {longest} characters are allowed.")
-        elif (shortest and not re.match(names.NAME, value)) or not _TEXT.match(
-            value.replace("\n", " ") if longest > 200 else value
-        ):
+        elif not re.match(pattern, value):
             yield _finding(at, "wrong_format", names.WHAT_IS_WRONG)
 
     return check_line
@@ -144,7 +174,7 @@ def _file(
 
 
 def _entry(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
-    return _file(at, value, sizes, (".rml",))
+    return _file(at, value, sizes, ENTRY_ENDINGS)
 
 
 def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -159,14 +189,14 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         if name not in value:
             yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
     if "name" in value:
-        yield from _line(100, 1)(f"{at}/name", value["name"], sizes)
+        yield from _line(AUTHOR_CHARACTERS, names.NAME)(f"{at}/name", value["name"], sizes)
     if "email" in value and not (
         isinstance(value["email"], str) and re.match(EMAIL_ADDRESS, value["email"])
     ):
         yield _finding(f"{at}/email", "wrong_format", "This must be an e-mail address.")
     if "url" in value and not (
         isinstance(value["url"], str)
-        and len(value["url"]) <= 500
+        and len(value["url"]) <= URL_CHARACTERS
         and re.match(WEB_ADDRESS, value["url"])
     ):
         yield _finding(f"{at}/url", "wrong_format", "This must be an http or https address.")
@@ -174,7 +204,7 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
 
 def _permissions(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     for index, name in _items(value):
-        if name in RESERVED_PERMISSIONS:
+        if name in tuple(RESERVED_PERMISSIONS):
             yield _finding(
                 f"{at}/{index}", "permission_reserved", f"{name!r} is for the system's own apps."
             )
@@ -193,7 +223,7 @@ def _icons(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
         yield _finding(at + _pointer(name), "unknown_field", "Icons have the sizes 32, 64 and 128.")
     for size in ICON_SIZES:
         if size in value:
-            yield from _file(f"{at}/{size}", value[size], sizes, (".png",))
+            yield from _file(f"{at}/{size}", value[size], sizes, ICON_ENDINGS)
         else:
             yield _finding(
                 f"{at}/{size}", "required", f"An icon of {size} x {size} pixels is required."
@@ -202,8 +232,8 @@ def _icons(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
 
 def _screenshots(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     for index, path in _items(value):
-        yield from _file(f"{at}/{index}", path, sizes, (".png", ".jpg", ".jpeg", ".webp"))
-    yield from _list(at, value, longest=10)
+        yield from _file(f"{at}/{index}", path, sizes, SCREENSHOT_ENDINGS)
+    yield from _list(at, value, longest=SCREENSHOTS)
 
 
 def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -215,9 +245,9 @@ def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]
             at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in locales."
         )
     supported = value.get("supported", [])
-    yield from _list(f"{at}/supported", supported, longest=100)
+    yield from _list(f"{at}/supported", supported, longest=LOCALES)
     for index, tag in [*_items(supported), ("", value.get("default", "en"))]:
-        if not isinstance(tag, str) or not _LOCALE.match(tag):
+        if not isinstance(tag, str) or not LOCALE.match(tag):
             where = f"{at}/supported/{index}" if index != "" else f"{at}/default"
             yield _finding(
                 where, "wrong_format", "This must be a language tag such as en or pt-BR."
@@ -225,13 +255,13 @@ def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]
 
 
 def _category(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
-    if not isinstance(value, str) or not _CATEGORY.match(value):
+    if not isinstance(value, str) or not CATEGORY.match(value):
         yield _finding(at, "wrong_format", "This must be a lower-case word such as tools.")
 
 
 _CHECKS: dict[str, Any] = {
     "id": _id,
-    "name": _line(50, 1),
+    "name": _line(NAME_CHARACTERS, names.NAME),
     "version": _semantic_version,
     "version_code": _code,
     "entry": _entry,
@@ -239,11 +269,11 @@ _CHECKS: dict[str, Any] = {
     "author": _author,
     "permissions": _permissions,
     "icons": _icons,
-    "description": _line(10_000),
+    "description": _line(DESCRIPTION_CHARACTERS, LINES),
     "category": _category,
     "screenshots": _screenshots,
     "locales": _locales,
-    "$schema": _line(200),
+    "$schema": _line(SCHEMA_CHARACTERS, ONE_LINE),
 }
 
 

@@ -12,6 +12,7 @@ import bottle
 from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
+from mosis.packages import manifest_schema
 from mosis.web import docs_pages
 from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
@@ -32,6 +33,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/docs/errors", callback=errors, scope="public")
     app.get("/docs/assets/<file>", callback=asset, scope="public")
     app.get("/docs/decisions/<name>", callback=decision, scope="public")
+    app.get(manifest_schema.PATH, callback=schema_of_manifest, scope="public")
     app.get("/docs/<name>", callback=document, scope="public")
 
 
@@ -44,6 +46,14 @@ def openapi(env: Context) -> bottle.HTTPResponse:
     return _sent(
         *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
     )
+
+
+@operation(File("application/schema+json"))
+def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
+    """The JSON Schema of a package's manifest.json, for editors: name its address as `$schema`."""
+    schema = manifest_schema.schema(env.url(manifest_schema.PATH))
+    body = json.dumps(schema, ensure_ascii=False, indent=2).encode()
+    return _sent(body, etag(body), {"Content-Type": "application/schema+json"})
 
 
 @operation(PAGE)

@@ -75,7 +75,14 @@ UNVERSIONED = (
     "/ui/",
 )
 # What pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): it is public, and no credential counts.
-CROSS_ORIGIN = ("/store/", "/packages/", "/assets/", "/.well-known/", "/feed")
+CROSS_ORIGIN = (
+    "/store/",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+    "/feed",
+    "/docs/manifest.schema.json",
+)
 CORS = [
     ("Access-Control-Allow-Origin", "*"),
     (

@@ -77,3 +77,11 @@ def test_the_page_loads_nothing_from_elsewhere_and_nothing_without_its_nonce(
 def test_the_renderer_is_the_one_that_is_written_down() -> None:
     digest = hashlib.sha256((ASSETS / "redoc.standalone.js").read_bytes()).hexdigest()
     assert digest in (ASSETS / "README.md").read_text()
+
+
+def test_the_schema_of_the_manifest_is_served_under_its_own_id(client: Client) -> None:
+    served = client.get("/docs/manifest.schema.json", headers={"Origin": "https://editor.example"})
+    served.expect(200)
+    assert served.headers["content-type"] == "application/schema+json"
+    assert served.headers["access-control-allow-origin"] == "*"
+    assert served["$id"] == client.env.config.base_url + "/docs/manifest.schema.json"
