@@ -24,7 +24,9 @@ def collect() -> ModuleType:
 
 def test_nothing_is_left_out_of_the_standard_library_that_the_portal_imports() -> None:
     left_out = collect().NEVER_USED
-    names = {name for path in (*MODULES, portal.HERE / "portal.py") for name in imports(path)}
+    # the image sends the command line (mosis/client/) to developers, and never imports it
+    run = [path for path in MODULES if "client" not in path.parts] + [portal.HERE / "portal.py"]
+    names = {name for path in run for name in imports(path)}
     wanted = {name for name in names if name.split(".")[0] in sys.stdlib_module_names}
     assert "asyncio" in wanted  # the test looks at something
     for name in wanted:

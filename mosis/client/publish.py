@@ -318,6 +318,17 @@ def _onwards(
             lambda row: row["state"] == "in_review",
             "{version} is in review ...",
         )
+    # The portal publishes by itself, in a moment: not what was planned for a later time.
+    if version["state"] == "approved" and said.when_approved and not said.no_wait:
+        planned, decided = version["publish_at"], version["decided_at"]
+        if planned is not None and decided is not None and planned <= decided:
+            version = watch(
+                portal,
+                output,
+                at,
+                lambda row: row["state"] == "approved",
+                "{version} is approved ...",
+            )
     if version["state"] == "approved" and version["publish_at"] is None:
         wish = {"rollout_percent": said.rollout} if said.rollout else {}
         version = _move(portal, at, "publish", wish, version)

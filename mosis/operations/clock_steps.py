@@ -17,7 +17,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.idempotency import KEPT_SECONDS
 from mosis.notifications import webhooks
-from mosis.people import device_login, email_tokens, identities
+from mosis.people import device_login, email_tokens, first_administrator, identities
 from mosis.publishing import reviews
 from mosis.telemetry.rollups import DAY
 
@@ -43,6 +43,7 @@ LONGEST: dict[str, dict[str, int]] = {
         "used_at": 0,
         "expires_at": max(email_tokens.LIFE_SECONDS.values()),
     },
+    "setup_links": {"expires_at": first_administrator.LIFE_SECONDS},
     "device_logins": {"created_at": 0, "polled_at": 0, "expires_at": device_login.LIFE_SECONDS},
     "api_keys": {"created_at": 0, "notified_at": 0, "last_used_at": 0, "revoked_at": 0},
     "signing_keys": {"created_at": 0, "revoked_at": 0},

@@ -11,7 +11,7 @@ import bottle
 
 from mosis.context import Context
 from mosis.web.openapi_schemas import File, operation
-from mosis.web.request import etag, names_tag
+from mosis.web.request import etag, names_tag, require_tag
 
 HERE = Path(__file__).parents[1]
 # Of the portal's source, what the client runs (tests/client/test_zipapp.py imports it without the rest).
@@ -78,6 +78,7 @@ def zipapp(base_url: str) -> bytes:
 
 def _sent(body: bytes, headers: dict[str, str]) -> bottle.HTTPResponse:
     tag = etag(body)
+    require_tag(tag)
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
     if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
         return bottle.HTTPResponse(b"", 304, headers)
