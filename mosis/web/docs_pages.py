@@ -1,8 +1,6 @@
 """Our own documents (docs/*.md) as pages for people: rendered when first asked for, then kept."""
 
-import hashlib
 import re
-from base64 import b64encode
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -12,24 +10,8 @@ from mosis import problems
 from mosis.errors import NotFound
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
-nav { border-bottom: 1px solid #ccc; padding-bottom: .5rem; display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
-pre, code { font: 14px/1.45 ui-monospace, monospace; background: #f4f4f4; } pre { padding: .8rem; overflow-x: auto; }
-body { overflow-wrap: break-word; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-:target { background: #fff3c4; }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #16181d; } a { color: #8ab4f8; } pre, code { background: #23262d; }
-  th, td { border-color: #444; } :target { background: #4a3f10; }
-}
-"""
-POLICY = (
-    "default-src 'none'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'sha256-"
-    + b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    + "'"
-)
+POLICY = "default-src 'none'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'"
+STYLES = ("pico.classless.min.css", "portal.css")  # of mosis/ui/assets/
 
 
 @cache
@@ -68,14 +50,29 @@ def errors() -> bytes:
 def whole(title: str, body: str, root: str = "../") -> bytes:
     """A page around some HTML; `root` leads from there to where /docs is."""
     links = "".join(
-        f'<a href="{root}docs/{name}">{name}</a>' for name in names() if "/" not in name
+        f'<li><a href="{root}docs/{name}">{name}</a></li>' for name in names() if "/" not in name
     )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)} - mosis-portal</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f'<nav><a href="{root}docs">All calls</a><a href="{root}docs/errors">Error codes</a>{links}</nav>\n{body}'
-        "\n</body>\n</html>\n"
-    ).encode()
+    styles = "".join(f'<link rel="stylesheet" href="{root}ui/{name}">\n' for name in STYLES)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{escape(title)} - mosis-portal</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+{styles}<link rel="icon" href="{root}ui/icon.svg" type="image/svg+xml">
+</head>
+<body>
+<header class="top"><nav aria-label="Documents">
+<a class="brand" href="{root}"><img src="{root}ui/icon.svg" alt="" width="28" height="28">Mosis apps</a>
+<ul><li><a href="{root}docs">All calls</a></li><li><a href="{root}docs/errors">Error codes</a></li>{links}</ul>
+</nav></header>
+<main id="main" class="doc">
+{body}
+</main>
+</body>
+</html>
+""".encode()
 
 
 @cache

@@ -17,6 +17,7 @@
 %     end
 <label for="sort" class="hidden">{{t("store.sort")}}</label>
 <select id="sort" name="sort">
+<option value="">{{t("store.sort_best")}}</option>
 %     for sort in sorts:
 <option value="{{sort}}" {{"selected" if sort == query.sort else ""}}>{{t("store.sort_" + sort)}}</option>
 %     end
