@@ -166,7 +166,9 @@ class _Form:
             raise Malformed("malformed_request", f"The field `{name}` is not UTF-8.") from None
         except multipart.MultipartError as error:
             raise Malformed(
-                "malformed_request", f"The multipart body cannot be read: {error}"
+                "malformed_request",
+                "The multipart body cannot be read: send it as RFC 7578 says, with the boundary of its"
+                " Content-Type, CR LF line ends and a closing boundary; or send the package alone.",
             ) from error
         if not found:
             raise Malformed("malformed_request", "The form has no field `package`.")

@@ -78,8 +78,11 @@ def read_form_pairs() -> list[tuple[str, str]]:
             max_num_fields=50,
             errors="strict",
         )
-    except ValueError as error:
-        raise Malformed("malformed_request", f"The form cannot be read: {error}.") from None
+    except ValueError:
+        raise Malformed(
+            "malformed_request",
+            "The form cannot be read: send up to 50 fields as application/x-www-form-urlencoded, in UTF-8.",
+        ) from None
 
 
 def read_packed_json(limit_bytes: int) -> dict[str, Any]:
@@ -122,8 +125,11 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
         unpacker = zlib.decompressobj(wbits=31)
         try:
             content += unpacker.decompress(body, limit_bytes + 1 - len(content))
-        except zlib.error as error:
-            raise Malformed("malformed_request", f"The body is not gzip: {error}.") from None
+        except zlib.error:
+            raise Malformed(
+                "malformed_request",
+                "The body is not gzip (RFC 1952) or is damaged: compress it again, or send it without Content-Encoding.",
+            ) from None
         if len(content) > limit_bytes:
             raise _too_large(limit_bytes)
         if not unpacker.eof:
