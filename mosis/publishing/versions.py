@@ -210,7 +210,10 @@ def owned_by(db: Connection, caller: Caller, version_id: str) -> Version:
     found = by_id(db, version_id)
     if found is None:
         raise NotFound("version")
-    apps.owned_by(db, caller, found.app_id)
+    try:
+        apps.owned_by(db, caller, found.app_id)
+    except NotFound:  # the same answer as for an id that does not exist
+        raise NotFound("version") from None
     return found
 
 

@@ -104,3 +104,22 @@ def test_the_desk_is_closed_to_developers(
 def test_the_walk_is_not_empty() -> None:
     assert len(PRIVATE) > 10
     assert DESK
+
+
+def test_a_version_of_somebody_else_is_as_unknown_as_one_that_does_not_exist(
+    client: Client,
+) -> None:
+    alice, bob = client.register(), client.register("bob")
+    app = client.app_of(alice)
+    theirs = client.upload(app, client.package(alice), as_=alice).expect(201)["id"]
+    client.app_of(bob, "com.bob.x")
+    (key,) = client.get("/v1/signing-keys", as_=bob)["signing_keys"]
+    problems = [
+        client.get(f"/v1/signing-keys/{key['id']}/verify?version={version}", as_=bob)
+        .expect(404)
+        .json
+        for version in (theirs, "0" * 8 + theirs[8:])
+    ]
+    for problem in problems:
+        del problem["request_id"]
+    assert problems[0] == problems[1]
