@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -47,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return CONFIG
     except OSError as error:  # a port in use, a folder that cannot be made
+        if error.errno == errno.EADDRINUSE:
+            print(
+                f"portal: another program listens on {config.listen_addr} already: stop it, or choose"
+                " another port, such as LISTEN_ADDR=:8081. EVENTS_ADDR needs a port of its own.",
+                file=sys.stderr,
+            )
+            return CONFIG
         where = f": {error.filename}" if error.filename else ""
         print(f"portal: {error.strerror or error}{where}", file=sys.stderr)
         return CONFIG
@@ -112,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
         "drill", "restore the replica into a temporary folder and check the result", run_drill
     )
     drill.add_argument("--whole", action="store_true", help="hash every package, not a sample")
+    command("mail", "print the mails that wait in the folder, where no SMTP_URL is set", run_mail)
     command("routes", "print every address, and who may call it", run_routes, False)
     command("demo", "fill a portal without apps with a plausible catalogue", run_demo)
     audit = command("audit", "verify the hash chain of the audit trail", run_audit)
@@ -179,7 +188,8 @@ def _admin_commands(commands: Any) -> None:
     command = Commands(actions)
     create = command("create", "make a new account with the role admin", run_admin_create)
     promote = command("promote", "give an account a role", run_admin_promote)
-    for each in (create, promote):
+    password = command("password", "set a new password and end every session", run_admin_password)
+    for each in (create, promote, password):
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
 
@@ -206,6 +216,18 @@ def run_migrate(given: Given, config: Config) -> None:
     for path, before, now in migrate_databases(config):
         change = f", was {before}" if before != now else ", nothing to do"
         print(f"{path}: schema {now}{change}")
+
+
+def run_mail(given: Given, config: Config) -> None:
+    """Print the mails in the folder as people read them, the oldest first."""
+    from mosis.outbound.mail import Mailer
+
+    found = list(Mailer(None, config.mail_from, config.data_dir / "mail").waiting())
+    for path, text in found:
+        print(f"{path}\n\n{text.rstrip()}\n\n{'=' * 72}")
+    if not found:
+        where = "mails are sent to SMTP_URL" if config.smtp_url else "the folder is empty"
+        print(f"No mail waits: {where}.")
 
 
 def run_routes(given: Given, config: Config) -> None:
@@ -263,6 +285,25 @@ def run_admin_create(given: Given, config: Config) -> None:
             name = email.partition("@")[0] or email
             accounts.create(db, PORTAL, email, name, password_hash, role="admin", verified=True)
     print(f"Administrator {email}, password {password}\nChange it after the first sign-in.")
+
+
+def run_admin_password(given: Given, config: Config) -> None:
+    """Give an account a new password and print it, once."""
+    from mosis.caller import PORTAL
+    from mosis.credentials import passwords
+    from mosis.errors import NotFound
+    from mosis.people import accounts
+
+    password = secrets.token_urlsafe(18)
+    with open_context(config) as env:
+        db = env.db.connection()
+        password_hash = passwords.make_hash(password, env.password_cost)
+        with db.write():
+            developer = accounts.find_by_email(db, given.email)
+            if developer is None:
+                raise NotFound("account")
+            accounts.set_password(db, PORTAL, developer.id, password_hash)
+    print(f"{developer.email} has the password {password}\nChange it after the next sign-in.")
 
 
 def run_admin_promote(given: Given, config: Config) -> None:

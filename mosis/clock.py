@@ -4,6 +4,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+    "November", "December",
+)  # fmt: skip
 CORRECTED_SECONDS = 60  # a step back of no more than this is an ordinary correction
 
 
@@ -15,6 +19,12 @@ def text(seconds: float) -> str:
 def seconds(stamp: str) -> int:
     """The reverse of `text`. Raises ValueError when the text is not such a time."""
     return int(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+
+
+def for_people(stamp: str) -> str:
+    """A time as people write it: `2026-01-31T12:00:00Z` is `31 January 2026, 12:00 UTC`."""
+    moment = datetime.fromtimestamp(seconds(stamp), UTC)
+    return f"{moment.day} {MONTHS[moment.month - 1]} {moment:%Y, %H:%M} UTC"
 
 
 def is_time(stamp: str) -> bool:

@@ -146,6 +146,12 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _store_name(value: str) -> str:
+    if not value.isprintable() or len(value.strip()) > 50:
+        raise ValueError("must be a name of at most 50 printable characters")
+    return value.strip()
+
+
 def _contact(value: str) -> str:
     if not re.fullmatch(r"(?:https://|mailto:|tel:)[!-~]+", value):
         raise ValueError(
@@ -225,6 +231,7 @@ class Config:
     oidc_name: str = _setting("oidc", _provider_name)
     smtp_url: str | None = _setting(None, _smtp, secret=True)
     mail_from: str = _setting("mosis-portal@localhost", _mailbox)
+    store_name: str = _setting("Mosis apps", _store_name)
     trusted_proxy: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = _setting(
         (), _networks
     )

@@ -104,7 +104,9 @@ def make_context(
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
         password_cost=password_cost,
-        mailer=Mailer(config.smtp_url, config.mail_from, config.data_dir / "mail"),
+        mailer=Mailer(
+            config.smtp_url, config.mail_from, config.data_dir / "mail", config.store_name
+        ),
         limits=Limits(config.rate_limits, clock.monotonic),
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),

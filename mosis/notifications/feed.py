@@ -14,52 +14,13 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound
 from mosis.events import Event
 from mosis.jobs import Again
+from mosis.notifications import mails
 from mosis.people import accounts
 
 HOUR = 3600
 MAILS_AN_HOUR = 20  # messages to one account, of those about its security as many again
 MOST_IN_ONE_MAIL = 200  # notifications that one message sums up
 TURN_SECONDS = 1.0  # after this much sending no further message is begun: others have their turn
-
-# One sentence a kind. The names in braces are the event's own fields and facts.
-TEXTS = {
-    "version.checked": "{package_id} {version} passed the checks.",
-    "version.submitted": "{package_id} {version} waits for a reviewer.",
-    "version.approved": "{package_id} {version} was approved; publish it when you like, unless you chose to have that done.",
-    "version.rejected": "{package_id} {version} was rejected; the review says why.",
-    "version.published": "{package_id} {version} is published.",
-    "version.halted": "{package_id} {version} is halted: no further device is offered it.",
-    "version.yanked": "{package_id} {version} was taken back.",
-    "review.message": "The {sender} wrote about {package_id} {version}.",
-    "crash.new_group": "{package_id} crashes in a new way.",
-    "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
-    "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
-    "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
-    "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
-    "security.password_changed": "Your password was changed and your other sessions were ended.",
-    "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
-    "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
-    "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
-    "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
-}
-
-FAILED = {
-    "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
-    "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
-}
-
-
-class _Known(dict[str, Any]):
-    """Facts for a text; what an older event did not say yet is left open."""
-
-    def __missing__(self, name: str) -> str:
-        return "?"
-
-
-def text(event: Event) -> str:
-    """The event in a sentence."""
-    said = (FAILED if _failed(event) else TEXTS)[event.kind]
-    return said.format_map(_Known(event.facts, package_id=event.package_id, version=event.version))
 
 
 def shown(event: Event) -> dict[str, Any]:
@@ -71,7 +32,7 @@ def shown(event: Event) -> dict[str, Any]:
         "app": {"package_id": event.package_id} if event.package_id else None,
         "version": event.version,
         "data": event.facts,
-        "text": text(event),
+        "text": mails.text(event),
         "read_at": event.read_at,
     }
 
@@ -148,7 +109,7 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
         wanted = [
             each
             for each in due
-            if choices[each.kind] and not developer.suspended and not _is_good_news(each)
+            if choices[each.kind] and not developer.suspended and not mails.is_good_news(each)
         ]
         if not wanted:
             _mark(db, due, None)
@@ -157,12 +118,13 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
         if sent >= MAILS_AN_HOUR:
             return Again(HOUR - (seconds(env.clock.now()) - seconds(oldest)))
         told = wanted[:1] if len(wanted) <= MAILS_AN_HOUR - sent else wanted
-        subject, body = _message(env, told)
+        subject, body = mails.compose(env, told)
         env.mailer.send(
             developer.email,
             subject,
             body,
             told[0].id,
+            settings_url=env.url(mails.SETTINGS),
             is_wanted=partial(accounts.has_address, db, developer.id, developer.email),
         )
         until = told[-1].number
@@ -209,34 +171,3 @@ def _mark(db: Connection, done: list[Event], mailed_id: str | None) -> None:
             db.now,
             json.dumps([each.id for each in done]),
         )
-
-
-def _message(env: Context, told: list[Event]) -> tuple[str, str]:
-    """Subject and text of one mail about one event or several."""
-    sentences = [text(each) for each in told]
-    kinds = sorted({each.kind for each in told})
-    off = json.dumps({"mail": dict.fromkeys(kinds, False)})
-    ending = f"PATCH /v1/auth/me with {off} ends mails of {'this kind' if len(kinds) == 1 else 'these kinds'}."
-    if len(told) == 1:
-        return (
-            sentences[0][:150],
-            f"{sentences[0]}\n\n{told[0].created_at}, {env.config.base_url}\n{ending}\n",
-        )
-    lines = [f"{each.created_at}  {said}" for each, said in zip(told, sentences, strict=True)]
-    why = f"There were more than {MAILS_AN_HOUR} notifications within an hour, so these come together."
-    return (
-        f"{len(told)} notifications - {env.config.base_url}",
-        "\n".join([why, "", *lines, "", env.config.base_url, ending, ""]),
-    )
-
-
-def _is_good_news(event: Event) -> bool:
-    """Whether it is only mailed when it failed, and it did not."""
-    return event.kind in FAILED and not _failed(event)
-
-
-def _failed(event: Event) -> bool:
-    facts = event.facts
-    return (event.kind == "version.checked" and facts.get("state") == "failed") or (
-        event.kind == "operator.drill" and not facts.get("passed")
-    )

@@ -1,11 +1,13 @@
 """Sending messages: by SMTP (RFC 5321), or into a folder where no server is set."""
 
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,15 +32,34 @@ class Written:
     written_at: float
 
 
+def paragraph(text: str, indent: str = "") -> str:
+    """Text in lines of at most 72 characters; links and other long words stay whole."""
+    lines = (
+        textwrap.fill(
+            line,
+            72,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.splitlines()
+    )
+    return "\n".join(lines)
+
+
 class Mailer:
-    """Sends plain text. `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`.
+    """Sends plain text in the name of `name`.
+
+    `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`.
 
     Any thread may send. Connections stay open for IDLE_SECONDS, so that many messages need one; `close_idle` is to be called now
     and then.
     """
 
-    def __init__(self, url: str | None, sender: str, folder: Path) -> None:
+    def __init__(self, url: str | None, sender: str, folder: Path, name: str = "") -> None:
         self.url = url
+        self.name = name
         self.sender = sender
         self.folder = folder
         self._open: list[_Idle] = []
@@ -60,6 +81,7 @@ class Mailer:
         text: str,
         message_id: str,
         *,
+        settings_url: str | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Hand the message over, if it `is_wanted`: asked right before, and for the folder again right
@@ -70,15 +92,21 @@ class Mailer:
         """
         if not is_wanted():
             return
+        from email.headerregistry import Address
         from email.message import EmailMessage
 
         message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self.sender, to, subject
+        sender = Address(self.name, addr_spec=self.sender)
+        message["From"], message["To"], message["Subject"] = sender, to, subject
+        message["Date"] = datetime.now(UTC)
         message["Message-ID"] = (
             f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
         )
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
-        message.set_content(text)
+        if settings_url is not None:
+            message["List-Unsubscribe"] = f"<{settings_url}>"  # RFC 2369
+        # Not quoted-printable: its soft line breaks would cut links, and mail files are copied from.
+        message.set_content(text, cte="7bit" if text.isascii() else "8bit")
         if self.url is None:
             written = self._write(message, message_id)
             if not is_wanted():
@@ -92,6 +120,16 @@ class Mailer:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(bytes(message))
         return fresh.replace(self.folder / f"{message_id}.eml")
+
+    def waiting(self) -> Iterator[tuple[Path, str]]:
+        """The messages in the folder, the oldest first: the file, and the message as people read it."""
+        from email import message_from_bytes, policy
+
+        for path in sorted(self.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime):
+            message = message_from_bytes(path.read_bytes(), policy=policy.default)
+            head = (f"{name}: {message[name]}" for name in ("From", "To", "Date", "Subject"))
+            body = message.get_body(("plain",))
+            yield path, "\n".join([*head, "", body.get_content() if body else ""])
 
     def written_to(self, address: str) -> list[Written]:
         """The messages to this address that lie in the folder."""
@@ -133,7 +171,12 @@ class Mailer:
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
         connection = self._reused(url) or _Idle(url, _connect(url))
         try:
-            connection.server.send_message(message)
+            if connection.server.has_extn("8bitmime"):
+                connection.server.send_message(message, mail_options=("BODY=8BITMIME",))
+            else:
+                if message["Content-Transfer-Encoding"] == "8bit":
+                    message.set_content(message.get_content(), cte="quoted-printable")
+                connection.server.send_message(message)
         except BaseException:
             connection.server.close()
             raise

@@ -7,6 +7,7 @@ again when it is presented; the database has nothing in it that opens an account
 from dataclasses import dataclass
 
 from mosis import jobs
+from mosis.clock import for_people
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
@@ -83,12 +84,12 @@ def mail(env: Context, ticket_id: str) -> None:
         ),
     }[found.purpose]
     text = (
-        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nIt is good once, until {found.expires_at}. "
+        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nIt is good once, until {for_people(found.expires_at)}. "
         f"With a program, send this token instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
     env.mailer.send(
         found.email,
-        f"{subject} - {env.config.base_url}",
+        f"{subject} - {env.config.store_name}",
         text,
         found.id,
         is_wanted=lambda: _is_wanted(env, db, ticket_id),
@@ -106,7 +107,7 @@ def _ending(db: Connection, ticket: Ticket) -> str:
         ticket.developer_id,
     )
     return (
-        f"The account was made at {at} from the network {network or '(not known)'}. You will be asked for its"
+        f"The account was made on {for_people(at)} from the network {network or '(not known)'}. You will be asked for its"
         " password.\nIf you have not made it, ignore this message, or take the account over: give a password of"
         " your own there.\nIt becomes the account's password, and every session and key that somebody else has for"
         " it ends."

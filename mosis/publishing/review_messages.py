@@ -54,6 +54,7 @@ def add(
                 version=version.version,
                 message=message.id,
                 sender=sender,
+                text=text[:2000],
             )
         audit.add(
             db,

@@ -108,7 +108,11 @@ def take_back(db: Connection, caller: Caller, version: Version, move: str = "wit
         db.now,
         version.id,
     )
-    nothing_more = {"publish_at": None, "submit_when_ready": 0, "publish_when_approved": 0}
+    nothing_more: dict[str, Any] = {
+        "publish_at": None,
+        "submit_when_ready": 0,
+        "publish_when_approved": 0,
+    }
     return versions.move(db, caller, version, move, **nothing_more)
 
 
@@ -427,9 +431,10 @@ def _decide(
         if not decided:
             raise _taken(db, review)
         if verdict == "approve":
-            _approved(db, caller, version, review.id)
+            _approved(db, caller, version, review.id, comment)
         else:
-            versions.move(db, caller, version, verdict, decided_at=db.now)
+            facts = {"reasons": reasons, "comment": comment[:2000]}
+            versions.move(db, caller, version, verdict, facts=facts, decided_at=db.now)
             audit.add(
                 db,
                 caller,
@@ -441,8 +446,11 @@ def _decide(
         return get(db, review.id)
 
 
-def _approved(db: Connection, caller: Caller, version: Version, review_id: str) -> Version:
-    version = versions.move(db, caller, version, "approve", decided_at=db.now)
+def _approved(
+    db: Connection, caller: Caller, version: Version, review_id: str, comment: str = ""
+) -> Version:
+    facts = {"comment": comment[:2000]} if comment else None
+    version = versions.move(db, caller, version, "approve", facts=facts, decided_at=db.now)
     audit.add(db, caller, "review.approve", review_id, owner_id=versions.developer_of(db, version))
     if version.publish_when_approved:
         releases.publish_soon(db, version)

@@ -5,7 +5,7 @@ rows of the same transaction.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,6 +51,7 @@ EVENTS = {
     "yank": "version.yanked",
     "unyank": "version.published",
 }
+ERRORS_IN_EVENT = 5
 
 
 @dataclass(frozen=True)
@@ -254,9 +255,17 @@ def latest_of(db: Connection, app_ids: list[str]) -> dict[str, str]:
     return {app_id: version for app_id, version, _ in rows}
 
 
-def move(db: Connection, caller: Caller, version: Version, name: str, **changes: Any) -> Version:
-    """Make a transition and set further columns, in the running transaction. Raises Conflict
-    `invalid_state`."""
+def move(
+    db: Connection,
+    caller: Caller,
+    version: Version,
+    name: str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Version:
+    """Make a transition and set further columns, in the running transaction; `facts` become data of
+    the event. Raises Conflict `invalid_state`."""
     before, after = MOVES[name]
     values = {"state": after, **changes}
     moved = db.change(
@@ -275,7 +284,13 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
     db.notify(owner)
     if name in EVENTS:
         events.add(
-            db, owner, EVENTS[name], package_id=package_id, version=version.version, state=after
+            db,
+            owner,
+            EVENTS[name],
+            package_id=package_id,
+            version=version.version,
+            state=after,
+            **(facts or {}),
         )
     audit.add(
         db,
@@ -287,6 +302,16 @@ def move(db: Connection, caller: Caller, version: Version, name: str, **changes:
         state=after,
     )
     return now
+
+
+def _errors(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first findings that block, short, for the event that tells the developer."""
+    errors = [each for each in findings if each["severity"] == "error"][:ERRORS_IN_EVENT]
+    return [
+        {"code": each["code"], "path": each["path"], "line": each["line"]}
+        | {"detail": each["detail"][:300]}
+        for each in errors
+    ]
 
 
 def not_allowed(version: Version, name: str) -> Conflict:
@@ -326,6 +351,7 @@ def check(env: Context, version_id: str) -> None:
             PORTAL,
             version,
             "refused" if refused else "checked",
+            facts={"errors": _errors(findings)} if refused else None,
             findings=json.dumps(findings, ensure_ascii=False),
         )
         if quotas.timed_out(findings):
@@ -357,7 +383,9 @@ def end_stuck_checks(env: Context) -> None:
         for (version_id,) in stuck:
             version = by_id(db, version_id)
             if version is not None:
-                move(db, PORTAL, version, "refused", findings=json.dumps([finding.as_dict()]))
+                found = [finding.as_dict()]
+                facts = {"errors": _errors(found)}
+                move(db, PORTAL, version, "refused", facts=facts, findings=json.dumps(found))
 
 
 def last_published(db: Connection, version: Version) -> Version | None:

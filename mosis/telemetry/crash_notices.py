@@ -52,16 +52,18 @@ def announce(env: Context) -> None:
 def tell_owner(env: Context, group: str) -> None:
     """The job: a group of crashes is new, or was resolved and has come back; its owner gets an event, once for each time."""
     row = env.telemetry.connection().one(
-        "SELECT a.app_id, g.type, g.message, g.reopened_at FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
+        "SELECT a.app_id, g.type, g.message, g.reopened_at, g.frames"
+        " FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
         group,
     )
     if row is None:
         return
-    app_id, kind, message, reopened_at = row
+    app_id, kind, message, reopened_at, frames = row
     facts = {
         "group": group,
         "type": kind,
         "message": message,
+        "frame": next(iter(json.loads(frames)), None),
         "reopened_at": None if reopened_at is None else text(reopened_at),
     }
     db = env.db.connection()
@@ -156,7 +158,7 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
     """A group as a digest names it; None when it is gone."""
     row = telemetry.one(
-        "SELECT type, message, count, reopened_at FROM crash_groups WHERE id = ?", group
+        "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?", group
     )
     if row is None:
         return None
@@ -165,11 +167,12 @@ def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
         " LIMIT 50",
         group,
     )
-    kind, message, count, reopened_at = row
+    kind, message, count, reopened_at, frames = row
     return {
         "group": group,
         "type": kind,
         "message": "".join(each for each in message if each.isprintable())[:TEXT_CHARACTERS],
+        "frame": next(iter(json.loads(frames)), None),
         "count": count,
         "versions": [version for (version,) in versions],
         "reopened_at": None if reopened_at is None else text(reopened_at),

@@ -6,7 +6,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
-from mosis.notifications import feed
+from mosis.notifications import feed, mails
 from mosis.people import accounts
 from mosis.publishing import apps, reviews, versions
 from mosis.publishing.apps import App
@@ -46,7 +46,7 @@ def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
     found = feed.index(db, caller, page.request(int))
     return page.render(
         "notifications.tpl",
-        events=[(event, feed.text(event)) for event in found.rows],
+        events=[(event, mails.text(event)) for event in found.rows],
         next_cursor=found.next_cursor,
         unread=feed.unread_count(db, caller),
     )

@@ -1,5 +1,6 @@
 """The files that browsers and crawlers ask every site for."""
 
+import json
 import struct
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,14 @@ from functools import cache
 
 import bottle
 
+from mosis.caller import SCOPES
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag, names_tag, require_tag
 
 SECURITY_DAYS = 180  # RFC 9116, section 2.5.5: less than a year ahead
+OAUTH = "/.well-known/oauth-authorization-server"
 ROBOTS = b"User-agent: *\nDisallow: /v1/\nDisallow: /packages/\n"
 DAY = "public, max-age=86400"
 
@@ -20,6 +23,7 @@ DAY = "public, max-age=86400"
 def routes(app: bottle.Bottle) -> None:
     app.get("/favicon.ico", callback=favicon, scope="public")
     app.get("/robots.txt", callback=robots, scope="public")
+    app.get(OAUTH, callback=oauth_metadata, scope="public")
     app.get("/.well-known/security.txt", callback=security, scope="public")
 
 
@@ -49,6 +53,22 @@ def security(env: Context) -> bottle.HTTPResponse:
         f"Canonical: {env.url('/.well-known/security.txt')}",
     )
     return _file(("\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+
+
+@operation(File("application/json"))
+def oauth_metadata(env: Context) -> bottle.HTTPResponse:
+    """What clients of the device login need to know of the server (RFC 8414)."""
+    metadata = {
+        "issuer": env.config.base_url,
+        "token_endpoint": env.url("/v1/auth/token"),
+        "device_authorization_endpoint": env.url("/v1/auth/device"),
+        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:device_code"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "scopes_supported": list(SCOPES),
+        "service_documentation": env.url("/docs/API#accounts-and-sign-in"),
+    }
+    return _file(json.dumps(metadata, separators=(",", ":")).encode(), "application/json")
 
 
 def _file(body: bytes, content_type: str) -> bottle.HTTPResponse:

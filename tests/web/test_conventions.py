@@ -170,6 +170,7 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
             "/store/": "public, ",
             "/.well-known/mosis": "public, max-age=60",
             "/.well-known/security": "public, max-age=86400",
+            "/.well-known/oauth-authorization-server": "public, max-age=86400",
             "/favicon.ico": "public, max-age=86400",
             "/robots.txt": "public, max-age=86400",
             "/cli/": "public, max-age=300",

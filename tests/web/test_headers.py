@@ -205,3 +205,13 @@ class TestSecurityContact:
         text = client.get("/.well-known/security.txt").expect(200).body.decode()
         assert text.startswith("Contact: mailto:security@example.net\n")
         assert re.search(r"^Expires: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text, re.MULTILINE)
+
+
+def test_the_metadata_of_the_authorization_server_leads_to_its_endpoints(client: Client) -> None:
+    told = client.get("/.well-known/oauth-authorization-server").expect(200)
+    base = client.env.config.base_url
+    assert told["issuer"] == base
+    for name in ("token_endpoint", "device_authorization_endpoint"):
+        path = told[name].removeprefix(base)
+        refused = client.post(path, {}, headers={"Content-Type": "application/json"})
+        assert refused.status in (400, 415, 422), refused.body

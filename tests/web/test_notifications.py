@@ -12,7 +12,7 @@ import pytest
 
 from mosis import audit, events
 from mosis.context import Context
-from mosis.notifications import feed
+from mosis.notifications import feed, mails
 from mosis.outbound.mail import Mailer
 from mosis.people import email_tokens
 from mosis.people.personal_data import EXPORTED
@@ -52,10 +52,10 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
 
 
 def test_every_kind_has_a_text_that_its_facts_complete() -> None:
-    assert set(feed.TEXTS) == set(events.KINDS)
+    assert set(mails.TEXTS) == set(events.KINDS)
     for kind in events.KINDS:
         event = events.Event(1, "id", "me", kind, NOTES, "1.0.0", "{}", "now", None)
-        assert feed.text(event)
+        assert mails.text(event)
 
 
 def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(
@@ -244,7 +244,7 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
     assert subjects == [  # none of the reviewer's
         "Verify your address",
-        f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done.",
+        f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done",
     ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mosis.caller import SCOPES
+from mosis.clock import for_people
 from mosis.people import account_recovery, account_rows, email_tokens, revocation
 from tests import described
 from tests.client import PASSWORD, Client, Person
@@ -162,7 +163,7 @@ class TestVerifying:
         client.work()
         text = mails(client.env)[0].get_content()
         made = client.get("/v1/auth/me", as_=mallory)["created_at"]
-        assert f"made at {made} from the network 198.51.100.0/24" in text
+        assert f"made on {for_people(made)} from the network 198.51.100.0/24" in text
 
 
 class TestWhatAKeyHasMade:

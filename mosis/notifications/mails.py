@@ -1,0 +1,181 @@
+"""What a notification says: one sentence in the portal; in a mail also why it happened and what to do next."""
+
+import json
+from typing import Any
+
+from mosis.clock import for_people, is_time
+from mosis.context import Context
+from mosis.events import Event
+from mosis.outbound.mail import paragraph
+
+SETTINGS = "/console/notifications"  # where a reader of mails goes to have fewer
+SUBJECT_CHARACTERS = 150
+
+# One sentence a kind. The names in braces are the event's own fields and facts.
+TEXTS = {
+    "version.checked": "{package_id} {version} passed the checks.",
+    "version.submitted": "{package_id} {version} waits for a reviewer.",
+    "version.approved": "{package_id} {version} was approved; publish it when you like, unless you chose to have that done.",
+    "version.rejected": "{package_id} {version} was rejected; the review says why.",
+    "version.published": "{package_id} {version} is published.",
+    "version.halted": "{package_id} {version} is halted: no further device is offered it.",
+    "version.yanked": "{package_id} {version} was taken back.",
+    "review.message": "The {sender} wrote about {package_id} {version}.",
+    "crash.new_group": "{package_id} crashes in a new way.",
+    "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
+    "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
+    "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
+    "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
+    "security.password_changed": "Your password was changed and your other sessions were ended.",
+    "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
+    "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
+    "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
+    "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
+}
+
+FAILED = {
+    "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
+    "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
+}
+
+
+class _Known(dict[str, Any]):
+    """Facts for a text; what an older event did not say yet is left open."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
+def text(event: Event) -> str:
+    """The event in a sentence."""
+    sentence = (FAILED if _failed(event) else TEXTS)[event.kind]
+    facts = {
+        name: for_people(value) if isinstance(value, str) and is_time(value) else value
+        for name, value in event.facts.items()
+    }
+    known = _Known(facts, package_id=event.package_id, version=event.version)
+    return sentence.format_map(known)
+
+
+def _headline(event: Event) -> str:
+    """The sentence, without what the rest of a mail repeats line by line."""
+    whole = text(event)
+    return whole.partition(":")[0] + "." if event.kind == "crash.digest" else whole
+
+
+# What to do next, and the page for it. Braces as above.
+_KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+NEXT = {
+    "version.checked": ("What each finding means, and how to cure it:", "/docs/PACKAGES#findings"),
+    "version.submitted": ("Your apps:", "/console/"),
+    "version.approved": ("How to publish it:", "/docs/COOKBOOK#publish"),
+    "version.rejected": (
+        "Change what the reviewer asks for and upload a package again. Questions can be asked in the review:",
+        "/docs/API#review-desk",
+    ),
+    "version.published": ("The page of the app:", "/app/{package_id}"),
+    "version.halted": (
+        "Publish it to go on, yank it, or publish the next version:",
+        "/docs/API#versions",
+    ),
+    "version.yanked": (
+        "Devices that have it keep it. Unyank it or publish the next version:",
+        "/docs/API#versions",
+    ),
+    "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "crash.new_group": (
+        "GET /v1/apps/{package_id}/crashes has the reports:",
+        "/docs/API#telemetry",
+    ),
+    "crash.digest": ("GET /v1/apps/{package_id}/crashes has the reports:", "/docs/API#telemetry"),
+    "security.signed_in_elsewhere": (
+        "If it was not you, set a new password, which ends every session:",
+        "/console/reset",
+    ),
+    "security.token_reused": ("Set a new password:", "/console/reset"),
+    "security.key_reported": ("Make a new key, and keep it out of repositories:", _KEYS),
+    "security.password_changed": ("If it was not you, set a new password:", "/console/reset"),
+    "security.provider_linked": ("Set a new password:", "/console/reset"),
+    "key.expiring": ("Make a new key before that:", _KEYS),
+    "operator.drill": ("What to do:", "/docs/OPERATIONS#drill"),
+    "webhook.switched_off": ("How webhooks are delivered:", "/docs/API#webhooks"),
+}
+
+
+def compose(env: Context, told: list[Event]) -> tuple[str, str]:
+    """Subject and text of one mail about one event or several."""
+    store = env.config.store_name
+    if len(told) == 1:
+        event = told[0]
+        subject = _headline(event).rstrip(".")[:SUBJECT_CHARACTERS]
+        body = [paragraph(_headline(event)), *_why(event), paragraph(for_people(event.created_at))]
+        body.append(_next(env, event))
+    else:
+        subject = f"{len(told)} notifications"
+        body = [paragraph("There were many notifications within an hour, so these come together.")]
+        for each in told:
+            body.append(paragraph(f"{for_people(each.created_at)}\n{text(each)}"))
+        body.append(f"All of them:\n{env.url(SETTINGS)}")
+    return f"{subject} - {store}", "\n\n".join([*body, _footer(env, told)]) + "\n"
+
+
+def _why(event: Event) -> list[str]:
+    """What the sentence leaves out: reasons, comment, findings, crash message and first frame."""
+    facts, parts = event.facts, []
+    if facts.get("reasons"):
+        parts.append(paragraph(f"Reasons: {', '.join(facts['reasons'])}."))
+    for name, title in (("comment", "The reviewer's comment:"), ("text", "The message:")):
+        if facts.get(name):
+            parts.append(f"{title}\n{paragraph(_lines(facts[name]), '  ')}")
+    for each in facts.get("errors", ()):
+        at = ":".join(str(each[name]) for name in ("path", "line") if each[name] is not None)
+        parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
+    if event.kind == "crash.new_group":
+        parts.append(_crash(facts))
+    if event.kind == "crash.digest":
+        parts += [_crash(each) for each in facts.get("groups", ())[:5]]
+    return parts
+
+
+def _crash(group: dict[str, Any]) -> str:
+    lines = [f"{group.get('type', '?')}: {group.get('message', '?')}"]
+    if group.get("frame"):
+        lines.append(f"at {group['frame']}")
+    if group.get("count"):
+        versions = ", ".join(group.get("versions", ())[:5])
+        lines.append(f"{group['count']} report(s)" + (f", versions {versions}" if versions else ""))
+    return paragraph("\n".join(_lines(line[:300]) for line in lines), "  ")
+
+
+def _next(env: Context, event: Event) -> str:
+    sentence, path = NEXT[event.kind]
+    known = _Known(event.facts, package_id=event.package_id, version=event.version)
+    return paragraph(sentence.format_map(known)) + f"\n{env.url(path.format_map(known))}"
+
+
+def _footer(env: Context, told: list[Event]) -> str:
+    kinds = sorted({each.kind for each in told})
+    off = json.dumps({"mail": dict.fromkeys(kinds, False)})
+    what = "this kind" if len(kinds) == 1 else "these kinds"
+    return (
+        f"-- \n{env.config.store_name}\n{env.config.base_url}\n"
+        + paragraph(f"No more mails of {what}: PATCH /v1/auth/me with")
+        + f"\n{off}"
+    )
+
+
+def _lines(value: str) -> str:
+    """Text of somebody else without control characters, so that it cannot imitate the rest of a mail."""
+    return "".join(each for each in value if each.isprintable() or each == "\n")
+
+
+def is_good_news(event: Event) -> bool:
+    """Whether it is only mailed when it failed, and it did not."""
+    return event.kind in FAILED and not _failed(event)
+
+
+def _failed(event: Event) -> bool:
+    facts = event.facts
+    return (event.kind == "version.checked" and facts.get("state") == "failed") or (
+        event.kind == "operator.drill" and not facts.get("passed")
+    )

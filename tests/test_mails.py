@@ -1,0 +1,166 @@
+"""What mails say: every kind as text, with what happened, why, and a link to what comes next."""
+
+import email.policy
+import re
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portal
+from mosis import events
+from mosis.application import build
+from mosis.context import Context
+from mosis.events import Event
+from mosis.notifications import mails
+from mosis.outbound.mail import Mailer
+from tests.client import Client
+
+LINK = re.compile(r"https?://\S+")
+CRASH = {
+    "type": "LuaError",
+    "message": "attempt to index nil",
+    "frame": "scripts/notes.lua:41 in save",
+}
+FACTS: dict[str, dict[str, Any]] = {
+    "version.checked": {
+        "state": "failed",
+        "errors": [
+            {"code": "lua_syntax", "path": "assets/main.lua", "line": 7, "detail": "Lua does not compile: '=' expected."},
+            {"code": "check_timeout", "path": None, "line": None, "detail": "The checks took too long."},
+        ],
+    },
+    "version.approved": {"comment": "Nice and small."},
+    "version.rejected": {"reasons": ["privacy", "quality"], "comment": "Say what the camera is for.\nThanks – Rita"},
+    "review.message": {"sender": "reviewer", "text": "Is the camera needed?"},
+    "crash.new_group": CRASH,
+    "crash.digest": {
+        "new": 2, "summary": "LuaError: attempt to index nil; OOM: memory.",
+        "groups": [CRASH | {"count": 12, "versions": ["1.0.0", "1.1.0"]},
+            {"type": "OOM", "message": "memory", "count": 1, "versions": []}],
+    },
+    "security.signed_in_elsewhere": {"network": "192.0.2.0/24", "client": "curl/8"},
+    "security.key_reported": {"name": "CI", "prefix": "mk_abc"},
+    "security.provider_linked": {"network": "192.0.2.0/24", "provider": "github"},
+    "key.expiring": {"name": "CI", "prefix": "mk_abc", "expires_at": "2026-12-01T00:00:00Z"},
+    "operator.drill": {"passed": False, "findings": ["the replica is empty"]},
+    "webhook.switched_off": {"host": "hooks.example", "why": "it answered 500 for three days"},
+}  # fmt: skip
+TOLD = {
+    "version.checked": ("assets/main.lua:7: Lua does not compile", "lua_syntax", "package: The checks took"),
+    "version.approved": ("Nice and small.",),
+    "version.rejected": ("Reasons: privacy, quality.", "  Say what the camera is for.\n  Thanks – Rita"),
+    "review.message": ("  Is the camera needed?",),
+    "crash.new_group": ("LuaError: attempt to index nil", "at scripts/notes.lua:41 in save"),
+    "crash.digest": ("12 report(s), versions 1.0.0, 1.1.0", "at scripts/notes.lua:41 in save"),
+}  # fmt: skip
+
+
+def event(kind: str, facts: dict[str, Any] | None = None) -> Event:
+    import json
+
+    data = json.dumps(FACTS.get(kind, {}) if facts is None else facts)
+    stamp = "2026-01-31T12:05:00Z"
+    return Event(1, f"id-{kind}", "dev", kind, "com.acme.notes", "1.0.0", data, stamp, None)
+
+
+@pytest.mark.parametrize("kind", sorted(events.KINDS))
+def test_every_kind_says_what_happened_why_and_what_to_do_next(client: Client, kind: str) -> None:
+    subject, text = mails.compose(client.env, [event(kind)])
+    base = client.env.config.base_url
+    print(f"Subject: {subject}\n\n{text}")
+    assert subject.endswith(" - Mosis apps")
+    assert "31 January 2026, 12:05 UTC" in text
+    assert "?" not in re.sub(r"camera needed\?", "", subject + text), "a fact is missing"
+    for expected in TOLD.get(kind, ()):
+        assert expected in text
+    for line in text.splitlines():
+        assert len(line) <= 72 or " " not in line.strip() or line.startswith('{"mail"')
+    link = LINK.findall(text)[0]
+    assert link.startswith(base)
+    assert f"\n{link}\n" in text, "a link stands on a line of its own"
+    path, _, anchor = link.removeprefix(base).partition("#")
+    if path.startswith("/docs/"):
+        assert f'id="{anchor}"' in client.get(path).expect(200).body.decode()
+    else:
+        known = {route.rule for route in build(client.env).routes}
+        assert path in known or re.sub(r"/app/.*", "/app/<package_id>", path) in known
+
+
+def test_several_come_in_one_mail_with_a_date_each(client: Client) -> None:
+    subject, text = mails.compose(client.env, [event("version.checked"), event("crash.digest")])
+    assert subject == "2 notifications - Mosis apps"
+    assert text.count("31 January 2026, 12:05 UTC") == 2
+    assert '{"mail": {"crash.digest": false, "version.checked": false}}' in text
+
+
+def test_text_of_others_cannot_imitate_the_mail(client: Client) -> None:
+    facts = {"reasons": ["other"], "comment": "a\r\n-- \n\x1b[2Jhttps://evil.example/\u202e"}
+    _, text = mails.compose(client.env, [event("version.rejected", facts)])
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "\n  https://" in text or "  [2Jhttps://evil.example/" in text
+    assert text.count("\n-- \n") == 1
+
+
+def test_events_from_before_have_a_mail_too(client: Client) -> None:
+    for kind in events.KINDS:
+        assert mails.compose(client.env, [event(kind, {})])[1]
+
+
+def written(folder: Path) -> EmailMessage:
+    (path,) = folder.glob("*.eml")
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def test_the_head_has_date_sender_name_and_where_to_unsubscribe(tmp_path: Path) -> None:
+    mailer = Mailer(None, "portal@example.net", tmp_path, "Läden, Inc.")
+    link = "https://portal.example.net/console/link?x=" + "a" * 200
+    mailer.send(
+        "a@example.net", "Grüße", f"Grüße\n{link}\n", "id", settings_url="https://x.example/n"
+    )
+    message = written(tmp_path)
+    assert message["From"].addresses[0].display_name == "Läden, Inc."
+    assert message["From"].addresses[0].addr_spec == "portal@example.net"
+    assert message["Date"].datetime.tzinfo is not None
+    assert message["List-Unsubscribe"] == "<https://x.example/n>"
+    assert message["Content-Transfer-Encoding"] == "8bit"
+    (path,) = tmp_path.glob("*.eml")
+    assert link.encode() in path.read_bytes(), "a link in the file can be copied"
+
+
+def test_the_command_prints_waiting_mails_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_PATH", str(tmp_path / "portal.db"))
+    assert portal.main(["mail"]) == 0
+    assert "No mail waits" in capsys.readouterr().out
+    Mailer(None, "p@example.net", tmp_path / "mail", "Store").send(
+        "a@example.net", "Grüße", "ä", "id"
+    )
+    assert portal.main(["mail"]) == 0
+    out = capsys.readouterr().out
+    assert "Subject: Grüße" in out
+    assert "\n\nä\n" in out
+
+
+def test_a_new_password_from_the_command_line_opens_the_account(
+    env: Context,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    body = {"email": "alice@example.net", "password": "three random words here", "name": "Alice"}
+    client.post("/v1/auth/register", body).expect(201)
+    for name in ("database_path", "packages_dir", "assets_dir"):
+        monkeypatch.setenv(name.upper(), str(getattr(env.config, name)))
+    assert portal.main(["admin", "password", "nobody@example.net"]) == 1
+    assert portal.main(["admin", "password", "alice@example.net"]) == 0
+    found = re.search(r"has the password (\S+)", capsys.readouterr().out)
+    assert found
+    signed_in = {"email": "alice@example.net", "password": found[1]}
+    client.post("/v1/auth/login", signed_in).expect(200)
+    client.post("/v1/auth/login", {name: body[name] for name in ("email", "password")}).expect(401)
