@@ -55,7 +55,9 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, tuple[str, dict[str,
     for name, sub in group.choices.items():
         words: dict[str, str] = {}
         for action in sub._actions:
-            shown = "" if action.help in (None, argparse.SUPPRESS) else str(action.help)
+            shown = (
+                "" if action.help in (None, argparse.SUPPRESS) else str(action.help) % vars(action)
+            )
             for option in action.option_strings:
                 if option.startswith("--"):
                     words[option] = shown

@@ -40,7 +40,10 @@ def normal_url(text: str) -> str:
         )
     try:
         parts = urlsplit(address)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = (
+            parts.scheme in ("http", "https") and parts.hostname and not parts.netloc.endswith(":")
+        )
+        good = good and parts.port != 0
     except ValueError:
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:

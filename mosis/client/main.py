@@ -283,7 +283,11 @@ def _add_releases(add: Add) -> None:
     made.add_argument(
         "--no-wait", action="store_true", help="wait neither for the checks nor for the review"
     )
-    made.add_argument("--again", action="store_true", help="send a package again that was rejected")
+    made.add_argument(
+        "--again",
+        action="store_true",
+        help="send a rejected package again; with --bump, raise the version of unchanged files",
+    )
     made.add_argument("--key", metavar="NAME", help="the signing key")
     made = add("status", "show apps and versions", _at_portal(status.status))
     made.add_argument("app", nargs="?", metavar="APP")

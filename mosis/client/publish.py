@@ -60,12 +60,6 @@ def publish(portal: Portal, output: Output, said: Namespace) -> int:
     else:
         output.note(f"{work.title} is there already, {version['state']}")
     version = _onwards(portal, output, work, version, said)
-    return finish(portal, output, work, version)
-
-
-def finish(portal: Portal, output: Output, work: Work, version: dict[str, Any]) -> int:
-    """Say where the version stands, and forget what was written down for an interrupted run."""
-    portal.config.write_state({}, "publish", portal.url, work.package_id)
     return show_outcome(output, version)
 
 
@@ -128,7 +122,7 @@ def _prepare(portal: Portal, output: Output, said: Namespace) -> Work | None:
         key = signing.create(portal.config)
         output.note(f"made a signing key, {key.fingerprint}; keep a backup: mosis keys export")
     if said.bump:
-        _bump_once(portal, output, place, said.bump)
+        _bump_once(portal, output, place, said)
     tree = project.read_tree(place)
     built = project.build(tree, key)
     report = develop.report_of(tree, built, key.public)
@@ -168,22 +162,25 @@ def _note_report(output: Output, report: checks.Report, where: str, place: Path 
         output.note(f"not checked here, but by the portal: {what}; needs the Python package {name}")
 
 
-def _bump_once(portal: Portal, output: Output, folder: Path, part: str) -> None:
-    """Raise the version, unless an interrupted run has raised it for these very files."""
+def _bump_once(portal: Portal, output: Output, folder: Path, said: Namespace) -> None:
+    """Raise the version, unless the last run has raised it for these very files: it may have been
+    interrupted at any moment, also between its end and its last word."""
     tree = project.read_tree(folder)
     manifest = project.manifest_of(tree)
     package_id = str(manifest.get("id"))
     content, version = _content_of(tree), manifest.get("version")
     state = portal.config.read_state("publish", portal.url, package_id)
-    if state.get("content") == content and state.get("to") == version:
-        output.note(f"going on with {version}, which an interrupted run has begun")
+    if not said.again and state.get("content") == content and state.get("to") == version:
+        output.note(
+            f"nothing has changed since {version}: going on with it (--again raises it anyway)"
+        )
         return
     if not isinstance(version, str):
         raise Stop(f"The manifest in {folder} has no version; set it by hand first.")
-    after = project.next_version(version, part)
+    after = project.next_version(version, said.bump)
     state = {"content": content, "from": version, "to": after}
     portal.config.write_state(state, "publish", portal.url, package_id)
-    project.bump(folder, part)
+    project.bump(folder, said.bump)
     output.note(f"{version} becomes {after}")
 
 

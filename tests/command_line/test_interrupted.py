@@ -1,0 +1,224 @@
+"""Killed, cut off, refused: the same command again goes on, and there is one version."""
+
+import contextlib
+import os
+import pty
+import random
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.campaign import short_and_full
+from tests.client import Client, Person
+from tests.command_line.driver import Mosis, approve_all, ended
+from tests.server import wait_until
+
+APP = "app.alice.notes"
+
+
+def versions(client: Client, alice: Person) -> list[tuple[str, str]]:
+    """(version, state) of every version of the app."""
+    answer = client.get(f"/v1/apps/{APP}/versions", as_=alice)
+    return (
+        [(each["version"], each["state"]) for each in answer["versions"]]
+        if answer.status == 200
+        else []
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cycles", short_and_full(6, 200))
+def test_killed_at_any_moment_and_run_again(
+    mosis: Mosis, client: Client, alice: Person, cycles: int
+) -> None:
+    """Each cycle is a version: `--bump patch` is killed, then run again until it ends."""
+    chance = random.Random(4)
+    mosis("init", "notes").expect(0)
+    mosis("publish", "notes").expect(0)
+    for cycle in range(1, cycles + 1):
+        mosis.folder.joinpath("notes/assets/scripts/main.lua").write_text(f"return {cycle}\n")
+        for _ in range(2):
+            with ended(mosis.start("publish", "notes", "--bump", "patch")) as process:
+                with contextlib.suppress(Exception):
+                    process.wait(chance.uniform(0.1, 0.8))
+                if process.poll() is not None:
+                    break
+                process.kill()
+        else:
+            mosis("publish", "notes", "--bump", "patch").expect(0)
+        found = versions(client, alice)
+        assert found == [(f"1.0.{number}", "in_review") for number in range(cycle, -1, -1)]
+
+
+class Cut:
+    """A proxy in between that breaks the next `breaks` connections after `after` bytes from the client."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.breaks, self.after, self.broken = port, 0, 0, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        far = socket.create_connection(("127.0.0.1", self.port))
+        passed = 0
+        with near, far, contextlib.suppress(OSError):
+            while True:
+                for ready in select.select([near, far], [], [], 30)[0]:
+                    data = ready.recv(4096)
+                    if not data:
+                        return
+                    (far if ready is near else near).sendall(data)
+                    passed += len(data) if ready is near else 0
+                    if self.breaks and passed > self.after:
+                        self.breaks, self.broken = self.breaks - 1, self.broken + 1
+                        return
+
+
+@pytest.fixture
+def cut(mosis: Mosis, alice: Person, url: str) -> Iterator[Cut]:
+    made = Cut(int(url.rpartition(":")[2]))
+    mosis.url = mosis.environment["MOSIS_URL"] = made.url
+    mosis.sign_in(alice)
+    yield made
+    made.listener.close()
+
+
+@pytest.mark.parametrize("after", [100, 1500, 3000])
+def test_the_network_is_cut(
+    mosis: Mosis, cut: Cut, client: Client, alice: Person, after: int
+) -> None:
+    mosis("init", "notes").expect(0)
+    cut.after, cut.breaks = after, 2
+    mosis("publish", "notes").expect(0)
+    assert cut.broken > 0
+    assert versions(client, alice) == [("1.0.0", "in_review")]
+
+
+def test_nobody_answers(offline: Mosis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mosis.client import api
+
+    monkeypatch.setattr(api, "FIRST_SECONDS", 1)
+    offline("init", "notes").expect(0)
+    secrets = {"MOSIS_URL": "http://127.0.0.1:9", "MOSIS_TOKEN": "x"}
+    assert "run the same command again" in offline("publish", "notes", env=secrets).expect(4).err
+
+
+def test_unchanged_files_are_one_version(mosis: Mosis, client: Client, alice: Person) -> None:
+    mosis("init", "notes").expect(0)
+    mosis("publish", "notes").expect(0)
+    for _ in range(2):
+        mosis("publish", "notes", "--bump", "patch").expect(0)
+    assert [version for version, _ in versions(client, alice)] == ["1.0.1", "1.0.0"]
+    mosis("publish", "notes", "--bump", "patch", "--again").expect(0)
+    assert versions(client, alice)[0][0] == "1.0.2"
+
+
+def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice: Person) -> None:
+    mosis("init", "notes").expect(0)
+    mosis("publish", "notes").expect(0)
+    client.post(f"/v1/apps/{APP}/versions/1.0.0/withdraw", as_=alice).expect(200)
+    assert mosis("publish", "notes", "--json").expect(0).json["state"] == "in_review"
+    assert versions(client, alice) == [("1.0.0", "in_review"), ("1.0.0", "withdrawn")]
+
+
+class Terminal:
+    """`mosis` on a terminal of its own."""
+
+    def __init__(self, mosis: Mosis, *arguments: str) -> None:
+        near, far = pty.openpty()
+        self.near, self.shown = near, ""
+        self.process = mosis.start(
+            *arguments, stdin=far, stdout=far, stderr=far, start_new_session=True
+        )
+        os.close(far)
+
+    def read(self, until: str = "", timeout_seconds: float = 60) -> str:
+        """What is shown until these words come, or to the end."""
+        deadline = time.monotonic() + timeout_seconds
+        while not until or until not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self.near], [], [], 1)[0]:
+                try:
+                    data = os.read(self.near, 4096)
+                except OSError:  # the other side is closed
+                    data = b""
+                if not data:
+                    assert not until, self.shown
+                    break
+                self.shown += data.decode()
+        return self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self.near, text.encode())
+
+
+def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alice: Person) -> None:
+    terminal = Terminal(mosis, "init", "notes")
+    with ended(terminal.process):
+        terminal.read("Package id")
+        terminal.type("com.acme.notes\n")
+        terminal.read("Name of the app")
+        terminal.type("Notes\n")
+        terminal.read("Author")
+        terminal.type("\n")
+        terminal.read("E-mail")
+        terminal.type("\n")
+        terminal.read()
+        assert terminal.process.wait(60) == 0
+    assert mosis.manifest()["id"] == "com.acme.notes"
+    terminal = Terminal(mosis, "publish", "notes")
+    with ended(terminal.process):
+        shown = terminal.read()
+        assert terminal.process.wait(60) == 0
+    assert "Uploading com.acme.notes 1.0.0 [####" in shown
+    assert "100%" in shown
+
+
+def test_ctrl_c_stops_watching_and_not_the_release(
+    mosis: Mosis, client: Client, alice: Person, rita: Person
+) -> None:
+    mosis("init", "notes").expect(0)
+    terminal = Terminal(mosis, "publish", "notes", "--when-approved")
+    with ended(terminal.process):
+        terminal.read("in the queue")
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        assert terminal.process.wait(60) == 130
+        assert "interrupted" in terminal.read()
+    (review,) = client.get("/v1/reviews", as_=rita)["reviews"]
+    client.post(f"/v1/reviews/{review['id']}/approve", as_=rita).expect(200)
+    wait_until(lambda: versions(client, alice) == [("1.0.0", "published")], "it is published")
+
+
+def test_what_cannot_be_taken_back_asks(mosis: Mosis, client: Client, rita: Person) -> None:
+    mosis("init", "notes").expect(0)
+    mosis("publish", "notes").expect(0)
+    approve_all(client, rita)
+    mosis("publish", "notes").expect(0)
+    assert "--yes" in mosis("halt", APP, "1.0.0").expect(2).err
+    terminal = Terminal(mosis, "halt", APP, "1.0.0")
+    with ended(terminal.process):
+        terminal.read("[y/N]")
+        terminal.type("n\n")
+        terminal.read()
+        assert terminal.process.wait(60) == 1
+    assert mosis("halt", APP, "1.0.0", "--yes", "--json").expect(0).json["state"] == "halted"
+
+
+def test_somebody_elses_text_cannot_drive_the_terminal(mosis: Mosis, tmp_path: Path) -> None:
+    mosis("init", "notes").expect(0)
+    mosis.folder.joinpath("notes/assets/a\x1b[31m.txt").write_text("x")
+    said = mosis("check", "notes").expect(1)
+    assert "\x1b" not in said.out + said.err

@@ -1,0 +1,194 @@
+"""What `mosis` does without a portal: build, check, complete."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mosis.client.config import Config, normal_url
+from mosis.client.output import Stop
+from mosis.client.project import bump, next_version
+from mosis.web.cli import zipapp
+from tests.command_line.driver import Mosis, ended
+
+
+def test_the_same_bytes_under_another_clock_locale_umask_and_order(offline: Mosis) -> None:
+    offline("init", "notes").expect(0)
+    offline("build", "notes", "-o", "first.mosis").expect(0)
+    other = offline.folder / "other"
+    names = [path for path in offline.folder.joinpath("notes").rglob("*") if path.is_file()]
+    for path in sorted(names, reverse=True):
+        place = other / path.relative_to(offline.folder / "notes")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+        os.utime(place, (1, 1))
+        place.chmod(0o600)
+    offline.environment |= {"LC_ALL": "C", "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "7"}
+    before = os.umask(0o077)
+    try:
+        with ended(offline.start("build", "other", "-o", "second.mosis")) as process:
+            process.communicate(timeout=60)
+    finally:
+        os.umask(before)
+    assert process.returncode == 0
+    first, second = (offline.folder / f"{name}.mosis" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_findings_name_file_line_and_code(offline: Mosis) -> None:
+    offline("init", "notes").expect(0)
+    manifest = offline.manifest() | {"permissions": ["teleport"]}
+    offline.folder.joinpath("notes/manifest.json").write_text(json.dumps(manifest, indent=2))
+    said = offline("check", "notes").expect(1).out
+    assert "notes/manifest.json:13: permission_unknown: " in said
+    offline("build", "notes").expect(1)
+    offline.folder.joinpath("notes/manifest.json").write_text(
+        json.dumps(manifest | {"permissions": []}, indent=2)
+    )
+    offline.folder.joinpath("notes/assets/scripts/main.lua").write_text("local = 3\n")
+    said = offline("check", "notes").expect(1).out
+    assert "notes/assets/scripts/main.lua:1: lua_syntax: " in said
+
+
+def test_what_mosisignore_leaves_out(offline: Mosis) -> None:
+    offline("init", "notes").expect(0)
+    folder = offline.folder / "notes"
+    folder.joinpath("docs").mkdir()
+    folder.joinpath("docs/plan.exe").write_text("x")
+    folder.joinpath("a.psd").write_text("x")
+    folder.joinpath(".secret").write_text("x")
+    offline("build", "notes", "-o", "a.mosis").expect(0)
+    names = set(zipfile.ZipFile(offline.folder / "a.mosis").namelist())
+    assert not {name for name in names if "psd" in name or "docs" in name or "secret" in name}
+    folder.joinpath("b.exe").write_text("x")
+    assert "file_type" in offline("check", "notes").expect(1).out
+    folder.joinpath("b.exe").unlink()
+    folder.joinpath("link.txt").symlink_to("/etc/passwd")
+    assert "zip_link" in offline("check", "notes").expect(1).out
+
+
+@pytest.mark.parametrize(
+    ("version", "part", "after"),
+    [
+        ("1.2.3", "major", "2.0.0"), ("1.2.3", "minor", "1.3.0"), ("1.2.3", "patch", "1.2.4"),
+        ("1.2.0-beta.1", "patch", "1.2.0"), ("1.2.0-beta.1+5", "patch", "1.2.0"),
+    ],
+)  # fmt: skip
+def test_the_next_version(version: str, part: str, after: str) -> None:
+    assert next_version(version, part) == after
+
+
+def test_bump_leaves_the_rest_of_the_manifest_alone(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{ "version_code" : 4,\n\t"name": "ü", "version":"1.0.0" }\n')
+    assert bump(tmp_path, "minor") == ("1.0.0", "1.1.0")
+    assert path.read_text() == '{ "version_code" : 5,\n\t"name": "ü", "version":"1.1.0" }\n'
+    path.write_text('{"author": {"version": "1"}, "version": "1.0.0", "version_code": 4}')
+    bump(tmp_path, "patch")
+    found = json.loads(path.read_text())
+    assert found == {"author": {"version": "1"}, "version": "1.0.1", "version_code": 5}
+
+
+@pytest.mark.parametrize("text", ["", "ftp://x", "https://", "https://a@b", "https://a/?q", "::"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(Stop):
+        normal_url(text)
+
+
+def test_addresses_are_compared_in_one_form() -> None:
+    assert normal_url("apps.example.net/") == "https://apps.example.net"
+    assert normal_url("localhost:8080") == "http://localhost:8080"
+    assert normal_url("HTTPS://Apps.example.net/v1/") == "https://apps.example.net"
+
+
+def test_the_configuration_reads_what_it_has_written(tmp_path: Path) -> None:
+    from mosis.client.config import Credentials
+
+    config, odd = Config(tmp_path), 'a"b\\c\x7f\u00e9\U0001f600\n'
+    config.store("https://a.example", Credentials(odd, "r"))
+    config.store("https://b.example", Credentials(token="t"))
+    assert config.credentials("https://a.example") == Credentials(odd, "r")
+    assert config.url() == "https://b.example"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command(offline: Mosis, shell: str) -> None:
+    script = offline("completion", shell).expect(0).out
+    for word in ("publish", "when-approved", "rollback", "revoke"):
+        assert word in script
+    assert "%(" not in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=30)
+
+
+def test_what_is_not_understood(offline: Mosis) -> None:
+    offline("nonsense").expect(2)
+    offline("check", "nowhere").expect(2)
+    offline("status").expect(2)
+    offline("keys", "export").expect(2)
+
+
+def pythons() -> list[str]:
+    """Every Python of this machine from 3.11 on."""
+    places = [Path(sys.executable), Path("/usr/bin/python3.11")]
+    places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
+    return [str(each) for each in dict.fromkeys(places) if each.exists()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", pythons())
+def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
+    """No third-party package is found (-I -S); openssl signs; what is not checked is named."""
+    path = offline.folder / "mosis.pyz"
+    path.write_bytes(zipapp("https://apps.example.net"))
+
+    def run(*arguments: str) -> str:
+        command = [python, "-I", "-S", str(path), *arguments]
+        with ended(offline.start(*arguments, program=command[: -len(arguments)])) as process:
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, (out, err)
+        return out
+
+    run("init", "notes")
+    said = run("check", "notes")
+    assert "lupa" in said
+    assert "tinycss2" in said
+    run("build", "notes", "-o", "a.mosis")
+    run("verify", "a.mosis")
+    offline("verify", "a.mosis").expect(0)  # by cryptography
+    offline("build", "notes", "-o", "b.mosis").expect(0)
+    a, b = (offline.folder.joinpath(f"{name}.mosis") for name in "ab")
+    assert [zipfile.ZipFile(a).read(name) for name in zipfile.ZipFile(a).namelist()] == [
+        zipfile.ZipFile(b).read(name) for name in zipfile.ZipFile(b).namelist()
+    ]
+    spoiled = bytearray(zipfile.ZipFile(a).read("META-INF/CERT.SIG"))
+    spoiled[random.Random(1).randrange(64)] ^= 1
+    with zipfile.ZipFile(a) as good, zipfile.ZipFile(offline.folder / "bad.mosis", "w") as bad:
+        for entry in good.infolist():
+            content = bytes(spoiled) if entry.filename.endswith("SIG") else good.read(entry)
+            bad.writestr(entry, content)
+    command = [python, "-I", "-S", str(path)]
+    with ended(offline.start("verify", "bad.mosis", program=command)) as process:
+        assert "signature_invalid" in process.communicate(timeout=120)[0]
+
+
+def test_an_old_python_is_told_so(offline: Mosis) -> None:
+    old = [
+        *Path.home().glob(".pyenv/versions/2.7*/bin/python"),
+        *Path.home().glob(".pyenv/versions/3.10*/bin/python"),
+    ]
+    if not old:
+        pytest.skip("there is no older Python here")
+    path = offline.folder / "mosis.pyz"
+    path.write_bytes(zipapp("https://apps.example.net"))
+    for python in old:
+        done = subprocess.run(
+            [python, str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "mosis needs Python 3.11 or newer" in done.stderr
