@@ -95,7 +95,7 @@ def generated(chance: random.Random) -> bytes:
     files: dict[str, bytes] = {**files_of(manifest_of()), **GOOD}
     kind = chance.randrange(4)
     if kind == 0:
-        return spoiled(build_package(key=KEY), chance)
+        return spoiled(build_package(key=KEY), chance) or b"\0"  # an empty body is no package: 400
     names = sorted(files if kind > 1 else ["manifest.json"])
     for name in chance.sample(names, chance.randint(1, min(3, len(names)))):
         files[name] = spoiled(files[name], chance)
