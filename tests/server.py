@@ -163,8 +163,13 @@ class Backed(Running):
     def lose_everything(self) -> None:
         """SIGKILL for both, at once; then the data folder is gone."""
         os.kill(self.pid, signal.SIGSTOP)  # or it could start another Litestream in between
-        os.kill(self.litestream, signal.SIGKILL)
+        litestream = self.litestream
+        os.kill(litestream, signal.SIGKILL)
         self.kill()
+        deadline = time.monotonic() + 30
+        while is_alive(litestream):  # a write it had begun could still create a file
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         shutil.rmtree(self.data)
 
 

@@ -657,9 +657,16 @@ def test_a_trusted_proxy_has_no_share(start: Start) -> None:
 
 
 def from_address(server: Server, address: str) -> Wire:
-    """A connection from another loopback address, which counts as another client."""
+    """A connection from another loopback address, which counts as another client, with one answered
+    request of which the server has noted the end: a client can have the response before that."""
     wire = Wire(server, source=address)
     assert wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
+    channels = server.active_channels
+    assert eventually(
+        lambda: all(
+            each.is_idle and each.served_at == each.active_at for each in list(channels.values())
+        )
+    )
     return wire
 
 
