@@ -69,6 +69,9 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
+    # whoever gets into an account could invite themselves and come back after a new password
+    "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
+    "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
     # a suspended person keeps their identities: without them they would come back under a new account
     "identities": Ending(_deleted("identities"), CLAIMED),
