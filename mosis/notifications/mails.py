@@ -19,7 +19,7 @@ TEXTS = {
     "version.rejected": "{package_id} {version} was rejected; the review says why.",
     "version.published": "{package_id} {version} is published.",
     "version.halted": "{package_id} {version} is halted: no further device is offered it.",
-    "version.rollout": "{package_id} {version} is offered to {percent:g} % of the devices: step {step} of {steps} of its rollout"
+    "version.rollout": "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout"
     " plan.",
     "version.yanked": "{package_id} {version} was taken back.",
     "review.message": "The {sender} wrote about {package_id} {version}.",

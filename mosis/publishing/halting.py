@@ -120,9 +120,7 @@ def fisher(crashes: int, sessions: int, other_crashes: int, other_sessions: int)
     whole = _choose(total, sessions)
 
     def term(number: int) -> float:
-        return (
-            _choose(crashed, number) + _choose(total - crashed, sessions - number) - whole
-        )
+        return _choose(crashed, number) + _choose(total - crashed, sessions - number) - whole
 
     return _tail(crashes, min(crashed, sessions), term)
 

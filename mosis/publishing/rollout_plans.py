@@ -197,29 +197,28 @@ def is_offered(db: Connection, version: Version) -> bool:
     )
 
 
-def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) -> None:
+def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) -> str | None:
     """Do what is due for a plan: pause or resume it, halt the version, take the next step. `counts`
     are the sessions of this version and of the previous one in the round of `seen`; None without
-    telemetry. Safe to run twice: everything is read again in the transaction."""
+    telemetry. Safe to run twice: everything is read again in the transaction. The result is
+    `halted`, `step` or None."""
     with db.write():
         plan, version = find(db, seen.version_id), versions.by_id(db, seen.version_id)
         if plan is None or version is None or plan.state not in ("running", "paused"):
-            return
+            return None
         if not is_offered(db, version):
             if plan.state == "running":
                 _change(db, plan, state="paused", next_step_at=None)
-            return
+            return None
         if plan.state == "paused":
             _resume(db, plan)
-            return
+            return None
         if counts is not None and plan.round == seen.round and _halted(db, plan, version, counts):
-            return
-        _step(db, plan, version)
+            return "halted"
+        return "step" if _step(db, plan, version) else None
 
 
-def _halted(
-    db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]
-) -> bool:
+def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]) -> bool:
     """Test the version if enough sessions have come since the last test; whether it was halted."""
     condition = plan.condition
     if condition is None or not halting.is_due(condition, counts[0], plan.next_look):
@@ -253,20 +252,20 @@ def _halted(
     return True
 
 
-def _step(db: Connection, plan: Plan, version: Version) -> None:
-    """Take the next step if its time has come."""
+def _step(db: Connection, plan: Plan, version: Version) -> bool:
+    """Take the next step if its time has come; whether it was taken."""
     wait = plan.wait_seconds
     if wait is None:
         if plan.watched_until is None or plan.watched_until <= db.now:
             _change(db, plan, state="finished", watched_until=None)
         elif plan.watched_until > db.clock.latest(WATCHED_SECONDS):  # by a clock that was ahead
             _change(db, plan, watched_until=db.clock.now(WATCHED_SECONDS))
-        return
+        return False
     if plan.next_step_at is None or plan.next_step_at > db.clock.latest(wait):
         _change(db, plan, next_step_at=db.clock.now(wait))
-        return
+        return False
     if plan.next_step_at > db.now:
-        return
+        return False
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
     taken = _after_step(db, plan, plan.steps_taken + 1)
@@ -279,7 +278,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> None:
         "version.rollout",
         package_id=package_id,
         version=version.version,
-        percent=percent,
+        percent=int(percent) if percent == int(percent) else percent,
         step=taken.steps_taken,
         steps=len(taken.stages),
         next_step_at=taken.next_step_at,
@@ -294,6 +293,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> None:
         percent=percent,
         step=taken.steps_taken,
     )
+    return True
 
 
 def _store(db: Connection, version: Version, plan: dict[str, Any]) -> None:
@@ -390,4 +390,3 @@ def default_of(app: App) -> dict[str, Any] | None:
     """The plan that versions of an app get which have none of their own."""
     found: dict[str, Any] | None = json.loads(app.rollout_plan) if app.rollout_plan else None
     return found
-

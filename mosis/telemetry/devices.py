@@ -200,9 +200,7 @@ def _reports(
     return found
 
 
-def _days(
-    db: Connection, known: dict[bytes, int], names: dict[int, str]
-) -> list[dict[str, Any]]:
+def _days(db: Connection, known: dict[bytes, int], names: dict[int, str]) -> list[dict[str, Any]]:
     """What was counted of the device for rollout plans."""
     return [
         {

@@ -24,7 +24,9 @@ def advance(env: Context) -> None:
         if plan.halt_when:
             watched.append((version.app_id, version.version))
         try:
-            rollout_plans.advance(db, plan, _counts(env, plan, version))
+            result = rollout_plans.advance(db, plan, _counts(env, plan, version))
+            if result is not None:
+                env.measures.count("portal_rollouts_total", result=result)
         except Exception as error:
             failed = error
     if env.config.telemetry:

@@ -209,7 +209,9 @@ def find(db: Connection, app_id: str, version: str) -> tuple[Counts, Counts] | N
     return None if found is None else counts(db, found[0])
 
 
-def of_devices(db: Connection, given: str, *bound: object) -> list[tuple[bytes, str, int, int, int, int]]:
+def of_devices(
+    db: Connection, given: str, *bound: object
+) -> list[tuple[bytes, str, int, int, int, int]]:
     """The rows of devices, for their export: (device, version, day, starts, crashes, reports)."""
     return db.all(
         "SELECT d.device, iif(d.is_new, w.version, w.previous), d.day, d.starts, d.crashes, d.reports"

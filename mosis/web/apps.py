@@ -27,7 +27,6 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 from mosis.web.request import (
     created,
     listed,
@@ -37,6 +36,7 @@ from mosis.web.request import (
     require_match,
     spend,
 )
+from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -62,10 +62,14 @@ _FIELDS: dict[str, dict[str, Any]] = {
 _DEFAULT_PLAN: dict[str, Any] = {
     "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
 }
-CREATE = _FIELDS | _DEFAULT_PLAN | {
-    "package_id": {"type": "string", "required": True, "maxlength": 255},
-    "name": _FIELDS["name"] | {"required": True},
-}
+CREATE = (
+    _FIELDS
+    | _DEFAULT_PLAN
+    | {
+        "package_id": {"type": "string", "required": True, "maxlength": 255},
+        "name": _FIELDS["name"] | {"required": True},
+    }
+)
 CHANGE = _FIELDS | _DEFAULT_PLAN
 
 STATUSES = ("draft", "published", "suspended")

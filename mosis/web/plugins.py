@@ -409,7 +409,7 @@ class Answers:
         keep, is_public = route.config.get("keep"), route.config["scope"] == "public"
         said = route.callback.operation
         tagless = (
-            route.method in ("PATCH", "DELETE") and not said.matches
+            route.method in ("PUT", "PATCH", "DELETE") and not said.matches
         )  # nobody could know a tag
         asked = said.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}

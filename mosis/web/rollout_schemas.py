@@ -76,6 +76,4 @@ PLAN = shape(
     watched_until=nullable(TIME),
     halted=nullable(HALTED),
 )
-FIGURES = shape(
-    "RolloutFigures", **COUNTS, previous=nullable(shape("PreviousVersion", **COUNTS))
-)
+FIGURES = shape("RolloutFigures", **COUNTS, previous=nullable(shape("PreviousVersion", **COUNTS)))
