@@ -10,6 +10,7 @@ from mosis.context import Context
 def build(env: Context) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import reviews as review_desk
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -79,6 +80,7 @@ def build(env: Context) -> Any:
         account_links,
         device,
         console,
+        review_desk,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

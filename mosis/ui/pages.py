@@ -274,7 +274,8 @@ class Page:
     def finish(self, response: bottle.HTTPResponse) -> None:
         """Headers of every page, and the cookie where it changes."""
         for name, value in HEADERS.items():
-            response.set_header(name, value)
+            if name not in response.headers:  # files of packages have a stricter policy
+                response.set_header(name, value)
         if self._new_cookie is not None:
             value, seconds = self._new_cookie
             secure = self._cookie.startswith("__Host-")
@@ -421,6 +422,8 @@ class Pages:
             return page.error(error)
         page.problem = error
         try:
+            if route.config["scope"] != "visitor":  # who may not send the form may not see it
+                _require(page.caller, route.config["scope"])
             made = self._call(again, page, self.env.db.connection(), arguments)
         except PortalError as second:
             return page.error(second)
