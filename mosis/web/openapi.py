@@ -93,6 +93,7 @@ PARAMETERS = {
     "number": "Counted from 0.",
     "name": "Without `.md`.",
     "file": "As the page names it.",
+    "path": "The file's path in the package, with its slashes.",
 }
 LONGEST_IN_PATH = 255  # characters: nothing has a longer name
 IN_PATH: dict[str, Shape] = {

@@ -7,6 +7,7 @@ NOON = "2027-01-31T12:00:00Z"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 # By the name of a field or parameter, wherever it stands; or by the name of the shape or call that it belongs to, and its own.
 EXAMPLES: dict[str, Any] = {
+    "path": "assets/main.lua",
     "app": "com.acme.notes",
     "package_id": "com.acme.notes",
     "version": "1.0.0",

@@ -137,7 +137,7 @@ def world(client: Client) -> World:
     names = {
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
         "developer": client.register("bob").id, "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
-        "sequence": str(client.get("/v1/store/index.json")["sequence"]),
+        "sequence": str(client.get("/v1/store/index.json")["sequence"]), "path": "assets/main.lua",
         "review": client.get(f"/v1/apps/{app}/versions/2.0.0", as_=root)["review"]["id"], "device_id": DEVICE, "webhook": webhook,
         "delivery": client.get(f"/v1/webhooks/{webhook}/deliveries", as_=root)["deliveries"][0]["id"], "key": api_key,
         "signing_key": client.get("/v1/signing-keys", as_=root)["signing_keys"][0]["id"],
