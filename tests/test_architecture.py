@@ -75,6 +75,8 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "content_coding",
         "kept",
         "package_upload",
+        "multipart_form",
+        "digest_fields",
         "long_poll",
         "openapi",
         "openapi_schemas",
