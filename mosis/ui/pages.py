@@ -421,10 +421,10 @@ class Pages:
         again = route.config.get("again")
         if again is None or error.code in ("cross_site", "https_required"):
             return page.error(error)
+        if not _may(page.caller, route.config["scope"]):  # nor may they see the page with the form
+            return page.error(error)
         page.problem = error
         try:
-            if route.config["scope"] != "visitor":  # who may not send the form may not see it
-                _require(page.caller, route.config["scope"])
             made = self._call(again, page, self.env.db.connection(), arguments)
         except PortalError as second:
             return page.error(second)
@@ -436,6 +436,16 @@ class Pages:
         wanted = inspect.signature(handler).parameters
         known = {"page": page, "db": db, "caller": page.caller, "env": self.env} | arguments
         return handler(**{name: value for name, value in known.items() if name in wanted})
+
+
+def _may(caller: Caller, scope: str) -> bool:
+    """Whether the caller may use a page of this scope."""
+    try:
+        if scope not in ("public", "visitor"):
+            _require(caller, scope)
+    except Denied:
+        return False
+    return True
 
 
 def _require(caller: Caller, scope: str) -> None:

@@ -227,7 +227,7 @@ def test_only_a_reviewer_from_a_page_of_ours_decides(
     other = Browser(client)
     other.register("bob")
     own = dict(forms_of(other.open("/console/"))[0].fields)
-    for somebody, status in ((other, 403), (Browser(client), 401)):
+    for somebody, status in ((other, 403), (Browser(client), 403)):
         answer = somebody.post(f"{path}/{name}", fields | own, follow=False)
         assert answer.status == status
         assert "mosis.storage" not in answer.body.decode()  # nor is the page shown again
