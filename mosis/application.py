@@ -37,6 +37,7 @@ def build(env: Context) -> Any:
         well_known,
     )
     from mosis.web import device_login as devices
+    from mosis.web.compression import Compression
     from mosis.web.idempotency import Retries
     from mosis.web.plugins import Answers, Callers, Errors, Portal
 
@@ -45,6 +46,8 @@ def build(env: Context) -> Any:
     app = Portal(env.measures if env else None, prefix, pages.error_page)
     if env:
         problems.document_errors_under(prefix)
+    if env and env.config.compression:
+        app.install(Compression(env))  # first, that is, around all others
     for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
         app.install(plugin)
     for face in (

@@ -25,13 +25,14 @@ from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
 
 # The shares of what is kept in memory: answers about single apps, lists, what devices are offered, answers to accounts, those
-# that never change, and the apps that telemetry comes for.
+# that never change, the compressed forms of responses, and the apps that telemetry comes for.
 ROOMS = {
-    "apps": 0.25,
-    "lists": 0.35,
+    "apps": 0.2,
+    "lists": 0.3,
     "offers": 0.25,
     "accounts": 0.05,
     "always": 0.05,
+    "gzip": 0.1,
     "senders": 0.05,
 }
 

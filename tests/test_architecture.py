@@ -71,6 +71,8 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "plugins",
         "request",
         "file_response",
+        "compression",
+        "content_coding",
         "kept",
         "package_upload",
         "long_poll",

@@ -396,11 +396,12 @@ class Pages:
         if isinstance(made, bottle.HTTPResponse):
             return made
         tag = etag(made)
+        vary = [route.config.get("varies"), bottle.response.get_header("Vary")]
         headers = {
             "Content-Type": route.config.get("content_type", HTML),
             "Cache-Control": route.config.get("cache", "public, max-age=0, no-cache"),
             "ETag": tag,
-            **({"Vary": route.config["varies"]} if "varies" in route.config else {}),
+            **({"Vary": ", ".join(filter(None, vary))} if any(vary) else {}),
             **HEADERS,
         }
         if place:

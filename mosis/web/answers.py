@@ -8,6 +8,8 @@ from mosis.context import Context
 from mosis.errors import Denied, LimitReached, Unavailable
 from mosis.rate_limits import Taken
 from mosis.server.request import Answer, Request
+from mosis.web.compression import cached_form, takes_part
+from mosis.web.content_coding import least_bytes
 from mosis.web.kept import Place, of_account, of_all_time, of_store
 from mosis.web.plugins import (
     METHODS,
@@ -62,6 +64,12 @@ class CachedResponses:
             )
             if kept is None:
                 return None
+            if self.env.config.compression and takes_part(kept.route):
+                least = least_bytes(request.headers.get("ACCEPT_ENCODING", ""))
+                if least is not None and len(kept.body) >= least:
+                    kept = cached_form(self.env, kept)
+                    if kept is None:
+                        return None  # the application compresses it, which would hold up the loop
             developer_id = (
                 self.env.access_tokens.read(token, self.env.clock.time()).developer_id
                 if token

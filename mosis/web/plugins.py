@@ -95,6 +95,7 @@ PREFLIGHT = [
     ("Access-Control-Allow-Headers", "If-None-Match, If-Modified-Since, If-Range, Range"),
     ("Access-Control-Max-Age", "86400"),
 ]
+ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
 OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 METHODS = frozenset(
@@ -386,7 +387,7 @@ class Finished:
         cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
     ) -> "Finished":
         """From what Bottle has of it."""
-        unchanged = [each for each in headers if each[0].lower() != "content-type"]
+        unchanged = [each for each in headers if each[0].lower() not in ONLY_WITH_BODY]
         lines = header_lines([*headers, ("Content-Length", str(len(body)))])
         return cls(body, headers, tag, route, lines, header_lines(unchanged))
 
@@ -433,7 +434,9 @@ class Answers:
                 return document
             response.set_header("Cache-Control", cache_control)
             if not is_public:
-                response.set_header("Vary", "Authorization, X-API-Key")
+                more = response.get_header("Vary")  # Accept-Encoding, where the route is compressed
+                vary = ["Authorization", "X-API-Key"] + ([more] if more else [])
+                response.set_header("Vary", ", ".join(vary))
             if document is None:
                 response.status = 204 if response.status_code == 200 else response.status_code
                 return b""

@@ -258,6 +258,11 @@ def etag(body: bytes) -> str:
     return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'
 
 
+def gzip_tag(tag: str) -> str:
+    """The strong entity tag of the gzip form of what has this tag: two representations never share one (section 8.8.3)."""
+    return f'{tag[:-1]}-gzip"'
+
+
 def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
     """Whether If-None-Match, or with `strong` If-Match, names this tag (RFC 9110, section 13.1)."""
     tags = (
@@ -277,11 +282,11 @@ def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
     is no address that tells its tag, so that only `*` fits."""
     header = bottle.request.get_header("If-Match")
-    if (
-        header is not None
-        and header.strip() != "*"
-        and not (now and names_tag(header, etag(dump(now())), strong=True))
-    ):
+    if header is None or header.strip() == "*":
+        return
+    tag = etag(dump(now())) if now else ""
+    # Both representations are of the same state, and the client may have read either.
+    if not tag or not any(names_tag(header, each, strong=True) for each in (tag, gzip_tag(tag))):
         raise Conflict(
             "precondition_failed",
             "It has changed since you read it; read it again and decide anew.",

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -300,6 +300,7 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
         content_type="application/json",
         changed_at=found.created_at,
         cache_control=ASK_AGAIN,
+        gzipped=_gzipped(env, found.sequence),
     )
 
 
@@ -322,7 +323,13 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
         content_type="application/json",
         changed_at=os.fstat(file.fileno()).st_mtime,
         cache_control="public, max-age=600, immutable",
+        gzipped=_gzipped(env, int(sequence)),
     )
+
+
+def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, str] | None] | None:
+    """What opens the compressed form of an index; None where nothing is compressed."""
+    return (lambda: store.gzip_index_at(env, sequence)) if env.config.compression else None
 
 
 @operation(STORE_KEYS)
