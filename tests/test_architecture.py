@@ -76,6 +76,8 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "routing",
         "answers",
         "package_upload",
+        "multipart_form",
+        "digest_fields",
         "long_poll",
         "openapi",
         "openapi_schemas",

@@ -348,6 +348,11 @@ def _add_review_and_devices(add: Add) -> None:
     made.add_argument(
         "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
     )
+    made.add_argument(
+        "--accept-key",
+        metavar="FINGERPRINT",
+        help="a new signing key of the app that you have compared",
+    )
     made = add("verify", "check a package's archive and signature", _verify)
     made.add_argument("file", metavar="FILE")
     made.add_argument(

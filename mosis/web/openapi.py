@@ -48,6 +48,7 @@ ALWAYS = (
     "database_unavailable",
 )
 WITH_BODY = (
+    "digest_mismatch",
     "malformed_json",
     "unsupported_media_type",
     "request_timeout",

@@ -17,6 +17,7 @@ from mosis.validation import Schema
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
+from mosis.web.digest_fields import check_digests
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
@@ -108,6 +109,7 @@ def read_body(limit_bytes: int) -> bytes:
         body = request.environ["wsgi.input"].read(limit_bytes + 1)
     if max(request.content_length, len(body)) > limit_bytes:
         raise _too_large(limit_bytes)
+    check_digests(request.get_header, body)
     return body
 
 

@@ -22,14 +22,22 @@ from tests.server import wait_until
 APP = "app.alice.notes"
 
 
+@pytest.fixture
+def settings(settings: dict[str, str]) -> dict[str, str]:
+    return settings | {"ACCOUNT_UNPUBLISHED_VERSIONS": "1000"}
+
+
 def versions(client: Client, alice: Person) -> list[tuple[str, str]]:
-    """(version, state) of every version of the app."""
-    answer = client.get(f"/v1/apps/{APP}/versions", as_=alice)
-    return (
-        [(each["version"], each["state"]) for each in answer["versions"]]
-        if answer.status == 200
-        else []
-    )
+    """(version, state) of every version of the app, the newest first."""
+    found, cursor = [], ""
+    while True:
+        answer = client.get(f"/v1/apps/{APP}/versions?limit=100{cursor}", as_=alice)
+        if answer.status != 200:
+            return []
+        found += [(each["version"], each["state"]) for each in answer["versions"]]
+        if not answer["next_cursor"]:
+            return found
+        cursor = f"&cursor={answer['next_cursor']}"
 
 
 @pytest.mark.slow
