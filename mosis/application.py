@@ -38,9 +38,10 @@ def build(env: Context) -> Any:
         well_known,
     )
     from mosis.web import device_login as devices
+    from mosis.web.answers import Answers
     from mosis.web.compression import Compression
     from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Answers, Callers, Errors, Portal
+    from mosis.web.plugins import Callers, Errors, Inputs, Portal
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
@@ -49,7 +50,7 @@ def build(env: Context) -> Any:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
