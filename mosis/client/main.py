@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mosis import VERSION
 from mosis.client import account, completion, develop, install, publish, review, status
-from mosis.client.api import Portal
+from mosis.client.api import Portal, Problem
 from mosis.client.config import Config
 from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
 from mosis.client.project import PARTS
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Command = said.command
         return command(Config(), output, said)
     except Stop as stop:
+        for each in stop.errors if isinstance(stop, Problem) else ():
+            where = f"{each['pointer']}: " if each.get("pointer") else ""
+            output.note(f"{where}{each.get('code')}: {each.get('detail')}")
         output.error(stop.message, stop.facts, stop.code)
         return stop.code
     except KeyboardInterrupt:

@@ -111,8 +111,8 @@ def cache(env: Context) -> Iterator[Family]:
         "counter",
         "Lookups in the store's response cache, by result.",
     )
-    yield asked.add(env.kept.hits, result="hit").add(env.kept.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
+    yield asked.add(env.cache.hits, result="hit").add(env.cache.misses, result="miss")
+    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.cache.size_bytes)})
 
 
 def disks(env: Context) -> Iterator[Family]:

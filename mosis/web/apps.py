@@ -94,9 +94,9 @@ APP = shape(
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps", callback=index, scope="apps:read", limited="filtered", keep="account")
+    app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
-    app.get("/apps/<app>", callback=show, scope="apps:read", keep="account")
+    app.get("/apps/<app>", callback=show, scope="apps:read")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 

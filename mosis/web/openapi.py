@@ -13,7 +13,7 @@ from mosis.database import pagination
 from mosis.validation import Schema
 from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
 from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
-from mosis.web.plugins import UNVERSIONED, limit_of
+from mosis.web.routing import API_PREFIX, UNVERSIONED, limit_of
 
 TITLE = "mosis-portal"
 FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
@@ -48,6 +48,7 @@ ALWAYS = (
     "database_unavailable",
 )
 WITH_BODY = (
+    "digest_mismatch",
     "malformed_json",
     "unsupported_media_type",
     "request_timeout",
@@ -423,7 +424,7 @@ def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
             | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {})
         )
     path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
-    return path if rule.startswith(UNVERSIONED) else "/v1" + path, parameters
+    return path if rule.startswith(UNVERSIONED) else API_PREFIX + path, parameters
 
 
 def security(scope: str) -> list[dict[str, list[str]]]:

@@ -35,7 +35,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.package_upload import LONGEST_NOTES, ReceivedUpload
 from mosis.web.request import (
     body_is,
     created,
@@ -128,7 +128,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected digest_mismatch quota_exceeded invalid_state suspended"
+    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
@@ -202,12 +202,12 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), read_upload()
+    found, sent = apps.owned_by(db, caller, app), ReceivedUpload()
     spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
     try:
-        check_content_digest(received.sha256)
+        sent.check_digests()
         said = sent.upload()
         body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
