@@ -1,1 +1,1 @@
-"""Accounts, and how people sign in."""
+"""Accounts, credentials and sign-in."""

@@ -1,7 +1,8 @@
-"""What a mailbox proves: verifying an address, getting back in with a new password, inviting somebody.
+"""Email verification, password reset and invitations.
 
-A link alone proves the mailbox, not who made the account. So it never leaves both with an account: who
-made it proves that with its password or a session, or everything that is older than the proof ends.
+A link proves control of the mailbox, not who registered the account. It therefore never gives
+access to both: whoever registered proves that with the password or a session; otherwise all earlier
+credentials end.
 """
 
 from mosis import audit, jobs
@@ -33,14 +34,14 @@ def verify(
     *,
     claims: bool = True,
 ) -> None:
-    """The address is verified by whoever holds the mailbox and proves which account is theirs: with a
-    session of the account, or with its password. Nothing else changes then.
+    """Verify an email address. The caller holds the mailbox and shows that the account is theirs by
+    a session of it or by its password.
 
-    Somebody who has neither did not make the account: their `password` becomes its password, and every
-    credential that is older ends. Without `claims` another password is refused instead. A verified
-    address gives no role: see `reset` and `appoint`.
-    Raises Denied `invalid_token`, `forbidden` (another account's session, an API key or device login),
-    `unauthenticated` (neither session nor password), `invalid_credentials`, Invalid (password).
+    A caller with neither did not register the account: `password` becomes its password, and all
+    earlier credentials end; with `claims` false, another password is refused instead. Verification
+    gives no role; see `reset` and `appoint`. Raises Denied `invalid_token`, `forbidden` (session of
+    another account, API key or device login), `unauthenticated` (neither session nor password),
+    `invalid_credentials`, Invalid (password).
     """
     ticket = email_tokens.read(env, db, token, "verify")
     developer = _unverified(_owner(db, ticket))
@@ -54,8 +55,9 @@ def verify(
     elif password is None:
         raise Denied(
             "unauthenticated",
-            "Sign in to the account first, or send its password with the token. If you did not make the"
-            " account, send the password that it shall have: everything else that opens it ends.",
+            "Sign in to the account first, or send its password with the token. If "
+            "you did not register this account, send a new password for it: every "
+            "other session and key of the account is then revoked.",
         )
     claimed_with = None
     if caller.developer_id is None and not passwords.verify(
@@ -74,7 +76,7 @@ def verify(
 
 
 def appoint(env: Context) -> None:
-    """At start: the account of ADMIN_EMAIL is admin, once its address is verified."""
+    """At start: make the account of ADMIN_EMAIL an administrator if its address is verified."""
     if env.config.admin_email is None or env.db.damage is not None:
         return
     db = env.db.connection()
@@ -85,8 +87,8 @@ def appoint(env: Context) -> None:
 
 
 def forgot(db: Connection, caller: Caller, email: str) -> None:
-    """Mail a link that sets a new password, where there is such an account. Whether there is, only the job finds out: neither
-    the answer nor its time tells."""
+    """Queue a password-reset mail. Only the job looks up the account, so neither the response nor
+    its timing discloses whether it exists."""
     with db.write():
         jobs.add(
             db,
@@ -98,7 +100,7 @@ def forgot(db: Connection, caller: Caller, email: str) -> None:
 
 
 def mail_reset(env: Context, email: str) -> None:
-    """The job behind `forgot`. Twice means two mails, of which the second one's link is good."""
+    """Job of `forgot`. If it runs twice, two mails are sent, and the link in the second is valid."""
     db = env.db.connection()
     with db.write():
         developer = accounts.find_by_email(db, email)
@@ -107,11 +109,11 @@ def mail_reset(env: Context, email: str) -> None:
 
 
 def reset(env: Context, db: Connection, caller: Caller, token: str, new_password: str) -> None:
-    """Set a new password and end every session. The link proves the address too, and makes ADMIN_EMAIL
-    admin. Raises Denied `invalid_token`, Invalid.
+    """Set a new password and end every session. The link also verifies the address and makes the
+    account of ADMIN_EMAIL an administrator. Raises Denied `invalid_token`, Invalid.
 
-    Where nobody had verified the address before, somebody else may have made the account with it and be
-    waiting for its owner to come: then every credential that is older ends.
+    If the address was not verified before, somebody else may have registered it: all earlier
+    credentials end.
     """
     accounts.check_password(
         new_password, email_tokens.read(env, db, token, "reset").email, "/new_password"
@@ -132,32 +134,33 @@ def reset(env: Context, db: Connection, caller: Caller, token: str, new_password
 
 
 def invite(env: Context, db: Connection, caller: Caller, email: str) -> tuple[Ticket, str]:
-    """An invitation to register with this address, mailed there; the ticket and its token. Raises Conflict `email_taken`."""
+    """Mail an invitation to register with this address. Returns the email token's row and the
+    token. Raises Conflict `email_taken`."""
     with db.write():
         if accounts.find_by_email(db, email):
-            raise Conflict("email_taken", "There is an account with this address already.")
+            raise Conflict("email_taken", "An account with this address exists already.")
         ticket = email_tokens.issue(db, "invite", email)
         audit.add(db, caller, "account.invited", ticket.id)
         return ticket, tokens.make_ticket(env.secret, ticket.id)
 
 
 def sweep(env: Context) -> None:
-    """The job that removes tickets and device logins a day after they ended, sessions a month after; of
-    the mails in the folder those that are a month old, and those to an address that no account and no
-    ticket has any more."""
+    """Job: delete email tokens and device logins a day after they expire, sessions after a month;
+    in the mail folder, mails older than a month and those to addresses that no account or email
+    token has."""
     db = env.db.connection()
     with db.write():
         day, month = db.clock.now(-24 * 3600), db.clock.now(-30 * 24 * 3600)
         db.change("DELETE FROM tickets WHERE expires_at < ?", day)
         db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
         db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
-    # a file dated further ahead was written while the clock was ahead
+    # a file with a later date was written while the clock was wrong
     latest = env.clock.time() + 24 * 3600
     env.mailer.sweep(seconds(month), latest, lambda address: _is_known(env, db, address))
 
 
 def _is_known(env: Context, db: Connection, address: str) -> bool:
-    """Whether this is ADMIN_EMAIL, or an account or a ticket that is good has this address."""
+    """Whether this is ADMIN_EMAIL, or the address of an account or of a valid email token."""
     return accounts.folded(address) == accounts.folded(env.config.admin_email or "") or bool(
         db.value(
             "SELECT EXISTS (SELECT 1 FROM developers WHERE email = ?1) OR EXISTS"
@@ -169,7 +172,7 @@ def _is_known(env: Context, db: Connection, address: str) -> bool:
 
 
 def _claim(db: Connection, caller: Caller, developer: Developer, password_hash: str) -> None:
-    """Hand an account over to the owner of its mailbox, in the running transaction."""
+    """Transfer an account to the owner of its mailbox, in the running transaction."""
     revocation.end(db, developer.id, revocation.CLAIMED, "password")
     audit.add(db, caller, "account.claimed", developer.id, owner_id=developer.id)
     accounts.set_password(db, caller, developer.id, password_hash)
@@ -181,15 +184,15 @@ def _verified(db: Connection, caller: Caller, developer: Developer) -> None:
 
 
 def _unverified(developer: Developer) -> Developer:
-    """The account, when its address is to be verified: a link for that is good for nothing else."""
+    """The account, if its address is not verified yet. Raises Denied `invalid_token`."""
     if developer.email_verified:
-        raise Denied("invalid_token", "This address has been verified already.")
+        raise Denied("invalid_token", "This address is verified already.")
     return developer
 
 
 def _owner(db: Connection, ticket: Ticket) -> Developer:
-    """Whose ticket it is, when it went to the address that the account still has."""
+    """The account of an email token, if it still has the address. Raises Denied `invalid_token`."""
     developer = accounts.get(db, ticket.developer_id or "")
     if accounts.folded(developer.email) != accounts.folded(ticket.email) or developer.suspended:
-        raise Denied("invalid_token", "This link is not good any more; ask for a new one.")
+        raise Denied("invalid_token", "This link is no longer valid; ask for a new one.")
     return developer

@@ -1,11 +1,12 @@
-"""What accounts leave behind: ended sessions, keys and answers kept for retries, of which each account keeps the newest."""
+"""Bounds the rows that accounts leave behind (ended sessions, revoked keys, stored responses): the
+newest of each account stay."""
 
 from mosis.context import Context
 from mosis.database import Connection
 
-# table: (which of its rows are counted, where ?1 is now; newest first by this; how many each account keeps). Live API keys and
-# signing keys have limits of their own; a signing key that a version names stays.
-KEPT: dict[str, tuple[str, str, int]] = {
+# table: (condition of the counted rows, with ?1 the current time; order, newest first; rows that stay per account). Active
+# keys have limits of their own; a signing key that a version refers to stays.
+ROWS_PER_ACCOUNT: dict[str, tuple[str, str, int]] = {
     "sessions": ("1", "ended_at IS NULL DESC, last_used_at DESC", 500),
     "api_keys": ("revoked_at IS NOT NULL OR expires_at <= ?1", "created_at DESC", 500),
     "signing_keys": (
@@ -18,9 +19,9 @@ KEPT: dict[str, tuple[str, str, int]] = {
 
 
 def sweep(env: Context) -> None:
-    """The job that removes what an account has beyond KEPT. The audit trail still says what there was."""
+    """Job: delete the rows of each account beyond these bounds. The audit trail still lists them."""
     db = env.db.connection()
-    for table, (counted, order, most) in KEPT.items():
+    for table, (counted, order, most) in ROWS_PER_ACCOUNT.items():
         surplus = (
             f"SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY developer_id ORDER BY {order}, id DESC) AS place"
             f" FROM {table} WHERE ({counted}) AND ?1 <> '') WHERE place > {most}"
@@ -33,8 +34,8 @@ def sweep(env: Context) -> None:
 
 
 def _pass_on(db: Connection, surplus: str) -> None:
-    """What was made with a key that is removed counts as made by its own maker: so a key that leaks
-    still ends everything that came of it."""
+    """Objects made with a deleted key get that key's own maker as `made_by`, so that revoking the
+    maker still reaches them."""
     for (key_id,) in db.all(surplus, db.now):
         maker = db.value("SELECT made_by FROM api_keys WHERE id = ?", key_id)
         for table in ("api_keys", "signing_keys"):

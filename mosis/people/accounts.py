@@ -1,6 +1,7 @@
-"""Accounts and their sessions: who a developer is, how one signs in and out.
+"""Accounts and their sessions.
 
-Nothing here tells a stranger whether an account exists: unknown addresses cost the same hash as known ones.
+Responses do not disclose whether an account exists: unknown addresses cost the same password hash
+as known ones.
 """
 
 import secrets
@@ -18,12 +19,12 @@ from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation
 from mosis.publishing import reviews
 
-GRACE_SECONDS = 10  # a client that lost the answer of a refresh may ask again for this long
+GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for this long
 
 
 @dataclass(frozen=True)
 class Developer:
-    """An account as the database keeps it."""
+    """A row of `developers`, without what only the database needs."""
 
     id: str
     email: str
@@ -56,7 +57,7 @@ class Session:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """What a sign-in answers with: the account, the session and a pair of tokens."""
+    """The result of a sign-in: the account, the session and a pair of tokens."""
 
     developer: Developer
     session_id: str
@@ -75,14 +76,14 @@ def get(db: Connection, developer_id: str) -> Developer:
 
 
 def find_by_email(db: Connection, email: str) -> Developer | None:
-    """The account with this address, whatever its case."""
+    """The account with this address, compared without regard to case; None if there is none."""
     return db.one(
         f"SELECT {columns(Developer)} FROM developers WHERE email = ?", email, into=Developer
     )
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
-    """Whether the account has this address and is not suspended: an erased one has none."""
+    """Whether the account has this address and is not suspended; an erased account has none."""
     return bool(
         db.value(
             "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
@@ -93,17 +94,19 @@ def has_address(db: Connection, developer_id: str, email: str) -> bool:
 
 
 def folded(email: str) -> str:
-    """An address in the form in which two of the same account are equal, as for the database (NOCASE): ASCII letters in lower
-    case. Folding more would be wrong: `ß` becomes `ss`, and the mailboxes of the two domains are different people's."""
+    """An address in the form in which the database compares addresses (NOCASE): ASCII letters in
+    lower case. Full case folding would be wrong: it maps `ß` to `ss`, and the two domains have
+    different owners."""
     return email.encode().lower().decode()
 
 
 def check_registration(env: Context, *, invited: bool = False) -> None:
-    """Raises Denied `registration_closed` when the operator takes no registrations, or only invited ones."""
+    """Raises Denied `registration_closed` if the operator allows no registration, or only by
+    invitation."""
     if env.config.registration == "closed" or (env.config.registration == "invite" and not invited):
         raise Denied(
             "registration_closed",
-            "This portal does not take registrations; ask its operator for an account.",
+            "Registration is closed on this portal; ask its operator for an account.",
         )
 
 
@@ -116,9 +119,10 @@ def register(
     name: str,
     invitation: str | None = None,
 ) -> SignedIn:
-    """A new account, signed in; a link that verifies the address is mailed.
+    """Create an account and sign in; a verification link is mailed.
 
-    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token` (invitation).
+    Raises Invalid (password), Conflict `email_taken`, Denied `registration_closed`, `invalid_token`
+    (invitation).
     """
     check_registration(env, invited=invitation is not None)
     check_password(password, email)
@@ -134,7 +138,7 @@ def register(
 
 
 def check_password(password: str, email: str, pointer: str = "/password") -> None:
-    """Raises Invalid `weak_password` for the commonest passwords and those that equal the address."""
+    """Raises Invalid `weak_password` for common passwords and those that equal the address."""
     weakness = passwords.weakness(password, email)
     if weakness:
         raise Invalid([{"pointer": pointer, "code": "weak_password", "detail": weakness}])
@@ -150,11 +154,12 @@ def create(
     role: str = "developer",
     verified: bool = False,
 ) -> Developer:
-    """A new account, in the running transaction. Raises Conflict `email_taken`."""
+    """Create an account, in the running transaction. Raises Conflict `email_taken`."""
     if find_by_email(db, email):
         raise Conflict(
             "email_taken",
-            "There is an account with this e-mail address; sign in, or ask for a new password.",
+            "An account with this e-mail address exists already; sign in, or ask for "
+            "a new password.",
         )
     developer = Developer(new_id(), email, int(verified), name, role, 0, password_hash, db.now)
     db.insert("developers", **vars(developer))
@@ -163,7 +168,8 @@ def create(
 
 
 def login(env: Context, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
-    """Sign in. Raises Denied `invalid_credentials`, the same for a wrong password and no such account, or `suspended`."""
+    """Sign in. Raises Denied `invalid_credentials` (the same for a wrong password and an unknown
+    address) or `suspended`."""
     developer = find_by_email(db, email)
     if (
         not passwords.verify(
@@ -187,24 +193,20 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
 
 
 def unchanged(db: Connection, developer: Developer) -> Developer:
-    """The account as it is now, in the running transaction, whose password was found right before the lock was had.
-
-    Raises Denied `invalid_credentials` when that has been changed since: a new password ends all that came with the old one.
-    """
+    """The account as stored now, in the running transaction; its password was verified before the
+    transaction began. Raises Denied `invalid_credentials` if the password has changed since."""
     now = get(db, developer.id)
     if now.password_hash != developer.password_hash:
-        raise Denied("invalid_credentials", "The password has been changed a moment ago.")
+        raise Denied("invalid_credentials", "The password was changed during this request.")
     return now
 
 
 def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedIn:
-    """A new pair for a good refresh token, which is spent by that.
-
-    A spent one presented again ends the session, unless the same client does so within ten seconds: then it gets the answer
-    it has lost. Raises Denied `invalid_token`.
-    """
+    """Exchange a refresh token for a new pair. A refresh token is valid once; using it again ends
+    the session, except by the same client within GRACE_SECONDS, which gets the lost response
+    again. Raises Denied `invalid_token`."""
     session_id, generation = tokens.split_refresh(token)
-    refusal = Denied("invalid_token", "This refresh token is not good any more; sign in again.")
+    refusal = Denied("invalid_token", "This refresh token is no longer valid; sign in again.")
     with db.write():
         session = db.one(
             f"SELECT {columns(Session)} FROM sessions WHERE id = ?", session_id, into=Session
@@ -248,11 +250,13 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
 
 
 def logout(db: Connection, caller: Caller, *, everywhere: bool = False) -> None:
-    """End the caller's session, or all of the account's, at once: access tokens die with it. Raises Denied `forbidden` when a
-    device login wants to end others."""
+    """End the caller's session, or all sessions of the account; their access tokens are refused at
+    once. Raises Denied `forbidden` if a device login tries to end other sessions."""
     account = caller.account
     if everywhere and caller.scopes is not None:
-        raise Denied("forbidden", "A device login ends itself alone; sign in to end all sessions.")
+        raise Denied(
+            "forbidden", "A device login can only end itself; sign in to end all sessions."
+        )
     with db.write():
         if everywhere:
             revocation.end(db, account, revocation.SIGNED_OUT, "everywhere")
@@ -281,7 +285,7 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
 
 
 def promote(db: Connection, email: str, role: str) -> Developer:
-    """Give an account a role; what the command line does. Raises NotFound."""
+    """Give an account a role, from the command line. Raises NotFound."""
     with db.write():
         developer = find_by_email(db, email)
         if developer is None:
@@ -291,17 +295,15 @@ def promote(db: Connection, email: str, role: str) -> Developer:
 
 
 def set_role(db: Connection, caller: Caller, developer_id: str, role: str) -> None:
-    """Give an account a role, in the running transaction; it counts from the next request on."""
+    """Give an account a role, in the running transaction; effective from the next request on."""
     db.change("UPDATE developers SET role = ? WHERE id = ?", role, developer_id)
     audit.add(db, caller, "account.role_changed", developer_id, owner_id=developer_id, role=role)
 
 
 def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: bool) -> None:
-    """Suspend an account or let it back in, in the running transaction.
-
-    A suspension ends its sessions and keys at once, and every version that devices were never offered,
-    whatever its state. None of that comes back: who is let in again signs in and makes new keys.
-    """
+    """Suspend an account or lift its suspension, in the running transaction. A suspension ends its
+    sessions and API keys and withdraws every version that was never offered to devices. Lifting
+    it restores none of these."""
     db.change("UPDATE developers SET suspended = ? WHERE id = ?", int(suspended), developer_id)
     if suspended:
         revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
@@ -316,7 +318,8 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
 
 
 def set_password(db: Connection, caller: Caller, developer_id: str, password_hash: str) -> None:
-    """A new password, in the running transaction; every session but the caller's ends, and the owner is told."""
+    """Set a password, in the running transaction. Every session but the caller's ends, and the
+    owner is notified."""
     db.change("UPDATE developers SET password_hash = ? WHERE id = ?", password_hash, developer_id)
     revocation.end(db, developer_id, revocation.SIGNED_OUT, "password", but=caller.session_id)
     audit.add(db, caller, "account.password_changed", developer_id, owner_id=developer_id)
@@ -327,7 +330,7 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
     """Change the caller's password. Raises Denied `invalid_credentials` when the current one is wrong, Invalid."""
     developer = get(db, caller.account)
     if not passwords.verify(current, developer.password_hash, env.password_cost):
-        raise Denied("invalid_credentials", "The current password is another one.")
+        raise Denied("invalid_credentials", "The current password is wrong.")
     check_password(new, developer.email, "/new_password")
     password_hash = passwords.make_hash(new, env.password_cost)
     with db.write():
@@ -335,7 +338,7 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
 
 
 def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Developer]:
-    """All accounts for the operator, the newest first; `query` is looked for in address and name."""
+    """All accounts, newest first, for operators; `query` is a substring of address or name."""
     rows = db.all(
         f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
         " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
@@ -348,7 +351,7 @@ def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Develope
 
 
 def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Session]:
-    """Where the caller is signed in, the newest first."""
+    """The active sessions of the caller's account, newest first."""
     rows = db.all(
         f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
         " AND (?3 IS NULL OR id < ?3) AND expires_at <= ?5 ORDER BY id DESC LIMIT ?4",
@@ -363,8 +366,8 @@ def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Sessio
 
 
 def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:
-    """End one of the caller's sessions and what it has opened: its tokens are refused at once. What a
-    device login has made with its scopes ends too. Raises NotFound."""
+    """End one of the caller's sessions and what was made with it; its tokens are refused at once.
+    Objects made by a device login end too. Raises NotFound."""
     account = caller.account
     with db.write():
         if not db.value(
@@ -384,11 +387,9 @@ def sign_in(
     scopes: str | None = None,
     made_by: str | None = None,
 ) -> SignedIn:
-    """A new session of this account, in the running transaction; `scopes` (a JSON list) limits it and takes its role,
-    `made_by` is the session that has approved it.
-
-    The owner is told when it comes from a network that the account was never used from. Raises Denied `suspended`.
-    """
+    """Create a session, in the running transaction. `scopes` (a JSON list) limits it and removes
+    its role; `made_by` is the session that approved it. The owner is notified of a sign-in from
+    a network that the account was never used from. Raises Denied `suspended`."""
     if developer.suspended:
         raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
     caller = replace(caller, developer_id=developer.id)
@@ -434,8 +435,9 @@ def _pair(env: Context, developer: Developer, session: Session) -> SignedIn:
 
 
 def _latest_expiry(clock: Clock) -> str:
-    """The latest expiry of a session that counts. A clock that was ahead and is set right signs nobody
-    out, unless it was ahead by more than a session's lifetime; a refresh gives the ordinary expiry."""
+    """The latest expiry of a session that is accepted: sessions created while the clock was ahead
+    stay valid after it is corrected, unless it was ahead by more than a session's lifetime. Their
+    next refresh sets an ordinary expiry."""
     return clock.latest(2 * tokens.REFRESH_SECONDS)
 
 

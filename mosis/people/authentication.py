@@ -1,5 +1,5 @@
-"""Authentication: from the credential of a request to its caller, and the same question again at the
-moment of a change. Nothing about a credential is remembered between two requests."""
+"""Authentication: finds the caller of a request by its credential, and verifies the credential
+again at the moment of a change. Credentials are not cached between requests."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _SESSION = (
 
 
 def caller_of(env: Context, db: Connection, credential: str, address: str, client: str) -> Caller:
-    """The caller who presents this access token or API key. Raises Denied `invalid_token`."""
+    """The caller with this access token or API key. Raises Denied `invalid_token`."""
     if credential.startswith(tokens.KEY_PREFIX):
         return _caller_of_key(env, db, credential, address, client)
     claims = env.access_tokens.read(credential, env.clock.time())
@@ -35,12 +35,10 @@ def caller_of(env: Context, db: Connection, credential: str, address: str, clien
 
 
 def confirm(env: Context, db: Connection, caller: Caller) -> None:
-    """The credential is alive and has the rights that it had when the request was authenticated. Asked
-    under the writers' lock of every authenticated request that changes something (mosis/web/plugins.py):
-    between both moments the session, the key, the account, its role or the scopes can have ended.
-
-    Raises Denied `invalid_token` when it has ended, `forbidden` when its rights have changed.
-    """
+    """Verify, at the beginning of a transaction and under the write lock, that the caller's
+    credential is still valid with the same rights (see mosis/web/plugins.py): session, key,
+    account, role or scopes may have changed since the request was authenticated. Raises Denied
+    `invalid_token` if it has ended, `forbidden` if its rights have changed."""
     if caller.key_id is not None:
         row = db.one(_KEY.format(column="id"), caller.key_id, env.clock.now())
         now = None if row is None else _of_key(row, caller.address, caller.client)
@@ -50,19 +48,21 @@ def confirm(env: Context, db: Connection, caller: Caller) -> None:
         )
     if now is None:
         raise Denied(
-            "invalid_token", "This credential was ended while the request ran; nothing was changed."
+            "invalid_token",
+            "This credential was revoked or expired while the request ran; nothing was changed.",
         )
     if now != caller:
         raise Denied(
             "forbidden",
-            "The rights of this credential were changed while the request ran; nothing was changed.",
+            "The permissions of this credential changed while the request ran; "
+            "nothing was changed. Send the request again.",
         )
 
 
 def caller_of_session(
     db: Connection, developer_id: str, session_id: str, address: str, client: str
 ) -> Caller | None:
-    """The caller of a living session of a living account, or None. A device login has no role."""
+    """The caller of an active session of an active account, or None. A device login has no role."""
     row = db.one(_SESSION, session_id, developer_id)
     if row is None:
         return None
@@ -77,9 +77,7 @@ def _caller_of_key(env: Context, db: Connection, secret: str, address: str, clie
     now = env.clock.now()
     row = tokens.is_key(secret) and db.one(_KEY.format(column="hash"), tokens.key_hash(secret), now)
     if not row:
-        raise Denied(
-            "invalid_token", "This API key is not one of ours, has expired or was revoked."
-        )
+        raise Denied("invalid_token", "This API key is unknown, expired or revoked.")
     minute = now[:16] + ":00Z"
     if row[7] != minute:
         env.key_uses.add(f"{row[3]}|{minute}")
@@ -90,7 +88,8 @@ def _of_key(row: Sequence[Any], address: str, client: str) -> Caller:
     developer_id, role_of_key, role_of_account, key_id, scopes, limited = row[:6]
     return Caller(
         developer_id,
-        min(role_of_key, role_of_account, key=ROLES.index),  # the lower of both counts
+        # a key never has a higher role than its account
+        min(role_of_key, role_of_account, key=ROLES.index),
         address,
         client,
         key_id=key_id,

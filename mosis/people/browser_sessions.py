@@ -1,6 +1,6 @@
-"""Sessions of browsers: an opaque random token in a cookie, of which the database holds the SHA-256.
+"""Browser sessions: an opaque random token in a cookie, stored as its SHA-256.
 
-They are rows of `sessions` like every other sign-in: listed with them, revoked with them, ended by a
+They are rows of `sessions` like every other sign-in: listed and revoked with them, and ended by a
 new password or a suspension.
 """
 
@@ -17,12 +17,13 @@ from mosis.database import Connection
 from mosis.errors import Unavailable
 from mosis.people import accounts, authentication
 
-TOUCH_SECONDS = 3600  # how exact `last_used_at` is; spares a write for each page
+TOUCH_SECONDS = 3600  # resolution of `last_used_at`; avoids a write for each page
 
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """Who uses this browser. `extended`: the session ends later than before, so the cookie must too."""
+    """The caller of a request with a session cookie. `extended`: the expiry of the session was
+    moved, so the cookie must be set again."""
 
     caller: Caller
     extended: bool
@@ -34,13 +35,13 @@ def make_token() -> str:
 
 
 def is_token(text: str) -> bool:
-    """Whether this has the form of a token."""
+    """Whether a text has the form of a session token."""
     return len(text) == 43 and text.isascii() and text.replace("-", "a").replace("_", "a").isalnum()
 
 
 def open_session(db: Connection, session_id: str) -> str:
-    """Hand a session that was just started to a browser: its token, which is always a new one, so that
-    a token from before the sign-in opens nothing."""
+    """Issue a cookie token for a session that was just started. It is always new, so that a token
+    set before the sign-in (session fixation) is useless."""
     token = make_token()
     with db.write():
         db.change("UPDATE sessions SET browser_hash = ? WHERE id = ?", _hash(token), session_id)
@@ -50,7 +51,8 @@ def open_session(db: Connection, session_id: str) -> str:
 def find(
     env: Context, db: Connection, token: str, address: str, client: str
 ) -> BrowserSession | None:
-    """The living session with this token, or None. One that is used ends 30 days after its last use."""
+    """The active session with this token, or None. Use extends a session: it ends 30 days after its
+    last use."""
     now, latest = env.clock.now(), env.clock.latest(tokens.REFRESH_SECONDS)
     row = is_token(token) and db.one(
         "SELECT id, developer_id, last_used_at FROM sessions WHERE browser_hash = ?"
@@ -67,14 +69,14 @@ def find(
         return None
     if abs(seconds(now) - seconds(last_used_at)) < TOUCH_SECONDS:
         return BrowserSession(caller, False)
-    with suppress(Unavailable):  # a page can be read while nothing can be written
+    with suppress(Unavailable):  # pages stay readable while the database cannot be written
         _touch(env, db, caller)
         return BrowserSession(caller, True)
     return BrowserSession(caller, False)
 
 
 def end(db: Connection, caller: Caller) -> None:
-    """Sign the browser out: its session ends at once."""
+    """End the browser's session."""
     accounts.logout(db, caller)
 
 

@@ -1,4 +1,5 @@
-"""Device login (RFC 8628): a machine without a browser shows a code, its owner approves it elsewhere, signed in."""
+"""Device login (RFC 8628): a client without a browser shows a code, which its user approves in a
+signed-in session."""
 
 import hashlib
 import json
@@ -17,13 +18,14 @@ from mosis.people.accounts import SignedIn
 
 LIFE_SECONDS = 15 * 60
 INTERVAL_SECONDS = 5
-# Without vowels no code is a word, without digits and similar letters none is misread (RFC 8628, section 6.1): 20^8 codes.
+# No vowels, so that no code spells a word; no digits or similar letters, so that none is misread
+# (RFC 8628, section 6.1). 20^8 codes.
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 
 
 @dataclass(frozen=True)
 class DeviceLogin:
-    """A device login as the database keeps it."""
+    """A row of `device_logins`."""
 
     id: str
     user_code: str
@@ -38,7 +40,7 @@ class DeviceLogin:
 
 
 def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, DeviceLogin]:
-    """A new device login and its device code, which only the machine knows."""
+    """Start a device login. Returns it with its device code, which only the client receives."""
     device_code = secrets.token_urlsafe(32)
     with db.write():
         login = DeviceLogin(
@@ -60,7 +62,8 @@ def begin(db: Connection, client_name: str, scopes: list[str]) -> tuple[str, Dev
 
 
 def find(db: Connection, user_code: str) -> DeviceLogin:
-    """The waiting login with this code, written in any way. Raises NotFound: wrong, expired and decided ones look the same."""
+    """The pending login with this user code; case and separators are ignored. Raises NotFound, the
+    same for wrong, expired and decided codes."""
     letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
     return db.get(
         "code (wrong, expired or used)",
@@ -74,7 +77,7 @@ def find(db: Connection, user_code: str) -> DeviceLogin:
 
 
 def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> DeviceLogin:
-    """Approve or deny a machine's sign-in to the caller's account. Raises NotFound."""
+    """Approve or deny a device login to the caller's account. Raises NotFound."""
     account = caller.account
     with db.write():
         login = find(db, user_code)
@@ -97,10 +100,10 @@ def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> Dev
 
 
 def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> SignedIn:
-    """The machine asks whether it is signed in: once with a pair of tokens that has the approved scopes.
+    """The client asks for its tokens; they are issued once, with the approved scopes.
 
-    Raises Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds), `access_denied`,
-    `expired_token` (RFC 8628, section 3.5).
+    Raises Malformed `authorization_pending`, `slow_down` (the interval grows by five seconds),
+    `access_denied`, `expired_token` (RFC 8628, section 3.5).
     """
     refusal: Malformed | None = None
     with db.write():
@@ -134,11 +137,11 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
             db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
             developer = accounts.get(db, login.developer_id or "")
             return accounts.sign_in(env, db, caller, developer, login.scopes, login.made_by)
-    raise refusal  # after the commit: the polling was counted
+    raise refusal  # after the commit, which counts this poll
 
 
 def _refusal(error: str, detail: str, **facts: Any) -> Malformed:
-    return Malformed(error, detail, error=error, **facts)  # `error` for the clients of RFC 8628
+    return Malformed(error, detail, error=error, **facts)  # `error`: member that RFC 8628 requires
 
 
 def _user_code() -> str:

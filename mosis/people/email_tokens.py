@@ -1,7 +1,8 @@
-"""Tickets that travel by mail: to verify an address, to set a new password, to register by invitation.
+"""Email tokens: single-use links that verify an address, set a new password or accept an
+invitation.
 
-A ticket is good once and for a while. Its token is made from its id with the server's secret, when the mail is written and
-again when it is presented; the database has nothing in it that opens an account.
+The token is derived from the row's id with the server's secret, when the mail is written and when
+it is presented; the database contains nothing that opens an account.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ LIFE_SECONDS = {"verify": 7 * 24 * 3600, "reset": 30 * 60, "invite": 7 * 24 * 36
 
 @dataclass(frozen=True)
 class Ticket:
-    """A ticket as the database keeps it."""
+    """A row of `tickets`."""
 
     id: str
     developer_id: str | None
@@ -31,7 +32,8 @@ class Ticket:
 
 
 def issue(db: Connection, purpose: str, email: str, developer_id: str | None = None) -> Ticket:
-    """A new ticket, and the job that mails it, in the running transaction. Earlier ones for the same purpose are void."""
+    """Create an email token and the job that mails it, in the running transaction. Earlier tokens
+    for the same purpose become invalid."""
     db.change(
         "UPDATE tickets SET used_at = ? WHERE purpose = ? AND developer_id IS ? AND email = ? AND used_at IS NULL",
         db.now,
@@ -47,7 +49,8 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
 
 
 def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
-    """The good ticket with this token. Raises Denied `invalid_token` when it is spent, expired or another kind."""
+    """The row of a valid token. Raises Denied `invalid_token` if it is used, expired or for another
+    purpose."""
     ticket = _get(db, tokens.read_ticket(env.secret, token))
     if ticket.purpose != purpose or ticket.used_at or _expired(env, ticket):
         raise Denied("invalid_token", "This link has been used or has expired; ask for a new one.")
@@ -55,15 +58,15 @@ def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
 
 
 def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
-    """The good ticket with this token, which is spent by that, in the running transaction. Raises Denied `invalid_token`."""
+    """As `read`, and mark it as used, in the running transaction. Raises Denied `invalid_token`."""
     ticket = read(env, db, token, purpose)
     db.change("UPDATE tickets SET used_at = ? WHERE id = ? AND used_at IS NULL", db.now, ticket.id)
     return ticket
 
 
 def mail(env: Context, ticket_id: str) -> None:
-    """The job that mails a ticket, unless the ticket or its account has ended. Twice does no harm: the
-    message is the same."""
+    """Job: mail an email token, unless it or its account has ended. Safe to run twice: the message
+    has the same Message-ID."""
     db = env.db.connection()
     found = _find(db, ticket_id)
     if found is None or not _is_wanted(env, db, ticket_id):
@@ -75,17 +78,18 @@ def mail(env: Context, ticket_id: str) -> None:
             "Open this address to verify that this mailbox is yours:",
         ),
         "reset": (
-            "A new password",
-            "Somebody, probably you, asked for a new password. Open this address to set one:",
+            "Set a new password",
+            "A new password was requested for this account. Open this address to set one:",
         ),
         "invite": (
             "You are invited",
-            "You are invited to make an account here. Open this address:",
+            "You are invited to register an account here. Open this address:",
         ),
     }[found.purpose]
     text = (
-        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nIt is good once, until {for_people(found.expires_at)}. "
-        f"With a program, send this token instead:\n\n{token}\n\n{_ending(db, found)}\n"
+        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nThe link works once, "
+        f"until {for_people(found.expires_at)}. In a program, use this token "
+        f"instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
     env.mailer.send(
         found.email,
@@ -97,8 +101,8 @@ def mail(env: Context, ticket_id: str) -> None:
 
 
 def _ending(db: Connection, ticket: Ticket) -> str:
-    """How a mail ends. One that verifies an address says when and from where the account was made, so
-    that somebody who has not made it sees that somebody else has."""
+    """The last paragraph of a mail. A verification mail names when and from where the account was
+    registered, for a reader who did not do so."""
     if ticket.purpose != "verify":
         return "If you did not ask for it, ignore this message."
     at, network = db.one(
@@ -107,15 +111,17 @@ def _ending(db: Connection, ticket: Ticket) -> str:
         ticket.developer_id,
     )
     return (
-        f"The account was made on {for_people(at)} from the network {network or '(not known)'}. You will be asked for its"
-        " password.\nIf you have not made it, ignore this message, or take the account over: give a password of"
-        " your own there.\nIt becomes the account's password, and every session and key that somebody else has for"
-        " it ends."
+        f"The account was registered on {for_people(at)} from the network {network or '(unknown)'}. "
+        "You will be asked for its password.\nIf you did not register it, ignore this "
+        "message, or take over the account by entering a new password:\nit becomes "
+        "the password of the account, and every other session and key of the account "
+        "is revoked."
     )
 
 
 def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
-    """Whether a ticket is good, and its account can use it: asked again right before its mail is sent."""
+    """Whether an email token is valid and its account can use it; checked immediately before the
+    mail is sent."""
     found = _find(db, ticket_id)
     if found is None or found.used_at or _expired(env, found):
         return False
@@ -129,7 +135,8 @@ def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
 
 
 def _expired(env: Context, ticket: Ticket) -> bool:
-    """Also when it ends later than any can: it was made by a clock that was ahead."""
+    """Whether it has expired. An expiry beyond the maximum lifetime counts too: it was set while
+    the clock was wrong."""
     longest = env.clock.latest(LIFE_SECONDS[ticket.purpose])
     return not env.clock.now() < ticket.expires_at <= longest
 

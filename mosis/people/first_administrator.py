@@ -1,4 +1,4 @@
-"""The first administrator of a new portal: a link that `serve` prints while there is none."""
+"""Set-up of the first administrator, by a link that `serve` prints until one exists."""
 
 import hashlib
 import secrets
@@ -24,8 +24,8 @@ def exists(db: Connection) -> bool:
 
 
 def make_link(env: Context) -> str | None:
-    """A new address with which the first administrator is made, good once and for an hour; earlier ones
-    are void. None where there is an administrator, or the database cannot be used."""
+    """A new single-use set-up address, valid for an hour; earlier ones become invalid. None if
+    there is an administrator or the database cannot be written."""
     if env.db.damage is not None:
         return None
     db = env.db.connection()
@@ -35,15 +35,15 @@ def make_link(env: Context) -> str | None:
         if exists(db):
             return None
         db.insert("setup_links", token_hash=_hash(token), expires_at=env.clock.now(LIFE_SECONDS))
-    # behind the #, which browsers do not send: it is in no log of a proxy
+    # The token is in the fragment, which browsers do not send, so no proxy logs it.
     return env.url(f"/setup#{token}")
 
 
 def create(
     env: Context, db: Connection, caller: Caller, token: str, email: str, password: str, name: str
 ) -> SignedIn:
-    """Make the first administrator, signed in. Its address counts as verified, because who reads the
-    portal's output is its operator.
+    """Create the first administrator and sign in. The address counts as verified, because only the
+    operator can read the portal's output.
 
     Raises Denied `invalid_token`, Invalid (password), Conflict `email_taken`.
     """
@@ -60,7 +60,7 @@ def create(
 
 
 def _check(env: Context, db: Connection, token: str) -> None:
-    """Raises Denied `invalid_token` unless the token is good and there is no administrator yet."""
+    """Raises Denied `invalid_token` unless the token is valid and there is no administrator yet."""
     good = db.value(
         "SELECT EXISTS (SELECT 1 FROM setup_links WHERE token_hash = ? AND expires_at > ?"
         " AND expires_at <= ?)",

@@ -1,6 +1,7 @@
-"""Identities: who a developer is at a provider, and the way from there into an account.
+"""Identities: accounts at sign-in providers, and signing in with them.
 
-A sign-in is begun for one browser, which keeps the only secret of it (a cookie); it is good for ten minutes and one answer.
+A sign-in belongs to one browser, which holds its only secret in a cookie; it is valid for ten
+minutes and one response of the provider.
 """
 
 import hashlib
@@ -18,12 +19,12 @@ from mosis.people import accounts, authentication, email_tokens
 from mosis.people.accounts import Developer, SignedIn
 
 BEGUN_SECONDS = 600
-ANSWERED_SECONDS = 60  # how long a page has to collect a sign-in that it has been sent back from
+ANSWERED_SECONDS = 60  # time for a page to fetch the result of a completed sign-in
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Somebody at a provider, and whose account that is here."""
+    """An account at a provider that is linked to an account here."""
 
     id: str
     developer_id: str
@@ -36,7 +37,8 @@ class Identity:
 
 @dataclass(frozen=True)
 class Pending:
-    """A sign-in that has been begun. `session_id` says who was signed in then: the identity is linked to that account."""
+    """A started sign-in. If `session_id` is set, the identity will be linked to the account of that
+    session."""
 
     browser_hash: str
     provider: str
@@ -50,11 +52,10 @@ class Pending:
 def begin(
     env: Context, db: Connection, caller: Caller, name: str, return_to: str | None
 ) -> tuple[str, str]:
-    """(where to send the browser, what to put into its cookie). Somebody signed in links the identity to their account.
-
-    Raises NotFound, Denied `forbidden` (what has only some scopes, as API keys, must not open a way to all of them),
-    Unavailable `provider_unavailable`.
-    """
+    """Start a sign-in: the address to redirect the browser to, and the value of its cookie. For a
+    signed-in caller the identity will be linked to their account. Raises NotFound, Denied
+    `forbidden` (credentials with limited scopes must not link an identity, which has all of
+    them), Unavailable `provider_unavailable`."""
     provider = _provider(env, name)
     if caller.developer_id is not None and (caller.session_id is None or caller.scopes is not None):
         raise Denied(
@@ -78,10 +79,8 @@ def begin(
 
 
 def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> Pending:
-    """The sign-in that this browser has begun and now brings back; from now on it is spent, whatever comes of it.
-
-    Raises NotFound, Malformed `oauth_state_invalid`: another browser's state, none, too late, or a second time.
-    """
+    """The sign-in that this browser started, which is thereby used up, whatever the outcome. Raises
+    NotFound, Malformed `oauth_state_invalid`: another browser's state, none, expired or used."""
     _provider(env, name)
     if not tokens.same(state, oauth.ties(env.secret, browser).state):
         raise _not_begun()
@@ -104,7 +103,8 @@ def spend(env: Context, db: Connection, name: str, browser: str, state: str) -> 
 
 
 def give_back(db: Connection, pending: Pending) -> None:
-    """Undo `spend`, because the provider was not asked: the same answer can be brought again."""
+    """Undo `spend` because the provider was not asked, so that the same response can be presented
+    again."""
     with db.write():
         db.change(
             "UPDATE oauth_states SET stage = 'begun' WHERE browser_hash = ? AND stage = 'spent'",
@@ -120,10 +120,8 @@ def answer(
     browser: str,
     answered: Answer,
 ) -> SignedIn | None:
-    """Sign in whoever has come back from the provider; or, when a page is to collect that (`return_to`), keep it ready.
-
-    Raises what Provider.profile and `resolve` raise, Denied `suspended`.
-    """
+    """Complete a sign-in after the provider's redirect; with `return_to`, store the result for the
+    page to collect. Raises what Provider.profile and `resolve` raise, Denied `suspended`."""
     provider = _provider(env, pending.provider)
     profile = provider.profile(
         _callback(env, provider.name), oauth.ties(env.secret, browser), answered
@@ -133,7 +131,7 @@ def answer(
         if pending.return_to is None:
             db.change("DELETE FROM oauth_states WHERE browser_hash = ?", pending.browser_hash)
             return accounts.sign_in(env, db, caller, developer)
-        if developer.suspended:  # said now, and nothing is linked: the error undoes that
+        if developer.suspended:  # raised inside the transaction, so that linking is rolled back
             raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
         db.change(
             "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
@@ -145,8 +143,8 @@ def answer(
 
 
 def collect(env: Context, db: Connection, caller: Caller, name: str, browser: str) -> SignedIn:
-    """The sign-in that was kept ready for this browser, once and within a minute. Raises NotFound, Malformed
-    `oauth_state_invalid`, Denied `suspended`."""
+    """The stored result of this browser's sign-in, once and within a minute. Raises NotFound,
+    Malformed `oauth_state_invalid`, Denied `suspended`."""
     _provider(env, name)
     with db.write():
         developer_id = db.value(
@@ -170,11 +168,9 @@ def resolve(
     profile: Profile,
     linking: Developer | None,
 ) -> Developer:
-    """The account of whoever has this profile, in the running transaction: the one it is linked to, the one it is being linked
-    to, the one with the same verified address, or a new one.
-
-    Raises Conflict `identity_taken` or `email_not_verified`, Denied `registration_closed`.
-    """
+    """The account for a provider's profile, in the running transaction: the linked one, the one
+    being linked, the one with the same verified address, or a new one. Raises Conflict
+    `identity_taken` or `email_not_verified`, Denied `registration_closed`."""
     known = db.one(
         f"SELECT {columns(Identity)} FROM identities WHERE issuer = ? AND subject = ?",
         profile.issuer,
@@ -210,8 +206,8 @@ def resolve(
 
 
 def unlink(db: Connection, caller: Caller, name: str) -> None:
-    """Nobody gets into the caller's account with this provider any more; sessions stay. Raises NotFound when nothing is linked,
-    Conflict `last_way_in` when the account has neither a password nor another provider."""
+    """Remove the caller's identity at a provider; sessions stay. Raises NotFound if none is linked,
+    Conflict `last_way_in` if the account has neither a password nor another identity."""
     with db.write():
         developer = accounts.get(db, caller.account)
         linked = providers_of(db, developer.id)
@@ -220,7 +216,8 @@ def unlink(db: Connection, caller: Caller, name: str) -> None:
         if linked == [name] and developer.password_hash is None:
             raise Conflict(
                 "last_way_in",
-                f"Nothing but {name} opens this account; link another provider or set a password first.",
+                f"{name} is the only way to sign in to this account; link another "
+                "provider or set a password first.",
             )
         db.change(
             "DELETE FROM identities WHERE developer_id = ? AND provider = ?", developer.id, name
@@ -229,7 +226,7 @@ def unlink(db: Connection, caller: Caller, name: str) -> None:
 
 
 def providers_of(db: Connection, developer_id: str) -> list[str]:
-    """The names of the providers that an account can sign in with, in the order of their linking."""
+    """The names of the providers linked to an account, in the order of linking."""
     rows = db.all(
         "SELECT provider FROM identities WHERE developer_id = ? ORDER BY id", developer_id
     )
@@ -237,8 +234,9 @@ def providers_of(db: Connection, developer_id: str) -> list[str]:
 
 
 def _with_address(db: Connection, name: str, profile: Profile) -> Developer | None:
-    """The account with the profile's address. An address opens an account only when both sides have verified it: else whoever
-    types somebody's address at one side would get into their account at the other. Raises Conflict `email_not_verified`."""
+    """The account with the profile's address, if both sides have verified it; otherwise anybody
+    could enter somebody else's address at one side and get into their account at the other.
+    Raises Conflict `email_not_verified`."""
     developer = accounts.find_by_email(db, profile.email) if profile.email else None
     if profile.email and profile.email_verified is None and developer is None:
         return None  # a new account, whose address is not verified here either
@@ -251,7 +249,8 @@ def _with_address(db: Connection, name: str, profile: Profile) -> Developer | No
     if developer is not None and not developer.email_verified:
         raise Conflict(
             "email_not_verified",
-            f"There is an account with this address that has not verified it; verify it, or sign in to it and link {name}.",
+            "An account with this address exists, but has not verified the address; "
+            f"verify it, or sign in and link {name}.",
             side="account",
         )
     return developer
@@ -267,7 +266,7 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     )
     role = (
         "admin" if is_admin else "developer"
-    )  # ADMIN_EMAIL is admin once its address is verified, and it is
+    )  # ADMIN_EMAIL gets its role when the address is verified, which it is
     developer = accounts.create(
         db, caller, address, profile.name, None, role=role, verified=verified
     )
@@ -277,7 +276,8 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
 
 
 def _linking(db: Connection, caller: Caller, pending: Pending) -> Developer | None:
-    """Who was signed in when it was begun. Raises Malformed when that session or account has ended since."""
+    """The account that an identity is being linked to. Raises Malformed if its session or account
+    has ended."""
     if pending.session_id is None:
         return None
     owner = db.value("SELECT developer_id FROM sessions WHERE id = ?", pending.session_id)
@@ -296,7 +296,7 @@ def _provider(env: Context, name: str) -> Provider:
 
 
 def _callback(env: Context, name: str) -> str:
-    """The redirect address as it is registered with the provider; compared there as plain text."""
+    """The redirect URI registered with the provider, which compares it as plain text."""
     return env.url(f"/v1/auth/oauth/{name}/callback")
 
 
@@ -307,5 +307,5 @@ def _hash(browser: str) -> str:
 def _not_begun() -> Malformed:
     return Malformed(
         "oauth_state_invalid",
-        "This sign-in was not begun in this browser, took longer than ten minutes or is done; begin again.",
+        "This sign-in was not started in this browser, took longer than ten minutes or is complete; start again.",
     )

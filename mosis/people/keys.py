@@ -1,4 +1,4 @@
-"""Keys: API keys, with which programs sign in, and the Ed25519 signing keys with which packages are verified."""
+"""API keys, with which programs sign in, and the Ed25519 signing keys that verify packages."""
 
 import json
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from mosis.publishing import apps
 
 LIVE_API_KEYS = 100
 LIVE_SIGNING_KEYS = 10
-NOTICE_SECONDS = 7 * 24 * 3600  # how long before a key ends its owner is told
+NOTICE_SECONDS = 7 * 24 * 3600  # how long before the expiry of a key its owner is notified
 
-# A key that is limited to apps (?2 is its id, NULL for any other caller) sees what was made with it,
-# and what was made with that.
+# An API key that is limited to apps (?2 is its id; NULL for any other caller) sees the keys that
+# were made with it, directly or indirectly.
 _SEEN = (
     "(?2 IS NULL OR id IN (WITH RECURSIVE made (id) AS (SELECT id FROM api_keys WHERE made_by = ?2"
     " UNION SELECT k.id FROM api_keys k JOIN made ON k.made_by = made.id) SELECT id FROM made))"
@@ -28,7 +28,7 @@ _SEEN = (
 
 @dataclass(frozen=True)
 class ApiKey:
-    """An API key; of the key itself only the hash is kept."""
+    """A row of `api_keys`; the key itself is stored as a hash only."""
 
     id: str
     developer_id: str
@@ -46,8 +46,8 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class NewKey:
-    """What a new API key may do. `apps` None: all apps of the account; `expires_at` None: until it is revoked; where a key makes
-    it, None is what that key has."""
+    """The rights of a new API key. `apps` None: all apps of the account; `expires_at` None: until
+    it is revoked. If the caller is an API key itself, None means the caller's own limit."""
 
     name: str
     scopes: list[str]
@@ -57,15 +57,16 @@ class NewKey:
 
 
 def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
-    """A new API key, which nobody can show again, and what is kept of it.
+    """Create an API key. Returns its text, which cannot be shown again, and its row.
 
-    A key made with a key has at most what that key has. Raises Invalid, NotFound (apps), Denied, Conflict `limit_reached`.
+    A key made with a key has at most the rights of that key. Raises Invalid, NotFound (apps),
+    Denied, Conflict `limit_reached`.
     """
     account = caller.account
     _check_no_more_than(caller, wanted)
     if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.clock.time():
         raise Invalid(
-            [{"pointer": "/expires_at", "code": "too_small", "detail": "This time has passed."}]
+            [{"pointer": "/expires_at", "code": "too_small", "detail": "This time is in the past."}]
         )
     secret = tokens.make_key()
     with db.write():
@@ -81,7 +82,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
         if live >= LIVE_API_KEYS:
             raise Conflict(
                 "limit_reached",
-                f"An account has at most {LIVE_API_KEYS} live API keys; revoke one first.",
+                f"An account may have {LIVE_API_KEYS} active API keys; revoke one first.",
             )
         key = ApiKey(
             new_id(),
@@ -111,7 +112,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
 
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
-    """The living API keys that the caller may see, the newest first."""
+    """The active API keys that the caller may see, newest first."""
     rows = db.all(
         f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
         " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
@@ -125,7 +126,7 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
-    """One living API key that the caller may see. Raises NotFound."""
+    """One active API key that the caller may see. Raises NotFound."""
     return db.get(
         "API key",
         f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3"
@@ -142,8 +143,8 @@ def _limited(caller: Caller) -> str | None:
 
 
 def revoke(db: Connection, caller: Caller, key_id: str) -> None:
-    """End a key and everything that was made with it, in the running transaction: the very next request
-    with any of them is refused. Doing it twice does no harm. Raises NotFound."""
+    """Revoke a key and everything made with it, in the running transaction; the next request with
+    any of them is refused. Safe to repeat. Raises NotFound."""
     if not db.value(
         f"SELECT 1 FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND id = ?3",
         caller.account,
@@ -159,8 +160,9 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
 
 
 def report(db: Connection, caller: Caller, secret: str) -> bool:
-    """Whoever presents a leaked key ends it and everything that was made with it, and its owner is told.
-    Whether it had not been revoked; what was made with one that had ends all the same."""
+    """Revoke a leaked key, presented by anybody who found it, with everything made with it, and
+    notify its owner. Returns whether the key was active; what was made with a revoked key is
+    revoked too."""
     if not tokens.is_key(secret):
         return False
     with db.write():
@@ -181,7 +183,7 @@ def report(db: Connection, caller: Caller, secret: str) -> bool:
 
 
 def flush_uses(env: Context) -> None:
-    """Write when keys were last used, to the minute."""
+    """Write the times at which keys were last used, to the minute."""
     uses = env.key_uses.take()
     if not uses:
         return
@@ -201,7 +203,7 @@ def flush_uses(env: Context) -> None:
 
 
 def tell_of_expiring(env: Context) -> None:
-    """The job that tells owners of keys that end within a week, once for each key."""
+    """Job: notify owners of keys that expire within a week, once for each key."""
     db = env.db.connection()
     with db.write():
         ending = db.all(
@@ -218,7 +220,8 @@ def tell_of_expiring(env: Context) -> None:
 
 
 def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | None:
-    """When a new key ends: not after the key that makes it, or whoever finds that one would keep what it was good for."""
+    """The expiry of a new key. It is not later than that of the key that makes it; otherwise a
+    leaked key could prolong itself."""
     limit: str | None = (
         db.value("SELECT expires_at FROM api_keys WHERE id = ?", caller.key_id)
         if caller.key_id
@@ -230,7 +233,9 @@ def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | Non
                 {
                     "pointer": "/expires_at",
                     "code": "too_large",
-                    "detail": f"The key that makes it ends at {limit}.",
+                    "detail": (
+                        f"The expiry must not be later than that of the API key in use, {limit}."
+                    ),
                 }
             ]
         )
@@ -244,16 +249,16 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
     if more:
         raise Denied(
             "insufficient_scope",
-            f"You cannot give what you do not have: {', '.join(more)}.",
+            f"A credential cannot grant more than it has; missing: {', '.join(more)}.",
             scope=more[0],
         )
     if wanted.role != "developer" and wanted.apps is not None:
-        detail = "A role counts for the whole portal; a key with a role cannot be limited to apps."
+        detail = "A role applies to the whole portal; a key with a role cannot be limited to apps."
         raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": detail}])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):
-        raise Denied("forbidden", "Only an administrator who is signed in makes keys with a role.")
+        raise Denied("forbidden", "Only a signed-in administrator can make keys with a role.")
 
 
 @dataclass(frozen=True)
@@ -280,7 +285,8 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
             "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
         ):
             raise Conflict(
-                "signing_key_exists", "This key is registered already, or was and has been revoked."
+                "signing_key_exists",
+                "This key is registered already, or was registered and revoked.",
             )
         live = db.value(
             "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
@@ -288,7 +294,7 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
         if live >= LIVE_SIGNING_KEYS:
             raise Conflict(
                 "limit_reached",
-                f"An account has at most {LIVE_SIGNING_KEYS} live signing keys; revoke one first.",
+                f"An account may have {LIVE_SIGNING_KEYS} active signing keys; revoke one first.",
             )
         key = SigningKey(
             new_id(),
@@ -307,7 +313,7 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
 
 
 def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
-    """All keys of an account, the newest first."""
+    """All signing keys of an account, newest first."""
     rows = db.all(
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"
         " ORDER BY id DESC LIMIT ?3",
@@ -320,7 +326,7 @@ def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page
 
 
 def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:
-    """One key of an account. Raises NotFound."""
+    """One signing key of an account. Raises NotFound."""
     return db.get(
         "signing key",
         f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
@@ -344,8 +350,8 @@ def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
 
 
 def revoke_signing_key(db: Connection, caller: Caller, key_id: str) -> None:
-    """No new upload may use it from now on, in the running transaction; what is installed stays. Doing it twice does no harm.
-    Raises NotFound."""
+    """Revoke a signing key, in the running transaction: no new upload may use it; installed
+    versions stay. Safe to repeat. Raises NotFound."""
     get_signing_key(db, caller.account, key_id)
     if db.change(
         "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",

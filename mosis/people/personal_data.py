@@ -1,4 +1,4 @@
-"""Leaving: everything stored about somebody as one document, and an account erased."""
+"""Data export and account erasure."""
 
 import json
 from typing import Any
@@ -17,14 +17,14 @@ from mosis.publishing import apps, members, quotas, versions
 from mosis.publishing.versions import MOVES
 
 # The account's address, if it has been verified. Until then it may be somebody else's: invitations and
-# requests for new passwords that went there are not shown and not deleted.
+# password resets sent to it are neither exported nor deleted.
 VERIFIED = "(SELECT email FROM developers WHERE id = ?1 AND email_verified = 1)"
-OF_MAILS = (  # the jobs that mail its tickets and events
+OF_MAILS = (  # the jobs that mail its email tokens and events
     "(arguments ->> 'ticket_id' IN (SELECT id FROM tickets WHERE developer_id = ?1)"
     " OR arguments ->> 'event_id' IN (SELECT id FROM events WHERE developer_id = ?1))"
 )
 
-# What an export holds: name of the list -> the query, with the account's id as ?1. Secrets and hashes stay out.
+# The export: name of the list -> its query, with the account's id as ?1. Secrets and hashes are left out.
 EXPORTED = {
     "account": "SELECT id, email, email_verified, name, role, suspended, created_at, mail_choices FROM developers WHERE id = ?1",
     "sessions": "SELECT id, client, address, created_at, last_used_at, expires_at, ended_at, end_reason, scopes, made_by"
@@ -40,7 +40,7 @@ EXPORTED = {
     f" OR email = {VERIFIED}",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
     "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
-    " updated_at FROM apps WHERE developer_id = ?1",
+    " updated_at, rollout_plan FROM apps WHERE developer_id = ?1",
     "memberships": "SELECT a.package_id, m.role, m.created_at FROM app_members m JOIN apps a ON a.id = m.app_id"
     " WHERE m.developer_id = ?1",
     "app_invitations": "SELECT a.package_id, i.email, i.role, i.transfer, i.created_at, i.expires_at FROM app_invitations i"
@@ -48,6 +48,8 @@ EXPORTED = {
     "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.manifest,"
     " v.size_bytes, v.sha256, v.yank_reason, v.created_at, v.submitted_at, v.decided_at, v.published_at FROM versions v"
     " JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "rollout_plans": "SELECT p.version_id, p.steps, p.halt_when, p.state, p.steps_taken, p.next_step_at, p.halted"
+    " FROM rollout_plans p JOIN versions v ON v.id = p.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews": "SELECT r.id, r.version_id, r.state, r.reasons, r.comment, r.submitted_at, r.decided_at FROM reviews r"
     " JOIN versions v ON v.id = r.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_done": "SELECT id, version_id, state, reasons, comment, claimed_until, decided_at FROM reviews"
@@ -62,7 +64,8 @@ EXPORTED = {
     f" WHERE owner_id = ?1 OR arguments ->> 'email' = {VERIFIED} COLLATE NOCASE OR {OF_MAILS}",
     "job_turns": "SELECT lane, turn, rests_until FROM job_turns WHERE owner_id = ?1",
     "audit": "SELECT number, at, action, subject_id, iif(coalesce(actor_id, ?1) = ?1, address, '') AS address, details FROM audit"
-    " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",  # not from where the staff has acted
+    # network addresses of staff are left out
+    " WHERE actor_id = ?1 OR owner_id = ?1 ORDER BY number",
 }
 
 JSON_COLUMNS = (
@@ -75,11 +78,15 @@ JSON_COLUMNS = (
     "reasons",
     "mail_choices",
     "manifest",
+    "rollout_plan",
+    "steps",
+    "halt_when",
+    "halted",
 )
 
 
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
-    """Everything stored about the caller, a list of rows for each kind of thing."""
+    """All data about the caller: lists of rows by name."""
     developer = accounts.get(db, caller.account)
     mails = _in_folder(env, developer.email, _own_mails(db, developer))
     return {
@@ -88,7 +95,7 @@ def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     } | {
         "mails": [
             {"subject": mail.subject, "written_at": text(mail.written_at)}
-            for mail in mails  # what is in them opens accounts
+            for mail in mails  # bodies contain tokens, so they are left out
         ]
     }
 
@@ -96,16 +103,18 @@ def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 def erase(
     env: Context, db: Connection, caller: Caller, password: str | None, *, withdraw_apps: bool
 ) -> None:
-    """Erase the caller's account: what is personal goes, the id stays as a pseudonym in the audit trail.
+    """Erase the caller's account: personal data is deleted; the id remains as a pseudonym in the
+    audit trail.
 
-    Published apps stay under that pseudonym, or are yanked with `withdraw_apps`; what was never published is deleted.
-    Raises Denied `invalid_credentials` when the account has a password and this is not it.
+    Published apps stay under that pseudonym, or are yanked with `withdraw_apps`; unpublished ones
+    are deleted. Raises Denied `invalid_credentials` if the account has a password and this is not
+    it.
     """
     developer = accounts.get(db, caller.account)
     if developer.password_hash and not passwords.verify(
         password or "", developer.password_hash, env.password_cost
     ):
-        raise Denied("invalid_credentials", "The password is another one.")
+        raise Denied("invalid_credentials", "The password is wrong.")
     with db.write():
         developer = accounts.unchanged(db, developer)
         own = _own_mails(db, developer)
@@ -130,13 +139,14 @@ def erase(
             developer.id,
             apps="withdrawn" if withdraw_apps else "kept",
         )
-    for mail in _in_folder(env, developer.email, own):  # after the commit: none is written any more
+    # after the commit, when no further mail is written
+    for mail in _in_folder(env, developer.email, own):
         mail.path.unlink(missing_ok=True)
 
 
 def _own_mails(db: Connection, developer: Developer) -> set[str] | None:
-    """The ids of the mails that were sent for an account's tickets and events; None stands for every
-    mail to its address, once that is verified."""
+    """The ids of the mails sent for an account's email tokens and events; None stands for every
+    mail to its address, if that is verified."""
     if developer.email_verified:
         return None
     rows = db.all(
@@ -148,13 +158,13 @@ def _own_mails(db: Connection, developer: Developer) -> set[str] | None:
 
 
 def _in_folder(env: Context, email: str, own: set[str] | None) -> list[Written]:
-    """Those mails, as far as they lie in the folder."""
+    """Those mails that are in the mail folder."""
     found = env.mailer.written_to(email)
     return [mail for mail in found if own is None or mail.path.stem in own]
 
 
 def _erase_traces(db: Connection, developer_id: str) -> None:
-    """Delete what was stored about somebody elsewhere, by address only where that is verified."""
+    """Delete data about the account in other tables; by address only if that is verified."""
     db.change(
         f"UPDATE jobs SET last_error = '(erased)' WHERE last_error IS NOT NULL AND (owner_id = ?1 OR {OF_MAILS} OR"
         f" instr(lower(last_error), lower({VERIFIED})))",
@@ -174,8 +184,7 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
 
 
 def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: bool) -> None:
-    """Delete the apps and versions that were never published, whatever their state, and yank the others
-    if the developer wants that."""
+    """Delete apps and versions that were never published, and yank the others if `withdraw` is set."""
     for (app_id,) in db.all("SELECT id FROM apps WHERE developer_id = ?", developer_id):
         app = apps.get(db, app_id)
         if not app.published:
@@ -189,11 +198,13 @@ def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: boo
         for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
             version = versions.by_id(db, version_id)
             if withdraw and version is not None and version.state in MOVES["yank"][0]:
-                versions.move(db, caller, version, "yank", yank_reason="Its developer has left.")
+                versions.move(
+                    db, caller, version, "yank", yank_reason="The developer has left the store."
+                )
 
 
 def _unpacked(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its JSON columns as what they are."""
+    """A row with its JSON columns parsed."""
     return {
         name: json.loads(value) if name in JSON_COLUMNS and value else value
         for name, value in row.items()

@@ -1,8 +1,7 @@
-"""What ends together: the credentials of an account and every way into it, in one list.
+"""Which credentials and ways into an account end on which occasion.
 
-A session, a key, an identity or a link that is not named here would survive its account's new owner,
-so a test holds the list to the schema: every table with a `developer_id` stands here or is named
-there as none that opens anything.
+A test compares the list with the schema: every table with a `developer_id` is listed here, or named
+there as one that gives no access.
 """
 
 from dataclasses import dataclass
@@ -11,19 +10,20 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection
 
-# The occasions, each stronger than the one before.
-SIGNED_OUT = "signed_out"  # the end of all sessions, also by a new password
-SUSPENDED = "suspended"  # an administrator has suspended the account
-CLAIMED = "claimed"  # the mailbox's owner takes over an account that somebody else may have made
+# The occasions; each includes what ends on the earlier ones.
+SIGNED_OUT = "signed_out"  # all sessions end, also when the password changes
+SUSPENDED = "suspended"  # an administrator suspends the account
+# the owner of the mailbox takes over an account that somebody else may have registered
+CLAIMED = "claimed"
 ERASED = "erased"  # the account is erased
 OCCASIONS = (SIGNED_OUT, SUSPENDED, CLAIMED, ERASED)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the rows of one table end: the statement, the weakest occasion on which it is run, and what is
-    bound in it (`account`, `now`, `reason`, and `but`: the session that stays). An erasure deletes the
-    rows afterwards, unless `erase` says otherwise."""
+    """How the rows of one table end: the statement, the first occasion on which it runs, and its
+    values (`account`, `now`, `reason`, and `but`: the session that stays). An erasure deletes
+    the rows afterwards, unless `erase` is set."""
 
     statement: str
     since: str
@@ -42,9 +42,9 @@ ENDINGS: dict[str, Ending] = {
         SIGNED_OUT,
         "account now reason but",
     ),
-    # approved and not collected yet: it would become a session
+    # approved and not collected yet; would become a session
     "device_logins": Ending(_deleted("device_logins", " AND state = 'approved'"), SIGNED_OUT),
-    # answered by the provider and not collected yet, or begun to link an identity
+    # completed and not collected yet, or started to link an identity
     "oauth_states": Ending(
         "DELETE FROM oauth_states WHERE developer_id = ?1 OR session_id IN"
         " (SELECT id FROM sessions WHERE developer_id = ?1 AND id IS NOT ?2)",
@@ -56,7 +56,7 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
-    # a suspension may be lifted, and its keys can sign nothing while it lasts
+    # a suspended account cannot upload, and the suspension may be lifted
     "signing_keys": Ending(
         "UPDATE signing_keys SET state = 'revoked', revoked_at = ?2"
         " WHERE developer_id = ?1 AND state = 'active'",
@@ -73,7 +73,7 @@ ENDINGS: dict[str, Ending] = {
     "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
     "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
-    # a suspended person keeps their identities: without them they would come back under a new account
+    # identities stay linked while suspended, so that their owner cannot register again with them
     "identities": Ending(_deleted("identities"), CLAIMED),
     "webhooks": Ending(_deleted("webhooks"), CLAIMED),
 }
@@ -82,7 +82,7 @@ ENDINGS: dict[str, Ending] = {
 def end(
     db: Connection, developer_id: str, occasion: str, reason: str, *, but: str | None = None
 ) -> None:
-    """End what an occasion ends of an account, in the running transaction. `reason` is noted in its
+    """End what ends on this occasion, in the running transaction. `reason` is stored with the ended
     sessions; the session `but` stays."""
     place = OCCASIONS.index(occasion)
     known = {"account": developer_id, "now": db.now, "reason": reason, "but": but}
@@ -99,10 +99,12 @@ def erase(db: Connection, developer_id: str) -> None:
 
 
 def end_made_by(db: Connection, caller: Caller, owner_id: str, credential_id: str) -> None:
-    """End what was made with a credential (an API key, or a session) that has leaked or was revoked,
-    and what was made with that, in the running transaction: API keys, signing keys, and the sessions of
-    device logins. Of a session with all rights only the device logins that were approved in it end: its
-    API keys and signing keys are the account's own, are listed with `made_by` and are revoked one by one.
+    """End what was made, directly or indirectly, with a revoked or leaked credential (API key or
+    session), in the running transaction: API keys, signing keys and the sessions of device
+    logins.
+
+    Of a session with all rights, only the device logins approved in it end: its API keys and
+    signing keys belong to the account, are listed with `made_by` and are revoked one by one.
     """
     made = db.all(
         "WITH RECURSIVE roots (id) AS (SELECT ?1 UNION SELECT s.id FROM sessions s JOIN roots r ON s.made_by = r.id),"

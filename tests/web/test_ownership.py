@@ -68,6 +68,7 @@ BODIES: dict[str, Any] = {
     "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
     "reject": {"reasons": ["spam"], "comment": "x"}, "members": {"email": "x@example.net", "role": "owner"},
     "<member>": {"role": "owner"}, "transfer": {"email": "x@example.net"},
+    "rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 # What each role may do with an app, beside reading: the least role of every route that changes something.
 LEAST = {
@@ -76,6 +77,8 @@ LEAST = {
     "GET /apps/<app>/invitations": "owner", "GET /apps/<app>/invitations/<invitation>": "owner",
     "DELETE /apps/<app>/invitations/<invitation>": "owner", "POST /apps/<app>/transfer": "owner",
     "PATCH /apps/<app>/telemetry": "owner", "PATCH /apps/<app>/crashes/<group>": "publisher",
+    "PUT /apps/<app>/versions/<version>/rollout-plan": "publisher",
+    "DELETE /apps/<app>/versions/<version>/rollout-plan": "publisher",
     "POST /apps/<app>/versions": "publisher", "POST /apps/<app>/versions/<version>/messages": "publisher",
 } | {f"POST /apps/<app>/versions/<version>/{move}": "publisher"
      for move in ("submit", "withdraw", "publish", "rollout", "halt", "rollback", "yank", "unyank")}  # fmt: skip

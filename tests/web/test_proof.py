@@ -166,7 +166,7 @@ class TestVerifying:
         client.work()
         text = mails(client.env)[0].get_content()
         made = client.get("/v1/auth/me", as_=mallory)["created_at"]
-        assert f"made on {for_people(made)} from the network 198.51.100.0/24" in text
+        assert f"registered on {for_people(made)} from the network 198.51.100.0/24" in text
 
 
 class TestWhatAKeyHasMade:
