@@ -168,9 +168,9 @@ class Client:
             )
             return lambda data: None
 
-        ready, hits = None, self.env.kept.hits
+        ready, hits = None, self.env.cache.hits
         if not self.env.limits.on:  # being asked twice counts for them
-            ready, self.env.kept.hits = self.ready(parsed(environ)), hits
+            ready, self.env.cache.hits = self.ready(parsed(environ)), hits
         answer = self.app(environ, start_response)
         try:
             content = b"".join(answer)

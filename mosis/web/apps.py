@@ -11,9 +11,9 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.manifest import PACKAGE_ID
-from mosis.publishing import apps, versions
+from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.apps import App
-from mosis.validation import LINES, Finding, finding, pattern
+from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.openapi_schemas import (
@@ -38,6 +38,7 @@ from mosis.web.request import (
     require_match,
     spend,
 )
+from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -67,16 +68,23 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "regex": WEB_ADDRESS,
     },
 }
-CREATE = _FIELDS | {
-    "package_id": {
-        "type": "string",
-        "required": True,
-        "maxlength": 255,
-        "regex": pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM),
-    },
-    "name": _FIELDS["name"] | {"required": True},
+_DEFAULT_PLAN: dict[str, Any] = {
+    "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
 }
-CHANGE = _FIELDS
+CREATE = (
+    _FIELDS
+    | _DEFAULT_PLAN
+    | {
+        "package_id": {
+            "type": "string",
+            "required": True,
+            "maxlength": 255,
+            "regex": pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM),
+        },
+        "name": _FIELDS["name"] | {"required": True},
+    }
+)
+CHANGE = _FIELDS | _DEFAULT_PLAN
 
 STATUSES = ("draft", "published", "suspended")
 APP = shape(
@@ -93,15 +101,16 @@ APP = shape(
     developer_id=ID,
     icon_url=nullable(LINK),
     latest_version=nullable(TEXT),
+    rollout_plan=nullable(DEFAULT_PLAN),
     created_at=TIME,
     updated_at=TIME,
 )
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps", callback=index, scope="apps:read", limited="filtered", keep="account")
+    app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
-    app.get("/apps/<app>", callback=show, scope="apps:read", keep="account")
+    app.get("/apps/<app>", callback=show, scope="apps:read")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
@@ -120,9 +129,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
 def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(
-        db, env.config, caller, _normal(read_json(CREATE, further=_homepage_findings))
-    )
+    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=_findings)))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -135,7 +142,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(APP, body=CHANGE, matches=True)
 def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE, further=_homepage_findings))
+    fields = _normal(read_json(CHANGE, further=_findings))
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
@@ -165,13 +172,17 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _homepage_findings(fields: Mapping[str, Any]) -> list[Finding]:
+def _findings(fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    found = []
+    if fields.get("rollout_plan"):
+        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
     try:
         normal_web_address(fields.get("homepage") or "")
     except ValueError:
         detail = "The host in brackets is not an IPv6 address."
-        return [finding("/homepage", "wrong_format", detail)]
-    return []
+        found.append(finding("/homepage", "wrong_format", detail))
+    return found
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
@@ -198,6 +209,7 @@ def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
         "developer_id": app.developer_id,
         "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
         "latest_version": latest,
+        "rollout_plan": rollout_plans.default_of(app),
         "created_at": app.created_at,
         "updated_at": app.updated_at,
     }

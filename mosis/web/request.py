@@ -262,6 +262,11 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     return document
 
 
+def accepts_html(accept: str) -> bool:
+    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    return "json" not in accept or "text/html" in accept
+
+
 def etag(body: bytes) -> str:
     """A strong entity tag (RFC 9110, section 8.8.3): the hash of what is sent."""
     return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'

@@ -15,7 +15,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.people import keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
@@ -47,6 +47,7 @@ from mosis.web.request import (
     read_page,
     spend,
 )
+from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -111,6 +112,7 @@ VERSION = shape(
     decided_at=nullable(TIME),
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
+    rollout_plan=nullable(PLAN),
 )
 _FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
@@ -375,6 +377,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
+    plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
         "id": version.id,
@@ -389,6 +392,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
+            planned=rollout_plans.sentence(plan),
         ),
         "findings": json.loads(version.findings),
         "review": review,
@@ -406,6 +410,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "decided_at": version.decided_at,
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
+        "rollout_plan": rollout_plans.public(plan),
     }
 
 
