@@ -314,7 +314,7 @@ class Inputs:
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         said = route.callback.operation
         # Nobody can know the tag of what has none.
-        tagless = route.method in ("PATCH", "DELETE") and not said.matches
+        tagless = route.method in ("PUT", "PATCH", "DELETE") and not said.matches
         asked = said.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
 
