@@ -98,8 +98,9 @@ def _markdown() -> Any:
         def block_code(self, code: str, info: str | None = None) -> str:
             return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 
+    renderer = Renderer(escape=True)
     made = mistune.create_markdown(
-        escape=True, renderer=Renderer(escape=True), plugins=["table", "strikethrough"]
+        escape=True, renderer=renderer, plugins=["table", "strikethrough"]
     )
-    made.renderer.register("table", lambda _, text: f'<table tabindex="0">\n{text}</table>\n')
+    renderer.register("table", lambda _, text: f'<table tabindex="0">\n{text}</table>\n')
     return made
