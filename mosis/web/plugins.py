@@ -52,6 +52,7 @@ from mosis.web.request import (
     require_match,
     require_tag,
 )
+from mosis.web.router import SegmentRouter
 
 log = logging.getLogger("mosis.requests")
 UNVERSIONED = (
@@ -118,6 +119,7 @@ class Portal(bottle.Bottle):
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
     ) -> None:
         super().__init__()
+        self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
         self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
