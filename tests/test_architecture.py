@@ -69,6 +69,7 @@ def test_a_module_imports_only_what_stands_below_it(path: Path) -> None:
 def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> None:
     bases = {
         "plugins",
+        "router",
         "request",
         "file_response",
         "kept",
