@@ -24,14 +24,14 @@ from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
 
-# The shares of what is kept in memory: answers about single apps, lists, what devices are offered, answers to accounts, those
-# that never change, and the apps that telemetry comes for.
+# Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
+# responses, senders of telemetry.
 ROOMS = {
     "apps": 0.25,
-    "lists": 0.35,
+    "lists": 0.3,
     "offers": 0.25,
-    "accounts": 0.05,
     "always": 0.05,
+    "gzip": 0.1,
     "senders": 0.05,
 }
 
@@ -59,7 +59,7 @@ class Context:
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    kept: RevisionCache = field(
+    cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
     )  # finished answers, and parts of them
     remembered: dict[str, Any] = field(

@@ -15,7 +15,9 @@ import mmap
 import os
 import re
 import threading
-from contextlib import suppress
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +42,7 @@ KEPT_SECONDS, KEPT_BYTES = (
     256 << 20,
 )  # older ones; that they fit, large ones are made less often
 ROWS = 1000
+GZIP_LEVEL = 5  # as of every other response, see mosis/web/content_coding.py
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
 
 
@@ -65,7 +68,7 @@ class IndexCache:
     index: SignedIndex | None = None
     rests_until: float = 0.0  # monotonic
     failed: bool = False  # the last try
-    hashes: dict[int, str] = field(default_factory=dict)  # SHA-256 by sequence
+    hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
 def current_index(env: Context, db: Connection) -> SignedIndex:
@@ -97,7 +100,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
                     ) from error
                 shelf.rests_until, shelf.failed = env.clock.monotonic() + FAILED_SECONDS, True
                 return shelf.index
-            shelf.hashes[shelf.index.sequence] = shelf.index.sha256
+            shelf.hashes[shelf.index.path.name] = shelf.index.sha256
             shelf.rests_until, shelf.failed = started + _rest(env, shelf.index, started), False
         assert shelf.index is not None
         return shelf.index
@@ -105,15 +108,27 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
 
 def index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str]:
     """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone."""
-    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
     try:
-        file = open(_folder(env) / f"{sequence}.json", "rb")
+        return _opened(env, f"{sequence}.json")
     except OSError:
         raise NotFound("index") from None
-    if sequence not in shelf.hashes:  # made by an earlier process
-        shelf.hashes[sequence] = hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | None:
+    """The compressed form of the index with this number, as `index_at`; None where it was made without one."""
+    try:
+        return _opened(env, f"{sequence}.json.gz")
+    except OSError:
+        return None
+
+
+def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
+    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
+    file = open(_folder(env) / name, "rb")
+    if name not in shelf.hashes:  # made by an earlier process, or never asked for
+        shelf.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-    return file, os.fstat(file.fileno()).st_size, shelf.hashes[sequence]
+    return file, os.fstat(file.fileno()).st_size, shelf.hashes[name]
 
 
 def _folder(env: Context) -> Path:
@@ -124,7 +139,9 @@ def _rest(env: Context, index: SignedIndex, started: float) -> float:
     """For how long no newer one is made: all that are kept must fit, and making them must not keep the machine busy."""
     took = env.clock.monotonic() - started
     slow = took * (REST + 1) if took > SLOW_SECONDS else 0.0
-    return max(SECONDS_BETWEEN, slow, KEPT_SECONDS * index.size_bytes / KEPT_BYTES)
+    packed = index.path.with_name(index.path.name + ".gz")
+    stored_bytes = index.size_bytes + (packed.stat().st_size if packed.exists() else 0)
+    return max(SECONDS_BETWEEN, slow, KEPT_SECONDS * stored_bytes / KEPT_BYTES)
 
 
 def _is_right(env: Context, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
@@ -150,13 +167,15 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         sequence = max(before + 1, int(env.clock.time() * 1000))
         db.change("UPDATE store_state SET sequence = ?", sequence)
     path, digest = folder / f"{sequence}.json", hashlib.sha256()
-    unfinished = path.with_suffix(".part")
+    unfinished, size = path.with_suffix(".part"), 0
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31) if env.config.compression else None
+    packed = path.with_name(path.name + ".gz")
     try:
-        with open(unfinished, "w+b") as file:
-            size = 0
+        with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
             for part in _document(env, db, keys, sequence, now):
                 digest.update(part)
                 size += file.write(part)
+                write(part)
             file.flush()
             os.fsync(file.fileno())
             address = f"{urlsplit(env.config.base_url).path}/v1/store/index/{sequence}.json"
@@ -164,6 +183,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)
         raise
     flush_folder(folder)
     _sweep(env, folder, sequence)
@@ -179,6 +199,19 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     )
 
 
+@contextmanager
+def _gzip_file(path: Path, packer: Any) -> Iterator[Callable[[bytes], Any]]:
+    """A function that writes compressed to this file; one that does nothing where there is no packer."""
+    if packer is None:
+        yield lambda part: None
+        return
+    with open(path, "wb") as file:
+        yield lambda part: file.write(packer.compress(part))
+        file.write(packer.flush())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _sweep(env: Context, folder: Path, current: int) -> None:
     """Remove what was replaced longer ago than KEPT_SECONDS. The time of a file is that when it was made or, later, replaced."""
     now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
@@ -189,7 +222,13 @@ def _sweep(env: Context, folder: Path, current: int) -> None:
         with suppress(FileNotFoundError):
             if abs(now - path.stat().st_mtime) > KEPT_SECONDS:
                 path.unlink()
-                env.remembered["index"].hashes.pop(sequence, None)
+    for packed in folder.glob("*.json.gz"):
+        if not packed.with_suffix("").exists():
+            packed.unlink(missing_ok=True)
+    hashes = env.remembered["index"].hashes
+    for name in list(hashes):
+        if not (folder / name).exists():
+            hashes.pop(name, None)
 
 
 def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:

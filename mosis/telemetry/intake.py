@@ -10,13 +10,13 @@ from typing import Any
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, NotFound
+from mosis.errors import NotFound
 from mosis.publishing import apps
 from mosis.telemetry import pseudonyms, rollups, shares, space, timestamps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
-from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
+from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
-from mosis.validation import check
+from mosis.validation import check, findings_of
 from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (
@@ -162,7 +162,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
     tries them on devices before they are published.
     """
     key, revision = ("sender", package_id, version), env.db.data_version()
-    row = env.kept.get(key, revision, again=True, room="senders")
+    row = env.cache.get(key, revision, again=True, room="senders")
     if row is None:
         row = env.db.connection().one(
             "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
@@ -173,7 +173,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
         if row is None:
             return None
         if row[2] is not None:  # what strangers make up is not kept
-            env.kept.put(key, revision, row, len(package_id) + len(version), room="senders")
+            env.cache.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
     kept = env.telemetry.connection().one(
@@ -364,16 +364,7 @@ def _findings(number: int, event: Any) -> list[dict[str, Any]]:
                 "detail": "This must be of type object.",
             }
         ]
-    try:
-        check(event, EVENT)
-    except Invalid as error:
-        return [
-            found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors
-        ][:EXPLAINED]
     return [
-        {
-            "pointer": f"/events/{number}/timestamp",
-            "code": "wrong_format",
-            "detail": "There is no such moment.",
-        }
-    ]
+        found | {"pointer": f"/events/{number}{found['pointer']}"}
+        for found in findings_of(check, event, EVENT, moment_findings)
+    ][:EXPLAINED]

@@ -13,10 +13,12 @@ from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, LimitReached, Malformed
-from mosis.validation import Schema
+from mosis.validation import FurtherRules, Schema
+from mosis.validation.choices import one_of
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
+from mosis.web.digest_fields import check_digests
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
@@ -24,16 +26,19 @@ OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
-def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object of the body, checked. With `optional` an absent body is an empty object.
+def read_json(
+    schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
+) -> dict[str, Any]:
+    """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
+    has the rules that no schema can express, see `validation.check`.
 
     Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
-        return check({}, schema)
+        return check({}, schema, further)
     refuse_coding()
-    return check(_object(body), schema)
+    return check(_object(body), schema, further)
 
 
 def refuse_coding() -> None:
@@ -44,17 +49,20 @@ def refuse_coding() -> None:
         )
 
 
-def read_form_or_json(schema: Schema) -> dict[str, Any]:
+def read_form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
     ):
-        return read_json(schema)
+        return read_json(schema, further=further)
     pairs = read_form_pairs()
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Malformed("malformed_request", "A field stands twice in the form.")
-    return check(dict(pairs), schema)
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Malformed("malformed_request", f"The form has `{_shown(twice)}` more than once.")
+    return check(fields, schema, further)
 
 
 def read_form_pairs() -> list[tuple[str, str]]:
@@ -108,6 +116,7 @@ def read_body(limit_bytes: int) -> bytes:
         body = request.environ["wsgi.input"].read(limit_bytes + 1)
     if max(request.content_length, len(body)) > limit_bytes:
         raise _too_large(limit_bytes)
+    check_digests(request.get_header, body)
     return body
 
 
@@ -183,7 +192,7 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value is None:
         return default
     if value not in choices:
-        raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
+        raise Malformed("malformed_request", one_of(value, choices, name))
     return str(value)
 
 
@@ -253,9 +262,19 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     return document
 
 
+def accepts_html(accept: str) -> bool:
+    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    return "json" not in accept or "text/html" in accept
+
+
 def etag(body: bytes) -> str:
     """A strong entity tag (RFC 9110, section 8.8.3): the hash of what is sent."""
     return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'
+
+
+def gzip_tag(tag: str) -> str:
+    """The strong entity tag of the gzip form of what has this tag: two representations never share one (section 8.8.3)."""
+    return f'{tag[:-1]}-gzip"'
 
 
 def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
@@ -277,11 +296,11 @@ def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
     is no address that tells its tag, so that only `*` fits."""
     header = bottle.request.get_header("If-Match")
-    if (
-        header is not None
-        and header.strip() != "*"
-        and not (now and names_tag(header, etag(dump(now())), strong=True))
-    ):
+    if header is None or header.strip() == "*":
+        return
+    tag = etag(dump(now())) if now else ""
+    # Both representations are of the same state, and the client may have read either.
+    if not tag or not any(names_tag(header, each, strong=True) for each in (tag, gzip_tag(tag))):
         raise Conflict(
             "precondition_failed",
             "It has changed since you read it; read it again and decide anew.",

@@ -1,6 +1,7 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +13,12 @@ from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, PortalError
+from mosis.errors import PortalError
 from mosis.people import keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE
+from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
@@ -35,7 +36,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.package_upload import LONGEST_NOTES, ReceivedUpload
 from mosis.web.request import (
     body_is,
     created,
@@ -46,13 +47,17 @@ from mosis.web.request import (
     read_page,
     spend,
 )
+from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
     "publish_at": {
         "type": "string",
         "maxlength": 20,
-        "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z",
+        "regex": pattern(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
+            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
+        ),
     },
 }
 SUBMIT = {"publish": {"type": "boolean"}}
@@ -107,6 +112,7 @@ VERSION = shape(
     decided_at=nullable(TIME),
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
+    rollout_plan=nullable(PLAN),
 )
 _FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
@@ -126,7 +132,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected digest_mismatch quota_exceeded invalid_state suspended"
+    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
@@ -200,12 +206,12 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), read_upload()
+    found, sent = apps.owned_by(db, caller, app), ReceivedUpload()
     spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
     try:
-        check_content_digest(received.sha256)
+        sent.check_digests()
         said = sent.upload()
         body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
@@ -283,9 +289,9 @@ def withdraw(
 )
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True)
+    said = read_json(PUBLISH, optional=True, further=_time_findings)
     found = apps.owned_by(db, caller, app)
-    publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
+    publication = Publication(said.get("rollout_percent"), said.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
@@ -371,6 +377,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
+    plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
         "id": version.id,
@@ -385,6 +392,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
+            planned=rollout_plans.sentence(plan),
         ),
         "findings": json.loads(version.findings),
         "review": review,
@@ -402,12 +410,11 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "decided_at": version.decided_at,
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
+        "rollout_plan": rollout_plans.public(plan),
     }
 
 
-def _time(text: str | None) -> str | None:
-    if text is not None and not is_time(text):
-        raise Invalid(
-            [{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}]
-        )
-    return text
+def _time_findings(fields: Mapping[str, Any]) -> list[Finding]:
+    if "publish_at" not in fields or is_time(fields["publish_at"]):
+        return []
+    return [finding("/publish_at", "wrong_format", "There is no such time.")]

@@ -8,7 +8,7 @@ import bottle
 import pytest
 
 import portal
-from mosis.web.router import SegmentRouter
+from mosis.web.routing import SegmentRouter
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
 
@@ -24,7 +24,21 @@ def answer(router: bottle.Router, method: str, path: str) -> Any:
 def paths(rule: str) -> set[str]:
     """Paths that a rule has, nearly has and has not."""
     found = set()
-    for value in ("x", "17", "-3", "0", "a.b", "caf\xe9", "a b", "<x>", "", "new", "1x"):
+    for value in (
+        "x",
+        "x/y.lua",
+        "x//",
+        "17",
+        "-3",
+        "0",
+        "a.b",
+        "caf\xe9",
+        "a b",
+        "<x>",
+        "",
+        "new",
+        "1x",
+    ):
         path = re.sub("<[^>]*>", value, rule)
         found |= {path, path + "/", path + "/x", path.rpartition("/")[0], path[:-1], path.upper()}
     return found | {"", "/", "//", "x"}
@@ -43,7 +57,7 @@ def test_every_path_has_the_route_that_bottle_finds() -> None:
     assert tried > 10_000
 
 
-@pytest.mark.parametrize("rule", ["/a/<b:path>", "/<a:re:x+>", "/:a", "/<a><b>"])
+@pytest.mark.parametrize("rule", ["/a/<b:path>/c", "/a/x<b:path>", "/<a:re:x+>", "/:a", "/<a><b>"])
 def test_a_rule_of_another_form_is_refused(rule: str) -> None:
     with pytest.raises(bottle.RouteSyntaxError):
         SegmentRouter().add(rule, "GET", None)
