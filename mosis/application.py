@@ -11,6 +11,7 @@ def build(env: Context) -> Any:
     """The WSGI application over an environment: every URL of the portal."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
     from mosis.ui import reviews as review_desk
+    from mosis.ui import second_factor as second_factor_pages
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -33,6 +34,7 @@ def build(env: Context) -> Any:
         review_messages,
         reviews,
         rollout_plans,
+        second_factor,
         store,
         telemetry,
         versions,
@@ -62,6 +64,7 @@ def build(env: Context) -> Any:
         auth,
         oauth,
         account_recovery,
+        second_factor,
         devices,
         accounts,
         keys,
@@ -85,6 +88,7 @@ def build(env: Context) -> Any:
         store_front,
         setup,
         sign_in,
+        second_factor_pages,
         account_links,
         device,
         console,

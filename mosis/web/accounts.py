@@ -9,7 +9,7 @@ from mosis.audit import Entry
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import accounts, identities, personal_data
+from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
@@ -52,6 +52,7 @@ DEVELOPER = shape(
     role=one_of(*ROLES),
     suspended=YES,
     providers=many(TEXT),
+    second_factor=YES,
     created_at=TIME,
 )
 OWN = extended_with("Me", DEVELOPER, mail=each(YES))
@@ -152,6 +153,7 @@ def public(db: Connection, developer: Developer) -> dict[str, Any]:
         "suspended": bool(developer.suspended),
         "providers": ["password"] * bool(developer.password_hash)
         + identities.providers_of(db, developer.id),
+        "second_factor": second_factor.active(db, developer.id) is not None,
         "created_at": developer.created_at,
     }
 

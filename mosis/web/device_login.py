@@ -15,7 +15,7 @@ from mosis.people import device_login
 from mosis.validation import Finding, finding
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
-from mosis.web.auth import TOKENS
+from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import read_form_or_json, read_json, spend
 
@@ -45,6 +45,7 @@ TOKEN = {
 APPROVE = {
     "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
     "approve": {"type": "boolean", "required": True},
+    "code": SECOND_FACTOR_CODE | {"required": False},
 }
 
 BEGUN = shape(
@@ -133,12 +134,16 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
     }
 
 
-@operation(DECIDED, body=APPROVE, refuses="not_found")
+@operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
 def approve(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Approve or deny a device login."""
     said = read_json(APPROVE)
     spend(env, "guess", caller.account)
-    login = device_login.decide(db, caller, said["user_code"], said["approve"])
+    if "code" in said:
+        spend_code(env, caller, caller.account, said["code"])
+    login = device_login.decide(
+        env, db, caller, said["user_code"], said["approve"], said.get("code")
+    )
     return {
         "user_code": login.user_code,
         "client_name": login.client_name,

@@ -268,7 +268,12 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
     return shown
 
 
-@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
+@operation(
+    VERSION,
+    body=SUBMIT,
+    optional=True,
+    refuses=MOVE_REFUSED + " signing_key_revoked email_not_verified",
+)
 def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
@@ -291,7 +296,8 @@ def withdraw(
     VERSION,
     body=PUBLISH,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
+    refuses=MOVE_REFUSED
+    + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
 )
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
