@@ -28,12 +28,15 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
 from mosis.store.index_keys import IndexKey, flush_folder, index_keys
+from mosis.store.listings import OLD_ENOUGH
 from mosis.store.revisions import revision
 
 log = logging.getLogger("mosis.store")
 
 EXPIRES_AFTER_SECONDS = 7 * 86400
 RENEWED_AFTER_SECONDS = 86400
+AGES = (1, 3, 7, 14, 30)  # days: cooldowns for which there is an index
+AGED_SECONDS = 3600  # what became old enough is in an index with a cooldown after this time
 SLOW_SECONDS, REST = 0.2, 10  # what takes longer to make is made at most a tenth of the time
 FAILED_SECONDS = 5  # until the next try where one could not be made
 SECONDS_BETWEEN = 5.0  # a catalogue that changes all the time has a new index so often
@@ -58,6 +61,7 @@ class SignedIndex:
     created_at: str
     fingerprints: tuple[str, ...]
     signatures: bytes  # the finished index.json.sig
+    renewed_after_seconds: int
 
 
 @dataclass
@@ -71,13 +75,15 @@ class IndexCache:
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
-def current_index(env: Context, db: Connection) -> SignedIndex:
+def current_index(env: Context, db: Connection, min_age_days: int = 0) -> SignedIndex:
     """The index of the catalogue, behind by SECONDS_BETWEEN at most while it changes all the time. One that is large or takes long
     to make may be further behind, and so may one that cannot be made because the disk is full.
 
+    With `min_age_days` (one of AGES) each app is in it with its newest version that is so old or a security release.
+
     Raises Unavailable `package_unavailable` when there is none.
     """
-    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
+    shelf = _shelf(env, min_age_days)
     keys = index_keys(env)
     if _is_right(env, shelf.index, keys):
         return shelf.index  # type: ignore[return-value]
@@ -90,7 +96,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
         if not _is_right(env, shelf.index, keys):
             started = env.clock.monotonic()
             try:
-                shelf.index = _make(env, db, keys)
+                shelf.index = _make(env, db, keys, min_age_days)
             except (OSError, Unavailable) as error:
                 log.error("the store's index cannot be made", extra={"reason": str(error)})
                 if shelf.index is None or not shelf.index.path.exists():
@@ -100,7 +106,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
                     ) from error
                 shelf.rests_until, shelf.failed = env.clock.monotonic() + FAILED_SECONDS, True
                 return shelf.index
-            shelf.hashes[shelf.index.path.name] = shelf.index.sha256
+            _shelf(env).hashes[shelf.index.path.name] = shelf.index.sha256
             shelf.rests_until, shelf.failed = started + _rest(env, shelf.index, started), False
         assert shelf.index is not None
         return shelf.index
@@ -122,17 +128,24 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
         return None
 
 
+def _shelf(env: Context, min_age_days: int = 0) -> IndexCache:
+    found: IndexCache = env.remembered.setdefault(f"index:{min_age_days}", IndexCache())
+    return found
+
+
 def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
-    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
-    file = open(_folder(env) / name, "rb")
+    shelf = _shelf(env)
+    paths = [_folder(env, age) / name for age in (0, *AGES)]
+    file = open(next((path for path in paths if path.exists()), paths[0]), "rb")
     if name not in shelf.hashes:  # made by an earlier process, or never asked for
         shelf.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
     return file, os.fstat(file.fileno()).st_size, shelf.hashes[name]
 
 
-def _folder(env: Context) -> Path:
-    return env.config.data_dir / "store-index"
+def _folder(env: Context, min_age_days: int = 0) -> Path:
+    folder = env.config.data_dir / "store-index"
+    return folder / f"age-{min_age_days}" if min_age_days else folder
 
 
 def _rest(env: Context, index: SignedIndex, started: float) -> float:
@@ -154,12 +167,12 @@ def _is_good(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool:
     return (
         index.path.exists()
         and index.fingerprints == tuple(key.fingerprint for key in keys)
-        and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
+        and 0 <= env.clock.time() - seconds(index.created_at) < index.renewed_after_seconds
     )
 
 
-def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
-    folder = _folder(env)
+def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int) -> SignedIndex:
+    folder = _folder(env, min_age_days)
     folder.mkdir(parents=True, exist_ok=True)
     catalogue, now = revision(env)[0], env.clock.now()
     with db.write():
@@ -172,7 +185,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     packed = path.with_name(path.name + ".gz")
     try:
         with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
-            for part in _document(env, db, keys, sequence, now):
+            for part in _document(env, db, keys, sequence, now, min_age_days):
                 digest.update(part)
                 size += file.write(part)
                 write(part)
@@ -196,6 +209,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         now,
         tuple(key.fingerprint for key in keys),
         signatures,
+        AGED_SECONDS if min_age_days else RENEWED_AFTER_SECONDS,
     )
 
 
@@ -225,13 +239,20 @@ def _sweep(env: Context, folder: Path, current: int) -> None:
     for packed in folder.glob("*.json.gz"):
         if not packed.with_suffix("").exists():
             packed.unlink(missing_ok=True)
-    hashes = env.remembered["index"].hashes
+    hashes = _shelf(env).hashes
     for name in list(hashes):
-        if not (folder / name).exists():
+        if not any((_folder(env, age) / name).exists() for age in (0, *AGES)):
             hashes.pop(name, None)
 
 
-def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:
+def _document(
+    env: Context,
+    db: Connection,
+    keys: list[IndexKey],
+    sequence: int,
+    now: str,
+    min_age_days: int,
+) -> Any:
     """The parts of index.json: a head, then an app a line."""
     head = {
         "sequence": sequence,
@@ -243,12 +264,21 @@ def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int,
             for key in keys
         ],
     }
+    version_of, before = "l.version_id", []
+    if min_age_days:
+        head["min_age_days"] = min_age_days
+        before = [text(seconds(now) - min_age_days * 86400)]
+        version_of = (
+            "(SELECT n.id FROM versions n WHERE n.app_id = l.app_id AND"
+            f" {OLD_ENOUGH} ORDER BY n.version_code DESC LIMIT 1)"
+        )
     yield (_dump(head)[:-1] + ',"apps":[\n').encode()
     after, separator = "", ""
     while rows := db.all(
-        "SELECT l.package_id, l.name, l.developer_id, l.version, l.version_code, l.min_mosis_version, l.size_bytes, l.sha256,"
-        " k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = l.version_id JOIN signing_keys k ON"
+        "SELECT l.package_id, l.name, l.developer_id, v.version, v.version_code, v.min_mosis_version, v.size_bytes, v.sha256,"
+        f" k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = {version_of} JOIN signing_keys k ON"
         " k.id = v.signing_key_id WHERE l.package_id > ? ORDER BY l.package_id LIMIT ?",
+        *before,
         after,
         ROWS,
     ):
