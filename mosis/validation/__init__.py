@@ -1,10 +1,10 @@
-"""Checks what people send against a declared schema: Cerberus behind one function.
+"""Validates input against declared schemas: Cerberus behind one function.
 
-Cerberus validators are not safe to share between threads and cost about half a millisecond to build, so each thread keeps
-one per schema (https://docs.python-cerberus.org/). Regexes in schemas end in \\Z: `$` lets a newline pass.
+Cerberus validators are not thread-safe and cost about half a millisecond to build, so each thread
+caches one per schema (https://docs.python-cerberus.org/). Regular expressions in schemas end in \\Z,
+because `$` also matches before a newline.
 
-What a stranger sends can be wrong in a hundred thousand places. Nobody reads so many findings, so the first MOST_FINDINGS are
-all; and what is too long is not looked into.
+At most MOST_FINDINGS are reported, and values that are too long are not examined further.
 """
 
 import threading
@@ -18,7 +18,7 @@ Schema = dict[str, dict[str, Any]]
 LINES = (
     r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
 )
-SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # that, and something to be seen
+SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
 
 _CODES = {
@@ -37,7 +37,7 @@ _CODES = {
 }
 _SENTENCES = {
     "required": "This field is required.",
-    "unknown_field": "There is no such field here.",
+    "unknown_field": "There is no field with this name.",
     "null": "This may not be null.",
     "wrong_type": "This must be of type {limit}.",
     "not_allowed": "This must be one of: {limit}.",
@@ -46,23 +46,24 @@ _SENTENCES = {
     "too_small": "This must be at least {limit}.",
     "too_large": "This may be at most {limit}.",
     "empty": "This may not be empty.",
-    "wrong_format": "This does not have the form that is asked for.",
+    "wrong_format": "This does not have the required form.",
 }
 _WRONG_FORMAT = {
     **addresses.WHAT_IS_WRONG,
     **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
 }
-_kept = threading.local()
+_thread_local = threading.local()
 
 
 class _Enough(Exception):
-    """There are as many findings as anybody wants to read."""
+    """The maximum number of findings is reached."""
 
 
 def check(document: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """The document, when it fits the schema; nothing is added or converted.
+    """Return the document if it fits the schema; nothing is added or converted.
 
-    Raises Invalid with a finding {pointer, code, detail} for everything that does not (pointer: RFC 6901), MOST_FINDINGS at most.
+    Raises Invalid with a finding {pointer, code, detail} for each error (pointer: RFC 6901),
+    MOST_FINDINGS at most.
     """
     validator = _validator(schema)
     validator.found.clear()
@@ -74,7 +75,7 @@ def check(document: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def _validator(schema: Schema) -> Any:
-    validators = _kept.__dict__.setdefault("validators", {})
+    validators = _thread_local.__dict__.setdefault("validators", {})
     found = validators.get(id(schema))
     if found is None:
         found = validators[id(schema)] = _validator_class()(
@@ -84,8 +85,8 @@ def _validator(schema: Schema) -> Any:
 
 
 def _validator_class() -> Any:
-    """Cerberus with JSON's idea of types, made when first needed: importing it costs 40 ms."""
-    if not hasattr(_kept, "validator_class"):
+    """Cerberus with the types of JSON, built at first use: importing it costs 40 ms."""
+    if not hasattr(_thread_local, "validator_class"):
         from cerberus import TypeDefinition, Validator
 
         class JsonValidator(Validator):  # type: ignore[misc]
@@ -99,13 +100,16 @@ def _validator_class() -> Any:
 
             @property
             def found(self) -> list[Any]:
-                """The errors so far, those of parts of the document too: the validators of the parts share this list."""
+                """The errors so far, including those in nested parts: their validators share this
+                list."""
                 found: list[Any] = self._config["found"]
                 return found
 
             def _error(self, *args: Any) -> None:
-                """Cerberus sorts all errors anew for each, which takes minutes when there are some thousands."""
-                if len(args) > 1:  # it makes an error of these, and comes back with it
+                """Cerberus sorts all errors anew for each one, which takes minutes for some
+                thousands."""
+                # the base class makes an error of these, and calls this method again
+                if len(args) > 1:
                     return super()._error(*args)  # type: ignore[no-any-return]
                 self._errors.extend(args[0])
                 self.found.extend(error for error in args[0] if not error.is_group_error)
@@ -118,8 +122,8 @@ def _validator_class() -> Any:
                 if isinstance(value, (list, dict)) and len(value) > most:
                     self._drop_remaining_rules()
 
-        _kept.validator_class = JsonValidator
-    return _kept.validator_class
+        _thread_local.validator_class = JsonValidator
+    return _thread_local.validator_class
 
 
 def _findings(errors: list[Any]) -> list[dict[str, Any]]:
@@ -129,7 +133,7 @@ def _findings(errors: list[Any]) -> list[dict[str, Any]]:
             "/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path
         )
         code = _CODES.get(error.rule, "wrong_value")
-        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule
+        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD has no rule
             code = "unknown_field"
         if error.code == 0x02:
             code = "required"
@@ -147,4 +151,4 @@ def _sentence(code: str, error: Any) -> str:
             {"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits
         )
         return _SENTENCES[code].format(limit=shown)
-    return str(error.info[0]) if error.info else "This value is not possible here."
+    return str(error.info[0]) if error.info else "This value is not allowed here."

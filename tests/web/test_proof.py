@@ -200,7 +200,11 @@ class TestWhatAKeyHasMade:
         self, client: Client, hands: Hands, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Keys that have ended are removed some time; one can make as many as it takes."""
-        monkeypatch.setitem(account_rows.KEPT, "api_keys", (*account_rows.KEPT["api_keys"][:2], 0))
+        monkeypatch.setitem(
+            account_rows.ROWS_PER_ACCOUNT,
+            "api_keys",
+            (*account_rows.ROWS_PER_ACCOUNT["api_keys"][:2], 0),
+        )
         alice = client.register()
         root = key_of(client, alice, ["keys:manage"])
         ends = client.env.clock.now(60)
