@@ -10,6 +10,7 @@ from mosis.context import Context
 def build(env: Context) -> Any:
     """The WSGI application for a context."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import reviews as review_desk
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -30,6 +31,7 @@ def build(env: Context) -> Any:
         oauth,
         review_messages,
         reviews,
+        rollout_plans,
         store,
         telemetry,
         versions,
@@ -37,15 +39,19 @@ def build(env: Context) -> Any:
         well_known,
     )
     from mosis.web import device_login as devices
+    from mosis.web.answers import Answers
+    from mosis.web.compression import Compression
     from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Answers, Callers, Errors, Portal
+    from mosis.web.plugins import Callers, Errors, Inputs, Portal
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
     app = Portal(env.measures if env else None, prefix, pages.error_page)
     if env:
         problems.document_errors_under(prefix)
-    for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
+    if env and env.config.compression:
+        app.install(Compression(env))  # first, that is, around all others
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -60,6 +66,7 @@ def build(env: Context) -> Any:
         keys,
         apps,
         versions,
+        rollout_plans,
         reviews,
         review_messages,
         notifications,
@@ -79,6 +86,7 @@ def build(env: Context) -> Any:
         account_links,
         device,
         console,
+        review_desk,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

@@ -243,11 +243,11 @@ def run_mail(given: Given, config: Config) -> None:
 def run_routes(given: Given, config: Config) -> None:
     """Print the URL table: method, path, scope."""
     from mosis.application import build
-    from mosis.web.plugins import UNVERSIONED
+    from mosis.web.routing import API_PREFIX, UNVERSIONED
 
     app = build(None)  # type: ignore[arg-type]  # the table alone touches nothing
     for route in sorted(app.routes, key=lambda route: (route.rule, route.method)):
-        prefix = "" if route.rule.startswith(UNVERSIONED) else "/v1"
+        prefix = "" if route.rule.startswith(UNVERSIONED) else API_PREFIX
         print(f"{route.method:<7}{prefix + route.rule:<60}{route.config['scope']}")
 
 

@@ -243,6 +243,7 @@ class Config:
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
     security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
+    compression: bool = _setting(True, _switch)
     webhooks_private: str = _setting("deny", _one_of("deny", "allow"))
     package_limit_bytes: int = _setting(52_428_800, _number(1024, 1 << 30))
     account_apps: int = _setting(100, _number(1, 1_000_000))

@@ -24,14 +24,14 @@ from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
 
-# The shares of the memory for cached values: responses about single apps, lists, offers to devices,
-# responses to accounts, immutable values, and the senders of telemetry.
+# Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
+# responses, senders of telemetry.
 ROOMS = {
     "apps": 0.25,
-    "lists": 0.35,
+    "lists": 0.3,
     "offers": 0.25,
-    "accounts": 0.05,
     "always": 0.05,
+    "gzip": 0.1,
     "senders": 0.05,
 }
 
@@ -61,7 +61,7 @@ class Context:
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
-    kept: RevisionCache = field(
+    cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
     )  # cached responses, and parts of them
     remembered: dict[str, Any] = field(default_factory=dict)  # revisions of the store as last read

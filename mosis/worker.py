@@ -19,8 +19,8 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, releases, reviews, versions
-from mosis.telemetry import crash_notices
+from mosis.publishing import quotas, releases, reviews, rollout_plans, versions
+from mosis.telemetry import crash_notices, rollout_health
 
 log = logging.getLogger("mosis.worker")
 
@@ -28,6 +28,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "check_version": versions.check,
     "submit_version": reviews.submit_when_ready,
     "publish_version": releases.publish_scheduled,
+    "advance_rollouts": rollout_health.advance,
     "lapse_claim": reviews.lapse,
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
@@ -74,6 +75,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, clock_steps.look),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
+    (60, rollout_plans.queue),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
 # Threads of each lane; `checks` has CHECK_PROCESSES. A webhook delivery waits for a receiver for

@@ -1,5 +1,6 @@
 """A client that speaks the domain: `client.upload(draft, package, as_=alice).expect(409, code="version_exists")`."""
 
+import gzip
 import io
 import json
 from collections.abc import Mapping
@@ -36,6 +37,11 @@ def parsed(environ: Mapping[str, Any]) -> Request:
     return request
 
 
+def packed(headers: Mapping[str, str]) -> bool:
+    """Whether a response is compressed."""
+    return headers.get("content-encoding") == "gzip"
+
+
 def told_by(ready: Ready) -> dict[str, str]:
     """The headers of an answer of the server's loop."""
     lines = ready[1].decode("latin-1").split("\r\n")
@@ -56,7 +62,7 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        return json.loads(self.body)
+        return json.loads(gzip.decompress(self.body) if packed(self.headers) else self.body)
 
     def __getitem__(self, name: str) -> Any:
         return self.json[name]
@@ -162,17 +168,18 @@ class Client:
             )
             return lambda data: None
 
-        ready, hits = None, self.env.kept.hits
+        ready, hits = None, self.env.cache.hits
         if not self.env.limits.on:  # being asked twice counts for them
-            ready, self.env.kept.hits = self.ready(parsed(environ)), hits
+            ready, self.env.cache.hits = self.ready(parsed(environ)), hits
         answer = self.app(environ, start_response)
         try:
             content = b"".join(answer)
         finally:
             answer.close()
         sent = (method, parts.query, environ.get("CONTENT_TYPE", ""), raw)
+        plain = gzip.decompress(content) if content and packed(started["headers"]) else content
         described.check(
-            environ.get("bottle.route"), sent, started["status"], started["headers"], content
+            environ.get("bottle.route"), sent, started["status"], started["headers"], plain
         )
         if ready is not None:
             told = told_by(ready)

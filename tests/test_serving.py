@@ -661,10 +661,11 @@ def from_address(server: Server, address: str) -> Wire:
     request of which the server has noted the end: a client can have the response before that."""
     wire = Wire(server, source=address)
     assert wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer()[0] == 200
-    channels = server.active_channels
+    channels, port = server.active_channels, wire.socket.getsockname()[1]
     assert eventually(
-        lambda: all(
-            each.is_idle and each.served_at == each.active_at for each in list(channels.values())
+        lambda: any(
+            each.addr[1] == port and each.is_idle and each.served_at == each.active_at
+            for each in list(channels.values())
         )
     )
     return wire

@@ -1,16 +1,20 @@
 """`install`, `verify`: what a careful device does, and the reference for authors of devices.
 
-1. The signed index: a signature by a key that is known, no lower sequence than was seen, not expired.
-2. The package: size and SHA-256 as the index says, resumed where a download broke off.
-3. The archive: every rule of the portal, and the developer's signature by the key whose fingerprint the index names.
-4. Unpacked beside the old version, and put in its place in one step.
+1. The signed index: a signature by a known key, a sequence that is not lower than the last one, not expired.
+2. The signing key of the app: the same as at the last installation, unless the user accepts the new one.
+3. The package: size and SHA-256 as in the index; an interrupted download is resumed.
+4. The archive: every rule of the portal, and the developer's signature by the key whose fingerprint is in the index.
+5. The folder: unpacked beside the old version, flushed to the disk, and renamed. After an interruption the next run
+   restores the old version first.
 """
 
 import base64
+import glob
 import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import tempfile
 from argparse import Namespace
@@ -41,25 +45,32 @@ from mosis.packages.signature import CERTIFICATE, fingerprint, parse_public_key
 from mosis.validation.strict_json import load_json
 
 INDEX_BYTES = 256 << 20
-TRIES = 5
+TRIES = 5  # connections in a row that bring nothing
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def install(portal: Portal, output: Output, said: Namespace) -> int:
     """Fetch, verify and unpack the version that the store offers."""
     entry = find(read_index(portal, output, said.store_key), said.package)
-    target = Path(said.to or said.package)
-    _check_target(target, said.package)
-    cache = portal.config.folder / "downloads"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = cache / f"{entry['sha256']}.mosis"
-    owner, app = segment(entry["developer_id"]), segment(entry["app_id"])
-    address = f"{portal.url}/packages/{owner}/{app}/{segment(entry['version'])}/package.mosis"
-    fetch(portal, address, path, limit_bytes=entry["size_bytes"], tag=entry["sha256"])
-    try:
-        signed = check_against(path, entry)
-        unpack(path, target)
-    finally:
-        path.unlink(missing_ok=True)
+    target = Path(said.to or said.package).resolve()
+    with portal.config.lock("install"):
+        restore(target)
+        _check_target(target, said.package)
+        _check_signer(portal, entry, said.accept_key)
+        cache = portal.config.folder / "downloads"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = cache / f"{entry['sha256']}.mosis"
+        owner, app = segment(entry["developer_id"]), segment(entry["app_id"])
+        address = f"{portal.url}/packages/{owner}/{app}/{segment(entry['version'])}/package.mosis"
+        fetch(portal, address, path, limit_bytes=entry["size_bytes"], tag=entry["sha256"])
+        try:
+            signed = check_against(path, entry)
+            unpack(path, target)
+        finally:
+            path.unlink(missing_ok=True)
+        portal.config.write_state(
+            {"signing_key": entry["signing_key_fingerprint"]}, *_signer_state(portal, entry)
+        )
     if not signed:
         output.note("the developer's signature was not checked: the package does not carry the public key;"
                     " its bytes are those that the store has signed")  # fmt: skip
@@ -97,9 +108,9 @@ def verify(config: Config, portal: Portal | None, output: Output, said: Namespac
 
 
 def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[str, Any]:
-    """The store's signed index. What is remembered is the keys and the highest sequence; the first time,
-    the keys come from `store_key` or, with a note, from the store itself. Raises Stop for an index that
-    is forged, replayed or expired."""
+    """The store's signed index. Its keys and its highest sequence are stored; the first time, the keys
+    come from `store_key` or, with a note, from the store itself. Raises Stop for an index that is
+    forged, replayed, expired or malformed."""
     with portal.config.lock("index"):
         state = portal.config.read_state("index", portal.url)
         if store_key:
@@ -111,7 +122,7 @@ def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[st
             state = {"keys": [pinned], "sequence": state.get("sequence", 0)}
         elif not state:
             document = portal.get("/.well-known/mosis-store-key", public=True)
-            keys = [each["public_key"] for each in document["keys"]]
+            keys = _public_keys(document)
             state = {"keys": keys, "sequence": 0}
             shown = ", ".join(fingerprint(base64.b64decode(each)) for each in keys)
             output.note(
@@ -126,8 +137,8 @@ def read_index(portal: Portal, output: Output, store_key: str | None) -> dict[st
 def check_index(
     index: bytes, signatures: bytes, state: dict[str, Any], now: datetime
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The index, and the state to remember from now on: {keys: [base64], sequence}. Nothing of the index is
-    read before a signature by a known key holds. Raises Stop."""
+    """The index, and the state to store: {keys: [base64], sequence}. Nothing of the index is read before
+    a signature by a known key is verified. Raises Stop."""
     try:
         said = {
             each["key"]: base64.b64decode(each["signature"])
@@ -141,27 +152,56 @@ def check_index(
             raise Stop("No key that this machine knows has signed the store's index.", REFUSED)
     except NoEd25519 as error:
         raise Stop(str(error)) from None
-    document = json.loads(index)
-    if document["sequence"] < state["sequence"]:
+    try:
+        document = load_json(index)
+        sequence = int(document["sequence"])
+        expired = datetime.fromisoformat(document["expires_at"]) <= now
+    except (KeyError, TypeError, ValueError, Malformed):
+        raise Stop("The index has a valid signature, but it is not an index.", REFUSED) from None
+    if sequence < state["sequence"]:
         raise Stop(
-            f"The index is an old one: {document['sequence']}, after {state['sequence']} was seen.",
+            f"The index is older than the last one: its sequence is {sequence}, the last was"
+            f" {state['sequence']}. The store, or somebody in between, sends an old copy.",
             REFUSED,
         )
-    if datetime.fromisoformat(document["expires_at"]) <= now:
-        detail = "the store, or somebody in between, holds the newer one back; or this machine's clock is wrong"
-        raise Stop(f"The index expired at {document['expires_at']}: {detail}.", REFUSED)
-    keys = [key["public_key"] for key in document["keys"]]
-    return document, {"keys": keys, "sequence": document["sequence"]}
+    if expired:
+        raise Stop(
+            f"The index expired at {document['expires_at']}: the store, or somebody in between, holds"
+            " the newer one back; or the clock of this machine is wrong.",
+            REFUSED,
+        )
+    return document, {"keys": _public_keys(document), "sequence": sequence}
+
+
+def _public_keys(document: Any) -> list[str]:
+    """The public keys in an index or in the store's key document, as base64. Raises Stop."""
+    try:
+        keys = [str(each["public_key"]) for each in document["keys"]]
+        if keys and all(len(base64.b64decode(key, validate=True)) == 32 for key in keys):
+            return keys
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise Stop("The store names no Ed25519 key that signs its index.", REFUSED)
+
+
+ENTRY = {
+    "package_id": str, "version": str, "version_code": int, "developer_id": str, "app_id": str, "size_bytes": int,
+    "sha256": str, "signing_key_fingerprint": str,
+}  # fmt: skip
 
 
 def find(index: dict[str, Any], package_id: str) -> dict[str, Any]:
-    """An app's entry of the index. Raises Stop."""
-    entry = next((each for each in index["apps"] if each["package_id"] == package_id), None)
-    if entry is None:
-        raise Stop(
-            f"The store does not offer {package_id!r} to everybody on the stable channel.", REFUSED
-        )
-    return dict(entry)
+    """An app's entry of the index. Raises Stop where there is none, or where it is malformed."""
+    apps = index.get("apps")
+    for entry in apps if isinstance(apps, list) else []:
+        if isinstance(entry, dict) and entry.get("package_id") == package_id:
+            good = all(isinstance(entry.get(name), kind) for name, kind in ENTRY.items())
+            if not good or not _SHA256.match(entry["sha256"]):
+                raise Stop(f"The index describes {package_id!r} in an unknown form.", REFUSED)
+            return dict(entry)
+    raise Stop(
+        f"The store does not offer {package_id!r} to everybody on the stable channel.", REFUSED
+    )
 
 
 def fetch(
@@ -173,14 +213,15 @@ def fetch(
     tag: str | None = None,
     credential: str | None = None,
 ) -> None:
-    """Fetch a file. What is there of an earlier try (`.part`, only with a tag, the file's SHA-256) is
-    continued. Raises Stop."""
+    """Fetch a file. An earlier attempt (`.part`; only with a tag, the SHA-256 of the file) is resumed.
+    Raises Stop."""
     part = path.with_suffix(".part")
     if tag is None:
         part.unlink(missing_ok=True)
-    trouble = ""
-    for _ in range(TRIES):
+    trouble, tries, best = "", 0, 0
+    while tries < TRIES:
         have = part.stat().st_size if part.exists() else 0
+        tries, best = (0, have) if have > best else (tries + 1, best)
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": f'"{tag}"'}
@@ -197,14 +238,15 @@ def fetch(
         except OSError as error:
             trouble = reason(error)
     raise Stop(
-        f"{address} cannot be fetched ({trouble}). Run the same command again: it goes on where it stopped.",
+        f"{address} cannot be fetched ({trouble}). Run the same command again"
+        + (": it goes on where it stopped." if tag else "."),
         FAILED,
     )
 
 
 def check_against(path: Path, entry: dict[str, Any]) -> bool:
-    """Hold a file to its entry of the signed index; whether the developer's signature was checked too.
-    Raises Stop for a file that differs in any way."""
+    """Compare a file with its entry of the signed index; whether the developer's signature was checked
+    too. Raises Stop for a file that differs in any way."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != entry["sha256"] or path.stat().st_size != entry["size_bytes"]:
@@ -230,30 +272,60 @@ def check_against(path: Path, entry: dict[str, Any]) -> bool:
 
 
 def unpack(path: Path, target: Path) -> None:
-    """Unpack a package into a folder, whole or not at all; what was there is replaced. Its names, sizes and
-    kinds are held to the portal's rules, so nothing can land elsewhere. Raises Stop."""
+    """Unpack a package into a folder, whole or not at all, and replace the version that is there. The
+    portal's rules for names, sizes and kinds are checked first, so no file can land elsewhere. Raises
+    Stop; the old version is in its place then."""
     target = target.absolute()
-    old = target.with_name(f".{target.name}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
+        restore(target)
+        new = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.mosis-new-"))
         try:
             with open(path, "rb") as file:
                 _extract(Archive(file), new)
             new.chmod(0o755)
-            shutil.rmtree(old, ignore_errors=True)
             if target.exists():
-                target.rename(old)
+                target.rename(_old(target))
             new.rename(target)
-        finally:
+            _flush_folder(target.parent)
+        except BaseException:
             shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            restore(target)
+            raise
+        shutil.rmtree(_old(target), ignore_errors=True)
     except packages.Unreadable as error:
         raise Stop(f"The package cannot be unpacked: {error}", REFUSED) from None
     except OSError as error:
         raise Stop(
             f"{error.filename or target} cannot be written: {error.strerror}", REFUSED
         ) from None
+
+
+def restore(target: Path) -> None:
+    """Undo an installation that was interrupted: put the old version back where the new one did not get
+    into its place, and remove what is half unpacked."""
+    target = target.absolute()
+    old = _old(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for rest in target.parent.glob(f".{glob.escape(target.name)}.mosis-new-*"):
+        shutil.rmtree(rest, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    """Where the replaced version is until the new one is in its place."""
+    return target.with_name(f".{target.name}.mosis-old")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can (Windows cannot open folders)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _extract(archive: Archive, folder: Path) -> None:
@@ -265,6 +337,27 @@ def _extract(archive: Archive, folder: Path) -> None:
         with open(place, "xb") as file:
             for block in archive.blocks(member):
                 file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _signer_state(portal: Portal, entry: dict[str, Any]) -> tuple[str, str, str]:
+    return "signer", portal.url, str(entry["package_id"])
+
+
+def _check_signer(portal: Portal, entry: dict[str, Any], accepted: str | None) -> None:
+    """Raises Stop for an app that another key signs than at its last installation from this store, unless
+    the user accepts that key: somebody else may have taken over the app or its account."""
+    before = portal.config.read_state(*_signer_state(portal, entry)).get("signing_key")
+    now = entry["signing_key_fingerprint"]
+    if before is None or now in (before, accepted):
+        return
+    raise Stop(
+        f"{entry['package_id']} {entry['version']} is signed by another key, {now}, than the version that"
+        f" was installed before, {before}. Ask the developer whether the key has changed; then run the"
+        f" same command with --accept-key {now}",
+        REFUSED,
+    )
 
 
 def _check_target(target: Path, package_id: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mosis import VERSION
 from mosis.client import account, completion, develop, install, publish, review, status
-from mosis.client.api import Portal
+from mosis.client.api import Portal, Problem
 from mosis.client.config import Config
 from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
 from mosis.client.project import PARTS
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Command = said.command
         return command(Config(), output, said)
     except Stop as stop:
+        for each in stop.errors if isinstance(stop, Problem) else ():
+            where = f"{each['pointer']}: " if each.get("pointer") else ""
+            output.note(f"{where}{each.get('code')}: {each.get('detail')}")
         output.error(stop.message, stop.facts, stop.code)
         return stop.code
     except KeyboardInterrupt:
@@ -347,6 +350,11 @@ def _add_review_and_devices(add: Add) -> None:
     )
     made.add_argument(
         "--store-key", metavar="KEY", help="the store's public key, where it was not seen before"
+    )
+    made.add_argument(
+        "--accept-key",
+        metavar="FINGERPRINT",
+        help="a new signing key of the app that you have compared",
     )
     made = add("verify", "check a package's archive and signature", _verify)
     made.add_argument("file", metavar="FILE")

@@ -8,7 +8,6 @@ committed so far.
 
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -47,21 +46,6 @@ def columns(record: type, table: str = "") -> str:
     """The SELECT list of a dataclass: its fields in order, each prefixed with `table` if given."""
     prefix = f"{table}." if table else ""
     return ", ".join(prefix + each.name for each in fields(record))
-
-
-def new_id(nanoseconds: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7, method 3 of section 6.2): 60 bits of time with a resolution of a quarter of a
-    microsecond, then 62 random bits. Ids sort by age."""
-    milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
-    value = (
-        (milliseconds & (1 << 48) - 1) << 80
-        | 7 << 76
-        | (rest << 12) // 1_000_000 << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class Connection:

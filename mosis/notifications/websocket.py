@@ -16,7 +16,6 @@ import contextlib
 import http
 import json
 import logging
-import re
 import socket
 import threading
 from collections import Counter
@@ -27,10 +26,11 @@ from urllib.parse import parse_qs, urlsplit
 from mosis import events, problems
 from mosis.caller import Caller, client_address, household, is_in
 from mosis.context import Context
-from mosis.database import Connection, new_id
+from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Denied, LimitReached, NotFound, PortalError
 from mosis.events import Event
+from mosis.ids import request_id_of
 from mosis.notifications import feed
 from mosis.people import authentication
 
@@ -46,7 +46,6 @@ HEARTBEAT_SECONDS = 20.0
 SLOW_SECONDS = 10.0  # how long a message may wait for its reader
 WRITE_BYTES = 16 * 1024  # unsent bytes, beyond which sending waits
 PATHS = ("/events", "/v1/events")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class Listener:
@@ -184,8 +183,7 @@ class Listener:
 
     def _admit(self, connection: Any, request: Any) -> Any:
         """Accept a handshake, or answer with a problem (RFC 9457)."""
-        given = request.headers.get("X-Request-Id", "")
-        connection.request_id = given if _REQUEST_ID.match(given) else new_id()
+        connection.request_id = request_id_of(request.headers.get("X-Request-Id", ""))
         try:
             db = self.env.db.connection()
             parts = urlsplit(request.path)

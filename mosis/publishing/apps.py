@@ -14,7 +14,7 @@ from mosis.errors import Conflict, Invalid, NotFound
 from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
-LISTED_FIELDS = ("tags",)
+JSON_FIELDS = ("tags", "rollout_plan")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class App:
     suspended: int
     created_at: str
     updated_at: str
+    rollout_plan: str | None
 
     @property
     def status(self) -> str:
@@ -170,6 +171,8 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False) if name in LISTED_FIELDS else value
+        name: json.dumps(value, ensure_ascii=False)
+        if name in JSON_FIELDS and value is not None
+        else value
         for name, value in fields.items()
     }

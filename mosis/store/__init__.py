@@ -33,7 +33,7 @@ from mosis.store.listings import (
 )
 from mosis.store.revisions import app_revision, list_revision, revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, current_index, index_at
+from mosis.store.signed_index import SignedIndex, current_index, gzip_index_at, index_at
 from mosis.store.updates import (
     LONGEST_DEVICE,
     MOST_APPS,
@@ -62,6 +62,7 @@ __all__ = [
     "current_index",
     "flush_downloads",
     "get",
+    "gzip_index_at",
     "history",
     "icon",
     "in_rollout",

@@ -18,7 +18,9 @@ import mmap
 import os
 import re
 import threading
-from contextlib import suppress
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +45,7 @@ KEEP_SECONDS, KEEP_BYTES = (
     256 << 20,
 )  # bound for replaced indexes that are still served; large ones are made less often
 ROWS = 1000
+GZIP_LEVEL = 5  # as of every other response, see mosis/web/content_coding.py
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
 
 
@@ -66,9 +69,9 @@ class IndexCache:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     index: SignedIndex | None = None
-    cooldown_until: float = 0.0  # monotonic time
-    failed: bool = False  # whether the last attempt failed
-    hashes: dict[int, str] = field(default_factory=dict)  # SHA-256 by sequence
+    cooldown_until: float = 0.0  # monotonic
+    failed: bool = False  # the last try
+    hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
 def current_index(env: Context, db: Connection) -> SignedIndex:
@@ -101,7 +104,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
                     ) from error
                 cache.cooldown_until, cache.failed = env.clock.monotonic() + FAILED_SECONDS, True
                 return cache.index
-            cache.hashes[cache.index.sequence] = cache.index.sha256
+            cache.hashes[cache.index.path.name] = cache.index.sha256
             cache.cooldown_until, cache.failed = (
                 started + _cooldown(env, cache.index, started),
                 False,
@@ -111,17 +114,28 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
 
 
 def index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str]:
-    """The index with this sequence number: the open file, its size and its SHA-256. Raises NotFound
-    if it was removed."""
-    cache: IndexCache = env.remembered.setdefault("index", IndexCache())
+    """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone."""
     try:
-        file = open(_folder(env) / f"{sequence}.json", "rb")
+        return _opened(env, f"{sequence}.json")
     except OSError:
         raise NotFound("index") from None
-    if sequence not in cache.hashes:  # made by an earlier process
-        cache.hashes[sequence] = hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | None:
+    """The compressed form of the index with this number, as `index_at`; None where it was made without one."""
+    try:
+        return _opened(env, f"{sequence}.json.gz")
+    except OSError:
+        return None
+
+
+def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
+    cache: IndexCache = env.remembered.setdefault("index", IndexCache())
+    file = open(_folder(env) / name, "rb")
+    if name not in cache.hashes:  # made by an earlier process, or never asked for
+        cache.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-    return file, os.fstat(file.fileno()).st_size, cache.hashes[sequence]
+    return file, os.fstat(file.fileno()).st_size, cache.hashes[name]
 
 
 def _folder(env: Context) -> Path:
@@ -133,7 +147,9 @@ def _cooldown(env: Context, index: SignedIndex, started: float) -> float:
     making them must not occupy the machine."""
     took = env.clock.monotonic() - started
     slow = took * (REST + 1) if took > SLOW_SECONDS else 0.0
-    return max(SECONDS_BETWEEN, slow, KEEP_SECONDS * index.size_bytes / KEEP_BYTES)
+    packed = index.path.with_name(index.path.name + ".gz")
+    stored_bytes = index.size_bytes + (packed.stat().st_size if packed.exists() else 0)
+    return max(SECONDS_BETWEEN, slow, KEEP_SECONDS * stored_bytes / KEEP_BYTES)
 
 
 def _is_current(env: Context, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
@@ -161,13 +177,15 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         sequence = max(before + 1, int(env.clock.time() * 1000))
         db.change("UPDATE store_state SET sequence = ?", sequence)
     path, digest = folder / f"{sequence}.json", hashlib.sha256()
-    unfinished = path.with_suffix(".part")
+    unfinished, size = path.with_suffix(".part"), 0
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31) if env.config.compression else None
+    packed = path.with_name(path.name + ".gz")
     try:
-        with open(unfinished, "w+b") as file:
-            size = 0
+        with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
             for part in _document(env, db, keys, sequence, now):
                 digest.update(part)
                 size += file.write(part)
+                write(part)
             file.flush()
             os.fsync(file.fileno())
             address = f"{urlsplit(env.config.base_url).path}/v1/store/index/{sequence}.json"
@@ -175,6 +193,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)
         raise
     flush_folder(folder)
     _sweep(env, folder, sequence)
@@ -190,6 +209,19 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     )
 
 
+@contextmanager
+def _gzip_file(path: Path, packer: Any) -> Iterator[Callable[[bytes], Any]]:
+    """A function that writes compressed to this file; one that does nothing where there is no packer."""
+    if packer is None:
+        yield lambda part: None
+        return
+    with open(path, "wb") as file:
+        yield lambda part: file.write(packer.compress(part))
+        file.write(packer.flush())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _sweep(env: Context, folder: Path, current: int) -> None:
     """Remove indexes that were replaced more than KEEP_SECONDS ago. A file's time is that of its
     creation or replacement."""
@@ -201,7 +233,13 @@ def _sweep(env: Context, folder: Path, current: int) -> None:
         with suppress(FileNotFoundError):
             if abs(now - path.stat().st_mtime) > KEEP_SECONDS:
                 path.unlink()
-                env.remembered["index"].hashes.pop(sequence, None)
+    for packed in folder.glob("*.json.gz"):
+        if not packed.with_suffix("").exists():
+            packed.unlink(missing_ok=True)
+    hashes = env.remembered["index"].hashes
+    for name in list(hashes):
+        if not (folder / name).exists():
+            hashes.pop(name, None)
 
 
 def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:

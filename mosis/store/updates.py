@@ -110,7 +110,7 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
     asked = app_revisions(env, package_ids)
     found: dict[str, _Offers] = {}
     for package_id, revision in asked.items():
-        offers = env.kept.get(("offers", package_id), revision, room="offers")
+        offers = env.cache.get(("offers", package_id), revision, room="offers")
         if offers is not None:
             found[package_id] = offers
     missing = [each for each in asked if each not in found and is_package_id(each)]
@@ -119,7 +119,7 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
         for package_id, read in _read(db, missing).items():
             offers = found[package_id] = _Offers(placing, read)
             size = 200 + sum(600 + len(offer.release_notes) for offer, _ in read)
-            env.kept.put(("offers", package_id), asked[package_id], offers, size, room="offers")
+            env.cache.put(("offers", package_id), asked[package_id], offers, size, room="offers")
     return [(package_id, found[package_id]) for package_id in asked if package_id in found]
 
 

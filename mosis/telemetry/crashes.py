@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Invalid
-from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -263,6 +263,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
             " ON CONFLICT DO UPDATE SET crash_reports = crash_reports + 1",
             *key,
         )
+    watches.add_report(db, app, sender.version, device, at)
     keys = (f"{app}:{document['device_id']}", f"{app}:{report.household}")
     group = crash_groups.of_report(
         db,

@@ -167,7 +167,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
     """The app by its package id; None if it accepts nothing from this caller. Drafts accept
     telemetry only from their developer, who tests them on devices."""
     key, revision = ("sender", package_id, version), env.db.data_version()
-    row = env.kept.get(key, revision, again=True, room="senders")
+    row = env.cache.get(key, revision, again=True, room="senders")
     if row is None:
         row = env.db.connection().one(
             "SELECT a.id, a.published, (SELECT v.version FROM versions v WHERE v.app_id = a.id AND v.version = ?2 LIMIT 1)"
@@ -178,7 +178,7 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
         if row is None:
             return None
         if row[2] is not None:  # unknown package ids are not cached
-            env.kept.put(key, revision, row, len(package_id) + len(version), room="senders")
+            env.cache.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
     stored = env.telemetry.connection().one(

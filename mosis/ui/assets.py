@@ -1,6 +1,5 @@
 """Style sheets and scripts of the pages. Nothing is loaded from another host."""
 
-import gzip
 from functools import cache
 
 import bottle
@@ -10,7 +9,6 @@ from mosis.ui.pages import Page, add
 from mosis.ui.rendering import ASSETS, asset_version
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
-SMALLEST_PACKED_BYTES = 1000
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -22,19 +20,14 @@ def show(page: Page, file: str) -> bottle.HTTPResponse:
     if file not in names():
         raise NotFound("file")
     version = asset_version(file)
-    packed = "gzip" in bottle.request.get_header("Accept-Encoding", "")
-    body, coding = content(file, packed)
-    tag = f'"{version}{"-gzip" if coding else ""}"'
+    tag = f'"{version}"'
     named = bottle.request.query.get("v") == version
     headers = {
         "Content-Type": f"{TYPES[(ASSETS / file).suffix]}; charset=utf-8",
         "Cache-Control": f"public, max-age={31_536_000 if named else 300}{', immutable' if named else ''}",
         "ETag": tag,
-        "Vary": "Accept-Encoding",
     }
-    if coding:
-        headers["Content-Encoding"] = coding
-    return page.unless_known(body, headers, tag)
+    return page.unless_known(content(file), headers, tag)
 
 
 @cache
@@ -44,9 +37,6 @@ def names() -> frozenset[str]:
 
 
 @cache
-def content(name: str, packed: bool) -> tuple[bytes, str]:
-    """A file and its content coding; packed once, when first asked for."""
-    body = (ASSETS / name).read_bytes()
-    if packed and len(body) >= SMALLEST_PACKED_BYTES:
-        return gzip.compress(body, 9, mtime=0), "gzip"
-    return body, ""
+def content(name: str) -> bytes:
+    """The bytes of a file."""
+    return (ASSETS / name).read_bytes()

@@ -10,7 +10,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid
-from mosis.publishing import apps, versions
+from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.apps import App
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
@@ -36,6 +36,7 @@ from mosis.web.request import (
     require_match,
     spend,
 )
+from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -58,11 +59,18 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "regex": WEB_ADDRESS,
     },
 }
-CREATE = _FIELDS | {
-    "package_id": {"type": "string", "required": True, "maxlength": 255},
-    "name": _FIELDS["name"] | {"required": True},
+_DEFAULT_PLAN: dict[str, Any] = {
+    "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
 }
-CHANGE = _FIELDS
+CREATE = (
+    _FIELDS
+    | _DEFAULT_PLAN
+    | {
+        "package_id": {"type": "string", "required": True, "maxlength": 255},
+        "name": _FIELDS["name"] | {"required": True},
+    }
+)
+CHANGE = _FIELDS | _DEFAULT_PLAN
 
 STATUSES = ("draft", "published", "suspended")
 APP = shape(
@@ -79,15 +87,16 @@ APP = shape(
     developer_id=ID,
     icon_url=nullable(LINK),
     latest_version=nullable(TEXT),
+    rollout_plan=nullable(DEFAULT_PLAN),
     created_at=TIME,
     updated_at=TIME,
 )
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps", callback=index, scope="apps:read", limited="filtered", keep="account")
+    app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
-    app.get("/apps/<app>", callback=show, scope="apps:read", keep="account")
+    app.get("/apps/<app>", callback=show, scope="apps:read")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
@@ -139,6 +148,8 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
 
 def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case. Raises Invalid."""
+    if fields.get("rollout_plan"):
+        rollout_plans.check(fields["rollout_plan"], "/rollout_plan")
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:
@@ -179,6 +190,7 @@ def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
         "developer_id": app.developer_id,
         "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
         "latest_version": latest,
+        "rollout_plan": rollout_plans.default_of(app),
         "created_at": app.created_at,
         "updated_at": app.updated_at,
     }

@@ -5,7 +5,9 @@ import json
 import secrets
 from email.utils import formatdate
 from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import bottle
 
@@ -14,6 +16,7 @@ from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.packages import manifest_schema
 from mosis.web import docs_pages
+from mosis.web.content_coding import compressed
 from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag
@@ -92,7 +95,7 @@ def decision(name: str) -> bottle.HTTPResponse:
 
 
 @operation(File("text/javascript", ranges=True))
-def asset(file: str) -> bottle.HTTPResponse:
+def asset(env: Context, file: str) -> bottle.HTTPResponse:
     """The scripts of /docs."""
     if file not in SCRIPTS:
         raise NotFound("file")
@@ -106,6 +109,7 @@ def asset(file: str) -> bottle.HTTPResponse:
         cache_control="public, max-age=3600",
         sha256=_sha256(path),
         changed_at=path.stat().st_mtime,
+        gzipped=(lambda: _gzipped(path)) if env.config.compression else None,
     )
 
 
@@ -147,6 +151,18 @@ def _changed_at() -> float:
     """When the newest of these files was written (seconds since the epoch)."""
     files = [*docs_pages.DOCS.rglob("*.md"), *HERE.rglob("*.py"), *HERE.glob("*.html")]
     return max(path.stat().st_mtime for path in files)
+
+
+def _gzipped(path: Path) -> tuple[BinaryIO, int, str]:
+    """The compressed form of a script: the file, its size and its SHA-256."""
+    packed, sha256 = _packed(path)
+    return BytesIO(packed), len(packed), sha256
+
+
+@cache
+def _packed(path: Path) -> tuple[bytes, str]:
+    packed = compressed(path.read_bytes())
+    return packed, hashlib.sha256(packed).hexdigest()
 
 
 @cache

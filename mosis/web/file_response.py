@@ -17,7 +17,8 @@ import bottle
 
 from mosis.clock import seconds
 from mosis.errors import Conflict, LimitReached, PortalError
-from mosis.web.request import names_tag
+from mosis.web.content_coding import least_bytes
+from mosis.web.request import gzip_tag, names_tag
 
 _RANGE = re.compile(
     r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*\Z", re.IGNORECASE
@@ -38,10 +39,13 @@ def send_file(
     name: str | None = None,
     surrogate_key: str | None = None,
     sent: Callable[[int, bool], None] | None = None,
+    gzipped: Callable[[], tuple[BinaryIO, int, str] | None] | None = None,
 ) -> bottle.HTTPResponse:
     """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest;
     `surrogate_key` names it for caches that can be told to drop all that has this name. `sent` is called when the server is done
     with the file, with the number of bytes that went out and whether the last one of the file was among them.
+    `gzipped` opens the compressed form, and returns it with its size and SHA-256; None where there is none. Parts are always parts
+    of the plain form.
 
     Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Of several ranges none is honoured:
     the whole is sent, as RFC 9110, section 14.2 allows.
@@ -52,8 +56,18 @@ def send_file(
         "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
     }
+    tag = f'"{sha256}"' if sha256 else ""
+    if gzipped:
+        headers["Vary"] = "Accept-Encoding"
+        least = least_bytes(request.get_header("Accept-Encoding", ""))
+        wants_all = request.get_header("Range") is None
+        if least is not None and size_bytes >= least and wants_all and (packed := gzipped()):
+            file.close()
+            file, size_bytes, sha256 = packed
+            tag = gzip_tag(tag)
+            headers["Content-Encoding"] = "gzip"
     if sha256:
-        headers["ETag"] = f'"{sha256}"'
+        headers["ETag"] = tag
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
     if changed_at:
         at = seconds(changed_at) if isinstance(changed_at, str) else int(changed_at)
@@ -62,10 +76,11 @@ def send_file(
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if surrogate_key:
         headers["Surrogate-Key"] = headers["Cache-Tag"] = surrogate_key
-    tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    changed = headers.get("Last-Modified", "")
     try:
         if is_known(tag, changed):
             file.close()
+            headers.pop("Content-Encoding", None)
             return bottle.HTTPResponse(b"", 304, headers)
         wanted = (
             request.get_header("Range") if request.method == "GET" else None
@@ -139,7 +154,7 @@ def is_known(tag: str, changed: str) -> bool:
             or parsedate_to_datetime(changed) <= unmodified_since
         )
     if not holds:
-        raise Conflict("precondition_failed", "The file is another one than the request is about.")
+        raise Conflict("precondition_failed", "It is another one than the request is about.")
     if if_none_match is not None:
         return bool(tag) and names_tag(if_none_match, tag)
     modified_since = _moment(given("If-Modified-Since"))

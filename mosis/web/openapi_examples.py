@@ -7,6 +7,7 @@ NOON = "2027-01-31T12:00:00Z"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 # By the name of a field or parameter, wherever it stands; or by the name of the shape or call that it belongs to, and its own.
 EXAMPLES: dict[str, Any] = {
+    "path": "assets/main.lua",
     "app": "com.acme.notes",
     "package_id": "com.acme.notes",
     "version": "1.0.0",
@@ -95,6 +96,12 @@ EXAMPLES: dict[str, Any] = {
     "errors": [],
     "batches": [],
     "crash_reports": [],
+    "days": [],
+    "steps": [{"percent": 1, "after_hours": 0}, {"percent": 10, "after_hours": 24}],
+    "halt_when": {"crash_free_below": 0.99, "sessions_at_least": 200, "compared_with": "previous"},
+    "crash_free_share": 0.97,
+    "p_value": 0.00002,
+    "p_value_bound": 0.005,
     "frames": ["main.lua:12: in function 'save'"],
     "type": "LuaError",
     "message": "bad argument #1 to 'save'",

@@ -17,6 +17,7 @@ from mosis.validation import Schema
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
+from mosis.web.digest_fields import check_digests
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
@@ -108,6 +109,7 @@ def read_body(limit_bytes: int) -> bytes:
         body = request.environ["wsgi.input"].read(limit_bytes + 1)
     if max(request.content_length, len(body)) > limit_bytes:
         raise _too_large(limit_bytes)
+    check_digests(request.get_header, body)
     return body
 
 
@@ -253,9 +255,19 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
     return document
 
 
+def accepts_html(accept: str) -> bool:
+    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    return "json" not in accept or "text/html" in accept
+
+
 def etag(body: bytes) -> str:
     """A strong entity tag (RFC 9110, section 8.8.3): the hash of what is sent."""
     return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'
+
+
+def gzip_tag(tag: str) -> str:
+    """The strong entity tag of the gzip form of what has this tag: two representations never share one (section 8.8.3)."""
+    return f'{tag[:-1]}-gzip"'
 
 
 def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
@@ -277,11 +289,11 @@ def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
     """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
     is no address that tells its tag, so that only `*` fits."""
     header = bottle.request.get_header("If-Match")
-    if (
-        header is not None
-        and header.strip() != "*"
-        and not (now and names_tag(header, etag(dump(now())), strong=True))
-    ):
+    if header is None or header.strip() == "*":
+        return
+    tag = etag(dump(now())) if now else ""
+    # Both representations are of the same state, and the client may have read either.
+    if not tag or not any(names_tag(header, each, strong=True) for each in (tag, gzip_tag(tag))):
         raise Conflict(
             "precondition_failed",
             "It has changed since you read it; read it again and decide anew.",

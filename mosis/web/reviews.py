@@ -8,11 +8,13 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.publishing import apps, review_policy, reviews, versions
+from mosis.packages.archive import TEXTS
+from mosis.publishing import apps, review_files, review_policy, reviews, versions
+from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE
+from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -68,6 +70,26 @@ CHANGES = shape(
     findings=shape("", added=many(FREE), gone=many(FREE)),
     size_bytes=shape("", before=nullable(COUNT), now=COUNT),
 )
+REVIEW_FILE = shape(
+    "ReviewFile",
+    path=TEXT,
+    state=one_of(*review_files.STATES),
+    size_bytes=nullable(COUNT),
+    sha256=nullable(TEXT),
+    size_bytes_before=nullable(COUNT),
+    sha256_before=nullable(TEXT),
+)
+SIDE: Schema = {
+    "side": {
+        "type": "string",
+        "allowed": [*review_files.SIDES],
+        "meta": "`after`, the version under review, unless said otherwise; `before`, the last published one.",
+    }
+}
+# Never a type that a browser would run: no HTML, no SVG, no script.
+TEXT_FILE, OTHER_FILE = "text/plain; charset=utf-8", "application/octet-stream"
+IMAGES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+SANDBOX = "default-src 'none'; frame-ancestors 'none'; sandbox"
 WHOLE = extended_with(
     "ReviewDetail",
     REVIEW,
@@ -86,6 +108,10 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/reviews", callback=index, scope="reviewer")
     app.get("/reviews/<review>", callback=show, scope="reviewer")
     app.get("/reviews/<review>/package", callback=package, scope="reviewer")
+    app.get("/reviews/<review>/files", callback=files, scope="reviewer")
+    app.get(
+        "/reviews/<review>/files/<path:path>", callback=file, scope="reviewer", lane="publishing"
+    )
     app.post("/reviews/<review>/claim", callback=claim, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/release", callback=release, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/approve", callback=approve, scope="reviewer", idempotent="yes")
@@ -135,6 +161,26 @@ def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle
     )
 
 
+@operation(list_of("files", REVIEW_FILE, since=nullable(TEXT)))
+def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+    """The files of the version and of the last published one, by path, and which differ."""
+    version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    before = versions.last_published(db, version)
+    page = review_files.index(db, version, read_page(str))
+    shown = [public_file(each) for each in page.rows]
+    return listed("files", page, shown, since=before and before.version)
+
+
+@operation(File("*/*", ranges=True), query=SIDE, refuses="gone no_space")
+def file(
+    env: Context, db: Connection, caller: Caller, review: str, path: str
+) -> bottle.HTTPResponse:
+    """The content of one file. Text is `text/plain`, whatever it is."""
+    side = read_choice("side", *review_files.SIDES, default="after")
+    version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
+    return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
+
+
 @operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Claim a review for two hours; again: another two."""
@@ -166,6 +212,35 @@ def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
             db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]
         ),
     )
+
+
+def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPResponse:
+    """A file of a package as it is sent: to look at, never to run."""
+    extension = path.rpartition(".")[2].lower()
+    kind = TEXT_FILE if extension in TEXTS else IMAGES.get(extension, OTHER_FILE)
+    response = send_file(
+        content.file,
+        content.size_bytes,
+        sha256=content.sha256,
+        content_type=kind,
+        cache_control="no-store",
+    )
+    response.set_header("Content-Security-Policy", SANDBOX)
+    response.set_header("Cross-Origin-Resource-Policy", "same-origin")
+    if kind == OTHER_FILE:
+        response.set_header("Content-Disposition", "attachment")
+    return response
+
+
+def public_file(file: ReviewFile) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "state": file.state,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "size_bytes_before": file.size_bytes_before,
+        "sha256_before": file.sha256_before,
+    }
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:

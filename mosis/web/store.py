@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -166,15 +166,17 @@ OF_PICTURE: Schema = {
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.get("/store/apps", callback=index, scope="public", keep="store")
-    app.get("/store/apps/<package_id>", callback=show, scope="public", keep="store")
-    app.get("/store/apps/<package_id>/versions", callback=history, scope="public", keep="store")
+    app.get("/store/apps", callback=index, scope="public", cache="store")
+    app.get("/store/apps/<package_id>", callback=show, scope="public", cache="store")
+    app.get("/store/apps/<package_id>/versions", callback=history, scope="public", cache="store")
     app.get("/store/apps/<package_id>/download", callback=download, scope="public")
-    app.get("/store/categories", callback=categories, scope="public", keep="store")
+    app.get("/store/categories", callback=categories, scope="public", cache="store")
     app.get("/store/updates", callback=updates, scope="public")
     app.post("/store/updates", callback=updates_of_many, scope="public")
     app.get("/store/index.json", callback=index_json, scope="public")
-    app.get("/store/index.json.sig", callback=index_signatures, scope="public", cache=ASK_AGAIN)
+    app.get(
+        "/store/index.json.sig", callback=index_signatures, scope="public", cache_control=ASK_AGAIN
+    )
     app.get("/store/index/<sequence>.json", callback=index_numbered, scope="public")
     app.get("/.well-known/mosis-store-key", callback=store_key, scope="public")
     app.get(
@@ -280,10 +282,10 @@ def shown_updates(
     """The answer, put together from parts that are kept: most devices ask about the same versions."""
     parts = []
     for offer in store.updates(env, db, installed, device):
-        part = env.kept.get(offer, None, room="offers")  # by all that it says: never out of date
+        part = env.cache.get(offer, None, room="offers")  # by all that it says: never out of date
         if part is None:
             part = dump(public_offer(env, offer))
-            env.kept.put(offer, None, part, len(part), room="offers")
+            env.cache.put(offer, None, part, len(part), room="offers")
         parts.append(part)
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
@@ -300,6 +302,7 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
         content_type="application/json",
         changed_at=found.created_at,
         cache_control=ASK_AGAIN,
+        gzipped=_gzipped(env, found.sequence),
     )
 
 
@@ -322,7 +325,13 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
         content_type="application/json",
         changed_at=os.fstat(file.fileno()).st_mtime,
         cache_control="public, max-age=600, immutable",
+        gzipped=_gzipped(env, int(sequence)),
     )
+
+
+def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, str] | None] | None:
+    """What opens the compressed form of an index; None where nothing is compressed."""
+    return (lambda: store.gzip_index_at(env, sequence)) if env.config.compression else None
 
 
 @operation(STORE_KEYS)

@@ -14,7 +14,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Invalid, PortalError
 from mosis.people import keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE
@@ -35,7 +35,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.package_upload import LONGEST_NOTES, ReceivedUpload
 from mosis.web.request import (
     body_is,
     created,
@@ -46,6 +46,7 @@ from mosis.web.request import (
     read_page,
     spend,
 )
+from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
@@ -107,6 +108,7 @@ VERSION = shape(
     decided_at=nullable(TIME),
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
+    rollout_plan=nullable(PLAN),
 )
 _FLAG = {"type": "boolean"}
 SAID: dict[str, dict[str, Any]] = {
@@ -126,7 +128,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected digest_mismatch quota_exceeded invalid_state suspended"
+    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
@@ -200,12 +202,12 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), read_upload()
+    found, sent = apps.owned_by(db, caller, app), ReceivedUpload()
     spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
     try:
-        check_content_digest(received.sha256)
+        sent.check_digests()
         said = sent.upload()
         body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
@@ -371,6 +373,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
+    plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
         "id": version.id,
@@ -385,6 +388,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
+            planned=rollout_plans.sentence(plan),
         ),
         "findings": json.loads(version.findings),
         "review": review,
@@ -402,6 +406,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "decided_at": version.decided_at,
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
+        "rollout_plan": rollout_plans.public(plan),
     }
 
 

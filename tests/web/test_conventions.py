@@ -10,7 +10,7 @@ import pytest
 from mosis import events
 from mosis.people import device_login
 from mosis.web.openapi import is_page
-from mosis.web.plugins import limit_of
+from mosis.web.routing import limit_of
 from tests import described
 from tests.client import Answer, Client, Person
 from tests.package_builder import files_of
@@ -84,6 +84,7 @@ class World:
 BODIES: dict[str, Any] = {
     "/admin/developers/<developer>": {"role": "developer"}, "/admin/apps/<app>": {"suspended": False, "reason": "x"},
     "/apps/<app>/crashes/<group>": {"state": "resolved"},
+    "/apps/<app>/versions/<version>/rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 
 
@@ -112,6 +113,8 @@ def world(client: Client) -> World:
         app, client.package(root, app, "2.0.0", 2), as_=root, query="?submit=true"
     ).expect(201)
     client.work()
+    plan = {"steps": [{"percent": 1, "after_hours": 0}]}
+    client.call("PUT", f"/v1/apps/{app}/versions/1.0.0/rollout-plan", plan, as_=root).expect(200)
     webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, as_=root).expect(201)[
         "id"
     ]
@@ -137,7 +140,7 @@ def world(client: Client) -> World:
     names = {
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
         "developer": client.register("bob").id, "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
-        "sequence": str(client.get("/v1/store/index.json")["sequence"]),
+        "sequence": str(client.get("/v1/store/index.json")["sequence"]), "path": "assets/main.lua",
         "review": client.get(f"/v1/apps/{app}/versions/2.0.0", as_=root)["review"]["id"], "device_id": DEVICE, "webhook": webhook,
         "delivery": client.get(f"/v1/webhooks/{webhook}/deliveries", as_=root)["deliveries"][0]["id"], "key": api_key,
         "signing_key": client.get("/v1/signing-keys", as_=root)["signing_keys"][0]["id"],
@@ -224,14 +227,14 @@ def test_every_list_is_read_in_pages(world: World) -> None:
 def test_every_change_and_deletion_honours_if_match(world: World) -> None:
     before = list(world.client.env.db.connection()._raw.iterdump())
     for route in ROUTES:
-        if route.method in ("PATCH", "DELETE"):
+        if route.method in ("PUT", "PATCH", "DELETE"):
             world.call(route, headers={"If-Match": '"another state"'}).expect(
                 412, "precondition_failed"
             )
     assert list(world.client.env.db.connection()._raw.iterdump()) == before
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> None:
     for route in [
         each for each in ROUTES if each.method == method and each.callback.operation.matches
