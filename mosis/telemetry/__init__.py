@@ -12,7 +12,7 @@ hyperloglog.py   approximate number of different devices
 histogram.py     histograms and percentiles
 rollups.py       sums by hour and day
 watches.py       sessions by device and day, of versions with a rollout plan
-rollout_health.py  crash-free shares of watched versions, for rollout plans
+rollout_health.py  the job that advances rollout plans
 analytics.py     what developers see of the sums
 crashes.py       crash reports
 crash_groups.py  which group a report belongs to, and bounds for groups
