@@ -247,13 +247,15 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE INDEX messages_by_version ON messages (version_id, id);
 
--- How often each version was fetched, by day. Written in batches; a kill can lose the last few seconds of counting.
+-- How often each version was fetched, by day, and in all days before those (day ''). Written in batches; a kill can lose the
+-- last few seconds of counting. The telemetry database has the days for longer.
 CREATE TABLE downloads (
     version_id      TEXT NOT NULL REFERENCES versions (id) ON DELETE CASCADE,
     day             TEXT NOT NULL,
     count           INTEGER NOT NULL,
     PRIMARY KEY (version_id, day)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX downloads_by_day ON downloads (day) WHERE day <> '';
 
 -- Work that follows from a change, added in the transaction of the change. Handlers may run twice and must not mind.
 CREATE TABLE jobs (
@@ -539,6 +541,11 @@ END;
 CREATE TRIGGER downloads_counted_update AFTER UPDATE OF count ON downloads BEGIN
     UPDATE listings SET downloads = downloads + NEW.count - OLD.count
         WHERE app_id = (SELECT app_id FROM versions WHERE id = NEW.version_id);
+    UPDATE store_state SET counts = counts + 1;
+END;
+CREATE TRIGGER downloads_counted_delete AFTER DELETE ON downloads BEGIN
+    UPDATE listings SET downloads = downloads - OLD.count
+        WHERE app_id = (SELECT app_id FROM versions WHERE id = OLD.version_id);
     UPDATE store_state SET counts = counts + 1;
 END;
 

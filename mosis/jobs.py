@@ -40,6 +40,7 @@ LANE_OF = {
     "remove_package": "upkeep",
     "expire_packages": "upkeep",
     "sweep_packages": "upkeep",
+    "add_up_downloads": "upkeep",
 }
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs

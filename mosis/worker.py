@@ -20,7 +20,7 @@ from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
 from mosis.publishing import quotas, releases, reviews, rollout_plans, versions
-from mosis.telemetry import crash_notices, rollout_health
+from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
 
@@ -48,6 +48,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_webhooks": webhooks.sweep,
     "crash_new_group": crash_notices.tell_owner,
     "crash_digest": crash_notices.send_digest,
+    "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
     "drill": backup.drill_by_schedule,
@@ -64,13 +65,14 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_events"),
     (3600, "sweep_idempotency"),
     (3600, "sweep_webhooks"),
+    (3600, "add_up_downloads"),
     (24 * 3600, "copy_telemetry"),
     (7 * 24 * 3600, "drill"),
 ]
 # (interval in seconds, function): run by each process for itself, because it concerns its own
 # memory
 TICKS: list[tuple[int, Callable[[Context], None]]] = [
-    (5, store.flush_downloads),
+    (5, downloads.flush),
     (5, keys.flush_uses),
     (5, clock_steps.look),
     (5, lambda env: env.mailer.close_idle()),

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         output.error(f"{error.filename or 'the system'}: {error.strerror or error}", {}, REFUSED)
         return REFUSED
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         facts = f"{type(error).__name__}: {error}"
         output.error(
             f"the answer of the portal was not understood, or this is a mistake of mosis: {facts}",

@@ -255,7 +255,7 @@ def _upload(
         work.content,
         lambda done, total: output.progress(f"Uploading {work.title}", done, total),
     )
-    headers = {"Content-Digest": content_digest(work.content)}
+    headers = {"Content-Digest": content_digest(body.content)}
     with _attempt(portal, work, fields) as key:
         headers["Idempotency-Key"] = key
         try:

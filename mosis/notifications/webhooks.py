@@ -111,7 +111,7 @@ def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
     """Create a webhook with a new secret. Raises Invalid (the address), Conflict `limit_reached`."""
-    _check(env, url)
+    check_address(env, url)
     with db.write():
         if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
             raise Conflict(
@@ -144,7 +144,7 @@ def change(
     """Change address, kinds or state, in the running transaction. Switching on resets the record of
     failures; switching off gives up the waiting deliveries. Raises Invalid."""
     if "url" in wanted:
-        _check(env, wanted["url"])
+        check_address(env, wanted["url"])
         db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
     if "kinds" in wanted:
         db.change(
@@ -453,7 +453,8 @@ def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
     )
 
 
-def _check(env: Context, url: str) -> None:
+def check_address(env: Context, url: str) -> None:
+    """Raises Invalid for an address to which nothing is sent."""
     if wrong := http.complaint(url, private=env.config.webhooks_private == "allow"):
         raise Invalid([{"pointer": "/url", "code": "wrong_format", "detail": wrong}])
 

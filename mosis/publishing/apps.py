@@ -14,6 +14,7 @@ from mosis.errors import Conflict, Invalid, NotFound
 from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
+PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
 JSON_FIELDS = ("tags", "rollout_plan")
 
 
@@ -46,8 +47,9 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
     `quota_exceeded`, Denied `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
-        detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
-        raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
+        raise Invalid(
+            [{"pointer": "/package_id", "code": "wrong_format", "detail": PACKAGE_ID_FORM}]
+        )
     with db.write():
         if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
             raise Conflict(

@@ -13,7 +13,9 @@ fetched.py        which downloads count
 from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
+    add_up_days,
     count_download,
+    download_days,
     flush_downloads,
     icon,
     package,
@@ -21,6 +23,7 @@ from mosis.store.downloads import (
     screenshot,
     sweep_packages,
     sweep_pictures,
+    versions_with_days,
 )
 from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import (
@@ -56,10 +59,12 @@ __all__ = [
     "Picture",
     "Query",
     "SignedIndex",
+    "add_up_days",
     "app_revision",
     "categories",
     "count_download",
     "current_index",
+    "download_days",
     "flush_downloads",
     "get",
     "gzip_index_at",
@@ -82,4 +87,5 @@ __all__ = [
     "sweep_packages",
     "sweep_pictures",
     "updates",
+    "versions_with_days",
 ]

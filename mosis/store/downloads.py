@@ -92,17 +92,16 @@ def count_download(
         env.downloads.add(version.id)
 
 
-def flush_downloads(env: Context) -> None:
-    """Write the downloads counted since the last call."""
+def flush_downloads(env: Context) -> list[str]:
+    """Write the downloads counted since the last call. Returns the ids of their versions."""
     counts = env.downloads.take()
     if not counts:
-        return
-    db = env.db.connection()
+        return []
+    db, changed = env.db.connection(), [*counts]
     try:
         with db.write():
-            db.after_commit(
-                counts.clear
-            )  # the rows are committed even if the flush then fails, so the counts are not restored
+            # The rows are committed even if the flush then fails, so the counts are not restored.
+            db.after_commit(counts.clear)
             for version_id, count in counts.items():
                 db.change(
                     "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
@@ -114,6 +113,45 @@ def flush_downloads(env: Context) -> None:
     except BaseException:
         env.downloads.put_back(counts)
         raise
+    return changed
+
+
+def download_days(db: Connection, version_ids: list[str]) -> list[tuple[str, str, str, str, int]]:
+    """The days of these versions that are not yet added up: (app id, version, channel, day, count)."""
+    return db.all(
+        "SELECT v.app_id, v.version, v.channel, w.day, w.count FROM downloads w JOIN versions v"
+        " ON v.id = w.version_id WHERE w.day <> '' AND v.id IN (SELECT value FROM json_each(?))",
+        json.dumps(version_ids),
+    )
+
+
+def versions_with_days(db: Connection, before: str, limit: int) -> list[str]:
+    """Versions with days before this one, or dated after tomorrow by a clock that was ahead."""
+    rows = db.all(
+        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?",
+        before,
+        db.clock.now(2 * 86_400)[:10],
+        limit,
+    )
+    return [version_id for (version_id,) in rows]
+
+
+def add_up_days(db: Connection, version_id: str, before: str) -> None:
+    """Add the days of a version before this one, and those from the future, to its total."""
+    with db.write():
+        future = db.clock.now(2 * 86_400)[:10]
+        where = "version_id = ?1 AND day <> '' AND (day < ?2 OR day > ?3)"
+        values = (version_id, before, future)
+        count = db.value(f"SELECT sum(count) FROM downloads WHERE {where}", *values)
+        if count is None:
+            return
+        db.change(f"DELETE FROM downloads WHERE {where}", *values)
+        db.change(
+            "INSERT INTO downloads (version_id, day, count) VALUES (?, '', ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            version_id,
+            count,
+        )
 
 
 def sweep_packages(env: Context) -> None:

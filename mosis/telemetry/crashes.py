@@ -31,6 +31,7 @@ from mosis.telemetry.schemas import (
     TYPE_CHARACTERS,
     VALUE_CHARACTERS,
     crash_fits,
+    moment_findings,
 )
 from mosis.telemetry.shares import DAY
 from mosis.validation import check
@@ -87,18 +88,10 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     """
     cut = shortened(document)
     if not crash_fits(document):
-        check(document, CRASH)
+        check(document, CRASH, moment_findings)
     at = timestamps.seconds(document["timestamp"])
     if at is None:
-        raise Invalid(
-            [
-                {
-                    "pointer": "/timestamp",
-                    "code": "wrong_format",
-                    "detail": "This is not a valid date and time.",
-                }
-            ]
-        )
+        raise Invalid(moment_findings(document))
     sender = intake.find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
         return intake.nothing_accepted(1)

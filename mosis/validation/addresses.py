@@ -22,14 +22,9 @@ _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
 WEB_ADDRESS = rf"[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}(?:[/?#](?=[^\s<>\"\\^`{{|}}]*$){LINE.removesuffix(chr(92) + 'Z')})?\Z"
 
 WHAT_IS_WRONG = {
-    EMAIL_ADDRESS: (
-        "This must be an e-mail address such as alice@example.org; write "
-        "an internationalized domain in its xn-- form."
-    ),
-    WEB_ADDRESS: (
-        "This must be an http or https address without a user name; write an "
-        "internationalized host in its xn-- form."
-    ),
+    KNOWN_EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org.",
+    EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org; write an internationalized domain in its xn-- form.",
+    WEB_ADDRESS: "This must be an http or https address without a user name; write an internationalized host in its xn-- form.",
 }
 
 

@@ -7,7 +7,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
-from mosis.web.auth import EMAIL, PASSWORD, TICKET
+from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.openapi_schemas import operation
 from mosis.web.request import read_json, spend
 
@@ -37,7 +37,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation(body=CHANGE, refuses="invalid_credentials")
 def change(env: Context, db: Connection, caller: Caller) -> None:
     """Change the password; the account's other sessions end."""
-    said = read_json(CHANGE)
+    said = read_json(CHANGE, further=password_findings)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
 
@@ -55,7 +55,7 @@ def forgot(env: Context, db: Connection, caller: Caller) -> None:
 @operation(body=RESET)
 def reset(env: Context, db: Connection, caller: Caller) -> None:
     """Set a new password with the token of that link; all sessions end."""
-    said = read_json(RESET)
+    said = read_json(RESET, further=password_findings)
     spend(env, "sign_in_network", caller.network)
     account_recovery.reset(env, db, caller, said["token"], said["new_password"])
 

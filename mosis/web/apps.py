@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -9,9 +10,10 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid
+from mosis.packages.manifest import PACKAGE_ID
 from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.apps import App
+from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.openapi_schemas import (
@@ -44,9 +46,16 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "description": {
         "type": "string",
         "maxlength": 10_000,
-        "regex": r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
+        "regex": LINES,
     },
-    "category": {"type": "string", "maxlength": 40, "regex": r"[a-z][a-z0-9-]*\Z"},
+    "category": {
+        "type": "string",
+        "maxlength": 40,
+        "regex": pattern(
+            r"[a-z][a-z0-9-]*\Z",
+            "This must be one word of lower-case letters, digits and hyphens that begins with a letter, such as productivity.",
+        ),
+    },
     "tags": {
         "type": "list",
         "maxlength": 10,
@@ -66,7 +75,12 @@ CREATE = (
     _FIELDS
     | _DEFAULT_PLAN
     | {
-        "package_id": {"type": "string", "required": True, "maxlength": 255},
+        "package_id": {
+            "type": "string",
+            "required": True,
+            "maxlength": 255,
+            "regex": pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM),
+        },
         "name": _FIELDS["name"] | {"required": True},
     }
 )
@@ -115,7 +129,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
 def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE)))
+    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=_findings)))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -128,7 +142,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(APP, body=CHANGE, matches=True)
 def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE))
+    fields = _normal(read_json(CHANGE, further=_findings))
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))
@@ -147,23 +161,28 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
 
 
 def _normal(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case. Raises Invalid."""
-    if fields.get("rollout_plan"):
-        rollout_plans.check(fields["rollout_plan"], "/rollout_plan")
+    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case."""
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:
             once.setdefault(unicodedata.normalize("NFKC", tag).casefold(), tag)
         fields["tags"] = [*once.values()]
     if fields.get("homepage"):
-        try:
-            fields["homepage"] = normal_web_address(fields["homepage"])
-        except ValueError:
-            detail = "The host in brackets is not an IPv6 address."
-            raise Invalid(
-                [{"pointer": "/homepage", "code": "wrong_format", "detail": detail}]
-            ) from None
+        fields["homepage"] = normal_web_address(fields["homepage"])
     return fields
+
+
+def _findings(fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    found = []
+    if fields.get("rollout_plan"):
+        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
+    try:
+        normal_web_address(fields.get("homepage") or "")
+    except ValueError:
+        detail = "The host in brackets is not an IPv6 address."
+        found.append(finding("/homepage", "wrong_format", detail))
+    return found
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:

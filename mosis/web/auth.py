@@ -1,5 +1,6 @@
 """Signing in and out, and where one is signed in."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -10,7 +11,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.people import accounts
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import names
+from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
@@ -97,7 +98,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
 def register(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
-    said = read_json(REGISTER)
+    said = read_json(REGISTER, further=password_findings)
     spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
 
@@ -141,6 +142,17 @@ def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
 def revoke(db: Connection, caller: Caller, session: str) -> None:
     """End a session; its tokens die at once."""
     accounts.revoke_session(db, caller, session)
+
+
+def password_findings(fields: Mapping[str, Any]) -> list[Finding]:
+    """Whether a new password is a weak one, in a body that may name the address too."""
+    return [
+        found
+        for name in ("password", "new_password")
+        for found in findings_of(
+            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
+        )
+    ]
 
 
 def spend_sign_in(env: Context, caller: Caller, email: str) -> None:

@@ -1,6 +1,7 @@
 """Device login over HTTP (RFC 8628). What machines call takes forms, as the RFC has it, and JSON."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bottle
@@ -9,8 +10,10 @@ from mosis.caller import SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Malformed
 from mosis.people import device_login
+from mosis.validation import Finding, finding
+from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import TOKENS
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
@@ -67,19 +70,9 @@ def routes(app: bottle.Bottle) -> None:
 @operation(BEGUN, body=BEGIN, form=True)
 def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
-    said = read_form_or_json(BEGIN)
+    said = read_form_or_json(BEGIN, further=_scope_findings)
     spend(env, "device", caller.network)
-    scopes = said.get("scopes") or said.get("scope", "").split()
-    if not scopes or not set(scopes) <= set(SCOPES):
-        raise Invalid(
-            [
-                {
-                    "pointer": "/scopes",
-                    "code": "not_allowed",
-                    "detail": f"Name one or more of: {', '.join(SCOPES)}.",
-                }
-            ]
-        )
+    scopes = said.get("scopes") or said["scope"].split()
     device_code, login = device_login.begin(db, said["client_name"], scopes)
     page = env.url("/console/device")
     return {
@@ -90,6 +83,18 @@ def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
         "expires_in": device_login.LIFE_SECONDS,
         "interval": device_login.INTERVAL_SECONDS,
     }
+
+
+def _scope_findings(fields: Mapping[str, Any]) -> Iterator[Finding]:
+    """A device login names its scopes in a list, or as OAuth clients do in one text."""
+    if "scopes" in fields:
+        return
+    scopes = fields.get("scope", "").split()
+    if not scopes:
+        yield finding("/scopes", "required", f"Name one or more of: {', '.join(SCOPES)}.")
+    for name in dict.fromkeys(scopes):
+        if name not in SCOPES:
+            yield finding("/scope", "not_allowed", one_of(name, SCOPES, f"The scope {name[:50]}"))
 
 
 @operation(

@@ -13,7 +13,7 @@ from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
 from mosis.errors import Malformed
 from mosis.publishing import apps
-from mosis.telemetry import analytics, crashes, devices, intake, settings
+from mosis.telemetry import analytics, crashes, devices, downloads, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import Receipt
@@ -144,6 +144,35 @@ RANGE: dict[str, dict[str, Any]] = {
     "to": {"type": "string", "maxlength": 64, "meta": "The last one."},
     "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
 }
+DOWNLOADS = shape(
+    "Downloads",
+    **{
+        "package_id": TEXT,
+        "from": DATE,
+        "to": DATE,
+        "by": many(one_of(*downloads.BY)),
+        "total": COUNT,
+        "downloads": many(
+            {
+                "type": "object",
+                "properties": {
+                    "day": DATE,
+                    "version": TEXT,
+                    "channel": one_of("stable", "beta"),
+                    "count": COUNT,
+                },
+                "required": ["count"],
+            }
+        ),
+    },
+)
+DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")} | {
+    "by": {
+        "type": "string",
+        "maxlength": 40,
+        "meta": "What to group by: `day`, `version`, `channel`, or several: `day,channel`.",
+    },
+}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -180,6 +209,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
     app.get("/apps/<app>/analytics", callback=show, scope="telemetry:read")
+    app.get("/apps/<app>/downloads", callback=downloaded, scope="telemetry:read")
     app.get("/apps/<app>/telemetry", callback=choices, scope="telemetry:read")
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
@@ -306,6 +336,26 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
         env.telemetry.connection(), owned.id, wanted, query.getunicode("version") or None
     )
     return {"package_id": owned.package_id} | found
+
+
+@operation(DOWNLOADS, query=DAYS)
+def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """How often an app was downloaded, betas too, by day, version or channel."""
+    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    by = downloads.read_by(query.get("by"))
+    wanted = analytics.read_range("day", query.get("from"), query.get("to"), int(env.clock.time()))
+    total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
+    for row in rows:
+        if "day" in row:
+            row["day"] = text(row["day"] * DAY)[:10]
+    return {
+        "package_id": owned.package_id,
+        "from": text(wanted.first)[:10],
+        "to": text(wanted.last)[:10],
+        "by": list(by),
+        "total": total,
+        "downloads": rows,
+    }
 
 
 @operation(SETTINGS)

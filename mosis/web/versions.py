@@ -1,6 +1,7 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +13,12 @@ from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, PortalError
+from mosis.errors import PortalError
 from mosis.people import keys
 from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE
+from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
@@ -53,7 +54,10 @@ PUBLISH = {
     "publish_at": {
         "type": "string",
         "maxlength": 20,
-        "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z",
+        "regex": pattern(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
+            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
+        ),
     },
 }
 SUBMIT = {"publish": {"type": "boolean"}}
@@ -285,9 +289,9 @@ def withdraw(
 )
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True)
+    said = read_json(PUBLISH, optional=True, further=_time_findings)
     found = apps.owned_by(db, caller, app)
-    publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
+    publication = Publication(said.get("rollout_percent"), said.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
@@ -410,9 +414,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
     }
 
 
-def _time(text: str | None) -> str | None:
-    if text is not None and not is_time(text):
-        raise Invalid(
-            [{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}]
-        )
-    return text
+def _time_findings(fields: Mapping[str, Any]) -> list[Finding]:
+    if "publish_at" not in fields or is_time(fields["publish_at"]):
+        return []
+    return [finding("/publish_at", "wrong_format", "There is no such time.")]

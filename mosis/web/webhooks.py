@@ -1,6 +1,7 @@
 """Webhooks over HTTP."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -11,6 +12,7 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
+from mosis.validation import Finding, findings_of
 from mosis.web.openapi_schemas import (
     COUNT,
     ID,
@@ -88,10 +90,14 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("webhooks", page, [public(each) for each in page.rows])
 
 
+def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    return findings_of(webhooks.check_address, env, fields["url"]) if "url" in fields else []
+
+
 @operation({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
 def add(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Have events sent to an address; `secret` is shown this once."""
-    said = read_json(ADD)
+    said = read_json(ADD, further=lambda fields: _address_findings(env, fields))
     webhook = webhooks.add(env, db, caller, said["url"], said.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
@@ -105,7 +111,7 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
 @operation(WEBHOOK, body=CHANGE, matches=True)
 def change(env: Context, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Change the address or the kinds, switch it on or off."""
-    said = read_json(CHANGE)
+    said = read_json(CHANGE, further=lambda fields: _address_findings(env, fields))
     with db.write():
         found = webhooks.get(db, caller, webhook)
         require_match(lambda: public(found))
