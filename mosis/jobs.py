@@ -30,6 +30,7 @@ LANES = ("quick", "checks", "urgent_mail", "mail", "webhooks", "upkeep")
 LANE_OF = {
     "check_version": "checks",
     "mail_ticket": "urgent_mail",
+    "mail_invitation": "mail",
     "mail_reset": "urgent_mail",
     "mail_security": "urgent_mail",
     "mail_event": "mail",
@@ -48,7 +49,7 @@ MAX_LOST_LEASES = 40  # expired leases after which a job is dead
 ATTEMPTS = 8  # the last attempt is four to six minutes after the first
 # Mail servers may be down for hours, and some accept a message only at a later attempt
 # (greylisting): these attempts cover more than a day.
-ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36}
+ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36, "mail_invitation": 36}
 LONGEST_DELAY_SECONDS = 3600
 # The longest delay that is ever requested, by kind. A waiting job that is due later was queued
 # while the clock was ahead.

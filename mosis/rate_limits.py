@@ -69,6 +69,9 @@ POLICIES = {
     "sign_in_all": Policy(1200, 60),  # on the whole portal: the number that two cores can hash
     "registration": Policy(20, 3600),  # from one network
     "mail": Policy(5, 3600),  # to one address
+    "invitations": Policy(30, 3600),  # sent by one account, to work on its apps or take them over
+    # to one address; separate from `mail`, which resets passwords
+    "invitations_to": Policy(5, 3600),
     "mail_network": Policy(30, 3600),  # requested from one network
     "device": Policy(30, 900),  # device logins started from one network
     "guess": Policy(10, 900),  # user codes tried by one account

@@ -26,23 +26,24 @@ TEXTS = {
     " plan.",
     "version.yanked": "{package_id} {version} was withdrawn.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
+    "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
+    "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
+    "app.member_added": "{name} works on {package_id} now, as {role}.",
+    "app.member_changed": "{name} is {role} of {package_id} now.",
+    "app.member_removed": "{name} does not work on {package_id} any more.",
+    "app.transfer_offered": "The transfer of {package_id} was offered to {email}.",
+    "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} has a new kind of crash.",
     "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
-    "security.signed_in_elsewhere": (
-        "A sign-in to your account from {network} "
-        "({client}), a network that was never used for it "
-        "before."
-    ),
+    "security.signed_in_elsewhere": "A sign-in to your account from {network} ({client}), a network that was never used for it before.",
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
     "security.key_reported": (
         "The API key {name!r} ({prefix}...) was found in a public place and has been revoked."
     ),
     "security.password_changed": "Your password was changed and your other sessions were ended.",
-    "security.provider_linked": (
-        "{provider} was linked to your account from "
-        "{network}, and can now be used to sign in to it. If "
-        "it was not you, unlink it."
-    ),
+    "security.provider_linked": "{provider} was linked to your account from {network} and can be used to sign in. If it was not you, unlink it.",
+    "security.email_changed": "Your account has a new e-mail address, set from {network}.",
+    "security.email_change_undone": "Your account has its old e-mail address again; all its sessions and keys were revoked.",
     "key.expiring": "The API key {name!r} ({prefix}...) expires at {expires_at}.",
     "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
     "webhook.switched_off": (
@@ -83,6 +84,7 @@ def _headline(event: Event) -> str:
 
 # The next step, and the page for it. Braces as above.
 _KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+_MEMBERS = "/docs/API#members"
 NEXT = {
     "version.checked": ("What each finding means, and how to fix it:", "/docs/PACKAGES#findings"),
     "version.submitted": ("Your apps:", "/console/"),
@@ -102,6 +104,16 @@ NEXT = {
         "/docs/API#versions",
     ),
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "app.released": (
+        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
+        "/docs/API#versions",
+    ),
+    "app.member_invited": ("If that is not right, cancel the invitation:", _MEMBERS),
+    "app.member_added": ("If that is not right, remove this member:", _MEMBERS),
+    "app.member_changed": ("Who may do what:", _MEMBERS),
+    "app.member_removed": ("Who may do what:", _MEMBERS),
+    "app.transfer_offered": ("If that is not right, cancel the offer:", _MEMBERS),
+    "app.transferred": ("What that means:", _MEMBERS),
     "crash.new_group": (
         "GET /v1/apps/{package_id}/crashes has the reports:",
         "/docs/API#telemetry",
@@ -115,6 +127,11 @@ NEXT = {
     "security.key_reported": ("Make a new key, and keep it out of repositories:", _KEYS),
     "security.password_changed": ("If it was not you, set a new password:", "/console/reset"),
     "security.provider_linked": ("Set a new password:", "/console/reset"),
+    "security.email_changed": (
+        "If it was not you, use the link in the mail that the old address got:",
+        "/console/reset",
+    ),
+    "security.email_change_undone": ("Set a new password:", "/console/reset"),
     "key.expiring": ("Make a new key before that:", _KEYS),
     "operator.drill": ("What to do:", "/docs/OPERATIONS#drill"),
     "webhook.switched_off": ("How webhooks are delivered:", "/docs/API#webhooks"),

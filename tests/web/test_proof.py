@@ -109,7 +109,10 @@ class TestVerifying:
             client.post("/v1/auth/password/reset", said).expect(204)
         left = self.living(client, mallory)
         spent = db.value("SELECT count(*) FROM device_logins WHERE state = 'spent'")
-        assert left == dict.fromkeys(revocation.ENDINGS, 0) | {"device_logins": spent}
+        assert left == dict.fromkeys(revocation.ENDINGS, 0) | {
+            "device_logins": spent,
+            "app_members": 1,
+        }
         for credential in (mallory, key, machine):
             client.get("/v1/auth/me", as_=credential).expect(401, "invalid_token")
         client.post("/v1/auth/refresh", {"refresh_token": mallory.refresh_token}).expect(401)
