@@ -35,13 +35,13 @@ TEXTS = {
     "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} has a new kind of crash.",
     "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
-    "security.signed_in_elsewhere": "A sign-in to your account from {network} ({client}), a network that was never used for it before.",
+    "security.signed_in_elsewhere": "A sign-in to your account from {network} ({client}), which was never used for it before.",
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
     "security.key_reported": (
         "The API key {name!r} ({prefix}...) was found in a public place and has been revoked."
     ),
     "security.password_changed": "Your password was changed and your other sessions were ended.",
-    "security.provider_linked": "{provider} was linked to your account from {network} and can be used to sign in. If it was not you, unlink it.",
+    "security.provider_linked": "{provider} was linked to your account from {network}. If it was not you, unlink it.",
     "security.email_changed": "Your account has a new e-mail address, set from {network}.",
     "security.email_change_undone": "Your account has its old e-mail address again; all its sessions and keys were revoked.",
     "key.expiring": "The API key {name!r} ({prefix}...) expires at {expires_at}.",
