@@ -1,5 +1,7 @@
 """Passwords and addresses over HTTP: change, forget, reset, verify."""
 
+from typing import Any
+
 import bottle
 
 from mosis.caller import Caller
@@ -9,7 +11,7 @@ from mosis.people import account_recovery, accounts
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET
 from mosis.web.openapi_schemas import operation
-from mosis.web.request import read_json, spend
+from mosis.web.request import spend
 
 CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},
@@ -35,17 +37,16 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(body=CHANGE, refuses="invalid_credentials")
-def change(env: Context, db: Connection, caller: Caller) -> None:
+def change(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Change the password; the account's other sessions end."""
-    said = read_json(CHANGE)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
+    accounts.change_password(env, db, caller, body["current_password"], body["new_password"])
 
 
 @operation({202: None}, body=FORGOT)
-def forgot(env: Context, db: Connection, caller: Caller) -> None:
+def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Ask for a link that sets a new password; the answer does not say whether there is an account."""
-    email = read_json(FORGOT)["email"]
+    email = body["email"]
     spend(env, "mail_network", caller.network)
     spend(env, "mail", accounts.folded(email))
     account_recovery.forgot(db, caller, email)
@@ -53,24 +54,22 @@ def forgot(env: Context, db: Connection, caller: Caller) -> None:
 
 
 @operation(body=RESET)
-def reset(env: Context, db: Connection, caller: Caller) -> None:
+def reset(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Set a new password with the token of that link; all sessions end."""
-    said = read_json(RESET)
     spend(env, "sign_in_network", caller.network)
-    account_recovery.reset(env, db, caller, said["token"], said["new_password"])
+    account_recovery.reset(env, db, caller, body["token"], body["new_password"])
 
 
 @operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials")
-def verify(env: Context, db: Connection, caller: Caller) -> None:
+def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Verify an e-mail address with the token of the mail that registration sends, and with a session or
     the password of the account.
 
     Another password becomes the account's password, and everything that is older ends: who holds the
     mailbox takes over an account that somebody else has made with its address.
     """
-    said = read_json(VERIFY)
     spend(env, "sign_in_network", caller.network)
-    account_recovery.verify(env, db, caller, said["token"], said.get("password"))
+    account_recovery.verify(env, db, caller, body["token"], body.get("password"))
 
 
 @operation({202: None})

@@ -31,7 +31,6 @@ from mosis.web.request import (
     created,
     listed,
     read_choice,
-    read_json,
     read_page,
     require_match,
     spend,
@@ -104,9 +103,9 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
-def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE)))
+    app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -117,9 +116,11 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 
 
 @operation(APP, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def change(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE))
+    fields = _normal(body)
     with db.write():
         found = apps.owned_by(db, caller, app)
         require_match(lambda: public(env, db, found))

@@ -14,7 +14,7 @@ from mosis.people import device_login
 from mosis.validation.names import NAME
 from mosis.web.auth import TOKENS
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
-from mosis.web.request import read_form_or_json, read_json, spend
+from mosis.web.request import spend
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
@@ -65,11 +65,10 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, form=True)
-def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
-    said = read_form_or_json(BEGIN)
     spend(env, "device", caller.network)
-    scopes = said.get("scopes") or said.get("scope", "").split()
+    scopes = body.get("scopes") or body.get("scope", "").split()
     if not scopes or not set(scopes) <= set(SCOPES):
         raise Invalid(
             [
@@ -80,7 +79,7 @@ def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
                 }
             ]
         )
-    device_code, login = device_login.begin(db, said["client_name"], scopes)
+    device_code, login = device_login.begin(db, body["client_name"], scopes)
     page = env.url("/console/device")
     return {
         "device_code": device_code,
@@ -98,14 +97,13 @@ def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     form=True,
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
 )
-def token(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Ask whether a device login has been approved; in the end, its tokens."""
-    said = read_form_or_json(TOKEN)
-    if said["grant_type"] != GRANT:
+    if body["grant_type"] != GRANT:
         raise Malformed(
             "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
         )
-    signed_in = device_login.poll(env, db, caller, said["device_code"])
+    signed_in = device_login.poll(env, db, caller, body["device_code"])
     return {
         "access_token": signed_in.access_token,
         "token_type": "Bearer",
@@ -129,13 +127,12 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
 
 
 @operation(DECIDED, body=APPROVE, refuses="not_found")
-def approve(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Approve or deny a device login."""
-    said = read_json(APPROVE)
     spend(env, "guess", caller.account)
-    login = device_login.decide(db, caller, said["user_code"], said["approve"])
+    login = device_login.decide(db, caller, body["user_code"], body["approve"])
     return {
         "user_code": login.user_code,
         "client_name": login.client_name,
-        "approved": said["approve"],
+        "approved": body["approve"],
     }

@@ -28,7 +28,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match, spend
+from mosis.web.request import created, listed, read_page, require_match, spend
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {
@@ -136,14 +136,13 @@ def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
-def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
+def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an API key; `key` is shown this once."""
-    said = read_json(API_KEY)
-    if said.get("expires_at") is not None and not is_time(said["expires_at"]):
+    if body.get("expires_at") is not None and not is_time(body["expires_at"]):
         raise Invalid(
             [{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}]
         )
-    key, secret = keys.add(db, caller, NewKey(**said))
+    key, secret = keys.add(db, caller, NewKey(**body))
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
@@ -162,11 +161,10 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 
 
 @operation(REPORTED, body=REPORT)
-def report(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
-    said = read_json(REPORT)
     spend(env, "report", caller.network)
-    return {"revoked": keys.report(db, caller, said["key"])}
+    return {"revoked": keys.report(db, caller, body["key"])}
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
@@ -177,9 +175,9 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
-def add(db: Connection, caller: Caller) -> dict[str, Any]:
+def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
-    key = keys.add_signing_key(db, caller, **read_json(SIGNING_KEY))
+    key = keys.add_signing_key(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 

@@ -22,6 +22,7 @@ YES: Shape = {"type": "boolean"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
 NUMBER: Shape = {"type": "number"}
 FREE: Shape = {"type": "object"}  # an object of any fields
+EMPTY: Schema = {}  # of a body without fields, which may be absent
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Operation:
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
     body: Schema | None = None
     optional: bool = False  # whether the body may be absent
+    gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
@@ -50,6 +52,7 @@ def operation(
     *,
     body: Schema | None = None,
     optional: bool = False,
+    gzip_limit_bytes: int = 0,
     form: bool = False,
     query: Schema | None = None,
     matches: bool = False,
@@ -62,7 +65,16 @@ def operation(
         answers = {200: answer}
     else:
         answers = answer  # type: ignore[assignment]
-    said = Operation(answers, body, optional, form, query or {}, matches, tuple(refuses.split()))
+    said = Operation(
+        answers,
+        body,
+        optional or body == EMPTY,
+        gzip_limit_bytes,
+        form,
+        query or {},
+        matches,
+        tuple(refuses.split()),
+    )
 
     def mark(handler: Handler) -> Handler:
         handler.operation = said  # type: ignore[attr-defined]

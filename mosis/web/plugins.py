@@ -37,7 +37,8 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
-from mosis.web.request import check_lengths, check_query, require_match
+from mosis.web.openapi_schemas import Operation
+from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import API_PREFIX, METHODS, environ_path, limit_of, own_path, split_version
 
 log = logging.getLogger("mosis.requests")
@@ -307,23 +308,30 @@ class Callers:
 
 
 class Inputs:
-    """Checks what the operation declares (mosis/web/openapi_schemas.py): the query and If-Match."""
+    """Reads and checks what the operation declares (mosis/web/openapi_schemas.py): the query, If-Match, and the body, which it
+    hands over as `body`. Packages are left to the handler, which reads them as a stream."""
 
     api = 2
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        said = route.callback.operation
+        operation: Operation = route.callback.operation
         # Nobody can know the tag of what has none.
-        tagless = route.method in ("PATCH", "DELETE") and not said.matches
-        asked = said.query.items() if route.method == "GET" else ()
+        tagless = route.method in ("PATCH", "DELETE") and not operation.matches
+        asked = operation.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
+        reads = operation.body is not None and route.config.get("body") != "package"
+        hands_over = "body" in inspect.signature(route.callback).parameters
 
         def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(said.query)
+            check_query(operation.query)
             if bounded:
                 check_lengths(bounded)
+            if reads:
+                body = read_declared(operation)
+                if hands_over:
+                    arguments["body"] = body
             return callback(**arguments)
 
         return checked

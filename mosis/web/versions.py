@@ -22,6 +22,7 @@ from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     LINK,
@@ -42,7 +43,6 @@ from mosis.web.request import (
     etag,
     listed,
     names_tag,
-    read_json,
     read_page,
     spend,
 )
@@ -67,7 +67,6 @@ YANK = {
     }
 }
 ROLLBACK = YANK
-NOTHING: dict[str, dict[str, Any]] = {}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
@@ -257,20 +256,20 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 
 
 @operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
-def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def submit(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Hand a version to the reviewers."""
-    said = read_json(SUBMIT, optional=True)
     found = apps.owned_by(db, caller, app)
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
+    return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
-    read_json(NOTHING, optional=True)
     found = apps.owned_by(db, caller, app)
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
@@ -281,52 +280,55 @@ def withdraw(
     optional=True,
     refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
 )
-def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def publish(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True)
     found = apps.owned_by(db, caller, app)
-    publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
+    publication = Publication(body.get("rollout_percent"), _time(body.get("publish_at")))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
 
 @operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
-def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def rollout(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
-    percent = read_json(ROLLOUT)["percent"]
+    percent = body["percent"]
     found = apps.owned_by(db, caller, app)
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to no further device."""
-    read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
 @operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
-    env: Context, db: Connection, caller: Caller, app: str, version: str
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
-    reason = read_json(ROLLBACK)["reason"]
+    reason = body["reason"]
     found = apps.owned_by(db, caller, app)
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
 
 @operation(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def yank(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Take a version out of the store: it cannot be fetched any more."""
-    return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
+    return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
-    read_json(NOTHING, optional=True)
     _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 

@@ -60,7 +60,7 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
 
 BODIES: dict[str, Any] = {
     "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
-    "reject": {"reasons": ["spam"], "comment": "x"},
+    "reject": {"reasons": ["spam"], "comment": "x"}, "<group>": {"state": "resolved"},
 }  # fmt: skip
 
 
