@@ -11,7 +11,7 @@ A line of the URL table gives the rest in options:
     cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" for ever
     cache_control  Cache-Control of the response, where it is not the usual one
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "deferred" where the
-        handler fingerprints the body, because it is too large to be read beforehand
+        handler gets the key as `retry` and says what is asked for, because the body is too large to be read beforehand
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date on which it is
         removed, and the address that replaces it; stated in headers and in the OpenAPI document
     lane  the threads that it shares: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting

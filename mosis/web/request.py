@@ -124,12 +124,6 @@ def read_body(limit_bytes: int) -> bytes:
     return body
 
 
-def body_is(content: bytes) -> None:
-    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
-    What was answered to the same before is raised, as the answer."""
-    bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
-
-
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
     """What the members of a gzip file (RFC 1952, section 2.2: one or more) contain, never unpacking more than the limit and a
     byte."""

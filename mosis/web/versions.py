@@ -7,18 +7,18 @@ from urllib.parse import quote
 
 import bottle
 
-from mosis import packages
 from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, PortalError
+from mosis.errors import Invalid
 from mosis.people import keys
 from mosis.publishing import apps, releases, reviews, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE
 from mosis.validation.strict_json import dump_json as dump
+from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -36,9 +36,8 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.package_upload import LONGEST_NOTES, ReceivedUpload
+from mosis.web.package_upload import LONGEST_NOTES, SentPackage
 from mosis.web.request import (
-    body_is,
     created,
     etag,
     listed,
@@ -108,7 +107,7 @@ VERSION = shape(
     package_removed_at=nullable(TIME),
 )
 _FLAG = {"type": "boolean"}
-SAID: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
@@ -193,39 +192,21 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@operation({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
-def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation({201: VERSION, 200: VERSION}, body=OPTIONS, query=OPTIONS, refuses=UPLOAD_REFUSED)
+def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry) -> Any:
     """Upload a package, as the raw body or as a form.
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), ReceivedUpload()
+    found, sent = apps.owned_by(db, caller, app), SentPackage()
     spend(env, "upload", caller.account)
-    received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
-    result = "known"
-    try:
-        sent.check_digests()
-        said = sent.upload()
-        body_is(dump([received.sha256, *astuple(said)]))
-        package = packages.inspect(
-            received.path,
-            package_id=found.package_id,
-            keys=keys.live_signing_keys(db, found.developer_id),
-        )
-        with db.write():
-            version = versions.create(
-                db, env.config, caller, apps.owned_by(db, caller, app), package, received, said
-            )
-            if version.new:
-                env.files.keep(received, versions.path(env.files, db, version.version))
-                result = "taken"
-        env.measures.count("portal_upload_bytes_total", received.size_bytes)
-    except PortalError:
-        result = "refused"
-        raise
-    finally:
-        env.measures.count("portal_uploads_total", result=result)
-        received.discard()
+    with sent.received(env) as (received, options):
+        earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))
+        if earlier is not None:
+            env.measures.count("portal_uploads_total", result="known")
+            return earlier
+        signing_keys = keys.live_signing_keys(db, found.developer_id)
+        version = versions.upload(env, db, caller, found, received, options, signing_keys)
     shown = public(env, db, found, version.version)
     return created(shown, location(found, version.version)) if version.new else shown
 
