@@ -154,7 +154,8 @@ CREATE TABLE apps (
     suspended       INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
     created_at      TEXT NOT NULL,
     updated_at      TEXT NOT NULL,
-    description     TEXT NOT NULL DEFAULT ''
+    description     TEXT NOT NULL DEFAULT '',
+    rollout_plan    TEXT CHECK (json_type(rollout_plan) = 'object')     -- of versions that have none of their own
 ) STRICT;
 CREATE INDEX apps_by_developer ON apps (developer_id, id);
 
@@ -198,6 +199,22 @@ CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHER
 CREATE INDEX versions_offered ON versions (published_at, id)
     WHERE state = 'published' AND channel = 'stable' AND rollout_percent >= 100;    -- what the Atom feed lists
 CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
+
+-- How the share of the devices that are offered a version grows by time, and when it is halted by itself.
+CREATE TABLE rollout_plans (
+    version_id      TEXT PRIMARY KEY REFERENCES versions (id) ON DELETE CASCADE,
+    steps           TEXT NOT NULL CHECK (json_type(steps) = 'array'),          -- [{percent, after_hours}, ...]
+    halt_when       TEXT CHECK (json_type(halt_when) = 'object'),              -- {crash_free_below, ...}
+    state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'paused', 'finished')),
+    steps_taken     INTEGER NOT NULL DEFAULT 0,
+    next_step_at    TEXT,
+    watched_until   TEXT,                       -- after the last step; until then it can still be halted
+    round           INTEGER NOT NULL DEFAULT 0, -- counts publications; sessions are counted anew in each
+    looks           INTEGER NOT NULL DEFAULT 0, -- tests of this round
+    next_look       INTEGER NOT NULL DEFAULT 0, -- number of sessions at which the next test is due
+    halted          TEXT CHECK (json_type(halted) = 'object')                  -- figures of the last automatic halt
+) STRICT;
+CREATE INDEX rollout_plans_active ON rollout_plans (version_id) WHERE state IN ('running', 'paused');
 
 -- One round of review of one version. The newest row of a version is the one that counts.
 CREATE TABLE reviews (

@@ -31,6 +31,7 @@ def build(env: Context) -> Any:
         oauth,
         review_messages,
         reviews,
+        rollout_plans,
         store,
         telemetry,
         versions,
@@ -50,7 +51,7 @@ def build(env: Context) -> Any:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -65,6 +66,7 @@ def build(env: Context) -> Any:
         keys,
         apps,
         versions,
+        rollout_plans,
         reviews,
         review_messages,
         notifications,

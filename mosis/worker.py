@@ -18,8 +18,8 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, releases, reviews, versions
-from mosis.telemetry import crash_notices
+from mosis.publishing import quotas, releases, reviews, rollout_plans, versions
+from mosis.telemetry import crash_notices, rollout_health
 
 log = logging.getLogger("mosis.worker")
 
@@ -27,6 +27,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "check_version": versions.check,
     "submit_version": reviews.submit_when_ready,
     "publish_version": releases.publish_scheduled,
+    "advance_rollouts": rollout_health.advance,
     "lapse_claim": reviews.lapse,
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
@@ -72,6 +73,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, clock_steps.look),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
+    (60, rollout_plans.queue),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
 # of each lane; `checks` has CHECK_PROCESSES. A webhook's thread waits at most five seconds for a receiver.

@@ -19,6 +19,8 @@ TEXTS = {
     "version.rejected": "{package_id} {version} was rejected; the review says why.",
     "version.published": "{package_id} {version} is published.",
     "version.halted": "{package_id} {version} is halted: no further device is offered it.",
+    "version.rollout": "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout"
+    " plan.",
     "version.yanked": "{package_id} {version} was taken back.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
     "crash.new_group": "{package_id} crashes in a new way.",
@@ -34,6 +36,7 @@ TEXTS = {
 }
 
 FAILED = {
+    "version.halted": "{package_id} {version} was halted by its rollout plan: it crashes too often.",
     "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
     "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
 }
@@ -78,6 +81,7 @@ NEXT = {
         "Publish it to go on, yank it, or publish the next version:",
         "/docs/API#versions",
     ),
+    "version.rollout": ("The rollout plan:", "/docs/API#versions"),
     "version.yanked": (
         "Devices that have it keep it. Unyank it or publish the next version:",
         "/docs/API#versions",
@@ -130,11 +134,32 @@ def _why(event: Event) -> list[str]:
     for each in facts.get("errors", ()):
         at = ":".join(str(each[name]) for name in ("path", "line") if each[name] is not None)
         parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
+    if event.kind == "version.halted" and _failed(event):
+        parts += [paragraph(line, "  ") for line in _health(facts)]
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":
         parts += [_crash(each) for each in facts.get("groups", ())[:5]]
     return parts
+
+
+def _health(facts: dict[str, Any]) -> list[str]:
+    """The figures of an automatic halt."""
+
+    def line(name: str, found: dict[str, Any]) -> str:
+        share = found["crash_free_share"]
+        shown = "no session" if share is None else f"{share:.2%} of the sessions without a crash"
+        return (
+            f"{name}: {shown} ({found['crashes']} crashes in {found['sessions']} sessions,"
+            f" {found['crashed_devices']} of {found['devices']} devices)"
+        )
+
+    lines = [line("This version", facts)]
+    if facts.get("previous"):
+        lines.append(line(f"Version {facts['previous']['version']}", facts["previous"]))
+    wanted = f"The plan asks for {facts['crash_free_below']:.2%}."
+    chance = f"Probability of so many crashes by chance: {facts['p_value']:.2g}."
+    return [*lines, f"{wanted} {chance} It was offered to {facts['rollout_percent']:g} %."]
 
 
 def _crash(group: dict[str, Any]) -> str:
@@ -176,6 +201,8 @@ def is_good_news(event: Event) -> bool:
 
 def _failed(event: Event) -> bool:
     facts = event.facts
-    return (event.kind == "version.checked" and facts.get("state") == "failed") or (
-        event.kind == "operator.drill" and not facts.get("passed")
+    return (
+        (event.kind == "version.checked" and facts.get("state") == "failed")
+        or (event.kind == "version.halted" and bool(facts.get("automatic")))
+        or (event.kind == "operator.drill" and not facts.get("passed"))
     )

@@ -109,7 +109,7 @@ def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
     """A new webhook; its secret is made here. Raises Invalid (the address), Conflict `limit_reached`."""
-    _check(env, url)
+    check_address(env, url)
     with db.write():
         if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
             raise Conflict(
@@ -142,7 +142,7 @@ def change(
     """Another address, other kinds, on or off, in the running transaction. What is switched on begins as if it had never failed;
     what is switched off gives up what was to be sent. Raises Invalid."""
     if "url" in wanted:
-        _check(env, wanted["url"])
+        check_address(env, wanted["url"])
         db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
     if "kinds" in wanted:
         db.change(
@@ -444,7 +444,8 @@ def _delivery(db: Connection, webhook: Webhook, delivery_id: str) -> Delivery:
     )
 
 
-def _check(env: Context, url: str) -> None:
+def check_address(env: Context, url: str) -> None:
+    """Raises Invalid for an address to which nothing is sent."""
     if wrong := http.complaint(url, private=env.config.webhooks_private == "allow"):
         raise Invalid([{"pointer": "/url", "code": "wrong_format", "detail": wrong}])
 

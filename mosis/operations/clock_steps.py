@@ -18,7 +18,7 @@ from mosis.database import Connection
 from mosis.idempotency import KEPT_SECONDS
 from mosis.notifications import webhooks
 from mosis.people import device_login, email_tokens, first_administrator, identities
-from mosis.publishing import reviews
+from mosis.publishing import reviews, rollout_plans
 from mosis.telemetry.rollups import DAY
 
 log = logging.getLogger("mosis.operations")
@@ -54,6 +54,10 @@ LONGEST: dict[str, dict[str, int]] = {
         "submitted_at": 0,
         "decided_at": 0,
         "published_at": 0,
+    },
+    "rollout_plans": {
+        "next_step_at": rollout_plans.MOST_HOURS * 3600,
+        "watched_until": rollout_plans.WATCHED_SECONDS,
     },
     "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
     "messages": {"created_at": 0},

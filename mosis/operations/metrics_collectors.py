@@ -15,6 +15,7 @@ COUNTERS = {
     "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
     "portal_connections_closed_total": "Connections that were closed to keep a bound, by reason.",
     "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
+    "portal_rollouts_total": "What rollout plans have done: steps taken, and versions halted.",
     "portal_uploads_total": "Packages that were sent, by result.",
     "portal_upload_bytes_total": "Bytes of the packages that were taken in.",
 }

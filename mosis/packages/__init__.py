@@ -175,7 +175,7 @@ class _Inspection:
                 )
                 return None
             sizes = {name: member.size_bytes for name, member in self.archive.members.items()}
-            found = list(manifests.check(manifest, package_id, sizes))
+            found = manifests.check(manifest, package_id, sizes)
             self.findings += found
             if not found:
                 self._check_icons(manifest["icons"])

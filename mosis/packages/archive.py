@@ -183,11 +183,15 @@ class Archive:
     def _check_type(self, name: str) -> None:
         if name.upper().startswith("META-INF/"):
             if name not in META:
-                self._find("file_type", f"{name!r} does not belong into META-INF.", name)
+                detail = (
+                    f"{name!r} does not belong into META-INF, which has {', '.join(sorted(META))}."
+                )
+                self._find("file_type", detail, name)
             return
         _, dot, extension = name.rpartition("/")[2].rpartition(".")
         if not dot or extension.lower() not in EXTENSIONS:
-            self._find("file_type", f"{name!r}: files of this kind are not allowed.", name)
+            detail = f"{name!r}: files of this kind are not allowed. The name must end in one of: "
+            self._find("file_type", detail + ", ".join(sorted(EXTENSIONS)) + ".", name)
 
     def _check_totals(self) -> None:
         if len(self.members) > FILES:

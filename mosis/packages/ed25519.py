@@ -59,11 +59,14 @@ def sign(seed: bytes, message: bytes) -> bytes:
 def public_key(seed: bytes) -> bytes:
     """The 32 bytes of the public key that belongs to a private key. Raises NoEd25519."""
     try:
+        from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError:
         key = private_pem(seed).encode()
         return _openssl(["pkey", "-in", "key", "-pubout", "-outform", "DER"], key=key)[-32:]
-    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    # not public_bytes_raw(): the command line runs with the packages of old distributions too
+    return public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 def private_pem(seed: bytes) -> str:

@@ -137,9 +137,9 @@ def register(
         return sign_in(env, db, caller, developer)
 
 
-def check_password(password: str, email: str, pointer: str = "/password") -> None:
+def check_password(password: str | None, email: str, pointer: str = "/password") -> None:
     """Raises Invalid `weak_password` for common passwords and those that equal the address."""
-    weakness = passwords.weakness(password, email)
+    weakness = passwords.weakness(password, email) if password is not None else None
     if weakness:
         raise Invalid([{"pointer": pointer, "code": "weak_password", "detail": weakness}])
 

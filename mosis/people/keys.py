@@ -15,6 +15,7 @@ from mosis.people import revocation
 from mosis.publishing import apps
 
 LIVE_API_KEYS = 100
+ROLE_FOR_ALL = "A role applies to the whole portal; a key with a role cannot be limited to apps."
 LIVE_SIGNING_KEYS = 10
 NOTICE_SECONDS = 7 * 24 * 3600  # how long before the expiry of a key its owner is notified
 
@@ -253,8 +254,7 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
             scope=more[0],
         )
     if wanted.role != "developer" and wanted.apps is not None:
-        detail = "A role applies to the whole portal; a key with a role cannot be limited to apps."
-        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": detail}])
+        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": ROLE_FOR_ALL}])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):

@@ -40,10 +40,12 @@ EXPORTED = {
     f" OR email = {VERIFIED}",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
     "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
-    " updated_at FROM apps WHERE developer_id = ?1",
+    " updated_at, rollout_plan FROM apps WHERE developer_id = ?1",
     "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.manifest,"
     " v.size_bytes, v.sha256, v.yank_reason, v.created_at, v.submitted_at, v.decided_at, v.published_at FROM versions v"
     " JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "rollout_plans": "SELECT p.version_id, p.steps, p.halt_when, p.state, p.steps_taken, p.next_step_at, p.halted"
+    " FROM rollout_plans p JOIN versions v ON v.id = p.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews": "SELECT r.id, r.version_id, r.state, r.reasons, r.comment, r.submitted_at, r.decided_at FROM reviews r"
     " JOIN versions v ON v.id = r.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_done": "SELECT id, version_id, state, reasons, comment, claimed_until, decided_at FROM reviews"
@@ -72,6 +74,10 @@ JSON_COLUMNS = (
     "reasons",
     "mail_choices",
     "manifest",
+    "rollout_plan",
+    "steps",
+    "halt_when",
+    "halted",
 )
 
 

@@ -14,7 +14,8 @@ from mosis.errors import Conflict, Invalid, NotFound
 from mosis.publishing import quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
-LISTED_FIELDS = ("tags",)
+PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
+JSON_FIELDS = ("tags", "rollout_plan")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class App:
     suspended: int
     created_at: str
     updated_at: str
+    rollout_plan: str | None
 
     @property
     def status(self) -> str:
@@ -45,8 +47,9 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
     `quota_exceeded`, Denied `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
-        detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
-        raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
+        raise Invalid(
+            [{"pointer": "/package_id", "code": "wrong_format", "detail": PACKAGE_ID_FORM}]
+        )
     with db.write():
         if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
             raise Conflict(
@@ -170,6 +173,8 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False) if name in LISTED_FIELDS else value
+        name: json.dumps(value, ensure_ascii=False)
+        if name in JSON_FIELDS and value is not None
+        else value
         for name, value in fields.items()
     }

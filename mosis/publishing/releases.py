@@ -10,14 +10,14 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Conflict, Denied
 from mosis.jobs import Again
-from mosis.publishing import versions
+from mosis.publishing import rollout_plans, versions
 from mosis.publishing.versions import Version
 
 
 @dataclass(frozen=True)
 class Publication:
-    """How to publish: the share of devices (None: all, or the previous share of a halted version),
-    and the time (None: now)."""
+    """How to publish: the share of devices (None: the first step of the rollout plan, all without a
+    plan, or the previous share of a halted version), and the time (None: now)."""
 
     rollout_percent: float | None = None
     publish_at: str | None = None
@@ -49,8 +49,9 @@ def publish(
             return version if percent is None else _grow(db, caller, version, percent)
         if version.state != "approved":
             raise versions.not_allowed(version, "publish")
-        percent = 100 if percent is None else percent
         check_release(db, version)
+        if percent is None:
+            percent = rollout_plans.first_percent(db, version)
         if publication.publish_at and publication.publish_at > db.now:
             versions.check_code(db, version.app_id, version.channel, version.version_code)
             db.change(
@@ -131,7 +132,13 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
 def publish_soon(db: Connection, version: Version) -> None:
     """Queue the publication of an approved version, in the running transaction: a job can verify
     the file outside of the transaction."""
-    db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
+    percent = rollout_plans.first_percent(db, version)
+    db.change(
+        "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
+        db.now,
+        percent,
+        version.id,
+    )
     _queue_publishing(db, version, db.now)
 
 
@@ -217,6 +224,7 @@ def _publish_now(db: Connection, caller: Caller, version: Version, percent: floa
         rollout_percent=percent,
     )
     db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
+    rollout_plans.begin(db, version)
     return version
 
 

@@ -296,9 +296,11 @@ def next_step(
     *,
     suspended: bool = False,
     key_revoked: bool = False,
+    planned: str | None = None,
 ) -> str:
     """A sentence for the developer: what happens next and who has to act. `suspended`: the app is
-    suspended; `key_revoked`: the signing key of the version is revoked."""
+    suspended; `key_revoked`: the signing key of the version is revoked; `planned`: what the rollout
+    plan does next."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -334,6 +336,8 @@ def next_step(
         return f"Published; {standing.overtaken_by} is offered instead of it, until that is halted or yanked."
     if version.state == "published" and version.rollout_percent < 100:
         share = f"Published to {version.rollout_percent:g} % of the devices"
+        if planned:
+            return f"{share}; {planned}."
         return f"{share}; rollout raises the share, and the store's lists show it once everybody is offered it."
     if version.state == "published" and version.channel == "beta":
         return "Published: devices on the beta channel are offered it. The store's lists show stable versions."

@@ -16,7 +16,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Invalid
-from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -30,6 +30,7 @@ from mosis.telemetry.schemas import (
     TYPE_CHARACTERS,
     VALUE_CHARACTERS,
     crash_fits,
+    moment_findings,
 )
 from mosis.telemetry.shares import DAY
 from mosis.validation import check
@@ -84,18 +85,10 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     """
     cut = shortened(document)
     if not crash_fits(document):
-        check(document, CRASH)
+        check(document, CRASH, moment_findings)
     at = timestamps.seconds(document["timestamp"])
     if at is None:
-        raise Invalid(
-            [
-                {
-                    "pointer": "/timestamp",
-                    "code": "wrong_format",
-                    "detail": "There is no such moment.",
-                }
-            ]
-        )
+        raise Invalid(moment_findings(document))
     sender = intake.find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
         return intake.nobodys(1)
@@ -254,6 +247,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
             " ON CONFLICT DO UPDATE SET crash_reports = crash_reports + 1",
             *key,
         )
+    watches.add_report(db, app, sender.version, device, at)
     keys = (f"{app}:{document['device_id']}", f"{app}:{report.household}")
     group = crash_groups.of_report(
         db,

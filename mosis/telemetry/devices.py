@@ -14,9 +14,10 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
-from mosis.telemetry import retention, rollups
+from mosis.telemetry import retention, rollups, watches
 from mosis.telemetry.pseudonyms import BYTES, SLOTS, list_key, pseudonym
 from mosis.telemetry.schemas import TYPES
+from mosis.telemetry.shares import DAY
 
 ERASED_AT_ONCE = 100  # rows a transaction
 AT_ONCE, WAIT_SECONDS = 2, 1.0  # requests that run or wait
@@ -37,6 +38,7 @@ class Stored:
 
     batches: list[dict[str, Any]]
     crash_reports: list[dict[str, Any]]
+    days: list[dict[str, Any]]
     last: int | None
 
 
@@ -47,12 +49,13 @@ def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Sto
         known = _pseudonyms(env, db, device_id)
         names = _package_ids(env, known.values())
         reports = [] if after else _reports(db, known, names)
+        days = [] if after else _days(db, known, names)
         rows = _rows(db, known, after, limit + 1)
         found = [
             _batch(db, number) | {"app_id": names.get(known[device])}
             for number, _, device in rows[:limit]
         ]
-    return Stored(found, reports, rows[limit - 1][0] if len(rows) > limit else None)
+    return Stored(found, reports, days, rows[limit - 1][0] if len(rows) > limit else None)
 
 
 def erase(env: Context, device_id: str) -> None:
@@ -75,6 +78,7 @@ def erase(env: Context, device_id: str) -> None:
                 )
         if known:
             with db.write():
+                db.change(f"DELETE FROM watched_days WHERE device IN {_GIVEN}", *_bound(known))
                 db.change(f"DELETE FROM devices WHERE key IN {_GIVEN}", *_keys(env, device_id))
 
 
@@ -194,6 +198,23 @@ def _reports(
             }
         )
     return found
+
+
+def _days(db: Connection, known: dict[bytes, int], names: dict[int, str]) -> list[dict[str, Any]]:
+    """What was counted of the device for rollout plans."""
+    return [
+        {
+            "app_id": names.get(known[device]),
+            "app_version": version,
+            "day": text(day * DAY)[:10],
+            "starts": starts,
+            "crashes": crashes,
+            "crash_reports": reports,
+        }
+        for device, version, day, starts, crashes, reports in watches.of_devices(
+            db, _GIVEN, *_bound(known)
+        )
+    ]
 
 
 def _package_ids(env: Context, numbers: Iterable[int]) -> dict[int, str]:

@@ -10,13 +10,13 @@ from typing import Any
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, NotFound
+from mosis.errors import NotFound
 from mosis.publishing import apps
 from mosis.telemetry import pseudonyms, rollups, shares, space, timestamps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
-from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits
+from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
-from mosis.validation import check
+from mosis.validation import check, findings_of
 from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (
@@ -364,16 +364,7 @@ def _findings(number: int, event: Any) -> list[dict[str, Any]]:
                 "detail": "This must be of type object.",
             }
         ]
-    try:
-        check(event, EVENT)
-    except Invalid as error:
-        return [
-            found | {"pointer": f"/events/{number}{found['pointer']}"} for found in error.errors
-        ][:EXPLAINED]
     return [
-        {
-            "pointer": f"/events/{number}/timestamp",
-            "code": "wrong_format",
-            "detail": "There is no such moment.",
-        }
-    ]
+        found | {"pointer": f"/events/{number}{found['pointer']}"}
+        for found in findings_of(check, event, EVENT, moment_findings)
+    ][:EXPLAINED]

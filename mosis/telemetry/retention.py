@@ -11,7 +11,7 @@ from typing import Any
 
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.telemetry import space
+from mosis.telemetry import space, watches
 from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 
@@ -162,6 +162,14 @@ def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete
         ),
         _all_listed,
     )
+    yield lambda limit: watches.ended_rows(db, limit), watches.delete_rows
+    yield (
+        rows(
+            "SELECT id FROM watches w WHERE ended = 1"
+            " AND NOT EXISTS (SELECT 1 FROM watched_days d WHERE d.watch = w.id) LIMIT ?"
+        ),
+        watches.delete_ended,
+    )
     gone = json.dumps(_apps_gone(env, db))
     yield (
         rows(
@@ -234,7 +242,8 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
     for key, device, _ in rows:
         if db.value(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM batches WHERE device = ?1)"
-            " OR EXISTS (SELECT 1 FROM crash_reports WHERE device = ?1)",
+            " OR EXISTS (SELECT 1 FROM crash_reports WHERE device = ?1)"
+            " OR EXISTS (SELECT 1 FROM watched_days WHERE device = ?1)",
             device,
         ):
             db.change("UPDATE devices SET day = ? WHERE key = ? AND device = ?", today, key, device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from mosis.database import Connection
-from mosis.telemetry import histogram
+from mosis.telemetry import histogram, watches
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.schemas import TYPES
 
@@ -138,14 +138,35 @@ def advance(db: Connection) -> bool:
     )
     if not rows:
         return False
-    hours, last = count_batches(rows, sources(db), HOURS_A_SLICE)
+    known = sources(db)
+    hours, last = count_batches(rows, known, HOURS_A_SLICE)
+    devices = _count_watched(db, rows, known, last)
     found = [(key, known_and(db, key, each).row()) for key, each in spread(hours).items()]
     with db.write():
         if summed(db) == come:  # else somebody else has added them meanwhile
             for key, row in found:
                 db.change(_ADD, *key, *row)
+            watches.add(db, devices)
             db.change("UPDATE progress SET value = ? WHERE name = 'summed'", last)
     return last < rows[-1][0] or len(rows) == SLICE
+
+
+def _count_watched(
+    db: Connection,
+    rows: list[tuple[int, int, bytes, bytes | str]],
+    known: dict[int, tuple[int, str]],
+    last: int,
+) -> dict[watches.Key, list[int]]:
+    """What the batches up to `last` say of versions that a rollout plan watches."""
+    among = watches.watched(db)
+    if not among:
+        return {}
+    batches = (
+        (source, device, unpacked(events))
+        for number, source, device, events in rows
+        if number <= last and known.get(source) in among
+    )
+    return watches.count_batches(batches, known, among)
 
 
 def summed(db: Connection) -> int:

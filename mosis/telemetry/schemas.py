@@ -1,8 +1,10 @@
 """What devices may send, declared once: Cerberus explains with it, the compiled form decides with it."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mosis.telemetry import timestamps
+from mosis.validation import Finding, finding, pattern
 from mosis.validation.fast_path import compiled
 
 # name: (number in the database, whether the developer has to switch it on). The table event_types says the same.
@@ -24,12 +26,16 @@ CRASH_BODY_LIMIT_BYTES = 1 << 20  # unpacked; what is longer than the schema all
 TYPE_CHARACTERS, MESSAGE_CHARACTERS, TRACE_CHARACTERS = 200, 4000, 60_000
 MOST_VALUES, NAME_CHARACTERS, VALUE_CHARACTERS = 32, 64, 500  # of `data` and `context`
 
-_LINE = r"[^\x00-\x1f\x7f]*\Z"
+_LINE = pattern(r"[^\x00-\x1f\x7f]*\Z", "This must be one line without control characters.")
+_DEVICE_ID = pattern(
+    r"[0-9a-fA-F]{64}\Z",
+    "This must be 64 hexadecimal digits, such as the SHA-256 of a random number.",
+)
 _STAMP: dict[str, Any] = {
     "type": "string",
     "required": True,
     "maxlength": timestamps.LONGEST,
-    "regex": timestamps.PATTERN,
+    "regex": pattern(timestamps.PATTERN, timestamps.FORM),
 }
 # A flat object: names and plain values, nothing that could be a document.
 _FLAT: dict[str, Any] = {
@@ -60,7 +66,7 @@ _SENDER: dict[str, Any] = {
         "maxlength": 64,
         "regex": _LINE,
     },
-    "device_id": {"type": "string", "required": True, "regex": r"[0-9a-fA-F]{64}\Z"},
+    "device_id": {"type": "string", "required": True, "regex": _DEVICE_ID},
 }
 # The batch around the events; each event is looked at by itself, so that a bad one does not refuse the others.
 BATCH: dict[str, Any] = _SENDER | {
@@ -95,6 +101,13 @@ CRASH_SENT: dict[str, Any] = CRASH | {
         }},
     }},
 }  # fmt: skip
+
+
+def moment_findings(fields: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the timestamp is a moment that there was: the form alone allows a February 30th."""
+    if "timestamp" in fields and timestamps.seconds(fields["timestamp"]) is None:
+        yield finding("/timestamp", "wrong_format", "There is no such moment.")
+
 
 batch_fits = compiled(BATCH)
 event_fits = compiled(EVENT)

@@ -8,6 +8,7 @@ PATTERN = (
     r"[0-9]{4}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
     r"([Zz]|[+-][0-2][0-9]:[0-5][0-9])\Z"
 )
+FORM = "This must be a timestamp of RFC 3339 with its offset, such as 2027-01-31T12:00:00Z."
 LONGEST = 64  # characters
 _PARTS = re.compile(PATTERN)
 _LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix D)

@@ -8,12 +8,16 @@ all; and what is too long is not looked into.
 """
 
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
 from mosis.validation import addresses, names
+from mosis.validation.choices import one_of
 
+Finding = dict[str, Any]
+FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
 Schema = dict[str, dict[str, Any]]
 LINES = (
     r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
@@ -37,18 +41,17 @@ _CODES = {
 }
 _SENTENCES = {
     "required": "This field is required.",
-    "unknown_field": "There is no such field here.",
     "null": "This may not be null.",
     "wrong_type": "This must be of type {limit}.",
-    "not_allowed": "This must be one of: {limit}.",
     "too_short": "This must be at least {limit} long.",
     "too_long": "This may be at most {limit} long.",
     "too_small": "This must be at least {limit}.",
     "too_large": "This may be at most {limit}.",
     "empty": "This may not be empty.",
-    "wrong_format": "This does not have the form that is asked for.",
 }
 _WRONG_FORMAT = {
+    LINES: "This must not have control characters other than tabs and line ends.",
+    SENTENCE: "This needs a visible character, and no control characters other than tabs and line ends.",
     **addresses.WHAT_IS_WRONG,
     **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
 }
@@ -59,18 +62,60 @@ class _Enough(Exception):
     """There are as many findings as anybody wants to read."""
 
 
-def check(document: dict[str, Any], schema: Schema) -> dict[str, Any]:
+def pattern(expression: str, sentence: str) -> str:
+    """A regular expression for a schema; `sentence` says what fits it, for who has sent something else."""
+    _WRONG_FORMAT[expression] = sentence
+    return expression
+
+
+def check(
+    document: dict[str, Any], schema: Schema, further: FurtherRules | None = None
+) -> dict[str, Any]:
     """The document, when it fits the schema; nothing is added or converted.
 
-    Raises Invalid with a finding {pointer, code, detail} for everything that does not (pointer: RFC 6901), MOST_FINDINGS at most.
+    `further` finds what a schema cannot express, among the fields that fit the schema: everything that is wrong with a document is
+    found at once. Raises Invalid with a finding {pointer, code, detail} for everything (pointer: RFC 6901),
+    MOST_FINDINGS of the schema at most.
     """
+    found = findings(document, schema)
+    if further is not None and len(found) < MOST_FINDINGS:
+        found += further(_sound_fields(document, found))
+    if found:
+        raise Invalid(sorted(found, key=lambda finding: (finding["pointer"], finding["code"])))
+    return document
+
+
+def finding(pointer: str, code: str, detail: str) -> Finding:
+    """One thing that is wrong; `pointer` is a JSON pointer."""
+    return {"pointer": pointer, "code": code, "detail": detail}
+
+
+def findings_of(rule: Callable[..., Any], *arguments: Any) -> list[Finding]:
+    """The findings with which a rule refuses these arguments."""
+    try:
+        rule(*arguments)
+    except Invalid as error:
+        return error.errors
+    return []
+
+
+def _sound_fields(document: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
+    wrong = {each["pointer"].split("/")[1] for each in found if each["pointer"]}
+    return {name: value for name, value in document.items() if escaped(name) not in wrong}
+
+
+def escaped(name: str) -> str:
+    """A step of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def findings(document: dict[str, Any], schema: Schema) -> list[Finding]:
+    """Everything in which the document does not fit the schema, MOST_FINDINGS at most."""
     validator = _validator(schema)
     validator.found.clear()
     with suppress(_Enough):
         validator.validate(document, normalize=False)
-    if validator.found:
-        raise Invalid(_findings(validator.found))
-    return document
+    return _findings(validator.found)
 
 
 def _validator(schema: Schema) -> Any:
@@ -86,7 +131,7 @@ def _validator(schema: Schema) -> Any:
 def _validator_class() -> Any:
     """Cerberus with JSON's idea of types, made when first needed: importing it costs 40 ms."""
     if not hasattr(_kept, "validator_class"):
-        from cerberus import TypeDefinition, Validator
+        from cerberus import TypeDefinition, Validator, errors
 
         class JsonValidator(Validator):  # type: ignore[misc]
             priority_validations = (*Validator.priority_validations, "maxlength")
@@ -106,6 +151,8 @@ def _validator_class() -> Any:
             def _error(self, *args: Any) -> None:
                 """Cerberus sorts all errors anew for each, which takes minutes when there are some thousands."""
                 if len(args) > 1:  # it makes an error of these, and comes back with it
+                    if args[1] is errors.UNKNOWN_FIELD:
+                        args = (*args, *self.schema)  # the fields that there are
                     return super()._error(*args)  # type: ignore[no-any-return]
                 self._errors.extend(args[0])
                 self.found.extend(error for error in args[0] if not error.is_group_error)
@@ -125,21 +172,25 @@ def _validator_class() -> Any:
 def _findings(errors: list[Any]) -> list[dict[str, Any]]:
     found = []
     for error in errors:
-        pointer = "".join(
-            "/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path
-        )
+        pointer = "".join("/" + escaped(str(step)) for step in error.document_path)
         code = _CODES.get(error.rule, "wrong_value")
         if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule
             code = "unknown_field"
         if error.code == 0x02:
             code = "required"
         found.append({"pointer": pointer, "code": code, "detail": _sentence(code, error)})
-    return sorted(found, key=lambda finding: finding["pointer"])
+    return sorted(found, key=lambda finding: (finding["pointer"], finding["code"]))
 
 
 def _sentence(code: str, error: Any) -> str:
-    if error.rule == "regex" and error.constraint in _WRONG_FORMAT:
-        return _WRONG_FORMAT[error.constraint]
+    if code == "wrong_format":
+        return _WRONG_FORMAT.get(error.constraint, "This does not have the form that is needed.")
+    if code == "not_allowed":
+        return one_of(error.value, error.constraint)
+    if code == "unknown_field":
+        return "There is no such field here. " + one_of(
+            error.document_path[-1], error.info, "A field"
+        )
     if code in _SENTENCES:
         limit = error.constraint
         limits = limit if isinstance(limit, (list, tuple)) else [limit]

@@ -20,6 +20,7 @@ _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
 WEB_ADDRESS = rf"[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}(?:[/?#](?=[^\s<>\"\\^`{{|}}]*$){LINE.removesuffix(chr(92) + 'Z')})?\Z"
 
 WHAT_IS_WRONG = {
+    KNOWN_EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org.",
     EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org; write a domain with other letters as xn--.",
     WEB_ADDRESS: "This must be an http or https address without a user name; write a host with other letters as xn--.",
 }

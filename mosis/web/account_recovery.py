@@ -9,7 +9,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import account_recovery, accounts
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
-from mosis.web.auth import EMAIL, PASSWORD, TICKET
+from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.openapi_schemas import operation
 from mosis.web.request import spend
 
@@ -36,7 +36,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
-@operation(body=CHANGE, refuses="invalid_credentials")
+@operation(body=CHANGE, further=password_findings, refuses="invalid_credentials")
 def change(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Change the password; the account's other sessions end."""
     spend(env, "sign_in", f"{caller.account} {caller.network}")
@@ -53,7 +53,7 @@ def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
     bottle.response.status = 202
 
 
-@operation(body=RESET)
+@operation(body=RESET, further=password_findings)
 def reset(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Set a new password with the token of that link; all sessions end."""
     spend(env, "sign_in_network", caller.network)

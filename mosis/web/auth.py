@@ -1,5 +1,6 @@
 """Signing in and out, and where one is signed in."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -10,7 +11,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.people import accounts
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import names
+from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
@@ -78,6 +79,17 @@ SESSION = shape(
 )
 
 
+def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """Whether a new password is a weak one, in a body that may name the address too."""
+    return [
+        found
+        for name in ("password", "new_password")
+        for found in findings_of(
+            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
+        )
+    ]
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post(
         "/auth/register",
@@ -94,7 +106,12 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
-@operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
+@operation(
+    {201: SIGNED_IN},
+    body=REGISTER,
+    further=password_findings,
+    refuses="email_taken registration_closed",
+)
 def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
     spend(env, "registration", caller.network)

@@ -1,6 +1,7 @@
 """Device login over HTTP (RFC 8628). What machines call takes forms, as the RFC has it, and JSON."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bottle
@@ -9,8 +10,10 @@ from mosis.caller import SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Malformed
 from mosis.people import device_login
+from mosis.validation import Finding, finding
+from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
 from mosis.web.auth import TOKENS
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
@@ -57,6 +60,18 @@ ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEX
 DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
 
 
+def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
+    """A device login names its scopes in a list, or as OAuth clients do in one text."""
+    if "scopes" in fields:
+        return
+    scopes = fields.get("scope", "").split()
+    if not scopes:
+        yield finding("/scopes", "required", f"Name one or more of: {', '.join(SCOPES)}.")
+    for name in dict.fromkeys(scopes):
+        if name not in SCOPES:
+            yield finding("/scope", "not_allowed", one_of(name, SCOPES, f"The scope {name[:50]}"))
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device", callback=begin, scope="public", auth="none")
     app.post("/auth/token", callback=token, scope="public", auth="none")
@@ -64,21 +79,11 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
 
 
-@operation(BEGUN, body=BEGIN, form=True)
+@operation(BEGUN, body=BEGIN, further=_scope_findings, form=True)
 def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
     spend(env, "device", caller.network)
-    scopes = body.get("scopes") or body.get("scope", "").split()
-    if not scopes or not set(scopes) <= set(SCOPES):
-        raise Invalid(
-            [
-                {
-                    "pointer": "/scopes",
-                    "code": "not_allowed",
-                    "detail": f"Name one or more of: {', '.join(SCOPES)}.",
-                }
-            ]
-        )
+    scopes = body.get("scopes") or body["scope"].split()
     device_code, login = device_login.begin(db, body["client_name"], scopes)
     page = env.url("/console/device")
     return {

@@ -1,19 +1,21 @@
 """API keys and signing keys over HTTP."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bottle
 
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
-from mosis.clock import is_time
+from mosis.clock import is_time, seconds
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
+from mosis.validation import Finding, finding, findings_of
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
@@ -135,13 +137,27 @@ def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
-@operation({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
+def _signing_key_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "public_key" not in fields:
+        return []
+    return findings_of(packages.parse_public_key, fields["public_key"])
+
+
+def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
+    expires_at = fields.get("expires_at")
+    if expires_at is not None and not is_time(expires_at):
+        yield finding(
+            "/expires_at", "wrong_format", "This must be a time such as 2027-01-31T12:00:00Z."
+        )
+    elif expires_at is not None and seconds(expires_at) <= env.clock.time():
+        yield finding("/expires_at", "too_small", "This time is in the past.")
+    if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
+        yield finding("/apps", "not_allowed", keys.ROLE_FOR_ALL)
+
+
+@operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an API key; `key` is shown this once."""
-    if body.get("expires_at") is not None and not is_time(body["expires_at"]):
-        raise Invalid(
-            [{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}]
-        )
     key, secret = keys.add(db, caller, NewKey(**body))
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
@@ -174,7 +190,12 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
-@operation({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
+@operation(
+    {201: PUBLIC_KEY},
+    body=SIGNING_KEY,
+    further=_signing_key_findings,
+    refuses="signing_key_exists limit_reached",
+)
 def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
     key = keys.add_signing_key(db, caller, **body)

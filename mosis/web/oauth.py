@@ -14,13 +14,17 @@ from mosis.credentials.oauth import Answer
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
+from mosis.validation import pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
 from mosis.web.openapi_schemas import EMPTY, LINK, operation, shape
 from mosis.web.request import spend
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
-_PATH = r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z"
+_PATH = pattern(
+    r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z",
+    "This must be a path of this portal, such as /console/; without a host, `//`, backslashes or a fragment.",
+)
 BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 

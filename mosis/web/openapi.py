@@ -173,6 +173,7 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "device_login": "Devices",
     "well_known": "Docs",
     "review_messages": "Messages",
+    "rollout_plans": "Versions",
 }
 ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 
@@ -478,7 +479,7 @@ def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, An
     names = ["If-None-Match"] * (
         method == "GET" and 200 in said.answers and route.rule not in TAGLESS
     )
-    names += ["If-Match"] * (method in ("PATCH", "DELETE") or in_parts)
+    names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
     found = [
         {"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."}
         for name in names
@@ -534,7 +535,7 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
     if any(is_page(answer) for answer in said.answers.values()):
         found |= {"bad_cursor"}
     tagged = route.method == "GET" and 200 in said.answers and route.rule not in TAGLESS
-    if tagged or route.method in ("PATCH", "DELETE"):
+    if tagged or route.method in ("PUT", "PATCH", "DELETE"):
         found |= {"precondition_failed"}
     if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}

@@ -23,6 +23,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -313,13 +314,17 @@ class Inputs:
 
     api = 2
 
+    def __init__(self, env: Context) -> None:
+        self.env = env
+
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
         operation: Operation = route.callback.operation
         # Nobody can know the tag of what has none.
-        tagless = route.method in ("PATCH", "DELETE") and not operation.matches
+        tagless = route.method in ("PUT", "PATCH", "DELETE") and not operation.matches
         asked = operation.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
         reads = operation.body is not None and route.config.get("body") != "package"
+        further = partial(operation.further, self.env) if operation.further else None
         hands_over = "body" in inspect.signature(route.callback).parameters
 
         def checked(**arguments: Any) -> Any:
@@ -329,7 +334,7 @@ class Inputs:
             if bounded:
                 check_lengths(bounded)
             if reads:
-                body = read_declared(operation)
+                body = read_declared(operation, further)
                 if hands_over:
                     arguments["body"] = body
             return callback(**arguments)

@@ -13,7 +13,8 @@ from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, LimitReached, Malformed
-from mosis.validation import Schema
+from mosis.validation import FurtherRules, Schema
+from mosis.validation.choices import one_of
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
@@ -26,26 +27,29 @@ OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
-def read_declared(operation: Operation) -> dict[str, Any]:
+def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
     """The body as the operation declares it. Raises as the functions below."""
     assert operation.body is not None
     if operation.gzip_limit_bytes:
         return read_packed_json(operation.gzip_limit_bytes)
     if operation.form:
-        return read_form_or_json(operation.body)
-    return read_json(operation.body, optional=operation.optional)
+        return read_form_or_json(operation.body, further=further)
+    return read_json(operation.body, optional=operation.optional, further=further)
 
 
-def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object of the body, checked. With `optional` an absent body is an empty object.
+def read_json(
+    schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
+) -> dict[str, Any]:
+    """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
+    has the rules that no schema can express, see `validation.check`.
 
     Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
-        return check({}, schema)
+        return check({}, schema, further)
     refuse_coding()
-    return check(_object(body), schema)
+    return check(_object(body), schema, further)
 
 
 def refuse_coding() -> None:
@@ -56,17 +60,20 @@ def refuse_coding() -> None:
         )
 
 
-def read_form_or_json(schema: Schema) -> dict[str, Any]:
+def read_form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
     ):
-        return read_json(schema)
+        return read_json(schema, further=further)
     pairs = read_form_pairs()
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Malformed("malformed_request", "A field stands twice in the form.")
-    return check(dict(pairs), schema)
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Malformed("malformed_request", f"The form has `{_shown(twice)}` more than once.")
+    return check(fields, schema, further)
 
 
 def read_form_pairs() -> list[tuple[str, str]]:
@@ -190,7 +197,7 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value is None:
         return default
     if value not in choices:
-        raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
+        raise Malformed("malformed_request", one_of(value, choices, name))
     return str(value)
 
 

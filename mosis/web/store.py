@@ -19,7 +19,7 @@ from mosis.errors import Malformed, NotFound, Unavailable
 from mosis.publishing import versions
 from mosis.publishing.versions import Version
 from mosis.store import Device, Listing, Offer, Picture, Query
-from mosis.validation import Schema
+from mosis.validation import Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
@@ -263,7 +263,7 @@ def read_device(said: Mapping[str, str]) -> Device:
         said.get("channel") or "stable", said.get("device") or "", said.get("mosis_version") or ""
     )
     if device.channel not in CHANNELS:
-        raise Malformed("malformed_request", f"channel must be one of {', '.join(CHANNELS)}.")
+        raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
     if len(device.id) > store.LONGEST_DEVICE:
         raise Malformed(
             "malformed_request", f"device may have at most {store.LONGEST_DEVICE} characters."

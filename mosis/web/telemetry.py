@@ -208,13 +208,15 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-@operation(list_of("batches", FREE, crash_reports=many(FREE)))
+@operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
 def export(env: Context, device_id: str) -> dict[str, Any]:
     """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
-    return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
+    return listed(
+        "batches", page, stored.batches, crash_reports=stored.crash_reports, days=stored.days
+    )
 
 
 @operation()

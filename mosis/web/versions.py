@@ -1,6 +1,7 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
@@ -11,12 +12,11 @@ from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid
 from mosis.people import keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE
+from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -45,13 +45,17 @@ from mosis.web.request import (
     read_page,
     spend,
 )
+from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
     "publish_at": {
         "type": "string",
         "maxlength": 20,
-        "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z",
+        "regex": pattern(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
+            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
+        ),
     },
 }
 SUBMIT = {"publish": {"type": "boolean"}}
@@ -105,6 +109,7 @@ VERSION = shape(
     decided_at=nullable(TIME),
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
+    rollout_plan=nullable(PLAN),
 )
 _FLAG = {"type": "boolean"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -127,6 +132,12 @@ UPLOAD_REFUSED = (
     "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
+
+
+def _time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "publish_at" not in fields or is_time(fields["publish_at"]):
+        return []
+    return [finding("/publish_at", "wrong_format", "There is no such time.")]
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -258,6 +269,7 @@ def withdraw(
 @operation(
     VERSION,
     body=PUBLISH,
+    further=_time_findings,
     optional=True,
     refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
 )
@@ -266,7 +278,7 @@ def publish(
 ) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     found = apps.owned_by(db, caller, app)
-    publication = Publication(body.get("rollout_percent"), _time(body.get("publish_at")))
+    publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
@@ -354,6 +366,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
+    plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
         "id": version.id,
@@ -368,6 +381,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
+            planned=rollout_plans.sentence(plan),
         ),
         "findings": json.loads(version.findings),
         "review": review,
@@ -385,12 +399,5 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "decided_at": version.decided_at,
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
+        "rollout_plan": rollout_plans.public(plan),
     }
-
-
-def _time(text: str | None) -> str | None:
-    if text is not None and not is_time(text):
-        raise Invalid(
-            [{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}]
-        )
-    return text

@@ -1,6 +1,7 @@
 """Webhooks over HTTP."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -11,6 +12,7 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
+from mosis.validation import Finding, findings_of
 from mosis.web.openapi_schemas import (
     COUNT,
     EMPTY,
@@ -88,7 +90,11 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("webhooks", page, [public(each) for each in page.rows])
 
 
-@operation({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
+def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    return findings_of(webhooks.check_address, env, fields["url"]) if "url" in fields else []
+
+
+@operation({201: NEW_WEBHOOK}, body=ADD, further=_address_findings, refuses="limit_reached")
 def add(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Have events sent to an address; `secret` is shown this once."""
     webhook = webhooks.add(env, db, caller, body["url"], body.get("kinds"))
@@ -101,7 +107,7 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return public(webhooks.get(db, caller, webhook))
 
 
-@operation(WEBHOOK, body=CHANGE, matches=True)
+@operation(WEBHOOK, body=CHANGE, further=_address_findings, matches=True)
 def change(
     env: Context, db: Connection, caller: Caller, webhook: str, body: dict[str, Any]
 ) -> dict[str, Any]:

@@ -124,3 +124,10 @@ def approve_all(client: Client, rita: Person) -> list[str]:
     for each in waiting:
         client.post(f"/v1/reviews/{each['id']}/approve", {"comment": "Good."}, as_=rita).expect(200)
     return [each["package_id"] for each in waiting]
+
+
+def pythons() -> list[str]:
+    """Every Python of this machine from 3.11 on."""
+    places = [Path(sys.executable), Path("/usr/bin/python3.11")]
+    places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
+    return [str(each) for each in dict.fromkeys(places) if each.exists()]

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mosis.client.config import Config, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
 from mosis.web.cli import zipapp
-from tests.command_line.driver import Mosis, ended
+from tests.command_line.driver import Mosis, ended, pythons
 
 
 def test_the_same_bytes_under_another_clock_locale_umask_and_order(offline: Mosis) -> None:
@@ -132,13 +131,6 @@ def test_what_is_not_understood(offline: Mosis) -> None:
     offline("check", "nowhere").expect(2)
     offline("status").expect(2)
     offline("keys", "export").expect(2)
-
-
-def pythons() -> list[str]:
-    """Every Python of this machine from 3.11 on."""
-    places = [Path(sys.executable), Path("/usr/bin/python3.11")]
-    places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
-    return [str(each) for each in dict.fromkeys(places) if each.exists()]
 
 
 @pytest.mark.slow

@@ -84,6 +84,7 @@ class World:
 BODIES: dict[str, Any] = {
     "/admin/developers/<developer>": {"role": "developer"}, "/admin/apps/<app>": {"suspended": False, "reason": "x"},
     "/apps/<app>/crashes/<group>": {"state": "resolved"},
+    "/apps/<app>/versions/<version>/rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 
 
@@ -112,6 +113,8 @@ def world(client: Client) -> World:
         app, client.package(root, app, "2.0.0", 2), as_=root, query="?submit=true"
     ).expect(201)
     client.work()
+    plan = {"steps": [{"percent": 1, "after_hours": 0}]}
+    client.call("PUT", f"/v1/apps/{app}/versions/1.0.0/rollout-plan", plan, as_=root).expect(200)
     webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, as_=root).expect(201)[
         "id"
     ]
@@ -224,14 +227,14 @@ def test_every_list_is_read_in_pages(world: World) -> None:
 def test_every_change_and_deletion_honours_if_match(world: World) -> None:
     before = list(world.client.env.db.connection()._raw.iterdump())
     for route in ROUTES:
-        if route.method in ("PATCH", "DELETE"):
+        if route.method in ("PUT", "PATCH", "DELETE"):
             world.call(route, headers={"If-Match": '"another state"'}).expect(
                 412, "precondition_failed"
             )
     assert list(world.client.env.db.connection()._raw.iterdump()) == before
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> None:
     for route in [
         each for each in ROUTES if each.method == method and each.callback.operation.matches

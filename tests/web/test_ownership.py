@@ -61,6 +61,7 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
 BODIES: dict[str, Any] = {
     "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
     "reject": {"reasons": ["spam"], "comment": "x"}, "<group>": {"state": "resolved"},
+    "rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 
 
