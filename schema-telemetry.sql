@@ -200,3 +200,14 @@ CREATE TABLE watched_days (
     PRIMARY KEY (watch, is_new, day, device)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX watched_days_by_device ON watched_days (device);
+
+-- How often the versions of an app were downloaded, by day (since 1970); numbers only. Copied from the portal's database.
+CREATE TABLE downloads (
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    day             INTEGER NOT NULL,
+    version         TEXT NOT NULL,
+    channel         TEXT NOT NULL,
+    count           INTEGER NOT NULL,
+    PRIMARY KEY (app, day, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX downloads_by_day ON downloads (day);

@@ -18,8 +18,8 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, releases, reviews, rollout_plans, versions
-from mosis.telemetry import crash_notices, rollout_health
+from mosis.publishing import invitations, quotas, releases, reviews, rollout_plans, versions
+from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
 
@@ -35,8 +35,10 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
+    "mail_invitation": invitations.mail,
     "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": keys.tell_of_expiring,
+    "sweep_invitations": invitations.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
@@ -47,6 +49,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_webhooks": webhooks.sweep,
     "crash_new_group": crash_notices.tell_owner,
     "crash_digest": crash_notices.send_digest,
+    "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
     "drill": backup.drill_by_schedule,
@@ -57,18 +60,20 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_packages"),
     (3600, "tell_of_expiring_keys"),
     (3600, "sweep_sign_in"),
+    (3600, "sweep_invitations"),
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
     (3600, "sweep_accounts"),
     (3600, "sweep_events"),
     (3600, "sweep_idempotency"),
     (3600, "sweep_webhooks"),
+    (3600, "add_up_downloads"),
     (24 * 3600, "copy_telemetry"),
     (7 * 24 * 3600, "drill"),
 ]
 # (every so many seconds, function): what each process does for itself, because it is about its own memory.
 TICKS: list[tuple[int, Callable[[Context], None]]] = [
-    (5, store.flush_downloads),
+    (5, downloads.flush),
     (5, keys.flush_uses),
     (5, clock_steps.look),
     (5, lambda env: env.mailer.close_idle()),

@@ -34,6 +34,13 @@ FACTS: dict[str, dict[str, Any]] = {
     "version.approved": {"comment": "Nice and small."},
     "version.rejected": {"reasons": ["privacy", "quality"], "comment": "Say what the camera is for.\nThanks – Rita"},
     "review.message": {"sender": "reviewer", "text": "Is the camera needed?"},
+    "version.rollout": {"percent": 25, "step": 2, "steps": 4},
+    "app.released": {"by": "Bob"},
+    "app.member_invited": {"email": "bob@example.net", "role": "publisher"},
+    "app.member_added": {"name": "Bob", "role": "publisher"},
+    "app.member_changed": {"name": "Bob", "role": "owner"},
+    "app.member_removed": {"name": "Bob", "role": "owner"},
+    "app.transfer_offered": {"email": "bob@example.net"},
     "crash.new_group": CRASH,
     "crash.digest": {
         "new": 2, "summary": "LuaError: attempt to index nil; OOM: memory.",

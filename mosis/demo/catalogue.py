@@ -151,7 +151,7 @@ def _upload(
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
     options = Upload(release_notes=f"Version {version}: mends and polish.")
-    signing_keys = keys.live_signing_keys(db, app.developer_id)
+    signing_keys = keys.that_sign(db, app.id)
     created = versions.upload(env, db, caller, app, received, options, signing_keys)
     return created.version.version
 

@@ -23,6 +23,13 @@ TEXTS = {
     " plan.",
     "version.yanked": "{package_id} {version} was taken back.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
+    "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
+    "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
+    "app.member_added": "{name} works on {package_id} now, as {role}.",
+    "app.member_changed": "{name} is {role} of {package_id} now.",
+    "app.member_removed": "{name} does not work on {package_id} any more.",
+    "app.transfer_offered": "{package_id} was offered to {email}.",
+    "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} crashes in a new way.",
     "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
     "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
@@ -68,6 +75,7 @@ def _headline(event: Event) -> str:
 
 # What to do next, and the page for it. Braces as above.
 _KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+_MEMBERS = "/docs/API#members"
 NEXT = {
     "version.checked": ("What each finding means, and how to cure it:", "/docs/PACKAGES#findings"),
     "version.submitted": ("Your apps:", "/console/"),
@@ -87,6 +95,16 @@ NEXT = {
         "/docs/API#versions",
     ),
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "app.released": (
+        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
+        "/docs/API#versions",
+    ),
+    "app.member_invited": ("If that is not right, cancel the invitation:", _MEMBERS),
+    "app.member_added": ("If that is not right, remove this member:", _MEMBERS),
+    "app.member_changed": ("Who may do what:", _MEMBERS),
+    "app.member_removed": ("Who may do what:", _MEMBERS),
+    "app.transfer_offered": ("If that is not right, cancel the offer:", _MEMBERS),
+    "app.transferred": ("What that means:", _MEMBERS),
     "crash.new_group": (
         "GET /v1/apps/{package_id}/crashes has the reports:",
         "/docs/API#telemetry",

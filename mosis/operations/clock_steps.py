@@ -161,7 +161,7 @@ def _correct_telemetry(db: Connection) -> dict[str, int]:
                     f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
                 )
         # These go by day and hour, and a row of today may be there already: what lies in the future cannot be moved.
-        for table in ("seen", "intake", "crash_counts"):
+        for table in ("seen", "intake", "crash_counts", "downloads"):
             found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)
         found["rollups"] = db.change("DELETE FROM rollups WHERE start > ?", tomorrow * DAY)
     return {name: count for name, count in found.items() if count}

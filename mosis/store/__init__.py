@@ -10,7 +10,9 @@ fetched.py    which downloads count
 from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
+    add_up_days,
     count_download,
+    download_days,
     flush_downloads,
     icon,
     package,
@@ -18,6 +20,7 @@ from mosis.store.downloads import (
     screenshot,
     sweep_packages,
     sweep_pictures,
+    versions_with_days,
 )
 from mosis.store.index_keys import IndexKey, index_keys, rotate
 from mosis.store.listings import (
@@ -53,10 +56,12 @@ __all__ = [
     "Picture",
     "Query",
     "SignedIndex",
+    "add_up_days",
     "app_revision",
     "categories",
     "count_download",
     "current_index",
+    "download_days",
     "flush_downloads",
     "get",
     "gzip_index_at",
@@ -79,4 +84,5 @@ __all__ = [
     "sweep_packages",
     "sweep_pictures",
     "updates",
+    "versions_with_days",
 ]

@@ -47,7 +47,9 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
     found = db.get(
         "package",
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
-        " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
+        # who had the app first: addresses of before a transfer stay good
+        " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
+        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
         app_id,
         developer_id,
         version,
@@ -89,17 +91,16 @@ def count_download(
         env.downloads.add(version.id)
 
 
-def flush_downloads(env: Context) -> None:
-    """Write the downloads that were counted since the last time."""
+def flush_downloads(env: Context) -> list[str]:
+    """Write the downloads that were counted since the last time; the ids of the versions."""
     counts = env.downloads.take()
     if not counts:
-        return
-    db = env.db.connection()
+        return []
+    db, changed = env.db.connection(), [*counts]
     try:
         with db.write():
-            db.after_commit(
-                counts.clear
-            )  # written is written, also when the disk then refuses to flush: nothing is put back
+            # What is committed is written, even if the disk then refuses to flush: nothing is put back.
+            db.after_commit(counts.clear)
             for version_id, count in counts.items():
                 db.change(
                     "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
@@ -111,6 +112,45 @@ def flush_downloads(env: Context) -> None:
     except BaseException:
         env.downloads.put_back(counts)
         raise
+    return changed
+
+
+def download_days(db: Connection, version_ids: list[str]) -> list[tuple[str, str, str, str, int]]:
+    """The days of these versions that are not yet added up: (app id, version, channel, day, count)."""
+    return db.all(
+        "SELECT v.app_id, v.version, v.channel, w.day, w.count FROM downloads w JOIN versions v"
+        " ON v.id = w.version_id WHERE w.day <> '' AND v.id IN (SELECT value FROM json_each(?))",
+        json.dumps(version_ids),
+    )
+
+
+def versions_with_days(db: Connection, before: str, limit: int) -> list[str]:
+    """Versions with days before this one, or dated after tomorrow by a clock that was ahead."""
+    rows = db.all(
+        "SELECT DISTINCT version_id FROM downloads WHERE day <> '' AND (day < ? OR day > ?) LIMIT ?",
+        before,
+        db.clock.now(2 * 86_400)[:10],
+        limit,
+    )
+    return [version_id for (version_id,) in rows]
+
+
+def add_up_days(db: Connection, version_id: str, before: str) -> None:
+    """Add the days of a version before this one, and those from the future, to its total."""
+    with db.write():
+        future = db.clock.now(2 * 86_400)[:10]
+        where = "version_id = ?1 AND day <> '' AND (day < ?2 OR day > ?3)"
+        values = (version_id, before, future)
+        count = db.value(f"SELECT sum(count) FROM downloads WHERE {where}", *values)
+        if count is None:
+            return
+        db.change(f"DELETE FROM downloads WHERE {where}", *values)
+        db.change(
+            "INSERT INTO downloads (version_id, day, count) VALUES (?, '', ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            version_id,
+            count,
+        )
 
 
 def sweep_packages(env: Context) -> None:
@@ -146,21 +186,21 @@ def sweep_pictures(env: Context) -> int:
 def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
     """Taken out of the package when first asked for; what is served later is what the signed package said."""
     row = db.one(
-        "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version, v.created_at"
-        " FROM listings l JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
+        f"SELECT v.id, v.manifest ->> ?1, v.files, {quotas.HOME}, v.version, v.created_at FROM listings l"
+        " JOIN apps a ON a.id = l.app_id JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
         where,
         app_id,
     )
     if row is None or row[1] is None:
         raise NotFound("picture")
-    version_id, inside, files, developer_id, version, created_at = row
+    version_id, inside, files, home, version, created_at = row
     suffix = Path(inside).suffix.lower()
     known = json.loads(files).get(inside)
     if known is None or suffix not in PICTURE_TYPES:
         raise NotFound("picture")
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
     file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
-        _taken_out(env.files.path(developer_id, app_id, version), inside, known["sha256"], target)
+        _taken_out(env.files.path(home, app_id, version), inside, known["sha256"], target)
     )
     return Picture(
         file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix], created_at

@@ -13,6 +13,7 @@ histogram.py     counts by size, from which percentiles are read
 rollups.py       sums by hour and day
 watches.py       sessions by device and day of versions with a rollout plan
 rollout_health.py the job that advances rollout plans
+downloads.py     downloads by day, version and channel
 analytics.py     what a developer sees of them
 crashes.py       reports
 crash_groups.py  which group a report belongs to, and for which there is room

@@ -11,7 +11,7 @@ from typing import Any
 
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.telemetry import space, watches
+from mosis.telemetry import downloads, space, watches
 from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 
@@ -162,6 +162,7 @@ def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete
         ),
         _all_listed,
     )
+    yield lambda limit: downloads.old_days(db, limit), downloads.delete
     yield lambda limit: watches.ended_rows(db, limit), watches.delete_rows
     yield (
         rows(

@@ -153,7 +153,7 @@ def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 @operation(APP)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """One app of the caller."""
-    return public(env, db, apps.owned_by(db, caller, app))
+    return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
 @operation(APP, body=CHANGE, further=_findings, matches=True)
@@ -163,7 +163,7 @@ def change(
     """Change what an app says of itself."""
     fields = _normal(body)
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         if found.published and fields:
             spend(env, "listing", caller.account)
@@ -174,7 +174,7 @@ def change(
 def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app of which nothing was ever published."""
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
 

@@ -27,7 +27,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation(WHOLE)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """The rollout plan of a version, with what was counted of it so far."""
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     return whole(env, db, found)
 
 
@@ -38,7 +38,7 @@ def put(
     """Give a version a rollout plan, or another one."""
     rollout_plans.check(body)
     with db.write():
-        found = versions.get(db, apps.owned_by(db, caller, app), version)
+        found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
         spend(env, "version_moves", found.id)
         rollout_plans.put(db, caller, found, body)
@@ -49,7 +49,7 @@ def put(
 def remove(env: Context, db: Connection, caller: Caller, app: str, version: str) -> None:
     """Remove the rollout plan of a version; its share of the devices stays as it is."""
     with db.write():
-        found = versions.get(db, apps.owned_by(db, caller, app), version)
+        found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
         rollout_plans.remove(db, caller, found)
 

@@ -209,14 +209,14 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), SentPackage()
+    found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
     spend(env, "upload", caller.account)
     with sent.received(env) as (received, options):
         earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))
         if earlier is not None:
             env.measures.count("portal_uploads_total", result="known")
             return earlier
-        signing_keys = keys.live_signing_keys(db, found.developer_id)
+        signing_keys = keys.that_sign(db, found.id)
         version = versions.upload(env, db, caller, found, received, options, signing_keys)
     shown = public(env, db, found, version.version)
     return created(shown, location(found, version.version)) if version.new else shown
@@ -225,7 +225,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
 @operation(list_of("versions", VERSION))
 def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The versions of an app, the newest upload first."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
 
@@ -233,7 +233,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 @operation(VERSION, query=WAIT)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
-    seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
+    seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     shown = public(env, db, found, versions.get(db, found, version))
     if seconds:
         known = first_seen(etag(dump(shown)))
@@ -252,7 +252,7 @@ def submit(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Hand a version to the reviewers."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
 
@@ -262,7 +262,7 @@ def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
@@ -277,7 +277,7 @@ def publish(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
@@ -289,7 +289,7 @@ def rollout(
 ) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
     percent = body["percent"]
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
@@ -306,7 +306,7 @@ def rollback(
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = body["reason"]
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
@@ -322,7 +322,7 @@ def yank(
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
-    _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
+    _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
@@ -343,7 +343,7 @@ def _moved(
     **changes: Any,
 ) -> dict[str, Any]:
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "publisher")
         return public(
             env,
             db,

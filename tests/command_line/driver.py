@@ -4,8 +4,11 @@ import contextlib
 import io
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +108,37 @@ class Mosis:
         """The manifest of an app."""
         found: dict[str, Any] = json.loads(self.folder.joinpath(name, "manifest.json").read_bytes())
         return found
+
+
+class Terminal:
+    """`mosis` on a terminal of its own."""
+
+    def __init__(self, mosis: Mosis, *arguments: str, program: list[str] | None = None) -> None:
+        near, far = pty.openpty()
+        self.near, self.shown = near, ""
+        self.process = mosis.start(
+            *arguments, program=program, stdin=far, stdout=far, stderr=far, start_new_session=True
+        )
+        os.close(far)
+
+    def read(self, until: str = "", timeout_seconds: float = 60) -> str:
+        """What is shown until these words come, or to the end."""
+        deadline = time.monotonic() + timeout_seconds
+        while not until or until not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self.near], [], [], 1)[0]:
+                try:
+                    data = os.read(self.near, 4096)
+                except OSError:  # the other side is closed
+                    data = b""
+                if not data:
+                    assert not until, self.shown
+                    break
+                self.shown += data.decode()
+        return self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self.near, text.encode())
 
 
 @contextlib.contextmanager

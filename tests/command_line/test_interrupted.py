@@ -3,13 +3,11 @@
 import contextlib
 import json
 import os
-import pty
 import random
 import select
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from mosis.client.api import Portal
 from mosis.client.output import Output
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client, Person
-from tests.command_line.driver import Mosis, approve_all, ended
+from tests.command_line.driver import Mosis, Terminal, approve_all, ended
 from tests.conftest import Hands
 from tests.server import command as server_command
 from tests.server import running, wait_until
@@ -145,37 +143,6 @@ def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice:
     client.post(f"/v1/apps/{APP}/versions/1.0.0/withdraw", as_=alice).expect(200)
     assert mosis("publish", "notes", "--json").expect(0).json["state"] == "in_review"
     assert versions(client, alice) == [("1.0.0", "in_review"), ("1.0.0", "withdrawn")]
-
-
-class Terminal:
-    """`mosis` on a terminal of its own."""
-
-    def __init__(self, mosis: Mosis, *arguments: str) -> None:
-        near, far = pty.openpty()
-        self.near, self.shown = near, ""
-        self.process = mosis.start(
-            *arguments, stdin=far, stdout=far, stderr=far, start_new_session=True
-        )
-        os.close(far)
-
-    def read(self, until: str = "", timeout_seconds: float = 60) -> str:
-        """What is shown until these words come, or to the end."""
-        deadline = time.monotonic() + timeout_seconds
-        while not until or until not in self.shown:
-            assert time.monotonic() < deadline, self.shown
-            if select.select([self.near], [], [], 1)[0]:
-                try:
-                    data = os.read(self.near, 4096)
-                except OSError:  # the other side is closed
-                    data = b""
-                if not data:
-                    assert not until, self.shown
-                    break
-                self.shown += data.decode()
-        return self.shown
-
-    def type(self, text: str) -> None:
-        os.write(self.near, text.encode())
 
 
 def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alice: Person) -> None:

@@ -1,6 +1,10 @@
 % page.script("keys.js")
 % rebase("layout.tpl", title=row.app.name + " " + version.version, shape="full")
-<p class="links"><a href="{{url("/console/reviews")}}">{{t("reviews.title")}}</a></p>
+<p class="links"><a href="{{url("/console/reviews")}}">{{t("review.back")}}</a> <a href="#findings">{{t("review.findings")}}</a> <a href="#file">{{t("review.files")}}</a> <a href="#conversation">{{t("review.conversation")}}</a>
+% if is_open:
+<a href="#decision">{{t("review.decision")}}</a>
+% end
+</p>
 <header class="app">
 % if row.icon:
 <img src="{{row.icon}}" alt="" width="64" height="64">
@@ -81,7 +85,7 @@
 <p class="notes">{{version.release_notes or t("review.no_notes")}}</p>
 </section>
 </div>
-<section>
+<section id="findings">
 <h2>{{t("review.findings")}}</h2>
 % if not findings:
 <p>{{t("review.no_findings")}}</p>

@@ -1,4 +1,6 @@
-% page.script("keys.js")
+% if rows:
+%     page.script("keys.js")
+% end
 % rebase("layout.tpl", title=t("reviews.title"))
 <h1>{{t("reviews.title")}}</h1>
 <nav class="chips" aria-label="{{t("reviews.states")}}">
