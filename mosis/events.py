@@ -42,6 +42,8 @@ KINDS: dict[str, bool] = {
     "security.key_reported": True,
     "security.password_changed": True,
     "security.provider_linked": True,
+    "security.email_changed": True,
+    "security.email_change_undone": True,
     "key.expiring": True,
     "operator.drill": True,
     "webhook.switched_off": True,

@@ -48,6 +48,7 @@ FACTS: dict[str, dict[str, Any]] = {
             {"type": "OOM", "message": "memory", "count": 1, "versions": []}],
     },
     "security.signed_in_elsewhere": {"network": "192.0.2.0/24", "client": "curl/8"},
+    "security.email_changed": {"network": "192.0.2.0/24"},
     "security.key_reported": {"name": "CI", "prefix": "mk_abc"},
     "security.provider_linked": {"network": "192.0.2.0/24", "provider": "github"},
     "key.expiring": {"name": "CI", "prefix": "mk_abc", "expires_at": "2026-12-01T00:00:00Z"},

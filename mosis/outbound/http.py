@@ -51,6 +51,7 @@ class Reply:
 
     status: int
     document: Any
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ def ask(
     if status >= 500 or status == 429:
         raise Unreachable(f"answers {status}")
     try:
-        return Reply(status, load_json(content))
+        return Reply(status, load_json(content), content)
     except Malformed:
-        return Reply(status, None)
+        return Reply(status, None, content)
 
 
 def basic(name: str, secret: str) -> str:

@@ -207,11 +207,11 @@ class Provider:
         )
 
     def untrusted(self, why: str) -> PortalError:
-        """`provider_answer_invalid`, with the reason in the log."""
+        """`provider_answer_invalid`; the reason, in our own words, is in the log too."""
         log.warning("provider answer invalid", extra={"provider": self.name, "why": why[:300]})
         return Denied(
             "provider_answer_invalid",
-            f"What came back from {self.name} could not be verified; begin again.",
+            f"What came back from {self.name} could not be verified: {why[:300]}. Begin again.",
         )
 
 
