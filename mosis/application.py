@@ -52,7 +52,7 @@ def build(env: Context) -> Any:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
