@@ -37,7 +37,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_json, read_number, read_page
+from mosis.web.request import listed, read_choice, read_number, read_page
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -274,11 +274,10 @@ def updates(env: Context, db: Connection) -> bytes:
 
 
 @operation(OFFERS, body=UPDATES)
-def updates_of_many(env: Context, db: Connection) -> bytes:
+def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
     """The same question as JSON, for up to 500 apps."""
-    said = read_json(UPDATES)
-    device = read_device(said, said.get("min_age_days", 0))
-    return shown_updates(env, db, said["pkgs"], device)
+    device = read_device(body, body.get("min_age_days", 0))
+    return shown_updates(env, db, body["pkgs"], device)
 
 
 def said_in_query() -> dict[str, str]:

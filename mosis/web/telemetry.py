@@ -46,8 +46,6 @@ from mosis.web.openapi_schemas import (
 from mosis.web.request import (
     listed,
     read_choice,
-    read_json,
-    read_packed_json,
     read_page,
     require_match,
 )
@@ -214,18 +212,18 @@ def routes(app: bottle.Bottle) -> None:
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
-@operation({202: RECEIPT}, body=EVENTS)
-def events(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
+def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in what a device has to tell; the answer comes once it is on disk."""
-    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES), caller)
+    receipt = intake.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
-@operation({202: CRASH_RECEIPT}, body=CRASH_SENT)
-def crash(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
+def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in a crash with its trace; what is too long is shortened."""
-    receipt = crashes.take(env, read_packed_json(CRASH_BODY_LIMIT_BYTES), caller)
+    receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
@@ -269,7 +267,7 @@ def _device(device_id: str) -> str:
 )
 def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the newest group first."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
         telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved")
     )
@@ -279,19 +277,20 @@ def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 @operation(WHOLE_GROUP)
 def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """One group of crashes, with its days and samples."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def decide(
+    env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
-    fields = read_json(DECISION)
     with telemetry.write():
         require_match(lambda: whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
-        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, fields["state"]))
+        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
 
 def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
@@ -329,7 +328,7 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
 @operation(ANALYTICS, query=RANGE)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The sums of an app over some days or hours."""
-    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
     wanted = analytics.read_range(span, query.get("from"), query.get("to"), int(env.clock.time()))
     found = analytics.analytics(
@@ -341,7 +340,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(DOWNLOADS, query=DAYS)
 def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """How often an app was downloaded, betas too, by day, version or channel."""
-    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     by = downloads.read_by(query.get("by"))
     wanted = analytics.read_range("day", query.get("from"), query.get("to"), int(env.clock.time()))
     total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
@@ -362,18 +361,19 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Which telemetry an app takes."""
     return public_settings(
-        settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id)
+        settings.get(env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id)
     )
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
-def choose(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def choose(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Choose which telemetry an app takes."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
-    fields = read_json(CHOICES)
+    owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
         require_match(lambda: public_settings(settings.get(telemetry, owned.id)))
-        return public_settings(settings.change(telemetry, owned.id, fields))
+        return public_settings(settings.change(telemetry, owned.id, body))
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:
