@@ -28,6 +28,8 @@ KINDS: dict[str, bool] = {
     "version.rollout": False,
     "version.yanked": False,
     "review.message": True,
+    "review.waiting": False,
+    "review.digest": True,
     "crash.new_group": False,
     "crash.digest": True,
     "security.signed_in_elsewhere": True,

@@ -18,7 +18,7 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, releases, reviews, rollout_plans, versions
+from mosis.publishing import quotas, releases, review_notices, reviews, rollout_plans, versions
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
@@ -47,6 +47,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_webhooks": webhooks.sweep,
     "crash_new_group": crash_notices.tell_owner,
     "crash_digest": crash_notices.send_digest,
+    "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,

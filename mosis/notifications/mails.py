@@ -23,6 +23,8 @@ TEXTS = {
     " plan.",
     "version.yanked": "{package_id} {version} was taken back.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
+    "review.waiting": "{package_id} {version} waits for a review.",
+    "review.digest": "{waiting} version(s) wait for a review, the oldest for about {hours} hour(s).",
     "crash.new_group": "{package_id} crashes in a new way.",
     "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
     "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
@@ -87,6 +89,8 @@ NEXT = {
         "/docs/API#versions",
     ),
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "review.waiting": ("The review desk:", "/console/reviews"),
+    "review.digest": ("The review desk:", "/console/reviews"),
     "crash.new_group": (
         "GET /v1/apps/{package_id}/crashes has the reports:",
         "/docs/API#telemetry",
@@ -136,6 +140,9 @@ def _why(event: Event) -> list[str]:
         parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
     if event.kind == "version.halted" and _failed(event):
         parts += [paragraph(line, "  ") for line in _health(facts)]
+    for each in facts.get("reviews", ()):
+        since = for_people(each["submitted_at"])
+        parts.append(paragraph(f"{each['package_id']} {each['version']}, since {since}", "  "))
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":
