@@ -70,7 +70,7 @@ CREATE INDEX oauth_states_by_expiry ON oauth_states (expires_at);
 CREATE TABLE tickets (
     id              TEXT PRIMARY KEY,
     developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE,  -- NULL: an invitation
-    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite')),
+    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite', 'change', 'undo')),
     email           TEXT NOT NULL COLLATE NOCASE,   -- where it was sent; void once the account has another address
     created_at      TEXT NOT NULL,
     expires_at      TEXT NOT NULL,
@@ -155,9 +155,42 @@ CREATE TABLE apps (
     created_at      TEXT NOT NULL,
     updated_at      TEXT NOT NULL,
     description     TEXT NOT NULL DEFAULT '',
-    rollout_plan    TEXT CHECK (json_type(rollout_plan) = 'object')     -- of versions that have none of their own
+    rollout_plan    TEXT CHECK (json_type(rollout_plan) = 'object'),    -- of versions that have none of their own
+    first_owner_id  TEXT,                       -- the id in the path of its packages, once it was transferred; NULL: developer_id
+    transferred_at  TEXT                        -- when another account took it over last
 ) STRICT;
 CREATE INDEX apps_by_developer ON apps (developer_id, id);
+
+-- Who works on an app, and as what. The account that the app belongs to is always one of its owners.
+CREATE TABLE app_members (
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    role            TEXT NOT NULL CHECK (role IN ('viewer', 'publisher', 'owner')),
+    created_at      TEXT NOT NULL,
+    PRIMARY KEY (app_id, developer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX app_members_by_developer ON app_members (developer_id, app_id);
+CREATE TRIGGER apps_have_an_owner AFTER INSERT ON apps BEGIN
+    INSERT INTO app_members (app_id, developer_id, role, created_at)
+        VALUES (NEW.id, NEW.developer_id, 'owner', NEW.created_at);
+END;
+
+-- Open invitations to work on an app, or (transfer = 1) to take it over. They are sent by mail; the token is made from the id with
+-- the server's secret and stored nowhere. A row that is accepted, cancelled or expired is deleted.
+CREATE TABLE app_invitations (
+    id              TEXT PRIMARY KEY,
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,    -- the owner who has sent it
+    email           TEXT NOT NULL COLLATE NOCASE,
+    role            TEXT NOT NULL CHECK (role IN ('viewer', 'publisher', 'owner')),
+    transfer        INTEGER NOT NULL DEFAULT 0 CHECK (transfer IN (0, 1)),
+    created_at      TEXT NOT NULL,
+    expires_at      TEXT NOT NULL,
+    CHECK (transfer = 0 OR role = 'owner')
+) STRICT;
+CREATE INDEX app_invitations_by_app ON app_invitations (app_id, id);
+CREATE INDEX app_invitations_by_developer ON app_invitations (developer_id);
+CREATE INDEX app_invitations_expiring ON app_invitations (expires_at);
 
 -- One uploaded package and where it stands. The long texts come last: SQLite reads a row from its beginning. `released` is 1 once devices were ever offered it: its version string is spent.
 CREATE TABLE versions (
@@ -510,8 +543,9 @@ CREATE TRIGGER listings_due_insert INSTEAD OF INSERT ON listings_due BEGIN
         ON CONFLICT (app_id) DO UPDATE SET
             version_id = excluded.version_id, name = excluded.name, summary = excluded.summary,
             description = excluded.description, category = excluded.category, tags = excluded.tags,
-            homepage = excluded.homepage, developer_name = excluded.developer_name, version = excluded.version,
-            version_code = excluded.version_code, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
+            homepage = excluded.homepage, developer_id = excluded.developer_id,
+            developer_name = excluded.developer_name, version = excluded.version, version_code = excluded.version_code,
+            size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
             permissions = excluded.permissions, min_mosis_version = excluded.min_mosis_version,
             release_notes = excluded.release_notes, screenshots = excluded.screenshots,
             published_at = excluded.published_at, updated_at = excluded.updated_at;

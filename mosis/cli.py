@@ -20,6 +20,7 @@ from mosis.database import MigrationError
 from mosis.errors import PortalError
 from mosis.litestream import BackupError
 from mosis.process import HERE, check_preconditions, migrate_databases, open_migrated, serve, work
+from mosis.validation.strict_json import dump_json
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
 Given = argparse.Namespace
@@ -421,7 +422,10 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in self._plain}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        try:
+            return dump_json(line).decode()
+        except (TypeError, UnicodeEncodeError):  # a value without a form in JSON or UTF-8
+            return json.dumps(line, default=str)
 
 
 def configure_logging(config: Config) -> None:

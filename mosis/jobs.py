@@ -27,6 +27,7 @@ LANES = ("quick", "checks", "urgent_mail", "mail", "webhooks", "upkeep")
 LANE_OF = {
     "check_version": "checks",
     "mail_ticket": "urgent_mail",
+    "mail_invitation": "mail",
     "mail_reset": "urgent_mail",
     "mail_security": "urgent_mail",
     "mail_event": "mail",
@@ -44,7 +45,7 @@ LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 MAX_LOST_LEASES = 40  # workers that may die over a job before it is given up
 ATTEMPTS = 8  # the last one comes four to six minutes after the first
 # Mail servers are away for hours, and some take a message only when it comes again: a day and more.
-ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36}
+ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36, "mail_invitation": 36}
 LONGEST_DELAY_SECONDS = 3600
 # The longest wait that is ever asked for, by kind. A waiting job that is due later was queued by a clock that was ahead.
 LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5

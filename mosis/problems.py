@@ -54,6 +54,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "email_not_verified": (409, "E-mail address not verified"),
     "identity_taken": (409, "Identity taken"),
     "last_way_in": (409, "Last way in"),
+    "already_member": (409, "Member already"),
+    "last_owner": (409, "Last owner"),
     "package_id_taken": (409, "Package id taken"),
     "version_exists": (409, "Version exists"),
     "version_code_not_higher": (409, "Version code not higher"),

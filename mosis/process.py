@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parents[1]  # the folder of portal.py, schema.sq
 # Seconds for requests and jobs in progress together; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 SETUP = """\
   There is no administrator yet. Open this address in a browser to become it;
   it is good once, and for one hour:
@@ -120,7 +121,7 @@ def serve(config: Config) -> int:
     from mosis.worker import Worker
 
     lock = restore_if_lost(config)
-    limit_malloc_arenas()
+    tune_malloc()
     sys.setswitchinterval(
         0.001
     )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
@@ -232,14 +233,17 @@ def work(config: Config) -> int:
     return 0
 
 
-def limit_malloc_arenas() -> None:
-    """Limit glibc's malloc to two arenas (mallopt(3), M_ARENA_MAX) instead of eight per core: free
-    memory of many threads would otherwise double the resident size after load. Other C libraries
-    have no such call."""
+def tune_malloc() -> None:
+    """Have glibc's malloc give memory back (mallopt(3)): two arenas instead of eight per core, and
+    blocks from 1 MiB on mapped by themselves, always. glibc would raise that threshold to the size
+    of the first block it frees, 19 MiB of a password hash, and keep such blocks for good. Other C
+    libraries have no such call."""
     import ctypes
 
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(-8, 2)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def welcome(config: Config, port: int) -> str:

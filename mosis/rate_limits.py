@@ -68,6 +68,10 @@ POLICIES = {
     "sign_in_all": Policy(1200, 60),  # on the whole portal: what two cores can hash
     "registration": Policy(20, 3600),  # from one network
     "mail": Policy(5, 3600),  # to one address
+    "invitations": Policy(30, 3600),  # sent by one account, to work on its apps or take them over
+    "invitations_to": Policy(
+        5, 3600
+    ),  # to one address; apart from `mail`, which brings people back in
     "mail_network": Policy(30, 3600),  # asked for from one network
     "device": Policy(30, 900),  # device logins begun from one network
     "guess": Policy(10, 900),  # user codes tried by one account

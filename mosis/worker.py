@@ -18,7 +18,15 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import quotas, releases, review_notices, reviews, rollout_plans, versions
+from mosis.publishing import (
+    invitations,
+    quotas,
+    releases,
+    review_notices,
+    reviews,
+    rollout_plans,
+    versions,
+)
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
@@ -35,8 +43,10 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
+    "mail_invitation": invitations.mail,
     "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": keys.tell_of_expiring,
+    "sweep_invitations": invitations.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
@@ -59,6 +69,7 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "sweep_packages"),
     (3600, "tell_of_expiring_keys"),
     (3600, "sweep_sign_in"),
+    (3600, "sweep_invitations"),
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
     (3600, "sweep_accounts"),

@@ -65,6 +65,7 @@ class Connection:
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
+        self._checks: dict[object, Callable[[Connection], None]] = {}  # see `check_again()`
 
     @property
     def clock(self) -> Clock:
@@ -207,6 +208,13 @@ class Connection:
             yield
         finally:
             self._guard = None
+            self._checks = {}
+
+    def check_again(self, name: object, check: Callable[["Connection"], None]) -> None:
+        """Inside `guarded()`, also call `check` at the beginning of every further transaction; once
+        for each name. Elsewhere nothing follows from it."""
+        if self._guard is not None:
+            self._checks[name] = check
 
     def _begin(self) -> None:
         if self.database.damage is not None:
@@ -230,6 +238,8 @@ class Connection:
         if self._guard is not None:
             try:
                 self._guard(self)
+                for check in self._checks.values():
+                    check(self)
             except BaseException:
                 self._end("ROLLBACK")
                 raise

@@ -151,7 +151,7 @@ def _upload(
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
     inspected = packages.inspect(
-        received.path, package_id=app.package_id, keys=keys.live_signing_keys(db, app.developer_id)
+        received.path, package_id=app.package_id, keys=keys.that_sign(db, app.id)
     )
     with db.write():
         said = Upload(release_notes=f"Version {version}: mends and polish.")

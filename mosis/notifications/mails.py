@@ -25,6 +25,13 @@ TEXTS = {
     "review.message": "The {sender} wrote about {package_id} {version}.",
     "review.waiting": "{package_id} {version} waits for a review.",
     "review.digest": "{waiting} version(s) wait for a review, the oldest for about {hours} hour(s).",
+    "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
+    "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
+    "app.member_added": "{name} works on {package_id} now, as {role}.",
+    "app.member_changed": "{name} is {role} of {package_id} now.",
+    "app.member_removed": "{name} does not work on {package_id} any more.",
+    "app.transfer_offered": "{package_id} was offered to {email}.",
+    "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} crashes in a new way.",
     "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
     "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
@@ -32,6 +39,8 @@ TEXTS = {
     "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
     "security.password_changed": "Your password was changed and your other sessions were ended.",
     "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
+    "security.email_changed": "Your account has a new e-mail address, set from {network}.",
+    "security.email_change_undone": "Your account has its old e-mail address again; every session and key of it has ended.",
     "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
     "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
     "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
@@ -70,6 +79,7 @@ def _headline(event: Event) -> str:
 
 # What to do next, and the page for it. Braces as above.
 _KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+_MEMBERS = "/docs/API#members"
 NEXT = {
     "version.checked": ("What each finding means, and how to cure it:", "/docs/PACKAGES#findings"),
     "version.submitted": ("Your apps:", "/console/"),
@@ -91,6 +101,16 @@ NEXT = {
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
     "review.waiting": ("The review desk:", "/console/reviews"),
     "review.digest": ("The review desk:", "/console/reviews"),
+    "app.released": (
+        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
+        "/docs/API#versions",
+    ),
+    "app.member_invited": ("If that is not right, cancel the invitation:", _MEMBERS),
+    "app.member_added": ("If that is not right, remove this member:", _MEMBERS),
+    "app.member_changed": ("Who may do what:", _MEMBERS),
+    "app.member_removed": ("Who may do what:", _MEMBERS),
+    "app.transfer_offered": ("If that is not right, cancel the offer:", _MEMBERS),
+    "app.transferred": ("What that means:", _MEMBERS),
     "crash.new_group": (
         "GET /v1/apps/{package_id}/crashes has the reports:",
         "/docs/API#telemetry",
@@ -104,6 +124,11 @@ NEXT = {
     "security.key_reported": ("Make a new key, and keep it out of repositories:", _KEYS),
     "security.password_changed": ("If it was not you, set a new password:", "/console/reset"),
     "security.provider_linked": ("Set a new password:", "/console/reset"),
+    "security.email_changed": (
+        "If it was not you, use the link in the mail that the old address got:",
+        "/console/reset",
+    ),
+    "security.email_change_undone": ("Set a new password:", "/console/reset"),
     "key.expiring": ("Make a new key before that:", _KEYS),
     "operator.drill": ("What to do:", "/docs/OPERATIONS#drill"),
     "webhook.switched_off": ("How webhooks are delivered:", "/docs/API#webhooks"),

@@ -73,7 +73,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
     with db.write():
         limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
         if wanted.apps is not None:
-            limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
+            limited = frozenset(apps.with_role(db, caller, app, "viewer").id for app in wanted.apps)
         live = db.value(
             "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
             " AND (expires_at IS NULL OR expires_at > ?)",
@@ -336,12 +336,15 @@ def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKe
     )
 
 
-def live_signing_keys(db: Connection, developer_id: str) -> dict[str, bytes]:
-    """The keys that may sign new uploads: {id: 32 raw bytes}."""
+def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
+    """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
+    publishers and owners; see `members.may_sign`."""
     return dict(
         db.all(
-            "SELECT id, public_key FROM signing_keys WHERE developer_id = ? AND state = 'active'",
-            developer_id,
+            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
+            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
+            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
+            app_id,
         )
     )
 

@@ -7,6 +7,7 @@ from mosis import events, jobs
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.publishing import members
 from mosis.publishing.versions import Version
 
 DIGEST_AFTER_SECONDS = 3600
@@ -15,13 +16,11 @@ MOST_IN_DIGEST = 20
 
 
 def announce(db: Connection, version: Version, review_id: str, because: list[str]) -> None:
-    """Notify every reviewer but the owner of the app that a version waits, in the running
+    """Notify every reviewer but the members of the app that a version waits, in the running
     transaction, and have a digest sent later."""
-    package_id, owner = db.one(
-        "SELECT package_id, developer_id FROM apps WHERE id = ?", version.app_id
-    )
+    package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
     for reviewer in _reviewers(db):
-        if reviewer != owner:
+        if members.role_of(db, version.app_id, reviewer) is None:
             events.add(
                 db,
                 reviewer,

@@ -12,7 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import releases, review_notices, review_policy, versions
+from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -140,11 +140,19 @@ def get(db: Connection, review_id: str) -> Review:
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
     """A review, for a reviewer. Raises NotFound, Denied `forbidden` for an app of the caller's own."""
     review = get(db, review_id)
-    if versions.developer_of(db, version_of(db, review)) == caller.account:
+    _check_impartial(db, caller, version_of(db, review))
+    return review
+
+
+def _check_impartial(db: Connection, caller: Caller, version: Version) -> None:
+    """Raises Denied `forbidden` for a reviewer who is a member of the app, or holds the key that
+    signed the version: leaving the app before deciding does not help."""
+    if members.role_of(db, version.app_id, caller.account) or caller.account == db.value(
+        "SELECT developer_id FROM signing_keys WHERE id = ?", version.signing_key_id
+    ):
         raise Denied(
             "forbidden", "This is an app of your own; another reviewer has to decide on it."
         )
-    return review
 
 
 def version_of(db: Connection, review: Review) -> Version:
@@ -166,9 +174,13 @@ def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
     rows = db.all(
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
-        f" AND apps.developer_id <> ? AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
+        " AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id = apps.id AND m.developer_id = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM signing_keys k WHERE k.id = versions.signing_key_id"
+        " AND k.developer_id = ?)"
+        f" AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
         f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
         *states,
+        caller.account,
         caller.account,
         *after,
         wanted.limit + 1,
@@ -415,8 +427,7 @@ def _decide(
 ) -> Review:
     with db.write():
         version = version_of(db, review)
-        if versions.developer_of(db, version) == caller.account:
-            raise Denied("forbidden", "Reviewers cannot decide on their own apps.")
+        _check_impartial(db, caller, version)
         values: dict[str, Any] = {
             "state": versions.MOVES[verdict][1],
             "claimed_until": None,

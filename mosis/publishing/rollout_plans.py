@@ -11,12 +11,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from mosis import audit, events, jobs
+from mosis import jobs
 from mosis.caller import PORTAL, Caller
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Invalid, NotFound
-from mosis.publishing import halting, versions
+from mosis.publishing import halting, members, versions
 from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
 from mosis.publishing.versions import Version
@@ -104,16 +104,16 @@ def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) 
     if version.state in ("failed", "rejected", "withdrawn"):
         raise versions.not_allowed(version, "rollout-plan")
     _store(db, version, plan)
-    audit.add(
+    members.note(
         db,
         caller,
+        version.app_id,
         "version.rollout_planned",
         version.id,
-        owner_id=versions.developer_of(db, version),
         version=version.version,
         **plan,
     )
-    db.notify(versions.developer_of(db, version))
+    members.notify(db, version.app_id)
     return get(db, version.id)
 
 
@@ -124,16 +124,9 @@ def remove(db: Connection, caller: Caller, version: Version) -> None:
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
         db.change("UPDATE versions SET rollout_percent = 100 WHERE id = ?", version.id)
-    owner = versions.developer_of(db, version)
-    audit.add(
-        db,
-        caller,
-        "version.rollout_plan_removed",
-        version.id,
-        owner_id=owner,
-        version=version.version,
-    )
-    db.notify(owner)
+    said = {"version": version.version}
+    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **said)
+    members.notify(db, version.app_id)
 
 
 def first_percent(db: Connection, version: Version) -> float:
@@ -238,12 +231,12 @@ def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, 
     }
     versions.move(db, PORTAL, version, "halt", facts=figures)
     db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
-    audit.add(
+    members.note(
         db,
         PORTAL,
+        version.app_id,
         "version.halted_by_plan",
         version.id,
-        owner_id=versions.developer_of(db, version),
         version=version.version,
         **figures,
     )
@@ -269,26 +262,23 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
     taken = _after_step(db, plan, plan.steps_taken + 1)
-    owner, package_id = db.one(
-        "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
-    )
-    events.add(
+    members.tell(
         db,
-        owner,
+        version.app_id,
+        "publisher",
         "version.rollout",
-        package_id=package_id,
         version=version.version,
         percent=int(percent) if percent == int(percent) else percent,
         step=taken.steps_taken,
         steps=len(taken.stages),
         next_step_at=taken.next_step_at,
     )
-    audit.add(
+    members.note(
         db,
         PORTAL,
+        version.app_id,
         "version.rollout_step",
         version.id,
-        owner_id=owner,
         version=version.version,
         percent=percent,
         step=taken.steps_taken,

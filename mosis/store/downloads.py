@@ -47,7 +47,9 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
     found = db.get(
         "package",
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
-        " WHERE a.id = ? AND a.developer_id = ? AND v.version = ? AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
+        # who had the app first: addresses of before a transfer stay good
+        " WHERE a.id = ? AND ? IN (a.developer_id, a.first_owner_id) AND v.version = ?"
+        " AND v.released = 1 AND a.suspended = 0 AND d.suspended = 0",
         app_id,
         developer_id,
         version,
@@ -184,21 +186,21 @@ def sweep_pictures(env: Context) -> int:
 def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
     """Taken out of the package when first asked for; what is served later is what the signed package said."""
     row = db.one(
-        "SELECT v.id, v.manifest ->> ?1, v.files, l.developer_id, v.version, v.created_at"
-        " FROM listings l JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
+        f"SELECT v.id, v.manifest ->> ?1, v.files, {quotas.HOME}, v.version, v.created_at FROM listings l"
+        " JOIN apps a ON a.id = l.app_id JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
         where,
         app_id,
     )
     if row is None or row[1] is None:
         raise NotFound("picture")
-    version_id, inside, files, developer_id, version, created_at = row
+    version_id, inside, files, home, version, created_at = row
     suffix = Path(inside).suffix.lower()
     known = json.loads(files).get(inside)
     if known is None or suffix not in PICTURE_TYPES:
         raise NotFound("picture")
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
     file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
-        _taken_out(env.files.path(developer_id, app_id, version), inside, known["sha256"], target)
+        _taken_out(env.files.path(home, app_id, version), inside, known["sha256"], target)
     )
     return Picture(
         file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix], created_at

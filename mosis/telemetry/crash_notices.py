@@ -11,6 +11,7 @@ from mosis import events, jobs
 from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.publishing import members
 from mosis.telemetry.shares import DAY
 
 EVENTS_A_DAY = 20  # for each app; further groups are in the digest alone
@@ -68,15 +69,16 @@ def tell_owner(env: Context, group: str) -> None:
     }
     db = env.db.connection()
     with db.write():
-        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
-        if app and not db.value(
-            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group' AND json_extract(data, '$.group') = ?"
-            " AND json_extract(data, '$.reopened_at') IS ?",
-            app[1],
-            group,
-            facts["reopened_at"],
-        ):
-            events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
+        package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+        for account in members.accounts_of(db, app_id, "publisher"):
+            if not db.value(
+                "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group'"
+                " AND json_extract(data, '$.group') = ? AND json_extract(data, '$.reopened_at') IS ?",
+                account,
+                group,
+                facts["reopened_at"],
+            ):
+                events.add(db, account, "crash.new_group", package_id=package_id, **facts)
 
 
 def queue_digests(env: Context) -> None:
@@ -133,26 +135,20 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
     if not found:
         return
     with db.write():
-        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
-        if app and not db.value(
-            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest' AND package_id = ?"
-            " AND created_at > ?",
-            app[1],
-            app[0],
-            env.clock.now(DIGEST_AFTER_SECONDS - DAY),
-        ):
-            shown = found[:MOST_IN_DIGEST]
-            summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
-            more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
-            events.add(
-                db,
-                app[1],
-                "crash.digest",
-                package_id=app[0],
-                new=len(found),
-                groups=shown,
-                summary=summary + more,
-            )
+        package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+        shown = found[:MOST_IN_DIGEST]
+        summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
+        more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
+        said: dict[str, Any] = {"new": len(found), "groups": shown, "summary": summary + more}
+        for account in members.accounts_of(db, app_id, "publisher"):
+            if not db.value(
+                "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest'"
+                " AND package_id = ? AND created_at > ?",
+                account,
+                package_id,
+                env.clock.now(DIGEST_AFTER_SECONDS - DAY),
+            ):
+                events.add(db, account, "crash.digest", package_id=package_id, **said)
 
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:

@@ -193,7 +193,7 @@ def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
     if caller.developer_id is None:
         return False
     try:
-        apps.owned_by(env.db.connection(), caller, app_id)
+        apps.with_role(env.db.connection(), caller, app_id, "viewer")
     except NotFound:
         return False
     return True

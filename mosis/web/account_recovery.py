@@ -5,7 +5,7 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts
+from mosis.people import account_recovery, accounts, email_change
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.openapi_schemas import operation
@@ -17,6 +17,11 @@ CHANGE = {
 }
 FORGOT = {"email": EMAIL | {"regex": KNOWN_EMAIL_ADDRESS}}
 RESET = {"token": TICKET, "new_password": PASSWORD}
+CHANGE_EMAIL = {
+    "email": EMAIL,
+    "password": {"type": "string", "nullable": True, "maxlength": 1024},
+}
+UNDO = {"token": TICKET}
 VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 
 
@@ -31,6 +36,8 @@ def routes(app: bottle.Bottle) -> None:
         lane="passwords",
     )
     app.post("/auth/email/verify", callback=verify, scope="public", lane="passwords")
+    app.post("/auth/email/change", callback=change_email, scope="account", lane="passwords")
+    app.post("/auth/email/undo", callback=undo_email, scope="public", auth="none")
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
@@ -60,17 +67,40 @@ def reset(env: Context, db: Connection, caller: Caller) -> None:
     account_recovery.reset(env, db, caller, said["token"], said["new_password"])
 
 
-@operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials")
+@operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials email_taken")
 def verify(env: Context, db: Connection, caller: Caller) -> None:
     """Verify an e-mail address with the token of the mail that registration sends, and with a session or
     the password of the account.
 
     Another password becomes the account's password, and everything that is older ends: who holds the
-    mailbox takes over an account that somebody else has made with its address.
+    mailbox takes over an account that somebody else has made with its address. The token of POST
+    /auth/email/change confirms the new address.
     """
     said = read_json(VERIFY)
     spend(env, "sign_in_network", caller.network)
     account_recovery.verify(env, db, caller, said["token"], said.get("password"))
+
+
+@operation({202: None}, body=CHANGE_EMAIL, refuses="invalid_credentials email_taken")
+def change_email(env: Context, db: Connection, caller: Caller) -> None:
+    """Ask for another e-mail address.
+
+    The new address gets a link that confirms it, the old one a link that undoes it for 72 hours.
+    """
+    said = read_json(CHANGE_EMAIL)
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
+    spend(env, "mail", caller.account)
+    spend(env, "mail", accounts.folded(said["email"]))
+    email_change.ask(env, db, caller, said["email"], said.get("password"))
+    bottle.response.status = 202
+
+
+@operation(body=UNDO, refuses="email_taken")
+def undo_email(env: Context, db: Connection, caller: Caller) -> None:
+    """Undo a change of the address from the old mailbox: every other way into the account ends."""
+    token = read_json(UNDO)["token"]
+    spend(env, "sign_in_network", caller.network)
+    email_change.undo(env, db, caller, token)
 
 
 @operation({202: None})

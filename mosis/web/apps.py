@@ -136,7 +136,7 @@ def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(APP)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """One app of the caller."""
-    return public(env, db, apps.owned_by(db, caller, app))
+    return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
 @operation(APP, body=CHANGE, matches=True)
@@ -144,7 +144,7 @@ def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
     """Change what an app says of itself."""
     fields = _normal(read_json(CHANGE, further=_findings))
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         if found.published and fields:
             spend(env, "listing", caller.account)
@@ -155,7 +155,7 @@ def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app of which nothing was ever published."""
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
 

@@ -226,9 +226,9 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
             "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
         )
     signed = (
-        versions.get(db, apps.owned_by(db, caller, app), version)
+        versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
         if app
-        else versions.owned_by(db, caller, version)
+        else versions.with_role(db, caller, version, "viewer")
     )
     versions.verify_file(env, db, signed)
     by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)

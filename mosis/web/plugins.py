@@ -38,7 +38,15 @@ from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.request import check_lengths, check_query, require_match
-from mosis.web.routing import API_PREFIX, METHODS, environ_path, limit_of, own_path, split_version
+from mosis.web.routing import (
+    API_PREFIX,
+    METHODS,
+    SegmentRouter,
+    environ_path,
+    limit_of,
+    own_path,
+    split_version,
+)
 
 log = logging.getLogger("mosis.requests")
 _BOTTLES_CODES = {
@@ -59,6 +67,7 @@ class Portal(bottle.Bottle):
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
     ) -> None:
         super().__init__()
+        self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
         self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()

@@ -54,7 +54,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation(list_of("messages", MESSAGE))
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """The conversation with the reviewers about a version, the oldest message first."""
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     page = review_messages.index(db, found, read_page(str), internal=False)
     return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
 
@@ -63,7 +63,7 @@ def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, A
 def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Write to the reviewers."""
     said = read_json(SAY)
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
     return made(
         review_messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False
     )

@@ -27,7 +27,7 @@ def routes(app: bottle.Bottle) -> None:
 @operation(WHOLE)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """The rollout plan of a version, with what was counted of it so far."""
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     return whole(env, db, found)
 
 
@@ -37,7 +37,7 @@ def put(env: Context, db: Connection, caller: Caller, app: str, version: str) ->
     plan = read_json(ROLLOUT_PLAN)
     rollout_plans.check(plan)
     with db.write():
-        found = versions.get(db, apps.owned_by(db, caller, app), version)
+        found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
         spend(env, "version_moves", found.id)
         rollout_plans.put(db, caller, found, plan)
@@ -48,7 +48,7 @@ def put(env: Context, db: Connection, caller: Caller, app: str, version: str) ->
 def remove(env: Context, db: Connection, caller: Caller, app: str, version: str) -> None:
     """Remove the rollout plan of a version; its share of the devices stays as it is."""
     with db.write():
-        found = versions.get(db, apps.owned_by(db, caller, app), version)
+        found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
         rollout_plans.remove(db, caller, found)
 

@@ -269,7 +269,7 @@ def _device(device_id: str) -> str:
 )
 def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the newest group first."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
         telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved")
     )
@@ -279,14 +279,14 @@ def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 @operation(WHOLE_GROUP)
 def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """One group of crashes, with its days and samples."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
 def decide(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
     fields = read_json(DECISION)
     with telemetry.write():
@@ -329,7 +329,7 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
 @operation(ANALYTICS, query=RANGE)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The sums of an app over some days or hours."""
-    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
     wanted = analytics.read_range(span, query.get("from"), query.get("to"), int(env.clock.time()))
     found = analytics.analytics(
@@ -341,7 +341,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(DOWNLOADS, query=DAYS)
 def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """How often an app was downloaded, betas too, by day, version or channel."""
-    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     by = downloads.read_by(query.get("by"))
     wanted = analytics.read_range("day", query.get("from"), query.get("to"), int(env.clock.time()))
     total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
@@ -362,14 +362,14 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Which telemetry an app takes."""
     return public_settings(
-        settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id)
+        settings.get(env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id)
     )
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
 def choose(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Choose which telemetry an app takes."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     fields = read_json(CHOICES)
     with telemetry.write():
         require_match(lambda: public_settings(settings.get(telemetry, owned.id)))

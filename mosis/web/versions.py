@@ -206,7 +206,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), ReceivedUpload()
+    found, sent = apps.with_role(db, caller, app, "publisher"), ReceivedUpload()
     spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
@@ -217,11 +217,17 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
         package = packages.inspect(
             received.path,
             package_id=found.package_id,
-            keys=keys.live_signing_keys(db, found.developer_id),
+            keys=keys.that_sign(db, found.id),
         )
         with db.write():
             version = versions.create(
-                db, env.config, caller, apps.owned_by(db, caller, app), package, received, said
+                db,
+                env.config,
+                caller,
+                apps.with_role(db, caller, app, "publisher"),
+                package,
+                received,
+                said,
             )
             if version.new:
                 env.files.keep(received, versions.path(env.files, db, version.version))
@@ -240,7 +246,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 @operation(list_of("versions", VERSION))
 def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The versions of an app, the newest upload first."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
 
@@ -248,7 +254,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 @operation(VERSION, query=WAIT)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
-    seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
+    seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     shown = public(env, db, found, versions.get(db, found, version))
     if seconds:
         known = first_seen(etag(dump(shown)))
@@ -266,7 +272,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Hand a version to the reviewers."""
     said = read_json(SUBMIT, optional=True)
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
 
@@ -277,7 +283,7 @@ def withdraw(
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
     read_json(NOTHING, optional=True)
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
@@ -290,7 +296,7 @@ def withdraw(
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
     said = read_json(PUBLISH, optional=True, further=_time_findings)
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     publication = Publication(said.get("rollout_percent"), said.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
@@ -300,7 +306,7 @@ def publish(env: Context, db: Connection, caller: Caller, app: str, version: str
 def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
     percent = read_json(ROLLOUT)["percent"]
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
@@ -318,7 +324,7 @@ def rollback(
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
     reason = read_json(ROLLBACK)["reason"]
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
@@ -333,7 +339,7 @@ def yank(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
     read_json(NOTHING, optional=True)
-    _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
+    _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
@@ -354,7 +360,7 @@ def _moved(
     **changes: Any,
 ) -> dict[str, Any]:
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "publisher")
         return public(
             env,
             db,

@@ -44,7 +44,8 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
     )
     told = client.told(alice)
     assert [each["kind"] for each in told] == [
-        "version.yanked", "version.halted", "version.published", "version.approved", "version.submitted", "version.checked",
+        "version.yanked", "version.halted", "app.released",
+        "version.published", "version.approved", "version.submitted", "version.checked",
     ]  # fmt: skip
     assert set(told[0]) == {"id", "kind", "created_at", "app", "version", "data", "text", "read_at"}
     assert (told[0]["app"], told[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
@@ -245,6 +246,7 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     assert subjects == [  # none of the reviewer's
         "Verify your address",
         f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done",
+        f"{NOTES} 1.0.0 is offered to devices. It was released by Alice",
     ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))

@@ -8,6 +8,7 @@ is imported no file or socket can be opened any more. It dies with the thread th
 with lines of JSON: {"ready": true}, {"file": name} before each file, and at the end {"findings": [...]} or {"failed": why}.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -27,6 +28,7 @@ def main() -> int:
     if not _die_with(parent):
         return 1
     os.nice(5)
+    _yield_to_other_sessions()
     for kind, limit in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
@@ -75,6 +77,14 @@ def _die_with(parent: int) -> bool:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return os.getppid() == parent
+
+
+def _yield_to_other_sessions() -> None:
+    """Give way to the portal where the kernel shares the processor among sessions: there a nice
+    value counts within the session alone (sched(7), autogroup). This process leads its own."""
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
 
 
 def _shown(findings: list[Any]) -> list[dict[str, Any]]:
