@@ -70,7 +70,7 @@ CREATE INDEX oauth_states_by_expiry ON oauth_states (expires_at);
 CREATE TABLE tickets (
     id              TEXT PRIMARY KEY,
     developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE,  -- NULL: an invitation
-    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite')),
+    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite', 'change', 'undo')),
     email           TEXT NOT NULL COLLATE NOCASE,   -- where it was sent; void once the account has another address
     created_at      TEXT NOT NULL,
     expires_at      TEXT NOT NULL,

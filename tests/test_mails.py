@@ -48,6 +48,7 @@ FACTS: dict[str, dict[str, Any]] = {
             {"type": "OOM", "message": "memory", "count": 1, "versions": []}],
     },
     "security.signed_in_elsewhere": {"network": "192.0.2.0/24", "client": "curl/8"},
+    "security.email_changed": {"network": "192.0.2.0/24"},
     "security.key_reported": {"name": "CI", "prefix": "mk_abc"},
     "security.provider_linked": {"network": "192.0.2.0/24", "provider": "github"},
     "key.expiring": {"name": "CI", "prefix": "mk_abc", "expires_at": "2026-12-01T00:00:00Z"},
@@ -144,7 +145,7 @@ def test_the_command_prints_waiting_mails_decoded(
 ) -> None:
     monkeypatch.setenv("DATABASE_PATH", str(tmp_path / "portal.db"))
     assert portal.main(["mail"]) == 0
-    assert "No mail waits" in capsys.readouterr().out
+    assert "No mail to show" in capsys.readouterr().out
     Mailer(None, "p@example.net", tmp_path / "mail", "Store").send(
         "a@example.net", "Grüße", "ä", "id"
     )
@@ -166,7 +167,7 @@ def test_a_new_password_from_the_command_line_opens_the_account(
         monkeypatch.setenv(name.upper(), str(getattr(env.config, name)))
     assert portal.main(["admin", "password", "nobody@example.net"]) == 1
     assert portal.main(["admin", "password", "alice@example.net"]) == 0
-    found = re.search(r"has the password (\S+)", capsys.readouterr().out)
+    found = re.search(r"The new password of \S+ is (\S+)", capsys.readouterr().out)
     assert found
     signed_in = {"email": "alice@example.net", "password": found[1]}
     client.post("/v1/auth/login", signed_in).expect(200)

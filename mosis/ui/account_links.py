@@ -3,9 +3,10 @@ puts it into the form; without scripts one copies it there."""
 
 import bottle
 
+from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts
+from mosis.people import account_recovery, accounts, email_change
 from mosis.publishing import invitations
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
@@ -54,6 +55,8 @@ def routes(app: Portal) -> None:
         again=show_invitation,
         lane="passwords",
     )
+    add(app, "GET", "/console/undo", show_undo, scope="visitor")
+    add(app, "POST", "/console/undo", undo, scope="visitor", again=show_undo)
     add(app, "GET", "/console/join", show_join, scope="visitor")
     add(app, "POST", "/console/join", join, scope="visitor", again=show_join)
     add(app, "GET", "/console/link", link, scope="visitor")
@@ -122,6 +125,21 @@ def accept(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     spend(env, "registration", page.caller.network)
     page.sign_in(db, accounts.register(env, db, page.caller, **form))
     return page.see_other("/console/", notice="registered")
+
+
+def show_undo(page: Page) -> bytes:
+    """The form to undo a change of the e-mail address."""
+    return page.render("undo.tpl")
+
+
+def undo(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Give the account its old address back; every session of it ends."""
+    token = page.form.checked(JOIN, trimmed=("token",))["token"]
+    spend(env, "sign_in_network", page.caller.network)
+    email_change.undo(
+        env, db, Caller(address=page.caller.address, client=page.caller.client), token
+    )
+    return page.see_other("/console/sign-in", notice="reset_mailed")
 
 
 def show_join(page: Page) -> bytes:
