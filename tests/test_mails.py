@@ -150,7 +150,7 @@ def test_the_command_prints_waiting_mails_decoded(
 ) -> None:
     monkeypatch.setenv("DATABASE_PATH", str(tmp_path / "portal.db"))
     assert portal.main(["mail"]) == 0
-    assert "No mail waits" in capsys.readouterr().out
+    assert "No mail to show" in capsys.readouterr().out
     Mailer(None, "p@example.net", tmp_path / "mail", "Store").send(
         "a@example.net", "Grüße", "ä", "id"
     )
@@ -172,7 +172,7 @@ def test_a_new_password_from_the_command_line_opens_the_account(
         monkeypatch.setenv(name.upper(), str(getattr(env.config, name)))
     assert portal.main(["admin", "password", "nobody@example.net"]) == 1
     assert portal.main(["admin", "password", "alice@example.net"]) == 0
-    found = re.search(r"has the password (\S+)", capsys.readouterr().out)
+    found = re.search(r"The new password of \S+ is (\S+)", capsys.readouterr().out)
     assert found
     signed_in = {"email": "alice@example.net", "password": found[1]}
     client.post("/v1/auth/login", signed_in).expect(200)
