@@ -1,10 +1,13 @@
-"""The public store: what devices see, search and fetch.
+"""The public store: what devices see, search and download.
 
-listings.py  one app, its history, the categories      search.py   lists and searches
-updates.py    which version a device is offered         revisions.py  which state of the store this is
-signed_index.py, index_keys.py  the whole catalogue as one signed file, and the keys that sign it
-downloads.py  the bytes of packages and pictures, and the counting of downloads
-fetched.py    which downloads count
+listings.py       one app, its history, the categories
+search.py         lists and searches
+updates.py        which version a device is offered
+revisions.py      revisions, on which cached responses depend
+signed_index.py   the whole catalogue as one signed file
+index_keys.py     the keys that sign it
+downloads.py      packages and pictures, and the count of downloads
+fetched.py        which downloads count
 """
 
 from mosis.store.downloads import (

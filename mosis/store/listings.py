@@ -1,4 +1,5 @@
-"""What devices see of an app, from the table `listings` that the database keeps by itself (schema.sql)."""
+"""Listings: what devices see of an app, from the table `listings`, which triggers fill
+(schema.sql)."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from mosis.publishing.versions import Version
 
 @dataclass(frozen=True)
 class Listing:
-    """An app as devices see it: what its newest version for everybody says, with the name of its developer."""
+    """An app as devices see it: the fields of its newest version for everybody, and its developer's
+    name."""
 
     number: int
     app_id: str
@@ -49,7 +51,7 @@ def get(db: Connection, package_id: str) -> Listing:
 
 
 def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:
-    """The published versions of an app, the newest first. Raises NotFound."""
+    """The published versions of an app, newest first. Raises NotFound."""
     app_id = db.value(
         "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
         " WHERE a.package_id = ? AND a.published = 1 AND a.suspended = 0 AND d.suspended = 0",
@@ -69,7 +71,7 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
 
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
-    """The versions that were published last and that everybody is offered, each with its app."""
+    """The most recently published versions that everybody is offered, each with its app."""
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
         " AND channel = 'stable' AND rollout_percent >= 100"
@@ -89,7 +91,7 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
 
 
 def signing_key(db: Connection, version_id: str) -> str:
-    """The fingerprint of the key that a version is signed with."""
+    """The fingerprint of the key that signed a version."""
     return str(
         db.value(
             "SELECT fingerprint FROM signing_keys WHERE id ="
@@ -100,7 +102,7 @@ def signing_key(db: Connection, version_id: str) -> str:
 
 
 def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
-    """Each category with the number of its published apps, by name."""
+    """The categories by name, each with its number of published apps."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
         wanted.position,

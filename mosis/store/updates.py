@@ -1,4 +1,4 @@
-"""Which version a device is offered: channel, share of the devices, the Mosis it runs."""
+"""Which version a device is offered, by channel, rollout and Mosis version."""
 
 import hashlib
 import json
@@ -18,7 +18,8 @@ LONGEST_DEVICE = 128
 
 @dataclass(frozen=True)
 class Device:
-    """What a device says of itself. Without an `id` it is in no partial rollout; without a Mosis version none is too new."""
+    """What a device reports about itself. Without an `id` it is in no partial rollout; without a
+    Mosis version, no version is too new for it."""
 
     channel: str = "stable"
     id: str = ""
@@ -27,7 +28,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Offer:
-    """A published version, as far as an update needs to know it."""
+    """A published version: the fields that update checks need."""
 
     package_id: str
     app_id: str
@@ -47,8 +48,9 @@ class Offer:
 def updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> list[Offer]:
-    """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
-    passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
+    """Versions newer than the installed ones {package_id: version_code}, in the given order;
+    unknown apps are skipped. A device stays in a rollout while its share grows, so it never goes
+    back to an older version."""
     chosen = (
         _best(offers, device, installed[package_id])
         for package_id, offers in _offers(env, db, installed)
@@ -57,7 +59,7 @@ def updates(
 
 
 def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
-    """The version that a device without the app gets. Raises NotFound."""
+    """The version offered to a device that does not have the app. Raises NotFound."""
     for _, offers in _offers(env, db, [package_id]):
         best = _best(offers, device, 0)
         if best is not None:
@@ -66,8 +68,8 @@ def offered(env: Context, db: Connection, package_id: str, device: Device) -> Of
 
 
 def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) -> bool:
-    """Whether a device is among this share of the devices, for this version: by a keyed hash, so that nobody outside can
-    choose a side and each version has its own order of devices."""
+    """Whether a device is in this share of a version's devices. A keyed hash decides, so that
+    nobody can choose a side, and each version orders the devices differently."""
     if percent >= 100:
         return True
     if not device_id:
@@ -80,7 +82,7 @@ def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) 
 
 @dataclass(frozen=True)
 class _Offers:
-    """What there is of one app, the newest first."""
+    """The offers of one app, newest first."""
 
     placing: bytes
     offers: tuple[
@@ -103,8 +105,8 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
 
 
 def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
-    """What there is of these apps. It is kept in memory until the app changes: an update check then reads no row at all. What
-    does not exist is not kept; all that is not there is looked for in one query."""
+    """The offers of these apps, cached until the app changes: most update checks read no rows.
+    Unknown apps are not cached; everything missing is read by one query."""
     asked = app_revisions(env, package_ids)
     found: dict[str, _Offers] = {}
     for package_id, revision in asked.items():
@@ -124,7 +126,7 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
 def _read(
     db: Connection, package_ids: list[str]
 ) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
-    """What any device can be offered of these apps, by package id, the newest first."""
+    """What devices can be offered of these apps, by package id, newest first."""
     rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
         " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
@@ -142,11 +144,12 @@ def _read(
 
 
 def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
-    """What a device can be offered of an app: a version is left out when everybody who could have it can have a newer one."""
+    """The offers without those that can never apply: a version is left out if every device that
+    could get it can get a newer one."""
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
     least: dict[
         str, tuple[object, ...]
-    ] = {}  # by channel, what its versions for everybody need that were seen so far
+    ] = {}  # by channel: requirements of the newer versions for everybody
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
         if any(

@@ -11,7 +11,7 @@ A line of the URL table gives the rest in options:
     cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" for ever
     cache_control  Cache-Control of the response, where it is not the usual one
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "deferred" where the
-        handler fingerprints the body, because it is too large to be read beforehand
+        handler gets the key as `retry` and says what is asked for, because the body is too large to be read beforehand
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date on which it is
         removed, and the address that replaces it; stated in headers and in the OpenAPI document
     lane  the threads that it shares: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
@@ -23,6 +23,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -37,7 +38,8 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
-from mosis.web.request import check_lengths, check_query, require_match
+from mosis.web.openapi_schemas import Operation
+from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
     API_PREFIX,
     METHODS,
@@ -318,23 +320,34 @@ class Callers:
 
 
 class Inputs:
-    """Checks what the operation declares (mosis/web/openapi_schemas.py): the query and If-Match."""
+    """Reads and checks what the operation declares (mosis/web/openapi_schemas.py): the query, If-Match, and the body, which it
+    hands over as `body`. Packages are left to the handler, which reads them as a stream."""
 
     api = 2
 
+    def __init__(self, env: Context) -> None:
+        self.env = env
+
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        said = route.callback.operation
+        operation: Operation = route.callback.operation
         # Nobody can know the tag of what has none.
-        tagless = route.method in ("PUT", "PATCH", "DELETE") and not said.matches
-        asked = said.query.items() if route.method == "GET" else ()
+        tagless = route.method in ("PUT", "PATCH", "DELETE") and not operation.matches
+        asked = operation.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
+        reads = operation.body is not None and route.config.get("body") != "package"
+        further = partial(operation.further, self.env) if operation.further else None
+        hands_over = "body" in inspect.signature(route.callback).parameters
 
         def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(said.query)
+            check_query(operation.query)
             if bounded:
                 check_lengths(bounded)
+            if reads:
+                body = read_declared(operation, further)
+                if hands_over:
+                    arguments["body"] = body
             return callback(**arguments)
 
         return checked

@@ -18,6 +18,7 @@ from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     TEXT,
@@ -31,10 +32,9 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_page
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-NOTHING: dict[str, dict[str, Any]] = {}
 APPROVE = {"comment": _COMMENT}
 REJECT = {
     "reasons": {
@@ -181,35 +181,31 @@ def file(
     return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Claim a review for two hours; again: another two."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Give a review back to the queue, at its old place."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
-def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Approve a version."""
-    said = read_json(APPROVE, optional=True)
-    return public(db, reviews.approve(db, caller, reviews.get(db, review), said.get("comment", "")))
+    return public(db, reviews.approve(db, caller, reviews.get(db, review), body.get("comment", "")))
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
-def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
-    said = read_json(REJECT)
     return public(
         db,
         reviews.reject(
-            db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]
+            db, caller, reviews.get(db, review), [*dict.fromkeys(body["reasons"])], body["comment"]
         ),
     )
 

@@ -36,7 +36,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_page
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -248,10 +248,9 @@ def updates(env: Context, db: Connection) -> bytes:
 
 
 @operation(OFFERS, body=UPDATES)
-def updates_of_many(env: Context, db: Connection) -> bytes:
+def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
     """The same question as JSON, for up to 500 apps."""
-    said = read_json(UPDATES)
-    return shown_updates(env, db, said["pkgs"], read_device(said))
+    return shown_updates(env, db, body["pkgs"], read_device(body))
 
 
 def said_in_query() -> dict[str, str]:

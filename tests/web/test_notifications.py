@@ -49,7 +49,7 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
     ]  # fmt: skip
     assert set(told[0]) == {"id", "kind", "created_at", "app", "version", "data", "text", "read_at"}
     assert (told[0]["app"], told[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
-    assert told[0]["text"] == "com.acme.notes 1.0.0 was taken back."
+    assert told[0]["text"] == "com.acme.notes 1.0.0 was withdrawn."
 
 
 def test_every_kind_has_a_text_that_its_facts_complete() -> None:
@@ -245,7 +245,7 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
     assert subjects == [  # none of the reviewer's
         "Verify your address",
-        f"{NOTES} 1.0.0 was approved; publish it when you like, unless you chose to have that done",
+        f"{NOTES} 1.0.0 was approved; publish it at any time, unless it is set to be published automatically",
         f"{NOTES} 1.0.0 is offered to devices. It was released by Alice",
     ]
     text = json.dumps(exported)
