@@ -29,6 +29,8 @@ KINDS: dict[str, bool] = {
     "version.rollout": False,
     "version.yanked": False,
     "review.message": True,
+    "review.waiting": False,
+    "review.digest": True,
     "app.released": True,
     "app.member_invited": True,
     "app.member_added": True,

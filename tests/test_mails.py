@@ -35,6 +35,10 @@ FACTS: dict[str, dict[str, Any]] = {
     "version.rejected": {"reasons": ["privacy", "quality"], "comment": "Say what the camera is for.\nThanks – Rita"},
     "review.message": {"sender": "reviewer", "text": "Is the camera needed?"},
     "version.rollout": {"percent": 25, "step": 2, "steps": 4},
+    "review.digest": {
+        "waiting": 1, "hours": 3,
+        "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
+    },
     "app.released": {"by": "Bob"},
     "app.member_invited": {"email": "bob@example.net", "role": "publisher"},
     "app.member_added": {"name": "Bob", "role": "publisher"},
@@ -60,6 +64,7 @@ TOLD = {
     "version.approved": ("Nice and small.",),
     "version.rejected": ("Reasons: privacy, quality.", "  Say what the camera is for.\n  Thanks – Rita"),
     "review.message": ("  Is the camera needed?",),
+    "review.digest": ("1 version(s) wait for a review", "com.acme.notes 1.1.0, since 31 January 2026, 09:00 UTC"),
     "crash.new_group": ("LuaError: attempt to index nil", "at scripts/notes.lua:41 in save"),
     "crash.digest": ("12 report(s), versions 1.0.0, 1.1.0", "at scripts/notes.lua:41 in save"),
 }  # fmt: skip

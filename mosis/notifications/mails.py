@@ -26,6 +26,8 @@ TEXTS = {
     " plan.",
     "version.yanked": "{package_id} {version} was withdrawn.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
+    "review.waiting": "{package_id} {version} waits for a review.",
+    "review.digest": "{waiting} version(s) wait for a review, the oldest for about {hours} hour(s).",
     "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
     "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
     "app.member_added": "{name} works on {package_id} now, as {role}.",
@@ -104,6 +106,8 @@ NEXT = {
         "/docs/API#versions",
     ),
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "review.waiting": ("The review desk:", "/console/reviews"),
+    "review.digest": ("The review desk:", "/console/reviews"),
     "app.released": (
         "If it was not you or a colleague, halt it, and revoke the credential that was used:",
         "/docs/API#versions",
@@ -173,6 +177,9 @@ def _why(event: Event) -> list[str]:
         parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
     if event.kind == "version.halted" and _failed(event):
         parts += [paragraph(line, "  ") for line in _health(facts)]
+    for each in facts.get("reviews", ()):
+        since = for_people(each["submitted_at"])
+        parts.append(paragraph(f"{each['package_id']} {each['version']}, since {since}", "  "))
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":

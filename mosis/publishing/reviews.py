@@ -12,7 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import members, releases, review_policy, versions
+from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -446,6 +446,7 @@ def _submit(
         because=json.dumps(because),
     )
     if because:
+        review_notices.announce(db, version, review_id, because)
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
     db.change(

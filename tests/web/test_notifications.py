@@ -111,7 +111,7 @@ def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(
         db.all("SELECT state, count(*) FROM jobs WHERE kind = 'mail_event' GROUP BY state")
     )
     assert states["waiting"] >= 1
-    assert "ConnectionRefusedError" in db.value(
+    assert "Connection refused" in db.value(
         "SELECT last_error FROM jobs WHERE kind = 'mail_event' AND state = 'waiting'"
     )
     assert "version.published" in kinds(client, alice)
