@@ -1,4 +1,4 @@
-"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
+"""The WSGI application: every URL of the portal, API and pages."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mosis.context import Context
 
 
 def build(env: Context) -> Any:
-    """The WSGI application over an environment: every URL of the portal."""
+    """The WSGI application for a context."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
     from mosis.ui import reviews as review_desk
     from mosis.ui import second_factor as second_factor_pages
@@ -36,6 +36,7 @@ def build(env: Context) -> Any:
         rollout_plans,
         second_factor,
         store,
+        store_changes,
         telemetry,
         versions,
         webhooks,
@@ -54,7 +55,7 @@ def build(env: Context) -> Any:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -79,6 +80,7 @@ def build(env: Context) -> Any:
         webhooks,
         admin,
         store,
+        store_changes,
         telemetry,
         jobs,
         backups,
@@ -98,6 +100,6 @@ def build(env: Context) -> Any:
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
         raise ConfigError(
-            [f"BASE_URL: its path must not begin with /{first}, as addresses of the portal do."]
+            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
         )
     return app

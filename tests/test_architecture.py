@@ -75,6 +75,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "content_coding",
         "routing",
         "answers",
+        "idempotency",
         "package_upload",
         "multipart_form",
         "digest_fields",

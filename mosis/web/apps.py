@@ -33,7 +33,6 @@ from mosis.web.request import (
     created,
     listed,
     read_choice,
-    read_json,
     read_page,
     require_match,
     spend,
@@ -107,6 +106,19 @@ APP = shape(
 )
 
 
+def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    found = []
+    if fields.get("rollout_plan"):
+        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
+    try:
+        normal_web_address(fields.get("homepage") or "")
+    except ValueError:
+        detail = "The host in brackets is not an IPv6 address."
+        found.append(finding("/homepage", "wrong_format", detail))
+    return found
+
+
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
@@ -126,10 +138,15 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
-@operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
-def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: APP},
+    body=CREATE,
+    further=_findings,
+    refuses="package_id_taken quota_exceeded prefix_reserved",
+)
+def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=_findings)))
+    app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -139,10 +156,12 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
     return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
-@operation(APP, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(APP, body=CHANGE, further=_findings, matches=True)
+def change(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE, further=_findings))
+    fields = _normal(body)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
@@ -170,19 +189,6 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("homepage"):
         fields["homepage"] = normal_web_address(fields["homepage"])
     return fields
-
-
-def _findings(fields: Mapping[str, Any]) -> list[Finding]:
-    """What the schema cannot express."""
-    found = []
-    if fields.get("rollout_plan"):
-        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
-    try:
-        normal_web_address(fields.get("homepage") or "")
-    except ValueError:
-        detail = "The host in brackets is not an IPv6 address."
-        found.append(finding("/homepage", "wrong_format", detail))
-    return found
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_json, read_page, spend
+from mosis.web.request import created, listed, read_page, spend
 
 EMAIL = {
     "type": "string",
@@ -81,6 +81,17 @@ SESSION = shape(
 )
 
 
+def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """Whether a new password is a weak one, in a body that may name the address too."""
+    return [
+        found
+        for name in ("password", "new_password")
+        for found in findings_of(
+            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
+        )
+    ]
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post(
         "/auth/register",
@@ -103,50 +114,52 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
-@operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
-def register(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: SIGNED_IN},
+    body=REGISTER,
+    further=password_findings,
+    refuses="email_taken registration_closed",
+)
+def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
-    said = read_json(REGISTER, further=password_findings)
     spend(env, "registration", caller.network)
-    return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
+    return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
 
 @operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials second_factor_required")
-def login(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Sign in with a password.
 
     401 is the same answer in the same time whether the account exists or not. An account with a second
     factor answers 401 `second_factor_required` with a `ticket` for the second step.
     """
-    said = read_json(LOGIN)
-    spend_sign_in(env, caller, said["email"])
-    return public(db, accounts.login(env, db, caller, **said))
+    spend_sign_in(env, caller, body["email"])
+    return public(db, accounts.login(env, db, caller, **body))
 
 
 @operation(SIGNED_IN, body=SECOND_STEP, refuses="invalid_code")
-def second_factor_step(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def second_factor_step(
+    env: Context, db: Connection, caller: Caller, body: dict[str, Any]
+) -> dict[str, Any]:
     """Sign in with the ticket of the first step and a code of the authenticator app, or a recovery code."""
-    said = read_json(SECOND_STEP)
-    account = second_factor.account_of(env, db, said["ticket"])
-    spend_code(env, caller, account, said["code"])
-    return public(db, second_step.sign_in(env, db, caller, said["ticket"], said["code"]))
+    account = second_factor.account_of(env, db, body["ticket"])
+    spend_code(env, caller, account, body["code"])
+    return public(db, second_step.sign_in(env, db, caller, **body))
 
 
 @operation(SIGNED_IN, body=REFRESH)
-def refresh(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Get a new pair of tokens; the old refresh token is spent.
 
     A spent one that is presented again ends the whole session, because one of its two holders is a thief.
     """
-    return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
+    return public(db, accounts.refresh(env, db, caller, body["refresh_token"]))
 
 
 @operation(body=LOGOUT, optional=True)
-def logout(db: Connection, caller: Caller) -> None:
+def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """End the session, or all sessions of the account."""
-    accounts.logout(
-        db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False)
-    )
+    accounts.logout(db, caller, everywhere=body.get("everywhere", False))
 
 
 @operation(list_of("sessions", SESSION))
@@ -160,17 +173,6 @@ def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
 def revoke(db: Connection, caller: Caller, session: str) -> None:
     """End a session; its tokens die at once."""
     accounts.revoke_session(db, caller, session)
-
-
-def password_findings(fields: Mapping[str, Any]) -> list[Finding]:
-    """Whether a new password is a weak one, in a body that may name the address too."""
-    return [
-        found
-        for name in ("password", "new_password")
-        for found in findings_of(
-            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
-        )
-    ]
 
 
 def spend_sign_in(env: Context, caller: Caller, email: str) -> None:

@@ -19,11 +19,22 @@ from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
+from mosis.web.openapi_schemas import Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
 OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
+
+
+def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
+    """The body as the operation declares it. Raises as the functions below."""
+    assert operation.body is not None
+    if operation.gzip_limit_bytes:
+        return read_packed_json(operation.gzip_limit_bytes)
+    if operation.form:
+        return read_form_or_json(operation.body, further=further)
+    return read_json(operation.body, optional=operation.optional, further=further)
 
 
 def read_json(
@@ -120,12 +131,6 @@ def read_body(limit_bytes: int) -> bytes:
     return body
 
 
-def body_is(content: bytes) -> None:
-    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
-    What was answered to the same before is raised, as the answer."""
-    bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
-
-
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
     """What the members of a gzip file (RFC 1952, section 2.2: one or more) contain, never unpacking more than the limit and a
     byte."""
@@ -214,6 +219,14 @@ def check_query(known: Schema) -> None:
 
 def _shown(name: str) -> str:
     return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_number(name: str, most: int) -> int:
+    """A whole number in the query; 0 without one. Raises Malformed."""
+    value = bottle.request.query.get(name, "0")
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
+        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+    return int(value)
 
 
 def read_switch(name: str) -> bool:

@@ -11,7 +11,7 @@ from mosis.database import Connection
 from mosis.people import second_factor
 from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
 from mosis.web.openapi_schemas import TEXT, many, operation, shape
-from mosis.web.request import read_json, spend
+from mosis.web.request import spend
 
 BEGIN: dict[str, dict[str, Any]] = {
     "password": {"type": "string", "nullable": True, "maxlength": 1024}
@@ -29,11 +29,10 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(SECRET, body=BEGIN, optional=True, refuses="invalid_credentials invalid_state")
-def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Get a secret for an authenticator app; it counts once a code of it is confirmed."""
-    said = read_json(BEGIN, optional=True)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    secret = second_factor.begin(env, db, caller, said.get("password"))
+    secret = second_factor.begin(env, db, caller, body.get("password"))
     return {
         "secret": totp.base32(secret),
         "otpauth_uri": second_factor.uri(env, db, caller.account, secret),
@@ -41,24 +40,21 @@ def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
-def confirm(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def confirm(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Turn the second factor on with the first code of the app; the recovery codes are shown this once."""
-    code = read_json(CODE)["code"]
-    spend_code(env, caller, caller.account, code)
-    return {"recovery_codes": second_factor.turn_on(env, db, caller, code)}
+    spend_code(env, caller, caller.account, body["code"])
+    return {"recovery_codes": second_factor.turn_on(env, db, caller, body["code"])}
 
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
-def renew(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def renew(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Get new recovery codes; the old ones are good no more."""
-    code = read_json(CODE)["code"]
-    spend_code(env, caller, caller.account, code)
-    return {"recovery_codes": second_factor.renew_recovery_codes(env, db, caller, code)}
+    spend_code(env, caller, caller.account, body["code"])
+    return {"recovery_codes": second_factor.renew_recovery_codes(env, db, caller, body["code"])}
 
 
 @operation(body=CODE, refuses="invalid_state invalid_code")
-def turn_off(env: Context, db: Connection, caller: Caller) -> None:
+def turn_off(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Turn the second factor off, with a code."""
-    code = read_json(CODE)["code"]
-    spend_code(env, caller, caller.account, code)
-    second_factor.turn_off(env, db, caller, code)
+    spend_code(env, caller, caller.account, body["code"])
+    second_factor.turn_off(env, db, caller, body["code"])
