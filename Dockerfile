@@ -31,12 +31,13 @@ LABEL org.opencontainers.image.title="mosis-portal" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/debian:13.8-slim"
 COPY --from=build /root-fs /
-# MALLOC_ARENA_MAX: glibc gives each of the 25 threads an arena of its own otherwise, and memory that is free stays theirs.
+# MALLOC_*: otherwise glibc gives each of the 25 threads an arena of its own and keeps the blocks of password hashes (mallopt(3)).
 ENV PATH=/usr/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     MALLOC_ARENA_MAX=2 \
+    MALLOC_MMAP_THRESHOLD_=1048576 \
     TMPDIR=/tmp \
     DATABASE_PATH=/data/portal.db \
     PACKAGES_DIR=/packages \

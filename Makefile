@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: reference bench profile soak help run test test-fast campaigns coverage lint format types check demo fuzz image supply-chain contract contract-short clean
+.PHONY: screenshots reference bench profile soak help run test test-fast campaigns coverage lint format types check demo fuzz image supply-chain contract contract-short clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ test: $(VENV)/.installed-test ## pass the tests (three minutes on two cores)
 
 test-fast: $(VENV)/.installed-test ## pass the tests that start no process of their own (45 seconds on two cores): for every change
 	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
+
+screenshots: $(VENV)/.installed-test ## every page at 360 and 1280 pixels, light and dark, into build/screenshots/ (needs chromium and chromedriver)
+	@SCREENSHOTS=yes $(BIN)/python -m pytest -p no:xdist tests/e2e/test_looks.py
 
 campaigns: $(VENV)/.installed-test ## kills, power cuts, fuzz and long property runs: every short form of the suite at its full length (hours)
 	@HYPOTHESIS_PROFILE=campaign SEED=random $(BIN)/python -m pytest -n 1 -m campaign --timeout 7200
@@ -113,7 +116,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) ..." && $(BIN)/python -m pip install -q --disable-pip-version-check -e . && touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]' && touch $@ $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,browser]' && touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,lint]' && touch $@ $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,browser,lint]' && touch $@ $(VENV)/.installed

@@ -174,3 +174,40 @@ CREATE TABLE crash_reports (
 CREATE INDEX crash_reports_by_group ON crash_reports (crash_group, number);
 CREATE INDEX crash_reports_by_device ON crash_reports (device);
 CREATE INDEX crash_reports_by_age ON crash_reports (received_at);
+
+-- Versions whose rollout plan halts them when they crash too often: what is counted for the decision. A round begins with each
+-- publication. At most one watch of a version is active.
+CREATE TABLE watches (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    version         TEXT NOT NULL,
+    previous        TEXT,                       -- the version that it is compared with; NULL: none
+    round           INTEGER NOT NULL,
+    since           INTEGER NOT NULL,           -- earlier events do not count
+    ended           INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1))     -- its rows are being deleted
+) STRICT;
+CREATE UNIQUE INDEX watches_active ON watches (app, version) WHERE ended = 0;
+
+-- What each device did on a day with the watched version or the previous one, while a watch is active.
+CREATE TABLE watched_days (
+    watch           INTEGER NOT NULL REFERENCES watches (id) ON DELETE CASCADE,
+    is_new          INTEGER NOT NULL CHECK (is_new IN (0, 1)),  -- 1: the watched version, 0: the previous one
+    day             INTEGER NOT NULL,
+    device          BLOB NOT NULL,              -- as in `batches`
+    starts          INTEGER NOT NULL DEFAULT 0,
+    crashes         INTEGER NOT NULL DEFAULT 0, -- events
+    reports         INTEGER NOT NULL DEFAULT 0, -- crash reports
+    PRIMARY KEY (watch, is_new, day, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX watched_days_by_device ON watched_days (device);
+
+-- How often the versions of an app were downloaded, by day (since 1970); numbers only. Copied from the portal's database.
+CREATE TABLE downloads (
+    app             INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    day             INTEGER NOT NULL,
+    version         TEXT NOT NULL,
+    channel         TEXT NOT NULL,
+    count           INTEGER NOT NULL,
+    PRIMARY KEY (app, day, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX downloads_by_day ON downloads (day);

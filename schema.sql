@@ -70,7 +70,7 @@ CREATE INDEX oauth_states_by_expiry ON oauth_states (expires_at);
 CREATE TABLE tickets (
     id              TEXT PRIMARY KEY,
     developer_id    TEXT REFERENCES developers (id) ON DELETE CASCADE,  -- NULL: an invitation
-    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite')),
+    purpose         TEXT NOT NULL CHECK (purpose IN ('verify', 'reset', 'invite', 'change', 'undo')),
     email           TEXT NOT NULL COLLATE NOCASE,   -- where it was sent; void once the account has another address
     created_at      TEXT NOT NULL,
     expires_at      TEXT NOT NULL,
@@ -154,9 +154,43 @@ CREATE TABLE apps (
     suspended       INTEGER NOT NULL DEFAULT 0 CHECK (suspended IN (0, 1)),
     created_at      TEXT NOT NULL,
     updated_at      TEXT NOT NULL,
-    description     TEXT NOT NULL DEFAULT ''
+    description     TEXT NOT NULL DEFAULT '',
+    rollout_plan    TEXT CHECK (json_type(rollout_plan) = 'object'),    -- of versions that have none of their own
+    first_owner_id  TEXT,                       -- the id in the path of its packages, once it was transferred; NULL: developer_id
+    transferred_at  TEXT                        -- when another account took it over last
 ) STRICT;
 CREATE INDEX apps_by_developer ON apps (developer_id, id);
+
+-- Who works on an app, and as what. The account that the app belongs to is always one of its owners.
+CREATE TABLE app_members (
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,
+    role            TEXT NOT NULL CHECK (role IN ('viewer', 'publisher', 'owner')),
+    created_at      TEXT NOT NULL,
+    PRIMARY KEY (app_id, developer_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX app_members_by_developer ON app_members (developer_id, app_id);
+CREATE TRIGGER apps_have_an_owner AFTER INSERT ON apps BEGIN
+    INSERT INTO app_members (app_id, developer_id, role, created_at)
+        VALUES (NEW.id, NEW.developer_id, 'owner', NEW.created_at);
+END;
+
+-- Open invitations to work on an app, or (transfer = 1) to take it over. They are sent by mail; the token is made from the id with
+-- the server's secret and stored nowhere. A row that is accepted, cancelled or expired is deleted.
+CREATE TABLE app_invitations (
+    id              TEXT PRIMARY KEY,
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,    -- the owner who has sent it
+    email           TEXT NOT NULL COLLATE NOCASE,
+    role            TEXT NOT NULL CHECK (role IN ('viewer', 'publisher', 'owner')),
+    transfer        INTEGER NOT NULL DEFAULT 0 CHECK (transfer IN (0, 1)),
+    created_at      TEXT NOT NULL,
+    expires_at      TEXT NOT NULL,
+    CHECK (transfer = 0 OR role = 'owner')
+) STRICT;
+CREATE INDEX app_invitations_by_app ON app_invitations (app_id, id);
+CREATE INDEX app_invitations_by_developer ON app_invitations (developer_id);
+CREATE INDEX app_invitations_expiring ON app_invitations (expires_at);
 
 -- One uploaded package and where it stands. The long texts come last: SQLite reads a row from its beginning. `released` is 1 once devices were ever offered it: its version string is spent.
 CREATE TABLE versions (
@@ -186,7 +220,8 @@ CREATE TABLE versions (
     release_notes     TEXT NOT NULL DEFAULT '',
     manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
     files             TEXT NOT NULL CHECK (json_type(files) = 'object'),   -- name: {size_bytes, sha256}
-    package_removed_at TEXT                     -- the row stays; nothing on the disk belongs to it
+    package_removed_at TEXT,                    -- the row stays; nothing on the disk belongs to it
+    security          INTEGER NOT NULL DEFAULT 0 CHECK (security IN (0, 1))    -- a reviewer: devices should have it at once
 ) STRICT;
 -- A version string belongs to one living version: failed, rejected and withdrawn ones give it back, unless it was released.
 CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
@@ -198,6 +233,22 @@ CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHER
 CREATE INDEX versions_offered ON versions (published_at, id)
     WHERE state = 'published' AND channel = 'stable' AND rollout_percent >= 100;    -- what the Atom feed lists
 CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
+
+-- How the share of the devices that are offered a version grows by time, and when it is halted by itself.
+CREATE TABLE rollout_plans (
+    version_id      TEXT PRIMARY KEY REFERENCES versions (id) ON DELETE CASCADE,
+    steps           TEXT NOT NULL CHECK (json_type(steps) = 'array'),          -- [{percent, after_hours}, ...]
+    halt_when       TEXT CHECK (json_type(halt_when) = 'object'),              -- {crash_free_below, ...}
+    state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'paused', 'finished')),
+    steps_taken     INTEGER NOT NULL DEFAULT 0,
+    next_step_at    TEXT,
+    watched_until   TEXT,                       -- after the last step; until then it can still be halted
+    round           INTEGER NOT NULL DEFAULT 0, -- counts publications; sessions are counted anew in each
+    looks           INTEGER NOT NULL DEFAULT 0, -- tests of this round
+    next_look       INTEGER NOT NULL DEFAULT 0, -- number of sessions at which the next test is due
+    halted          TEXT CHECK (json_type(halted) = 'object')                  -- figures of the last automatic halt
+) STRICT;
+CREATE INDEX rollout_plans_active ON rollout_plans (version_id) WHERE state IN ('running', 'paused');
 
 -- One round of review of one version. The newest row of a version is the one that counts.
 CREATE TABLE reviews (
@@ -230,13 +281,15 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE INDEX messages_by_version ON messages (version_id, id);
 
--- How often each version was fetched, by day. Written in batches; a kill can lose the last few seconds of counting.
+-- How often each version was fetched, by day, and in all days before those (day ''). Written in batches; a kill can lose the
+-- last few seconds of counting. The telemetry database has the days for longer.
 CREATE TABLE downloads (
     version_id      TEXT NOT NULL REFERENCES versions (id) ON DELETE CASCADE,
     day             TEXT NOT NULL,
     count           INTEGER NOT NULL,
     PRIMARY KEY (version_id, day)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX downloads_by_day ON downloads (day) WHERE day <> '';
 
 -- Work that follows from a change, added in the transaction of the change. Handlers may run twice and must not mind.
 CREATE TABLE jobs (
@@ -491,8 +544,9 @@ CREATE TRIGGER listings_due_insert INSTEAD OF INSERT ON listings_due BEGIN
         ON CONFLICT (app_id) DO UPDATE SET
             version_id = excluded.version_id, name = excluded.name, summary = excluded.summary,
             description = excluded.description, category = excluded.category, tags = excluded.tags,
-            homepage = excluded.homepage, developer_name = excluded.developer_name, version = excluded.version,
-            version_code = excluded.version_code, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
+            homepage = excluded.homepage, developer_id = excluded.developer_id,
+            developer_name = excluded.developer_name, version = excluded.version, version_code = excluded.version_code,
+            size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
             permissions = excluded.permissions, min_mosis_version = excluded.min_mosis_version,
             release_notes = excluded.release_notes, screenshots = excluded.screenshots,
             published_at = excluded.published_at, updated_at = excluded.updated_at;
@@ -524,6 +578,11 @@ CREATE TRIGGER downloads_counted_update AFTER UPDATE OF count ON downloads BEGIN
         WHERE app_id = (SELECT app_id FROM versions WHERE id = NEW.version_id);
     UPDATE store_state SET counts = counts + 1;
 END;
+CREATE TRIGGER downloads_counted_delete AFTER DELETE ON downloads BEGIN
+    UPDATE listings SET downloads = downloads - OLD.count
+        WHERE app_id = (SELECT app_id FROM versions WHERE id = OLD.version_id);
+    UPDATE store_state SET counts = counts + 1;
+END;
 
 -- The last change of what the store says of an app: the answers about it that are kept in memory are right until then. Apps that
 -- have not changed since this table was made have no row.
@@ -542,4 +601,26 @@ END;
 CREATE TRIGGER app_revisions_deleted AFTER DELETE ON apps WHEN OLD.published = 1 BEGIN
     DELETE FROM app_revisions WHERE package_id = OLD.package_id;
     INSERT INTO app_revisions (package_id) VALUES (OLD.package_id);
+END;
+
+-- The last change of each app that is or was in the store, in order: what a mirror follows. `added` is the number with which it
+-- came in the last time.
+CREATE TABLE store_changes (
+    number          INTEGER PRIMARY KEY,
+    package_id      TEXT NOT NULL UNIQUE,
+    added           INTEGER NOT NULL,
+    removed         INTEGER NOT NULL DEFAULT 0 CHECK (removed IN (0, 1))
+) STRICT;
+CREATE TRIGGER store_changes_added AFTER INSERT ON listings BEGIN
+    INSERT INTO store_changes (number, package_id, added)
+        SELECT coalesce(max(number), 0) + 1, NEW.package_id, coalesce(max(number), 0) + 1 FROM store_changes WHERE true
+        ON CONFLICT (package_id) DO UPDATE SET number = excluded.number, added = excluded.added, removed = 0;
+END;
+CREATE TRIGGER store_changes_updated AFTER UPDATE OF version_id, name, summary, description, category, tags, homepage, developer_name
+ON listings WHEN (NEW.version_id, NEW.name, NEW.summary, NEW.description, NEW.category, NEW.tags, NEW.homepage, NEW.developer_name)
+    IS NOT (OLD.version_id, OLD.name, OLD.summary, OLD.description, OLD.category, OLD.tags, OLD.homepage, OLD.developer_name) BEGIN
+    UPDATE store_changes SET number = (SELECT max(number) + 1 FROM store_changes) WHERE package_id = NEW.package_id;
+END;
+CREATE TRIGGER store_changes_removed AFTER DELETE ON listings BEGIN
+    UPDATE store_changes SET number = (SELECT max(number) + 1 FROM store_changes), removed = 1 WHERE package_id = OLD.package_id;
 END;

@@ -107,7 +107,7 @@ def nouns(env: Context, apps: int, words: list[str], dice: random.Random) -> dic
         return lambda number: store.index(db, PageRequest(20), Query(text(number), **more))
 
     def updates(number: int) -> None:
-        env.kept.__init__()  # type: ignore[misc]
+        env.cache.__init__()  # type: ignore[misc]
         chosen = {f"com.bench.a{dice.randrange(apps)}": 1 for _ in range(20)}
         store.updates(env, db, chosen, Device(id=str(number)))
 

@@ -1,4 +1,4 @@
-"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
+"""The WSGI application: every URL of the portal, API and pages."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ from mosis.context import Context
 
 
 def build(env: Context) -> Any:
-    """The WSGI application over an environment: every URL of the portal."""
+    """The WSGI application for a context."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import reviews as review_desk
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -25,21 +26,25 @@ def build(env: Context) -> Any:
         health,
         jobs,
         keys,
+        members,
         metrics,
         notifications,
         oauth,
         review_messages,
         reviews,
+        rollout_plans,
         store,
+        store_changes,
         telemetry,
         versions,
         webhooks,
         well_known,
     )
     from mosis.web import device_login as devices
+    from mosis.web.answers import Answers
     from mosis.web.compression import Compression
     from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Answers, Callers, Errors, Portal
+    from mosis.web.plugins import Callers, Errors, Inputs, Portal
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
@@ -48,7 +53,7 @@ def build(env: Context) -> Any:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -62,7 +67,9 @@ def build(env: Context) -> Any:
         accounts,
         keys,
         apps,
+        members,
         versions,
+        rollout_plans,
         reviews,
         review_messages,
         notifications,
@@ -70,6 +77,7 @@ def build(env: Context) -> Any:
         webhooks,
         admin,
         store,
+        store_changes,
         telemetry,
         jobs,
         backups,
@@ -82,11 +90,12 @@ def build(env: Context) -> Any:
         account_links,
         device,
         console,
+        review_desk,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
         raise ConfigError(
-            [f"BASE_URL: its path must not begin with /{first}, as addresses of the portal do."]
+            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
         )
     return app

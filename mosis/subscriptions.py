@@ -36,9 +36,9 @@ class Subscriptions:
                 self._condition.notify()
 
     def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called, in this object's thread, after every event of the account from now
-        on; spurious calls are possible. `tell` must return quickly. The returned function ends
-        the subscription."""
+        """Call `tell`, in this object's thread, after every later event of the account; spurious
+        calls are possible. `tell` must return quickly. The returned function ends the subscription.
+        """
         end = self.subscribe_among(developer_id, tell, sys.maxsize)
         assert end is not None
         return end

@@ -12,6 +12,7 @@ from wsgiref.validate import validator
 
 from mosis.context import Context
 from mosis.people import accounts
+from mosis.publishing import apps, members
 from mosis.server.request import Answer as Ready
 from mosis.server.request import Request
 from mosis.web.answers import CachedResponses
@@ -168,9 +169,9 @@ class Client:
             )
             return lambda data: None
 
-        ready, hits = None, self.env.kept.hits
+        ready, hits = None, self.env.cache.hits
         if not self.env.limits.on:  # being asked twice counts for them
-            ready, self.env.kept.hits = self.ready(parsed(environ)), hits
+            ready, self.env.cache.hits = self.ready(parsed(environ)), hits
         answer = self.app(environ, start_response)
         try:
             content = b"".join(answer)
@@ -247,6 +248,12 @@ class Client:
             "/v1/auth/login", {"email": person.email, "password": password}, **more
         ).expect(200)
         return replace(person, token=answer["access_token"], refresh_token=answer["refresh_token"])
+
+    def joins(self, person: Person, app: str, role: str) -> None:
+        """Make somebody a member of an app, as if an invitation had been accepted."""
+        db = self.env.db.connection()
+        with db.write():
+            members.add(db, apps.get(db, app).id, person.id, role)
 
     def told(self, person: Person) -> list[dict[str, Any]]:
         """Somebody's notifications, the newest first."""

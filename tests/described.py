@@ -32,6 +32,13 @@ def calls() -> list[Any]:
     return [route for route in table if not route.config.get("page")]
 
 
+@cache
+def pages() -> list[Any]:
+    """The lines of the URL table that are pages."""
+    table = portal.build(None).routes  # type: ignore[arg-type]
+    return [route for route in table if route.config.get("page")]
+
+
 def is_page(route: Any, headers: dict[str, str]) -> bool:
     """Whether this is an answer for people: of a page, or an error that is shown as one."""
     if route is None:

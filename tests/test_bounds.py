@@ -95,9 +95,9 @@ def row(db: Connection, table: str, owner: str, number: int, live: bool) -> dict
     return {"id": f"{owner}-{number:05}", "developer_id": owner} | made | of[table]
 
 
-@pytest.mark.parametrize("table", account_rows.KEPT)
+@pytest.mark.parametrize("table", account_rows.ROWS_PER_ACCOUNT)
 def test_of_what_ended_each_account_keeps_the_newest(env: Context, table: str) -> None:
-    most, db = account_rows.KEPT[table][2], env.db.connection()
+    most, db = account_rows.ROWS_PER_ACCOUNT[table][2], env.db.connection()
     with db.write():
         for owner, ended in (("greedy", most + 7), ("modest", 3)):
             account(db, owner)
@@ -123,7 +123,7 @@ def test_a_revoked_signing_key_that_a_version_names_stays(client: Client) -> Non
     db = client.env.db.connection()
     with db.write():
         db.change("UPDATE signing_keys SET state = 'revoked', revoked_at = '2000-01-01T00:00:00Z'")
-        for number in range(account_rows.KEPT["signing_keys"][2] + 1):
+        for number in range(account_rows.ROWS_PER_ACCOUNT["signing_keys"][2] + 1):
             db.insert(
                 "signing_keys",
                 **row(db, "signing_keys", alice.id, number, live=False)
@@ -131,7 +131,7 @@ def test_a_revoked_signing_key_that_a_version_names_stays(client: Client) -> Non
             )
     account_rows.sweep(client.env)
     assert count(client.env, "signing_keys", "revoked_at = '2000-01-01T00:00:00Z'") == 1
-    assert count(client.env, "signing_keys") == account_rows.KEPT["signing_keys"][2] + 1
+    assert count(client.env, "signing_keys") == account_rows.ROWS_PER_ACCOUNT["signing_keys"][2] + 1
 
 
 # Mails

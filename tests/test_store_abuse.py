@@ -146,7 +146,7 @@ def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
     with db.write():
         CHANGES[what](db, acme, app)
     after = shown()
-    client.env.kept.__init__(rooms=ROOMS)  # type: ignore[misc]
+    client.env.cache.__init__(rooms=ROOMS)  # type: ignore[misc]
     assert after == shown(), "as it is without anything kept"
     client.env.remembered.pop("revisions")
     assert after == shown()
@@ -207,13 +207,13 @@ def test_no_query_gets_the_answer_to_another(client: Client, acme: str, path: st
     def ask(parts: list[str]) -> None:
         address = f"{path}?{'&'.join(parts)}"
         got = raw(client, address)
-        rooms = client.env.kept
+        rooms = client.env.cache
         fresh = RevisionCache(rooms=ROOMS)
-        object.__setattr__(client.env, "kept", fresh)
+        object.__setattr__(client.env, "cache", fresh)
         try:
             assert raw(client, address) == got, address
         finally:
-            object.__setattr__(client.env, "kept", rooms)
+            object.__setattr__(client.env, "cache", rooms)
 
     ask()
 
@@ -236,11 +236,11 @@ def test_random_parameters_make_no_answers_of_their_own(client: Client, acme: st
     for path in ("/v1/store/apps", "/v1/store/categories", "/v1/store/apps/a.b", "/healthz"):
         raw(client, path)
         raw(client, f"{path}?limit=1")
-        entries = sum(len(room.new) + len(room.proven) for room in client.env.kept._rooms.values())
+        entries = sum(len(room.new) + len(room.proven) for room in client.env.cache._rooms.values())
         for number in range(50):
             raw(client, f"{path}?x={number}")
             raw(client, f"{path}?y{number}=1&limit=1")
-        after = sum(len(room.new) + len(room.proven) for room in client.env.kept._rooms.values())
+        after = sum(len(room.new) + len(room.proven) for room in client.env.cache._rooms.values())
         assert after == entries, path
 
 
@@ -252,7 +252,7 @@ def test_links_do_not_carry_what_the_first_caller_made_up(client: Client, acme: 
 
 def test_apps_that_do_not_exist_cost_one_query_and_are_not_kept(client: Client, acme: str) -> None:
     client.post("/v1/store/updates", {"pkgs": dict.fromkeys(NAMES, 0)}).expect(200)
-    size, found = client.env.kept.size_bytes, list[str]()
+    size, found = client.env.cache.size_bytes, list[str]()
     connection = client.env.db.connection()._raw
     connection.set_trace_callback(found.append)
     try:
@@ -261,7 +261,7 @@ def test_apps_that_do_not_exist_cost_one_query_and_are_not_kept(client: Client, 
     finally:
         connection.set_trace_callback(None)
     assert len(answer["updates"]) == 2
-    assert client.env.kept.size_bytes == size
+    assert client.env.cache.size_bytes == size
     assert len(found) <= 3
 
 

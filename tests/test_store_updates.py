@@ -95,7 +95,7 @@ def test_a_device_is_offered_the_best_of_all_versions(
 
 def test_what_is_no_package_id_is_not_kept(env: Context, db: Connection) -> None:
     store.updates(env, db, {f"{number}{'x' * 100_000}": 1 for number in range(5)}, Device())
-    assert env.kept.size_bytes == 0
+    assert env.cache.size_bytes == 0
 
 
 def test_a_device_is_offered_nothing_that_needs_a_newer_mosis(

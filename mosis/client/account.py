@@ -86,6 +86,7 @@ def whoami(portal: Portal, output: Output, said: Namespace) -> int:
 def keys(portal: Portal, output: Output, said: Namespace) -> int:
     """Signing keys: those of this machine, and those that the account has registered."""
     config = portal.config
+    _require_name(said, "keys", "revoke")
     if said.action == "create":
         key = signing.create(config, said.name or signing.DEFAULT)
         output.note(
@@ -114,6 +115,7 @@ def keys(portal: Portal, output: Output, said: Namespace) -> int:
 
 def tokens(portal: Portal, output: Output, said: Namespace) -> int:
     """API keys: list, create, revoke."""
+    _require_name(said, "tokens", "create", "revoke")
     if said.action == "create":
         document: dict[str, Any] = {"name": said.name, "scopes": _words(said.scopes)}
         if said.apps:
@@ -131,14 +133,32 @@ def tokens(portal: Portal, output: Output, said: Namespace) -> int:
         output.result({"revoked": said.name}, f"{said.name} is revoked.")
     else:
         rows = list(portal.pages("/keys", "keys", limit=100))
+        names = _package_ids(portal) if any(each["apps"] for each in rows) else {}
         shown = [
-            (*(each[name] for name in ("id", "prefix", "name", "expires_at")), _list(each["scopes"]), _list(each["apps"]))
+            (
+                *(each[name] for name in ("id", "prefix", "name", "expires_at")),
+                _list(each["scopes"]),
+                _list(each["apps"] and [names.get(app, app) for app in each["apps"]]),
+            )
             for each in rows
-        ]  # fmt: skip
+        ]
         output.result(
             {"keys": rows}, *table(shown, "ID", "PREFIX", "NAME", "EXPIRES", "SCOPES", "APPS")
         )
     return DONE
+
+
+def _require_name(said: Namespace, command: str, *actions: str) -> None:
+    if said.action in actions and not said.name:
+        what = "the ID that is listed" if said.action == "revoke" else "a NAME"
+        raise Stop(f"Say which: `mosis {command} {said.action}` needs {what}.", USAGE)
+
+
+def _package_ids(portal: Portal) -> dict[str, str]:
+    """{id: package id} of the account's apps, as far as the credential may see them."""
+    with contextlib.suppress(Problem):
+        return {each["id"]: each["package_id"] for each in portal.pages("/apps", "apps", limit=100)}
+    return {}
 
 
 def _list_keys(portal: Portal, output: Output) -> int:

@@ -164,7 +164,7 @@ class Portal:
             ):
                 attempts.failed(problem.message, _retry_after(response), problem)
             else:
-                raise _explained(problem, self.url)
+                raise problem if public else _explained(problem, self.url)
 
     def credential(self) -> str:
         """The access token or API key to send. Raises Stop where nobody is signed in."""

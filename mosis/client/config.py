@@ -173,8 +173,9 @@ def write_private(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
-        except BaseException:
-            os.unlink(unfinished)
+        except BaseException:  # an interruption may come after the rename too
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)
             raise
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}", REFUSED) from None

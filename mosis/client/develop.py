@@ -30,11 +30,16 @@ def init(portal: Portal | None, config: Config, output: Output, said: Namespace)
     elif not said.ci:
         raise Stop(f"There is an app in {folder} already: {folder / project.MANIFEST}", REFUSED)
     if said.ci:
-        document = project.manifest_of(project.read_tree(folder))
+        package_id = project.manifest_of(project.read_tree(folder)).get("id")
+        if not isinstance(package_id, str) or not is_package_id(package_id):
+            raise Stop(
+                f"{folder / project.MANIFEST} has no package id; `mosis check {folder}` says why.",
+                REFUSED,
+            )
         url = portal.url if portal else "https://apps.example.net"
         top = _top_of_repository(folder)
-        shown = os.path.relpath(folder, top)
-        name, content = templates.workflow(said.ci, url, str(document.get("id")), shown)
+        shown = Path(os.path.relpath(folder.resolve(), top)).as_posix()
+        name, content = templates.workflow(said.ci, url, package_id, shown)
         written += [str(top / each) for each in _write(top, {name: content})]
     key = signing.load(config) or signing.create(config)
     registered = _register(portal, config, output, key)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mosis import VERSION
 from mosis.client import account, completion, develop, install, publish, review, status
-from mosis.client.api import Portal
+from mosis.client.api import Portal, Problem
 from mosis.client.config import Config
 from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
 from mosis.client.project import PARTS
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Command = said.command
         return command(Config(), output, said)
     except Stop as stop:
+        for each in stop.errors if isinstance(stop, Problem) else ():
+            where = f"{each['pointer']}: " if each.get("pointer") else ""
+            output.note(f"{where}{each.get('code')}: {each.get('detail')}")
         output.error(stop.message, stop.facts, stop.code)
         return stop.code
     except KeyboardInterrupt:
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         output.error(f"{error.filename or 'the system'}: {error.strerror or error}", {}, REFUSED)
         return REFUSED
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         facts = f"{type(error).__name__}: {error}"
         output.error(
             f"the answer of the portal was not understood, or this is a mistake of mosis: {facts}",

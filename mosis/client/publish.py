@@ -230,7 +230,7 @@ def _ensure_app(portal: Portal, output: Output, work: Work) -> None:
         if isinstance(work.manifest.get(name), str):
             document[name] = work.manifest[name]
     try:
-        portal.post("/apps", document, key=f"app-{work.package_id}"[:255])
+        portal.post("/apps", document)
     except Problem as problem:
         if problem.problem == "package_id_taken":
             problem.message += (
@@ -255,7 +255,7 @@ def _upload(
         work.content,
         lambda done, total: output.progress(f"Uploading {work.title}", done, total),
     )
-    headers = {"Content-Digest": content_digest(work.content)}
+    headers = {"Content-Digest": content_digest(body.content)}
     with _attempt(portal, work, fields) as key:
         headers["Idempotency-Key"] = key
         try:
@@ -285,6 +285,7 @@ def _uploaded_wrong(output: Output, problem: Problem, work: Work) -> Problem:
                 Output(as_json=True), {"code": "invalid", "detail": ""} | each, work.title
             )
         )
+    problem.errors = []  # they are printed
     if problem.problem in ("version_exists", "version_code_not_higher"):
         problem.message += ". Give it a new version: mosis publish --bump patch"
     return problem

@@ -2,7 +2,6 @@
 with `mosis login --email`, or an API key with that role."""
 
 import difflib
-import io
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -12,8 +11,8 @@ from urllib.parse import quote
 from mosis.client import check as checks
 from mosis.client.api import Portal, segment
 from mosis.client.install import fetch
-from mosis.client.output import DONE, FAILED, Output, Stop, printable, size, table
-from mosis.packages.archive import EXTENSIONS, Archive, Unreadable
+from mosis.client.output import DONE, Output, printable, size, table
+from mosis.packages.archive import EXTENSIONS
 
 REASONS = [
     "malware",
@@ -28,7 +27,7 @@ REASONS = [
     "other",
 ]
 TEXTS = EXTENSIONS & {"rml", "rcss", "lua", "json", "txt", "md"}
-PACKAGE_BYTES = 1 << 30
+DIFF_BYTES = 1 << 20  # larger files are named only
 
 
 def review(portal: Portal, output: Output, said: Namespace) -> int:
@@ -81,48 +80,34 @@ def reject(portal: Portal, output: Output, said: Namespace) -> int:
 
 
 def diff(portal: Portal, found: dict[str, Any]) -> list[str]:
-    """The lines in which the texts differ from those of the version that was published last."""
-    after = _texts(
-        portal, f"{portal.url}/v1/reviews/{segment(found['id'])}/package", portal.credential()
-    )
-    before: dict[str, list[str]] = {}
-    if since := found["changes"]["since"]:
-        owner, app = segment(found["developer_id"]), segment(found["app_id"])
-        address = f"{portal.url}/packages/{owner}/{app}/{quote(since)}/package.mosis"
-        try:
-            before = _texts(portal, address, None)
-        except Stop:
-            raise Stop(
-                f"The package of version {since} cannot be fetched, so there is nothing to compare with."
-            ) from None
+    """The lines in which the texts differ from those of the version that was published last, and the
+    names of what cannot be compared by lines."""
+    at = f"/reviews/{segment(found['id'])}/files"
+    since = found["changes"]["since"] or "nothing"
     lines: list[str] = []
-    for name in sorted(before.keys() | after.keys()):
-        one, other = before.get(name, []), after.get(name, [])
+    for each in portal.pages(at, "files", limit=100):
+        if each["state"] == "same":
+            continue
+        name = str(each["path"])
+        size_bytes = max(each["size_bytes"] or 0, each["size_bytes_before"] or 0)
+        if name.rpartition(".")[2].lower() not in TEXTS or size_bytes > DIFF_BYTES:
+            lines.append(f"{each['state']}: {name} ({size(size_bytes)})")
+            continue
+        before = [] if each["sha256_before"] is None else _text(portal, at, name, "before")
+        after = [] if each["sha256"] is None else _text(portal, at, name, "after")
         lines += difflib.unified_diff(
-            one, other, f"{since or 'nothing'}/{name}", f"{found['version']}/{name}", lineterm=""
+            before, after, f"{since}/{name}", f"{found['version']}/{name}", lineterm=""
         )
     return lines
 
 
-def _texts(portal: Portal, address: str, credential: str | None) -> dict[str, list[str]]:
-    """The lines of every text in a package."""
+def _text(portal: Portal, at: str, name: str, side: str) -> list[str]:
+    """The lines of a file of the version or of the one before."""
+    address = f"{portal.url}/v1{at}/{quote(name)}?side={side}"
     with tempfile.TemporaryDirectory(prefix="mosis-") as folder:
-        path = Path(folder, "package.mosis")
-        fetch(portal, address, path, limit_bytes=PACKAGE_BYTES, credential=credential)
-        with open(path, "rb") as file:
-            return _lines(file)
-
-
-def _lines(file: io.BufferedReader) -> dict[str, list[str]]:
-    try:
-        archive = Archive(file)
-        return {
-            name: archive.read(name).decode("utf-8", "replace").splitlines()
-            for name in archive.members
-            if name.rpartition(".")[2].lower() in TEXTS
-        }
-    except Unreadable as error:
-        raise Stop(f"The package cannot be read: {error}", FAILED) from None
+        path = Path(folder, "text")
+        fetch(portal, address, path, limit_bytes=DIFF_BYTES, credential=portal.credential())
+        return path.read_bytes().decode("utf-8", "replace").splitlines()
 
 
 def _name(change: Any) -> str:

@@ -114,7 +114,7 @@ def register(portal: Portal, key: Key) -> dict[str, Any]:
             return row
     document = {"name": f"{key.name} on {machine()}"[:100], "public_key": to_pem(key.public)}
     try:
-        made: dict[str, Any] = portal.post("/signing-keys", document, key=f"key-{key.fingerprint}")
+        made: dict[str, Any] = portal.post("/signing-keys", document)
     except Problem as problem:
         if problem.problem == "signing_key_exists":
             problem.message = (

@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Any
 
 from mosis.client.api import Portal, Problem, segment
-from mosis.client.output import DONE, REJECTED, USAGE, Output, Stop, printable, table
+from mosis.client.output import DONE, USAGE, Output, Stop, printable, table
 from mosis.client.publish import PAUSE_SECONDS, show_outcome, watch
 
 MOVING = ("checking", "ready", "in_review")
@@ -28,14 +28,12 @@ def status(portal: Portal, output: Output, said: Namespace) -> int:
         return DONE
     at = f"/apps/{segment(said.app)}"
     app, versions = portal.get(at), portal.get(f"{at}/versions", limit=20)["versions"]
-    if said.watch:
-        moving = next((each for each in versions if each["state"] in MOVING), None)
-        if moving is not None:
-            row = watch(
-                portal, output, f"{at}/versions/{moving['id']}", _moves, "{version}: {state} ..."
-            )
-            return show_outcome(output, row)
-        output.note("nothing is on its way")
+    if said.watch and versions:
+        row = next((each for each in versions if each["state"] in MOVING), versions[0])
+        address = f"{at}/versions/{row['id']}"
+        return show_outcome(
+            output, watch(portal, output, address, _moves, "{version}: {state} ...")
+        )
     figures = _figures(portal, at, said.app)
     names = ("version", "channel", "state", "rollout_percent", "next_step")
     listed = [(*(each[name] for name in names), _queue(each)) for each in versions]
@@ -46,7 +44,7 @@ def status(portal: Portal, output: Output, said: Namespace) -> int:
         lines.append(f"downloads: {figures['downloads']}")
     lines += table(listed, "VERSION", "CHANNEL", "STATE", "SHARE", "NEXT", "QUEUE")
     output.result({"app": app, "versions": versions} | figures, *lines)
-    return REJECTED if versions and versions[0]["state"] == "rejected" and said.watch else DONE
+    return DONE
 
 
 def rollout(portal: Portal, output: Output, said: Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import struct
 import zlib
 from typing import Any
@@ -50,8 +51,8 @@ end
 
 return app
 """
-# Checks every push; publishes what is tagged. Actions are named by their release, the client is the
-# portal's own, and its hash is compared with the one that stands here.
+# For GitHub Actions and for Gitea Actions, which reads the same syntax and the `github` context. The
+# client comes from the portal that it publishes to; the checksum beside it detects an incomplete download.
 WORKFLOW = """\
 # Checks every push, and hands a tagged version to the reviewers.
 #
@@ -77,18 +78,19 @@ jobs:
           python-version: "3.12"
       - name: Fetch mosis
         run: |
+          mkdir -p .mosis && cd .mosis  # names with a dot are not packed
           curl -fsSLO "$MOSIS_URL/cli/mosis.pyz"
           curl -fsSLO "$MOSIS_URL/cli/mosis.pyz.sha256"
           sha256sum --check mosis.pyz.sha256
           python -m pip install --quiet cryptography lupa tinycss2
       - name: Check
-        run: python mosis.pyz check {folder}
+        run: {check}
       - name: Publish
         if: startsWith(github.ref, 'refs/tags/v')
         env:
           MOSIS_TOKEN: ${{{{ secrets.MOSIS_TOKEN }}}}
           MOSIS_SIGNING_KEY: ${{{{ secrets.MOSIS_SIGNING_KEY }}}}
-        run: python mosis.pyz publish {folder} --when-approved --no-wait
+        run: {publish}
 """
 WORKFLOWS = {"github": ".github/workflows/mosis.yml", "gitea": ".gitea/workflows/mosis.yml"}
 
@@ -128,8 +130,16 @@ def app(document: dict[str, Any]) -> dict[str, bytes]:
 
 
 def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, bytes]:
-    """Where the workflow of a build server belongs in the repository, and its text."""
-    return WORKFLOWS[kind], WORKFLOW.format(url=url, package_id=package_id, folder=folder).encode()
+    """Where the workflow of a build server belongs in the repository, and its text. `folder` is the
+    app's, from the top of the repository."""
+    place = shlex.quote(f"./{folder}" if folder.startswith("-") else folder)
+    text = WORKFLOW.format(
+        url=json.dumps(url),  # a JSON string is a scalar of YAML, whatever is in it
+        package_id=package_id,
+        check=json.dumps(f"python .mosis/mosis.pyz check {place}"),
+        publish=json.dumps(f"python .mosis/mosis.pyz publish {place} --when-approved --no-wait"),
+    )
+    return WORKFLOWS[kind], text.encode()
 
 
 def icon(size: int, package_id: str) -> bytes:

@@ -5,10 +5,10 @@ from mosis.database.connection import (
     Connection,
     Database,
     columns,
-    new_id,
 )
 from mosis.database.files import faults, has_full_text_search, has_tables, in_use, schema_number
 from mosis.database.migrations import MigrationError, migrate, statements
+from mosis.ids import new_id
 
 __all__ = [
     "SQLITE_VERSION",

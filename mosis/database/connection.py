@@ -8,7 +8,6 @@ committed so far.
 
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -49,21 +48,6 @@ def columns(record: type, table: str = "") -> str:
     return ", ".join(prefix + each.name for each in fields(record))
 
 
-def new_id(nanoseconds: int | None = None) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7, method 3 of section 6.2): 60 bits of time with a resolution of a quarter of a
-    microsecond, then 62 random bits. Ids sort by age."""
-    milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
-    value = (
-        (milliseconds & (1 << 48) - 1) << 80
-        | 7 << 76
-        | (rest << 12) // 1_000_000 << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 class Connection:
     """A thread's view of the database: its own read-only connection and, inside `write()`, the writing connection that all
     threads share. Writing outside `write()` fails; values are always bound."""
@@ -81,6 +65,7 @@ class Connection:
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
+        self._checks: dict[object, Callable[[Connection], None]] = {}  # see `check_again()`
 
     @property
     def clock(self) -> Clock:
@@ -223,6 +208,13 @@ class Connection:
             yield
         finally:
             self._guard = None
+            self._checks = {}
+
+    def check_again(self, name: object, check: Callable[["Connection"], None]) -> None:
+        """Inside `guarded()`, also call `check` at the beginning of every further transaction; once
+        for each name. Elsewhere nothing follows from it."""
+        if self._guard is not None:
+            self._checks[name] = check
 
     def _begin(self) -> None:
         if self.database.damage is not None:
@@ -246,6 +238,8 @@ class Connection:
         if self._guard is not None:
             try:
                 self._guard(self)
+                for check in self._checks.values():
+                    check(self)
             except BaseException:
                 self._end("ROLLBACK")
                 raise

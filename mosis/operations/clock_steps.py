@@ -18,7 +18,7 @@ from mosis.database import Connection
 from mosis.idempotency import KEPT_SECONDS
 from mosis.notifications import webhooks
 from mosis.people import device_login, email_tokens, first_administrator, identities
-from mosis.publishing import reviews
+from mosis.publishing import reviews, rollout_plans
 from mosis.telemetry.rollups import DAY
 
 log = logging.getLogger("mosis.operations")
@@ -54,6 +54,10 @@ LONGEST: dict[str, dict[str, int]] = {
         "submitted_at": 0,
         "decided_at": 0,
         "published_at": 0,
+    },
+    "rollout_plans": {
+        "next_step_at": rollout_plans.MOST_HOURS * 3600,
+        "watched_until": rollout_plans.WATCHED_SECONDS,
     },
     "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
     "messages": {"created_at": 0},
@@ -157,7 +161,7 @@ def _correct_telemetry(db: Connection) -> dict[str, int]:
                     f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
                 )
         # These go by day and hour, and a row of today may be there already: what lies in the future cannot be moved.
-        for table in ("seen", "intake", "crash_counts"):
+        for table in ("seen", "intake", "crash_counts", "downloads"):
             found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)
         found["rollups"] = db.change("DELETE FROM rollups WHERE start > ?", tomorrow * DAY)
     return {name: count for name, count in found.items() if count}

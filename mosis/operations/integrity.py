@@ -15,7 +15,8 @@ from mosis.database import faults, new_id
 
 log = logging.getLogger("mosis.operations.integrity")
 WHOLE_SECONDS = 24 * 3600.0  # between two full checks
-FIRST_LOOK_SECONDS = 0.1  # that a start waits for the quick check: 50 MB of database
+START_WAIT_SECONDS = 0.1  # for the first check of a small database
+SMALL_BYTES = 4 << 20  # quick_check reads about 100 MB a second: a larger one is not waited for
 LOOK_SECONDS = 5.0  # how soon damage found by a statement is mailed
 SUBJECT = "The portal's database is damaged"
 TEXT = """The database of {url} is damaged:
@@ -80,7 +81,9 @@ class IntegrityMonitor:
         """Start, and wait briefly for the first check: damage of a small database is known before
         anything is written."""
         self._thread.start()
-        self._looked.wait(FIRST_LOOK_SECONDS)
+        with contextlib.suppress(FileNotFoundError):
+            if self.env.db.path.stat().st_size <= SMALL_BYTES:
+                self._looked.wait(START_WAIT_SECONDS)
 
     def quit(self) -> None:
         """Start no further check. Does not wait: a check only reads."""

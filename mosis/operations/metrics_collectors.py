@@ -15,6 +15,7 @@ COUNTERS = {
     "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
     "portal_connections_closed_total": "Connections that were closed to keep a bound, by reason.",
     "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
+    "portal_rollouts_total": "What rollout plans have done: steps taken, and versions halted.",
     "portal_uploads_total": "Packages that were sent, by result.",
     "portal_upload_bytes_total": "Bytes of the packages that were taken in.",
 }
@@ -110,8 +111,8 @@ def cache(env: Context) -> Iterator[Family]:
         "counter",
         "Lookups in the store's response cache, by result.",
     )
-    yield asked.add(env.kept.hits, result="hit").add(env.kept.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.kept.size_bytes)})
+    yield asked.add(env.cache.hits, result="hit").add(env.cache.misses, result="miss")
+    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.cache.size_bytes)})
 
 
 def disks(env: Context) -> Iterator[Family]:

@@ -1,21 +1,23 @@
-"""manifest.json: what it may say, and everything that is wrong with it at once."""
+"""manifest.json: its fields, and a check that reports everything that is wrong at once."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mosis.packages.findings import Finding
 from mosis.validation import names
-from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS
+from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS, WHAT_IS_WRONG
+from mosis.validation.choices import closest, one_of
 
-# Permission: what it allows. Normal ones are granted without a question.
+# Permission: what it allows. Normal permissions are granted without asking the user.
 NORMAL_PERMISSIONS = {
     "storage": "Keep data of its own on the device.",
     "network": "Connect to other machines.",
     "clipboard": "Read and write the clipboard.",
     "notifications": "Show notifications.",
 }
-# Dangerous ones reach personal data: a reviewer looks at each, and the person who uses the device is asked.
+# Dangerous permissions give access to personal data: a reviewer examines each, and the user of the
+# device is asked.
 DANGEROUS_PERMISSIONS = {
     "camera": "Take pictures and videos.",
     "microphone": "Record sound.",
@@ -44,12 +46,16 @@ VERSION = re.compile(
     r"(?:-((?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?\Z"
 )
-# One line, and lines that LF divides, without other control characters.
+# One line, and several lines separated by LF, without other control characters.
 ONE_LINE = r"[^\x00-\x1f\x7f-\x9f]*\Z"
 LINES = r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*\Z"
 LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
+LOCALE_FORM = (
+    "This must be a language tag: a language in two or three lower-case letters, then a script and a region where they matter,"
+    " such as en, pt-BR, zh-Hans or es-419."
+)
 CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
-# Every field with what it means.
+# Every field with its meaning.
 _REQUIRED_FIELDS = {
     "id": "The app's package_id: lower-case letters and digits in two or more segments.",
     "name": "What the device shows under the icon.",
@@ -82,7 +88,8 @@ def is_version(text: str) -> bool:
 
 
 def version_key(text: str) -> tuple[Any, ...]:
-    """A key that sorts versions by precedence (semver.org, section 11); build metadata does not count. Raises ValueError."""
+    """A sort key by precedence (semver.org, section 11); build metadata is ignored. Raises
+    ValueError."""
     found = VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")
@@ -99,28 +106,21 @@ def is_prerelease(text: str) -> bool:
     return bool(version_key(text)[3] == 0)
 
 
-def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> Iterator[Finding]:
-    """Everything that is wrong with a manifest; `sizes` are the files of the archive."""
+def check(manifest: Any, package_id: str, sizes: Mapping[str, int]) -> list[Finding]:
+    """Everything that is wrong with a manifest, sorted by pointer; `sizes` are the files of the archive."""
     if not isinstance(manifest, dict):
-        yield _finding("", "wrong_type", "manifest.json must hold an object.")
-        return
-    for name in manifest.keys() - FIELDS.keys():
-        yield _finding(
-            _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in a manifest."
-        )
-    for name in REQUIRED:
-        if name not in manifest:
-            yield _finding(f"/{name}", "required", f"The field {name!r} is required.")
+        return [_finding("", "wrong_type", "manifest.json must hold an object.")]
+    found = [*_unknown("", manifest, FIELDS), *_missing("", manifest, REQUIRED)]
     for name in manifest.keys() & _CHECKS.keys():
-        yield from _CHECKS[name](f"/{name}", manifest[name], sizes)
+        found += _CHECKS[name](f"/{name}", manifest[name], sizes)
     if (
         isinstance(manifest.get("id"), str)
         and is_package_id(manifest["id"])
         and manifest["id"] != package_id
     ):
-        yield _finding(
-            "/id", "id_mismatch", f"The package says {manifest['id']!r}, the app is {package_id!r}."
-        )
+        detail = f"The package says {manifest['id']!r}, the app is {package_id!r}."
+        found.append(_finding("/id", "id_mismatch", detail))
+    return sorted(found, key=lambda finding: (finding.pointer or "", finding.code, finding.detail))
 
 
 def _id(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -170,7 +170,9 @@ def _file(
     elif not value.lower().endswith(endings):
         yield _finding(at, "wrong_format", f"This must be a file ending in {' or '.join(endings)}.")
     elif value not in sizes:
-        yield _finding(at, "file_missing", f"{value[:256]!r} is not in the package.")
+        close = closest(value, list(sizes))
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        yield _finding(at, "file_missing", f"{value[:256]!r} is not in the package.{hint}")
 
 
 def _entry(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -181,37 +183,32 @@ def _author(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     if not isinstance(value, dict):
         yield _type(at, "an object")
         return
-    for name in value.keys() - {"name", "email", "url"}:
-        yield _finding(
-            at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in author."
-        )
-    for name in ("name", "email"):
-        if name not in value:
-            yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
+    yield from _unknown(at, value, ("name", "email", "url"))
+    yield from _missing(at, value, ("name", "email"))
     if "name" in value:
         yield from _line(AUTHOR_CHARACTERS, names.NAME)(f"{at}/name", value["name"], sizes)
     if "email" in value and not (
         isinstance(value["email"], str) and re.match(EMAIL_ADDRESS, value["email"])
     ):
-        yield _finding(f"{at}/email", "wrong_format", "This must be an e-mail address.")
+        yield _finding(f"{at}/email", "wrong_format", WHAT_IS_WRONG[EMAIL_ADDRESS])
     if "url" in value and not (
         isinstance(value["url"], str)
         and len(value["url"]) <= URL_CHARACTERS
         and re.match(WEB_ADDRESS, value["url"])
     ):
-        yield _finding(f"{at}/url", "wrong_format", "This must be an http or https address.")
+        detail = f"{WHAT_IS_WRONG[WEB_ADDRESS]} It may have at most {URL_CHARACTERS} characters."
+        yield _finding(f"{at}/url", "wrong_format", detail)
 
 
 def _permissions(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     for index, name in _items(value):
+        allowed = one_of(name, PERMISSIONS, "A permission")
         if name in tuple(RESERVED_PERMISSIONS):
-            yield _finding(
-                f"{at}/{index}", "permission_reserved", f"{name!r} is for the system's own apps."
-            )
+            detail = f"{name!r} is for the system's own apps. {allowed}"
+            yield _finding(f"{at}/{index}", "permission_reserved", detail)
         elif name not in PERMISSIONS:
-            yield _finding(
-                f"{at}/{index}", "permission_unknown", f"There is no permission {str(name)[:80]!r}."
-            )
+            detail = f"There is no permission {str(name)[:80]!r}. {allowed}"
+            yield _finding(f"{at}/{index}", "permission_unknown", detail)
     yield from _list(at, value, longest=len(PERMISSIONS))
 
 
@@ -219,8 +216,7 @@ def _icons(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     if not isinstance(value, dict):
         yield _type(at, "an object")
         return
-    for name in value.keys() - set(ICON_SIZES):
-        yield _finding(at + _pointer(name), "unknown_field", "Icons have the sizes 32, 64 and 128.")
+    yield from _unknown(at, value, ICON_SIZES)
     for size in ICON_SIZES:
         if size in value:
             yield from _file(f"{at}/{size}", value[size], sizes, ICON_ENDINGS)
@@ -240,23 +236,18 @@ def _locales(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]
     if not isinstance(value, dict):
         yield _type(at, "an object")
         return
-    for name in value.keys() - {"default", "supported"}:
-        yield _finding(
-            at + _pointer(name), "unknown_field", f"There is no field {name[:80]!r} in locales."
-        )
+    yield from _unknown(at, value, ("default", "supported"))
     supported = value.get("supported", [])
     yield from _list(f"{at}/supported", supported, longest=LOCALES)
     for index, tag in [*_items(supported), ("", value.get("default", "en"))]:
         if not isinstance(tag, str) or not LOCALE.match(tag):
             where = f"{at}/supported/{index}" if index != "" else f"{at}/default"
-            yield _finding(
-                where, "wrong_format", "This must be a language tag such as en or pt-BR."
-            )
+            yield _finding(where, "wrong_format", LOCALE_FORM)
 
 
 def _category(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator[Finding]:
     if not isinstance(value, str) or not CATEGORY.match(value):
-        yield _finding(at, "wrong_format", "This must be a lower-case word such as tools.")
+        yield _finding(at, "wrong_format", f"This must be: {_OPTIONAL_FIELDS['category']}")
 
 
 _CHECKS: dict[str, Any] = {
@@ -292,6 +283,20 @@ def _list(at: str, value: Any, longest: int) -> Iterator[Finding]:
                 yield _finding(
                     f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} stands twice."
                 )
+
+
+def _unknown(at: str, value: Mapping[str, Any], known: Iterable[str]) -> Iterator[Finding]:
+    """A finding for each field that there is not."""
+    for name in sorted(value.keys() - set(known)):
+        detail = f"There is no field {name[:80]!r} here. " + one_of(name, known, "A field")
+        yield _finding(at + _pointer(name), "unknown_field", detail)
+
+
+def _missing(at: str, value: Mapping[str, Any], required: Iterable[str]) -> Iterator[Finding]:
+    """A finding for each required field that is left out."""
+    for name in required:
+        if name not in value:
+            yield _finding(f"{at}/{name}", "required", f"The field {name!r} is required.")
 
 
 def _type(at: str, wanted: str) -> Finding:

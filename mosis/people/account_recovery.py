@@ -12,7 +12,7 @@ from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
-from mosis.people import accounts, email_tokens, revocation
+from mosis.people import accounts, email_change, email_tokens, revocation
 from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
@@ -41,18 +41,15 @@ def verify(
     earlier credentials end; with `claims` false, another password is refused instead. Verification
     gives no role; see `reset` and `appoint`. Raises Denied `invalid_token`, `forbidden` (session of
     another account, API key or device login), `unauthenticated` (neither session nor password),
-    `invalid_credentials`, Invalid (password).
+    `invalid_credentials`, Invalid (password). The token of a changed address confirms that instead:
+    see `email_change`.
     """
+    if email_tokens.purpose_of(env, db, token) == "change":
+        return email_change.confirm(env, db, caller, token, password)
     ticket = email_tokens.read(env, db, token, "verify")
     developer = _unverified(_owner(db, ticket))
-    if caller.developer_id is not None:
-        if caller.session_id is None or caller.scopes is not None:
-            raise Denied(
-                "forbidden", "This cannot be done with an API key or a device login; sign in."
-            )
-        if caller.developer_id != developer.id:
-            raise Denied("forbidden", "This link is for another account; sign in to that one.")
-    elif password is None:
+    email_tokens.check_session(caller, developer.id)
+    if caller.developer_id is None and password is None:
         raise Denied(
             "unauthenticated",
             "Sign in to the account first, or send its password with the token. If "

@@ -82,6 +82,20 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
     )
 
 
+def is_held(db: Connection, email: str, developer_id: str) -> bool:
+    """Whether an account other than this one had this address until lately and can have it back; see
+    `email_change.undo`."""
+    return bool(
+        db.value(
+            "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
+            " AND used_at IS NULL AND expires_at > ?",
+            email,
+            developer_id,
+            db.clock.now(),
+        )
+    )
+
+
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
     """Whether the account has this address and is not suspended; an erased account has none."""
     return bool(
@@ -137,9 +151,9 @@ def register(
         return sign_in(env, db, caller, developer)
 
 
-def check_password(password: str, email: str, pointer: str = "/password") -> None:
+def check_password(password: str | None, email: str, pointer: str = "/password") -> None:
     """Raises Invalid `weak_password` for common passwords and those that equal the address."""
-    weakness = passwords.weakness(password, email)
+    weakness = passwords.weakness(password, email) if password is not None else None
     if weakness:
         raise Invalid([{"pointer": pointer, "code": "weak_password", "detail": weakness}])
 
@@ -155,7 +169,7 @@ def create(
     verified: bool = False,
 ) -> Developer:
     """Create an account, in the running transaction. Raises Conflict `email_taken`."""
-    if find_by_email(db, email):
+    if find_by_email(db, email) or is_held(db, email, ""):
         raise Conflict(
             "email_taken",
             "An account with this e-mail address exists already; sign in, or ask for "

@@ -8,14 +8,30 @@ it is presented; the database contains nothing that opens an account.
 from dataclasses import dataclass
 
 from mosis import jobs
+from mosis.caller import Caller
 from mosis.clock import for_people
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Denied
+from mosis.outbound.mail import paragraph
 
-PAGES = {"verify": "/console/verify", "reset": "/console/reset", "invite": "/console/invitation"}
-LIFE_SECONDS = {"verify": 7 * 24 * 3600, "reset": 30 * 60, "invite": 7 * 24 * 3600}
+PAGES = {
+    "verify": "/console/verify",
+    "reset": "/console/reset",
+    "invite": "/console/invitation",
+    "change": "/console/verify",
+    "undo": "/console/undo",
+}
+LIFE_SECONDS = {
+    "verify": 7 * 24 * 3600,
+    "reset": 30 * 60,
+    "invite": 7 * 24 * 3600,
+    "change": 24 * 3600,
+    "undo": 72 * 3600,
+}
+# These go to an address that is not the one of the account.
+ELSEWHERE = ("change", "undo")
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,11 @@ def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     return ticket
 
 
+def purpose_of(env: Context, db: Connection, token: str) -> str:
+    """What a token is for, whether it is still valid or not. Raises Denied `invalid_token`."""
+    return _get(db, tokens.read_ticket(env.secret, token)).purpose
+
+
 def spend(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """As `read`, and mark it as used, in the running transaction. Raises Denied `invalid_token`."""
     ticket = read(env, db, token, purpose)
@@ -85,9 +106,19 @@ def mail(env: Context, ticket_id: str) -> None:
             "You are invited",
             "You are invited to register an account here. Open this address:",
         ),
+        "change": (
+            "Confirm your new address",
+            "Open this address, signed in, to confirm that this mailbox is the new one of your account:",
+        ),
+        "undo": (
+            "Your address is being changed",
+            "Somebody who is signed in to your account has asked for another e-mail address."
+            " If it was you, there is nothing to do. If not, open this address: the account has this"
+            " mailbox again, every session and key of it ends, and you get a link to set a new password:",
+        ),
     }[found.purpose]
     text = (
-        f"{text}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nThe link works once, "
+        f"{paragraph(text)}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nThe link works once, "
         f"until {for_people(found.expires_at)}. In a program, use this token "
         f"instead:\n\n{token}\n\n{_ending(db, found)}\n"
     )
@@ -103,6 +134,8 @@ def mail(env: Context, ticket_id: str) -> None:
 def _ending(db: Connection, ticket: Ticket) -> str:
     """The last paragraph of a mail. A verification mail names when and from where the account was
     registered, for a reader who did not do so."""
+    if ticket.purpose == "undo":
+        return "The link also works after the change."
     if ticket.purpose != "verify":
         return "If you did not ask for it, ignore this message."
     at, network = db.one(
@@ -127,11 +160,23 @@ def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
         return False
     return found.developer_id is None or bool(
         db.value(
-            "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
+            "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0",
             found.developer_id,
             found.email,
+            found.purpose in ELSEWHERE,
         )
     )
+
+
+def check_session(caller: Caller, developer_id: str) -> None:
+    """Raises Denied `forbidden` for a caller who is signed in to another account, or with an API key
+    or a device login."""
+    if caller.developer_id is None:
+        return
+    if caller.session_id is None or caller.scopes is not None:
+        raise Denied("forbidden", "This cannot be done with an API key or a device login; sign in.")
+    if caller.developer_id != developer_id:
+        raise Denied("forbidden", "This link is for another account; sign in to that one.")
 
 
 def _expired(env: Context, ticket: Ticket) -> bool:

@@ -291,7 +291,8 @@ def _linking(db: Connection, caller: Caller, pending: Pending) -> Developer | No
 
 def _provider(env: Context, name: str) -> Provider:
     if name not in env.providers:
-        raise NotFound("sign-in provider")
+        known = ", ".join(sorted(env.providers)) or "none"
+        raise NotFound(f"sign-in provider here (set up: {known})")
     return env.providers[name]
 
 

@@ -15,6 +15,7 @@ from mosis.people import revocation
 from mosis.publishing import apps
 
 LIVE_API_KEYS = 100
+ROLE_FOR_ALL = "A role applies to the whole portal; a key with a role cannot be limited to apps."
 LIVE_SIGNING_KEYS = 10
 NOTICE_SECONDS = 7 * 24 * 3600  # how long before the expiry of a key its owner is notified
 
@@ -72,7 +73,7 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
     with db.write():
         limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
         if wanted.apps is not None:
-            limited = frozenset(apps.owned_by(db, caller, app).id for app in wanted.apps)
+            limited = frozenset(apps.with_role(db, caller, app, "viewer").id for app in wanted.apps)
         live = db.value(
             "SELECT count(*) FROM api_keys WHERE developer_id = ? AND revoked_at IS NULL"
             " AND (expires_at IS NULL OR expires_at > ?)",
@@ -253,8 +254,7 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
             scope=more[0],
         )
     if wanted.role != "developer" and wanted.apps is not None:
-        detail = "A role applies to the whole portal; a key with a role cannot be limited to apps."
-        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": detail}])
+        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": ROLE_FOR_ALL}])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):
@@ -336,12 +336,15 @@ def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKe
     )
 
 
-def live_signing_keys(db: Connection, developer_id: str) -> dict[str, bytes]:
-    """The keys that may sign new uploads: {id: 32 raw bytes}."""
+def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
+    """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
+    publishers and owners; see `members.may_sign`."""
     return dict(
         db.all(
-            "SELECT id, public_key FROM signing_keys WHERE developer_id = ? AND state = 'active'",
-            developer_id,
+            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
+            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
+            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
+            app_id,
         )
     )
 

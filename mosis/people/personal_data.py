@@ -13,7 +13,7 @@ from mosis.errors import Denied
 from mosis.outbound.mail import Written
 from mosis.people import accounts, revocation
 from mosis.people.accounts import Developer
-from mosis.publishing import apps, quotas, versions
+from mosis.publishing import apps, members, quotas, versions
 from mosis.publishing.versions import MOVES
 
 # The account's address, if it has been verified. Until then it may be somebody else's: invitations and
@@ -40,10 +40,16 @@ EXPORTED = {
     f" OR email = {VERIFIED}",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
     "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
-    " updated_at FROM apps WHERE developer_id = ?1",
+    " updated_at, rollout_plan FROM apps WHERE developer_id = ?1",
+    "memberships": "SELECT a.package_id, m.role, m.created_at FROM app_members m JOIN apps a ON a.id = m.app_id"
+    " WHERE m.developer_id = ?1",
+    "app_invitations": "SELECT a.package_id, i.email, i.role, i.transfer, i.created_at, i.expires_at FROM app_invitations i"
+    f" JOIN apps a ON a.id = i.app_id WHERE i.developer_id = ?1 OR i.email = {VERIFIED}",
     "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.manifest,"
     " v.size_bytes, v.sha256, v.yank_reason, v.created_at, v.submitted_at, v.decided_at, v.published_at FROM versions v"
     " JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
+    "rollout_plans": "SELECT p.version_id, p.steps, p.halt_when, p.state, p.steps_taken, p.next_step_at, p.halted"
+    " FROM rollout_plans p JOIN versions v ON v.id = p.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews": "SELECT r.id, r.version_id, r.state, r.reasons, r.comment, r.submitted_at, r.decided_at FROM reviews r"
     " JOIN versions v ON v.id = r.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_done": "SELECT id, version_id, state, reasons, comment, claimed_until, decided_at FROM reviews"
@@ -72,6 +78,10 @@ JSON_COLUMNS = (
     "reasons",
     "mail_choices",
     "manifest",
+    "rollout_plan",
+    "steps",
+    "halt_when",
+    "halted",
 )
 
 
@@ -108,6 +118,7 @@ def erase(
     with db.write():
         developer = accounts.unchanged(db, developer)
         own = _own_mails(db, developer)
+        members.leave_all(db, developer.id)
         _erase_work(db, caller, developer.id, withdraw_apps)
         _erase_traces(db, developer.id)
         revocation.erase(db, developer.id)
@@ -163,6 +174,7 @@ def _erase_traces(db: Connection, developer_id: str) -> None:
         f"DELETE FROM jobs WHERE arguments ->> 'email' = {VERIFIED} COLLATE NOCASE", developer_id
     )
     db.change(f"DELETE FROM tickets WHERE email = {VERIFIED}", developer_id)  # invitations
+    db.change(f"DELETE FROM app_invitations WHERE email = {VERIFIED}", developer_id)
     db.change("UPDATE messages SET text = '(erased)' WHERE author_id = ?", developer_id)
     db.change(
         "UPDATE versions SET manifest = json_remove(manifest, '$.author') WHERE app_id IN"
@@ -181,7 +193,7 @@ def _erase_work(db: Connection, caller: Caller, developer_id: str, withdraw: boo
         for (version_string,) in db.all(
             "SELECT DISTINCT version FROM versions WHERE app_id = ? AND released = 0", app.id
         ):
-            quotas.remove_later(db, developer_id, app.id, version_string)
+            quotas.remove_later(db, app.home, app.id, version_string)
         db.change("DELETE FROM versions WHERE app_id = ? AND released = 0", app.id)
         for (version_id,) in db.all("SELECT id FROM versions WHERE app_id = ?", app.id):
             version = versions.by_id(db, version_id)

@@ -69,6 +69,9 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
+    # whoever gets into an account could invite themselves and come back after a new password
+    "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
+    "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
     # identities stay linked while suspended, so that their owner cannot register again with them
     "identities": Ending(_deleted("identities"), CLAIMED),

@@ -1,5 +1,5 @@
-"""Apps and access to them. An app is addressed by its package_id or its id; another account's app
-looks like one that does not exist."""
+"""Apps and access to them. An app is addressed by its package_id or its id; for an account that is
+no member of it, an app looks like one that does not exist."""
 
 import json
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Invalid, NotFound
-from mosis.publishing import quotas
+from mosis.publishing import members, quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
-LISTED_FIELDS = ("tags",)
+PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
+JSON_FIELDS = ("tags", "rollout_plan")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class App:
     suspended: int
     created_at: str
     updated_at: str
+    rollout_plan: str | None
+    first_owner_id: str | None
+    transferred_at: str | None
+
+    @property
+    def home(self) -> str:
+        """The account id in the path of its packages; it stays when the app changes hands."""
+        return self.first_owner_id or self.developer_id
 
     @property
     def status(self) -> str:
@@ -45,8 +54,9 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
     `quota_exceeded`, Denied `prefix_reserved`."""
     account = caller.account
     if not packages.is_package_id(fields["package_id"]):
-        detail = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
-        raise Invalid([{"pointer": "/package_id", "code": "wrong_format", "detail": detail}])
+        raise Invalid(
+            [{"pointer": "/package_id", "code": "wrong_format", "detail": PACKAGE_ID_FORM}]
+        )
     with db.write():
         if db.value("SELECT 1 FROM apps WHERE package_id = ?", fields["package_id"]):
             raise Conflict(
@@ -73,22 +83,33 @@ def get(db: Connection, app: str) -> App:
     )
 
 
-def owned_by(db: Connection, caller: Caller, app: str) -> App:
-    """The app, if it belongs to the caller and the caller's API key is not limited to other apps.
-    Raises NotFound otherwise."""
+def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
+    """The app, if the caller is a member with at least this role and the caller's credential is not
+    limited to other apps. This is the only place that decides what a developer may do with an app.
+    It is asked again at the beginning of every transaction that follows in the request, so that
+    who is removed in the meantime changes nothing.
+
+    Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role.
+    """
     found = get(db, app)
-    if found.developer_id != caller.account or (
-        caller.apps is not None and found.id not in caller.apps
-    ):
+    if caller.apps is not None and found.id not in caller.apps:
         raise NotFound("app")
+    members.require_role(db, found.id, caller.account, role)
+    db.check_again(
+        ("role", found.id, role),
+        lambda db: members.require_role(db, found.id, caller.account, role),
+    )
     return found
 
 
 def index(
     db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
-    """The caller's apps, newest first, and their total number."""
-    where = f"developer_id = ?1 AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
+    """The apps that the caller is a member of, newest first, and their total number."""
+    where = (
+        "id IN (SELECT app_id FROM app_members WHERE developer_id = ?1)"
+        f" AND (?2 IS NULL OR {STATUS} = ?2) AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))"
+    )
     values = (
         caller.account,
         status,
@@ -145,7 +166,7 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
             *row.values(),
             app.id,
         )
-        audit.add(db, caller, "app.changed", app.id, fields=sorted(fields))
+        members.note(db, caller, app.id, "app.changed", app.id, fields=sorted(fields))
     return get(db, app.id)
 
 
@@ -163,13 +184,15 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
             allowed=[],
         )
     for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
-        quotas.remove_later(db, app.developer_id, app.id, version)
+        quotas.remove_later(db, app.home, app.id, version)
+    members.note(db, caller, app.id, "app.deleted", app.id, package_id=app.package_id)
     db.change("DELETE FROM apps WHERE id = ?", app.id)
-    audit.add(db, caller, "app.deleted", app.id, package_id=app.package_id)
 
 
 def _columns_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: json.dumps(value, ensure_ascii=False) if name in LISTED_FIELDS else value
+        name: json.dumps(value, ensure_ascii=False)
+        if name in JSON_FIELDS and value is not None
+        else value
         for name, value in fields.items()
     }

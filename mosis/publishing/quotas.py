@@ -20,6 +20,7 @@ DEAD_PACKAGE_SECONDS = 14 * 24 * 3600
 FIRST_REST_SECONDS = (
     30  # without checks after one that took too long; doubled by each further one within a day
 )
+HOME = "coalesce(a.first_owner_id, a.developer_id)"  # the account id in the path of packages
 _UNPUBLISHED = "v.released = 0 AND v.state IN ('checking', 'ready', 'in_review', 'approved')"
 _DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
 
@@ -67,15 +68,15 @@ def make_room(db: Connection, config: Config, developer_id: str, size_bytes: int
             "unpublished_versions", most, unpublished, "withdraw versions that you do not need"
         )
     dead = db.all(
-        "SELECT v.id, v.app_id, v.version, v.size_bytes FROM apps a JOIN versions v ON v.app_id = a.id"
+        f"SELECT {HOME}, v.id, v.app_id, v.version, v.size_bytes FROM apps a JOIN versions v ON v.app_id = a.id"
         f" WHERE a.developer_id = ? AND {_DEAD} AND v.package_removed_at IS NULL ORDER BY v.id",
         developer_id,
     )
     left = len(dead)
-    for version_id, app_id, version, freed_bytes in dead:
+    for home, version_id, app_id, version, freed_bytes in dead:
         if unpublished + left < most and used_bytes + size_bytes <= config.account_bytes:
             break
-        _take_away(db, developer_id, version_id, app_id, version)
+        _take_away(db, home, version_id, app_id, version)
         left -= 1
         used_bytes -= freed_bytes
     if used_bytes + size_bytes > config.account_bytes:
@@ -105,25 +106,43 @@ def replaced(db: Connection, app_id: str, version: str) -> None:
     )
 
 
-def _take_away(
-    db: Connection, developer_id: str, version_id: str, app_id: str, version: str
-) -> None:
+def check_takeover(db: Connection, config: Config, account: str, app_id: str) -> None:
+    """Check whether an account may take over this app, in the running transaction. Raises Conflict
+    `quota_exceeded`."""
+    used = db.value("SELECT count(*) FROM apps WHERE developer_id = ?", account)
+    if used >= config.account_apps:
+        raise exceeded("apps", config.account_apps, used, "delete drafts that you do not need")
+    used_bytes, app_bytes = db.one(
+        "SELECT coalesce(sum(v.size_bytes) FILTER (WHERE a.developer_id = ?1), 0),"
+        " coalesce(sum(v.size_bytes) FILTER (WHERE a.id = ?2), 0)"
+        " FROM apps a JOIN versions v ON v.app_id = a.id"
+        " WHERE v.package_removed_at IS NULL AND (a.developer_id = ?1 OR a.id = ?2)",
+        account,
+        app_id,
+    )
+    if used_bytes + app_bytes > config.account_bytes:
+        advice = f"this app has {app_bytes} bytes; ask the operator"
+        raise exceeded("bytes", config.account_bytes, used_bytes, advice)
+
+
+def _take_away(db: Connection, home: str, version_id: str, app_id: str, version: str) -> None:
     """Mark the package of a version as removed; a job removes the file."""
     db.change(
         "UPDATE versions SET package_removed_at = ?, files = '{}' WHERE id = ?", db.now, version_id
     )
-    remove_later(db, developer_id, app_id, version)
+    remove_later(db, home, app_id, version)
 
 
-def remove_later(db: Connection, developer_id: str, app_id: str, version: str) -> None:
-    """Queue the removal of a file that no row refers to any more, in the running transaction."""
+def remove_later(db: Connection, home: str, app_id: str, version: str) -> None:
+    """Queue the removal of a file that no row refers to any more, in the running transaction.
+    `home` is the account id in its path."""
     jobs.add(
         db,
         "remove_package",
-        owner=developer_id,
+        owner=home,
         unique_key=f"remove:{app_id}:{version}",
         again=True,
-        developer_id=developer_id,
+        developer_id=home,
         app_id=app_id,
         version=version,
     )
@@ -155,7 +174,7 @@ def expire_packages(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         rows = db.all(
-            f"SELECT a.developer_id, v.id, v.app_id, v.version FROM versions v JOIN apps a ON a.id = v.app_id WHERE {_DEAD}"
+            f"SELECT {HOME}, v.id, v.app_id, v.version FROM versions v JOIN apps a ON a.id = v.app_id WHERE {_DEAD}"
             " AND v.package_removed_at IS NULL AND coalesce(v.decided_at, v.submitted_at, v.created_at) < ?",
             db.clock.now(-DEAD_PACKAGE_SECONDS),
         )

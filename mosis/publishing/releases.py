@@ -10,14 +10,14 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Conflict, Denied
 from mosis.jobs import Again
-from mosis.publishing import versions
+from mosis.publishing import members, rollout_plans, versions
 from mosis.publishing.versions import Version
 
 
 @dataclass(frozen=True)
 class Publication:
-    """How to publish: the share of devices (None: all, or the previous share of a halted version),
-    and the time (None: now)."""
+    """How to publish: the share of devices (None: the first step of the rollout plan, all without a
+    plan, or the previous share of a halted version), and the time (None: now)."""
 
     rollout_percent: float | None = None
     publish_at: str | None = None
@@ -49,8 +49,9 @@ def publish(
             return version if percent is None else _grow(db, caller, version, percent)
         if version.state != "approved":
             raise versions.not_allowed(version, "publish")
-        percent = 100 if percent is None else percent
         check_release(db, version)
+        if percent is None:
+            percent = rollout_plans.first_percent(db, version)
         if publication.publish_at and publication.publish_at > db.now:
             versions.check_code(db, version.app_id, version.channel, version.version_code)
             db.change(
@@ -60,8 +61,13 @@ def publish(
                 version.id,
             )
             _queue_publishing(db, version, publication.publish_at)
-            audit.add(
-                db, caller, "version.scheduled", version.id, publish_at=publication.publish_at
+            members.note(
+                db,
+                caller,
+                version.app_id,
+                "version.scheduled",
+                version.id,
+                publish_at=publication.publish_at,
             )
             return versions.by_id(db, version.id) or version
         return _publish_now(db, caller, version, percent)
@@ -74,19 +80,18 @@ def check_release(db: Connection, version: Version) -> None:
     and yank do."""
     if version.released:
         return
-    suspended, erased_at, state = db.one(
-        "SELECT d.suspended, d.erased_at, k.state FROM apps a JOIN developers d ON d.id = a.developer_id,"
-        " signing_keys k WHERE a.id = ? AND k.id = ?",
+    suspended, erased_at = db.one(
+        "SELECT d.suspended, d.erased_at FROM apps a JOIN developers d ON d.id = a.developer_id"
+        " WHERE a.id = ?",
         version.app_id,
-        version.signing_key_id,
     )
     if suspended or erased_at is not None:
         raise Denied("suspended", "The account of this version is suspended or erased.")
-    if state != "active":
+    if not members.may_sign(db, version.app_id, version.signing_key_id):
         raise Conflict(
             "signing_key_revoked",
-            "Its signing key has been revoked: withdraw this version and upload the package again,"
-            " signed with an active key.",
+            "Its signing key has been revoked, or its holder is not a publisher of the app any more:"
+            " withdraw this version and upload the package again, signed with a key that counts.",
         )
 
 
@@ -131,7 +136,13 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
 def publish_soon(db: Connection, version: Version) -> None:
     """Queue the publication of an approved version, in the running transaction: a job can verify
     the file outside of the transaction."""
-    db.change("UPDATE versions SET publish_at = ? WHERE id = ?", db.now, version.id)
+    percent = rollout_plans.first_percent(db, version)
+    db.change(
+        "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
+        db.now,
+        percent,
+        version.id,
+    )
     _queue_publishing(db, version, db.now)
 
 
@@ -190,12 +201,12 @@ def rollback(
         if version.state == "halted":
             version = versions.move(db, caller, version, "publish")
         db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
-        audit.add(
+        members.note(
             db,
             caller,
+            version.app_id,
             "version.rollback",
             version.id,
-            owner_id=versions.developer_of(db, version),
             version=version.version,
             halted=[each.version for each in newer],
             reason=reason,
@@ -217,6 +228,7 @@ def _publish_now(db: Connection, caller: Caller, version: Version, percent: floa
         rollout_percent=percent,
     )
     db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
+    rollout_plans.begin(db, version)
     return version
 
 
@@ -232,7 +244,7 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
             allowed=version.moves,
         )
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
-    owner = versions.developer_of(db, version)
-    db.notify(owner)
-    audit.add(db, caller, "version.rollout", version.id, version=version.version, percent=percent)
+    members.notify(db, version.app_id)
+    said = {"version": version.version, "percent": percent}
+    members.note(db, caller, version.app_id, "version.rollout", version.id, **said)
     return replace(version, rollout_percent=percent)

@@ -64,6 +64,12 @@ def index(db: Connection, version: Version, wanted: PageRequest) -> Page[ReviewF
     return page(rows[: wanted.limit + 1], wanted, lambda file: (file.path,))
 
 
+def icon_path(db: Connection, version: Version) -> str:
+    """The path of the icon of 64 pixels in the package; empty if there is none."""
+    found = db.value("SELECT manifest ->> '$.icons.64' FROM versions WHERE id = ?", version.id)
+    return str(found or "")
+
+
 def open_file(
     env: Context, db: Connection, version: Version, path: str, side: str = "after"
 ) -> Content:

@@ -8,6 +8,7 @@ from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
+from mosis.publishing import members
 from mosis.publishing.versions import Version
 
 MOST = 500  # messages of one version
@@ -41,20 +42,26 @@ def add(
             raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
         message = Message(new_id(), version.id, caller.account, sender, int(internal), text, db.now)
         db.insert("messages", **vars(message))
-        developer, package_id = db.one(
-            "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
-        )
-        told = developer if sender == "reviewer" else _reviewer_of(db, version)
-        if told and not internal:
+        said = {"message": message.id, "sender": sender, "text": text[:2000]}
+        if sender == "reviewer" and not internal:
+            members.tell(
+                db,
+                version.app_id,
+                "publisher",
+                "review.message",
+                version=version.version,
+                **said,
+            )
+        reviewer = _reviewer_of(db, version) if sender == "developer" else None
+        if reviewer is not None:
+            package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
             events.add(
                 db,
-                told,
+                reviewer,
                 "review.message",
                 package_id=package_id,
                 version=version.version,
-                message=message.id,
-                sender=sender,
-                text=text[:2000],
+                **said,
             )
         audit.add(
             db,

@@ -80,7 +80,9 @@ def reasons_for_review(env: Context, db: Connection, version: Version) -> list[s
     changes = since_last_published(db, version)
     if changes.since is None:
         return ["first_version"]
+    transferred_at = db.value("SELECT transferred_at FROM apps WHERE id = ?", version.app_id)
     why = {
+        "new_owner": (transferred_at or "") >= (changes.since.decided_at or "9999"),
         "new_permissions": bool(changes.permissions_added),
         "new_findings": bool(changes.findings_added),
         "rejected_before": _reviewed_since(db, changes.since, "rejected"),

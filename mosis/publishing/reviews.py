@@ -12,7 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import releases, review_policy, versions
+from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -140,11 +140,19 @@ def get(db: Connection, review_id: str) -> Review:
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
     """A review, for a reviewer. Raises NotFound, Denied `forbidden` for an app of the caller's own."""
     review = get(db, review_id)
-    if versions.developer_of(db, version_of(db, review)) == caller.account:
+    _check_impartial(db, caller, version_of(db, review))
+    return review
+
+
+def _check_impartial(db: Connection, caller: Caller, version: Version) -> None:
+    """Raises Denied `forbidden` for a reviewer who is a member of the app, or holds the key that
+    signed the version: leaving the app before deciding does not help."""
+    if members.role_of(db, version.app_id, caller.account) or caller.account == db.value(
+        "SELECT developer_id FROM signing_keys WHERE id = ?", version.signing_key_id
+    ):
         raise Denied(
             "forbidden", "This is an app of your own; another reviewer has to decide on it."
         )
-    return review
 
 
 def version_of(db: Connection, review: Review) -> Version:
@@ -166,9 +174,13 @@ def index(db: Connection, caller: Caller, wanted: PageRequest, state: str) -> Pa
     rows = db.all(
         f"SELECT {columns(Review, 'reviews')} FROM reviews JOIN versions ON versions.id = reviews.version_id"
         f" JOIN apps ON apps.id = versions.app_id WHERE reviews.state IN ({', '.join('?' * len(states))})"
-        f" AND apps.developer_id <> ? AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
+        " AND NOT EXISTS (SELECT 1 FROM app_members m WHERE m.app_id = apps.id AND m.developer_id = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM signing_keys k WHERE k.id = versions.signing_key_id"
+        " AND k.developer_id = ?)"
+        f" AND (reviews.{column}, reviews.id) {beyond} (?, ?)"
         f" ORDER BY reviews.{column} {order}, reviews.id {order} LIMIT ?",
         *states,
+        caller.account,
         caller.account,
         *after,
         wanted.limit + 1,
@@ -250,9 +262,45 @@ def lapse(env: Context, review_id: str) -> Again | None:
         return Again(seconds(until) - seconds(db.now)) if until else None
 
 
-def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:
-    """Approve a version. Raises Conflict `already_decided`, Denied for an app of the caller's own."""
-    return _decide(db, caller, review, "approve", [], comment)
+def approve(
+    db: Connection, caller: Caller, review: Review, comment: str, *, security: bool = False
+) -> Review:
+    """Approve a version; `security` marks it as a security release. Raises Conflict
+    `already_decided`, Denied for an app of the caller's own."""
+    return _decide(db, caller, review, "approve", [], comment, security=security)
+
+
+def mark_security(db: Connection, caller: Caller, review: Review, security: bool) -> Review:
+    """Mark an approved version as a security release, which no cooldown holds back, or remove the
+    mark; in the running transaction. Raises Conflict `invalid_state`, Denied for an app of the
+    caller's own."""
+    version = version_of(db, for_reviewer(db, caller, review.id))
+    if bool(version.security) == security:
+        return review
+    if review.state != "approved":
+        raise Conflict(
+            "invalid_state",
+            f"Only approved versions are marked as security releases; this review is {review.state}.",
+            state=review.state,
+            allowed=[],
+        )
+    _mark_security(db, caller, version, security)
+    return review
+
+
+def _mark_security(db: Connection, caller: Caller, version: Version, security: bool) -> None:
+    db.change("UPDATE versions SET security = ? WHERE id = ?", int(security), version.id)
+    owner = versions.developer_of(db, version)
+    db.notify(owner)
+    audit.add(
+        db,
+        caller,
+        "version.security",
+        version.id,
+        owner_id=owner,
+        version=version.version,
+        security=security,
+    )
 
 
 def reject(
@@ -296,9 +344,11 @@ def next_step(
     *,
     suspended: bool = False,
     key_revoked: bool = False,
+    planned: str | None = None,
 ) -> str:
     """A sentence for the developer: what happens next and who has to act. `suspended`: the app is
-    suspended; `key_revoked`: the signing key of the version is revoked."""
+    suspended; `key_revoked`: the signing key of the version is revoked; `planned`: what the rollout
+    plan does next."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
         "failed": "The checks found errors: see findings, mend them and upload the package again.",
@@ -334,6 +384,8 @@ def next_step(
         return f"Published; {standing.overtaken_by} is offered instead of it, until that is halted or yanked."
     if version.state == "published" and version.rollout_percent < 100:
         share = f"Published to {version.rollout_percent:g} % of the devices"
+        if planned:
+            return f"{share}; {planned}."
         return f"{share}; rollout raises the share, and the store's lists show it once everybody is offered it."
     if version.state == "published" and version.channel == "beta":
         return "Published: devices on the beta channel are offered it. The store's lists show stable versions."
@@ -394,6 +446,7 @@ def _submit(
         because=json.dumps(because),
     )
     if because:
+        review_notices.announce(db, version, review_id, because)
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
     db.change(
@@ -406,12 +459,18 @@ def _submit(
 
 
 def _decide(
-    db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str
+    db: Connection,
+    caller: Caller,
+    review: Review,
+    verdict: str,
+    reasons: list[str],
+    comment: str,
+    *,
+    security: bool = False,
 ) -> Review:
     with db.write():
         version = version_of(db, review)
-        if versions.developer_of(db, version) == caller.account:
-            raise Denied("forbidden", "Reviewers cannot decide on their own apps.")
+        _check_impartial(db, caller, version)
         values: dict[str, Any] = {
             "state": versions.MOVES[verdict][1],
             "claimed_until": None,
@@ -431,6 +490,8 @@ def _decide(
         if not decided:
             raise _taken(db, review)
         if verdict == "approve":
+            if security:
+                _mark_security(db, caller, version, security)
             _approved(db, caller, version, review.id, comment)
         else:
             facts = {"reasons": reasons, "comment": comment[:2000]}

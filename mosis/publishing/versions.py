@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mosis import audit, events, jobs, packages
+from mosis import jobs, packages
 from mosis.caller import PORTAL, Caller
 from mosis.config import Config
 from mosis.context import Context
@@ -20,7 +20,7 @@ from mosis.errors import Conflict, NotFound
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.packages.storage import Files, Received
-from mosis.publishing import apps, quotas
+from mosis.publishing import apps, members, quotas
 from mosis.publishing.apps import App
 
 # transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
@@ -82,6 +82,7 @@ class Version:
     decided_at: str | None
     published_at: str | None
     package_removed_at: str | None
+    security: int
 
     @property
     def moves(self) -> list[str]:
@@ -110,6 +111,31 @@ class Created:
     new: bool = field(default=True)
 
 
+def upload(
+    env: Context,
+    db: Connection,
+    caller: Caller,
+    app: App,
+    received: Received,
+    options: Upload,
+    signing_keys: Mapping[str, bytes],
+) -> Created:
+    """Make a version of a package that has been received. `signing_keys` are those that may sign it
+    (`keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
+
+    Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
+    """
+    package = packages.inspect(received.path, package_id=app.package_id, keys=signing_keys)
+    with db.write():
+        app = apps.with_role(db, caller, app.id, "publisher")  # as it is now, after the inspection
+        created = create(db, env.config, caller, app, package, received, options)
+        if created.new:
+            env.files.keep(received, path(env.files, db, created.version))
+    env.measures.count("portal_upload_bytes_total", received.size_bytes)
+    env.measures.count("portal_uploads_total", result="taken" if created.new else "known")
+    return created
+
+
 def create(
     db: Connection,
     config: Config,
@@ -125,11 +151,7 @@ def create(
     Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
     `package_rejected` if the signing key was revoked during the inspection.
     """
-    if not db.value(
-        "SELECT 1 FROM signing_keys WHERE id = ? AND developer_id = ? AND state = 'active'",
-        package.signing_key_id,
-        app.developer_id,
-    ):
+    if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
     living = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
@@ -171,9 +193,10 @@ def create(
         signing_key_id=package.signing_key_id,
         created_at=db.now,
     )
-    audit.add(
+    members.note(
         db,
         caller,
+        app.id,
         "version.uploaded",
         version_id,
         app=app.package_id,
@@ -206,13 +229,14 @@ def get(db: Connection, app: App, version: str) -> Version:
     )
 
 
-def owned_by(db: Connection, caller: Caller, version_id: str) -> Version:
-    """The version with this id, if its app belongs to the caller. Raises NotFound."""
+def with_role(db: Connection, caller: Caller, version_id: str, role: str) -> Version:
+    """The version with this id, if the caller is a member of its app with at least this role. Raises
+    NotFound, Denied `forbidden`."""
     found = by_id(db, version_id)
     if found is None:
         raise NotFound("version")
     try:
-        apps.owned_by(db, caller, found.app_id)
+        apps.with_role(db, caller, found.app_id, role)
     except NotFound:  # the same answer as for an id that does not exist
         raise NotFound("version") from None
     return found
@@ -278,30 +302,31 @@ def move(
     now: Version = by_id(db, version.id) or version
     if not moved:
         raise not_allowed(now, name)
-    owner, package_id = db.one(
-        "SELECT developer_id, package_id FROM apps WHERE id = ?", version.app_id
-    )
-    db.notify(owner)
+    members.notify(db, version.app_id)
     if name in EVENTS:
-        events.add(
-            db,
-            owner,
-            EVENTS[name],
-            package_id=package_id,
-            version=version.version,
-            state=after,
-            **(facts or {}),
-        )
-    audit.add(
-        db,
-        caller,
-        f"version.{name}",
-        version.id,
-        owner_id=owner,
-        version=version.version,
-        state=after,
-    )
+        said = {"version": version.version, "state": after, **(facts or {})}
+        members.tell(db, version.app_id, "publisher", EVENTS[name], **said)
+    if after == "published":
+        _tell_of_release(db, caller, version)
+    said = {"version": version.version, "state": after}
+    members.note(db, caller, version.app_id, f"version.{name}", version.id, **said)
     return now
+
+
+def _tell_of_release(db: Connection, caller: Caller, version: Version) -> None:
+    """Tell every owner of a release and of who has made it, so that one by a stolen credential shows."""
+    name = db.value("SELECT name FROM developers WHERE id = ?", caller.developer_id)
+    members.tell(
+        db,
+        version.app_id,
+        "owner",
+        "app.released",
+        version=version.version,
+        sha256=version.sha256,
+        by=name or "the portal, as it was asked to before",
+        by_id=caller.developer_id,
+        with_api_key=caller.key_id is not None,
+    )
 
 
 def _errors(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -407,20 +432,20 @@ def files_of(db: Connection, version: Version) -> dict[str, dict[str, Any]]:
 
 
 def key_is_revoked(db: Connection, version: Version) -> bool:
-    """Whether the signing key of a version is revoked."""
-    return bool(
-        db.value("SELECT state = 'revoked' FROM signing_keys WHERE id = ?", version.signing_key_id)
-    )
+    """Whether the signing key of a version counts no more: it is revoked, or its holder may not
+    publish the app any more."""
+    return not members.may_sign(db, version.app_id, version.signing_key_id)
 
 
 def developer_of(db: Connection, version: Version) -> str:
-    """The owner of the version's app."""
+    """The account that the version's app belongs to."""
     return str(db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id))
 
 
 def path(files: Files, db: Connection, version: Version) -> Path:
     """The path of the package file."""
-    return files.path(developer_of(db, version), version.app_id, version.version)
+    home = db.value(f"SELECT {quotas.HOME} FROM apps a WHERE id = ?", version.app_id)
+    return files.path(str(home), version.app_id, version.version)
 
 
 def open_file(env: Context, db: Connection, version: Version, *, anew: bool = False) -> BinaryIO:

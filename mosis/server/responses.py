@@ -4,7 +4,6 @@ The classes are waitress tasks. Each override names the waitress method that it 
 """
 
 import logging
-import re
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
@@ -14,13 +13,12 @@ from waitress.task import ErrorTask, Task, WSGITask
 from waitress.utilities import build_http_date
 
 from mosis import problems
-from mosis.database import new_id
 from mosis.errors import PortalError
+from mosis.ids import request_id_of
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _date = lru_cache(2)(build_http_date)  # one text for each second
 
 
@@ -124,8 +122,7 @@ class Refusal(Head, ErrorTask):
             error = PortalError(
                 "internal", "Something went wrong here. The operator finds it in the log."
             )
-        given = request.headers.get("X_REQUEST_ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         number = problems.status(error.code)
         body = problems.body(
             error.code, error.detail, request_id, errors=error.errors or None, **error.facts

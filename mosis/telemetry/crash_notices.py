@@ -1,7 +1,8 @@
-"""What owners learn of crashes: an event for each new group, and one mail a day and app with what is new.
+"""Notifications about crashes: an event for each new group, and at most one mail per day and app
+with what is new.
 
-Groups lie in another database than the queue: a kill between the two queues a job again, never not at all; jobs that ran
-already find their event and do nothing.
+Groups and queue are in different databases: after a kill between the two writes a job is queued
+again, so none is lost; a job that ran already finds its event and does nothing.
 """
 
 import json
@@ -11,16 +12,18 @@ from mosis import events, jobs
 from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.publishing import members
 from mosis.telemetry.shares import DAY
 
-EVENTS_A_DAY = 20  # for each app; further groups are in the digest alone
-DIGEST_AFTER_SECONDS = 3600  # what is new for so long is mailed, with what has come since
+EVENTS_A_DAY = 20  # per app and day; further groups appear in the digest only
+# new groups are mailed after this time, with those that have been added since
+DIGEST_AFTER_SECONDS = 3600
 MOST_IN_DIGEST = 20
 TEXT_CHARACTERS = 120
 
 
 def announce(env: Context) -> None:
-    """Queue the events of groups that are new or have come back, up to EVENTS_A_DAY for each app."""
+    """Queue the events of groups that are new or have returned, up to EVENTS_A_DAY per app."""
     telemetry, db = env.telemetry.connection(), env.db.connection()
     rows = telemetry.all(
         "SELECT g.id, g.app, a.announced_day, a.announced FROM crash_groups g"
@@ -50,7 +53,8 @@ def announce(env: Context) -> None:
 
 
 def tell_owner(env: Context, group: str) -> None:
-    """The job: a group of crashes is new, or was resolved and has come back; its owner gets an event, once for each time."""
+    """Job: create the event for a group of crashes that is new, or has returned after it was
+    resolved, once for each time."""
     row = env.telemetry.connection().one(
         "SELECT a.app_id, g.type, g.message, g.reopened_at, g.frames"
         " FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
@@ -68,15 +72,16 @@ def tell_owner(env: Context, group: str) -> None:
     }
     db = env.db.connection()
     with db.write():
-        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
-        if app and not db.value(
-            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group' AND json_extract(data, '$.group') = ?"
-            " AND json_extract(data, '$.reopened_at') IS ?",
-            app[1],
-            group,
-            facts["reopened_at"],
-        ):
-            events.add(db, app[1], "crash.new_group", package_id=app[0], **facts)
+        package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+        for account in members.accounts_of(db, app_id, "publisher"):
+            if not db.value(
+                "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.new_group'"
+                " AND json_extract(data, '$.group') = ? AND json_extract(data, '$.reopened_at') IS ?",
+                account,
+                group,
+                facts["reopened_at"],
+            ):
+                events.add(db, account, "crash.new_group", package_id=package_id, **facts)
 
 
 def queue_digests(env: Context) -> None:
@@ -114,8 +119,8 @@ def queue_digests(env: Context) -> None:
 
 
 def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
-    """The job: tell the owner of an app which groups are new. Nothing is sent for an app or for versions that were never
-    published, nor a second digest within a day."""
+    """Job: notify the owner of an app of new groups. Nothing is sent for an app or versions that
+    were never published, nor a second digest within a day."""
     db, telemetry = env.db.connection(), env.telemetry.connection()
     released = {
         version
@@ -133,30 +138,24 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
     if not found:
         return
     with db.write():
-        app = db.one("SELECT package_id, developer_id FROM apps WHERE id = ?", app_id)
-        if app and not db.value(
-            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest' AND package_id = ?"
-            " AND created_at > ?",
-            app[1],
-            app[0],
-            env.clock.now(DIGEST_AFTER_SECONDS - DAY),
-        ):
-            shown = found[:MOST_IN_DIGEST]
-            summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
-            more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
-            events.add(
-                db,
-                app[1],
-                "crash.digest",
-                package_id=app[0],
-                new=len(found),
-                groups=shown,
-                summary=summary + more,
-            )
+        package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+        shown = found[:MOST_IN_DIGEST]
+        summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
+        more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
+        said: dict[str, Any] = {"new": len(found), "groups": shown, "summary": summary + more}
+        for account in members.accounts_of(db, app_id, "publisher"):
+            if not db.value(
+                "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest'"
+                " AND package_id = ? AND created_at > ?",
+                account,
+                package_id,
+                env.clock.now(DIGEST_AFTER_SECONDS - DAY),
+            ):
+                events.add(db, account, "crash.digest", package_id=package_id, **said)
 
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
-    """A group as a digest names it; None when it is gone."""
+    """A group in the form of the digest; None if it was deleted."""
     row = telemetry.one(
         "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?", group
     )

@@ -30,7 +30,7 @@ How to add a page
            status of the refusal, `page.problem` (shown by the layout), `page.error_of(field)`, and what was typed in
            `page.typed(field)`.
    lane    as in mosis/web/plugins.py, such as "passwords" where one is hashed.
-   keep, cache, limit   as there.
+   cache, cache_control, limit   as there.
 
    The plugin has checked by then that a POST comes from a page of ours: `Sec-Fetch-Site` or `Origin`, and the form token.
 

@@ -3,9 +3,11 @@ puts it into the form; without scripts one copies it there."""
 
 import bottle
 
+from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts
+from mosis.people import account_recovery, accounts, email_change
+from mosis.publishing import invitations
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
 from mosis.web.account_recovery import FORGOT, RESET, VERIFY
@@ -16,6 +18,7 @@ from mosis.web.request import spend
 INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name")} | {
     "invitation": TICKET
 }
+JOIN: Schema = {"token": TICKET}
 VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
 
 
@@ -52,6 +55,10 @@ def routes(app: Portal) -> None:
         again=show_invitation,
         lane="passwords",
     )
+    add(app, "GET", "/console/undo", show_undo, scope="visitor")
+    add(app, "POST", "/console/undo", undo, scope="visitor", again=show_undo)
+    add(app, "GET", "/console/join", show_join, scope="visitor")
+    add(app, "POST", "/console/join", join, scope="visitor", again=show_join)
     add(app, "GET", "/console/link", link, scope="visitor")
 
 
@@ -118,6 +125,34 @@ def accept(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     spend(env, "registration", page.caller.network)
     page.sign_in(db, accounts.register(env, db, page.caller, **form))
     return page.see_other("/console/", notice="registered")
+
+
+def show_undo(page: Page) -> bytes:
+    """The form to undo a change of the e-mail address."""
+    return page.render("undo.tpl")
+
+
+def undo(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Give the account its old address back; every session of it ends."""
+    token = page.form.checked(JOIN, trimmed=("token",))["token"]
+    spend(env, "sign_in_network", page.caller.network)
+    email_change.undo(
+        env, db, Caller(address=page.caller.address, client=page.caller.client), token
+    )
+    return page.see_other("/console/sign-in", notice="reset_mailed")
+
+
+def show_join(page: Page) -> bytes:
+    """The form to accept an invitation to work on an app, or an app that is offered."""
+    return page.render("join.tpl")
+
+
+def join(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
+    """Accept it, with the session of the account that has the address of the mail."""
+    token = page.form.checked(JOIN, trimmed=("token",))["token"]
+    spend(env, "guess", page.caller.account)
+    invitations.accept(env, db, page.caller, token)
+    return page.see_other("/console/", notice="joined")
 
 
 def link(page: Page) -> bytes:

@@ -17,6 +17,7 @@ class Entry:
 ENTRIES = (
     Entry("/console/", "navigation.overview"),
     Entry("/console/notifications", "navigation.notifications"),
+    Entry("/console/reviews", "navigation.reviews", role="reviewer"),
 )
 
 

@@ -25,21 +25,11 @@ from mosis.people.accounts import SignedIn
 from mosis.ui import forms, navigation, rendering
 from mosis.ui.forms import Form
 from mosis.ui.rendering import message, message_or
+from mosis.web.answers import Answers, CachedResponse, place_of
 from mosis.web.idempotency import Retries
-from mosis.web.kept import of_store
-from mosis.web.plugins import (
-    Answers,
-    Callers,
-    Errors,
-    Finished,
-    Portal,
-    accepts_html,
-    address_of,
-    environ_path,
-    limit_of,
-    problem,
-)
-from mosis.web.request import etag, names_tag, read_page, require_tag
+from mosis.web.plugins import Callers, Errors, Inputs, Portal, address_of, problem
+from mosis.web.request import accepts_html, etag, names_tag, read_page, require_tag
+from mosis.web.routing import environ_path, limit_of
 
 HTML = "text/html; charset=utf-8"
 POLICY = (
@@ -66,7 +56,7 @@ def add(
     app: Portal, method: str, path: str, handler: Callable[..., Any], *, scope: str, **options: Any
 ) -> None:
     """A line of the URL table for a page; see mosis/ui/__init__.py for the options."""
-    skipped = [Errors, Callers, Retries, Answers]
+    skipped = [Errors, Callers, Retries, Inputs, Answers]
     app.route(path, method, callback=handler, skip=skipped, scope=scope, page=True, **options)
 
 
@@ -274,7 +264,8 @@ class Page:
     def finish(self, response: bottle.HTTPResponse) -> None:
         """Headers of every page, and the cookie where it changes."""
         for name, value in HEADERS.items():
-            response.set_header(name, value)
+            if name not in response.headers:  # files of packages have a stricter policy
+                response.set_header(name, value)
         if self._new_cookie is not None:
             value, seconds = self._new_cookie
             secure = self._cookie.startswith("__Host-")
@@ -384,14 +375,14 @@ class Pages:
     def _public(
         self, page: Page, route: bottle.Route, arguments: dict[str, Any]
     ) -> bottle.HTTPResponse:
-        """A page that is the same for everybody; with `keep` it is kept finished, as answers of the API are."""
+        """A page that is the same for everybody; with `cache` it is cached, as responses of the API are."""
         environ, place = bottle.request.environ, None
         accept = bottle.request.get_header("Accept", "")
-        if route.config.get("keep") == "store" and accepts_html(accept):
-            place = of_store(self.env, environ_path(environ), bottle.request.query_string)
-            kept = self.env.kept.get(place.key, place.revision, room=place.room)
-            if kept:
-                return page.unless_known(kept.body, dict(kept.headers), kept.tag)
+        if route.config.get("cache") == "store" and accepts_html(accept):
+            place = place_of(self.env, environ_path(environ), bottle.request.query_string)
+            cached = self.env.cache.get(place.key, place.revision, room=place.room)
+            if cached:
+                return page.unless_known(cached.body, dict(cached.headers), cached.tag)
         made = self._call(route.callback, page, self.env.db.connection(), arguments)
         if isinstance(made, bottle.HTTPResponse):
             return made
@@ -399,15 +390,15 @@ class Pages:
         vary = [route.config.get("varies"), bottle.response.get_header("Vary")]
         headers = {
             "Content-Type": route.config.get("content_type", HTML),
-            "Cache-Control": route.config.get("cache", "public, max-age=0, no-cache"),
+            "Cache-Control": route.config.get("cache_control", "public, max-age=0, no-cache"),
             "ETag": tag,
             **({"Vary": ", ".join(filter(None, vary))} if any(vary) else {}),
             **HEADERS,
         }
         if place:
-            kept = Finished.of(made, list(headers.items()), tag, route)
+            cached = CachedResponse.of(made, list(headers.items()), tag, route)
             size = len(bottle.request.query_string) + len(made)
-            self.env.kept.put(place.key, place.revision, kept, size, room=place.room)
+            self.env.cache.put(place.key, place.revision, cached, size, room=place.room)
         return page.unless_known(made, headers, tag)
 
     def _private(self, page: Page, made: Any) -> bottle.HTTPResponse:
@@ -419,6 +410,8 @@ class Pages:
         """The page with the form again, or a page that says what went wrong."""
         again = route.config.get("again")
         if again is None or error.code in ("cross_site", "https_required"):
+            return page.error(error)
+        if not _may(page.caller, route.config["scope"]):  # nor may they see the page with the form
             return page.error(error)
         page.problem = error
         try:
@@ -433,6 +426,16 @@ class Pages:
         wanted = inspect.signature(handler).parameters
         known = {"page": page, "db": db, "caller": page.caller, "env": self.env} | arguments
         return handler(**{name: value for name, value in known.items() if name in wanted})
+
+
+def _may(caller: Caller, scope: str) -> bool:
+    """Whether the caller may use a page of this scope."""
+    try:
+        if scope not in ("public", "visitor"):
+            _require(caller, scope)
+    except Denied:
+        return False
+    return True
 
 
 def _require(caller: Caller, scope: str) -> None:

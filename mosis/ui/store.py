@@ -14,8 +14,8 @@ from mosis.database.pagination import PageRequest
 from mosis.store import Query
 from mosis.ui.pages import Page, add
 from mosis.validation.strict_json import dump_json
-from mosis.web.plugins import Portal, accepts_html
-from mosis.web.request import check_lengths, check_query, read_choice, read_page
+from mosis.web.plugins import Portal
+from mosis.web.request import accepts_html, check_lengths, check_query, read_choice, read_page
 from mosis.web.store import SEARCH, package_path
 
 CARDS = 24
@@ -27,8 +27,8 @@ SORTS = tuple(sort for sort in store.SORTS if sort != "relevance")
 
 
 def routes(app: Portal) -> None:
-    add(app, "GET", "/", index, scope="public", limit="store", keep="store", varies="Accept")
-    add(app, "GET", "/app/<package_id>", show, scope="public", limit="store", keep="store")
+    add(app, "GET", "/", index, scope="public", limit="store", cache="store", varies="Accept")
+    add(app, "GET", "/app/<package_id>", show, scope="public", limit="store", cache="store")
     add(
         app,
         "GET",
@@ -36,9 +36,9 @@ def routes(app: Portal) -> None:
         feed,
         scope="public",
         limit="store",
-        keep="store",
+        cache="store",
         content_type="application/atom+xml; charset=utf-8",
-        cache="public, max-age=300",
+        cache_control="public, max-age=300",
     )
 
 

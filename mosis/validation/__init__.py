@@ -1,24 +1,28 @@
-"""Checks what people send against a declared schema: Cerberus behind one function.
+"""Validates input against declared schemas: Cerberus behind one function.
 
-Cerberus validators are not safe to share between threads and cost about half a millisecond to build, so each thread keeps
-one per schema (https://docs.python-cerberus.org/). Regexes in schemas end in \\Z: `$` lets a newline pass.
+Cerberus validators are not thread-safe and cost about half a millisecond to build, so each thread
+caches one per schema (https://docs.python-cerberus.org/). Regular expressions in schemas end in \\Z,
+because `$` also matches before a newline.
 
-What a stranger sends can be wrong in a hundred thousand places. Nobody reads so many findings, so the first MOST_FINDINGS are
-all; and what is too long is not looked into.
+At most MOST_FINDINGS are reported, and values that are too long are not examined further.
 """
 
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
 from mosis.validation import addresses, names
+from mosis.validation.choices import one_of
 
+Finding = dict[str, Any]
+FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
 Schema = dict[str, dict[str, Any]]
 LINES = (
     r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
 )
-SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # that, and something to be seen
+SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
 
 _CODES = {
@@ -37,44 +41,85 @@ _CODES = {
 }
 _SENTENCES = {
     "required": "This field is required.",
-    "unknown_field": "There is no such field here.",
     "null": "This may not be null.",
     "wrong_type": "This must be of type {limit}.",
-    "not_allowed": "This must be one of: {limit}.",
     "too_short": "This must be at least {limit} long.",
     "too_long": "This may be at most {limit} long.",
     "too_small": "This must be at least {limit}.",
     "too_large": "This may be at most {limit}.",
     "empty": "This may not be empty.",
-    "wrong_format": "This does not have the form that is asked for.",
 }
 _WRONG_FORMAT = {
+    LINES: "This must not have control characters other than tabs and line ends.",
+    SENTENCE: "This needs a visible character, and no control characters other than tabs and line ends.",
     **addresses.WHAT_IS_WRONG,
     **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
 }
-_kept = threading.local()
+_thread_local = threading.local()
 
 
 class _Enough(Exception):
-    """There are as many findings as anybody wants to read."""
+    """The maximum number of findings is reached."""
 
 
-def check(document: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """The document, when it fits the schema; nothing is added or converted.
+def pattern(expression: str, sentence: str) -> str:
+    """A regular expression for a schema; `sentence` is the error text for what does not match."""
+    _WRONG_FORMAT[expression] = sentence
+    return expression
 
-    Raises Invalid with a finding {pointer, code, detail} for everything that does not (pointer: RFC 6901), MOST_FINDINGS at most.
+
+def check(
+    document: dict[str, Any], schema: Schema, further: FurtherRules | None = None
+) -> dict[str, Any]:
+    """Return the document if it fits the schema; nothing is added or converted.
+
+    `further` checks rules that a schema cannot express, on the fields that fit the schema, so that
+    all errors are reported together. Raises Invalid with a finding {pointer, code, detail} for each
+    error (pointer: RFC 6901), at most MOST_FINDINGS of the schema.
     """
+    found = findings(document, schema)
+    if further is not None and len(found) < MOST_FINDINGS:
+        found += further(_sound_fields(document, found))
+    if found:
+        raise Invalid(sorted(found, key=lambda finding: (finding["pointer"], finding["code"])))
+    return document
+
+
+def finding(pointer: str, code: str, detail: str) -> Finding:
+    """One thing that is wrong; `pointer` is a JSON pointer."""
+    return {"pointer": pointer, "code": code, "detail": detail}
+
+
+def findings_of(rule: Callable[..., Any], *arguments: Any) -> list[Finding]:
+    """The findings with which a rule refuses these arguments."""
+    try:
+        rule(*arguments)
+    except Invalid as error:
+        return error.errors
+    return []
+
+
+def _sound_fields(document: Mapping[str, Any], found: list[Finding]) -> dict[str, Any]:
+    wrong = {each["pointer"].split("/")[1] for each in found if each["pointer"]}
+    return {name: value for name, value in document.items() if escaped(name) not in wrong}
+
+
+def escaped(name: str) -> str:
+    """A step of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def findings(document: dict[str, Any], schema: Schema) -> list[Finding]:
+    """Everything in which the document does not fit the schema, MOST_FINDINGS at most."""
     validator = _validator(schema)
     validator.found.clear()
     with suppress(_Enough):
         validator.validate(document, normalize=False)
-    if validator.found:
-        raise Invalid(_findings(validator.found))
-    return document
+    return _findings(validator.found)
 
 
 def _validator(schema: Schema) -> Any:
-    validators = _kept.__dict__.setdefault("validators", {})
+    validators = _thread_local.__dict__.setdefault("validators", {})
     found = validators.get(id(schema))
     if found is None:
         found = validators[id(schema)] = _validator_class()(
@@ -84,9 +129,9 @@ def _validator(schema: Schema) -> Any:
 
 
 def _validator_class() -> Any:
-    """Cerberus with JSON's idea of types, made when first needed: importing it costs 40 ms."""
-    if not hasattr(_kept, "validator_class"):
-        from cerberus import TypeDefinition, Validator
+    """Cerberus with the types of JSON, built at first use: importing it costs 40 ms."""
+    if not hasattr(_thread_local, "validator_class"):
+        from cerberus import TypeDefinition, Validator, errors
 
         class JsonValidator(Validator):  # type: ignore[misc]
             priority_validations = (*Validator.priority_validations, "maxlength")
@@ -99,13 +144,16 @@ def _validator_class() -> Any:
 
             @property
             def found(self) -> list[Any]:
-                """The errors so far, those of parts of the document too: the validators of the parts share this list."""
+                """The errors so far, including those in nested parts: their validators share this
+                list."""
                 found: list[Any] = self._config["found"]
                 return found
 
             def _error(self, *args: Any) -> None:
-                """Cerberus sorts all errors anew for each, which takes minutes when there are some thousands."""
-                if len(args) > 1:  # it makes an error of these, and comes back with it
+                """Cerberus sorts all errors anew for each one: minutes for some thousands."""
+                if len(args) > 1:  # the base class makes an error of these and calls this again
+                    if args[1] is errors.UNKNOWN_FIELD:
+                        args = (*args, *self.schema)  # the known fields
                     return super()._error(*args)  # type: ignore[no-any-return]
                 self._errors.extend(args[0])
                 self.found.extend(error for error in args[0] if not error.is_group_error)
@@ -118,28 +166,32 @@ def _validator_class() -> Any:
                 if isinstance(value, (list, dict)) and len(value) > most:
                     self._drop_remaining_rules()
 
-        _kept.validator_class = JsonValidator
-    return _kept.validator_class
+        _thread_local.validator_class = JsonValidator
+    return _thread_local.validator_class
 
 
 def _findings(errors: list[Any]) -> list[dict[str, Any]]:
     found = []
     for error in errors:
-        pointer = "".join(
-            "/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.document_path
-        )
+        pointer = "".join("/" + escaped(str(step)) for step in error.document_path)
         code = _CODES.get(error.rule, "wrong_value")
-        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule
+        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD has no rule
             code = "unknown_field"
         if error.code == 0x02:
             code = "required"
         found.append({"pointer": pointer, "code": code, "detail": _sentence(code, error)})
-    return sorted(found, key=lambda finding: finding["pointer"])
+    return sorted(found, key=lambda finding: (finding["pointer"], finding["code"]))
 
 
 def _sentence(code: str, error: Any) -> str:
-    if error.rule == "regex" and error.constraint in _WRONG_FORMAT:
-        return _WRONG_FORMAT[error.constraint]
+    if code == "wrong_format":
+        return _WRONG_FORMAT.get(error.constraint, "This does not have the form that is needed.")
+    if code == "not_allowed":
+        return one_of(error.value, error.constraint)
+    if code == "unknown_field":
+        return "There is no such field here. " + one_of(
+            error.document_path[-1], error.info, "A field"
+        )
     if code in _SENTENCES:
         limit = error.constraint
         limits = limit if isinstance(limit, (list, tuple)) else [limit]
@@ -147,4 +199,4 @@ def _sentence(code: str, error: Any) -> str:
             {"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits
         )
         return _SENTENCES[code].format(limit=shown)
-    return str(error.info[0]) if error.info else "This value is not possible here."
+    return str(error.info[0]) if error.info else "This value is not allowed here."

@@ -28,7 +28,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_json, read_page, require_match, spend
+from mosis.web.request import listed, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
@@ -103,25 +103,23 @@ def me(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller) -> dict[str, Any]:
+def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Change the caller's name, or which kinds of notifications are mailed."""
-    changes = read_json(CHANGE)
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
-        mail = changes.pop("mail", None)
+        mail = body.pop("mail", None)
         if mail is not None:
             events.choose_mail(db, caller.account, mail)
-        return _own(db, accounts.change(db, caller, changes))
+        return _own(db, accounts.change(db, caller, body))
 
 
 @operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Context, db: Connection, caller: Caller) -> None:
+def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
-    said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     personal_data.erase(
-        env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw"
+        env, db, caller, body.get("password"), withdraw_apps=body.get("apps") == "withdraw"
     )
 
 

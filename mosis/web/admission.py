@@ -11,8 +11,8 @@ from mosis.errors import Denied, PortalError
 from mosis.people import authentication
 from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
-from mosis.web.plugins import is_versioned, own_path
 from mosis.web.request import JSON_LIMIT_BYTES
+from mosis.web.routing import own_path, split_version
 
 MULTIPART_EXTRA_BYTES = 64 * 1024
 
@@ -32,9 +32,7 @@ class Admissions:
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
         """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an upload that is not let in."""
-        path = own_path(self.app.prefix, path)
-        if is_versioned(path):
-            path = path[3:]
+        path = split_version(own_path(self.app.prefix, path))[1]
         try:
             route, named = self.app.router.match(
                 {"REQUEST_METHOD": method, "PATH_INFO": path or "/"}

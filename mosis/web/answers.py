@@ -1,120 +1,313 @@
-"""Answers that are ready: what a route with `keep` has answered before is given by the server's loop itself, because to wake a
-thread and go through Bottle costs several times as much as all the rest of such a request."""
+"""How a response leaves: its body, its headers, and the cache.
 
+Routes with the option `cache` answer from memory while their source has the same revision. There are two exits. `Answers`
+wraps the handler in a worker's thread. `CachedResponses` is called by the server's event loop and sends a cached response
+without a thread, because waking one and passing through Bottle costs several times as much as all the rest. tests/client.py
+compares both exits at every GET of every test.
+"""
+
+import re
 import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
 
+import bottle
+
+from mosis import rate_limits, store
 from mosis.caller import client_address, household
+from mosis.clock import seconds
 from mosis.context import Context
-from mosis.errors import Denied, LimitReached, Unavailable
+from mosis.errors import LimitReached, Unavailable
+from mosis.ids import request_id_of
 from mosis.rate_limits import Taken
 from mosis.server.request import Answer, Request
-from mosis.web.compression import cached_form, takes_part
-from mosis.web.content_coding import least_bytes
-from mosis.web.kept import Place, of_account, of_all_time, of_store
-from mosis.web.plugins import (
-    METHODS,
-    Finished,
-    Portal,
-    accepts_html,
-    access_token,
-    common_headers,
-    final_headers,
-    header_lines,
-    limit_of,
-    own_path,
-    request_id_of,
-)
-from mosis.web.request import names_tag
+from mosis.validation.strict_json import dump_json as dump
+from mosis.web.content_coding import form_key, least_bytes, takes_part
+from mosis.web.request import OTHER_PAGING, accepts_html, etag, names_tag, require_tag
+from mosis.web.routing import METHODS, environ_path, limit_of, own_path, split_version
 
-STORE = ("/store/", "/v1/store/", "/app/")
-PAGES = ("/", "/feed.atom")
+if TYPE_CHECKING:
+    from mosis.web.plugins import Portal
+
+# Paths that pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): public, without credentials.
+CROSS_ORIGIN = (
+    "/store/",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+    "/feed",
+    "/docs/manifest.schema.json",
+)
+CORS = [
+    ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "ETag, Last-Modified, Link, Content-Range, Repr-Digest, Retry-After",
+    ),
+]
+PREFLIGHT = [
+    ("Access-Control-Allow-Methods", "GET, HEAD"),
+    ("Access-Control-Allow-Headers", "If-None-Match, If-Modified-Since, If-Range, Range"),
+    ("Access-Control-Max-Age", "86400"),
+]
+ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
+OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
+
+# Query parameters that are part of a cache key. Unknown ones are left out: otherwise each random one would be another entry.
+# Those of other APIs are in, because they are refused.
+_REFUSED = frozenset(OTHER_PAGING)
+_LIST = _REFUSED | {"limit", "cursor"}
+_SEARCH = _LIST | {"q", "category", "tag", "sort"}
+_AGED = {"min_age_days"}
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a response is cached: the room and the key in the cache, and the revision of its source."""
+
+    room: str
+    key: Hashable
+    revision: Hashable
+
+
+def place_of(env: Context, path: str, query: str) -> Place:
+    """The place of the response to a GET of this path, as the client sent it without the path of BASE_URL.
+
+    What the store says of an app is valid until that app changes, a list until the store changes, all else for ever.
+    """
+    words = split_version(path)[1].split("/")[1:]
+    if words[0] == "app":
+        return Place("apps", path, store.app_revision(env, "/".join(words[1:])))
+    if path in ("/", "/feed.atom"):
+        known = _SEARCH if path == "/" else frozenset()
+        return Place("lists", _key(path, query, known), store.list_revision(env))
+    if words[0] != "store":
+        return Place("always", _key(path, query, _REFUSED), None)
+    if words[1:2] == ["apps"] and len(words) > 2:
+        known = _LIST if len(words) > 3 else _REFUSED | _AGED
+        revision = _aged(env, query, store.app_revision(env, words[2]))
+        return Place("apps", _key(path, query, known), revision)
+    known = _SEARCH | _AGED if words[1:] == ["apps"] else _LIST
+    return Place("lists", _key(path, query, known), _aged(env, query, store.list_revision(env)))
+
+
+def _aged(env: Context, query: str, revision: Hashable) -> Hashable:
+    """The revision of a response that changes with the time too: with a cooldown it is valid for a minute. A name of a
+    parameter can be spelled with percent signs."""
+    if "min_age_days" in query or "%" in query:
+        return revision, int(env.clock.time() // 60)
+    return revision
+
+
+def _key(path: str, query: str, known: frozenset[str]) -> str:
+    """The path and the known parameters, sorted. A query that names a parameter twice or in an unusual spelling is used as it
+    is: it may be refused, or be another spelling of a known name."""
+    if not query:
+        return path
+    parts = [(part.partition("=")[0], part) for part in query.split("&") if part]
+    names = {name for name, _ in parts}
+    if len(names) < len(parts) or not all(map(_PLAIN.match, names)):
+        return f"{path}?{query}"
+    used = sorted(part for name, part in parts if name in known)
+    return f"{path}?{'&'.join(used)}" if used else path
+
+
+@dataclass(frozen=True, slots=True)
+class CachedResponse:
+    """A response in the cache, in the forms that both exits need."""
+
+    body: bytes
+    headers: list[tuple[str, str]]
+    tag: str
+    route: bottle.Route
+    lines: bytes  # of the head of a 200
+    lines_unchanged: bytes  # of a 304
+
+    @classmethod
+    def of(
+        cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
+    ) -> "CachedResponse":
+        """From the body and Bottle's headers."""
+        unchanged = [each for each in headers if each[0].lower() not in ONLY_WITH_BODY]
+        lines = header_lines([*headers, ("Content-Length", str(len(body)))])
+        return cls(body, headers, tag, route, lines, header_lines(unchanged))
+
+
+def gzip_form(env: Context, plain: CachedResponse) -> CachedResponse | None:
+    """The compressed form of a cached response, if it is in the cache."""
+    key = form_key(plain.route, plain.headers)
+    found: CachedResponse | None = env.cache.get(key, None, again=True, room="gzip")
+    return found
+
+
+class Answers:
+    """The plugin that makes the response: JSON, Cache-Control, a strong ETag and 304 on every GET. It fills the cache and
+    answers from it."""
+
+    api = 2
+
+    def __init__(self, env: Context) -> None:
+        self.env = env
+
+    def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
+        cache_control = route.config.get("cache_control") or (
+            "public, max-age=60"
+            if route.rule.startswith(("/store/", "/.well-known/"))
+            else "no-store"
+        )
+        is_public, cache = route.config["scope"] == "public", route.config.get("cache")
+        assert cache is None or (cache == "store") == route.rule.startswith("/store/"), route.rule
+
+        def answered(**arguments: Any) -> Any:
+            request, response = bottle.request, bottle.response
+            place = None
+            if cache:
+                place = place_of(self.env, environ_path(request.environ), request.query_string)
+                cached = self.env.cache.get(place.key, place.revision, room=place.room)
+                if cached:
+                    for name, value in cached.headers:
+                        response.set_header(name, value)
+                    return _unless_known(cached.body, cached.tag)
+            document = callback(**arguments)
+            if isinstance(document, bottle.HTTPResponse):
+                return document
+            response.set_header("Cache-Control", cache_control)
+            if not is_public:
+                more = response.get_header("Vary")  # Accept-Encoding, where the route is compressed
+                vary = ["Authorization", "X-API-Key"] + ([more] if more else [])
+                response.set_header("Vary", ", ".join(vary))
+            if document is None:
+                response.status = 204 if response.status_code == 200 else response.status_code
+                return b""
+            body = document if isinstance(document, bytes) else dump(document)
+            response.content_type = "application/json"
+            if request.method not in ("GET", "HEAD"):
+                return body
+            tag = etag(body)
+            response.set_header("ETag", tag)
+            if place:
+                entry = CachedResponse.of(body, list(response.headers.items()), tag, route)
+                size = len(request.query_string) + len(body)
+                self.env.cache.put(place.key, place.revision, entry, size, room=place.room)
+            return _unless_known(body, tag)
+
+        return answered
 
 
 class CachedResponses:
-    """Called by the server's loop for each request without body; None sends it to the application, which also says the refusals."""
+    """Answers from the cache, called by the event loop for each request without a body. None sends the request to the
+    application, which also answers every refusal."""
 
-    def __init__(self, app: Portal, env: Context) -> None:
+    def __init__(self, app: "Portal", env: Context) -> None:
         self.app = app
         self.env = env
 
     def __call__(self, request: Request) -> Answer | None:
-        """The answer to a GET, if it is kept for everybody or for who has this access token."""
+        """The response to a GET without credentials, if it is in the cache."""
         started = time.perf_counter()
         if request.command == "OPTIONS" and request.path == "*":  # about the server itself
             return "204 No Content", f"Allow: {', '.join(sorted(METHODS))}\r\n".encode(), b""
-        if request.command != "GET" or "IF_MATCH" in request.headers:
+        sent = request.headers
+        if request.command != "GET" or sent.keys() & {"IF_MATCH", "AUTHORIZATION", "X_API_KEY"}:
             return None
-        if request.path == "/" and not accepts_html(request.headers.get("ACCEPT", "")):
+        path = own_path(self.app.prefix, request.path)
+        if path == "/" and not accepts_html(sent.get("ACCEPT", "")):
             return None  # the application tells programs where the API is
-        authorization, api_key = (
-            request.headers.get("AUTHORIZATION"),
-            request.headers.get("X_API_KEY"),
-        )
-        token = (
-            None
-            if authorization is None and api_key is None
-            else access_token(authorization, api_key)
-        )
         try:
-            place = self._place(own_path(self.app.prefix, request.path), request.query, token)
-            if place is None:
-                return None
-            kept: Finished | None = self.env.kept.get(
+            place = place_of(self.env, path, request.query)
+            cached: CachedResponse | None = self.env.cache.get(
                 place.key, place.revision, again=True, room=place.room
             )
-            if kept is None:
+            if cached and self.env.config.compression and takes_part(cached.route):
+                least = least_bytes(sent.get("ACCEPT_ENCODING", ""))
+                if least is not None and len(cached.body) >= least:
+                    cached = gzip_form(self.env, cached)  # made by the application, not in the loop
+            if cached is None:
                 return None
-            if self.env.config.compression and takes_part(kept.route):
-                least = least_bytes(request.headers.get("ACCEPT_ENCODING", ""))
-                if least is not None and len(kept.body) >= least:
-                    kept = cached_form(self.env, kept)
-                    if kept is None:
-                        return None  # the application compresses it, which would hold up the loop
-            developer_id = (
-                self.env.access_tokens.read(token, self.env.clock.time()).developer_id
-                if token
-                else None
-            )
-            taken = self._count(request, limit_of(kept.route), developer_id)
-        except (Denied, LimitReached, Unavailable):
+            taken = self._count(request, limit_of(cached.route))
+        except (LimitReached, Unavailable):
             return None
-        request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
-        common = common_headers(request_id, (taken,) if taken else (), kept.route)
-        path = own_path(self.app.prefix, request.path).removeprefix("/v1")
-        lines = header_lines(final_headers("GET", path, kept.headers, common)[len(kept.headers) :])
-        if "IF_NONE_MATCH" in request.headers and names_tag(
-            request.headers["IF_NONE_MATCH"], kept.tag
-        ):
-            self.app.record(
-                request_id, "GET", kept.route, 304, 0, time.perf_counter() - started, developer_id
-            )
-            return "304 Not Modified", kept.lines_unchanged + lines, b""
-        self.app.record(
-            request_id,
-            "GET",
-            kept.route,
-            200,
-            len(kept.body),
-            time.perf_counter() - started,
-            developer_id,
-        )
-        return "200 OK", kept.lines + lines, kept.body
+        request_id = request_id_of(sent.get("X_REQUEST_ID", ""))
+        common = common_headers(request_id, (taken,) if taken else (), cached.route)
+        headers = final_headers("GET", split_version(path)[1], cached.headers, common)
+        lines = header_lines(headers[len(cached.headers) :])
+        status, first, body = "200 OK", cached.lines, cached.body
+        if "IF_NONE_MATCH" in sent and names_tag(sent["IF_NONE_MATCH"], cached.tag):
+            status, first, body = "304 Not Modified", cached.lines_unchanged, b""
+        took = time.perf_counter() - started
+        self.app.record(request_id, "GET", cached.route, int(status[:3]), len(body), took)
+        return status, first + lines, body
 
-    def _place(self, path: str, query: str, token: str | None) -> Place | None:
-        """Where the answer is kept. One to an account is right until anything changes, its session and its rights too; there is
-        none for a credential that is no access token."""
-        if token is None:
-            if path in PAGES or path.startswith(STORE):
-                return of_store(self.env, path, query)
-            return of_all_time(path, query)
-        return of_account(path, query, token, self.env.db.data_version()) if token else None
-
-    def _count(self, request: Request, limit: str, developer_id: str | None) -> Taken | None:
-        if developer_id:
-            return self.env.limits.take("account", developer_id)
+    def _count(self, request: Request, limit: str) -> Taken | None:
+        """Count the request for its network. Raises LimitReached."""
         if limit == "none":
             return None
         address = client_address(
             self.env.config.trusted_proxy, request.peer, request.headers.get("X_FORWARDED_FOR", "")
         )
         return self.env.limits.take(limit, household(address))
+
+
+def final_headers(
+    method: str,
+    path: str,
+    headers: list[tuple[str, str]],
+    common: list[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """The headers of a response as they are sent. What shared caches may store has no header about one caller (RFC 9111, section
+    3), and the response to a POST is never for them."""
+    public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
+    if public and method not in ("GET", "HEAD"):
+        headers = [
+            (name, "no-store" if name.lower() == "cache-control" else value)
+            for name, value in headers
+        ]
+        public = False
+    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
+        common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
+    return headers + [each for each in common if not public or each[0] not in OF_ONE_CALLER]
+
+
+def common_headers(
+    request_id: str, taken: Sequence[Taken], route: bottle.Route | None
+) -> list[tuple[str, str]]:
+    """The headers of every response: its request id, what is left of the rate limits, and the end of a deprecated address."""
+    headers = [
+        ("X-Request-Id", request_id),
+        ("X-Content-Type-Options", "nosniff"),
+        *rate_limits.headers(taken),
+    ]
+    if route is not None and "deprecated" in route.config:
+        headers += lifecycle_headers(route)
+    return headers
+
+
+def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
+    """The headers of a deprecated address: Deprecation (RFC 9745), Sunset (RFC 8594) and the address that replaces it."""
+    found = [("Deprecation", f"@{_midnight(route.config['deprecated'])}")]
+    if "sunset" in route.config:
+        found.append(("Sunset", formatdate(_midnight(route.config["sunset"]), usegmt=True)))
+    if "successor" in route.config:
+        found.append(("Link", f'<{route.config["successor"]}>; rel="successor-version"'))
+    return found
+
+
+def _midnight(day: str) -> int:
+    return seconds(f"{day}T00:00:00Z")
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Headers as bytes, one a line."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+
+
+def _unless_known(body: bytes, tag: str) -> bytes:
+    """The body, or 304 when the client has it."""
+    require_tag(tag)
+    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+        bottle.response.status = 304
+        return b""
+    return body

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -9,9 +10,10 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid
-from mosis.publishing import apps, versions
+from mosis.packages.manifest import PACKAGE_ID
+from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.apps import App
+from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.openapi_schemas import (
@@ -31,11 +33,11 @@ from mosis.web.request import (
     created,
     listed,
     read_choice,
-    read_json,
     read_page,
     require_match,
     spend,
 )
+from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
@@ -43,9 +45,16 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "description": {
         "type": "string",
         "maxlength": 10_000,
-        "regex": r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z",
+        "regex": LINES,
     },
-    "category": {"type": "string", "maxlength": 40, "regex": r"[a-z][a-z0-9-]*\Z"},
+    "category": {
+        "type": "string",
+        "maxlength": 40,
+        "regex": pattern(
+            r"[a-z][a-z0-9-]*\Z",
+            "This must be one word of lower-case letters, digits and hyphens that begins with a letter, such as productivity.",
+        ),
+    },
     "tags": {
         "type": "list",
         "maxlength": 10,
@@ -58,11 +67,23 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "regex": WEB_ADDRESS,
     },
 }
-CREATE = _FIELDS | {
-    "package_id": {"type": "string", "required": True, "maxlength": 255},
-    "name": _FIELDS["name"] | {"required": True},
+_DEFAULT_PLAN: dict[str, Any] = {
+    "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}
 }
-CHANGE = _FIELDS
+CREATE = (
+    _FIELDS
+    | _DEFAULT_PLAN
+    | {
+        "package_id": {
+            "type": "string",
+            "required": True,
+            "maxlength": 255,
+            "regex": pattern(PACKAGE_ID.pattern, apps.PACKAGE_ID_FORM),
+        },
+        "name": _FIELDS["name"] | {"required": True},
+    }
+)
+CHANGE = _FIELDS | _DEFAULT_PLAN
 
 STATUSES = ("draft", "published", "suspended")
 APP = shape(
@@ -79,15 +100,29 @@ APP = shape(
     developer_id=ID,
     icon_url=nullable(LINK),
     latest_version=nullable(TEXT),
+    rollout_plan=nullable(DEFAULT_PLAN),
     created_at=TIME,
     updated_at=TIME,
 )
 
 
+def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    found = []
+    if fields.get("rollout_plan"):
+        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
+    try:
+        normal_web_address(fields.get("homepage") or "")
+    except ValueError:
+        detail = "The host in brackets is not an IPv6 address."
+        found.append(finding("/homepage", "wrong_format", detail))
+    return found
+
+
 def routes(app: bottle.Bottle) -> None:
-    app.get("/apps", callback=index, scope="apps:read", limited="filtered", keep="account")
+    app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
-    app.get("/apps/<app>", callback=show, scope="apps:read", keep="account")
+    app.get("/apps/<app>", callback=show, scope="apps:read")
     app.route("/apps/<app>", method="PATCH", callback=change, scope="apps:write")
     app.delete("/apps/<app>", callback=delete, scope="apps:write")
 
@@ -103,25 +138,32 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
-@operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
-def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: APP},
+    body=CREATE,
+    further=_findings,
+    refuses="package_id_taken quota_exceeded prefix_reserved",
+)
+def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE)))
+    app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
 @operation(APP)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """One app of the caller."""
-    return public(env, db, apps.owned_by(db, caller, app))
+    return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
-@operation(APP, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(APP, body=CHANGE, further=_findings, matches=True)
+def change(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE))
+    fields = _normal(body)
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         if found.published and fields:
             spend(env, "listing", caller.account)
@@ -132,26 +174,20 @@ def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
     """Delete an app of which nothing was ever published."""
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
         apps.delete(db, caller, found)
 
 
 def _normal(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case. Raises Invalid."""
+    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case."""
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:
             once.setdefault(unicodedata.normalize("NFKC", tag).casefold(), tag)
         fields["tags"] = [*once.values()]
     if fields.get("homepage"):
-        try:
-            fields["homepage"] = normal_web_address(fields["homepage"])
-        except ValueError:
-            detail = "The host in brackets is not an IPv6 address."
-            raise Invalid(
-                [{"pointer": "/homepage", "code": "wrong_format", "detail": detail}]
-            ) from None
+        fields["homepage"] = normal_web_address(fields["homepage"])
     return fields
 
 
@@ -179,6 +215,7 @@ def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
         "developer_id": app.developer_id,
         "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
         "latest_version": latest,
+        "rollout_plan": rollout_plans.default_of(app),
         "created_at": app.created_at,
         "updated_at": app.updated_at,
     }

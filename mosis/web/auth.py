@@ -1,5 +1,6 @@
 """Signing in and out, and where one is signed in."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -10,7 +11,7 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.people import accounts
 from mosis.people.accounts import Session, SignedIn
-from mosis.validation import names
+from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.web import accounts as faces
 from mosis.web.accounts import DEVELOPER
@@ -25,7 +26,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_json, read_page, spend
+from mosis.web.request import created, listed, read_page, spend
 
 EMAIL = {
     "type": "string",
@@ -78,6 +79,17 @@ SESSION = shape(
 )
 
 
+def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """Whether a new password is a weak one, in a body that may name the address too."""
+    return [
+        found
+        for name in ("password", "new_password")
+        for found in findings_of(
+            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
+        )
+    ]
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post(
         "/auth/register",
@@ -94,40 +106,41 @@ def routes(app: bottle.Bottle) -> None:
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
-@operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
-def register(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: SIGNED_IN},
+    body=REGISTER,
+    further=password_findings,
+    refuses="email_taken registration_closed",
+)
+def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
-    said = read_json(REGISTER)
     spend(env, "registration", caller.network)
-    return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
+    return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
 
 @operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials")
-def login(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Sign in with a password.
 
     401 is the same answer in the same time whether the account exists or not.
     """
-    said = read_json(LOGIN)
-    spend_sign_in(env, caller, said["email"])
-    return public(db, accounts.login(env, db, caller, **said))
+    spend_sign_in(env, caller, body["email"])
+    return public(db, accounts.login(env, db, caller, **body))
 
 
 @operation(SIGNED_IN, body=REFRESH)
-def refresh(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Get a new pair of tokens; the old refresh token is spent.
 
     A spent one that is presented again ends the whole session, because one of its two holders is a thief.
     """
-    return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
+    return public(db, accounts.refresh(env, db, caller, body["refresh_token"]))
 
 
 @operation(body=LOGOUT, optional=True)
-def logout(db: Connection, caller: Caller) -> None:
+def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """End the session, or all sessions of the account."""
-    accounts.logout(
-        db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False)
-    )
+    accounts.logout(db, caller, everywhere=body.get("everywhere", False))
 
 
 @operation(list_of("sessions", SESSION))

@@ -1,15 +1,16 @@
 """Compression of responses with gzip: a representation of its own, with a tag of its own (RFC 9110, section 8.8.3.3).
 
-Which routes take part is fixed here, because compression shows in its length how much two parts of a response are alike: what
-holds a secret must not be compressed together with what somebody else chose (the BREACH attack, https://breachattack.com). So
-nothing under /auth, /keys, /signing-keys and /webhooks is compressed, nor what is stored about a device or an account, nor a page
-of the console, nor a response to a change. Problems (RFC 9457) never hold a secret, and are compressed on every route.
+`content_coding` names the routes that take part, because compression shows in its length how much two parts of a response
+are alike: a secret must not be compressed together with what somebody else chose (the BREACH attack,
+https://breachattack.com). So nothing under /auth, /keys, /signing-keys and /webhooks is compressed, nor what is stored about
+a device or an account, nor a page of the console, nor a response to a change. Problems (RFC 9457) never hold a secret, and
+are compressed on every route.
 
 Packages, pictures and parts of files (206) are sent as they are. Files of the store and the documentation are stored compressed
 too, see mosis/web/file_response.py.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import bottle
@@ -17,9 +18,17 @@ import bottle
 from mosis import problems
 from mosis.context import Context
 from mosis.errors import Conflict
-from mosis.web.content_coding import LEAST_BYTES, compressed, least_bytes, merged_vary
+from mosis.web.answers import CachedResponse
+from mosis.web.content_coding import (
+    LEAST_BYTES,
+    compressed,
+    form_key,
+    least_bytes,
+    merged_vary,
+    takes_part,
+)
 from mosis.web.file_response import is_known
-from mosis.web.plugins import Finished, header_lines, problem
+from mosis.web.plugins import problem
 from mosis.web.request import gzip_tag
 
 TYPES = frozenset(
@@ -36,17 +45,6 @@ TYPES = frozenset(
         "image/svg+xml",
     }
 )
-READS = (
-    "/store/",
-    "/docs",
-    "/openapi.json",
-    "/.well-known/",
-    "/robots.txt",
-    "/metrics",
-    "/apps",
-    "/reviews",
-    "/admin/apps",
-)
 PRECONDITIONS = (
     "HTTP_IF_MATCH",
     "HTTP_IF_NONE_MATCH",
@@ -55,36 +53,11 @@ PRECONDITIONS = (
 )
 
 
-def takes_part(route: bottle.Route) -> bool:
-    """Whether responses of this route may be compressed. Long polls may not: they compare tags while they wait. Of the pages only
-    those may that are the same for everybody: the others hold a form token beside what was typed."""
-    if route.config.get("page"):
-        return bool(route.config["scope"] == "public")
-    if route.rule == "/store/updates":  # a question so long that it is sent as a body
-        return True
-    said = route.callback.operation
-    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in said.query
-
-
 def is_file(route: bottle.Route) -> bool:
     """Whether the handler negotiates itself: a file of which parts can be asked for."""
     if route.config.get("page"):
         return False
     return any(getattr(each, "ranges", False) for each in route.callback.operation.answers.values())
-
-
-def form_key(route: bottle.Route, headers: list[tuple[str, str]]) -> Hashable:
-    """What identifies the compressed form of a response: its route and all its headers, the tag among them. Two lists may have one
-    body and lead to different next pages."""
-    return route.rule, header_lines(sorted((name.lower(), value) for name, value in headers))
-
-
-def cached_form(env: Context, plain: Finished) -> Finished | None:
-    """The compressed form of a cached response."""
-    found: Finished | None = env.kept.get(
-        form_key(plain.route, plain.headers), None, again=True, room="gzip"
-    )
-    return found
 
 
 class Compression:
@@ -146,10 +119,10 @@ class Compression:
         tag: str = headers.get_header("ETag", "")
         cacheable = bool(tag) and (
             "public" in headers.get_header("Cache-Control", "")
-            or route.config.get("keep") == "always"
+            or route.config.get("cache") == "always"
         )
         key = form_key(route, list(headers.headers.items()))
-        found = self.env.kept.get(key, None, again=True, room="gzip") if cacheable else None
+        found = self.env.cache.get(key, None, again=True, room="gzip") if cacheable else None
         packed = found.body if found else compressed(body)
         headers.set_header("Content-Encoding", "gzip")
         if "Content-Length" in headers:
@@ -158,8 +131,8 @@ class Compression:
             headers.set_header("ETag", gzip_tag(tag))
         if cacheable and found is None:
             listed = list(headers.headers.items())
-            form = Finished.of(packed, listed, gzip_tag(tag), route)
-            self.env.kept.put(key, None, form, len(packed), room="gzip")
+            form = CachedResponse.of(packed, listed, gzip_tag(tag), route)
+            self.env.cache.put(key, None, form, len(packed), room="gzip")
         return packed
 
     def _unless_known(self, answer: Any, headers: Any, body: bytes) -> Any:

@@ -1,14 +1,28 @@
-"""Whether the client takes gzip, and gzip itself (RFC 9110, sections 8.4 and 12.5.3)."""
+"""Which responses are compressed, whether the client takes gzip, and gzip itself (RFC 9110, sections 8.4 and 12.5.3)."""
 
 import re
 import zlib
+from collections.abc import Hashable
 from functools import lru_cache
+
+import bottle
 
 # Measured with zlib 1.3 on lists, the index, the API's description and scripts: level 6 takes 20 to 40 % longer than level 5
 # for 1 to 5 % fewer bytes; level 1 is twice as fast and gives 10 to 40 % more bytes.
 LEVEL = 5
 LEAST_BYTES = 1024  # smaller responses fit into one packet anyway
 MOST_HEADER = 256  # characters of Accept-Encoding that are read; browsers send about 30
+READS = (
+    "/store/",
+    "/docs",
+    "/openapi.json",
+    "/.well-known/",
+    "/robots.txt",
+    "/metrics",
+    "/apps",
+    "/reviews",
+    "/admin/apps",
+)
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
@@ -46,3 +60,20 @@ def merged_vary(vary: str) -> str:
     if "*" in names or any(name.lower() == "accept-encoding" for name in names):
         return vary
     return ", ".join([*names, "Accept-Encoding"])
+
+
+def takes_part(route: bottle.Route) -> bool:
+    """Whether responses of this route may be compressed. Long polls may not: they compare tags while they wait. Of the pages only
+    those may that are the same for everybody: the others hold a form token beside what was typed."""
+    if route.config.get("page"):
+        return bool(route.config["scope"] == "public")
+    if route.rule == "/store/updates":  # a question so long that it is sent as a body
+        return True
+    said = route.callback.operation
+    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in said.query
+
+
+def form_key(route: bottle.Route, headers: list[tuple[str, str]]) -> Hashable:
+    """What identifies the compressed form of a response: its route and all its headers, the tag among them. Two lists may
+    have one body and lead to different next pages."""
+    return route.rule, tuple(sorted((name.lower(), value) for name, value in headers))

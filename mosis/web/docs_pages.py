@@ -94,6 +94,13 @@ def _markdown() -> Any:
                 return text  # a file of the source, which is not served
             return str(super().link(text, document + mark + anchor, title))
 
-    return mistune.create_markdown(
-        escape=True, renderer=Renderer(escape=True), plugins=["table", "strikethrough"]
+        # What scrolls sideways can be reached and scrolled with the keyboard.
+        def block_code(self, code: str, info: str | None = None) -> str:
+            return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
+
+    renderer = Renderer(escape=True)
+    made = mistune.create_markdown(
+        escape=True, renderer=renderer, plugins=["table", "strikethrough"]
     )
+    renderer.register("table", lambda _, text: f'<table tabindex="0">\n{text}</table>\n')
+    return made

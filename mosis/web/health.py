@@ -23,10 +23,15 @@ READY = shape(
 
 def routes(app: bottle.Bottle) -> None:
     app.get(
-        "/healthz", callback=healthz, scope="public", limit="none", keep="always", cache="no-store"
+        "/healthz",
+        callback=healthz,
+        scope="public",
+        limit="none",
+        cache="always",
+        cache_control="no-store",
     )
-    app.get("/livez", callback=livez, scope="public", limit="none", cache="no-store")
-    app.get("/readyz", callback=readyz, scope="public", limit="none", cache="no-store")
+    app.get("/livez", callback=livez, scope="public", limit="none", cache_control="no-store")
+    app.get("/readyz", callback=readyz, scope="public", limit="none", cache_control="no-store")
 
 
 @operation(ALIVE)

@@ -1,19 +1,21 @@
 """API keys and signing keys over HTTP."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bottle
 
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
-from mosis.clock import is_time
+from mosis.clock import is_time, seconds
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, Malformed
+from mosis.errors import Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
+from mosis.validation import Finding, finding, findings_of
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
@@ -28,7 +30,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match, spend
+from mosis.web.request import created, listed, read_page, require_match, spend
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {
@@ -135,15 +137,28 @@ def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
-@operation({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
-def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
-    """Make an API key; `key` is shown this once."""
-    said = read_json(API_KEY)
-    if said.get("expires_at") is not None and not is_time(said["expires_at"]):
-        raise Invalid(
-            [{"pointer": "/expires_at", "code": "wrong_format", "detail": "There is no such time."}]
+def _signing_key_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "public_key" not in fields:
+        return []
+    return findings_of(packages.parse_public_key, fields["public_key"])
+
+
+def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
+    expires_at = fields.get("expires_at")
+    if expires_at is not None and not is_time(expires_at):
+        yield finding(
+            "/expires_at", "wrong_format", "This must be a time such as 2027-01-31T12:00:00Z."
         )
-    key, secret = keys.add(db, caller, NewKey(**said))
+    elif expires_at is not None and seconds(expires_at) <= env.clock.time():
+        yield finding("/expires_at", "too_small", "This time is in the past.")
+    if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
+        yield finding("/apps", "not_allowed", keys.ROLE_FOR_ALL)
+
+
+@operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
+def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Make an API key; `key` is shown this once."""
+    key, secret = keys.add(db, caller, NewKey(**body))
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
@@ -162,11 +177,10 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 
 
 @operation(REPORTED, body=REPORT)
-def report(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
-    said = read_json(REPORT)
     spend(env, "report", caller.network)
-    return {"revoked": keys.report(db, caller, said["key"])}
+    return {"revoked": keys.report(db, caller, body["key"])}
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
@@ -176,10 +190,15 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
-@operation({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
-def add(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: PUBLIC_KEY},
+    body=SIGNING_KEY,
+    further=_signing_key_findings,
+    refuses="signing_key_exists limit_reached",
+)
+def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
-    key = keys.add_signing_key(db, caller, **read_json(SIGNING_KEY))
+    key = keys.add_signing_key(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
@@ -208,9 +227,9 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
             "Name what to verify: ?app=com.acme.notes&version=1.0.0, or version=ID.",
         )
     signed = (
-        versions.get(db, apps.owned_by(db, caller, app), version)
+        versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
         if app
-        else versions.owned_by(db, caller, version)
+        else versions.with_role(db, caller, version, "viewer")
     )
     versions.verify_file(env, db, signed)
     by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)

@@ -13,7 +13,7 @@ from mosis.database import pagination
 from mosis.validation import Schema
 from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
 from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
-from mosis.web.plugins import UNVERSIONED, limit_of
+from mosis.web.routing import API_PREFIX, UNVERSIONED, limit_of
 
 TITLE = "mosis-portal"
 FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
@@ -48,6 +48,7 @@ ALWAYS = (
     "database_unavailable",
 )
 WITH_BODY = (
+    "digest_mismatch",
     "malformed_json",
     "unsupported_media_type",
     "request_timeout",
@@ -80,6 +81,9 @@ PARAMETERS = {
     "developer_id": "The developer's id.",
     "app_id": "The app's id.",
     "provider": "`github`, `google`, or what the operator has named the issuer.",
+    "member": "The account id of the member.",
+    "invitation": "The invitation's id.",
+    "token": "The token of the mail.",
     "group": "The crash group's id.",
     "device_id": "64 hex characters, as the device sends them.",
     "event": "The notification's id.",
@@ -151,6 +155,7 @@ TAGS = {
     "Oauth": "Sign-in at a provider",
     "Keys": "Keys",
     "Apps": "Apps",
+    "Members": "Members of apps",
     "Versions": "Versions",
     "Messages": "Messages",
     "Reviews": "Review desk",
@@ -172,6 +177,8 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "device_login": "Devices",
     "well_known": "Docs",
     "review_messages": "Messages",
+    "rollout_plans": "Versions",
+    "store_changes": "Store",
 }
 ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 
@@ -422,7 +429,7 @@ def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
             | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {})
         )
     path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
-    return path if rule.startswith(UNVERSIONED) else "/v1" + path, parameters
+    return path if rule.startswith(UNVERSIONED) else API_PREFIX + path, parameters
 
 
 def security(scope: str) -> list[dict[str, list[str]]]:
@@ -477,7 +484,7 @@ def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, An
     names = ["If-None-Match"] * (
         method == "GET" and 200 in said.answers and route.rule not in TAGLESS
     )
-    names += ["If-Match"] * (method in ("PATCH", "DELETE") or in_parts)
+    names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
     found = [
         {"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."}
         for name in names
@@ -533,7 +540,7 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
     if any(is_page(answer) for answer in said.answers.values()):
         found |= {"bad_cursor"}
     tagged = route.method == "GET" and 200 in said.answers and route.rule not in TAGLESS
-    if tagged or route.method in ("PATCH", "DELETE"):
+    if tagged or route.method in ("PUT", "PATCH", "DELETE"):
         found |= {"precondition_failed"}
     if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}

@@ -4,13 +4,15 @@ description.py makes OpenAPI of it; the whole test suite holds every answer, and
 are declared once, beside the `public()` that makes them; bodies are the very schemas that read_json() checks against.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mosis.validation import Schema
+from mosis.context import Context
+from mosis.validation import Finding, Schema
 
 Shape = dict[str, Any]
+Further = Callable[[Context, Mapping[str, Any]], Iterable[Finding]]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 TEXT: Shape = {"type": "string"}
@@ -22,6 +24,7 @@ YES: Shape = {"type": "boolean"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
 NUMBER: Shape = {"type": "number"}
 FREE: Shape = {"type": "object"}  # an object of any fields
+EMPTY: Schema = {}  # of a body without fields, which may be absent
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Operation:
 
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
     body: Schema | None = None
+    further: Further | None = None  # the rules of the body that its schema cannot express
     optional: bool = False  # whether the body may be absent
+    gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
@@ -49,7 +54,9 @@ def operation(
     answer: Shape | File | Mapping[int, Any] | None = None,
     *,
     body: Schema | None = None,
+    further: Further | None = None,
     optional: bool = False,
+    gzip_limit_bytes: int = 0,
     form: bool = False,
     query: Schema | None = None,
     matches: bool = False,
@@ -62,7 +69,17 @@ def operation(
         answers = {200: answer}
     else:
         answers = answer  # type: ignore[assignment]
-    said = Operation(answers, body, optional, form, query or {}, matches, tuple(refuses.split()))
+    said = Operation(
+        answers,
+        body,
+        further,
+        optional or body == EMPTY,
+        gzip_limit_bytes,
+        form,
+        query or {},
+        matches,
+        tuple(refuses.split()),
+    )
 
     def mark(handler: Handler) -> Handler:
         handler.operation = said  # type: ignore[attr-defined]

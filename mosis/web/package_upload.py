@@ -1,174 +1,129 @@
-"""A package and what is said with it: as the raw body with a query string, or as a multipart form (RFC 7578)."""
+"""An upload: a package and its parameters, as the raw body with a query string or as a multipart form."""
 
-import base64
 import re
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
 
 import bottle
 
-from mosis.errors import Invalid, LimitReached, Malformed
-from mosis.packages.storage import Readable
+from mosis.context import Context
+from mosis.errors import Invalid, Malformed, PortalError
+from mosis.packages.storage import Readable, Received
 from mosis.publishing.versions import Upload
+from mosis.validation.choices import one_of
+from mosis.web import digest_fields
+from mosis.web.multipart_form import Form
 from mosis.web.request import refuse_coding
 
-BLOCK = 64 * 1024
 LONGEST_NOTES = 5000
 _NOTES = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z")
-_SAID = ("channel", "release_notes", "submit", "publish")
+# Parameters, and how many bytes of a form each may take.
+PARAMETERS = {"channel": 100, "release_notes": 4 * LONGEST_NOTES, "submit": 100, "publish": 100}
+CHOICES = {
+    "channel": ("stable", "beta"),
+    "submit": ("true", "false"),
+    "publish": ("true", "false"),
+}
 
 
-class Sent:
-    """The package as a `stream`, and afterwards what was said with it (`upload`)."""
+class SentPackage:
+    """The request for an upload: a package, and the options, which may come after it in a form."""
 
-    def __init__(self, stream: Readable, said: dict[str, str], length: int | None) -> None:
-        self.stream = stream
-        self.length = length
-        self._said = said
-
-    def upload(self) -> Upload:
-        """What was said. Only complete once the package has been read: fields of a form may come after it. Raises Invalid."""
-        wrong = []
-        if self._said.get("channel") not in (None, "stable", "beta"):
-            wrong.append(
-                {
-                    "pointer": "/channel",
-                    "code": "not_allowed",
-                    "detail": "This must be one of: stable, beta.",
-                }
+    def __init__(self) -> None:
+        """Raises Malformed."""
+        request = bottle.request
+        refuse_coding()
+        # As it came: Bottle gives it in lower case, and in a boundary capital letters count.
+        kind = request.environ.get("CONTENT_TYPE", "")
+        self._query = {
+            name: request.query.getunicode(name, "\ufffd")
+            for name in PARAMETERS
+            if name in request.query
+        }
+        self._digests = digest_fields.expected(request.get_header)
+        body = _Counted(request.environ["wsgi.input"], self._digests)
+        self._form: Form | None = None
+        self.stream: Readable = body
+        self.length: int | None = None
+        if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+            self.stream = self._form = Form(body, kind, "package", PARAMETERS)
+            return
+        length = request.content_length
+        if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
+            raise Malformed(
+                "malformed_request",
+                "Send the package as the body: curl --data-binary @notes.mosis.",
             )
-        for name in ("submit", "publish"):
-            if self._said.get(name) not in (None, "true", "false"):
-                wrong.append(
-                    {
-                        "pointer": f"/{name}",
-                        "code": "not_allowed",
-                        "detail": "This must be one of: true, false.",
-                    }
+        self.length = length if length > 0 else None
+
+    @contextmanager
+    def received(self, env: Context) -> Iterator[tuple[Received, Upload]]:
+        """The package as a file, removed at the end unless it has got another name, and the options.
+
+        Raises as `Files.receive`, Invalid `digest_mismatch` when the body is not what its headers announce, and as `_options`.
+        """
+        received = env.files.receive(self.stream, env.config.package_limit_bytes, self.length)
+        try:
+            self._digests.check()
+            yield received, self._options()
+        except PortalError:
+            env.measures.count("portal_uploads_total", result="refused")
+            raise
+        finally:
+            received.discard()
+
+    def _options(self) -> Upload:
+        """What the query and the form say.
+
+        Raises Invalid with every finding, Malformed for one that stands in the query and in the form.
+        """
+        given = dict(self._query)
+        for name, value in (self._form.fields if self._form else {}).items():
+            if name in given:
+                raise Malformed(
+                    "malformed_request",
+                    f"`{name}` stands in the query and in the form; send it once.",
                 )
-        notes = self._said.get("release_notes", "")
+            if value:  # a form sends what was left out as an empty text
+                given[name] = value
+        wrong = [
+            _finding(name, "not_allowed", one_of(given[name], allowed))
+            for name, allowed in CHOICES.items()
+            if given.get(name, allowed[0]) not in allowed
+        ]
+        notes = given.get("release_notes", "")
         if len(notes) > LONGEST_NOTES:
             wrong.append(
-                {
-                    "pointer": "/release_notes",
-                    "code": "too_long",
-                    "detail": f"This may be at most {LONGEST_NOTES} long.",
-                }
+                _finding("release_notes", "too_long", f"This may be at most {LONGEST_NOTES} long.")
             )
-        elif not _NOTES.match(notes):
+        if not _NOTES.match(notes):
             detail = (
                 "This must be UTF-8 text without control characters other than tabs and line ends."
             )
-            wrong.append({"pointer": "/release_notes", "code": "wrong_format", "detail": detail})
+            wrong.append(_finding("release_notes", "wrong_format", detail))
         if wrong:
-            raise Invalid(wrong)
+            raise Invalid(sorted(wrong, key=lambda finding: finding["pointer"]))
         return Upload(
-            self._said.get("channel"),
+            given.get("channel"),
             notes,
-            self._said.get("submit") == "true",
-            self._said.get("publish") == "true",
+            given.get("submit") == "true",
+            given.get("publish") == "true",
         )
 
 
-def read_upload() -> Sent:
-    """What the request sends. Raises Malformed."""
-    request = bottle.request
-    said = {
-        name: request.query.getunicode(name, "\ufffd") for name in _SAID if name in request.query
-    }
-    refuse_coding()
-    kind = request.environ.get(
-        "CONTENT_TYPE", ""
-    )  # as it came: Bottle gives it in lower case, and a boundary is not
-    if kind.partition(";")[0].strip().lower() == "multipart/form-data":
-        return Sent(_Form(request.environ["wsgi.input"], kind, said), said, None)
-    length = request.content_length
-    if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
-        raise Malformed(
-            "malformed_request", "Send the package as the body: curl --data-binary @notes.mosis."
-        )
-    return Sent(request.environ["wsgi.input"], said, length if length > 0 else None)
+class _Counted:
+    """A body whose blocks go through the digests that are expected of it."""
 
-
-def check_content_digest(sha256: str) -> None:
-    """Compare with the Content-Digest header (RFC 9530), where there is one with sha-256. Raises Invalid `digest_mismatch`."""
-    header = bottle.request.get_header("Content-Digest", "")
-    for member in header.split(","):
-        algorithm, _, value = member.strip().partition("=")
-        if algorithm.lower() != "sha-256":
-            continue
-        if value != ":" + base64.b64encode(bytes.fromhex(sha256)).decode() + ":":
-            finding = {
-                "pointer": "",
-                "code": "digest_mismatch",
-                "detail": f"The body that arrived has the SHA-256 {sha256}.",
-            }
-            raise Invalid(
-                [finding],
-                "digest_mismatch",
-                "The body is not the one that Content-Digest speaks of; send it again.",
-            )
-
-
-class _Form:
-    """The field `package` of a form as a stream; the other fields, wherever they stand, are put into `said`."""
-
-    def __init__(self, body: Readable, content_type: str, said: dict[str, str]) -> None:
-        import multipart
-
-        _, options = multipart.parse_options_header(content_type)
-        if not options.get("boundary"):
-            raise Malformed("malformed_request", "The multipart body has no boundary.")
-        # Bounds on what is not the package: eight parts, small heads; the package itself is bounded where it is received.
-        parser = multipart.PushMultipartParser(
-            options["boundary"], max_segment_count=8, max_header_size=2048, header_charset="latin-1"
-        )
-        self._blocks = self._parse(body, parser, multipart, said)
-        self._rest = b""
+    def __init__(self, body: Readable, digests: digest_fields.Expected) -> None:
+        self._body = body
+        self._digests = digests
 
     def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            block = next(self._blocks, None)
-            if block is None:
-                break
-            self._rest += block
-        end = len(self._rest) if size < 0 else size
-        given, self._rest = self._rest[:end], self._rest[end:]
-        return given
+        block = self._body.read(size)
+        if block:
+            self._digests.update(block)
+        return block
 
-    def _parse(
-        self, body: Readable, parser: Any, multipart: Any, said: dict[str, str]
-    ) -> Iterator[bytes]:
-        name, found, text = "", False, bytearray()
-        try:
-            while not parser.closed:
-                for event in parser.parse(body.read(BLOCK)):
-                    if isinstance(event, multipart.MultipartSegment):
-                        name, text = event.name, bytearray()
-                        if (name != "package" and name not in _SAID) or (
-                            name == "package" and found
-                        ):
-                            raise Malformed(
-                                "malformed_request",
-                                f"The form has a field {name!r} that is not expected here.",
-                            )
-                        found = found or name == "package"
-                    elif event is None:
-                        if name != "package":
-                            said[name] = text.decode()
-                    elif name == "package":
-                        yield bytes(event)
-                    else:
-                        text += event
-                        if len(text) > 4 * LONGEST_NOTES:
-                            raise LimitReached("too_large", f"The field {name!r} is too large.")
-        except UnicodeDecodeError:
-            raise Malformed("malformed_request", f"The field `{name}` is not UTF-8.") from None
-        except multipart.MultipartError as error:
-            raise Malformed(
-                "malformed_request",
-                "The multipart body cannot be read: send it as RFC 7578 says, with the boundary of its"
-                " Content-Type, CR LF line ends and a closing boundary; or send the package alone.",
-            ) from error
-        if not found:
-            raise Malformed("malformed_request", "The form has no field `package`.")
+
+def _finding(name: str, code: str, detail: str) -> dict[str, str]:
+    return {"pointer": f"/{name}", "code": code, "detail": detail}

@@ -1,106 +1,56 @@
-"""What every request goes through: an id, the log line, errors in one shape, who is calling, and the answer as JSON.
+"""What every request passes: request id, log line, errors in one form, the caller, and the checks of its input.
 
-A route's own line says the rest, in options that are plain text:
-    scope  who may call: "public", "any" (whoever has a credential), "account" (anybody signed in), "session" (also by a device
-           login, which has only some scopes), a role, or a scope of API keys
-    limited  what a credential that is limited to some apps may do where the address names none: "filtered" (the handler shows and
-           changes only what belongs to those apps or was made with the credential) or "refused"
-    credential   "ignored" where one signs in or gets back in: what a client still sends of an old session changes nothing
-    body   "json" (up to 1 MiB), "telemetry" (up to 64 KiB) or "package" (up to the package limit)
-    limit  "none" where requests are not counted; see limit_of for the others
-    keep   which answers are kept finished, see mosis/web/answers.py: "store" for public ones that depend on the store alone, while
-           nothing in it changes; "account" for those that depend on the caller and the portal's database alone, and not on the
-           time, until the next commit of anything; "always" for those that never change
-    cache  Cache-Control of the answer, where it is not the usual one
-    idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "late" where the handler itself
-           says what the body is, because it is too large to be read beforehand
-    deprecated, sunset, successor   the day ("2027-01-31") from which it should not be used any more, the day it goes, and the
-           address that takes its place: said in headers and in the description
-    lane   "passwords" for what hashes them, "uploads", "publishing" for what hashes packages,
-           "outside" for what waits for other servers, "telemetry" for its intake; the server gives each its own threads
+A line of the URL table gives the rest in options:
+    scope  who may call: "public", "any" (any credential), "account" (signed in), "session" (also a device login, which has
+        only some scopes), a role, or a scope of API keys
+    limited  what a credential that is limited to some apps may do where the path names no app: "filtered" (the handler shows
+        and changes only what belongs to these apps or was made with the credential) or "refused"
+    auth  "none" where one signs in or recovers an account: credentials that the client still sends are ignored
+    body  "package" (up to the package limit) or "telemetry" (up to 64 KiB); otherwise JSON of up to 1 MiB
+    limit  "none" where requests are not counted, or the name of a rate limit; see limit_of
+    cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" for ever
+    cache_control  Cache-Control of the response, where it is not the usual one
+    idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "deferred" where the
+        handler gets the key as `retry` and says what is asked for, because the body is too large to be read beforehand
+    deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date on which it is
+        removed, and the address that replaces it; stated in headers and in the OpenAPI document
+    lane  the threads that it shares: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
+        for other servers), "telemetry" (intake); "quick" otherwise
 """
 
 import inspect
 import logging
-import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from email.utils import formatdate
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, client_address
-from mosis.clock import seconds
+from mosis.caller import ROLES, SCOPES, Caller, client_address, is_in
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.database import new_id
 from mosis.errors import Denied, PortalError
+from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
-from mosis.validation.strict_json import dump_json as dump
-from mosis.web.kept import Place, of_account, of_all_time, of_store
-from mosis.web.request import (
-    check_lengths,
-    check_query,
-    etag,
-    names_tag,
-    require_match,
-    require_tag,
+from mosis.web.answers import common_headers, final_headers
+from mosis.web.openapi_schemas import Operation
+from mosis.web.request import check_lengths, check_query, read_declared, require_match
+from mosis.web.routing import (
+    API_PREFIX,
+    METHODS,
+    SegmentRouter,
+    environ_path,
+    limit_of,
+    own_path,
+    split_version,
 )
 
 log = logging.getLogger("mosis.requests")
-UNVERSIONED = (
-    "/healthz",
-    "/livez",
-    "/readyz",
-    "/metrics",
-    "/openapi.json",
-    "/docs",
-    "/cli",
-    "/packages/",
-    "/assets/",
-    "/.well-known/",
-    "/favicon.ico",
-    "/robots.txt",
-    # pages, see mosis/ui/
-    "/app/",
-    "/feed.atom",
-    "/setup",
-    "/console",
-    "/ui/",
-)
-# What pages of other origins may read (https://fetch.spec.whatwg.org/#http-cors-protocol): it is public, and no credential counts.
-CROSS_ORIGIN = (
-    "/store/",
-    "/packages/",
-    "/assets/",
-    "/.well-known/",
-    "/feed",
-    "/docs/manifest.schema.json",
-)
-CORS = [
-    ("Access-Control-Allow-Origin", "*"),
-    (
-        "Access-Control-Expose-Headers",
-        "ETag, Last-Modified, Link, Content-Range, Repr-Digest, Retry-After",
-    ),
-]
-PREFLIGHT = [
-    ("Access-Control-Allow-Methods", "GET, HEAD"),
-    ("Access-Control-Allow-Headers", "If-None-Match, If-Modified-Since, If-Range, Range"),
-    ("Access-Control-Max-Age", "86400"),
-]
-ONLY_WITH_BODY = frozenset({"content-type", "content-encoding"})
-OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-)  # a client may send any word
 _BOTTLES_CODES = {
     400: "malformed_request",
     404: "not_found",
@@ -119,6 +69,7 @@ class Portal(bottle.Bottle):
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
     ) -> None:
         super().__init__()
+        self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
         self.prefix = prefix  # the path in BASE_URL, where the portal has one
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
@@ -132,13 +83,9 @@ class Portal(bottle.Bottle):
         request_id = environ["mosis.request_id"] = request_id_of(
             environ.get("HTTP_X_REQUEST_ID", "")
         )
-        environ["SCRIPT_NAME"] = environ["mosis.prefix"] = self.prefix
-        path = environ["PATH_INFO"] = own_path(self.prefix, environ.get("PATH_INFO", "/"))
-        if is_versioned(path):
-            environ["SCRIPT_NAME"], environ["PATH_INFO"] = (
-                environ.get("SCRIPT_NAME", "") + "/v1",
-                path[3:],
-            )
+        environ["mosis.prefix"] = self.prefix
+        version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -223,9 +170,11 @@ class Portal(bottle.Bottle):
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
             "not_implemented": "This method is not known here.",
+            "malformed_request": "The request cannot be read: check its path, headers and body.",
+            "too_large": "The body is too large for this address.",
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
-        detail = details.get(code, "The request cannot be read: " + str(res.body))
+        detail = details[code]
         if code == "method_not_allowed":
             bottle.response.set_header("Allow", _allowed())
         if self.error_page is not None and _is_for_people(environ):
@@ -309,12 +258,9 @@ class Callers:
         )
         limited = route.config.get("limited", "")
         wanted = inspect.signature(route.callback).parameters
-        keeps = route.config.get("keep") == "account"
 
         def called(**arguments: Any) -> Any:
             db = self.env.db.connection()
-            if keeps:  # before anything is read, the session too: what is kept must be no older than its revision
-                bottle.request.environ["mosis.revision"] = self.env.db.data_version()
             caller = self._caller(db, limit, looks, scope == "public")
             bottle.request.environ["mosis.caller"] = caller
             require(caller, scope, limited)
@@ -354,8 +300,10 @@ class Callers:
         return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
 
     def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, where nobody is signed in, for the address. Raises LimitReached
-        `rate_limited`."""
+        """Count the request, for the account or, where nobody is signed in, for the address.
+
+        Raises LimitReached `rate_limited`.
+        """
         memory = bottle.request.environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited
             bottle.request.environ["mosis.taken"] = memory.get("taken", [])
@@ -371,30 +319,9 @@ class Callers:
         bottle.request.environ["mosis.taken"] = memory["taken"] = taken
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """An answer that is kept: once for Bottle, and once as the bytes that the server's loop sends."""
-
-    body: bytes
-    headers: list[tuple[str, str]]
-    tag: str
-    route: bottle.Route
-    lines: bytes  # of the head of a 200
-    lines_unchanged: bytes  # of a 304
-
-    @classmethod
-    def of(
-        cls, body: bytes, headers: list[tuple[str, str]], tag: str, route: bottle.Route
-    ) -> "Finished":
-        """From what Bottle has of it."""
-        unchanged = [each for each in headers if each[0].lower() not in ONLY_WITH_BODY]
-        lines = header_lines([*headers, ("Content-Length", str(len(body)))])
-        return cls(body, headers, tag, route, lines, header_lines(unchanged))
-
-
-class Answers:
-    """Makes the answer: JSON, a strong ETag and 304 on every GET, and what may be kept where. What a route with `keep` has
-    answered is kept in memory, finished, for as long as it is right; mosis/web/answers.py answers with it too."""
+class Inputs:
+    """Reads and checks what the operation declares (mosis/web/openapi_schemas.py): the query, If-Match, and the body, which it
+    hands over as `body`. Packages are left to the handler, which reads them as a stream."""
 
     api = 2
 
@@ -402,88 +329,28 @@ class Answers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        cache_control = route.config.get("cache") or (
-            "public, max-age=60"
-            if route.rule.startswith(("/store/", "/.well-known/"))
-            else "no-store"
-        )
-        keep, is_public = route.config.get("keep"), route.config["scope"] == "public"
-        said = route.callback.operation
-        tagless = (
-            route.method in ("PATCH", "DELETE") and not said.matches
-        )  # nobody could know a tag
-        asked = said.query.items() if route.method == "GET" else ()
+        operation: Operation = route.callback.operation
+        # Nobody can know the tag of what has none.
+        tagless = route.method in ("PUT", "PATCH", "DELETE") and not operation.matches
+        asked = operation.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
+        reads = operation.body is not None and route.config.get("body") != "package"
+        further = partial(operation.further, self.env) if operation.further else None
+        hands_over = "body" in inspect.signature(route.callback).parameters
 
-        def answered(**arguments: Any) -> Any:
-            request, response = bottle.request, bottle.response
+        def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(said.query)
+            check_query(operation.query)
             if bounded:
                 check_lengths(bounded)
-            place = self._place(keep) if keep else None
-            if place and keep != "account":
-                kept = self.env.kept.get(place.key, place.revision, room=place.room)
-                if kept:
-                    for name, value in kept.headers:
-                        response.set_header(name, value)
-                    return _unless_known(kept.body, kept.tag)
-            document = callback(**arguments)
-            if isinstance(document, bottle.HTTPResponse):
-                return document
-            response.set_header("Cache-Control", cache_control)
-            if not is_public:
-                more = response.get_header("Vary")  # Accept-Encoding, where the route is compressed
-                vary = ["Authorization", "X-API-Key"] + ([more] if more else [])
-                response.set_header("Vary", ", ".join(vary))
-            if document is None:
-                response.status = 204 if response.status_code == 200 else response.status_code
-                return b""
-            body = document if isinstance(document, bytes) else dump(document)
-            response.content_type = "application/json"
-            if request.method not in ("GET", "HEAD"):
-                return body
-            tag = etag(body)
-            response.set_header("ETag", tag)
-            if place:
-                kept = Finished.of(body, list(response.headers.items()), tag, route)
-                size = len(request.query_string) + len(body)
-                self.env.kept.put(place.key, place.revision, kept, size, room=place.room)
-            return _unless_known(body, tag)
+            if reads:
+                body = read_declared(operation, further)
+                if hands_over:
+                    arguments["body"] = body
+            return callback(**arguments)
 
-        return answered
-
-    def _place(self, keep: str) -> Place | None:
-        """Where the answer to this request is kept; None for an account's that came by no access token."""
-        environ = bottle.request.environ
-        address = environ_path(environ), bottle.request.query_string
-        if keep == "store":
-            return of_store(self.env, *address)
-        if keep == "always":
-            return of_all_time(*address)
-        token = access_token(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY"))
-        return of_account(*address, token, environ["mosis.revision"]) if token else None
-
-
-def final_headers(
-    method: str,
-    path: str,
-    headers: list[tuple[str, str]],
-    common: list[tuple[str, str]],
-) -> list[tuple[str, str]]:
-    """The headers of a response as they are sent. What shared caches may store has no header about one caller (RFC 9111, section
-    3), and the response to a POST is never for them."""
-    public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
-    if public and method not in ("GET", "HEAD"):
-        headers = [
-            (name, "no-store" if name.lower() == "cache-control" else value)
-            for name, value in headers
-        ]
-        public = False
-    if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
-        common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
-    return headers + [each for each in common if not public or each[0] not in OF_ONE_CALLER]
+        return checked
 
 
 def _allowed() -> str:
@@ -492,83 +359,26 @@ def _allowed() -> str:
     return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
-def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Headers as they are sent."""
-    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
-
-
-def request_id_of(given: str) -> str:
-    """The id that a request is known by: the client's own where it can be one, else a new one."""
-    return given if _REQUEST_ID.match(given) else new_id()
-
-
-def common_headers(
-    request_id: str, taken: Sequence[rate_limits.Taken], route: bottle.Route | None
-) -> list[tuple[str, str]]:
-    """What every answer says: its id, what is left of the limits, and whether its address is on its way out."""
-    headers = [
-        ("X-Request-Id", request_id),
-        ("X-Content-Type-Options", "nosniff"),
-        *rate_limits.headers(taken),
-    ]
-    if route is not None and "deprecated" in route.config:
-        headers += lifecycle_headers(route)
-    return headers
-
-
-def is_versioned(path: str) -> bool:
-    """Whether this is the address of a call of the API with its version: /v1/apps, but not /v1/healthz."""
-    return path.startswith("/v1/") and path != "/v1/" and not path[3:].startswith(UNVERSIONED)
-
-
-def own_path(prefix: str, path: str) -> str:
-    """The path of a request without the path of BASE_URL, which some proxies pass on and others take off."""
-    return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
-
-
-def environ_path(environ: Mapping[str, Any]) -> str:
-    """The path as the client has sent it, with /v1, without the path of BASE_URL."""
-    script: str = environ.get("SCRIPT_NAME", "")
-    return f"{script.removeprefix(environ.get('mosis.prefix', ''))}{environ['PATH_INFO']}"
-
-
-def access_token(authorization: str | None, api_key: str | None) -> str:
-    """The access token that a request presents; empty where it presents none, or an API key (whose uses are counted)."""
-    kind, _, token = (authorization or "").partition(" ")
-    token = token.strip()
-    return (
-        token
-        if api_key is None and kind.lower() == "bearer" and not token.startswith(tokens.KEY_PREFIX)
-        else ""
-    )
-
-
-def lifecycle_headers(route: bottle.Route) -> list[tuple[str, str]]:
-    """The headers of an address on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and what takes its place."""
-    found = [("Deprecation", f"@{_midnight(route.config['deprecated'])}")]
-    if "sunset" in route.config:
-        found.append(("Sunset", formatdate(_midnight(route.config["sunset"]), usegmt=True)))
-    if "successor" in route.config:
-        found.append(("Link", f'<{route.config["successor"]}>; rel="successor-version"'))
-    return found
-
-
-def accepts_html(accept: str) -> bool:
-    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
-    return "json" not in accept or "text/html" in accept
-
-
 def _is_for_people(environ: Mapping[str, Any]) -> bool:
-    """Whether an error that has no route is shown as a page: a browser asks, and not for a call of the API."""
+    """Whether an error is shown as a page: a page's own, or one without a route, where a browser asks outside of /v1/."""
     route = environ.get("bottle.route")
     if route is not None:
         return bool(route.config.get("page"))
     path = environ_path(environ)
-    return not path.startswith("/v1/") and "text/html" in environ.get("HTTP_ACCEPT", "")
+    return not path.startswith(f"{API_PREFIX}/") and "text/html" in environ.get("HTTP_ACCEPT", "")
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The address that a request comes from."""
+    """The address that a request comes from. Of a proxy's headers only X-Forwarded-For counts; one that sends another is told
+    of in the log, once."""
+    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
+            env.remembered["real_ip"] = True
+            log.warning(
+                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
+                extra={"proxy": peer},
+            )
     return client_address(
         env.config.trusted_proxy,
         environ.get("REMOTE_ADDR", ""),
@@ -576,33 +386,10 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
     )
 
 
-def _midnight(day: str) -> int:
-    return seconds(f"{day}T00:00:00Z")
-
-
 def _readable(value: str) -> str:
     """A header's value (PEP 3333: bytes as Latin-1) as UTF-8 throughout, which is what Bottle takes it for: what is none of it
     becomes U+FFFD, and is refused, or not found, by whoever looks at it."""
     return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
-
-
-def limit_of(route: bottle.Route) -> str:
-    """What counts requests of nobody in particular: the store is read by whole households, telemetry counts for itself."""
-    rule: str = route.rule
-    if "limit" in route.config:
-        return str(route.config["limit"])
-    if rule.startswith(("/store/", "/packages/", "/assets/")):
-        return "store"
-    return "none" if rule.startswith("/telemetry/") else "address"
-
-
-def _unless_known(body: bytes, tag: str) -> bytes:
-    """The body, or 304 when the client has it."""
-    require_tag(tag)
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
-        bottle.response.status = 304
-        return b""
-    return body
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:

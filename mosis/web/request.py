@@ -13,10 +13,13 @@ from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, LimitReached, Malformed
-from mosis.validation import Schema
+from mosis.validation import FurtherRules, Schema
+from mosis.validation.choices import one_of
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
+from mosis.web.digest_fields import check_digests
+from mosis.web.openapi_schemas import Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
@@ -24,16 +27,29 @@ OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
-def read_json(schema: Schema, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object of the body, checked. With `optional` an absent body is an empty object.
+def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
+    """The body as the operation declares it. Raises as the functions below."""
+    assert operation.body is not None
+    if operation.gzip_limit_bytes:
+        return read_packed_json(operation.gzip_limit_bytes)
+    if operation.form:
+        return read_form_or_json(operation.body, further=further)
+    return read_json(operation.body, optional=operation.optional, further=further)
+
+
+def read_json(
+    schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
+) -> dict[str, Any]:
+    """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
+    has the rules that no schema can express, see `validation.check`.
 
     Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
-        return check({}, schema)
+        return check({}, schema, further)
     refuse_coding()
-    return check(_object(body), schema)
+    return check(_object(body), schema, further)
 
 
 def refuse_coding() -> None:
@@ -44,17 +60,20 @@ def refuse_coding() -> None:
         )
 
 
-def read_form_or_json(schema: Schema) -> dict[str, Any]:
+def read_form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
     """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
     ):
-        return read_json(schema)
+        return read_json(schema, further=further)
     pairs = read_form_pairs()
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise Malformed("malformed_request", "A field stands twice in the form.")
-    return check(dict(pairs), schema)
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Malformed("malformed_request", f"The form has `{_shown(twice)}` more than once.")
+    return check(fields, schema, further)
 
 
 def read_form_pairs() -> list[tuple[str, str]]:
@@ -108,13 +127,8 @@ def read_body(limit_bytes: int) -> bytes:
         body = request.environ["wsgi.input"].read(limit_bytes + 1)
     if max(request.content_length, len(body)) > limit_bytes:
         raise _too_large(limit_bytes)
+    check_digests(request.get_header, body)
     return body
-
-
-def body_is(content: bytes) -> None:
-    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
-    What was answered to the same before is raised, as the answer."""
-    bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
@@ -183,7 +197,7 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
     if value is None:
         return default
     if value not in choices:
-        raise Malformed("malformed_request", f"{name} must be one of {', '.join(choices)}.")
+        raise Malformed("malformed_request", one_of(value, choices, name))
     return str(value)
 
 
@@ -205,6 +219,14 @@ def check_query(known: Schema) -> None:
 
 def _shown(name: str) -> str:
     return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_number(name: str, most: int) -> int:
+    """A whole number in the query; 0 without one. Raises Malformed."""
+    value = bottle.request.query.get(name, "0")
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
+        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+    return int(value)
 
 
 def read_switch(name: str) -> bool:
@@ -251,6 +273,11 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
         "Location", bottle.request.environ.get("mosis.prefix", "") + location
     )
     return document
+
+
+def accepts_html(accept: str) -> bool:
+    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    return "json" not in accept or "text/html" in accept
 
 
 def etag(body: bytes) -> str:

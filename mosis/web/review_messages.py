@@ -20,7 +20,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_json, read_page
+from mosis.web.request import listed, read_page
 
 _TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
 SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
@@ -54,18 +54,19 @@ def routes(app: bottle.Bottle) -> None:
 @operation(list_of("messages", MESSAGE))
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """The conversation with the reviewers about a version, the oldest message first."""
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     page = review_messages.index(db, found, read_page(str), internal=False)
     return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
 
 
 @operation({201: MESSAGE}, body=SAY)
-def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def say(
+    db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Write to the reviewers."""
-    said = read_json(SAY)
-    found = versions.get(db, apps.owned_by(db, caller, app), version)
+    found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
     return made(
-        review_messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False
+        review_messages.add(db, caller, found, "developer", body["text"]), to_reviewer=False
     )
 
 
@@ -78,13 +79,14 @@ def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str,
 
 
 @operation({201: MESSAGE}, body=SAY_AS_REVIEWER)
-def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def say_as_reviewer(
+    db: Connection, caller: Caller, review: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Write to the developer, or an internal message that only reviewers see."""
-    said = read_json(SAY_AS_REVIEWER)
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return made(
         review_messages.add(
-            db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)
+            db, caller, found, "reviewer", body["text"], internal=body.get("internal", False)
         ),
         to_reviewer=True,
     )

@@ -18,10 +18,12 @@ from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     TEXT,
     TIME,
+    YES,
     File,
     extended_with,
     list_of,
@@ -31,11 +33,11 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_page, require_match
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-NOTHING: dict[str, dict[str, Any]] = {}
-APPROVE = {"comment": _COMMENT}
+APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
+MARK: dict[str, dict[str, Any]] = {"security": {"type": "boolean", "required": True}}
 REJECT = {
     "reasons": {
         "type": "list",
@@ -61,6 +63,7 @@ REVIEW = shape(
     comment=TEXT,
     submitted_at=TIME,
     decided_at=nullable(TIME),
+    security=YES,
 )
 CHANGES = shape(
     "Changes",
@@ -115,6 +118,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/claim", callback=claim, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/release", callback=release, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/approve", callback=approve, scope="reviewer", idempotent="yes")
+    app.route("/reviews/<review>", method="PATCH", callback=mark, scope="reviewer")
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
@@ -132,7 +136,10 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """One review with what a reviewer needs to decide."""
-    found = reviews.for_reviewer(db, caller, review)
+    return whole(db, reviews.for_reviewer(db, caller, review))
+
+
+def whole(db: Connection, found: Review) -> dict[str, Any]:
     version = reviews.version_of(db, found)
     return public(db, found) | {
         "because": json.loads(found.because),
@@ -181,35 +188,49 @@ def file(
     return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Claim a review for two hours; again: another two."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Give a review back to the queue, at its old place."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
-def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Approve a version."""
-    said = read_json(APPROVE, optional=True)
-    return public(db, reviews.approve(db, caller, reviews.get(db, review), said.get("comment", "")))
+    return public(
+        db,
+        reviews.approve(
+            db,
+            caller,
+            reviews.get(db, review),
+            body.get("comment", ""),
+            security=body.get("security", False),
+        ),
+    )
+
+
+@operation(REVIEW, body=MARK, matches=True, refuses="invalid_state")
+def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Mark an approved version as a security release, or remove the mark."""
+    with db.write():
+        found = reviews.for_reviewer(db, caller, review)
+        require_match(lambda: whole(db, found))
+        return public(db, reviews.mark_security(db, caller, found, body["security"]))
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
-def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
-    said = read_json(REJECT)
     return public(
         db,
         reviews.reject(
-            db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]
+            db, caller, reviews.get(db, review), [*dict.fromkeys(body["reasons"])], body["comment"]
         ),
     )
 
@@ -273,4 +294,5 @@ def public(db: Connection, review: Review) -> dict[str, Any]:
         "comment": review.comment,
         "submitted_at": review.submitted_at,
         "decided_at": review.decided_at,
+        "security": bool(version.security),
     }

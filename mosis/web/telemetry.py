@@ -13,7 +13,7 @@ from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
 from mosis.errors import Malformed
 from mosis.publishing import apps
-from mosis.telemetry import analytics, crashes, devices, intake, settings
+from mosis.telemetry import analytics, crashes, devices, downloads, intake, settings
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import Receipt
@@ -46,8 +46,6 @@ from mosis.web.openapi_schemas import (
 from mosis.web.request import (
     listed,
     read_choice,
-    read_json,
-    read_packed_json,
     read_page,
     require_match,
 )
@@ -144,6 +142,35 @@ RANGE: dict[str, dict[str, Any]] = {
     "to": {"type": "string", "maxlength": 64, "meta": "The last one."},
     "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
 }
+DOWNLOADS = shape(
+    "Downloads",
+    **{
+        "package_id": TEXT,
+        "from": DATE,
+        "to": DATE,
+        "by": many(one_of(*downloads.BY)),
+        "total": COUNT,
+        "downloads": many(
+            {
+                "type": "object",
+                "properties": {
+                    "day": DATE,
+                    "version": TEXT,
+                    "channel": one_of("stable", "beta"),
+                    "count": COUNT,
+                },
+                "required": ["count"],
+            }
+        ),
+    },
+)
+DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")} | {
+    "by": {
+        "type": "string",
+        "maxlength": 40,
+        "meta": "What to group by: `day`, `version`, `channel`, or several: `day,channel`.",
+    },
+}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -180,22 +207,23 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/apps/<app>/crashes/<group>", callback=group, scope="telemetry:read")
     app.route("/apps/<app>/crashes/<group>", method="PATCH", callback=decide, scope="apps:write")
     app.get("/apps/<app>/analytics", callback=show, scope="telemetry:read")
+    app.get("/apps/<app>/downloads", callback=downloaded, scope="telemetry:read")
     app.get("/apps/<app>/telemetry", callback=choices, scope="telemetry:read")
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
-@operation({202: RECEIPT}, body=EVENTS)
-def events(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
+def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in what a device has to tell; the answer comes once it is on disk."""
-    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES), caller)
+    receipt = intake.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
-@operation({202: CRASH_RECEIPT}, body=CRASH_SENT)
-def crash(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
+def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in a crash with its trace; what is too long is shortened."""
-    receipt = crashes.take(env, read_packed_json(CRASH_BODY_LIMIT_BYTES), caller)
+    receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
@@ -210,13 +238,15 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-@operation(list_of("batches", FREE, crash_reports=many(FREE)))
+@operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
 def export(env: Context, device_id: str) -> dict[str, Any]:
     """Everything that is stored about a device, for whoever knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
-    return listed("batches", page, stored.batches, crash_reports=stored.crash_reports)
+    return listed(
+        "batches", page, stored.batches, crash_reports=stored.crash_reports, days=stored.days
+    )
 
 
 @operation()
@@ -237,7 +267,7 @@ def _device(device_id: str) -> str:
 )
 def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The crashes of an app, grouped by type and top frames, the newest group first."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
         telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved")
     )
@@ -247,19 +277,20 @@ def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 @operation(WHOLE_GROUP)
 def group(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
     """One group of crashes, with its days and samples."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     return whole_group(telemetry, crashes.get(telemetry, owned.id, group))
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def decide(
+    env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
+    owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
-    fields = read_json(DECISION)
     with telemetry.write():
         require_match(lambda: whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
-        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, fields["state"]))
+        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
 
 def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
@@ -297,7 +328,7 @@ def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
 @operation(ANALYTICS, query=RANGE)
 def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The sums of an app over some days or hours."""
-    owned, query = apps.owned_by(db, caller, app), bottle.request.query
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     span = read_choice("granularity", "day", "hour", default="day") or "day"
     wanted = analytics.read_range(span, query.get("from"), query.get("to"), int(env.clock.time()))
     found = analytics.analytics(
@@ -306,22 +337,43 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
     return {"package_id": owned.package_id} | found
 
 
+@operation(DOWNLOADS, query=DAYS)
+def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """How often an app was downloaded, betas too, by day, version or channel."""
+    owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
+    by = downloads.read_by(query.get("by"))
+    wanted = analytics.read_range("day", query.get("from"), query.get("to"), int(env.clock.time()))
+    total, rows = downloads.counts(env.telemetry.connection(), owned.id, wanted, by)
+    for row in rows:
+        if "day" in row:
+            row["day"] = text(row["day"] * DAY)[:10]
+    return {
+        "package_id": owned.package_id,
+        "from": text(wanted.first)[:10],
+        "to": text(wanted.last)[:10],
+        "by": list(by),
+        "total": total,
+        "downloads": rows,
+    }
+
+
 @operation(SETTINGS)
 def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Which telemetry an app takes."""
     return public_settings(
-        settings.get(env.telemetry.connection(), apps.owned_by(db, caller, app).id)
+        settings.get(env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id)
     )
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
-def choose(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def choose(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Choose which telemetry an app takes."""
-    owned, telemetry = apps.owned_by(db, caller, app), env.telemetry.connection()
-    fields = read_json(CHOICES)
+    owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
         require_match(lambda: public_settings(settings.get(telemetry, owned.id)))
-        return public_settings(settings.change(telemetry, owned.id, fields))
+        return public_settings(settings.change(telemetry, owned.id, body))
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:

@@ -1,33 +1,35 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
-from mosis import packages
 from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import Invalid, PortalError
 from mosis.people import keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE
+from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
+from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     LINK,
     NUMBER,
     TEXT,
     TIME,
+    YES,
     list_of,
     many,
     nullable,
@@ -35,24 +37,26 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.package_upload import LONGEST_NOTES, check_content_digest, read_upload
+from mosis.web.package_upload import LONGEST_NOTES, SentPackage
 from mosis.web.request import (
-    body_is,
     created,
     etag,
     listed,
     names_tag,
-    read_json,
     read_page,
     spend,
 )
+from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
     "publish_at": {
         "type": "string",
         "maxlength": 20,
-        "regex": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z",
+        "regex": pattern(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
+            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
+        ),
     },
 }
 SUBMIT = {"publish": {"type": "boolean"}}
@@ -67,7 +71,6 @@ YANK = {
     }
 }
 ROLLBACK = YANK
-NOTHING: dict[str, dict[str, Any]] = {}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
@@ -107,9 +110,11 @@ VERSION = shape(
     decided_at=nullable(TIME),
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
+    rollout_plan=nullable(PLAN),
+    security=YES,
 )
 _FLAG = {"type": "boolean"}
-SAID: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
@@ -126,9 +131,15 @@ SAID: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected digest_mismatch quota_exceeded invalid_state suspended"
+    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
+
+
+def _time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "publish_at" not in fields or is_time(fields["publish_at"]):
+        return []
+    return [finding("/publish_at", "wrong_format", "There is no such time.")]
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -194,39 +205,21 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@operation({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
-def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation({201: VERSION, 200: VERSION}, body=OPTIONS, query=OPTIONS, refuses=UPLOAD_REFUSED)
+def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry) -> Any:
     """Upload a package, as the raw body or as a form.
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.owned_by(db, caller, app), read_upload()
+    found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
     spend(env, "upload", caller.account)
-    received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
-    result = "known"
-    try:
-        check_content_digest(received.sha256)
-        said = sent.upload()
-        body_is(dump([received.sha256, *astuple(said)]))
-        package = packages.inspect(
-            received.path,
-            package_id=found.package_id,
-            keys=keys.live_signing_keys(db, found.developer_id),
-        )
-        with db.write():
-            version = versions.create(
-                db, env.config, caller, apps.owned_by(db, caller, app), package, received, said
-            )
-            if version.new:
-                env.files.keep(received, versions.path(env.files, db, version.version))
-                result = "taken"
-        env.measures.count("portal_upload_bytes_total", received.size_bytes)
-    except PortalError:
-        result = "refused"
-        raise
-    finally:
-        env.measures.count("portal_uploads_total", result=result)
-        received.discard()
+    with sent.received(env) as (received, options):
+        earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))
+        if earlier is not None:
+            env.measures.count("portal_uploads_total", result="known")
+            return earlier
+        signing_keys = keys.that_sign(db, found.id)
+        version = versions.upload(env, db, caller, found, received, options, signing_keys)
     shown = public(env, db, found, version.version)
     return created(shown, location(found, version.version)) if version.new else shown
 
@@ -234,7 +227,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 @operation(list_of("versions", VERSION))
 def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The versions of an app, the newest upload first."""
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
 
@@ -242,7 +235,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 @operation(VERSION, query=WAIT)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
-    seconds, found = wait_seconds(), apps.owned_by(db, caller, app)
+    seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     shown = public(env, db, found, versions.get(db, found, version))
     if seconds:
         known = first_seen(etag(dump(shown)))
@@ -257,77 +250,81 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 
 
 @operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
-def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def submit(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Hand a version to the reviewers."""
-    said = read_json(SUBMIT, optional=True)
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
+    return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
-    read_json(NOTHING, optional=True)
-    found = apps.owned_by(db, caller, app)
+    found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
 
 @operation(
     VERSION,
     body=PUBLISH,
+    further=_time_findings,
     optional=True,
     refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
 )
-def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def publish(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True)
-    found = apps.owned_by(db, caller, app)
-    publication = Publication(said.get("rollout_percent"), _time(said.get("publish_at")))
+    found = apps.with_role(db, caller, app, "publisher")
+    publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
 
 @operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
-def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def rollout(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
-    percent = read_json(ROLLOUT)["percent"]
-    found = apps.owned_by(db, caller, app)
+    percent = body["percent"]
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to no further device."""
-    read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
 @operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
-    env: Context, db: Connection, caller: Caller, app: str, version: str
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
-    reason = read_json(ROLLBACK)["reason"]
-    found = apps.owned_by(db, caller, app)
+    reason = body["reason"]
+    found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
 
 @operation(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def yank(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Take a version out of the store: it cannot be fetched any more."""
-    return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
+    return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
-    read_json(NOTHING, optional=True)
-    _counted(env, versions.get(db, apps.owned_by(db, caller, app), version))
+    _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
@@ -348,7 +345,7 @@ def _moved(
     **changes: Any,
 ) -> dict[str, Any]:
     with db.write():
-        found = apps.owned_by(db, caller, app)
+        found = apps.with_role(db, caller, app, "publisher")
         return public(
             env,
             db,
@@ -371,6 +368,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "reasons": json.loads(standing.review.reasons),
         "comment": standing.review.comment,
     }
+    plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return {
         "id": version.id,
@@ -385,6 +383,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
+            planned=rollout_plans.sentence(plan),
         ),
         "findings": json.loads(version.findings),
         "review": review,
@@ -402,12 +401,6 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "decided_at": version.decided_at,
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
+        "rollout_plan": rollout_plans.public(plan),
+        "security": bool(version.security),
     }
-
-
-def _time(text: str | None) -> str | None:
-    if text is not None and not is_time(text):
-        raise Invalid(
-            [{"pointer": "/publish_at", "code": "wrong_format", "detail": "There is no such time."}]
-        )
-    return text

@@ -1,6 +1,7 @@
 """Webhooks over HTTP."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import bottle
@@ -11,8 +12,10 @@ from mosis.database import Connection
 from mosis.events import KINDS
 from mosis.notifications import webhooks
 from mosis.notifications.webhooks import Delivery, Webhook
+from mosis.validation import Finding, findings_of
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     ID,
     TEXT,
     TIME,
@@ -25,7 +28,7 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match
+from mosis.web.request import created, listed, read_page, require_match
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
 _KINDS = {
@@ -37,7 +40,6 @@ _KINDS = {
 }
 ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
 CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
-NOTHING: dict[str, dict[str, Any]] = {}
 
 WEBHOOK = shape(
     "Webhook",
@@ -88,11 +90,14 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("webhooks", page, [public(each) for each in page.rows])
 
 
-@operation({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
-def add(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    return findings_of(webhooks.check_address, env, fields["url"]) if "url" in fields else []
+
+
+@operation({201: NEW_WEBHOOK}, body=ADD, further=_address_findings, refuses="limit_reached")
+def add(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Have events sent to an address; `secret` is shown this once."""
-    said = read_json(ADD)
-    webhook = webhooks.add(env, db, caller, said["url"], said.get("kinds"))
+    webhook = webhooks.add(env, db, caller, body["url"], body.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
 
@@ -102,14 +107,15 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return public(webhooks.get(db, caller, webhook))
 
 
-@operation(WEBHOOK, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+@operation(WEBHOOK, body=CHANGE, further=_address_findings, matches=True)
+def change(
+    env: Context, db: Connection, caller: Caller, webhook: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change the address or the kinds, switch it on or off."""
-    said = read_json(CHANGE)
     with db.write():
         found = webhooks.get(db, caller, webhook)
         require_match(lambda: public(found))
-        return public(webhooks.change(env, db, caller, found, said))
+        return public(webhooks.change(env, db, caller, found, body))
 
 
 @operation(matches=True)
@@ -121,10 +127,9 @@ def delete(db: Connection, caller: Caller, webhook: str) -> None:
         webhooks.delete(db, caller, found)
 
 
-@operation(NEW_WEBHOOK, body=NOTHING, optional=True)
+@operation(NEW_WEBHOOK, body=EMPTY)
 def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Make a new secret; for a day deliveries are signed with both."""
-    read_json(NOTHING, optional=True)
     changed = webhooks.rotate(db, caller, webhook)
     return public(changed) | {"secret": changed.secret}
 
@@ -136,10 +141,9 @@ def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return listed("deliveries", page, [_delivery(each) for each in page.rows])
 
 
-@operation(DELIVERY, body=NOTHING, optional=True, refuses="invalid_state")
+@operation(DELIVERY, body=EMPTY, refuses="invalid_state")
 def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
     """Send it again."""
-    read_json(NOTHING, optional=True)
     return _delivery(webhooks.redeliver(db, caller, webhook, delivery))
 
 

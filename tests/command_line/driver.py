@@ -4,8 +4,11 @@ import contextlib
 import io
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +110,37 @@ class Mosis:
         return found
 
 
+class Terminal:
+    """`mosis` on a terminal of its own."""
+
+    def __init__(self, mosis: Mosis, *arguments: str, program: list[str] | None = None) -> None:
+        near, far = pty.openpty()
+        self.near, self.shown = near, ""
+        self.process = mosis.start(
+            *arguments, program=program, stdin=far, stdout=far, stderr=far, start_new_session=True
+        )
+        os.close(far)
+
+    def read(self, until: str = "", timeout_seconds: float = 60) -> str:
+        """What is shown until these words come, or to the end."""
+        deadline = time.monotonic() + timeout_seconds
+        while not until or until not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self.near], [], [], 1)[0]:
+                try:
+                    data = os.read(self.near, 4096)
+                except OSError:  # the other side is closed
+                    data = b""
+                if not data:
+                    assert not until, self.shown
+                    break
+                self.shown += data.decode()
+        return self.shown
+
+    def type(self, text: str) -> None:
+        os.write(self.near, text.encode())
+
+
 @contextlib.contextmanager
 def ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
     """A process that is over at the end, whatever happens."""
@@ -124,3 +158,10 @@ def approve_all(client: Client, rita: Person) -> list[str]:
     for each in waiting:
         client.post(f"/v1/reviews/{each['id']}/approve", {"comment": "Good."}, as_=rita).expect(200)
     return [each["package_id"] for each in waiting]
+
+
+def pythons() -> list[str]:
+    """Every Python of this machine from 3.11 on."""
+    places = [Path(sys.executable), Path("/usr/bin/python3.11")]
+    places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
+    return [str(each) for each in dict.fromkeys(places) if each.exists()]

@@ -1,23 +1,26 @@
 """Killed, cut off, refused: the same command again goes on, and there is one version."""
 
 import contextlib
+import json
 import os
-import pty
 import random
 import select
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mosis.client.api import Portal
+from mosis.client.output import Output
 from tests.campaign import short_and_full
-from tests.client import Client, Person
-from tests.command_line.driver import Mosis, approve_all, ended
-from tests.server import wait_until
+from tests.client import PASSWORD, Client, Person
+from tests.command_line.driver import Mosis, Terminal, approve_all, ended
+from tests.conftest import Hands
+from tests.server import command as server_command
+from tests.server import running, wait_until
 
 APP = "app.alice.notes"
 
@@ -142,37 +145,6 @@ def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice:
     assert versions(client, alice) == [("1.0.0", "in_review"), ("1.0.0", "withdrawn")]
 
 
-class Terminal:
-    """`mosis` on a terminal of its own."""
-
-    def __init__(self, mosis: Mosis, *arguments: str) -> None:
-        near, far = pty.openpty()
-        self.near, self.shown = near, ""
-        self.process = mosis.start(
-            *arguments, stdin=far, stdout=far, stderr=far, start_new_session=True
-        )
-        os.close(far)
-
-    def read(self, until: str = "", timeout_seconds: float = 60) -> str:
-        """What is shown until these words come, or to the end."""
-        deadline = time.monotonic() + timeout_seconds
-        while not until or until not in self.shown:
-            assert time.monotonic() < deadline, self.shown
-            if select.select([self.near], [], [], 1)[0]:
-                try:
-                    data = os.read(self.near, 4096)
-                except OSError:  # the other side is closed
-                    data = b""
-                if not data:
-                    assert not until, self.shown
-                    break
-                self.shown += data.decode()
-        return self.shown
-
-    def type(self, text: str) -> None:
-        os.write(self.near, text.encode())
-
-
 def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alice: Person) -> None:
     terminal = Terminal(mosis, "init", "notes")
     with ended(terminal.process):
@@ -230,3 +202,80 @@ def test_somebody_elses_text_cannot_drive_the_terminal(mosis: Mosis, tmp_path: P
     mosis.folder.joinpath("notes/assets/a\x1b[31m.txt").write_text("x")
     said = mosis("check", "notes").expect(1)
     assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.slow
+def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
+    """While `publish` builds, uploads, waits for the checks and for the review: it goes on by itself."""
+    chance = random.Random(6)
+    with running(tmp_path) as server:
+        mosis = Mosis(tmp_path / "home", server.url)
+        account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
+        api = Portal(mosis.config, server.url, Output(quiet=True))
+        api.post("/auth/register", account, public=True)
+        mosis("login", server.url, "--email", account["email"], said=PASSWORD + "\n").expect(0)
+        mosis("init", "notes").expect(0)
+        for number in range(2):
+            more = ["--bump", "patch"] if number else []
+            with ended(mosis.start("publish", "notes", *more, "--json")) as process:
+                with contextlib.suppress(Exception):
+                    process.wait(chance.uniform(0.2, 0.8))
+                server.kill()
+                server.start()
+                out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, (out, err)
+            assert json.loads(out)["state"] == "in_review"
+            mosis.folder.joinpath("notes/assets/scripts/main.lua").write_text(f"return {number}\n")
+        rows = mosis("status", APP, "--json").expect(0).json["versions"]
+        assert [row["version"] for row in rows] == ["1.0.1", "1.0.0"]
+        made = server_command(tmp_path, "admin", "create", "rita@example.net").stdout
+        password = made.partition("password ")[2].split()[0] + "\n"
+        reviewer = Mosis(tmp_path / "rita", server.url)
+        reviewer("login", server.url, "--email", "rita@example.net", said=password).expect(0)
+        with ended(
+            mosis.start("publish", "notes", "--bump", "patch", "--when-approved")
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "waiting for the review" in line:
+                    break
+            server.kill()
+            server.start()
+            (review,) = (
+                each
+                for each in reviewer("review", "--json").expect(0).json["reviews"]
+                if each["version"] == "1.0.2"
+            )
+            reviewer("approve", review["id"], "--yes").expect(0)
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, (out, err)
+        assert "1.0.2: published" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["expired", "ended"])
+def test_the_session_ends_while_publish_waits(
+    mosis: Mosis, client: Client, alice: Person, rita: Person, hands: Hands, how: str
+) -> None:
+    """A token that has expired is replaced; a session that was ended stops with what to do, and the
+    release goes on."""
+    mosis("init", "notes").expect(0)
+    with ended(mosis.start("publish", "notes", "--when-approved")) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting for the review" in line:
+                break
+        if how == "expired":
+            hands.turn(3600)
+            rita = client.sign_in(rita)
+        else:
+            client.post("/v1/auth/logout", as_=alice).expect(204)
+        approve_all(client, rita)
+        out, err = process.communicate(timeout=60)
+    if how == "expired":
+        assert (process.returncode, "published" in out) == (0, True), (out, err)
+    else:
+        assert process.returncode == 1
+        assert f"Sign in again: mosis login {mosis.url}" in err
+    alice = client.sign_in(alice)
+    wait_until(lambda: versions(client, alice) == [("1.0.0", "published")], "it is published")

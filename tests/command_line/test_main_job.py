@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from mosis.context import Context
 from tests.client import PASSWORD, Client, Person
-from tests.command_line.driver import Mosis, approve_all, ended
+from tests.command_line.driver import Mosis, approve_all, ended, pythons
 from tests.conftest import Hands
 
 
@@ -193,3 +194,32 @@ def test_the_zipapp_is_the_same_each_time_and_for_caches(client: Client) -> None
     zipapp.cache_clear()
     assert zipapp(client.env.config.base_url) == first.body
     assert zipapp("https://apps.example.net") != first.body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["-I", "-S"], ["-I"]], ids=["alone", "with packages"])
+@pytest.mark.parametrize("python", pythons())
+def test_the_whole_job_under_every_python(
+    tmp_path: Path, url: str, client: Client, alice: Person, rita: Person, python: str, options: list[str]
+) -> None:  # fmt: skip
+    """The zipapp, with the packages of that Python (cryptography, lupa, tinycss2, if it has them) and without."""
+    mosis = Mosis(tmp_path / "home")
+    mosis.environment["PATH"] = os.environ["PATH"]
+    path = mosis.folder / "mosis.pyz"
+    path.write_bytes(client.get("/cli/mosis.pyz").expect(200).body)
+
+    def run(*arguments: str, said: str = "") -> str:
+        done = subprocess.run(
+            [python, *options, str(path), *arguments],
+            cwd=mosis.folder, env=mosis.environment, input=said, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    run("login", "--email", alice.email, said=PASSWORD + "\n")
+    run("init", "notes")
+    assert json.loads(run("publish", "notes", "--json"))["state"] == "in_review"
+    assert approve_all(client, rita) == ["app.alice.notes"]
+    assert json.loads(run("publish", "notes", "--json"))["state"] == "published"
+    assert json.loads(run("install", "app.alice.notes", "--json"))["signature"] == "verified"
+    assert mosis.folder.joinpath("app.alice.notes/assets/main.rml").is_file()

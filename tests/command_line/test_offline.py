@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mosis.client.config import Config, normal_url
 from mosis.client.output import Stop
 from mosis.client.project import bump, next_version
 from mosis.web.cli import zipapp
-from tests.command_line.driver import Mosis, ended
+from tests.command_line.driver import Mosis, Terminal, ended, pythons
 
 
 def test_the_same_bytes_under_another_clock_locale_umask_and_order(offline: Mosis) -> None:
@@ -127,18 +126,68 @@ def test_completion_knows_every_command(offline: Mosis, shell: str) -> None:
         subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=30)
 
 
+COMPLETED = [
+    ("mosis pub", {"publish"}),
+    ("mosis ro", {"rollout", "rollback"}),
+    ("mosis publish --wh", {"--when-approved"}),
+    ("mosis --json keys ex", {"export"}),
+    ("mosis reject --re", {"--reason"}),
+]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes(offline: Mosis) -> None:
+    script = offline("completion", "bash").expect(0).out
+    for line, words in COMPLETED:
+        said = line.split(" ")
+        ask = (
+            f"COMP_WORDS=({' '.join(said)}); COMP_CWORD={len(said) - 1}\n_mosis\n"
+            'printf "%s\\n" "${COMPREPLY[@]}"\n'
+        )
+        done = subprocess.run(
+            ["bash", "--norc", "-c", script + ask],
+            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert set(done.stdout.split()) == words, line
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes(offline: Mosis) -> None:
+    offline.folder.joinpath("mosis.fish").write_text(offline("completion", "fish").expect(0).out)
+    for line, words in COMPLETED:
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", f"source mosis.fish; complete -C '{line}'"],
+            cwd=offline.folder, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert {each.split("\t")[0] for each in done.stdout.splitlines()} == words, line
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_completes(offline: Mosis) -> None:
+    """On a terminal of its own: what is typed, a tab, and what stands there then."""
+    folder = offline.folder / "functions"
+    folder.mkdir()
+    folder.joinpath("_mosis").write_text(offline("completion", "zsh").expect(0).out)
+    offline.environment |= {"PS1": "", "TERM": "dumb", "ZDOTDIR": str(offline.folder)}
+    shell = Terminal(offline, program=["zsh", "-f", "-i"])
+    with ended(shell.process):
+        shell.type(
+            f'fpath=({folder} $fpath); autoload -U compinit; compinit -u; mosis() {{ echo "<$@>" }}\n'
+        )
+        shell.type("echo rea''dy\n")
+        shell.read("ready")
+        for typed, whole in (("pub", "publish"), ("publish --wh", "publish --when-approved")):
+            shell.type(f"mosis {typed}\t\n")
+            shell.read(f"<{whole}>")
+        shell.type("exit\n")
+        shell.process.wait(60)
+
+
 def test_what_is_not_understood(offline: Mosis) -> None:
     offline("nonsense").expect(2)
     offline("check", "nowhere").expect(2)
     offline("status").expect(2)
     offline("keys", "export").expect(2)
-
-
-def pythons() -> list[str]:
-    """Every Python of this machine from 3.11 on."""
-    places = [Path(sys.executable), Path("/usr/bin/python3.11")]
-    places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
-    return [str(each) for each in dict.fromkeys(places) if each.exists()]
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from base64 import b64encode
 
 import pytest
 
-from mosis.web.compression import READS, TYPES
-from mosis.web.content_coding import LEAST_BYTES, least_bytes
+from mosis.web.compression import TYPES
+from mosis.web.content_coding import LEAST_BYTES, READS, least_bytes
 from tests.client import Client, parsed, told_by
 from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # noqa: F401
 

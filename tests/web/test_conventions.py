@@ -8,9 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from mosis import events
+from mosis.credentials import tokens
 from mosis.people import device_login
 from mosis.web.openapi import is_page
-from mosis.web.plugins import limit_of
+from mosis.web.routing import limit_of
 from tests import described
 from tests.client import Answer, Client, Person
 from tests.package_builder import files_of
@@ -37,7 +38,8 @@ NEEDS_NO_KEY = {
     "/auth/login": "one session more does no harm", "/auth/refresh": "has ten seconds of grace", "/auth/logout": "ends",
     "/auth/device": "begins anew",
     "/auth/token": "asks", "/auth/password": "sets", "/auth/password/forgot": "has a bucket for each address",
-    "/auth/password/reset": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
+    "/auth/password/reset": "sets",
+    "/auth/email/change": "asks", "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",
     "/notifications/read-all": "sets", "/store/updates": "asks", "/telemetry/events": "has its batch_id",
     "/telemetry/crashes": "knows doubles",
@@ -82,8 +84,10 @@ class World:
 
 
 BODIES: dict[str, Any] = {
+    "/apps/<app>/members/<member>": {"role": "publisher"},
     "/admin/developers/<developer>": {"role": "developer"}, "/admin/apps/<app>": {"suspended": False, "reason": "x"},
-    "/apps/<app>/crashes/<group>": {"state": "resolved"},
+    "/apps/<app>/crashes/<group>": {"state": "resolved"}, "/reviews/<review>": {"security": False},
+    "/apps/<app>/versions/<version>/rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 
 
@@ -100,6 +104,15 @@ def settings() -> dict[str, str]:
     }
 
 
+def invited(client: Client, person: Person) -> str:
+    """The token of an invitation to work on somebody else's app."""
+    carol = client.register("carol")
+    app = client.app_of(carol, "com.carol.app")
+    said = {"email": person.email, "role": "viewer"}
+    sent = client.post(f"/v1/apps/{app}/members", said, as_=carol).expect(201)
+    return tokens.make_ticket(client.env.secret, sent["id"])
+
+
 @pytest.fixture
 def world(client: Client) -> World:
     root = client.admin()
@@ -112,6 +125,8 @@ def world(client: Client) -> World:
         app, client.package(root, app, "2.0.0", 2), as_=root, query="?submit=true"
     ).expect(201)
     client.work()
+    plan = {"steps": [{"percent": 1, "after_hours": 0}]}
+    client.call("PUT", f"/v1/apps/{app}/versions/1.0.0/rollout-plan", plan, as_=root).expect(200)
     webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, as_=root).expect(201)[
         "id"
     ]
@@ -134,9 +149,16 @@ def world(client: Client) -> World:
         client.post("/v1/keys", {"name": f"ci {number}", "scopes": ["apps:read"]}, as_=root)["id"]
         for number in "12"
     ]
+    bob, token = client.register("bob"), invited(client, root)
+    invitation = client.post(
+        f"/v1/apps/{app}/members", {"email": "eve@example.net", "role": "viewer"}, as_=root
+    ).expect(201)["id"]
+    client.joins(bob, app, "publisher")
     names = {
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
-        "developer": client.register("bob").id, "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
+        "developer": bob.id,
+        "member": bob.id, "invitation": invitation, "token": token,
+        "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
         "sequence": str(client.get("/v1/store/index.json")["sequence"]), "path": "assets/main.lua",
         "review": client.get(f"/v1/apps/{app}/versions/2.0.0", as_=root)["review"]["id"], "device_id": DEVICE, "webhook": webhook,
         "delivery": client.get(f"/v1/webhooks/{webhook}/deliveries", as_=root)["deliveries"][0]["id"], "key": api_key,
@@ -224,14 +246,14 @@ def test_every_list_is_read_in_pages(world: World) -> None:
 def test_every_change_and_deletion_honours_if_match(world: World) -> None:
     before = list(world.client.env.db.connection()._raw.iterdump())
     for route in ROUTES:
-        if route.method in ("PATCH", "DELETE"):
+        if route.method in ("PUT", "PATCH", "DELETE"):
             world.call(route, headers={"If-Match": '"another state"'}).expect(
                 412, "precondition_failed"
             )
     assert list(world.client.env.db.connection()._raw.iterdump()) == before
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> None:
     for route in [
         each for each in ROUTES if each.method == method and each.callback.operation.matches

@@ -138,6 +138,42 @@ def test_no_change_is_made_with_what_has_ended_meanwhile(world: World, ended: st
     assert reached == asked
 
 
+@pytest.mark.parametrize("ended", ["member", "role"])
+def test_no_change_is_made_to_an_app_by_who_was_removed_meanwhile(
+    world: World,  # noqa: F811
+    ended: str,
+) -> None:
+    """Every route that changes an app, with the session of an owner who is removed or made a viewer
+    while the request runs: in the middle of an upload, too."""
+    client, db = world.client, world.client.env.db.connection()
+    client.env.limits.on = False
+    statement, status = {
+        "member": ("DELETE FROM app_members WHERE role = 'owner'", 404),
+        "role": ("UPDATE app_members SET role = 'viewer'", 403),
+    }[ended]
+    rows = db.dicts("SELECT * FROM app_members")
+
+    def undo() -> None:
+        with db.write():
+            db.change("DELETE FROM app_members")
+            for row in rows:
+                db.insert("app_members", **row)
+
+    with db.write():
+        db.change(statement)
+    nothing_changed = dump(client)
+    undo()
+    tried = [route for route in CHANGES if route.rule.startswith("/apps/<app>")]
+    for route in tried:
+        name = f"{route.method} {route.rule}"
+        answer, came_far = overtaken(client, statement, partial(request, world, route, world.root))
+        assert came_far, name
+        assert answer.status == status, (name, answer.status, answer.body)
+        assert dump(client) == nothing_changed, name
+        undo()
+    assert len(tried) > 15
+
+
 @pytest.fixture
 def alice(client: Client) -> Person:
     person = client.register()

@@ -10,7 +10,7 @@ from httplint.note import levels
 from waitress.adjustments import Adjustments
 
 from mosis.server.request import Request
-from mosis.web.plugins import CROSS_ORIGIN
+from mosis.web.answers import CROSS_ORIGIN
 from tests.client import Answer, Client
 from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # noqa: F401
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from mosis.credentials import tokens
+from mosis.publishing.members import ROLES
 from tests import described
 from tests.client import PASSWORD, Client, Person
 
@@ -35,6 +37,8 @@ def alice(client: Client) -> Person:
     client.post(
         "/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=person
     ).expect(204)
+    said = {"email": "carol@example.net", "role": "viewer"}
+    client.post(f"/v1/apps/{app}/members", said, as_=person).expect(201)
     return person
 
 
@@ -45,6 +49,8 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
              "review": [db.value("SELECT id FROM reviews")], "session": [db.value("SELECT id FROM sessions")],
              "key": [db.value(f"SELECT id FROM {'signing_keys' if 'signing' in rule else 'api_keys'}")],
              "event": [db.value("SELECT id FROM events")], "webhook": [db.value("SELECT id FROM webhooks")],
+             "member": [alice.id], "invitation": [db.value("SELECT id FROM app_invitations")],
+             "token": [tokens.make_ticket(client.env.secret, db.value("SELECT id FROM app_invitations"))],
              "delivery": [db.value("SELECT id FROM webhook_deliveries")]}  # fmt: skip
     assert all(None not in values for values in names.values())
     filled = [rule]
@@ -60,8 +66,24 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
 
 BODIES: dict[str, Any] = {
     "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
-    "reject": {"reasons": ["spam"], "comment": "x"},
+    "reject": {"reasons": ["spam"], "comment": "x"}, "<group>": {"state": "resolved"},
+    "members": {"email": "x@example.net", "role": "owner"},
+    "<member>": {"role": "owner"}, "transfer": {"email": "x@example.net"},
+    "rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
+# What each role may do with an app, beside reading: the least role of every route that changes something.
+LEAST = {
+    "PATCH /apps/<app>": "owner", "DELETE /apps/<app>": "owner", "POST /apps/<app>/members": "owner",
+    "PATCH /apps/<app>/members/<member>": "owner", "DELETE /apps/<app>/members/<member>": "owner",
+    "GET /apps/<app>/invitations": "owner", "GET /apps/<app>/invitations/<invitation>": "owner",
+    "DELETE /apps/<app>/invitations/<invitation>": "owner", "POST /apps/<app>/transfer": "owner",
+    "PATCH /apps/<app>/telemetry": "owner", "PATCH /apps/<app>/crashes/<group>": "publisher",
+    "PUT /apps/<app>/versions/<version>/rollout-plan": "publisher",
+    "DELETE /apps/<app>/versions/<version>/rollout-plan": "publisher",
+    "POST /apps/<app>/versions": "publisher", "POST /apps/<app>/versions/<version>/messages": "publisher",
+} | {f"POST /apps/<app>/versions/<version>/{move}": "publisher"
+     for move in ("submit", "withdraw", "publish", "rollout", "halt", "rollback", "yank", "unyank")}  # fmt: skip
+OF_APPS = [(method, rule) for method, rule in PRIVATE if rule.startswith("/apps/")]
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE)
@@ -81,6 +103,32 @@ def test_a_stranger_gets_404_everywhere(
     assert list(client.env.db.connection()._raw.iterdump()) == before, (
         "a refused call has changed something"
     )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("method", "rule"), OF_APPS)
+def test_a_member_may_do_what_the_role_allows_and_nothing_more(
+    client: Client, alice: Person, method: str, rule: str, role: str
+) -> None:
+    bob = client.register("bob")
+    client.joins(bob, "com.acme.notes", role)
+    call = f"{method} {rule}"
+    assert method == "GET" or call in LEAST, f"{call} has no least role: add it to LEAST"
+    allowed = ROLES.index(role) >= ROLES.index(LEAST.get(call, "viewer"))
+    before = list(client.env.db.connection()._raw.iterdump())
+    address = addresses(client, rule, alice)[0]
+    body = BODIES.get(
+        rule.rpartition("/")[2], b"PK" if rule.endswith("/versions") and method == "POST" else {}
+    )
+    answer = client.call(
+        method, "/v1" + address, None if method in ("GET", "DELETE") else body, as_=bob
+    )
+    if allowed:
+        assert answer.status != 403, answer.body
+        assert answer.status != 404 or "app" not in answer["detail"]
+    else:
+        answer.expect(403, "forbidden")
+        assert list(client.env.db.connection()._raw.iterdump()) == before
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE + DESK)

@@ -109,7 +109,10 @@ class TestVerifying:
             client.post("/v1/auth/password/reset", said).expect(204)
         left = self.living(client, mallory)
         spent = db.value("SELECT count(*) FROM device_logins WHERE state = 'spent'")
-        assert left == dict.fromkeys(revocation.ENDINGS, 0) | {"device_logins": spent}
+        assert left == dict.fromkeys(revocation.ENDINGS, 0) | {
+            "device_logins": spent,
+            "app_members": 1,
+        }
         for credential in (mallory, key, machine):
             client.get("/v1/auth/me", as_=credential).expect(401, "invalid_token")
         client.post("/v1/auth/refresh", {"refresh_token": mallory.refresh_token}).expect(401)
@@ -200,7 +203,11 @@ class TestWhatAKeyHasMade:
         self, client: Client, hands: Hands, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Keys that have ended are removed some time; one can make as many as it takes."""
-        monkeypatch.setitem(account_rows.KEPT, "api_keys", (*account_rows.KEPT["api_keys"][:2], 0))
+        monkeypatch.setitem(
+            account_rows.ROWS_PER_ACCOUNT,
+            "api_keys",
+            (*account_rows.ROWS_PER_ACCOUNT["api_keys"][:2], 0),
+        )
         alice = client.register()
         root = key_of(client, alice, ["keys:manage"])
         ends = client.env.clock.now(60)

@@ -129,7 +129,7 @@ def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
     (update,) = answer["updates"]
     assert set(update) == {
         "package_id", "version", "version_code", "download_url", "sha256", "size_bytes", "min_mosis_version", "permissions",
-        "release_notes",
+        "published_at", "security", "release_notes",
     }  # fmt: skip
     assert (update["version"], update["permissions"]) == ("1.1.0", ["storage"])
     again = client.get(
@@ -396,10 +396,10 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person
 
 def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
     client.published(alice, NOTES)
-    client.env.kept.limit_bytes = 20_000
+    client.env.cache.limit_bytes = 20_000
     for number in range(100):
         client.get(f"/v1/store/apps?q=notes&limit={number + 1}").expect(200)
-        assert 0 < client.env.kept.size_bytes <= 20_000
+        assert 0 < client.env.cache.size_bytes <= 20_000
 
 
 def test_a_bad_token_is_refused_also_where_the_answer_is_kept(

@@ -1,4 +1,5 @@
-"""Any OpenID Connect issuer: discovery, keys, and the ID token verified as OpenID Connect Core 1.0, section 3.1.3.7, says."""
+"""OpenID Connect providers: discovery, keys, and validation of the ID token as in OpenID Connect
+Core 1.0, section 3.1.3.7."""
 
 from typing import Any
 
@@ -11,24 +12,26 @@ from mosis.credentials.oauth.provider import (
     extended,
     profile_of,
 )
-from mosis.credentials.tokens import same
-from mosis.errors import PortalError
-from mosis.outbound.http import basic
+from mosis.credentials.oauth.signed_claims import (
+    KEY_TYPES,
+    NotTrusted,
+    check_id_token,
+    check_origin,
+    signed_claims,
+)
+from mosis.errors import PortalError, Unavailable
+from mosis.outbound.http import basic, complaint
 
-KEPT_SECONDS = 3600  # how long discovery and keys are good for without asking again
-AGAIN_SECONDS = 30  # an unknown key is looked for at the issuer no more often than this
-LEEWAY_SECONDS = 60  # how far the issuer's clock may be off
-KEY_TYPES = {
-    "RS256": "RSA",
-    "ES256": "EC",
-    "EdDSA": "OKP",
-}  # the algorithms that are taken: none is symmetric
+KEPT_SECONDS = 3600  # lifetime of cached discovery documents and keys
+AGAIN_SECONDS = 30  # an unknown key is requested at most once in this time
 _RSA_BITS = 2048
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+_METHODS = "token_endpoint_auth_methods_supported"
+_SECRETS = ("client_secret_basic", "client_secret_post")
 
 
 class OpenID(Provider):
-    """An issuer, known by its exact address."""
+    """An issuer, identified by its exact address."""
 
     def __init__(
         self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock
@@ -54,7 +57,8 @@ class OpenID(Provider):
 
     def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
         metadata = self.metadata()
-        # RFC 9207, section 2.4: compared as plain text, before the code or the error is used; missing only where not promised.
+        # RFC 9207, section 2.4: compared as plain text before the code or error is used; it may be
+        # missing only if the provider does not announce it.
         promised = metadata.get("authorization_response_iss_parameter_supported") is True
         if answer.iss != self.issuer and (promised or answer.iss is not None):
             raise self.untrusted("iss is missing or names another issuer")
@@ -62,7 +66,7 @@ class OpenID(Provider):
             raise self.refused(answer.error)
         form = {"code": answer.code, "redirect_uri": redirect_uri, "code_verifier": tied.verifier}
         headers = {}
-        if "client_secret_basic" in metadata["token_endpoint_auth_methods_supported"]:
+        if "client_secret_basic" in metadata[_METHODS]:
             headers["Authorization"] = basic(self.client_id, self.client_secret)
         else:
             form |= {"client_id": self.client_id, "client_secret": self.client_secret}
@@ -87,9 +91,10 @@ class OpenID(Provider):
         return now - KEPT_SECONDS < self._metadata[0] <= now
 
     def metadata(self) -> dict[str, Any]:
-        """The issuer's description of itself (OpenID Connect Discovery 1.0, section 4), kept for an hour.
+        """The issuer's metadata (OpenID Connect Discovery 1.0, section 4), cached for an hour.
 
-        Raises Unavailable: also for a description of somebody else, and for one that leads from https to http.
+        Raises Unavailable, also for metadata of another issuer and for endpoints that lead from
+        https to http.
         """
         now = self.clock.time()
         if not self._is_fresh(now):
@@ -97,82 +102,43 @@ class OpenID(Provider):
             found = (
                 reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}
             )
-            if found.get("issuer") != self.issuer:
-                raise self.unavailable(
-                    f"discovery answers {reply.status} and names the issuer {str(found.get('issuer'))[:200]!r}"
-                )
-            schemes = (
-                ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
-            )
-            for name in (*_ENDPOINTS, *({"userinfo_endpoint"} & found.keys())):
-                if not isinstance(found.get(name), str) or not found[name].startswith(schemes):
-                    raise self.unavailable(f"discovery has no usable {name}")
-            if not isinstance(
-                found.setdefault("token_endpoint_auth_methods_supported", ["client_secret_basic"]),
-                list,
-            ):
-                raise self.unavailable(
-                    "discovery has no usable token_endpoint_auth_methods_supported"
-                )
-            self._metadata = (now, found)
+            self._metadata = (now, self._usable(found, reply.status))
         return self._metadata[1]
 
-    def _verified(self, token: Any, nonce: str) -> dict[str, Any]:
-        import jwt
-
-        try:
-            header = jwt.get_unverified_header(token)
-            algorithm = header.get("alg")
-            if algorithm not in KEY_TYPES:
-                raise jwt.InvalidTokenError(f"algorithm {algorithm!r}")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._key(header.get("kid"), algorithm),
-                algorithms=[algorithm],
-                issuer=self.issuer,
-                audience=self.client_id,
-                options={
-                    "require": ["iss", "aud", "sub", "exp", "iat", "nonce"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,  # by our clock, in _complaint
-                },
+    def _usable(self, found: dict[str, Any], status: int) -> dict[str, Any]:
+        """The metadata without what is null or empty, which counts as left out. Raises Unavailable."""
+        found = {name: value for name, value in found.items() if value not in (None, "", [])}
+        if found.get("issuer") != self.issuer:
+            raise self.unavailable(
+                f"discovery answers {status} and names the issuer {str(found.get('issuer'))[:200]!r}; write OIDC_ISSUER"
+                " exactly like this, with or without a slash at its end"
             )
-            complaint = self._complaint(claims, nonce)
-        except (
-            jwt.PyJWTError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
-            raise self.untrusted(f"ID token: {type(error).__name__} {error}") from error
-        if complaint:
-            raise self.untrusted(f"ID token: {complaint}")
-        return claims
+        schemes = ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
+        for name in (*_ENDPOINTS, *({"userinfo_endpoint"} & found.keys())):
+            url = found.get(name)
+            if (
+                not isinstance(url, str)
+                or not url.lower().startswith(schemes)
+                or complaint(url, private=True)
+            ):
+                raise self.unavailable(f"discovery has no usable {name}")
+        methods = found.setdefault(_METHODS, ["client_secret_basic"])
+        if not isinstance(methods, list) or not {*_SECRETS} & {*map(str, methods)}:
+            raise self.unavailable(f"discovery has none of {', '.join(_SECRETS)} in {_METHODS}")
+        return found
 
-    def _complaint(self, claims: dict[str, Any], nonce: str) -> str | None:
-        """What is wrong with the claims of a token whose signature, issuer and audience are right."""
-        now, audience, subject = self.clock.time(), claims["aud"], claims["sub"]
-        if not isinstance(claims["nonce"], str) or not same(claims["nonce"], nonce):
-            return "another nonce"
-        if not now < claims["exp"] + LEEWAY_SECONDS:
-            return "expired"
-        if not claims["iat"] <= now + LEEWAY_SECONDS:
-            return "made in the future"
-        party = claims.get(
-            "azp", None if isinstance(audience, list) and len(audience) > 1 else self.client_id
-        )
-        if party != self.client_id:
-            return "made for another client"
-        if not isinstance(subject, str) or not subject.isascii() or not 0 < len(subject) <= 255:
-            return "no usable subject"
-        return None
+    def _verified(self, token: Any, nonce: str) -> dict[str, Any]:
+        """The claims of the ID token; those that are null or empty count as left out. Raises Denied `provider_answer_invalid`."""
+        try:
+            claims = signed_claims(token, self._key)
+            check_id_token(claims, self.issuer, self.client_id, nonce, self.clock.time())
+        except NotTrusted as error:
+            raise self.untrusted(f"the ID token {error}") from error
+        return {name: value for name, value in claims.items() if value not in (None, "")}
 
     def _key(self, kid: Any, algorithm: str) -> Any:
-        """The issuer's key of this name for this algorithm; one that is not known yet is asked for. Raises jwt.PyJWTError."""
+        """The issuer's key with this id for this algorithm; unknown keys are requested from the
+        issuer. Raises jwt.PyJWTError."""
         import jwt
 
         now = self.clock.time()
@@ -185,7 +151,7 @@ class OpenID(Provider):
                 if algorithm == "RS256" and key.key.key_size < _RSA_BITS:
                     raise jwt.InvalidKeyError(f"the key has less than {_RSA_BITS} bits")
                 return key
-        raise jwt.InvalidKeyError("none of the issuer's keys, or more than one, is meant")
+        raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
 
     def _ask_keys(self) -> list[dict[str, Any]]:
         reply = self.ask(self.metadata()["jwks_uri"])
@@ -199,25 +165,35 @@ class OpenID(Provider):
         return [key for key in keys if isinstance(key, dict)]
 
     def _completed(self, claims: dict[str, Any], endpoint: str, token: str) -> dict[str, Any]:
-        """The claims of the ID token, and from userinfo what it leaves out. Whether an address is verified is taken from whoever
-        names the address. An ID token with an address is enough where userinfo does not answer."""
+        """The claims of the ID token, completed from userinfo. `email_verified` is taken from the
+        same source as the address. If the ID token contains an address, userinfo may fail."""
         try:
             more = self._userinfo(endpoint, token, claims["sub"])
-        except PortalError:
+        except Unavailable:
             if "email" in claims:
                 return claims
             raise
-        said = {name: value for name, value in claims.items() if value not in (None, "")}
-        if said.get("email", more.get("email")) != more.get("email"):
+        if more is None:
+            return claims
+        if claims.get("email", more.get("email")) != more.get("email"):
             more = {**more, "email_verified": None}
-        return {**more, **said}
+        return {**more, **claims}
 
-    def _userinfo(self, endpoint: str, token: str, subject: str) -> dict[str, Any]:
-        """The claims that the ID token leaves out (OpenID Connect Core 5.3); they must be about the same person (5.3.4)."""
+    def _userinfo(self, endpoint: str, token: str, subject: str) -> dict[str, Any] | None:
+        """What userinfo says, as JSON or signed (OpenID Connect Core 1.0, 5.3.2); None for what cannot be used. Raises Denied
+        `provider_answer_invalid` for claims about another subject (5.3.4), Unavailable."""
         reply = self.ask(endpoint, headers={"Authorization": f"Bearer {token}"})
-        found = reply.document if reply.status == 200 and isinstance(reply.document, dict) else {}
-        if found.get("sub") != subject:
-            raise self.untrusted(f"userinfo answers {reply.status} and speaks of somebody else")
+        found = reply.document
+        if found is None and reply.status == 200 and reply.content.count(b".") == 2:
+            try:
+                found = signed_claims(reply.content.decode("latin-1").strip(), self._key)
+                check_origin(found, self.issuer, self.client_id)
+            except NotTrusted as error:
+                raise self.untrusted(f"the token of userinfo {error}") from error
+        if reply.status != 200 or not isinstance(found, dict) or found.get("sub") in (None, ""):
+            return None
+        if found["sub"] != subject:
+            raise self.untrusted("userinfo speaks of another subject than the ID token")
         return found
 
     def unavailable(self, why: str) -> PortalError:

@@ -19,6 +19,7 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.packages.storage import NAME
+from mosis.publishing.quotas import HOME
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -162,11 +163,11 @@ def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[
 def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
     """(path under PACKAGES_DIR, SHA-256, size) of every package that must exist."""
     rows = db.all(
-        "SELECT a.developer_id, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
+        f"SELECT {HOME}, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
         f" WHERE {LIVING} ORDER BY 1, 2, 3"
     )
-    for developer_id, app_id, version, sha256, size_bytes in rows:
-        yield f"{developer_id}/{app_id}/{version}/{NAME}", sha256, size_bytes
+    for home, app_id, version, sha256, size_bytes in rows:
+        yield f"{home}/{app_id}/{version}/{NAME}", sha256, size_bytes
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -
         schema, expected = (int(each.value("PRAGMA user_version")) for each in (restored, live))
         if schema != expected:
             findings.append(f"the replica has schema {schema}, the database {expected}")
-        packages = list(packages_of(restored))
+        packages = list(packages_of(restored)) if schema == expected else []
         chosen = packages if whole else random.sample(packages, min(SAMPLE, len(packages)))
         for place, sha256, size_bytes in chosen:
             findings += _package_faults(env.files.root / place, place, sha256, size_bytes)

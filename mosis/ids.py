@@ -1,0 +1,27 @@
+"""Identifiers: of rows and of requests."""
+
+import re
+import secrets
+import time
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def new_id(nanoseconds: int | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7, method 3 of section 6.2): 60 bits of time with a resolution of a quarter of a
+    microsecond, then 62 random bits. Ids sort by age."""
+    milliseconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, 1_000_000)
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80
+        | 7 << 76
+        | (rest << 12) // 1_000_000 << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def request_id_of(given: str) -> str:
+    """The id of a request in the log and in every problem: the client's own where it is well-formed, otherwise a new one."""
+    return given if _REQUEST_ID.match(given) else new_id()

@@ -1,0 +1,159 @@
+"""When a rollout halts by itself: the decision from numbers of sessions and crashes, without a database.
+
+docs/decisions/0080-halting-by-exact-tests.md has the reasons and the sources.
+"""
+
+from dataclasses import dataclass
+from math import exp, inf, lgamma, log, log1p
+from typing import Any
+
+ERROR_RATE = 0.01  # of all tests of a round together, for a version that is no worse
+LOOK_GROWTH = 1.3  # a test needs so many times the sessions of the one before
+LEAST_CRASHED_DEVICES = 3  # fewer say more about themselves than about the version
+SESSIONS_AT_LEAST = 200  # unless the plan says otherwise
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When to halt: the crash-free share of the sessions is below this, with at least so many
+    sessions; `compared` with the previous version."""
+
+    crash_free_below: float
+    sessions_at_least: int = SESSIONS_AT_LEAST
+    compared: bool = True
+
+    @classmethod
+    def of(cls, halt_when: dict[str, Any]) -> "Condition":
+        """From the field `halt_when` of a plan."""
+        return cls(
+            halt_when["crash_free_below"],
+            halt_when.get("sessions_at_least", SESSIONS_AT_LEAST),
+            halt_when.get("compared_with", "previous") == "previous",
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sessions of one version. In the `independent` numbers a device counts at most one crash a day,
+    and its sessions of that day are reduced alike: what one device does again and again is no
+    further evidence."""
+
+    version: str | None = None
+    sessions: int = 0
+    crashes: int = 0
+    independent_sessions: int = 0
+    independent_crashes: int = 0
+    devices: int = 0
+    crashed_devices: int = 0
+
+    @property
+    def crash_free_share(self) -> float | None:
+        """The share of sessions without a crash; None without sessions."""
+        return max(0.0, 1 - self.crashes / self.sessions) if self.sessions else None
+
+    def public(self) -> dict[str, Any]:
+        """As shown in events, mails and answers."""
+        share = self.crash_free_share
+        return {
+            "version": self.version,
+            "sessions": self.sessions,
+            "crashes": self.crashes,
+            "devices": self.devices,
+            "crashed_devices": self.crashed_devices,
+            "crash_free_share": None if share is None else round(share, 6),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a test. `next_look` is the number of sessions at which the next one is due."""
+
+    halt: bool
+    p_value: float
+    bound: float  # what the p-value is compared with
+    compared: bool  # with the previous version; otherwise with the bound of the plan
+    next_look: int
+
+
+def is_due(condition: Condition, counts: Counts, next_look: int) -> bool:
+    """Whether there are enough sessions for the next test."""
+    return counts.sessions >= max(condition.sessions_at_least, next_look)
+
+
+def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) -> Verdict:
+    """Test whether a version crashes too often, after `looks` earlier tests of this round.
+
+    The k-th test may err with ERROR_RATE / (k (k + 1)), so that all together err with ERROR_RATE at
+    most, however often one looks and however the data depend on each other over time (Bonferroni).
+    """
+    look = looks + 1
+    bound = ERROR_RATE / (look * (look + 1))
+    compared = condition.compared and previous.sessions >= condition.sessions_at_least
+    p_value = (
+        fisher(
+            counts.independent_crashes,
+            counts.independent_sessions,
+            previous.independent_crashes,
+            previous.independent_sessions,
+        )
+        if compared
+        else binomial(
+            counts.independent_crashes,
+            counts.independent_sessions,
+            1 - condition.crash_free_below,
+        )
+    )
+    share = counts.crash_free_share
+    halt = (
+        share is not None
+        and share < condition.crash_free_below
+        and counts.crashed_devices >= LEAST_CRASHED_DEVICES
+        and p_value <= bound
+    )
+    return Verdict(halt, p_value, bound, compared, int(counts.sessions * LOOK_GROWTH) + 1)
+
+
+def fisher(crashes: int, sessions: int, other_crashes: int, other_sessions: int) -> float:
+    """Fisher's exact test, one-sided: the probability of at least so many crashes among `sessions`
+    if all crashes were spread over all sessions by chance (R. A. Fisher, 1935)."""
+    total, crashed = sessions + other_sessions, crashes + other_crashes
+    whole = _choose(total, sessions)
+
+    def term(number: int) -> float:
+        return _choose(crashed, number) + _choose(total - crashed, sessions - number) - whole
+
+    return _tail(crashes, min(crashed, sessions), term)
+
+
+def binomial(crashes: int, sessions: int, rate: float) -> float:
+    """The probability of at least so many crashes among `sessions` at this rate of crashes."""
+    if rate <= 0:
+        return 1.0 if crashes == 0 else 0.0
+    if rate >= 1:
+        return 1.0
+    logs = log(rate), log1p(-rate)
+
+    def term(number: int) -> float:
+        return _choose(sessions, number) + number * logs[0] + (sessions - number) * logs[1]
+
+    return _tail(crashes, sessions, term)
+
+
+def _tail(first: int, last: int, term: Any) -> float:
+    """The sum of exp(term) from `first` to `last`; terms behind the largest that no longer count are
+    left out."""
+    found, largest = 0.0, -inf
+    for number in range(first, last + 1):
+        each = term(number)
+        found += exp(each)
+        if each < largest and exp(each) < found * 1e-12:
+            break
+        largest = max(largest, each)
+    return min(1.0, found)
+
+
+def _choose(of: int, number: int) -> float:
+    """The logarithm of the binomial coefficient; -inf where there is none."""
+    if not 0 <= number <= of:
+        return -inf
+    return lgamma(of + 1) - lgamma(number + 1) - lgamma(of - number + 1)

@@ -1,0 +1,302 @@
+"""Members of apps: which account may do what with which app.
+
+A viewer reads. A publisher also uploads, submits and publishes versions. An owner also changes the
+app, its members and who it belongs to. The account in `apps.developer_id` is always an owner: the
+store shows its name, and its quotas count.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mosis import audit, events
+from mosis.caller import Caller
+from mosis.database import Connection
+from mosis.database.pagination import Page, PageRequest, page
+from mosis.errors import Conflict, Denied, NotFound
+
+ROLES = ("viewer", "publisher", "owner")  # each includes the one before
+MOST = 20  # members of one app; each may have ten signing keys, which an upload is compared with
+
+
+@dataclass(frozen=True)
+class Member:
+    """One account that works on an app."""
+
+    app_id: str
+    developer_id: str
+    role: str
+    created_at: str
+    name: str
+    email: str
+    suspended: int
+
+
+_SELECT = (
+    "SELECT m.app_id, m.developer_id, m.role, m.created_at, d.name, d.email, d.suspended"
+    " FROM app_members m JOIN developers d ON d.id = m.developer_id"
+)
+
+
+def role_of(db: Connection, app_id: str, account: str) -> str | None:
+    """What an account is in an app; None if it is no member."""
+    found: str | None = db.value(
+        "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account
+    )
+    return found
+
+
+def require_role(db: Connection, app_id: str, account: str, role: str) -> None:
+    """Raises NotFound for an account that is no member of the app, Denied `forbidden` for one whose
+    role is lower than `role`."""
+    has = role_of(db, app_id, account)
+    if has is None:
+        raise NotFound("app")
+    if ROLES.index(has) < ROLES.index(role):
+        raise Denied(
+            "forbidden",
+            f"You are {has} of this app; this needs the role {role}. Its owners can give it to you.",
+        )
+
+
+def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
+    """The accounts that have at least this role in an app and are not suspended, in the order in
+    which they joined."""
+    rows = db.all(
+        "SELECT m.developer_id, m.role FROM app_members m JOIN developers d ON d.id = m.developer_id"
+        " WHERE m.app_id = ? AND d.suspended = 0 ORDER BY m.created_at, m.developer_id",
+        app_id,
+    )
+    return [account for account, has in rows if ROLES.index(has) >= ROLES.index(role)]
+
+
+def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
+    """Whether a package of the app may be signed with this key: it is active, and its holder is a
+    publisher or an owner of the app and not suspended."""
+    return bool(
+        db.value(
+            "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
+            " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
+            " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
+            app_id,
+            signing_key_id,
+        )
+    )
+
+
+def tell(
+    db: Connection,
+    app_id: str,
+    least_role: str,
+    kind: str,
+    /,
+    *,
+    but: str | None = None,
+    version: str | None = None,
+    **data: Any,
+) -> None:
+    """Record an event for each member that has at least `least_role`, except the account `but`; in the
+    running transaction."""
+    package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+    for account in accounts_of(db, app_id, least_role):
+        if account != but:
+            events.add(db, account, kind, package_id=package_id, version=version, **data)
+
+
+def notify(db: Connection, app_id: str) -> None:
+    """Call the subscribers of every member after the running transaction is committed."""
+    for (account,) in db.all("SELECT developer_id FROM app_members WHERE app_id = ?", app_id):
+        db.notify(account)
+
+
+def note(
+    db: Connection, caller: Caller, app_id: str, action: str, subject_id: str, **details: Any
+) -> None:
+    """Add a line to the audit trail of the account that the app belongs to. If another member has
+    acted, the line names that member."""
+    owner = str(db.value("SELECT developer_id FROM apps WHERE id = ?", app_id))
+    if caller.developer_id not in (None, owner) and role_of(db, app_id, caller.account):
+        details["member_id"] = caller.account
+    audit.add(db, caller, action, subject_id, owner_id=owner, **details)
+
+
+def index(db: Connection, app_id: str, wanted: PageRequest) -> Page[Member]:
+    """The members of an app, in the order of their ids."""
+    rows = db.all(
+        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id > ? ORDER BY m.developer_id LIMIT ?",
+        app_id,
+        wanted.position or "",
+        wanted.limit + 1,
+        into=Member,
+    )
+    return page(rows, wanted, lambda member: (member.developer_id,))
+
+
+def get(db: Connection, app_id: str, account: str) -> Member:
+    """A member of an app. Raises NotFound."""
+    return db.get(
+        "member",
+        f"{_SELECT} WHERE m.app_id = ? AND m.developer_id = ?",
+        app_id,
+        account,
+        into=Member,
+    )
+
+
+def add(db: Connection, app_id: str, account: str, role: str) -> None:
+    """Make an account a member, in the running transaction. Raises Conflict `already_member` or
+    `limit_reached`."""
+    check_room(db, app_id, account)
+    db.insert("app_members", app_id=app_id, developer_id=account, role=role, created_at=db.now)
+
+
+def check_room(db: Connection, app_id: str, account: str | None) -> None:
+    """Raises Conflict `already_member` if the account is a member, `limit_reached` if the app has
+    MOST members."""
+    if account is not None and role_of(db, app_id, account):
+        raise Conflict(
+            "already_member",
+            "This account is a member of the app already; change its role instead.",
+        )
+    if db.value("SELECT count(*) FROM app_members WHERE app_id = ?", app_id) >= MOST:
+        raise Conflict("limit_reached", f"An app has at most {MOST} members; remove one first.")
+
+
+def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
+    """Give a member another role, in the running transaction. Raises Conflict `last_owner`, Denied
+    `suspended`."""
+    check_open(db, member.app_id)
+    if member.role == role:
+        return member
+    if member.role == "owner":
+        _pass_on(db, member)
+    db.change(
+        "UPDATE app_members SET role = ? WHERE app_id = ? AND developer_id = ?",
+        role,
+        member.app_id,
+        member.developer_id,
+    )
+    if role != "owner":
+        withdraw_invitations(db, member.app_id, member.developer_id)
+    note(
+        db,
+        caller,
+        member.app_id,
+        "app.member_changed",
+        member.app_id,
+        account_id=member.developer_id,
+        role=role,
+        role_before=member.role,
+    )
+    tell(
+        db, member.app_id, "owner", "app.member_changed",
+        name=member.name, account_id=member.developer_id, role=role,
+    )  # fmt: skip
+    if role != "owner":
+        _tell_one(db, member, "app.member_changed", role=role)
+    return get(db, member.app_id, member.developer_id)
+
+
+def remove(db: Connection, caller: Caller, member: Member) -> None:
+    """Remove a member, in the running transaction; the caller may be that member. What is under way
+    with the member's rights or keys and was never published is refused from now on.
+
+    Raises Conflict `last_owner`, Denied `suspended`.
+    """
+    check_open(db, member.app_id)
+    if member.role == "owner":
+        _pass_on(db, member)
+    _end(db, member.app_id, member.developer_id)
+    note(
+        db,
+        caller,
+        member.app_id,
+        "app.member_removed",
+        member.app_id,
+        account_id=member.developer_id,
+        role=member.role,
+    )
+    tell(
+        db, member.app_id, "owner", "app.member_removed",
+        name=member.name, account_id=member.developer_id, role=member.role,
+    )  # fmt: skip
+    _tell_one(db, member, "app.member_removed", role=member.role)
+
+
+def leave_all(db: Connection, account: str) -> None:
+    """Remove an account that is erased from the apps of others, in the running transaction. Apps of
+    its own that have another owner belong to that one from now on; the rest stay."""
+    for (app_id,) in db.all("SELECT app_id FROM app_members WHERE developer_id = ?", account):
+        owner = db.value("SELECT developer_id FROM apps WHERE id = ?", app_id)
+        others = [each for each in accounts_of(db, app_id, "owner") if each != account]
+        if owner == account and not others:
+            continue
+        if owner == account:
+            belong_to(db, app_id, others[0])
+        _end(db, app_id, account)
+
+
+def belong_to(db: Connection, app_id: str, account: str) -> None:
+    """Make another owner the account that the app belongs to, in the running transaction. Its
+    packages stay where they are: the path keeps the id of the first owner."""
+    db.change(
+        "UPDATE apps SET first_owner_id = coalesce(first_owner_id, developer_id), developer_id = ?,"
+        " transferred_at = ?, updated_at = ? WHERE id = ?",
+        account,
+        db.now,
+        db.now,
+        app_id,
+    )
+
+
+def check_open(db: Connection, app_id: str) -> None:
+    """Raises Denied `suspended` while the account that the app belongs to is suspended: else its
+    partners could take the app out of the suspension."""
+    if db.value(
+        "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
+        app_id,
+    ):
+        raise Denied(
+            "suspended",
+            "The account that this app belongs to is suspended: its members cannot be changed.",
+        )
+
+
+def withdraw_invitations(db: Connection, app_id: str, account: str) -> None:
+    """Delete the open invitations to an app that an account has sent, in the running transaction."""
+    db.change("DELETE FROM app_invitations WHERE app_id = ? AND developer_id = ?", app_id, account)
+
+
+def _end(db: Connection, app_id: str, account: str) -> None:
+    withdraw_invitations(db, app_id, account)
+    db.change("DELETE FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account)
+    db.notify(account)
+
+
+def _pass_on(db: Connection, member: Member) -> None:
+    """An owner is about to be none: if the app belongs to that account, it belongs to the owner who
+    joined next from now on. Raises Conflict `last_owner`."""
+    others = [
+        each for each in accounts_of(db, member.app_id, "owner") if each != member.developer_id
+    ]
+    if not others:
+        raise Conflict(
+            "last_owner",
+            "This is the only owner of the app: make another member owner first, or transfer the app.",
+        )
+    owner = db.value("SELECT developer_id FROM apps WHERE id = ?", member.app_id)
+    if owner == member.developer_id:
+        belong_to(db, member.app_id, others[0])
+
+
+def _tell_one(db: Connection, member: Member, kind: str, **data: Any) -> None:
+    """Tell somebody what became of their own membership."""
+    package_id = db.value("SELECT package_id FROM apps WHERE id = ?", member.app_id)
+    events.add(
+        db,
+        member.developer_id,
+        kind,
+        package_id=package_id,
+        name=member.name,
+        account_id=member.developer_id,
+        **data,
+    )

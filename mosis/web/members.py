@@ -1,0 +1,214 @@
+"""Members of an app, invitations, and apps that change hands, over HTTP."""
+
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import accounts
+from mosis.publishing import apps, invitations, members
+from mosis.publishing.invitations import Invitation
+from mosis.publishing.members import ROLES, Member
+from mosis.web import apps as shown_apps
+from mosis.web.apps import APP
+from mosis.web.auth import EMAIL
+from mosis.web.openapi_schemas import (
+    ID,
+    TEXT,
+    TIME,
+    YES,
+    list_of,
+    one_of,
+    operation,
+    shape,
+)
+from mosis.web.request import created, listed, read_page, require_match, spend
+
+ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
+INVITE: dict[str, dict[str, Any]] = {"email": EMAIL, "role": ROLE}
+CHANGE: dict[str, dict[str, Any]] = {"role": ROLE}
+OFFER: dict[str, dict[str, Any]] = {"email": EMAIL}
+
+MEMBER = shape(
+    "Member", id=ID, name=TEXT, email=TEXT, role=one_of(*ROLES), suspended=YES, created_at=TIME
+)
+INVITATION = shape(
+    "AppInvitation",
+    id=ID,
+    email=TEXT,
+    role=one_of(*ROLES),
+    transfer=YES,
+    invited_by=ID,
+    created_at=TIME,
+    expires_at=TIME,
+)
+RECEIVED = shape(
+    "ReceivedInvitation",
+    package_id=TEXT,
+    app_name=TEXT,
+    role=one_of(*ROLES),
+    transfer=YES,
+    invited_by=TEXT,
+    expires_at=TIME,
+)
+REFUSED = "suspended already_member limit_reached"
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps/<app>/members", callback=index, scope="apps:read")
+    app.post("/apps/<app>/members", callback=invite, scope="account", idempotent="yes")
+    app.get("/apps/<app>/members/<member>", callback=show, scope="apps:read")
+    app.route("/apps/<app>/members/<member>", method="PATCH", callback=change, scope="account")
+    app.delete("/apps/<app>/members/<member>", callback=remove, scope="account")
+    app.get("/apps/<app>/invitations", callback=invited, scope="apps:read")
+    app.get("/apps/<app>/invitations/<invitation>", callback=show_invitation, scope="apps:read")
+    app.delete("/apps/<app>/invitations/<invitation>", callback=cancel, scope="account")
+    app.post("/apps/<app>/transfer", callback=offer, scope="account", idempotent="yes")
+    app.get("/invitations/<token>", callback=received, scope="account")
+    app.post("/invitations/<token>/accept", callback=accept, scope="account", idempotent="yes")
+
+
+@operation(list_of("members", MEMBER))
+def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """Who works on an app, in the order of their ids."""
+    found = apps.with_role(db, caller, app, "viewer")
+    page = members.index(db, found.id, read_page(str))
+    return listed("members", page, [public(member) for member in page.rows])
+
+
+@operation({201: INVITATION}, body=INVITE, refuses=REFUSED)
+def invite(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Invite whoever has this mailbox to work on the app; a link to accept is mailed there."""
+    apps.with_role(db, caller, app, "owner")
+    _count_mail(env, caller, body["email"])
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        sent = invitations.send(db, caller, found, body["email"], body["role"])
+        return created(
+            public_invitation(sent), f"/v1/apps/{found.package_id}/invitations/{sent.id}"
+        )
+
+
+@operation(MEMBER)
+def show(db: Connection, caller: Caller, app: str, member: str) -> dict[str, Any]:
+    """One member."""
+    found = apps.with_role(db, caller, app, "viewer")
+    return public(members.get(db, found.id, member))
+
+
+@operation(MEMBER, body=CHANGE, matches=True, refuses="last_owner suspended")
+def change(
+    db: Connection, caller: Caller, app: str, member: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Give a member another role."""
+    role = body["role"]
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        one = members.get(db, found.id, member)
+        require_match(lambda: public(one))
+        return public(members.change(db, caller, one, role))
+
+
+@operation(matches=True, refuses="last_owner suspended")
+def remove(db: Connection, caller: Caller, app: str, member: str) -> None:
+    """Remove a member from the app, or leave it oneself."""
+    with db.write():
+        leaves = member == caller.account
+        found = apps.with_role(db, caller, app, "viewer" if leaves else "owner")
+        one = members.get(db, found.id, member)
+        require_match(lambda: public(one))
+        members.remove(db, caller, one)
+
+
+@operation(list_of("invitations", INVITATION))
+def invited(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The open invitations and transfer offers of an app, the newest first."""
+    found = apps.with_role(db, caller, app, "owner")
+    page = invitations.index(db, found, read_page(str))
+    return listed("invitations", page, [public_invitation(each) for each in page.rows])
+
+
+@operation(INVITATION)
+def show_invitation(db: Connection, caller: Caller, app: str, invitation: str) -> dict[str, Any]:
+    """One open invitation or transfer offer."""
+    found = apps.with_role(db, caller, app, "owner")
+    return public_invitation(invitations.get(db, found, invitation))
+
+
+@operation(matches=True)
+def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
+    """Cancel an open invitation or transfer offer; its link is good no more."""
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        one = invitations.get(db, found, invitation)
+        require_match(lambda: public_invitation(one))
+        invitations.cancel(db, caller, one)
+
+
+@operation({201: INVITATION}, body=OFFER, refuses="suspended invalid_state limit_reached")
+def offer(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Offer the app to whoever has this mailbox; it changes hands when that account accepts."""
+    email = body["email"]
+    apps.with_role(db, caller, app, "owner")
+    _count_mail(env, caller, email)
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        sent = invitations.offer(db, caller, found, email)
+        return created(
+            public_invitation(sent), f"/v1/apps/{found.package_id}/invitations/{sent.id}"
+        )
+
+
+@operation(RECEIVED)
+def received(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
+    """What the invitation with this token is for; only for the account with its address."""
+    invitation, app = invitations.read(env, db, caller, token)
+    return {
+        "package_id": app.package_id,
+        "app_name": app.name,
+        "role": invitation.role,
+        "transfer": bool(invitation.transfer),
+        "invited_by": accounts.get(db, invitation.developer_id).name,
+        "expires_at": invitation.expires_at,
+    }
+
+
+@operation(APP, refuses="suspended already_member limit_reached quota_exceeded")
+def accept(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
+    """Accept an invitation, or take the app over; the answer is the app."""
+    return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
+
+
+def _count_mail(env: Context, caller: Caller, email: str) -> None:
+    """Count a mail that somebody has asked for to somebody else. Raises LimitReached `rate_limited`."""
+    spend(env, "invitations", caller.account)
+    spend(env, "invitations_to", accounts.folded(email))
+
+
+def public(member: Member) -> dict[str, Any]:
+    return {
+        "id": member.developer_id,
+        "name": member.name,
+        "email": member.email,
+        "role": member.role,
+        "suspended": bool(member.suspended),
+        "created_at": member.created_at,
+    }
+
+
+def public_invitation(invitation: Invitation) -> dict[str, Any]:
+    return {
+        "id": invitation.id,
+        "email": invitation.email,
+        "role": invitation.role,
+        "transfer": bool(invitation.transfer),
+        "invited_by": invitation.developer_id,
+        "created_at": invitation.created_at,
+        "expires_at": invitation.expires_at,
+    }

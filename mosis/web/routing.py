@@ -1,0 +1,150 @@
+"""The URL table, and what can be read from a path and from a line of the table."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import bottle
+
+API_PREFIX = "/v1"
+# Paths that are the same with every version of the API.
+UNVERSIONED = (
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/cli",
+    "/packages/",
+    "/assets/",
+    "/.well-known/",
+    "/favicon.ico",
+    "/robots.txt",
+    # pages, see mosis/ui/
+    "/app/",
+    "/feed.atom",
+    "/setup",
+    "/console",
+    "/ui/",
+)
+_WILDCARD: Final = re.compile(r"([^<>:]*)<([a-z_]+)(:int|:path)?>([^<>:]*)")
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+)  # a client may send any word
+
+
+def own_path(prefix: str, path: str) -> str:
+    """The path of a request without the path of BASE_URL, which some proxies pass on and others remove."""
+    return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
+
+
+def split_version(path: str) -> tuple[str, str]:
+    """A path as the version of the API that it names ("/v1" or "") and the rest, which the URL table has."""
+    rest = path.removeprefix(API_PREFIX)
+    if path.startswith(f"{API_PREFIX}/") and rest != "/" and not rest.startswith(UNVERSIONED):
+        return API_PREFIX, rest
+    return "", path
+
+
+def environ_path(environ: Mapping[str, Any]) -> str:
+    """The path as the client sent it, with /v1, without the path of BASE_URL."""
+    script: str = environ.get("SCRIPT_NAME", "")
+    return f"{script.removeprefix(environ.get('mosis.prefix', ''))}{environ['PATH_INFO']}"
+
+
+def limit_of(route: bottle.Route) -> str:
+    """The rate limit that counts requests without an account: the store is read by whole networks, telemetry counts
+    by itself."""
+    rule: str = route.rule
+    if "limit" in route.config:
+        return str(route.config["limit"])
+    if rule.startswith(("/store/", "/packages/", "/assets/")):
+        return "store"
+    return "none" if rule.startswith("/telemetry/") else "address"
+
+
+class SegmentRouter(bottle.Router):  # type: ignore[misc]
+    """The URL table as a tree of path segments, in the place of Bottle's own router, which compiles
+    all rules again with each added rule: a fifth of the time that the portal takes to start.
+
+    A segment has at most one wildcard, `<name>` or `<name:int>`, with or without text around it;
+    `<name:path>` takes the rest of the path. Fixed text wins over a wildcard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._root = _Node()
+
+    def add(self, rule: str, method: str, target: Any, name: str | None = None) -> None:
+        """Add a rule, or replace the target of the same rule and method. Raise RouteSyntaxError
+        for wildcards of other forms."""
+        node, names = self._root, []
+        for segment in rule.split("/")[1:]:
+            if wildcard := _WILDCARD.fullmatch(segment):
+                before, field, kind, after = wildcard.groups()
+                if kind == ":path" and not rule.endswith(f"/<{field}:path>"):
+                    raise bottle.RouteSyntaxError(f"A path is the end of a rule: {rule}")
+                names.append(field)
+                node = node.open.setdefault((before, kind, after), _Node(before, kind, after))
+            elif {"<", ">", ":"} & set(segment):
+                raise bottle.RouteSyntaxError(f"Not a rule of this router: {rule}")
+            else:
+                node = node.fixed.setdefault(segment, _Node())
+        node.targets[method] = (target, names)
+
+    def match(self, environ: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The target and the values of its wildcards. Raise HTTPError: 404 where no rule has the
+        path, 405 with `Allow` where rules have it for other methods only."""
+        verb, path = environ["REQUEST_METHOD"].upper(), environ["PATH_INFO"] or "/"
+        found = list(self._root.find(path.split("/"), 1, []))
+        for method in ("PROXY", "HEAD", "GET", "ANY") if verb == "HEAD" else ("PROXY", verb, "ANY"):
+            for node, values in found:
+                if method in node.targets:
+                    target, names = node.targets[method]
+                    return target, dict(zip(names, values, strict=True))
+        if allowed := {method for node, _ in found for method in node.targets}:
+            raise bottle.HTTPError(405, "Method not allowed.", Allow=",".join(sorted(allowed)))
+        raise bottle.HTTPError(404, "Not found: " + repr(path))
+
+
+class _Node:
+    """What may follow the segments so far, and the targets by method of the rules that end here."""
+
+    __slots__ = ("affixes", "fixed", "open", "takes_rest", "targets", "to_value")
+
+    def __init__(self, before: str = "", kind: str | None = None, after: str = "") -> None:
+        self.fixed: dict[str, _Node] = {}
+        self.open: dict[tuple[str, str | None, str], _Node] = {}
+        self.targets: dict[str, tuple[Any, list[str]]] = {}
+        self.affixes = (before, after)
+        self.to_value: Callable[[str], Any] = _integer if kind == ":int" else str
+        self.takes_rest = kind == ":path"
+
+    def find(
+        self, segments: list[str], at: int, values: list[Any]
+    ) -> Iterator[tuple["_Node", list[Any]]]:
+        """The nodes that the segments from `at` on lead to, with the values on the way."""
+        if at == len(segments):
+            yield self, values
+            return
+        segment = segments[at]
+        if segment in self.fixed:
+            yield from self.fixed[segment].find(segments, at + 1, values)
+        for child in self.open.values():
+            if child.takes_rest:
+                if rest := "/".join(segments[at:]):
+                    yield child, [*values, rest]
+                continue
+            before, after = child.affixes
+            value = segment.removeprefix(before).removesuffix(after)
+            if value and segment == before + value + after:
+                with contextlib.suppress(ValueError):
+                    yield from child.find(segments, at + 1, [*values, child.to_value(value)])
+
+
+def _integer(text: str) -> int:
+    """The number that `<name:int>` takes: ASCII digits, perhaps after a minus."""
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
+        raise ValueError(text)
+    return int(text)

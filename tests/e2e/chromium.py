@@ -1,0 +1,218 @@
+"""A headless Chromium, driven as a person uses it: open, type, press, read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+WAIT_SECONDS = 20
+# What WCAG 2.2 AA asks for, as far as a program can tell.
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SIZES = {"phone": 360, "desktop": 1280}
+
+
+class Chromium:
+    """One browser; `become` changes who uses it. It reaches no host but 127.0.0.1."""
+
+    def __init__(self, program: str, driver: str, folder: Path) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        self.downloads = folder / "downloads"
+        self.downloads.mkdir()
+        options = webdriver.ChromeOptions()
+        options.binary_location = program
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",  # it cannot make one inside containers, and sees our own pages alone
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--no-first-run",
+            "--hide-scrollbars",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            f"--user-data-dir={folder / 'profile'}",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        preferences = {"download.default_directory": str(self.downloads)}
+        options.add_experimental_option("prefs", preferences)
+        self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        self.driver.set_page_load_timeout(WAIT_SECONDS)
+        self.driver.set_script_timeout(WAIT_SECONDS)
+        self.base_url = ""
+        self._cookies: dict[str, list[dict[str, Any]]] = {}
+        self._who = ""
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def reset(self) -> None:
+        """Nobody is signed in anywhere."""
+        self._cdp("Network.clearBrowserCookies")
+        self._cookies, self._who = {}, ""
+        self.look("desktop", "light")
+        self.driver.get("about:blank")
+        self.driver.get_log("browser")
+
+    def become(self, name: str) -> None:
+        """Somebody else uses the browser, with the cookies that they had last."""
+        self._cookies[self._who] = self._cdp("Network.getAllCookies")["cookies"]
+        self._cdp("Network.clearBrowserCookies")
+        self._who = name
+        for cookie in self._cookies.get(name, []):
+            known = ("name", "value", "domain", "path", "httpOnly", "secure", "sameSite")
+            self._cdp("Network.setCookie", {key: cookie[key] for key in known if key in cookie})
+
+    # what people do
+
+    def open(self, path: str) -> None:
+        """Go to a page of the portal, or to a whole address."""
+        self.driver.get(path if "://" in path else self.base_url + path)
+
+    def fill(self, **fields: str) -> None:
+        """Type into fields of the page, by their names."""
+        for name, value in fields.items():
+            field = self.find(f"main [name={name}]")
+            field.clear()
+            field.send_keys(value)
+
+    def press(self, text: str) -> None:
+        """Press the button or follow the link with this text: exactly this if there is one, and
+        rather in the content than in the navigation."""
+        said, what = (
+            "normalize-space(.)",
+            "*[self::button or self::a or self::summary or self::label]",
+        )
+        words = json.dumps(text)
+        paths = [
+            f"{place}//{what}[{condition}]"
+            for place in ("//main", "")
+            for condition in (f"{said} = {words}", f"contains({said}, {words})")
+        ]
+        found: list[Any] = []
+
+        def is_there() -> bool:
+            found[:] = next(filter(None, map(self._visible, paths)), [])
+            return bool(found)
+
+        self.wait(is_there, f"there is a button {text!r}")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found[0])
+        found[0].click()
+
+    def find(self, selector: str) -> Any:
+        """The first visible element of a CSS selector, once it is there."""
+        self.wait(lambda: self._shown(selector), f"there is {selector}")
+        return self._shown(selector)[0]
+
+    def keys(self, text: str) -> None:
+        """Press keys, wherever the focus is."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(text).perform()
+
+    def sees(self, text: str) -> None:
+        """Wait until the page shows this text."""
+        self.wait(lambda: text in self.text, f"the page shows {text!r}")
+
+    @property
+    def text(self) -> str:
+        """The visible text of the page, with single spaces."""
+        body = self.driver.execute_script("return document.body ? document.body.innerText : ''")
+        return " ".join(str(body).split())
+
+    @property
+    def path(self) -> str:
+        return str(self.driver.current_url).removeprefix(self.base_url)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait until something is so; page changes in between do no harm."""
+        from selenium.common.exceptions import WebDriverException
+
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                if condition():
+                    return
+            except WebDriverException:
+                pass
+            assert time.monotonic() < deadline, f"waited until {what}; {self.path}: {self.text}"
+            time.sleep(0.02)
+
+    def downloaded(self, name: str) -> bytes:
+        """The content of a download, once it is whole."""
+        path = self.downloads / name
+        self.wait(path.exists, f"{name} is downloaded")
+        return path.read_bytes()
+
+    # what is looked at
+
+    def look(self, size: str, theme: str) -> None:
+        """Change the size of the window and the theme."""
+        metrics = {"width": SIZES[size], "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._cdp("Emulation.setDeviceMetricsOverride", metrics)
+        features = [
+            {"name": "prefers-color-scheme", "value": theme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self._cdp("Emulation.setEmulatedMedia", {"features": features})
+
+    def complaints(self) -> list[str]:
+        """What pages of the portal have against themselves: violations of the policy, scripts that fail,
+        missing files. That a refused form answers 4xx is none."""
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+            and self.base_url in entry["message"]
+            and "the server responded with a status of 4" not in entry["message"]
+        ]
+
+    def violations(self, theme: str) -> list[str]:
+        """What axe-core has to say about the page, serious and worse; in the dark theme about colours
+        alone, since nothing else differs."""
+        rules = {"light": {"type": "tag", "values": AXE_TAGS}, "dark": ["color-contrast"]}[theme]
+        source = (HERE / "axe.min.js").read_text(encoding="utf-8")
+        self.driver.execute_script(source)
+        found = self.driver.execute_async_script(
+            "const done = arguments[1]; axe.run({runOnly: arguments[0], resultTypes: ['violations']})"
+            ".then((found) => done(found.violations), (error) => done(String(error)))",
+            rules,
+        )
+        assert isinstance(found, list), found
+        return [
+            f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']][:5]}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+        ]
+
+    def is_wider_than_the_window(self) -> bool:
+        """Whether one has to scroll sideways."""
+        return bool(
+            self.driver.execute_script(
+                "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            )
+        )
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page, at most 3,000 pixels of it."""
+        height = self.driver.execute_script("return document.documentElement.scrollHeight")
+        width = self.driver.execute_script("return document.documentElement.clientWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(height, 3000), "scale": 1}
+        taken = self._cdp("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+    def _visible(self, xpath: str) -> list[Any]:
+        return [each for each in self.driver.find_elements("xpath", xpath) if each.is_displayed()]
+
+    def _shown(self, selector: str) -> list[Any]:
+        found = self.driver.find_elements("css selector", selector)
+        return [each for each in found if each.is_displayed()]
+
+    def _cdp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        return self.driver.execute_cdp_cmd(command, arguments or {})

@@ -1,0 +1,218 @@
+"""From an empty portal to a downloaded app, in a browser: operator, developer, reviewer, visitor."""
+
+import hashlib
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.chromium import Chromium
+from tests.package_builder import build_package, signing_key
+from tests.providers import real_provider
+from tests.server import Running, free_port, wait_until
+
+pytestmark = pytest.mark.slow
+PASSWORD = "correct horse battery"
+NOTES = "com.acme.notes"
+LUA = b'local notes = mosis.storage.get("notes")\nreturn notes\n'
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def provider(port: int) -> Iterator[str]:
+    yield from real_provider(f"http://127.0.0.1:{port}/v1/auth/oauth/company/callback")
+
+
+@pytest.fixture
+def portal_settings(provider: str) -> dict[str, str]:
+    return {
+        "OIDC_ISSUER": provider,
+        "OIDC_CLIENT_ID": "portal-RS256",
+        "OIDC_CLIENT_SECRET": "a secret: with / signs & spaces",
+        "OIDC_NAME": "company",
+    }
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, port: int, portal_settings: dict[str, str], browser: Chromium
+) -> Iterator[Running]:
+    found = Running(tmp_path, portal_settings, port)
+    found.start()
+    browser.base_url = found.url
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+def call(server: Running, method: str, path: str, body: Any = None, token: str = "") -> Any:
+    """A call of the API, as a program makes it."""
+    is_package = isinstance(body, bytes)
+    headers = {"Content-Type": "application/octet-stream" if is_package else "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    sent = body if is_package or body is None else json.dumps(body).encode()
+    request = urllib.request.Request(server.url + path, sent, headers, method=method)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def mailed_link(server: Running, address: str) -> str:
+    """The link in the newest mail to an address."""
+    folder = server.folder / "data/mail"
+
+    def found() -> list[str]:
+        texts = [
+            path.read_text()
+            for path in sorted(folder.glob("*.eml"), key=lambda path: path.stat().st_mtime)
+        ]
+        return [
+            link
+            for text in texts
+            if address in text
+            for link in re.findall(r"http://\S+#[\w-]+", text)
+        ]
+
+    wait_until(found, f"a mail to {address}")
+    return found()[-1]
+
+
+def set_up(browser: Chromium, server: Running) -> None:
+    """The operator opens the link that `serve` has printed."""
+    wait_until(lambda: "/setup#" in server.log.read_text(), "the set-up link is printed")
+    link = re.search(r"http://[^\s\"]+/setup#[\w-]+", server.log.read_text())
+    assert link
+    browser.open(link[0])
+    assert "#" not in browser.path  # the token does not stay in the address bar
+    browser.fill(name="Olivia", email="olivia@example.net", password=PASSWORD)
+    browser.press("Make the administrator")
+    browser.sees("You are the administrator of this portal.")
+
+
+def register(browser: Chromium, server: Running) -> None:
+    """A developer registers, and opens the link in the mail."""
+    browser.open("/console/sign-in")
+    browser.press("Make an account")
+    browser.fill(name="Dora", email="dora@example.net", password="short")
+    browser.press("Make the account")
+    browser.sees("Something in the form is not right yet.")
+    browser.fill(password=PASSWORD)
+    browser.press("Make the account")
+    browser.sees("Hello, Dora")
+    browser.sees("is not verified yet")
+    browser.open(mailed_link(server, "dora@example.net"))
+    browser.press("Verify")
+    browser.sees("Your address is verified.")
+    assert "is not verified yet" not in browser.text
+    browser.press("Sign out")
+    browser.sees("You are signed out.")
+
+
+def sign_in(browser: Chromium, email: str) -> None:
+    browser.fill(email=email, password="wrong wrong wrong")
+    browser.press("Sign in")
+    browser.sees("The e-mail address or the password is wrong.")
+    browser.fill(password=PASSWORD)
+    browser.press("Sign in")
+    browser.sees("Hello, ")
+
+
+def approve_device(browser: Chromium, server: Running) -> str:
+    """The developer approves a program; its access token."""
+    scopes = ["apps:read", "apps:write", "versions:upload", "versions:publish", "keys:manage"]
+    asked = call(
+        server, "POST", "/v1/auth/device", {"client_name": "build machine", "scopes": scopes}
+    )
+    browser.open("/console/device")
+    browser.fill(code=asked["user_code"])
+    browser.press("Go on")
+    browser.sees("“build machine” asks to act for your account")
+    browser.sees("upload versions and submit them for review")
+    browser.press("Approve")
+    browser.sees("The device is signed in.")
+    grant = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "device_code": asked["device_code"],
+    }
+    return str(call(server, "POST", "/v1/auth/token", grant)["access_token"])
+
+
+def upload(server: Running, token: str) -> bytes:
+    """What the program does then; the package."""
+    key = signing_key()
+    call(
+        server,
+        "POST",
+        "/v1/signing-keys",
+        {"name": "laptop", "public_key": key.public_base64},
+        token,
+    )
+    call(server, "POST", "/v1/apps", {"package_id": NOTES, "name": "Notes"}, token)
+    package = build_package(NOTES, key=key, files={"assets/main.lua": LUA})
+    call(server, "POST", f"/v1/apps/{NOTES}/versions?submit=true", package, token)
+    at = f"/v1/apps/{NOTES}/versions/1.0.0"
+    wait_until(lambda: call(server, "GET", at, token=token)["state"] == "in_review")
+    return package
+
+
+def review(browser: Chromium) -> None:
+    """A reviewer, by keyboard."""
+    browser.open("/console/")
+    browser.press("Reviews")
+    browser.sees("Notes 1.0.0")
+    browser.keys("j\n")
+    browser.sees("every version is reviewed here")
+    browser.keys("jj")
+    browser.wait(lambda: "file=" in browser.path, "another file is shown")
+    browser.press("assets/main.lua")
+    browser.sees('local notes = mosis.storage.get("notes")')
+    browser.press("Claim")
+    browser.sees("The review is yours for two hours.")
+    browser.keys("r")
+    focused = "return document.activeElement.name"
+    assert browser.driver.execute_script(focused) == "reasons"
+    browser.keys("a\n")  # from a checkbox too
+    browser.sees("The version is approved.")
+    browser.sees("Nothing waits for a reviewer.")
+
+
+def test_from_an_empty_portal_to_a_downloaded_app(browser: Chromium, server: Running) -> None:
+    browser.open("/")
+    browser.sees("This store is empty")
+    browser.become("operator")
+    set_up(browser, server)
+    browser.become("developer")
+    register(browser, server)
+    sign_in(browser, "dora@example.net")
+    token = approve_device(browser, server)
+    package = upload(server, token)
+    browser.become("operator")
+    review(browser)
+    call(server, "POST", f"/v1/apps/{NOTES}/versions/1.0.0/publish", {}, token)
+    browser.become("visitor")
+    browser.open("/?q=note")
+    browser.press("Notes")
+    browser.sees("keep files of its own")
+    browser.sees(hashlib.sha256(package).hexdigest())
+    browser.press("Download")
+    assert browser.downloaded(f"{NOTES}-1.0.0.mosis") == package
+    browser.become("colleague")
+    browser.open("/console/reviews")  # leads to the sign-in, and back afterwards
+    browser.press("Sign in with Company")
+    browser.find("input[name=login]").send_keys("carol")
+    browser.find("input[name=password]").send_keys("any")
+    browser.find("button[type=submit]").click()
+    browser.press("Continue")
+    browser.sees("This page needs the role reviewer.")
+    browser.open("/console/")
+    browser.sees("Hello, carol at the provider")
+    assert browser.complaints() == []

@@ -1,0 +1,156 @@
+"""Every page in both themes: axe-core finds nothing serious, nothing is blocked or missing, and none is wider than a phone.
+
+`make screenshots` also writes build/screenshots/PAGE-SIZE-THEME.png, for people to look at.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import portal
+from mosis.context import Context
+from mosis.credentials.passwords import Cost
+from mosis.packages.build import png
+from mosis.people import device_login, first_administrator
+from tests.client import PASSWORD, Client, Person
+from tests.conftest import CHEAP
+from tests.e2e.chromium import SIZES, Chromium
+from tests.server import free_port, serving
+
+pytestmark = pytest.mark.slow
+NOTES = "com.acme.notes"
+SCREENSHOTS = portal.HERE / "build/screenshots"
+TEXT = "Notes keeps what comes to your mind, finds it again, and never sends it anywhere.\n\nA note is a text of up to 64 KiB."
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    port = free_port()
+    return {
+        "LISTEN_ADDR": f"127.0.0.1:{port}",
+        "BASE_URL": f"http://127.0.0.1:{port}",
+        "GITHUB_CLIENT_ID": "x",
+        "GITHUB_CLIENT_SECRET": "x",
+    }
+
+
+@pytest.fixture
+def password_cost() -> Cost:
+    return CHEAP
+
+
+@dataclass
+class World:
+    """A portal with something on every page."""
+
+    env: Context
+    client: Client
+    alice: Person
+    rita: Person
+    review: str
+
+
+@pytest.fixture
+def world(env: Context, client: Client) -> Iterator[World]:
+    first_administrator.make_link(env)
+    alice, rita = client.verified(client.register("alice")), client.reviewer("rita")
+    pictures = {f"screens/{number}.png": png(320, (40 * number, 90, 160)) for number in (1, 2, 3)}
+    for package_id, name, category in (
+        (NOTES, "Notes", "productivity"),
+        ("com.acme.chess", "Chess for one", "games"),
+        ("com.acme.weather", "Weather", "tools"),
+    ):
+        client.app_of(alice, package_id)
+        said = {"name": name, "category": category, "summary": f"{name}, small and quick.",
+                "description": TEXT, "tags": ["small", "offline"], "homepage": "https://example.net/"}  # fmt: skip
+        client.patch(f"/v1/apps/{package_id}", said, as_=alice).expect(200)
+        client.published(
+            alice, package_id, manifest={"screenshots": [*pictures]}, files=pictures | ICONS[name]
+        )
+    lua = OLD.replace("save(note)", "mosis.network.get(url .. note)").encode()
+    files = pictures | {"assets/main.lua": lua, "assets/long.txt": b"word " * 200 + b"\n",
+                        "icons/icon-64.png": png(64, (200, 60, 40))}  # fmt: skip
+    package = client.package(
+        alice, NOTES, "1.1.0", 2, files=files,
+        manifest={"permissions": ["storage", "network", "microphone"], "screenshots": [*pictures]},
+    )  # fmt: skip
+    query = "?submit=true&release_notes=Notes%20can%20be%20searched%20now."
+    client.upload(NOTES, package, as_=alice, query=query).expect(201)
+    client.work()
+    shown = client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice).expect(200)
+    review = shown["review"]["id"]
+    client.post(f"/v1/reviews/{review}/messages", {"text": "What is the network for?"}, as_=rita)
+    note = {"text": "Looks like the app of last month.", "internal": True}
+    client.post(f"/v1/reviews/{review}/messages", note, as_=rita).expect(201)
+    with serving(env):
+        yield World(env, client, alice, rita, review)
+
+
+OLD = "".join(
+    f"local function step_{n}(note)\n  save(note)\n  return {n}\nend\n\n" for n in range(9)
+)
+ICONS = {
+    name: {f"icons/icon-{size}.png": png(size, colour) for size in (32, 64, 128)}
+    for name, colour in (
+        ("Notes", (240, 180, 40)), ("Chess for one", (60, 60, 70)), ("Weather", (70, 140, 220)),
+    )
+}  # fmt: skip
+
+
+def pages(world: World) -> dict[str, dict[str, str]]:
+    """Who sees which pages: a name for the screenshot, and the path."""
+    db = world.env.db.connection()
+    code = device_login.begin(db, "build machine", ["apps:read", "versions:upload"])[1].user_code
+    review = f"/console/reviews/{world.review}"
+    return {
+        "": {
+            "store": "/", "store-search": "/?q=chess", "store-nothing": "/?q=zzzz", "app": f"/app/{NOTES}",
+            "not-found": "/app/com.acme.nothing", "setup": "/setup", "sign-in": "/console/sign-in",
+            "register": "/console/register", "reset": "/console/reset", "verify": "/console/verify",
+            "invitation": "/console/invitation", "link": "/console/link", "docs": "/docs/API", "reference": "/docs",
+        },
+        world.alice.email: {
+            "overview": "/console/", "notifications": "/console/notifications", "device-code": "/console/device",
+            "device": f"/console/device?code={code}",
+        },
+        world.rita.email: {
+            "reviews": "/console/reviews", "review": f"{review}?file=assets/main.lua", "review-picture":
+            f"{review}?file=icons/icon-64.png", "reviews-decided": "/console/reviews?state=decided",
+        },
+    }  # fmt: skip
+
+
+def test_every_page_is_accessible_complete_and_fits_a_phone(
+    browser: Chromium, world: World, tmp_path: Path
+) -> None:
+    browser.base_url = world.env.config.base_url
+    photograph, wrong = os.environ.get("SCREENSHOTS") == "yes", []
+    for email, paths in pages(world).items():
+        browser.become(email)
+        if email:
+            browser.open("/console/sign-in")
+            browser.fill(email=email, password=PASSWORD)
+            browser.press("Sign in")
+            browser.sees("Hello, ")
+        for name, path in paths.items():
+            for theme in ("light", "dark"):
+                browser.look("desktop", theme)
+                if theme == "light" or name == "reference":
+                    browser.open(path)
+                if name == "reference":
+                    browser.sees("Sign in with a password")
+                if name != "reference":  # Redoc's page of 20,000 elements: axe takes minutes for it
+                    wrong += [f"{name} {theme}: {each}" for each in browser.violations(theme)]
+                for size in SIZES if photograph or theme == "light" else ():
+                    browser.look(size, theme)
+                    if browser.is_wider_than_the_window():
+                        wrong.append(f"{name} is wider than {SIZES[size]} pixels")
+                    if photograph:
+                        browser.screenshot(SCREENSHOTS / f"{name}-{size}-{theme}.png")
+            # Redoc's own link has a picture from its maker's host, which our policy does not load
+            complaints = [each for each in browser.complaints() if "cdn.redoc.ly" not in each]
+            wrong += [f"{name}: {each}" for each in complaints]
+    assert wrong == [], "\n".join(wrong)

@@ -1,0 +1,67 @@
+"""The router against Bottle's own: the same target, values, status and Allow for every path."""
+
+import itertools
+import re
+from typing import Any
+
+import bottle
+import pytest
+
+import portal
+from mosis.web.routing import SegmentRouter
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW")
+
+
+def answer(router: bottle.Router, method: str, path: str) -> Any:
+    try:
+        target, values = router.match({"REQUEST_METHOD": method, "PATH_INFO": path})
+    except bottle.HTTPError as error:
+        return error.status_code, sorted(error.headers.get("Allow", "").split(","))
+    return target.rule, target.method, values
+
+
+def paths(rule: str) -> set[str]:
+    """Paths that a rule has, nearly has and has not."""
+    found = set()
+    for value in (
+        "x",
+        "x/y.lua",
+        "x//",
+        "17",
+        "-3",
+        "0",
+        "a.b",
+        "caf\xe9",
+        "a b",
+        "<x>",
+        "",
+        "new",
+        "1x",
+    ):
+        path = re.sub("<[^>]*>", value, rule)
+        found |= {path, path + "/", path + "/x", path.rpartition("/")[0], path[:-1], path.upper()}
+    return found | {"", "/", "//", "x"}
+
+
+def test_every_path_has_the_route_that_bottle_finds() -> None:
+    routes = portal.build(None).routes  # type: ignore[arg-type]  # the table alone touches nothing
+    ours, theirs = SegmentRouter(), bottle.Router()
+    for route, router in itertools.product(routes, (ours, theirs)):
+        router.add(route.rule, route.method, route)
+    tried = 0
+    for path in sorted(set().union(*(paths(route.rule) for route in routes))):
+        for method in METHODS:
+            assert answer(ours, method, path) == answer(theirs, method, path), (method, path)
+            tried += 1
+    assert tried > 10_000
+
+
+@pytest.mark.parametrize("rule", ["/a/<b:path>/c", "/a/x<b:path>", "/<a:re:x+>", "/:a", "/<a><b>"])
+def test_a_rule_of_another_form_is_refused(rule: str) -> None:
+    with pytest.raises(bottle.RouteSyntaxError):
+        SegmentRouter().add(rule, "GET", None)
+
+
+def test_the_portal_uses_it() -> None:
+    assert isinstance(portal.build(None).router, SegmentRouter)  # type: ignore[arg-type]
