@@ -1,4 +1,4 @@
-"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
+"""The WSGI application: every URL of the portal, API and pages."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mosis.context import Context
 
 
 def build(env: Context) -> Any:
-    """The WSGI application over an environment: every URL of the portal."""
+    """The WSGI application for a context."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
     from mosis.ui import reviews as review_desk
     from mosis.ui import store as store_front
@@ -34,6 +34,7 @@ def build(env: Context) -> Any:
         reviews,
         rollout_plans,
         store,
+        store_changes,
         telemetry,
         versions,
         webhooks,
@@ -76,6 +77,7 @@ def build(env: Context) -> Any:
         webhooks,
         admin,
         store,
+        store_changes,
         telemetry,
         jobs,
         backups,
@@ -94,6 +96,6 @@ def build(env: Context) -> Any:
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
         raise ConfigError(
-            [f"BASE_URL: its path must not begin with /{first}, as addresses of the portal do."]
+            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
         )
     return app

@@ -1,6 +1,7 @@
-"""The settings: read from the environment once, complained about all at once, never changed afterwards.
+"""The settings: read from the environment once; all errors are reported together; immutable
+afterwards.
 
-Names and defaults are the operators' contract; docs/OPERATIONS.md explains each, .env.example lists them.
+docs/OPERATIONS.md explains each setting, .env.example lists them.
 """
 
 import ipaddress
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 
 class ConfigError(Exception):
-    """The settings cannot be used; `complaints` says everything that is wrong, one sentence each."""
+    """The settings cannot be used; `complaints` lists everything that is wrong, one sentence each."""
 
     def __init__(self, complaints: list[str]) -> None:
         super().__init__("\n".join(complaints))
@@ -73,7 +74,7 @@ def _address(value: str) -> str:
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
     if not found or int(found[1]) > 65535:
         raise ValueError(
-            "must be HOST:PORT or :PORT; an IPv6 address stands in brackets, [::1]:8080"
+            "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
         )
     return value
 
@@ -83,9 +84,10 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def _url(value: str) -> str:
-    """An address without user name, query and fragment; its host in lower case, without a slash at its end."""
+    """A web address without user name, query and fragment: the host in lower case, no slash at the
+    end."""
     if re.search(r"[\s\\\x00-\x1f\x7f]", value):
-        raise ValueError("must have no blanks, control characters or backslashes")
+        raise ValueError("must not contain spaces, control characters or backslashes")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
@@ -95,11 +97,11 @@ def _url(value: str) -> str:
         if ":" in host:
             ipaddress.IPv6Address(host)
     except UnicodeError:
-        raise ValueError("has a host that no name in DNS can have") from None
+        raise ValueError("has a host that is not a valid DNS name") from None
     if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
         raise ValueError("must be an http or https address, such as https://apps.example.net")
     if port == 0 or "@" in parts.netloc or "?" in value or "#" in value:
-        raise ValueError("must have no user name, query, fragment or port 0")
+        raise ValueError("must not contain a user name, query, fragment or port 0")
     if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*/*", parts.path) or "/." in parts.path:
         raise ValueError("may have a path of letters, digits and . _ ~ - only")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
@@ -107,7 +109,7 @@ def _url(value: str) -> str:
 
 def _issuer(value: str) -> str:
     _url(value)
-    return value  # an issuer is compared as plain text: a slash at its end is a part of it
+    return value  # issuers are compared as plain text, so a slash at the end matters
 
 
 def _provider_name(value: str) -> str:
@@ -117,7 +119,7 @@ def _provider_name(value: str) -> str:
         "google",
     ):
         raise ValueError(
-            "must be a name for addresses (lower-case letters, digits, hyphens), not password, github or google"
+            "must be lower-case letters, digits and hyphens, and not password, github or google"
         )
     return value
 
@@ -135,7 +137,8 @@ def _replica(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("s3", "sftp", "gs", "abs", "webdav", "webdavs") or not parts.netloc:
         raise ValueError(
-            "must be an address that Litestream knows, such as s3://BUCKET/PATH or sftp://USER:PASSWORD@HOST/PATH"
+            "must be an address that Litestream supports, such as s3://BUCKET/PATH or "
+            "sftp://USER:PASSWORD@HOST/PATH"
         )
     return value
 
@@ -175,7 +178,7 @@ def _prefixes(value: str) -> tuple[str, ...]:
     found = tuple(part.strip().rstrip(".") for part in value.split(",") if part.strip())
     if not all(re.fullmatch(r"[a-z0-9]+(\.[a-z0-9]+)*", each) for each in found):
         raise ValueError(
-            "must be beginnings of package ids, separated by commas, such as org.example,com.acme"
+            "must be prefixes of package ids, separated by commas, such as org.example,com.acme"
         )
     return found
 
@@ -196,9 +199,9 @@ _TOGETHER = (
 
 
 def _halves(given: Mapping[str, str]) -> list[str]:
-    """A sentence for each provider of which only a part is set: it would be off, and nobody would know why."""
+    """An error for each provider of which only some settings are set: it would silently be off."""
     return [
-        f"{', '.join(names)}: set all of them, or none."
+        f"{', '.join(names)}: set all of them, or none"
         for names in _TOGETHER
         if len({bool(given.get(name)) for name in names}) == 2
     ]
@@ -266,7 +269,8 @@ class Config:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Config":
-        """The settings of this environment (an empty value counts as unset). Raises ConfigError with every complaint."""
+        """Read the settings from this environment (an empty value counts as unset). Raises
+        ConfigError with every error."""
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         complaints: list[str] = []
@@ -289,12 +293,13 @@ class Config:
 
     @property
     def base_path(self) -> str:
-        """The path in BASE_URL, empty where it has none: the portal answers with and without it."""
+        """The path in BASE_URL, or empty. The portal accepts requests with and without it."""
         return urlsplit(self.base_url).path
 
     @property
     def github_api(self) -> str:
-        """Where GitHub's API is: github.com has a host for it, GitHub Enterprise a path; others say it."""
+        """The address of GitHub's API: a host of its own for github.com, a path for GitHub
+        Enterprise, or as configured."""
         public = self.github_url == "https://github.com"
         return self.github_api_url or (
             "https://api.github.com" if public else self.github_url + "/api/v3"
@@ -302,10 +307,10 @@ class Config:
 
     @property
     def data_dir(self) -> Path:
-        """Where the databases, the secrets and the temporary files live: one volume."""
+        """The directory of the databases, the secrets and the temporary files; one volume."""
         return self.database_path.parent
 
     @property
     def telemetry_path(self) -> Path:
-        """The telemetry database, beside the portal's unless said otherwise."""
+        """The telemetry database; by default beside the portal's."""
         return self.telemetry_database_path or self.data_dir / "telemetry.db"

@@ -35,9 +35,9 @@ class Subscriptions:
                 self._condition.notify()
 
     def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called, in this object's thread, after every event of the account from now
-        on; spurious calls are possible. `tell` must return quickly. The returned function ends
-        the subscription."""
+        """Call `tell`, in this object's thread, after every later event of the account; spurious
+        calls are possible. `tell` must return quickly. The returned function ends the subscription.
+        """
         with self._condition:
             if not self._subscribers:  # earlier events have no subscriber
                 self._seen = (self.database.data_version(), self._newest_number())

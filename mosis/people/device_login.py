@@ -114,9 +114,7 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
         )
         longest = env.clock.latest(LIFE_SECONDS)
         if login is None or login.state == "spent" or not db.now < login.expires_at <= longest:
-            raise _refusal(
-                "expired_token", "This device code has expired or was used; begin again."
-            )
+            raise _refusal("expired_token", "The device code has expired or was used; start again.")
         if login.state == "denied":
             raise _refusal("access_denied", "The sign-in was denied.")
         interval = login.interval_seconds

@@ -170,9 +170,11 @@ class Portal(bottle.Bottle):
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
             "not_implemented": "This method is not known here.",
+            "malformed_request": "The request cannot be read: check its path, headers and body.",
+            "too_large": "The body is too large for this address.",
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
-        detail = details.get(code, "The request cannot be read: " + str(res.body))
+        detail = details[code]
         if code == "method_not_allowed":
             bottle.response.set_header("Allow", _allowed())
         if self.error_page is not None and _is_for_people(environ):
