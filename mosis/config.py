@@ -248,6 +248,7 @@ class Config:
     )
     review_policy: str = _setting("all", _one_of("all", "changes"))
     review_sample_percent: int = _setting(5, _number(0, 100))
+    review_proven_releases: int = _setting(0, _number(0, 1000))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
     security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)

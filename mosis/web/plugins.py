@@ -30,7 +30,7 @@ from urllib.parse import quote
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, client_address
+from mosis.caller import ROLES, SCOPES, Caller, client_address, is_in
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
@@ -373,7 +373,16 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The address that a request comes from."""
+    """The address that a request comes from. Of a proxy's headers only X-Forwarded-For counts; one that sends another is told
+    of in the log, once."""
+    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
+            env.remembered["real_ip"] = True
+            log.warning(
+                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
+                extra={"proxy": peer},
+            )
     return client_address(
         env.config.trusted_proxy,
         environ.get("REMOTE_ADDR", ""),
