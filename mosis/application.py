@@ -5,6 +5,7 @@ from typing import Any
 from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
+from mosis.operations.other_hosts import HostWatch
 
 
 def build(env: Context) -> Any:
@@ -50,7 +51,8 @@ def build(env: Context) -> Any:
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
-    app = Portal(env.measures if env else None, prefix, pages.error_page)
+    see_host = HostWatch(env.config).see if env else None
+    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
     if env:
         problems.document_errors_under(prefix)
     if env and env.config.compression:

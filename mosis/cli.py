@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.config import Config, ConfigError
+from mosis.config import Config, ConfigError, read_env_file
 from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:
+        if given.env_file:
+            for name, value in read_env_file(given.env_file).items():
+                if not os.environ.get(name, "").strip():
+                    os.environ[name] = value
         config = Config.read()
         configure_logging(config)
         if given.touches_data:
@@ -76,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
         prog="portal.py",
         description="A self-hosted app store backend for Mosis.",
         epilog="Settings come from the environment; docs/OPERATIONS.md lists them.",
+    )
+    top.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="settings from a file too, such as .env; the environment comes first",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)

@@ -92,6 +92,10 @@ class Page:
         return self.caller.developer_id is not None
 
     @property
+    def store_name(self) -> str:
+        return self.env.config.store_name
+
+    @property
     def scripts(self) -> list[str]:
         return self._scripts
 

@@ -25,6 +25,7 @@ from mosis.web.openapi_schemas import (
     list_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import created, listed, read_page, spend
 
@@ -206,12 +207,5 @@ def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
 
 
 def _session(session: Session, caller: Caller) -> dict[str, Any]:
-    return {
-        "id": session.id,
-        "client": session.client,
-        "network": session.address,
-        "current": session.id == caller.session_id,
-        "created_at": session.created_at,
-        "last_used_at": session.last_used_at,
-        "expires_at": session.expires_at,
-    }
+    current = session.id == caller.session_id
+    return shown(SESSION, session, network=session.address, current=current)
