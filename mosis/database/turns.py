@@ -8,24 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_kept = threading.local()
+_local = threading.local()
 
 
 @contextmanager
 def taken(turns: threading.Semaphore) -> Iterator[None]:
     """Hold a turn while the block runs."""
     with turns:
-        _kept.turns = turns
+        _local.turns = turns
         try:
             yield
         finally:
-            _kept.turns = None
+            _local.turns = None
 
 
 @contextmanager
 def given_up() -> Iterator[None]:
     """Let another thread have this one's turn (if it holds one) while the block waits; then wait for a turn again."""
-    turns: threading.Semaphore | None = getattr(_kept, "turns", None)
+    turns: threading.Semaphore | None = getattr(_local, "turns", None)
     if turns is None:
         yield
         return

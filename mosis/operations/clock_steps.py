@@ -15,7 +15,7 @@ from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
-from mosis.idempotency import KEPT_SECONDS
+from mosis.idempotency import RETENTION_SECONDS
 from mosis.notifications import webhooks
 from mosis.people import device_login, email_tokens, first_administrator, identities
 from mosis.publishing import reviews, rollout_plans
@@ -77,7 +77,7 @@ LONGEST: dict[str, dict[str, int]] = {
         "finished_at": 0,
         "due_at": webhooks.DELAYS[-1],
     },
-    "idempotency": {"expires_at": KEPT_SECONDS},
+    "idempotency": {"expires_at": RETENTION_SECONDS},
 }
 # What stays as it is: a person's wish, what others correct, and what is made from the rows above.
 LEFT_ALONE = {

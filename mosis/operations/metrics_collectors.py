@@ -112,7 +112,7 @@ def cache(env: Context) -> Iterator[Family]:
         "Lookups in the store's response cache, by result.",
     )
     yield asked.add(env.cache.hits, result="hit").add(env.cache.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.cache.size_bytes)})
+    yield from gauges({"portal_cache_bytes": ("Size of cached responses.", env.cache.size_bytes)})
 
 
 def disks(env: Context) -> Iterator[Family]:

@@ -269,8 +269,10 @@ def _local(
     # A writer into a pipe leaves out what it does not know yet: `zip` the checksum and the
     # compressed size, others all three.
     sizes = [
-        0 if described and said == 0 else meant
-        for said, meant in zip(local[5:], (central.crc, central.packed, central.size), strict=True)
+        0 if described and local_value == 0 else central_value
+        for local_value, central_value in zip(
+            local[5:], (central.crc, central.packed, central.size), strict=True
+        )
     ]
     tail = file.read(name_length + extra_length)
     same = local == [*central[2:7], *sizes] and tail[:name_length] == raw_name

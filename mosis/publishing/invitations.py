@@ -44,7 +44,7 @@ def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Inv
     invitation of the same address is void.
 
     Raises Conflict `already_member` or `limit_reached`, Denied `suspended`. Whether there is an
-    account with this address is not said.
+    account with this address is not disclosed.
     """
     members.check_open(db, app.id)
     members.check_room(db, app.id, _member_with(db, app, email))
@@ -155,8 +155,8 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> App:
                 account_id=caller.account, role=invitation.role, invited_by=invitation.developer_id,
             )  # fmt: skip
             name = db.value("SELECT name FROM developers WHERE id = ?", caller.account)
-            said = {"name": name, "account_id": caller.account, "role": invitation.role}
-            members.tell(db, app.id, "owner", "app.member_added", **said)
+            details = {"name": name, "account_id": caller.account, "role": invitation.role}
+            members.tell(db, app.id, "owner", "app.member_added", **details)
         return apps.get(db, app.id)
 
 

@@ -124,8 +124,8 @@ def remove(db: Connection, caller: Caller, version: Version) -> None:
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
         db.change("UPDATE versions SET rollout_percent = 100 WHERE id = ?", version.id)
-    said = {"version": version.version}
-    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **said)
+    details = {"version": version.version}
+    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **details)
     members.notify(db, version.app_id)
 
 

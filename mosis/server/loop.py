@@ -81,7 +81,7 @@ class Listening(TcpWSGIServer):
     def __init__(
         self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None
     ) -> None:
-        self._waking = threading.RLock()  # a signal handler may interrupt who holds it
+        self._waking = threading.RLock()  # a signal handler may interrupt the thread that holds it
         super().__init__(
             app,
             _sock=sock,
@@ -124,7 +124,8 @@ class Listening(TcpWSGIServer):
         self.wake()
 
     def wake(self) -> None:
-        """Make the loop look around; any thread. Nothing once it has ended: the descriptor may be another file's then."""
+        """Wake the loop; any thread may call it. Does nothing after the loop has ended, because the
+        descriptor may be reused."""
         with self._waking:
             if not self._ended:
                 self.trigger.pull_trigger()
@@ -238,7 +239,8 @@ class Server(Listening):
         self.lanes[request.lane].add(request.account or self._client(channel, request), channel)
 
     def _client(self, channel: Channel, request: Request) -> str:
-        """Whose turn a request takes where no account was looked up: the address's, behind a trusted proxy the client's."""
+        """The key of a request for which no account was looked up: its address; behind a trusted
+        proxy, the client's."""
         if not self.proxies:
             return channel.network
         forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
@@ -291,7 +293,8 @@ class Server(Listening):
         channel.handle_close()
 
     def handle_accept(self) -> None:
-        """Replaces BaseWSGIServer.handle_accept: takes what waits, at most ACCEPT_AT_ONCE in a turn."""
+        """Replaces BaseWSGIServer.handle_accept: accepts waiting connections, at most
+        ACCEPT_AT_ONCE in a turn."""
         room = Room(self)
         for _ in range(ACCEPT_AT_ONCE):
             try:
@@ -308,7 +311,7 @@ class Server(Listening):
                 self.measures.count("portal_connections_closed_total", reason="refused")
                 sock.close()
                 continue
-            with suppress(OSError):  # the client may be gone already
+            with suppress(OSError):  # the client may have disconnected already
                 self.set_socket_options(sock)
                 self.channel_class(self, sock, peer, self.adj, self._map)
 
@@ -383,8 +386,8 @@ class Room:
         return len(server.active_channels) < limit + extra
 
     def _close(self, most: int, network: str | None = None, *, grace_seconds: float = 0.0) -> bool:
-        """Close the best candidate of the kinds up to `most`, of this network alone where one is given; whether there was
-        one. Who was served within the grace period is left alone."""
+        """Close the best candidate of the kinds up to `most`, of this network only if one is given.
+        Returns whether there was one. Connections served within the grace period are left alone."""
         if self._candidates is None:
             channels = self.server.active_channels.values()
             found = [(self._order(each), each) for each in channels if not each.is_working]
@@ -403,8 +406,8 @@ class Room:
         return False
 
     def _order(self, channel: Channel) -> tuple[int, int, float]:
-        """Smaller is closed earlier: of the address with the most connections, idle or slow, the longest without a response.
-        A byte now and then does not count."""
+        """Sort key; the smallest is closed first: of the address with the most connections, idle or
+        slow, the longest without a response. Single bytes now and then do not count as activity."""
         server = self.server
         proxied = is_in(channel.addr[0], server.proxies)  # its connections carry many clients
         count = 1 if proxied else server.connections_of(channel.network)

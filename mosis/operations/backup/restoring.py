@@ -20,9 +20,9 @@ def restore_lost(config: Config, litestream: Litestream) -> bool:
     if not litestream.restore_if_lost():
         return False
     restore_missing_secrets(config)
-    kept = config.backups_dir / "telemetry.db" if config.backups_dir else None
-    if kept and kept.exists() and not config.telemetry_path.exists():
-        shutil.copyfile(kept, config.telemetry_path)
+    copy = config.backups_dir / "telemetry.db" if config.backups_dir else None
+    if copy and copy.exists() and not config.telemetry_path.exists():
+        shutil.copyfile(copy, config.telemetry_path)
     return True
 
 

@@ -151,7 +151,7 @@ def _errors(values: list[Any]) -> Iterator[Any]:
 
 
 def _wrong(path: str, node: Any) -> Finding:
-    said = node.message.partition(", got {")[0].rstrip(".")[:200]
+    problem = node.message.partition(", got {")[0].rstrip(".")[:200]
     return error(
-        "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
+        "rcss_malformed", f"The style sheet cannot be read here: {problem}.", path, node.source_line
     )
