@@ -15,9 +15,11 @@ from mosis import events, idempotency, jobs, store
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
+from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, email_tokens, keys
 from mosis.publishing import (
     invitations,
@@ -231,7 +233,7 @@ class Worker:
                 "job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts}
             )
             took = time.monotonic() - started
-            jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500], took)
+            jobs.fail(db, job, _reason(job.kind, error), took)
             self._count(job, "dead" if job.is_last_attempt else "failed")
             return
         took = time.monotonic() - started
@@ -277,3 +279,15 @@ class Worker:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()
         return max(0.02, min(wait, self.longest_sleep_seconds))
+
+
+def _reason(kind: str, error: Exception) -> str:
+    """The reason as administrators are shown it; the log has the whole error."""
+    if isinstance(error, PortalError):
+        return error.detail[:500]
+    if isinstance(error, OSError):
+        if kind.startswith("mail"):
+            return mail.reason(error)
+        if error.strerror:
+            return f"The operating system reports: {error.strerror}."
+    return "An unexpected error; `job failed` in the log has it under the id of this job."

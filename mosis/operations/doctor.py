@@ -392,7 +392,9 @@ def _proxy(config: Config) -> Iterator[Line]:
             "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front.",
         )
     else:
-        yield Line("ok", "proxy", ", ".join(map(str, config.trusted_proxy)) or "none")
+        named = ", ".join(map(str, config.trusted_proxy))
+        hint = "it must send X-Forwarded-For; X-Real-IP and Forwarded are not read"
+        yield Line("ok", "proxy", f"{named} ({hint})" if named else "none")
 
 
 def _mail(config: Config) -> Iterator[Line]:

@@ -187,12 +187,28 @@ def _converse(
         ValueError,  # names that no resolver accepts
     ) as error:
         slow = late.is_set() or isinstance(error, TimeoutError)
-        reason = (
-            f"took longer than {seconds:g} seconds"
-            if slow
-            else f"{type(error).__name__}: {error}"[:300]
-        )
+        reason = f"took longer than {seconds:g} seconds" if slow else _words(error)
         raise Unreachable(reason) from error
+
+
+def _words(error: Exception) -> str:
+    """Why there was no response, in words that accounts are shown."""
+    import http.client
+    import ssl
+
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (socket.gaierror, "the host name cannot be resolved"),
+        (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+        (ssl.SSLError, "TLS cannot be agreed on"),
+        (ConnectionRefusedError, "the connection was refused"),
+        (ConnectionError, "the connection was closed before the response had come"),
+        (http.client.HTTPException, "what came is not a response of HTTP"),
+        (ValueError, "the host name cannot be resolved"),
+    )
+    for kind, words in known:
+        if isinstance(error, kind):
+            return words
+    return (error.strerror if isinstance(error, OSError) else "") or "the connection failed"
 
 
 def _connected(request: _Request, private: bool, deadline: float) -> socket.socket:

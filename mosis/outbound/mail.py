@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Mailer:
                         return f"{code} {answer.decode('utf-8', 'replace')}"
                 server.rset()
         except (OSError, smtplib.SMTPException) as error:
-            return str(error) or type(error).__name__
+            return reason(error)
         return None
 
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
@@ -258,3 +258,22 @@ def _quit(server: "SMTP") -> None:
     with suppress(OSError, smtplib.SMTPException):
         server.quit()
     server.close()
+
+
+def reason(error: Exception) -> str:
+    """Why a message was not sent, in the words of the mail server or the operating system."""
+    import smtplib
+
+    code: Any = getattr(error, "smtp_code", None)
+    text: Any = getattr(error, "smtp_error", b"")
+    if isinstance(error, smtplib.SMTPRecipientsRefused) and error.recipients:
+        code, text = next(iter(error.recipients.values()))
+    if code is not None:
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        return f"The mail server answers {code} {shown}"[:500]
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "The mail server has closed the connection."
+    if isinstance(error, smtplib.SMTPException):
+        return "The mail server does not support what the settings ask for."
+    found = error.strerror if isinstance(error, OSError) else None
+    return f"The connection to the mail server failed: {found or 'it took too long'}."

@@ -82,6 +82,7 @@ class Version:
     decided_at: str | None
     published_at: str | None
     package_removed_at: str | None
+    security: int
 
     @property
     def moves(self) -> list[str]:

@@ -2,7 +2,7 @@
 (schema.sql)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
@@ -40,14 +40,61 @@ class Listing:
     updated_at: str
 
 
-def get(db: Connection, package_id: str) -> Listing:
-    """One published app. Raises NotFound."""
-    return db.get(
+# A version n that everybody on the stable channel is offered with a cooldown: ? is the latest time of its publication.
+OLD_ENOUGH = (
+    "n.channel = 'stable' AND n.state = 'published' AND n.rollout_percent >= 100"
+    " AND (n.published_at <= ? OR n.security = 1)"
+)
+# The listing has such a version.
+HAS_OLD_ENOUGH = (
+    f"EXISTS (SELECT 1 FROM versions n WHERE n.app_id = listings.app_id AND {OLD_ENOUGH})"
+)
+
+
+def get(db: Connection, package_id: str, before: str = "") -> Listing:
+    """One published app; with `before` as of its newest version that is not younger. Raises NotFound."""
+    listing = db.get(
         "app in the store",
         f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?",
         package_id,
         into=Listing,
     )
+    aged = old_enough(db, [listing], before)
+    if not aged:
+        raise NotFound("version of this app that is old enough")
+    return aged[0]
+
+
+def old_enough(db: Connection, rows: list[Listing], before: str) -> list[Listing]:
+    """These listings, each with its newest version that was published before this time or is a security release; those
+    without one are left out. Pictures stay those of the newest version. Without `before` as they are."""
+    if not before:
+        return rows
+    found = {
+        app_id: values
+        for app_id, *values, _ in db.all(
+            "SELECT n.app_id, n.version, n.version_code, n.size_bytes, n.sha256, n.permissions, n.min_mosis_version,"
+            f" n.release_notes, n.published_at, max(n.version_code) FROM versions n WHERE {OLD_ENOUGH}"
+            " AND n.app_id IN (SELECT value FROM json_each(?)) GROUP BY n.app_id",
+            before,
+            json.dumps([row.app_id for row in rows]),
+        )
+    }
+    names = (
+        "version",
+        "version_code",
+        "size_bytes",
+        "sha256",
+        "permissions",
+        "min_mosis_version",
+        "release_notes",
+        "published_at",
+    )
+    return [
+        replace(row, **dict(zip(names, found[row.app_id], strict=True)))
+        for row in rows
+        if row.app_id in found
+    ]
 
 
 def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:

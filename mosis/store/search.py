@@ -16,7 +16,7 @@ from typing import Any
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, cursor
 from mosis.errors import Malformed
-from mosis.store.listings import Listing
+from mosis.store.listings import HAS_OLD_ENOUGH, Listing, old_enough
 
 SORTS = ("relevance", "updated", "name", "downloads")
 LONGEST_QUERY, MOST_WORDS = 200, 8
@@ -53,6 +53,7 @@ class Query:
     category: str = ""
     tag: str = ""
     sort: str = ""
+    before: str = ""  # only what has a version that was published before, and as of that version
 
     @property
     def order(self) -> str:
@@ -137,6 +138,9 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     if query.category:
         where.append("category = ?")
         values.append(query.category)
+    if query.before:
+        where.append(HAS_OLD_ENOUGH)
+        values.append(query.before)
     # SQLite seeks by the first column of a row value only, and thousands of apps have equal
     # download counts: so the rows with an equal value are read first, then the others.
     seeks: list[tuple[str, tuple[Any, ...]]] = [("true", ())]
@@ -157,24 +161,36 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
                 wanted.limit + 1 - len(rows),
                 into=Listing,
             )
-    return _page(rows, wanted, query.order)
+    return _aged(db, _page(rows, wanted, query.order), query)
 
 
 def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int]) -> Page[Listing]:
     """Up to a few thousand apps, filtered and sorted in memory."""
     column, direction, _ = _ORDERS[query.order]
     seek, position = _seek(wanted, query)
+    aged, before = _age(query)
     chosen = db.all(
-        f"SELECT number FROM {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
+        f"SELECT number FROM {' AND '.join([_AMONG, *aged, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
         json.dumps(numbers),
         query.category,
         query.category,
         query.tag,
         query.tag,
+        *before,
         *position,
         wanted.limit + 1,
     )
-    return _page(_listings(db, [number for (number,) in chosen]), wanted, query.order)
+    found = _page(_listings(db, [number for (number,) in chosen]), wanted, query.order)
+    return _aged(db, found, query)
+
+
+def _age(query: Query) -> tuple[list[str], list[str]]:
+    """The condition of a cooldown, and its value."""
+    return ([HAS_OLD_ENOUGH], [query.before]) if query.before else ([], [])
+
+
+def _aged(db: Connection, found: Page[Listing], query: Query) -> Page[Listing]:
+    return Page(old_enough(db, found.rows, query.before), found.next_cursor)
 
 
 def _listings(db: Connection, numbers: list[int]) -> list[Listing]:
@@ -207,20 +223,22 @@ def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str])
             ranks.setdefault(number, rank)
         if len(ranks) >= CANDIDATES or monotonic() > until:
             break
+    aged, before = _age(query)
     places = db.all(
-        f"SELECT number, downloads FROM {_AMONG}",
+        f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}",
         json.dumps(list(ranks)),
         query.category,
         query.category,
         query.tag,
         query.tag,
+        *before,
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:
         place = (after[0], -after[1], -after[2])
         order = [each for each in order if each > place]
     chosen = order[: wanted.limit]
-    rows = _listings(db, [-number for _, _, number in chosen])
+    rows = old_enough(db, _listings(db, [-number for _, _, number in chosen]), query.before)
     if len(order) <= wanted.limit:
         return Page(rows, None)
     rank, downloads, number = chosen[-1]

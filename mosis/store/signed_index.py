@@ -31,12 +31,15 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
 from mosis.store.index_keys import IndexKey, flush_folder, index_keys
+from mosis.store.listings import OLD_ENOUGH
 from mosis.store.revisions import revision
 
 log = logging.getLogger("mosis.store")
 
 EXPIRES_AFTER_SECONDS = 7 * 86400
 RENEWED_AFTER_SECONDS = 86400
+AGES = (1, 3, 7, 14, 30)  # days: cooldowns for which there is an index
+AGED_SECONDS = 3600  # until a version that has become old enough is in the index of a cooldown
 SLOW_SECONDS, REST = 0.2, 10  # a slow generation takes at most one tenth of the time
 FAILED_SECONDS = 5  # until the next attempt after a failure
 SECONDS_BETWEEN = 5.0  # minimum age of an index before it is replaced
@@ -61,6 +64,7 @@ class SignedIndex:
     created_at: str
     fingerprints: tuple[str, ...]
     signatures: bytes  # content of index.json.sig
+    renewed_after_seconds: int
 
 
 @dataclass
@@ -74,13 +78,16 @@ class IndexCache:
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
-def current_index(env: Context, db: Connection) -> SignedIndex:
+def current_index(env: Context, db: Connection, min_age_days: int = 0) -> SignedIndex:
     """The current index. It is at most SECONDS_BETWEEN behind the catalogue; more if it is large or
     slow to make, or cannot be made because the disk is full.
 
+    With `min_age_days` (one of AGES), each app has its newest version that is so old or a security
+    release; such an index may be AGED_SECONDS behind.
+
     Raises Unavailable `package_unavailable` if there is none.
     """
-    cache: IndexCache = env.remembered.setdefault("index", IndexCache())
+    cache = _cache(env, min_age_days)
     keys = index_keys(env)
     if _is_current(env, cache.index, keys):
         return cache.index  # type: ignore[return-value]
@@ -93,7 +100,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
         if not _is_current(env, cache.index, keys):
             started = env.clock.monotonic()
             try:
-                cache.index = _make(env, db, keys)
+                cache.index = _make(env, db, keys, min_age_days)
             except (OSError, Unavailable) as error:
                 log.error("store index not made", extra={"reason": str(error)})
                 if cache.index is None or not cache.index.path.exists():
@@ -104,7 +111,7 @@ def current_index(env: Context, db: Connection) -> SignedIndex:
                     ) from error
                 cache.cooldown_until, cache.failed = env.clock.monotonic() + FAILED_SECONDS, True
                 return cache.index
-            cache.hashes[cache.index.path.name] = cache.index.sha256
+            _cache(env).hashes[cache.index.path.name] = cache.index.sha256
             cache.cooldown_until, cache.failed = (
                 started + _cooldown(env, cache.index, started),
                 False,
@@ -129,17 +136,24 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
         return None
 
 
+def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
+    found: IndexCache = env.remembered.setdefault(f"index:{min_age_days}", IndexCache())
+    return found
+
+
 def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
-    cache: IndexCache = env.remembered.setdefault("index", IndexCache())
-    file = open(_folder(env) / name, "rb")
+    cache = _cache(env)
+    paths = [_folder(env, age) / name for age in (0, *AGES)]
+    file = open(next((path for path in paths if path.exists()), paths[0]), "rb")
     if name not in cache.hashes:  # made by an earlier process, or never asked for
         cache.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
     return file, os.fstat(file.fileno()).st_size, cache.hashes[name]
 
 
-def _folder(env: Context) -> Path:
-    return env.config.data_dir / "store-index"
+def _folder(env: Context, min_age_days: int = 0) -> Path:
+    folder = env.config.data_dir / "store-index"
+    return folder / f"age-{min_age_days}" if min_age_days else folder
 
 
 def _cooldown(env: Context, index: SignedIndex, started: float) -> float:
@@ -164,12 +178,12 @@ def _is_servable(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool
     return (
         index.path.exists()
         and index.fingerprints == tuple(key.fingerprint for key in keys)
-        and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
+        and 0 <= env.clock.time() - seconds(index.created_at) < index.renewed_after_seconds
     )
 
 
-def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
-    folder = _folder(env)
+def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int) -> SignedIndex:
+    folder = _folder(env, min_age_days)
     folder.mkdir(parents=True, exist_ok=True)
     catalogue, now = revision(env)[0], env.clock.now()
     with db.write():
@@ -182,7 +196,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     packed = path.with_name(path.name + ".gz")
     try:
         with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
-            for part in _document(env, db, keys, sequence, now):
+            for part in _document(env, db, keys, sequence, now, min_age_days):
                 digest.update(part)
                 size += file.write(part)
                 write(part)
@@ -206,6 +220,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         now,
         tuple(key.fingerprint for key in keys),
         signatures,
+        AGED_SECONDS if min_age_days else RENEWED_AFTER_SECONDS,
     )
 
 
@@ -236,13 +251,20 @@ def _sweep(env: Context, folder: Path, current: int) -> None:
     for packed in folder.glob("*.json.gz"):
         if not packed.with_suffix("").exists():
             packed.unlink(missing_ok=True)
-    hashes = env.remembered["index"].hashes
+    hashes = _cache(env).hashes
     for name in list(hashes):
-        if not (folder / name).exists():
+        if not any((_folder(env, age) / name).exists() for age in (0, *AGES)):
             hashes.pop(name, None)
 
 
-def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:
+def _document(
+    env: Context,
+    db: Connection,
+    keys: list[IndexKey],
+    sequence: int,
+    now: str,
+    min_age_days: int,
+) -> Any:
     """The parts of index.json: the head, then one app per line."""
     head = {
         "sequence": sequence,
@@ -254,12 +276,21 @@ def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int,
             for key in keys
         ],
     }
+    version_of, before = "l.version_id", []
+    if min_age_days:
+        head["min_age_days"] = min_age_days
+        before = [text(seconds(now) - min_age_days * 86400)]
+        version_of = (
+            "(SELECT n.id FROM versions n WHERE n.app_id = l.app_id AND"
+            f" {OLD_ENOUGH} ORDER BY n.version_code DESC LIMIT 1)"
+        )
     yield (_dump(head)[:-1] + ',"apps":[\n').encode()
     after, separator = "", ""
     while rows := db.all(
-        "SELECT l.package_id, l.name, l.developer_id, l.version, l.version_code, l.min_mosis_version, l.size_bytes, l.sha256,"
-        " k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = l.version_id JOIN signing_keys k ON"
+        "SELECT l.package_id, l.name, l.developer_id, v.version, v.version_code, v.min_mosis_version, v.size_bytes, v.sha256,"
+        f" k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = {version_of} JOIN signing_keys k ON"
         " k.id = v.signing_key_id WHERE l.package_id > ? ORDER BY l.package_id LIMIT ?",
+        *before,
         after,
         ROWS,
     ):

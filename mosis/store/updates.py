@@ -14,6 +14,7 @@ from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128
+LONGEST_AGE_DAYS = 90  # the longest cooldown
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Device:
     channel: str = "stable"
     id: str = ""
     mosis_version: str = ""
+    min_age_days: int = 0  # it wants nothing that was published later, but for security releases
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Offer:
     permissions: str
     min_mosis_version: str
     release_notes: str
+    published_at: str
+    security: int
 
 
 def updates(
@@ -51,8 +55,9 @@ def updates(
     """Versions newer than the installed ones {package_id: version_code}, in the given order;
     unknown apps are skipped. A device stays in a rollout while its share grows, so it never goes
     back to an older version."""
+    before = published_before(env, device.min_age_days)
     chosen = (
-        _best(offers, device, installed[package_id])
+        _best(offers, device, installed[package_id], before)
         for package_id, offers in _offers(env, db, installed)
     )
     return [offer for offer in chosen if offer is not None]
@@ -60,8 +65,9 @@ def updates(
 
 def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
     """The version offered to a device that does not have the app. Raises NotFound."""
+    before = published_before(env, device.min_age_days)
     for _, offers in _offers(env, db, [package_id]):
-        best = _best(offers, device, 0)
+        best = _best(offers, device, 0, before)
         if best is not None:
             return best
     raise NotFound("app in the store, or no version of it fits this device")
@@ -90,11 +96,18 @@ class _Offers:
     ]  # each with the sort key of its min_mosis_version
 
 
-def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
+def published_before(env: Context, min_age_days: int) -> str:
+    """The latest publication that is so many days old; "" without a cooldown."""
+    return env.clock.now(-min_age_days * 86_400) if min_age_days else ""
+
+
+def _best(app: _Offers, device: Device, installed_code: int, before: str) -> Offer | None:
     runs = version_key(device.mosis_version) if device.mosis_version else None
     for offer, needs in app.offers:
         if offer.version_code <= installed_code:
             return None
+        if before and offer.published_at > before and not offer.security:
+            continue
         if offer.channel != "stable" and offer.channel != device.channel:
             continue
         if runs is not None and needs > runs:
@@ -129,7 +142,7 @@ def _read(
     """What devices can be offered of these apps, by package id, newest first."""
     rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
-        " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
+        " v.sha256, v.permissions, v.min_mosis_version, v.release_notes, v.published_at, v.security"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"
         " JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
@@ -138,14 +151,14 @@ def _read(
         into=Offer,
     )
     return {
-        package_id: _reachable(offers)
+        package_id: _reachable(offers, db.clock.now(-LONGEST_AGE_DAYS * 86_400))
         for package_id, offers in groupby(rows, key=lambda offer: offer.package_id)
     }
 
 
-def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
     """The offers without those that can never apply: a version is left out if every device that
-    could get it can get a newer one."""
+    could get it can get a newer one, with the longest cooldown too: one published before `old`."""
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
     least: dict[
         str, tuple[object, ...]
@@ -157,6 +170,6 @@ def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]],
         ):
             continue
         chosen.append((offer, needs))
-        if offer.rollout_percent >= 100:
+        if offer.rollout_percent >= 100 and (offer.published_at <= old or offer.security):
             least[offer.channel] = needs
     return tuple(chosen)

@@ -13,6 +13,7 @@ _OPENING = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _OPEN = ord("[")
 _LONGEST_NUMBER = 64
+_BLANKS = " \t\n\r"
 _NUMBERS = bytes.maketrans(b"123456789.E", b"0000000000e")  # 12.5E-300 becomes 0000e000
 _UNUSUAL = (b"0" * 30, b"0e000")  # in a number that may be too long or too large
 
@@ -37,7 +38,8 @@ def load_json(body: bytes, depth: int = DEPTH) -> Any:
         if _pairs(value) != between.count(b":") or any(unusual in numbers for unusual in _UNUSUAL):
             value = _thorough.decode(text)
     except json.JSONDecodeError as error:
-        raise _malformed(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+        place = f"at line {error.lineno}, column {error.colno}"
+        raise _malformed(f"{_syntax_error(text, error.pos)} {place}.") from None
     if "\\u" in text:
         _check_surrogates(value)
     return value
@@ -136,6 +138,28 @@ def _check_surrogates(value: Any) -> None:
     elif isinstance(value, list):
         for each in value:
             _check_surrogates(each)
+
+
+def _syntax_error(text: str, position: int) -> str:
+    """What is wrong with the syntax at this position, in the words of RFC 8259; those of the standard library change with it."""
+    rest = text[position:]
+    if not text.strip(_BLANKS):
+        return "It is empty"
+    if not rest.strip(_BLANKS):
+        return "It ends too early"
+    found = rest.lstrip(_BLANKS)[0]
+    if found == "'":
+        return "Texts stand in double quotes, not in single ones:"
+    if found in ("/", "#"):
+        return "There are no comments in JSON:"
+    if found in "]}":
+        return "There is a comma too many, or a value is missing"
+    if found == '"':
+        return "A text has no end, or a comma or colon is missing before it"
+    if found < " " or found == "\\":
+        return "A text has a control character or a wrong escape"
+    shown = f"`{found}`" if found.isprintable() else f"U+{ord(found):04X}"
+    return f"{shown} is not expected"
 
 
 def _malformed(detail: str) -> Malformed:

@@ -178,6 +178,7 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "well_known": "Docs",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
+    "store_changes": "Store",
 }
 ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 

@@ -30,7 +30,7 @@ from urllib.parse import quote
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, client_address
+from mosis.caller import ROLES, SCOPES, Caller, client_address, is_in
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
@@ -170,9 +170,11 @@ class Portal(bottle.Bottle):
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
             "not_implemented": "This method is not known here.",
+            "malformed_request": "The request cannot be read: check its path, headers and body.",
+            "too_large": "The body is too large for this address.",
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
-        detail = details.get(code, "The request cannot be read: " + str(res.body))
+        detail = details[code]
         if code == "method_not_allowed":
             bottle.response.set_header("Allow", _allowed())
         if self.error_page is not None and _is_for_people(environ):
@@ -367,7 +369,16 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The address that a request comes from."""
+    """The address that a request comes from. Of a proxy's headers only X-Forwarded-For counts; one that sends another is told
+    of in the log, once."""
+    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
+            env.remembered["real_ip"] = True
+            log.warning(
+                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
+                extra={"proxy": peer},
+            )
     return client_address(
         env.config.trusted_proxy,
         environ.get("REMOTE_ADDR", ""),

@@ -221,6 +221,14 @@ def _shown(name: str) -> str:
     return "".join(filter(str.isprintable, name))[:50]
 
 
+def read_number(name: str, most: int) -> int:
+    """A whole number in the query; 0 without one. Raises Malformed."""
+    value = bottle.request.query.get(name, "0")
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
+        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+    return int(value)
+
+
 def read_switch(name: str) -> bool:
     """A query parameter that is `true` or `false`; false when it is left out. Raises Malformed."""
     return read_choice(name, "true", "false", default="false") == "true"

@@ -23,6 +23,7 @@ from mosis.web.openapi_schemas import (
     ID,
     TEXT,
     TIME,
+    YES,
     File,
     extended_with,
     list_of,
@@ -32,10 +33,11 @@ from mosis.web.openapi_schemas import (
     operation,
     shape,
 )
-from mosis.web.request import listed, read_choice, read_page
+from mosis.web.request import listed, read_choice, read_page, require_match
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-APPROVE = {"comment": _COMMENT}
+APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
+MARK: dict[str, dict[str, Any]] = {"security": {"type": "boolean", "required": True}}
 REJECT = {
     "reasons": {
         "type": "list",
@@ -61,6 +63,7 @@ REVIEW = shape(
     comment=TEXT,
     submitted_at=TIME,
     decided_at=nullable(TIME),
+    security=YES,
 )
 CHANGES = shape(
     "Changes",
@@ -115,6 +118,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/claim", callback=claim, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/release", callback=release, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/approve", callback=approve, scope="reviewer", idempotent="yes")
+    app.route("/reviews/<review>", method="PATCH", callback=mark, scope="reviewer")
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
@@ -132,7 +136,10 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """One review with what a reviewer needs to decide."""
-    found = reviews.for_reviewer(db, caller, review)
+    return whole(db, reviews.for_reviewer(db, caller, review))
+
+
+def whole(db: Connection, found: Review) -> dict[str, Any]:
     version = reviews.version_of(db, found)
     return public(db, found) | {
         "because": json.loads(found.because),
@@ -196,7 +203,25 @@ def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
 def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Approve a version."""
-    return public(db, reviews.approve(db, caller, reviews.get(db, review), body.get("comment", "")))
+    return public(
+        db,
+        reviews.approve(
+            db,
+            caller,
+            reviews.get(db, review),
+            body.get("comment", ""),
+            security=body.get("security", False),
+        ),
+    )
+
+
+@operation(REVIEW, body=MARK, matches=True, refuses="invalid_state")
+def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Mark an approved version as a security release, or remove the mark."""
+    with db.write():
+        found = reviews.for_reviewer(db, caller, review)
+        require_match(lambda: whole(db, found))
+        return public(db, reviews.mark_security(db, caller, found, body["security"]))
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
@@ -269,4 +294,5 @@ def public(db: Connection, review: Review) -> dict[str, Any]:
         "comment": review.comment,
         "submitted_at": review.submitted_at,
         "decided_at": review.decided_at,
+        "security": bool(version.security),
     }

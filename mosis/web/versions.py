@@ -29,6 +29,7 @@ from mosis.web.openapi_schemas import (
     NUMBER,
     TEXT,
     TIME,
+    YES,
     list_of,
     many,
     nullable,
@@ -110,6 +111,7 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
     rollout_plan=nullable(PLAN),
+    security=YES,
 )
 _FLAG = {"type": "boolean"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -400,4 +402,5 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
         "published_at": version.published_at,
         "package_removed_at": version.package_removed_at,
         "rollout_plan": rollout_plans.public(plan),
+        "security": bool(version.security),
     }

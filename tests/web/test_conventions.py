@@ -86,7 +86,7 @@ class World:
 BODIES: dict[str, Any] = {
     "/apps/<app>/members/<member>": {"role": "publisher"},
     "/admin/developers/<developer>": {"role": "developer"}, "/admin/apps/<app>": {"suspended": False, "reason": "x"},
-    "/apps/<app>/crashes/<group>": {"state": "resolved"},
+    "/apps/<app>/crashes/<group>": {"state": "resolved"}, "/reviews/<review>": {"security": False},
     "/apps/<app>/versions/<version>/rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 
