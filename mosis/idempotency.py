@@ -56,7 +56,7 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
         limits = [None if each is None else sorted(each) for each in (caller.scopes, caller.apps)]
         who = json.dumps([credential, limits])
     else:
-        who = f"nobody {caller.household}"
+        who = f"nobody {caller.client_network}"
     name = json.dumps([who, method, path, key]).encode()
     return Request(
         _mac(secret, _ID, name).hex(),

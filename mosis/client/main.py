@@ -189,7 +189,7 @@ def _add_account(add: Add) -> None:
         "--email", help="sign in with a password, and with the account's role: what reviewers need"
     )
     made.add_argument("--no-browser", action="store_true", help="only show the address")
-    add("logout", "end the session and forget its credentials", _at_portal(account.logout))
+    add("logout", "end the session and delete its credentials", _at_portal(account.logout))
     add("whoami", "show who is signed in", _at_portal(account.whoami))
     made = add(
         "keys", "list, create, import, export and revoke signing keys", _at_portal(account.keys)

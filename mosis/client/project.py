@@ -197,7 +197,7 @@ def _walk(folder: Path, above: str, rules: list["_Rule"], tree: Tree) -> list[st
 
 @dataclass(frozen=True)
 class _Rule:
-    """A line of .mosisignore, in the manner of .gitignore."""
+    """A line of .mosisignore, with the syntax of .gitignore."""
 
     pattern: re.Pattern[str]
     keep: bool

@@ -333,7 +333,7 @@ class Connection:
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """Unavailable for errors that a retry may cure; any other error unchanged."""
+    """Unavailable for errors for which a retry may help; any other error unchanged."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable(

@@ -1,6 +1,6 @@
 """Turns: many threads that may wait at the same time, of which only a few may compute at the same time.
 
-Threads of one Python share the interpreter, and whoever wants it next competes with all that want it too. Those that
+Threads of one Python share the interpreter, so each competes with all others. Those that
 mostly wait for the disk take turns, so that they are many while they wait and few while they compute.
 """
 

@@ -46,7 +46,7 @@ def check(env: Context, *, quick: bool = False) -> None:
     )
 
 
-def tell(env: Context) -> None:
+def notify_administrators(env: Context) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # these rows themselves may be damaged
@@ -96,7 +96,7 @@ class IntegrityMonitor:
         while True:
             if self.env.db.damage is not None and not notified:
                 notified = True
-                tell(self.env)
+                notify_administrators(self.env)
             if self._stopping.wait(self.look_seconds):
                 return
             if time.monotonic() >= whole_at:

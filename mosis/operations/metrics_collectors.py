@@ -17,7 +17,7 @@ COUNTERS = {
     "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
     "portal_rollouts_total": "What rollout plans have done: steps taken, and versions halted.",
     "portal_uploads_total": "Packages that were sent, by result.",
-    "portal_upload_bytes_total": "Bytes of the packages that were taken in.",
+    "portal_upload_bytes_total": "Bytes of received packages.",
 }
 
 

@@ -136,9 +136,7 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     if disk or first_disk or here != count:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.")
     if start + length != size - _END.size:
-        raise Unreadable(
-            "not_a_zip", "The central directory does not lie where the end record says."
-        )
+        raise Unreadable("not_a_zip", "The central directory is not where the end record says.")
     if not count:
         raise Unreadable("not_a_zip", "The archive is empty.")
     if count > ENTRIES or length > DIRECTORY_BYTES:

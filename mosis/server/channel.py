@@ -23,7 +23,7 @@ from typing import Any
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
-from mosis.caller import household
+from mosis.caller import network_of
 from mosis.errors import LimitReached
 from mosis.server.request import BODY_BYTES, Request
 from mosis.server.responses import Answer, Cached, Refusal
@@ -68,7 +68,7 @@ class Channel(HTTPChannel):
     ) -> None:
         """Extends HTTPChannel.__init__."""
         self.active_at = self.served_at = monotonic()  # last byte; last response, or the start
-        self.network = household(addr[0])
+        self.network = network_of(addr[0])
         self.pending = b""  # input that is not parsed yet
         self._sent = self._acknowledged = 0
         self._debt_at = self.active_at

@@ -144,7 +144,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, key: str, most: int) -> "Share | None":
-        """A place, until it is released or forgotten; None when all are taken."""
+        """A place, until it is released or dropped; None when all are taken."""
         with self._lock:
             taken = self._taken.get(key, 0)
             if taken >= most:

@@ -17,7 +17,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mosis.caller import client_address, household, is_in
+from mosis.caller import client_address, is_in, network_of
 from mosis.metrics import Family, MetricsRegistry
 from mosis.server.channel import Channel
 from mosis.server.lanes import lanes
@@ -244,7 +244,7 @@ class Server(Listening):
         if not self.proxies:
             return channel.network
         forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
-        return household(client_address(self.proxies, channel.addr[0], forwarded_for))
+        return network_of(client_address(self.proxies, channel.addr[0], forwarded_for))
 
     def may_suspend(self) -> bool:
         """Whether another request may be suspended: not while the server stops, and at most half of the connections."""
@@ -263,7 +263,7 @@ class Server(Listening):
             self._epoll.modify(fd, events | select.EPOLLONESHOT)
 
     def unwatch(self, fd: int) -> None:
-        """Forget a channel that is about to be closed."""
+        """Stop watching a channel that is about to be closed."""
         self._epoll.unregister(fd)
 
     def pull_trigger(self) -> None:
@@ -370,7 +370,7 @@ class Room:
         that pipeline. Loopback has
         LOOPBACK_CONNECTIONS places more.
         """
-        server, network = self.server, household(address)
+        server, network = self.server, network_of(address)
         extra = LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
         limit = server.adj.connection_limit
         if (
