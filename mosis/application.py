@@ -12,6 +12,7 @@ def build(env: Context) -> Any:
     """The WSGI application for a context."""
     from mosis.ui import account_links, assets, console, device, setup, sign_in
     from mosis.ui import reviews as review_desk
+    from mosis.ui import second_factor as second_factor_pages
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -34,6 +35,7 @@ def build(env: Context) -> Any:
         review_messages,
         reviews,
         rollout_plans,
+        second_factor,
         store,
         store_changes,
         telemetry,
@@ -65,6 +67,7 @@ def build(env: Context) -> Any:
         auth,
         oauth,
         account_recovery,
+        second_factor,
         devices,
         accounts,
         keys,
@@ -89,6 +92,7 @@ def build(env: Context) -> Any:
         store_front,
         setup,
         sign_in,
+        second_factor_pages,
         account_links,
         device,
         console,

@@ -210,7 +210,12 @@ def _admin_commands(commands: Any) -> None:
     create = command("create", "create an account with the role admin", run_admin_create)
     promote = command("promote", "give an account a role", run_admin_promote)
     password = command("password", "set a new password and end every session", run_admin_password)
-    for each in (create, promote, password):
+    factor = command(
+        "second-factor-off",
+        "turn the second factor of an account off, for somebody who has lost it",
+        run_admin_second_factor_off,
+    )
+    for each in (create, promote, password, factor):
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
 
@@ -326,6 +331,22 @@ def run_admin_password(given: Given, config: Config) -> None:
                 raise NotFound("account")
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"The new password of {developer.email} is {password}\nChange it after the next sign-in.")
+
+
+def run_admin_second_factor_off(given: Given, config: Config) -> None:
+    """Turn the second factor of an account off; its owner is told."""
+    from mosis.caller import PORTAL
+    from mosis.errors import NotFound
+    from mosis.people import accounts, second_factor
+
+    with open_context(config) as env:
+        db = env.db.connection()
+        with db.write():
+            developer = accounts.find_by_email(db, given.email)
+            if developer is None or second_factor.find(db, developer.id) is None:
+                raise NotFound("account with a second factor")
+            second_factor.remove(db, PORTAL, developer.id)
+    print(f"{developer.email} signs in without a second factor now.")
 
 
 def run_admin_promote(given: Given, config: Config) -> None:

@@ -250,6 +250,8 @@ class Config:
     review_sample_percent: int = _setting(5, _number(0, 100))
     review_proven_releases: int = _setting(0, _number(0, 1000))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    require_second_factor: str = _setting("off", _one_of("off", "staff", "publishers"))
+    require_verified_email: str = _setting("auto", _one_of("auto", "on", "off"))
     security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
     compression: bool = _setting(True, _switch)
@@ -306,6 +308,12 @@ class Config:
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
         return config
+
+    @property
+    def verified_email_required(self) -> bool:
+        """Whether an app is published only while its account has verified its address."""
+        wanted = self.require_verified_email
+        return wanted == "on" or (wanted == "auto" and self.smtp_url is not None)
 
     @property
     def base_path(self) -> str:

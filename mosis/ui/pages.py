@@ -447,6 +447,8 @@ def _require(caller: Caller, scope: str) -> None:
     caller.account  # noqa: B018  (raises when nobody is signed in)
     if scope in ROLES and not caller.has_role(scope):
         raise Denied("forbidden", f"This page needs the role {scope}.")
+    if scope in ROLES and scope != "developer":
+        caller.require_second_factor("staff")
 
 
 def _here() -> str:

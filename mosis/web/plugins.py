@@ -412,6 +412,7 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
+        caller.require_second_factor("staff")
         return  # of keys only those have a role that were made with one
     if caller.scopes is None or (scope == "session" and caller.session_id is not None):
         return
