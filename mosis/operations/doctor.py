@@ -17,7 +17,7 @@ from mosis import database as db
 from mosis import disk as disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import clock_steps
+from mosis.operations import clock_steps, other_hosts
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -352,6 +352,8 @@ def _address(config: Config) -> Iterator[Line]:
             "clock",
             f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both.",
         )
+    if other := other_hosts.last_seen(config):
+        yield Line("warn", "BASE_URL", other.warning(config))
     yield Line("ok", "BASE_URL", f"{config.base_url} answers")
 
 

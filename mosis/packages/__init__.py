@@ -17,6 +17,7 @@ from mosis.packages import manifest as manifests
 from mosis.packages import signature as signatures
 from mosis.packages.archive import META, Archive, Unreadable
 from mosis.packages.findings import FINDINGS, Finding
+from mosis.packages.formats import format_of
 from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
 from mosis.validation.strict_json import load_json
@@ -162,7 +163,16 @@ class _Inspection:
     def _manifest(self, package_id: str) -> dict[str, Any] | None:
         content = self._contents.get("manifest.json")
         if "manifest.json" not in self.archive.members:
-            self._find("manifest_missing", "There is no manifest.json.")
+            nested = next(
+                (name for name in self.archive.members if name.endswith("/manifest.json")), None
+            )
+            hint = (
+                f" It is {nested!r}: pack what is in the folder, not the folder itself, as in `cd {nested.rpartition('/')[0]}` and"
+                " `zip -r ../app.mosis .`."
+                if nested
+                else " It must lie at the root of the archive."
+            )
+            self._find("manifest_missing", "There is no manifest.json." + hint)
         elif content is not None and len(content) > MANIFEST_BYTES:
             self._find(
                 "manifest_too_large",
@@ -191,7 +201,11 @@ class _Inspection:
         for size, path in icons.items():
             head = self._heads.get(path, b"")[: len(_PNG) + 8]
             if head != _PNG + int(size).to_bytes(4, "big") * 2:
-                detail = f"{path!r} is not a PNG of {size} x {size} pixels."
+                what = f"it is {format_of(head) or 'another kind of file'}"
+                if head.startswith(_PNG) and len(head) == len(_PNG) + 8:
+                    width, height = (int.from_bytes(head[at : at + 4]) for at in (16, 20))
+                    what = f"it has {width} x {height}"
+                detail = f"{path!r} is not a PNG of {size} x {size} pixels: {what}."
                 self.findings.append(
                     Finding("icon_invalid", detail, path, pointer=f"/icons/{size}")
                 )
@@ -228,7 +242,7 @@ class _Inspection:
         if signature is None:
             self._find(
                 "signature_malformed",
-                "It must be 64 bytes (Ed25519), raw or as base64.",
+                "It must be 64 bytes (Ed25519), raw or as base64; not hexadecimal, PEM or UTF-16.",
                 signatures.SIGNATURE,
             )
         elif not keys:

@@ -433,7 +433,7 @@ def _submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
-    releases.check_release(db, version)
+    releases.check_release(db, env.config, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )
