@@ -170,7 +170,7 @@ def test_every_form_of_an_address_is_the_same_address(form: str, expected: str |
     assert client_address((), "203.0.113.1", form) == "203.0.113.1"
 
 
-def test_households_of_all_forms_are_one() -> None:
+def test_networks_of_all_forms_are_one() -> None:
     assert {network_of(form) for form, expected in FORMS if expected == V4} == {V4}
     assert {network_of(form) for form, expected in FORMS if expected == V6} == {"2001:db8::/64"}
 
