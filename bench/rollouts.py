@@ -155,16 +155,30 @@ def run(dice: random.Random, base: float, factor: float, *, plant: bool = False)
         for is_new, sessions, crashes in arriving.pop(hour, ()):
             portal.sessions[is_new] += sessions
             portal.crashes[is_new].update(crashes)
-        step = hour in STEPS
+        if plant:
+            if _looks_bad(portal, condition):
+                return Result(hour, updated / DEVICES, looks)
+            continue
         counted = Counts(sessions=portal.sessions[1])
-        if not halting.is_due(condition, counted, 0 if plant else next_look, before_step=step):
+        if not halting.is_due(condition, counted, next_look, before_step=hour in STEPS):
             continue
         new, before = (portal.counts(devices, is_new, hour) for is_new in (1, 0))
-        verdict = halting.judge(condition, 0 if plant else looks, new, before)
+        verdict = halting.judge(condition, looks, new, before)
         looks, next_look = looks + 1, verdict.next_look
-        if verdict.halt or (plant and verdict.p_value < halting.ERROR_RATE):
+        if verdict.halt:
             return Result(hour, updated / DEVICES, looks)
     return Result(None, bisect_left(devices.updated_at, HOURS) / DEVICES, looks)
+
+
+def _looks_bad(portal: Portal, condition: Condition) -> bool:
+    """The planted fault: a test of 1 % every hour, that takes all sessions for independent."""
+    if portal.sessions[1] < condition.sessions_at_least:
+        return False
+    numbers = [
+        (min(portal.sessions[each], portal.crashes[each].total()), portal.sessions[each])
+        for each in (1, 0)
+    ]
+    return halting.fisher(*numbers[0], *numbers[1]) < halting.ERROR_RATE
 
 
 def _send(

@@ -43,7 +43,7 @@ def test_every_address_has_a_scope_and_a_row_that_names_both() -> None:
 
 
 def test_every_address_is_described_by_its_own_handler() -> None:
-    """Every route is in the description and nothing else is; nobody gets by without says() and a first sentence."""
+    """Every route is in the description and nothing else is; no handler goes without @operation and a first sentence."""
     described_calls = {
         f"{method.upper()} {path.removeprefix('/v1')}": call
         for path, calls in described.whole()["paths"].items()
@@ -52,7 +52,7 @@ def test_every_address_is_described_by_its_own_handler() -> None:
     for route in described.calls():
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.rule)
         assert hasattr(route.callback, "operation"), (
-            f"{route.callback.__module__}.{route.callback.__name__} has no @says(...)"
+            f"{route.callback.__module__}.{route.callback.__name__} has no @operation(...)"
         )
         assert route.callback.__doc__, (
             f"{route.callback.__module__}.{route.callback.__name__} has no docstring"

@@ -23,7 +23,7 @@ from typing import Any
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
-from mosis.caller import household
+from mosis.caller import network_of
 from mosis.errors import LimitReached
 from mosis.server.request import BODY_BYTES, Request
 from mosis.server.responses import Answer, Cached, Refusal
@@ -38,7 +38,7 @@ FLUSH_BYTES = (
     1024 * 1024
 )  # sent to one client in one turn, so that a fast reader does not delay the others
 AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
-CACHED_AT_ONCE = 16  # pipelined requests that are answered from a cache in one turn
+CACHED_AT_ONCE = 4  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
     3.0  # input of a refused client is read and discarded for so long, so that it gets the response
 )
@@ -68,7 +68,9 @@ class Channel(HTTPChannel):
     ) -> None:
         """Extends HTTPChannel.__init__."""
         self.active_at = self.served_at = monotonic()  # last byte; last response, or the start
-        self.network = household(addr[0])
+        self.network = network_of(addr[0])
+        self.addr = addr
+        self.client = server.client_of(self)
         self.pending = b""  # input that is not parsed yet
         self._sent = self._acknowledged = 0
         self._debt_at = self.active_at
@@ -83,12 +85,12 @@ class Channel(HTTPChannel):
         """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
         self.server.watch(self._fileno, select.EPOLLIN, new=True)
-        self.server.count(self.network, 1)
+        self.server.connections.add(self)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.del_channel."""
         self.server.unwatch(self._fileno)
-        self.server.count(self.network, -1)
+        self.server.connections.remove(self)
         super().del_channel(map)
 
     def readable(self) -> bool:
@@ -162,7 +164,7 @@ class Channel(HTTPChannel):
                 self.request.close()
             if self.socket is not None:
                 self.close()
-            self.outbuf_lock.notify_all()  # a worker may wait for room
+            self.outbuf_lock.notify_all()  # a worker may be waiting for buffer space
         if self.suspended:
             self.resume(self.suspended)
 
@@ -192,7 +194,8 @@ class Channel(HTTPChannel):
             self.handle_close()
 
     def update_debt(self, now: float) -> None:
-        """Bring `debt_seconds` up to date. What the client's kernel has acknowledged counts as taken (tcp(7), SIOCOUTQ)."""
+        """Update `debt_seconds`. Bytes that the client's kernel has acknowledged count as read
+        (tcp(7), SIOCOUTQ)."""
         if self._fileno is None:
             return
         if self.total_outbufs_len:
@@ -219,7 +222,8 @@ class Channel(HTTPChannel):
         return bool(self.requests) and not self.pending
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client pipelines, or is behind the least rate in reading a response or in sending a body."""
+        """Whether the client pipelines, or reads a response or sends a body more slowly than the
+        minimum rate."""
         if self.pending:
             return True
         if self.total_outbufs_len:
@@ -282,7 +286,7 @@ class Channel(HTTPChannel):
     # Any thread
 
     def arm(self) -> None:
-        """Ask the loop to watch for what this channel can go on with now."""
+        """Ask the loop to wait for the events that this channel can handle now."""
         with self.outbuf_lock:
             if self._fileno is not None:
                 self.server.watch(
@@ -412,6 +416,7 @@ class Channel(HTTPChannel):
             if self.suspended is not suspended:
                 return
             self.suspended = None
+        self.server.end_suspension()
         if suspended.end is not None:
             suspended.end()
         self.server.add_task(self)

@@ -9,7 +9,7 @@ from mosis.audit import Entry
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import accounts, identities, personal_data
+from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
@@ -27,6 +27,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import listed, read_page, require_match, spend
 
@@ -52,6 +53,7 @@ DEVELOPER = shape(
     role=one_of(*ROLES),
     suspended=YES,
     providers=many(TEXT),
+    second_factor=YES,
     created_at=TIME,
 )
 OWN = extended_with("Me", DEVELOPER, mail=each(YES))
@@ -141,31 +143,14 @@ def trail(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 def public(db: Connection, developer: Developer) -> dict[str, Any]:
-    return {
-        "id": developer.id,
-        "email": developer.email,
-        "email_verified": bool(developer.email_verified),
-        "name": developer.name,
-        "role": developer.role,
-        "suspended": bool(developer.suspended),
-        "providers": ["password"] * bool(developer.password_hash)
-        + identities.providers_of(db, developer.id),
-        "created_at": developer.created_at,
-    }
+    passwords = ["password"] * bool(developer.password_hash)
+    providers = passwords + identities.providers_of(db, developer.id)
+    has_second_factor = second_factor.active(db, developer.id) is not None
+    return shown(DEVELOPER, developer, providers=providers, second_factor=has_second_factor)
 
 
 def entry(each: Entry) -> dict[str, Any]:
-    return {
-        "number": each.number,
-        "at": each.at,
-        "actor_id": each.actor_id,
-        "action": each.action,
-        "subject_id": each.subject_id,
-        "owner_id": each.owner_id,
-        "network": each.address,
-        "details": each.facts,
-        "hash": each.hash,
-    }
+    return shown(ENTRY, each, network=each.address, details=each.facts)
 
 
 def _own(db: Connection, developer: Developer) -> dict[str, Any]:

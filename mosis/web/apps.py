@@ -1,6 +1,5 @@
 """A developer's apps over HTTP."""
 
-import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +27,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import (
     created,
@@ -202,20 +202,6 @@ def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str
 
 
 def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
-    return {
-        "id": app.id,
-        "package_id": app.package_id,
-        "name": app.name,
-        "summary": app.summary,
-        "description": app.description,
-        "category": app.category,
-        "tags": json.loads(app.tags),
-        "homepage": app.homepage,
-        "status": app.status,
-        "developer_id": app.developer_id,
-        "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
-        "latest_version": latest,
-        "rollout_plan": rollout_plans.default_of(app),
-        "created_at": app.created_at,
-        "updated_at": app.updated_at,
-    }
+    icon = env.url(f"/assets/{app.id}/icon-128.png") if latest else None
+    plan = rollout_plans.default_of(app)
+    return shown(APP, app, icon_url=icon, latest_version=latest, rollout_plan=plan)

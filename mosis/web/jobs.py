@@ -19,6 +19,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import listed, read_choice, read_page
 
@@ -57,13 +58,4 @@ def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
 
 
 def public(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "attempts": job.attempts,
-        "run_at": job.run_at,
-        "lease_until": job.lease_until,
-        "last_error": job.last_error,
-        "created_at": job.created_at,
-    }
+    return shown(JOB, job)

@@ -1,6 +1,5 @@
 """API keys and signing keys over HTTP."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import created, listed, read_page, require_match, spend
 
@@ -243,28 +243,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
 
 
 def public_api_key(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": json.loads(key.scopes),
-        "apps": None if key.apps is None else json.loads(key.apps),
-        "role": key.role,
-        "expires_at": key.expires_at,
-        "last_used_at": key.last_used_at,
-        "created_at": key.created_at,
-        "made_by": key.made_by,
-    }
+    return shown(KEY, key)
 
 
 def public(key: SigningKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "public_key": packages.to_pem(key.public_key),
-        "fingerprint": key.fingerprint,
-        "state": key.state,
-        "created_at": key.created_at,
-        "revoked_at": key.revoked_at,
-        "made_by": key.made_by,
-    }
+    return shown(PUBLIC_KEY, key, public_key=packages.to_pem(key.public_key))

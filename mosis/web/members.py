@@ -23,6 +23,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import created, listed, read_page, require_match, spend
 
@@ -192,23 +193,8 @@ def _count_mail(env: Context, caller: Caller, email: str) -> None:
 
 
 def public(member: Member) -> dict[str, Any]:
-    return {
-        "id": member.developer_id,
-        "name": member.name,
-        "email": member.email,
-        "role": member.role,
-        "suspended": bool(member.suspended),
-        "created_at": member.created_at,
-    }
+    return shown(MEMBER, member, id=member.developer_id)
 
 
 def public_invitation(invitation: Invitation) -> dict[str, Any]:
-    return {
-        "id": invitation.id,
-        "email": invitation.email,
-        "role": invitation.role,
-        "transfer": bool(invitation.transfer),
-        "invited_by": invitation.developer_id,
-        "created_at": invitation.created_at,
-        "expires_at": invitation.expires_at,
-    }
+    return shown(INVITATION, invitation, invited_by=invitation.developer_id)

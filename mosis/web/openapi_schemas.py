@@ -1,13 +1,16 @@
-"""What calls take and answer, said on their handlers: `@says({201: APP}, body=CREATE)`. JSON Schema under short names.
+"""Request and response schemas, declared on the handlers: `@operation({201: APP}, body=CREATE)`. JSON Schema under short names.
 
-description.py makes OpenAPI of it; the whole test suite holds every answer, and every request that was accepted, to it. Shapes
-are declared once, beside the `public()` that makes them; bodies are the very schemas that read_json() checks against.
+`openapi` makes the OpenAPI document of them. Schemas of responses are declared once, beside the function that fills them
+(`shown`); the plugin `Inputs` checks a body against its schema and hands it over. The whole test suite holds every response,
+and every accepted request, to the document.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from mosis import clock
 from mosis.context import Context
 from mosis.validation import Finding, Schema
 
@@ -37,7 +40,7 @@ class File:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a call takes and answers. `refuses` are the codes of its own; those of every call stand in description.py."""
+    """What a call takes and answers. `refuses` are the error codes of its own; `openapi` adds those of every call."""
 
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
     body: Schema | None = None
@@ -62,7 +65,7 @@ def operation(
     matches: bool = False,
     refuses: str = "",
 ) -> Callable[[Handler], Handler]:
-    """Say what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
+    """Declare what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
     if answer is None:
         answers: Mapping[int, Any] = {204: None}
     elif isinstance(answer, File) or any(isinstance(key, str) for key in answer):
@@ -92,6 +95,37 @@ def shape(name: str, /, **fields: Shape) -> Shape:
     """An object that always has all of these fields; with a name it is described once and referred to."""
     found: Shape = {"type": "object", "properties": fields, "required": list(fields)}
     return {"title": name} | found if name else found
+
+
+def shown(what: Shape, record: object, /, **more: Any) -> dict[str, Any]:
+    """An object of this shape (a constant): what `more` names, and the rest from the attributes of the record. Where the shape
+    says so, a number of the database becomes a boolean or a time, and stored JSON a list or an object."""
+    known = _conversions.get(id(what))
+    if known is None:
+        fields = [(name, _conversion(field)) for name, field in what["properties"].items()]
+        known = _conversions[id(what)] = (what, fields)
+    found = {}
+    for name, convert in known[1]:
+        if name in more:
+            found[name] = more[name]
+        else:
+            value = getattr(record, name)
+            found[name] = value if convert is None or value is None else convert(value)
+    return found
+
+
+_conversions: dict[int, tuple[Shape, list[tuple[str, Callable[[Any], Any] | None]]]] = {}
+
+
+def _conversion(field: Shape) -> Callable[[Any], Any] | None:
+    kind = field.get("type", "")
+    if "boolean" in kind:
+        return bool
+    if "array" in kind or "object" in kind:
+        return lambda value: json.loads(value) if isinstance(value, str) else value
+    if field.get("format") == "date-time":
+        return lambda value: clock.text(value) if isinstance(value, int) else value
+    return None
 
 
 def extended_with(name: str, narrow: Shape, /, **fields: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""Reading a request: the JSON body, the page that is wanted."""
+"""Reading a request: the body, the query, the page that is asked for."""
 
 import hashlib
 import zlib
@@ -28,22 +28,23 @@ GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
-    """The body as the operation declares it. Raises as the functions below."""
+    """The body as the operation declares it: JSON, where it says so also a form or compressed.
+
+    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
+    """
     assert operation.body is not None
     if operation.gzip_limit_bytes:
-        return read_packed_json(operation.gzip_limit_bytes)
+        return _packed_json(operation.gzip_limit_bytes)
     if operation.form:
-        return read_form_or_json(operation.body, further=further)
-    return read_json(operation.body, optional=operation.optional, further=further)
+        return _form_or_json(operation.body, further=further)
+    return _json(operation.body, optional=operation.optional, further=further)
 
 
-def read_json(
+def _json(
     schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
 ) -> dict[str, Any]:
     """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
     has the rules that no schema can express, see `validation.check`.
-
-    Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
@@ -60,13 +61,13 @@ def refuse_coding() -> None:
         )
 
 
-def read_form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
+def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
+    """As `_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
     ):
-        return read_json(schema, further=further)
+        return _json(schema, further=further)
     pairs = read_form_pairs()
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -104,7 +105,7 @@ def read_form_pairs() -> list[tuple[str, str]]:
         ) from None
 
 
-def read_packed_json(limit_bytes: int) -> dict[str, Any]:
+def _packed_json(limit_bytes: int) -> dict[str, Any]:
     """The JSON object of a body that may be packed with gzip, unchecked; both forms may have at most `limit_bytes`.
 
     Raises Malformed, LimitReached `too_large`.

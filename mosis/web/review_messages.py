@@ -19,6 +19,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import listed, read_page
 
@@ -100,11 +101,4 @@ def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
 def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
     """Developers are not told which reviewer speaks to them."""
     author = message.author_id if to_reviewer or message.sender == "developer" else None
-    return {
-        "id": message.id,
-        "sender": message.sender,
-        "author_id": author,
-        "internal": bool(message.internal),
-        "text": message.text,
-        "created_at": message.created_at,
-    }
+    return shown(MESSAGE, message, author_id=author)

@@ -32,6 +32,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import listed, read_choice, read_page, require_match
 
@@ -174,8 +175,8 @@ def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     before = versions.last_published(db, version)
     page = review_files.index(db, version, read_page(str))
-    shown = [public_file(each) for each in page.rows]
-    return listed("files", page, shown, since=before and before.version)
+    files = [public_file(each) for each in page.rows]
+    return listed("files", page, files, since=before and before.version)
 
 
 @operation(File("*/*", ranges=True), query=SIDE, refuses="gone no_space")
@@ -254,14 +255,7 @@ def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPRes
 
 
 def public_file(file: ReviewFile) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "state": file.state,
-        "size_bytes": file.size_bytes,
-        "sha256": file.sha256,
-        "size_bytes_before": file.size_bytes_before,
-        "sha256_before": file.sha256_before,
-    }
+    return shown(REVIEW_FILE, file)
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:
@@ -281,18 +275,12 @@ def changed(found: Changes, version: Version) -> dict[str, Any]:
 
 def public(db: Connection, review: Review) -> dict[str, Any]:
     version = reviews.version_of(db, review)
-    app = apps.get(db, version.app_id)
-    return {
-        "id": review.id,
-        "app_id": app.id,
-        "package_id": app.package_id,
-        "version": version.version,
-        "state": review.state,
-        "claimed_by": review.claimed_by,
-        "claimed_until": review.claimed_until,
-        "reasons": json.loads(review.reasons),
-        "comment": review.comment,
-        "submitted_at": review.submitted_at,
-        "decided_at": review.decided_at,
-        "security": bool(version.security),
-    }
+    package_id = apps.get(db, version.app_id).package_id
+    return shown(
+        REVIEW,
+        review,
+        app_id=version.app_id,
+        package_id=package_id,
+        version=version.version,
+        security=bool(version.security),
+    )

@@ -36,6 +36,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import listed, read_choice, read_number, read_page
 
@@ -406,7 +407,7 @@ def package(
         changed_at=found.created_at,
         surrogate_key=app_id,
         sent=lambda sent, ended: store.count_download(
-            env, caller.household, found, sent, ended=ended
+            env, caller.client_network, found, sent, ended=ended
         ),
     )
 
@@ -452,60 +453,23 @@ def package_path(of: Listing | Offer) -> str:
 
 
 def public(env: Context, listing: Listing) -> dict[str, Any]:
-    return {
-        "package_id": listing.package_id,
-        "name": listing.name,
-        "summary": listing.summary,
-        "description": listing.description,
-        "category": listing.category,
-        "tags": json.loads(listing.tags),
-        "homepage": listing.homepage,
-        "developer": {"id": listing.developer_id, "name": listing.developer_name},
-        "icon_url": env.url(f"/assets/{listing.app_id}/icon-128.png?v={listing.version_id}"),
-        "screenshots": [
-            env.url(f"/assets/{listing.app_id}/screenshot-{number}?v={listing.version_id}")
+    assets, version = f"/assets/{listing.app_id}", listing.version_id
+    return shown(
+        STORE_APP,
+        listing,
+        developer={"id": listing.developer_id, "name": listing.developer_name},
+        icon_url=env.url(f"{assets}/icon-128.png?v={version}"),
+        screenshots=[
+            env.url(f"{assets}/screenshot-{number}?v={version}")
             for number in range(len(json.loads(listing.screenshots)))
         ],
-        "version": listing.version,
-        "version_code": listing.version_code,
-        "size_bytes": listing.size_bytes,
-        "sha256": listing.sha256,
-        "permissions": json.loads(listing.permissions),
-        "min_mosis_version": listing.min_mosis_version,
-        "release_notes": listing.release_notes,
-        "download_url": env.url(package_path(listing)),
-        "downloads": listing.downloads,
-        "published_at": listing.published_at,
-        "updated_at": listing.updated_at,
-    }
+        download_url=env.url(package_path(listing)),
+    )
 
 
 def public_offer(env: Context, offer: Offer) -> dict[str, Any]:
-    return {
-        "package_id": offer.package_id,
-        "version": offer.version,
-        "version_code": offer.version_code,
-        "download_url": env.url(package_path(offer)),
-        "sha256": offer.sha256,
-        "size_bytes": offer.size_bytes,
-        "min_mosis_version": offer.min_mosis_version,
-        "permissions": json.loads(offer.permissions),
-        "release_notes": offer.release_notes,
-        "published_at": offer.published_at,
-        "security": bool(offer.security),
-    }
+    return shown(OFFER, offer, download_url=env.url(package_path(offer)))
 
 
 def public_version(version: Version) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "version_code": version.version_code,
-        "channel": version.channel,
-        "size_bytes": version.size_bytes,
-        "sha256": version.sha256,
-        "permissions": json.loads(version.permissions),
-        "min_mosis_version": version.min_mosis_version,
-        "release_notes": version.release_notes,
-        "published_at": version.published_at,
-        "security": bool(version.security),
-    }
+    return shown(STORE_VERSION, version)

@@ -1,6 +1,5 @@
 """Telemetry over HTTP: what devices send, and what developers see of it."""
 
-import json
 import re
 from typing import Any
 
@@ -42,6 +41,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import (
     listed,
@@ -229,13 +229,7 @@ def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_receipt(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "accepted": receipt.accepted,
-        "rejected": receipt.rejected,
-        "duplicate": receipt.duplicate,
-        "sample_rate": receipt.sample_rate,
-        "errors": receipt.errors,
-    }
+    return shown(RECEIPT, receipt)
 
 
 @operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
@@ -294,24 +288,12 @@ def decide(
 
 
 def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "type": found.type,
-        "message": found.message,
-        "frames": json.loads(found.frames),
-        "state": found.state,
-        "count": found.count,
-        "devices": HyperLogLog(found.devices).estimate(),
-        "versions": [
-            {"version": version, "count": count}
-            for version, count in crashes.versions(telemetry, found.id)
-        ],
-        "first_seen": text(found.first_seen),
-        "last_seen": text(found.last_seen),
-        "resolved_at": None if found.resolved_at is None else text(found.resolved_at),
-        "reopened_at": None if found.reopened_at is None else text(found.reopened_at),
-        "algorithm": found.algorithm,
-    }
+    versions = [
+        {"version": version, "count": count}
+        for version, count in crashes.versions(telemetry, found.id)
+    ]
+    devices = HyperLogLog(found.devices).estimate()
+    return shown(GROUP, found, devices=devices, versions=versions)
 
 
 def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
@@ -377,8 +359,4 @@ def choose(
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:
-    return {
-        "enabled": chosen.enabled,
-        "usage_events": chosen.usage_events,
-        "sample_rate": chosen.sample_rate,
-    }
+    return shown(SETTINGS, chosen)

@@ -1,6 +1,5 @@
 """Uploading versions and moving them, over HTTP."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
@@ -15,6 +14,7 @@ from mosis.database import Connection
 from mosis.people import keys
 from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
+from mosis.publishing.reviews import Standing
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
@@ -36,6 +36,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.package_upload import LONGEST_NOTES, SentPackage
 from mosis.web.request import (
@@ -74,6 +75,15 @@ ROLLBACK = YANK
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
+STANDING = shape(
+    "Standing",
+    id=ID,
+    state=TEXT,
+    position=nullable(COUNT),
+    median_wait_seconds=nullable(NUMBER),
+    reasons=many(TEXT),
+    comment=TEXT,
+)
 VERSION = shape(
     "Version",
     id=ID,
@@ -85,17 +95,7 @@ VERSION = shape(
     state=one_of(*STATES),
     next_step=TEXT,
     findings=many(FREE),
-    review=nullable(
-        shape(
-            "Standing",
-            id=ID,
-            state=TEXT,
-            position=nullable(COUNT),
-            median_wait_seconds=nullable(NUMBER),
-            reasons=many(TEXT),
-            comment=TEXT,
-        )
-    ),
+    review=nullable(STANDING),
     permissions=many(TEXT),
     min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
@@ -220,8 +220,8 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
             return earlier
         signing_keys = keys.that_sign(db, found.id)
         version = versions.upload(env, db, caller, found, received, options, signing_keys)
-    shown = public(env, db, found, version.version)
-    return created(shown, location(found, version.version)) if version.new else shown
+    uploaded = public(env, db, found, version.version)
+    return created(uploaded, location(found, version.version)) if version.new else uploaded
 
 
 @operation(list_of("versions", VERSION))
@@ -236,20 +236,25 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
     seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
-    shown = public(env, db, found, versions.get(db, found, version))
+    current = public(env, db, found, versions.get(db, found, version))
     if seconds:
-        known = first_seen(etag(dump(shown)))
-        if names_tag(known, etag(dump(shown))):
+        known = first_seen(etag(dump(current)))
+        if names_tag(known, etag(dump(current))):
             wait(
                 env,
                 caller.account,
                 seconds,
-                lambda: public(env, db, found, versions.get(db, found, version)) != shown,
+                lambda: public(env, db, found, versions.get(db, found, version)) != current,
             )
-    return shown
+    return current
 
 
-@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
+@operation(
+    VERSION,
+    body=SUBMIT,
+    optional=True,
+    refuses=MOVE_REFUSED + " signing_key_revoked email_not_verified",
+)
 def submit(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
@@ -273,7 +278,8 @@ def withdraw(
     body=PUBLISH,
     further=_time_findings,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
+    refuses=MOVE_REFUSED
+    + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
 )
 def publish(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
@@ -360,47 +366,25 @@ def location(app: apps.App, version: Version) -> str:
 
 def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
     standing = reviews.standing(db, version.id)
-    review = standing and {
-        "id": standing.review.id,
-        "state": standing.review.state,
-        "position": standing.position,
-        "median_wait_seconds": standing.median_wait_seconds,
-        "reasons": json.loads(standing.review.reasons),
-        "comment": standing.review.comment,
-    }
     plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
-    return {
-        "id": version.id,
-        "app_id": version.app_id,
-        "package_id": app.package_id,
-        "version": version.version,
-        "version_code": version.version_code,
-        "channel": version.channel,
-        "state": version.state,
-        "next_step": reviews.next_step(
+    return shown(
+        VERSION,
+        version,
+        package_id=app.package_id,
+        next_step=reviews.next_step(
             version,
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
             planned=rollout_plans.sentence(plan),
         ),
-        "findings": json.loads(version.findings),
-        "review": review,
-        "permissions": json.loads(version.permissions),
-        "min_mosis_version": version.min_mosis_version,
-        "release_notes": version.release_notes,
-        "size_bytes": version.size_bytes,
-        "sha256": version.sha256,
-        "signing_key_id": version.signing_key_id,
-        "rollout_percent": version.rollout_percent,
-        "publish_at": version.publish_at,
-        "download_url": env.url(path) if version.state in ("published", "halted") else None,
-        "created_at": version.created_at,
-        "submitted_at": version.submitted_at,
-        "decided_at": version.decided_at,
-        "published_at": version.published_at,
-        "package_removed_at": version.package_removed_at,
-        "rollout_plan": rollout_plans.public(plan),
-        "security": bool(version.security),
-    }
+        review=standing and _standing(standing),
+        download_url=env.url(path) if version.state in ("published", "halted") else None,
+        rollout_plan=rollout_plans.public(plan),
+    )
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    waiting = {"position": standing.position, "median_wait_seconds": standing.median_wait_seconds}
+    return shown(STANDING, standing.review, **waiting)

@@ -1,6 +1,5 @@
 """Webhooks over HTTP."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import created, listed, read_page, require_match
 
@@ -148,27 +148,9 @@ def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> di
 
 
 def public(webhook: Webhook) -> dict[str, Any]:
-    return {
-        "id": webhook.id,
-        "url": webhook.url,
-        "kinds": None if webhook.kinds is None else json.loads(webhook.kinds),
-        "enabled": bool(webhook.enabled),
-        "failing_since": webhook.failing_since,
-        "old_secret_until": webhook.old_until,
-        "created_at": webhook.created_at,
-    }
+    return shown(WEBHOOK, webhook, old_secret_until=webhook.old_until)
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "event_id": delivery.event_id,
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "due_at": delivery.due_at if delivery.state == "waiting" else None,
-        "status": delivery.status,
-        "error": delivery.error,
-        "attempted_at": delivery.attempted_at,
-        "created_at": delivery.created_at,
-        "finished_at": delivery.finished_at,
-    }
+    due_at = delivery.due_at if delivery.state == "waiting" else None
+    return shown(DELIVERY, delivery, due_at=due_at)
