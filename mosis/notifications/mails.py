@@ -34,7 +34,7 @@ TEXTS = {
     "app.member_changed": "{name} is {role} of {package_id} now.",
     "app.member_removed": "{name} does not work on {package_id} any more.",
     "app.transfer_offered": "The transfer of {package_id} was offered to {email}.",
-    "app.publisher_added": "Builds of {issuer} may publish {package_id} now.",
+    "app.publisher_added": "Builds at {host} may publish {package_id} now.",
     "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} has a new kind of crash.",
     "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",

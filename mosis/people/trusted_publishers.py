@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from mosis import audit
 from mosis.caller import Caller
@@ -115,7 +116,8 @@ def add(
     db.insert("trusted_publishers", **vars(made))
     said: dict[str, Any] = {"issuer": made.issuer, "claims": dict(publisher["claims"])}
     members.note(db, caller, app.id, "app.publisher_added", made.id, **said)
-    members.tell(db, app.id, "owner", "app.publisher_added", **said)
+    host = urlsplit(made.issuer).hostname or ""
+    members.tell(db, app.id, "owner", "app.publisher_added", host=host, **said)
     return made
 
 
