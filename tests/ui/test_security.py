@@ -148,7 +148,7 @@ def test_every_message_is_there_and_is_used() -> None:
     used |= set(re.findall(r'\bt\("([\w.:-]+)"', whole))
     assert used <= known | {"key"} | {key for key in used if key.endswith((".", "_"))}
     prefixes = ("notice.", "problem.", "finding.", "provider.", "permission.", "scope.", "state.", "month.", "register.",
-                "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
+                "store.sort_", "navigation.", "kind.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
                 "review.picture_", "review.raw_", "reviews.none_", "reviews.state_")  # fmt: skip
     assert {
         key for key in known - used if not key.startswith(prefixes) and f'"{key}"' not in whole
