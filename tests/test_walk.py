@@ -13,7 +13,7 @@ PAGE = (portal.HERE / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
 
 def walk() -> list[tuple[str, str]]:
     """File and function of each step, as the page has them."""
-    section = PAGE.partition("## One request, walked")[2].partition("\n## ")[0]
+    section = PAGE.partition("## One request, step by step")[2].partition("\n## ")[0]
     return [
         (file, name) for name, file in re.findall(r"^\d+\. `(\w+)` in `([\w/.]+)`", section, re.M)
     ]

@@ -9,7 +9,7 @@ from mosis.audit import Entry
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import accounts, identities, personal_data
+from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
@@ -53,6 +53,7 @@ DEVELOPER = shape(
     role=one_of(*ROLES),
     suspended=YES,
     providers=many(TEXT),
+    second_factor=YES,
     created_at=TIME,
 )
 OWN = extended_with("Me", DEVELOPER, mail=each(YES))
@@ -144,7 +145,8 @@ def trail(db: Connection, caller: Caller) -> dict[str, Any]:
 def public(db: Connection, developer: Developer) -> dict[str, Any]:
     passwords = ["password"] * bool(developer.password_hash)
     providers = passwords + identities.providers_of(db, developer.id)
-    return shown(DEVELOPER, developer, providers=providers)
+    has_second_factor = second_factor.active(db, developer.id) is not None
+    return shown(DEVELOPER, developer, providers=providers, second_factor=has_second_factor)
 
 
 def entry(each: Entry) -> dict[str, Any]:

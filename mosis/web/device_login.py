@@ -15,7 +15,7 @@ from mosis.people import device_login
 from mosis.validation import Finding, finding
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
-from mosis.web.auth import TOKENS
+from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
 from mosis.web.request import spend
 
@@ -45,6 +45,7 @@ TOKEN = {
 APPROVE = {
     "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
     "approve": {"type": "boolean", "required": True},
+    "code": SECOND_FACTOR_CODE | {"required": False},
 }
 
 BEGUN = shape(
@@ -131,11 +132,15 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
     }
 
 
-@operation(DECIDED, body=APPROVE, refuses="not_found")
+@operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
 def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Approve or deny a device login."""
     spend(env, "guess", caller.account)
-    login = device_login.decide(db, caller, body["user_code"], body["approve"])
+    if "code" in body:
+        spend_code(env, caller, caller.account, body["code"])
+    login = device_login.decide(
+        env, db, caller, body["user_code"], body["approve"], body.get("code")
+    )
     return {
         "user_code": login.user_code,
         "client_name": login.client_name,

@@ -36,8 +36,8 @@ OF_PROVIDER: dict[str, dict[str, Any]] = {
     for name in ("state", "code", "error", "iss")
 }
 REFUSED = (
-    "oauth_state_invalid provider_refused provider_answer_invalid provider_unavailable email_not_verified identity_taken"
-    " registration_closed"
+    "second_factor_required oauth_state_invalid provider_refused provider_answer_invalid"
+    " provider_unavailable email_not_verified identity_taken registration_closed"
 )
 
 

@@ -175,6 +175,7 @@ TAGS = {
 MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
     "account_recovery": "Recovery",
     "device_login": "Devices",
+    "second_factor": "Auth",
     "well_known": "Docs",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
@@ -535,6 +536,8 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"insufficient_scope"}
     if scope in ROLES or route.config.get("limited") == "refused":
         found |= {"limited_to_apps"}
+    if scope in ("reviewer", "admin") or "<app>" in route.rule:
+        found |= {"second_factor_missing"}
     if "<" in route.rule:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):

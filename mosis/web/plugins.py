@@ -67,6 +67,7 @@ class Portal(bottle.Bottle):
         measures: MetricsRegistry | None = None,
         prefix: str = "",
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
+        see_host: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
@@ -74,6 +75,7 @@ class Portal(bottle.Bottle):
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
         self.error_page = error_page  # of a code and a detail
+        self.see_host = see_host  # called with each Host field
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -84,6 +86,8 @@ class Portal(bottle.Bottle):
             environ.get("HTTP_X_REQUEST_ID", "")
         )
         environ["mosis.prefix"] = self.prefix
+        if self.see_host is not None:
+            self.see_host(environ.get("HTTP_HOST", ""))
         version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
@@ -311,7 +315,7 @@ class Callers:
         names = (
             [("account", caller.developer_id)]
             if caller.developer_id
-            else [(limit, caller.household)]
+            else [(limit, caller.client_network)]
         )
         if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
             names.append(("changes", caller.developer_id))
@@ -408,6 +412,7 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
+        caller.require_second_factor("staff")
         return  # of keys only those have a role that were made with one
     if caller.scopes is None or (scope == "session" and caller.session_id is not None):
         return

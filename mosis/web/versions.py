@@ -249,7 +249,12 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
     return current
 
 
-@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
+@operation(
+    VERSION,
+    body=SUBMIT,
+    optional=True,
+    refuses=MOVE_REFUSED + " signing_key_revoked email_not_verified",
+)
 def submit(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
@@ -273,7 +278,8 @@ def withdraw(
     body=PUBLISH,
     further=_time_findings,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
+    refuses=MOVE_REFUSED
+    + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
 )
 def publish(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
