@@ -8,6 +8,8 @@ assets.py      style sheets and scripts
 store.py       the store front, for everybody
 sign_in.py, account_links.py, device.py, setup.py   getting in
 console.py     the overview and the notifications of who is signed in
+apps.py, quality.py, charts.py   a developer's apps, versions and figures      account.py   the account
+reviews.py     the review desk      admin.py   the operator's page
 
 How to add a page
 -----------------

@@ -129,7 +129,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
 def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=_findings)))
+    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=further_findings)))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -142,13 +142,20 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 @operation(APP, body=CHANGE, matches=True)
 def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = _normal(read_json(CHANGE, further=_findings))
+    fields = read_json(CHANGE, further=further_findings)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
-        if found.published and fields:
-            spend(env, "listing", caller.account)
-        return public(env, db, apps.change(db, caller, found, fields))
+        return public(env, db, change_fields(env, db, caller, found, fields))
+
+
+def change_fields(
+    env: Context, db: Connection, caller: Caller, found: App, fields: dict[str, Any]
+) -> App:
+    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached."""
+    if found.published and fields:
+        spend(env, "listing", caller.account)
+    return apps.change(db, caller, found, _normal(fields))
 
 
 @operation(matches=True, refuses="invalid_state")
@@ -172,7 +179,7 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _findings(fields: Mapping[str, Any]) -> list[Finding]:
+def further_findings(fields: Mapping[str, Any]) -> list[Finding]:
     """What the schema cannot express."""
     found = []
     if fields.get("rollout_plan"):

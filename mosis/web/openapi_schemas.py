@@ -43,6 +43,7 @@ class Operation:
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
     refuses: tuple[str, ...] = ()
+    streams: bool = False  # whether `Accept: text/event-stream` gets Server-Sent Events
 
 
 def operation(
@@ -54,6 +55,7 @@ def operation(
     query: Schema | None = None,
     matches: bool = False,
     refuses: str = "",
+    streams: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Say what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
     if answer is None:
@@ -62,7 +64,9 @@ def operation(
         answers = {200: answer}
     else:
         answers = answer  # type: ignore[assignment]
-    said = Operation(answers, body, optional, form, query or {}, matches, tuple(refuses.split()))
+    said = Operation(
+        answers, body, optional, form, query or {}, matches, tuple(refuses.split()), streams
+    )
 
     def mark(handler: Handler) -> Handler:
         handler.operation = said  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """An upload: a package and its parameters, as the raw body with a query string or as a multipart form."""
 
 import re
+from collections.abc import Mapping
 
 import bottle
 
@@ -26,8 +27,8 @@ CHOICES = {
 class ReceivedUpload:
     """The package as a `stream`; when that has been read, `check_digests` and the parameters (`upload`)."""
 
-    def __init__(self) -> None:
-        """Raises Malformed."""
+    def __init__(self, also: Mapping[str, int] | None = None) -> None:
+        """`also` are further text fields of a form and their longest forms in bytes. Raises Malformed."""
         request = bottle.request
         refuse_coding()
         # As it came: Bottle gives it in lower case, and in a boundary capital letters count.
@@ -43,7 +44,7 @@ class ReceivedUpload:
         self.stream: Readable = body
         self.length: int | None = None
         if kind.partition(";")[0].strip().lower() == "multipart/form-data":
-            self.stream = self._form = Form(body, kind, "package", PARAMETERS)
+            self.stream = self._form = Form(body, kind, "package", PARAMETERS | dict(also or {}))
             return
         length = request.content_length
         if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
@@ -57,10 +58,16 @@ class ReceivedUpload:
         """Raises Invalid `digest_mismatch` when the body is not what its headers announce."""
         self._digests.check()
 
+    def field(self, name: str) -> str:
+        """A text field of the form, when the package has been read; empty if there is none."""
+        return self._form.fields.get(name, "") if self._form else ""
+
     def upload(self) -> Upload:
         """The parameters. Raises Invalid with every finding, Malformed for one that stands in the query and in the form."""
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
+            if name not in PARAMETERS:
+                continue
             if name in given:
                 raise Malformed(
                     "malformed_request",

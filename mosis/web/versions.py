@@ -1,7 +1,7 @@
 """Uploading versions and moving them, over HTTP."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from mosis.errors import PortalError
 from mosis.people import keys
 from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
-from mosis.publishing.versions import Version
+from mosis.publishing.versions import Created, Version
 from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -206,12 +206,29 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
 
     The same bytes sent again give 200 and the version that is there.
     """
-    found, sent = apps.with_role(db, caller, app, "publisher"), ReceivedUpload()
+    made = receive(env, db, caller, app, ReceivedUpload())
+    found = apps.get(db, made.version.app_id)
+    shown = public(env, db, found, made.version)
+    return created(shown, location(found, made.version)) if made.new else shown
+
+
+def receive(
+    env: Context,
+    db: Connection,
+    caller: Caller,
+    app: str,
+    sent: ReceivedUpload,
+    check: Callable[[], None] = lambda: None,
+) -> Created:
+    """Receive a package, inspect it and record its version. `check` is called when the body has been read, before anything is
+    done with it."""
+    found = apps.with_role(db, caller, app, "publisher")
     spend(env, "upload", caller.account)
     received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
     result = "known"
     try:
         sent.check_digests()
+        check()
         said = sent.upload()
         body_is(dump([received.sha256, *astuple(said)]))
         package = packages.inspect(
@@ -239,8 +256,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, 
     finally:
         env.measures.count("portal_uploads_total", result=result)
         received.discard()
-    shown = public(env, db, found, version.version)
-    return created(shown, location(found, version.version)) if version.new else shown
+    return version
 
 
 @operation(list_of("versions", VERSION))
@@ -295,7 +311,7 @@ def withdraw(
 )
 def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True, further=_time_findings)
+    said = read_json(PUBLISH, optional=True, further=time_findings)
     found = apps.with_role(db, caller, app, "publisher")
     publication = Publication(said.get("rollout_percent"), said.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
@@ -420,7 +436,7 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
     }
 
 
-def _time_findings(fields: Mapping[str, Any]) -> list[Finding]:
+def time_findings(fields: Mapping[str, Any]) -> list[Finding]:
     if "publish_at" not in fields or is_time(fields["publish_at"]):
         return []
     return [finding("/publish_at", "wrong_format", "There is no such time.")]
