@@ -80,6 +80,16 @@ CREATE TABLE tickets (
 CREATE INDEX tickets_by_developer ON tickets (developer_id, purpose) WHERE used_at IS NULL;
 CREATE INDEX tickets_expiring ON tickets (expires_at);
 
+-- The second factor of an account (RFC 6238). Its secret is made from the seed and the server's secret.
+CREATE TABLE second_factors (
+    developer_id    TEXT PRIMARY KEY REFERENCES developers (id) ON DELETE CASCADE,
+    seed            BLOB NOT NULL,
+    confirmed_at    TEXT,                       -- NULL: begun, counts for nothing
+    last_step       INTEGER NOT NULL DEFAULT 0, -- the time step of the last code that was accepted: a code is good once
+    recovery_hashes TEXT NOT NULL DEFAULT '[]' CHECK (json_type(recovery_hashes) = 'array'),
+    created_at      TEXT NOT NULL
+) STRICT;
+
 -- The link with which the first administrator is made: printed at start while there is none, good once and for an hour.
 CREATE TABLE setup_links (
     token_hash      TEXT PRIMARY KEY,           -- SHA-256 of the token
@@ -220,7 +230,8 @@ CREATE TABLE versions (
     release_notes     TEXT NOT NULL DEFAULT '',
     manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
     files             TEXT NOT NULL CHECK (json_type(files) = 'object'),   -- name: {size_bytes, sha256}
-    package_removed_at TEXT                     -- the row stays; nothing on the disk belongs to it
+    package_removed_at TEXT,                    -- the row stays; nothing on the disk belongs to it
+    security          INTEGER NOT NULL DEFAULT 0 CHECK (security IN (0, 1))    -- a reviewer: devices should have it at once
 ) STRICT;
 -- A version string belongs to one living version: failed, rejected and withdrawn ones give it back, unless it was released.
 CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
@@ -600,4 +611,26 @@ END;
 CREATE TRIGGER app_revisions_deleted AFTER DELETE ON apps WHEN OLD.published = 1 BEGIN
     DELETE FROM app_revisions WHERE package_id = OLD.package_id;
     INSERT INTO app_revisions (package_id) VALUES (OLD.package_id);
+END;
+
+-- The last change of each app that is or was in the store, in order: what a mirror follows. `added` is the number with which it
+-- came in the last time.
+CREATE TABLE store_changes (
+    number          INTEGER PRIMARY KEY,
+    package_id      TEXT NOT NULL UNIQUE,
+    added           INTEGER NOT NULL,
+    removed         INTEGER NOT NULL DEFAULT 0 CHECK (removed IN (0, 1))
+) STRICT;
+CREATE TRIGGER store_changes_added AFTER INSERT ON listings BEGIN
+    INSERT INTO store_changes (number, package_id, added)
+        SELECT coalesce(max(number), 0) + 1, NEW.package_id, coalesce(max(number), 0) + 1 FROM store_changes WHERE true
+        ON CONFLICT (package_id) DO UPDATE SET number = excluded.number, added = excluded.added, removed = 0;
+END;
+CREATE TRIGGER store_changes_updated AFTER UPDATE OF version_id, name, summary, description, category, tags, homepage, developer_name
+ON listings WHEN (NEW.version_id, NEW.name, NEW.summary, NEW.description, NEW.category, NEW.tags, NEW.homepage, NEW.developer_name)
+    IS NOT (OLD.version_id, OLD.name, OLD.summary, OLD.description, OLD.category, OLD.tags, OLD.homepage, OLD.developer_name) BEGIN
+    UPDATE store_changes SET number = (SELECT max(number) + 1 FROM store_changes) WHERE package_id = NEW.package_id;
+END;
+CREATE TRIGGER store_changes_removed AFTER DELETE ON listings BEGIN
+    UPDATE store_changes SET number = (SELECT max(number) + 1 FROM store_changes), removed = 1 WHERE package_id = OLD.package_id;
 END;

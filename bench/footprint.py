@@ -7,6 +7,8 @@ import json
 import os
 import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.server import Running
 MIB = 1024 * 1024
 STARTS = 21
 REST_SECONDS = 60
+REFERENCE = "import bottle, waitress, sqlite3, ssl"
 
 
 def memory_mib(pid: int, file: str, name: str) -> float:
@@ -91,12 +94,17 @@ def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         portal = Running(Path(folder))
-        starts = []
+        starts, imports = [], []
         for _ in range(STARTS):
             starts.append(portal.start())
             portal.stop()
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", REFERENCE], check=True)
+            imports.append(time.perf_counter() - begun)
+        ratios = [start / reference for start, reference in zip(starts, imports, strict=True)]
         print(
-            f"start to the first 200: median {statistics.median(starts) * 1000:.0f} ms, slowest {max(starts) * 1000:.0f} ms"
+            f"start to the first 200: median {statistics.median(starts) * 1000:.0f} ms, slowest {max(starts) * 1000:.0f} ms; "
+            f"{statistics.median(ratios):.2f} times `{REFERENCE}`, each pair side by side"
         )
         portal.start()
         time.sleep(2)

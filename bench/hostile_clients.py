@@ -1,30 +1,38 @@
 """What hostile clients do to an honest one: slow readers, slow senders, hoarders of connections, pipeliners, a greedy account.
 
-`python -m bench.hostile_clients` starts a portal of its own on 127.0.0.1. While each attack runs, an honest client on another
-loopback address reads the store, signs in and uploads. Prints one table; the exit code is 1 when the p95 of a call is more than
-three times its quiet value (what is under 250 ms is noise) or 2 s, or when the portal's memory (RSS) grows by 32 MiB or more.
+`python -m bench.hostile_clients` starts a portal of its own on 127.0.0.1, without rate limits. An honest client on another
+loopback address reads the store, signs in and uploads: some seconds alone, some seconds beside an attack, and so on through
+all attacks, several rounds. Of each period the p95 of each call is taken, of the rounds the median, for the quiet periods
+as well. Prints one table; the exit code is 1 when a p95 is more than three times its quiet value or more than 2 s, or when the
+portal's memory (RSS) grows by 32 MiB or more.
 """
 
 import argparse
 import contextlib
 import http.client
 import json
-import socket
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import portal
+from bench.hostile_attacks import ACCOUNT, ATTACKS
 from tests.package_builder import build_package, signing_key
 from tests.server import Running
 
-HONEST, HOSTILE = "127.0.0.2", "127.0.0.3"
+HONEST = "127.0.0.2"
 PASSWORD = "correct horse battery staple"
-TIMES, FLOOR_MS, MOST_MS, GROWTH_BYTES = 3.0, 250.0, 2000.0, 32 << 20
+TIMES, MOST_MS, GROWTH_BYTES = 3.0, 2000.0, 32 << 20
 FAILED_MS = 20_000.0
+PERIOD_SECONDS = 0.15  # from one sign-in to the next; the checks of an upload keep up with it
+READS = 4  # for each sign-in
+CALLS = ("read", "sign in", "upload")
+Samples = dict[str, list[float]]
 
 
 class Honest:
@@ -62,7 +70,9 @@ class Honest:
 
     def read(self) -> bool:
         """The store's list."""
-        return self.call("GET", "/v1/store/apps")[0] == 200
+        status, body = self.call("GET", "/v1/store/apps")
+        assert status == 200, (status, body)
+        return True
 
     def sign_in(self) -> bytes:
         """A session."""
@@ -72,145 +82,63 @@ class Honest:
         assert status == 200, (status, body)
         return body
 
-    def upload(self) -> bool:
+    def package(self) -> bytes:
         """A new version."""
         self.uploads += 1
-        package = build_package(self.app, f"1.0.{self.uploads}", self.uploads, key=self.key)
+        return build_package(self.app, f"1.0.{self.uploads}", self.uploads, key=self.key)
+
+    def upload(self, package: bytes) -> bool:
+        """Send a version; whether it was taken. A quota of the account is no attack's doing."""
         status, body = self.call("POST", f"/v1/apps/{self.app}/versions", package)
-        assert status in (201, 409, 429), (
-            status,
-            body,
-        )  # a quota of the account is no attack's doing
+        assert status in (201, 409, 429), (status, body)
         return status == 201
 
 
-def opened(port: int, data: bytes = b"", receive_buffer: int = 4096) -> socket.socket | None:
-    """A hostile connection that has sent this and does not read."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.settimeout(1)
-    try:
-        client.bind((HOSTILE, 0))
-        client.connect(("127.0.0.1", port))
-        client.sendall(data)
-        return client
-    except OSError:
-        client.close()
-        return None
-
-
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-
-
-Attack = Callable[[int, list[socket.socket]], None]
-
-
-def slow_readers(port: int, crowd: list[socket.socket]) -> None:
-    """Ask for much and read nothing."""
-    for number in range(60):
-        path = f"/v1/store/apps?limit=100&x={number}" if number % 2 else "/openapi.json"
-        keep(crowd, opened(port, get(path) * 200))
-
-
-def slow_senders(port: int, crowd: list[socket.socket]) -> None:
-    """A byte of a head or of a body now and then."""
-    body = b"POST /v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
-    for number in range(300):
-        keep(crowd, opened(port, body if number % 2 else b"GET / HTTP/1.1\r\nX: "))
-
-
-def hoarders(port: int, crowd: list[socket.socket]) -> None:
-    """Every connection there is, each with a cheap request."""
-    for _ in range(1100):
-        keep(crowd, opened(port, get("/healthz")))
-
-
-def pipeliners(port: int, crowd: list[socket.socket]) -> None:
-    """As many requests in one go as a connection takes."""
-    for _ in range(300):
-        keep(crowd, opened(port, get("/") * 600))
-
-
-ATTACKS: dict[str, Attack] = {
-    "slow readers": slow_readers,
-    "slow senders": slow_senders,
-    "hoarders of connections": hoarders,
-    "pipeliners": pipeliners,
-}
-
-
-def keep(crowd: list[socket.socket], client: socket.socket | None) -> None:
-    if client is not None:
-        crowd.append(client)
-
-
 @contextlib.contextmanager
-def under(attack: Attack | None, port: int) -> Iterator[None]:
-    """The attack goes on while this is held: its connections are made again and trickle bytes."""
-    crowd: list[socket.socket] = []
-    ended = threading.Event()
-
-    def go_on() -> None:
-        while not ended.wait(0.5):
-            for client in crowd:
-                with contextlib.suppress(OSError):
-                    client.send(b"x")
-
-    if attack is not None:
-        attack(port, crowd)
-    thread = threading.Thread(target=go_on)
-    thread.start()
+def under(name: str, port: int, opened: list[float]) -> Iterator[None]:
+    """The attack goes on while this is held; then `opened` has how many connections or calls it made in a second."""
+    command = [sys.executable, "-m", "bench.hostile_attacks", name, str(port)]
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=portal.HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
+        time.sleep(2)  # until it is at full strength
         yield
+        output, _ = process.communicate("", timeout=60)
+        opened.append(int(output) / (time.monotonic() - begun))
     finally:
-        ended.set()
-        thread.join()
-        for client in crowd:
-            client.close()
+        process.kill()
+        process.wait()
 
 
-@contextlib.contextmanager
-def greedy(port: int, account: "Honest") -> Iterator[None]:
-    """One account that uploads and signs in as fast as it can, six at a time."""
-    ended = threading.Event()
+def measured(honest: Honest, seconds: float) -> Samples:
+    """How long each call took, in milliseconds, by turns, for some seconds. A call that fails counts as 20 s; one that a quota
+    refuses is left out."""
+    took: Samples = {name: [] for name in CALLS}
 
-    def take() -> None:
-        while not ended.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
-                account.upload()
-                account.sign_in()
+    def timed(name: str, call: Callable[[], Any]) -> None:
+        begun = time.perf_counter()
+        try:
+            if call():
+                took[name].append((time.perf_counter() - begun) * 1000)
+        except (OSError, http.client.HTTPException, AssertionError):
+            took[name].append(FAILED_MS)
 
-    threads = [threading.Thread(target=take) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+    at = begun = time.monotonic()
+    while at < begun + seconds:
+        package = honest.package()
+        for _ in range(READS):
+            timed("read", honest.read)
+        timed("sign in", honest.sign_in)
+        timed("upload", lambda package=package: honest.upload(package))  # type: ignore[misc]
+        at = max(at + PERIOD_SECONDS, time.monotonic())
+        time.sleep(max(0.0, at - time.monotonic()))
+    return took
 
 
-def measured(honest: Honest, seconds: float) -> dict[str, float]:
-    """The p95 of each call in milliseconds, by turns, for some seconds. A call that fails counts as 20 s; one
-    that a quota refuses is left out."""
-    took: dict[str, list[float]] = {"read": [], "sign in": [], "upload": []}
-    calls = (("read", honest.read), ("sign in", honest.sign_in), ("upload", honest.upload))
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        for name, call in calls:
-            begun = time.perf_counter()
-            try:
-                if call():
-                    took[name].append((time.perf_counter() - begun) * 1000)
-            except (OSError, http.client.HTTPException, AssertionError):
-                took[name].append(FAILED_MS)
-        time.sleep(0.3)  # the checks of an upload must keep up
-    return {
-        name: sorted(each)[int(len(each) * 0.95)] if each else FAILED_MS
-        for name, each in took.items()
-    }
+def p95(samples: list[float]) -> float:
+    return sorted(samples)[int(len(samples) * 0.95)] if samples else FAILED_MS
 
 
 def rss(pid: int) -> int:
@@ -219,54 +147,77 @@ def rss(pid: int) -> int:
     return int(text.partition("VmRSS:")[2].split()[0]) * 1024
 
 
+class Rounds:
+    """What was measured: the p95 of each call in each period, quiet and beside each attack."""
+
+    def __init__(self) -> None:
+        self.quiet: list[dict[str, float]] = []
+        self.beside: dict[str, list[dict[str, float]]] = {name: [] for name in (*ATTACKS, ACCOUNT)}
+        self.samples = dict.fromkeys(CALLS, 0)
+        self.opened: dict[str, list[float]] = {name: [] for name in self.beside}
+        self.growth = dict.fromkeys(self.beside, 0)
+
+    def note(self, periods: list[dict[str, float]], took: Samples) -> None:
+        """Add a period."""
+        periods.append({call: p95(took[call]) for call in CALLS})
+        for call in CALLS:
+            self.samples[call] += len(took[call])
+
+    def report(self) -> list[str]:
+        """Print the table; what was too much."""
+        quiet = {call: median(each[call] for each in self.quiet) for call in CALLS}
+        broken = []
+        print(f"{'':<26}{'read p95':>14}{'sign in p95':>16}{'upload p95':>16}{'RSS':>12}")
+        print(f"{'quiet':<26}" + "".join(f"{quiet[call]:>10.1f} ms   " for call in CALLS))
+        for name, periods in self.beside.items():
+            found = {call: median(each[call] for each in periods) for call in CALLS}
+            line = "".join(
+                f"{found[call]:>8.1f} {found[call] / quiet[call]:4.1f}x " for call in CALLS
+            )
+            grown = f"{self.growth[name] / 2**20:+.1f} MiB"
+            print(f"{name:<26}{line}{grown:>12}  ({median(self.opened[name]):.0f}/s)")
+            for call, value in found.items():
+                if value > min(MOST_MS, TIMES * quiet[call]):
+                    broken.append(f"{name}: {call} took {value / quiet[call]:.1f} times as long")
+            if self.growth[name] >= GROWTH_BYTES:
+                broken.append(f"{name}: memory grew by {grown}")
+        print("samples: " + ", ".join(f"{call} {self.samples[call]}" for call in CALLS))
+        return broken
+
+
 def main() -> int:
-    """Measure quiet, then under each attack."""
+    """Measure quiet, then beside each attack, round by round."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=6, help="for each attack")
-    seconds = parser.parse_args().seconds
-    broken = []
+    parser.add_argument("--seconds", type=float, default=5, help="for each period")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="one attack")
+    options = parser.parse_args()
+    found = Rounds()
+    if options.only:
+        found.beside = {options.only: []}
+    settings = {"RATE_LIMITS": "off", "ACCOUNT_UNPUBLISHED_VERSIONS": "100000"}
     with tempfile.TemporaryDirectory() as folder:
-        server = Running(
-            Path(folder), {"RATE_LIMITS": "off", "ACCOUNT_UNPUBLISHED_VERSIONS": "1000"}
-        )
+        server = Running(Path(folder), settings)
         server.start()
         try:
             honest = Honest(server.port)
-            mallory = Honest(server.port, HOSTILE, "mallory")
             for path in ("/openapi.json", "/docs", "/v1/store/apps"):
-                honest.call("GET", path)  # what is made once, and kept
-            measured(honest, 2)
-            quiet, before = measured(honest, seconds), rss(server.pid)
-            print(f"{'':<26}{'read p95':>10}{'sign in p95':>13}{'upload p95':>12}{'RSS':>10}")
-            report("quiet", quiet, 0)
-            for name in [*ATTACKS, "a greedy account"]:
-                attack = ATTACKS.get(name)
-                with under(attack, server.port) if attack else greedy(server.port, mallory):
-                    found = measured(honest, seconds)
-                    growth = rss(server.pid) - before
-                report(name, found, growth)
-                slow = [
-                    call
-                    for call, value in found.items()
-                    if value > min(MOST_MS, max(TIMES * quiet[call], FLOOR_MS))
-                ]
-                broken += [f"{name}: {call} took too long" for call in slow]
-                if growth >= GROWTH_BYTES:
-                    broken.append(f"{name}: memory grew by {growth >> 20} MiB")
+                honest.call("GET", path)  # what is made once, and cached
+            measured(honest, options.seconds)
+            before = rss(server.pid)
+            for _ in range(options.rounds):
+                for name in found.beside:
+                    found.note(found.quiet, measured(honest, options.seconds))
+                    with under(name, server.port, found.opened[name]):
+                        found.note(found.beside[name], measured(honest, options.seconds))
+                        growth = rss(server.pid) - before
+                        found.growth[name] = max(found.growth[name], growth)
         finally:
             server.kill()
+    broken = found.report()
     for each in broken:
         print(each)
     return 1 if broken else 0
-
-
-def report(name: str, found: dict[str, float], growth: int) -> None:
-    """One line of the table."""
-    print(
-        f"{name:<26}{found['read']:>7.1f} ms{found['sign in']:>10.1f} ms{found['upload']:>9.1f} ms"
-        f"{growth / 2**20:>+6.1f} MiB",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """How long /healthz takes while slow clients do their worst: 900 half-open heads, 40 readers that do not read, 6 uploads
-without a credential. Prints figures; `python bench/slow_clients.py --stock` shows waitress as it comes (SERVER=waitress)."""
+without a credential. Prints figures; `python bench/slow_clients.py --stock` shows unmodified waitress (SERVER=waitress)."""
 
 import argparse
 import os
@@ -80,7 +80,7 @@ def main() -> None:
     """Measure without and with the crowd, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--stock", action="store_true", help="waitress as it comes (SERVER=waitress)"
+        "--stock", action="store_true", help="unmodified waitress (SERVER=waitress)"
     )
     stock = parser.parse_args().stock
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -113,7 +113,7 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
                 session = events(
                     dice, int(time.time()) - (30 - day) * 86_400 + dice.randrange(86_000)
                 )
-                said.append(intake._encode(intake.look_at(session, False, received).rows))
+                said.append(intake._encode(intake.validate_events(session, False, received).rows))
             for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
                 _write(db, dice, said, devices, received)
                 done += 1000 * BATCH

@@ -1,3 +1,3 @@
-"""The portal. docs/ARCHITECTURE.md lists the rooms and what each may import."""
+"""The portal. docs/ARCHITECTURE.md lists the packages and what each may import."""
 
 VERSION = "0.1.0"

@@ -1,14 +1,15 @@
-"""The WSGI application: every URL of the portal, calls of the API and pages, over one context."""
+"""The WSGI application: every URL of the portal, API and pages."""
 
 from typing import Any
 
 from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
+from mosis.operations.other_hosts import HostWatch
 
 
 def build(env: Context) -> Any:
-    """The WSGI application over an environment: every URL of the portal."""
+    """The WSGI application for a context."""
     from mosis.ui import (
         account,
         account_links,
@@ -22,6 +23,7 @@ def build(env: Context) -> Any:
     from mosis.ui import admin as operator_pages
     from mosis.ui import apps as own_apps
     from mosis.ui import reviews as review_desk
+    from mosis.ui import second_factor as second_factor_pages
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -44,7 +46,9 @@ def build(env: Context) -> Any:
         review_messages,
         reviews,
         rollout_plans,
+        second_factor,
         store,
+        store_changes,
         telemetry,
         versions,
         webhooks,
@@ -58,12 +62,13 @@ def build(env: Context) -> Any:
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
-    app = Portal(env.measures if env else None, prefix, pages.error_page)
+    see_host = HostWatch(env.config).see if env else None
+    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
     if env:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
         app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Inputs(), Answers(env), pages):
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
     for face in (
         health,
@@ -73,6 +78,7 @@ def build(env: Context) -> Any:
         auth,
         oauth,
         account_recovery,
+        second_factor,
         devices,
         accounts,
         keys,
@@ -87,6 +93,7 @@ def build(env: Context) -> Any:
         webhooks,
         admin,
         store,
+        store_changes,
         telemetry,
         jobs,
         backups,
@@ -96,6 +103,7 @@ def build(env: Context) -> Any:
         store_front,
         setup,
         sign_in,
+        second_factor_pages,
         account_links,
         device,
         console,
@@ -109,6 +117,6 @@ def build(env: Context) -> Any:
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
         raise ConfigError(
-            [f"BASE_URL: its path must not begin with /{first}, as addresses of the portal do."]
+            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
         )
     return app

@@ -1,8 +1,10 @@
-"""Finished things kept in memory for as long as they are right: bounded in bytes, shared by all threads.
+"""A thread-safe LRU cache bounded in bytes, whose entries are valid for one revision of their
+source.
 
-Each kind of thing has a room of its own, so that many of one kind do not displace those of another. In a room, what was asked
-for twice stays before what was asked for once (a segmented LRU, Karedla et al. 1994): a client that asks for thousands of
-different things displaces only what nobody else has asked for again.
+Each kind of entry has a room (a share of the memory), so that many entries of one kind do not evict
+those of another. In a room, entries that were used again are protected from those that were used
+once (a segmented LRU, Karedla et al. 1994): a client that requests thousands of different things
+evicts only entries that nobody has used twice.
 """
 
 import threading
@@ -11,14 +13,14 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 LIMIT_BYTES = 8 << 20
-EACH_BYTES = 300  # what an entry costs beside its content, about
-PROVEN_SHARE = 0.75  # of a room, for what was asked for twice
+EACH_BYTES = 300  # approximate size of an entry besides its value
+PROVEN_SHARE = 0.75  # share of a room for entries that were used again
 
 Entry = tuple[Hashable, int, Any]  # revision, size, value
 
 
 class _Room:
-    """The entries of one kind, the longest unused first."""
+    """The entries of one kind, least recently used first."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -27,7 +29,7 @@ class _Room:
         self.size_bytes = self.proven_bytes = 0
 
     def use(self, key: Hashable, revision: Hashable) -> Entry | None:
-        """The entry, noted as used once more."""
+        """The entry, recorded as used."""
         entry = self.proven.get(key)
         if entry is not None and entry[0] == revision:
             self.proven.move_to_end(key)
@@ -40,7 +42,8 @@ class _Room:
         return entry
 
     def put(self, key: Hashable, entry: Entry, limit_bytes: float) -> None:
-        """Keep an entry, and let others go until all fit; a new revision of what was proven is proven too."""
+        """Store an entry, and evict others until all fit. A new revision of a protected entry is
+        protected too."""
         if key in self.proven:
             old = self.proven.pop(key)
             self.proven_bytes += entry[1] - old[1]
@@ -63,10 +66,11 @@ class _Room:
 
 
 class RevisionCache:
-    """Values by key, each good for one revision of what it was made from. `rooms` are the kinds, each with its share of the whole.
+    """Values by key, each valid for one revision of its source. `rooms` are the kinds of entries
+    with their shares of the memory.
 
-    `get` never gives a value of another revision than asked for, so whoever reads the revision before making a value can never
-    be given a stale one.
+    `get` only returns a value of the requested revision, so a caller that reads the revision before
+    making the value never gets a stale one.
     """
 
     def __init__(
@@ -82,7 +86,8 @@ class RevisionCache:
         return sum(room.size_bytes for room in self._rooms.values())
 
     def get(self, key: Hashable, revision: Hashable, *, again: bool = False, room: str = "") -> Any:
-        """The value, or None. `again`: who gets None here asks a second time, and only that is counted as a miss."""
+        """The value, or None. With `again`, the caller will ask a second time after a miss; only
+        that one is counted as a miss."""
         with self._lock:
             entry = self._rooms[room].use(key, revision)
             if entry is None:
@@ -94,7 +99,8 @@ class RevisionCache:
     def put(
         self, key: Hashable, revision: Hashable, value: Any, size_bytes: int, *, room: str = ""
     ) -> None:
-        """Keep a value of about this size; one that would take more than an eighth of all or half of its room is not kept."""
+        """Store a value of about this size; it is not stored if it takes more than an eighth of the
+        cache or half of its room."""
         size = size_bytes + EACH_BYTES
         with self._lock:
             place = self._rooms[room]

@@ -1,4 +1,5 @@
-"""Who is calling: the account behind a request (or the portal itself), what it may do and from where."""
+"""The caller: the account behind a request (or the portal itself), its rights and its network
+address."""
 
 import ipaddress
 import re
@@ -21,12 +22,13 @@ _PORT = r"(?::[0-9]{1,5})?"
 _ENTRY = re.compile(
     rf'"?(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[^\]"]*)?)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}|(?P<bare>[0-9A-Fa-f:.]+(?:%[^"]*)?))"?'
 )
-ROLES = ("developer", "reviewer", "admin")  # each includes the one before
+ROLES = ("developer", "reviewer", "admin")  # each includes the rights of the one before
 
 
 @dataclass(frozen=True)
 class Caller:
-    """`scopes` None: everything (signed in by session). `apps` None: all apps of the account."""
+    """`scopes` None: all rights of a session. `apps` None: all apps of the account.
+    `lacks`: the value of REQUIRE_SECOND_FACTOR, if the account has no second factor."""
 
     developer_id: str | None = None
     role: str = "developer"
@@ -36,10 +38,11 @@ class Caller:
     key_id: str | None = None
     scopes: frozenset[str] | None = None
     apps: frozenset[str] | None = None
+    lacks: str = ""
 
     @property
     def account(self) -> str:
-        """The id of the signed-in account. Raises Denied when nobody is."""
+        """The id of the signed-in account. Raises Denied if the caller is not signed in."""
         if self.developer_id is None:
             raise Denied(
                 "unauthenticated",
@@ -47,27 +50,39 @@ class Caller:
             )
         return self.developer_id
 
+    def require_second_factor(self, action: str) -> None:
+        """Raises Denied `second_factor_missing` if the operator wants a second factor for this, and the
+        account has none. `action` is "staff" (what a role allows) or "publishers"."""
+        if self.lacks == "publishers" or (self.lacks and action == "staff"):
+            raise Denied(
+                "second_factor_missing",
+                "The operator wants a second factor for this: set one up with POST /v1/auth/totp, or"
+                " at /console/second-factor.",
+            )
+
     def has_role(self, role: str) -> bool:
         return self.developer_id is not None and ROLES.index(self.role) >= ROLES.index(role)
 
     @property
     def household(self) -> str:
-        """Whom a limit counts for where nobody is signed in."""
+        """Key of rate limits for callers who are not signed in."""
         return household(self.address)
 
     @property
     def network(self) -> str:
-        """The address as it may be kept: the /24 or /48 it is in, never the whole."""
+        """The address in the form that may be stored: its /24 or /48, never the whole address."""
         return truncated(self.address)
 
 
 @lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPAddress | None:
-    """The address in one entry of X-Forwarded-For, or of a socket, in every form that proxies write: `192.0.2.1`,
-    `192.0.2.1:51234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:51234`, each also in quotes (RFC 7239, section 6).
+    """The address in one entry of X-Forwarded-For, or of a socket, in every form that proxies
+    write: `192.0.2.1`, `192.0.2.1:51234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:51234`,
+    each also in quotes (RFC 7239, section 6).
 
-    A zone (`fe80::1%eth0`) is left out, and `::ffff:192.0.2.1`, as programs write that listen for both kinds, is 192.0.2.1: as
-    IPv6 all of these would be one household. None for anything else, such as `unknown` and `_hidden`.
+    A zone (`fe80::1%eth0`) is removed. `::ffff:192.0.2.1`, which dual-stack sockets report, is
+    192.0.2.1; otherwise all IPv4 clients would share one /64. None for anything else, such as
+    `unknown` and `_hidden`.
     """
     match = _ENTRY.fullmatch(text.strip(" \t"))
     if match is None:
@@ -83,7 +98,8 @@ def parse_address(text: str) -> IPAddress | None:
 
 @lru_cache(maxsize=4096)
 def household(address: str) -> str:
-    """The address itself, for IPv6 the /64 that a household has; what is not an address becomes the empty text."""
+    """The network of one customer: the IPv4 address, or the IPv6 /64; empty if the text is not an
+    address."""
     parsed = parse_address(address)
     if parsed is None:
         return ""
@@ -94,7 +110,7 @@ def household(address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def truncated(address: str) -> str:
-    """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; what is not an address becomes the empty text."""
+    """`198.51.100.7` as `198.51.100.0/24`, IPv6 as its /48; empty if the text is not an address."""
     parsed = parse_address(address)
     if parsed is None:
         return ""
@@ -102,9 +118,10 @@ def truncated(address: str) -> str:
 
 
 def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: str) -> str:
-    """The address that a request comes from, which came by a connection from `address`. X-Forwarded-For counts only when that is
-    a trusted proxy: then its last entry that is not a trusted proxy itself. An entry that is not an address (see
-    `parse_address`) ends the search, empty ones (RFC 9110, section 5.6.1) do not."""
+    """The address of the client whose request arrived by a connection from `address`.
+    X-Forwarded-For counts only if that is a trusted proxy: then its last entry that is not a
+    trusted proxy. An entry that is not an address (see `parse_address`) ends the search; empty
+    entries (RFC 9110, section 5.6.1) are skipped."""
     found = parse_address(address)
     if found is None:
         return address
@@ -121,7 +138,7 @@ def client_address(trusted: tuple[Network, ...], address: str, forwarded_for: st
 
 
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    """Whether the address is in one of the networks; what is no address is not."""
+    """Whether the address is in one of the networks; False if it is not an address."""
     parsed = parse_address(address)
     return parsed is not None and any(parsed in network for network in networks)
 

@@ -1,4 +1,4 @@
-"""The command line: the commands, their options, and what each prints."""
+"""The command line: the commands, their options and their output."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.config import Config, ConfigError
+from mosis.config import Config, ConfigError, read_env_file
 from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
@@ -28,10 +28,14 @@ Run = Callable[[Given, Config], int | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command. Returns the exit code."""
     given = parser().parse_args(arguments)
-    os.umask(0o027)  # files are for the portal's user, and for a group that may read them
+    os.umask(0o027)  # new files are readable by the portal's user and group only
     try:
+        if given.env_file:
+            for name, value in read_env_file(given.env_file).items():
+                if not os.environ.get(name, "").strip():
+                    os.environ[name] = value
         config = Config.read()
         configure_logging(config)
         if given.touches_data:
@@ -43,12 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     except PermissionError as error:
         owner = f"{os.getuid()}:{os.getgid()}"
         print(
-            f"portal: {error.filename}: the portal runs as {owner} and may not write here: `chown -R {owner}` the folder on the"
-            " host, or run the portal as its owner (PUID and PGID of compose.yaml).",
+            f"portal: {error.filename}: the portal runs as {owner} and may not write "
+            f"here: `chown -R {owner}` the directory on the host, or run the portal as "
+            "its owner (PUID and PGID of compose.yaml).",
             file=sys.stderr,
         )
         return CONFIG
-    except OSError as error:  # a port in use, a folder that cannot be made
+    except OSError as error:  # a port in use, a directory that cannot be made
         if error.errno == errno.EADDRINUSE:
             print(
                 f"portal: another program listens on {config.listen_addr} already: stop it, or choose"
@@ -69,11 +74,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands. Each sets `run`, a function of the arguments and the settings that may return an exit code."""
+    """The commands. Each sets `run`, a function of the arguments and the settings that may return
+    an exit code."""
     top = argparse.ArgumentParser(
         prog="portal.py",
         description="A self-hosted app store backend for Mosis.",
         epilog="Settings come from the environment; docs/OPERATIONS.md lists them.",
+    )
+    top.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="settings from a file too, such as .env; the environment comes first",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)
@@ -97,33 +109,35 @@ def parser() -> argparse.ArgumentParser:
     )
     restoring = command(
         "restore",
-        "put the database back from the replica or a copy; the portal must be stopped",
+        "restore the database from the replica or a copy; the portal must be stopped",
         run_restore,
     )
     which = restoring.add_mutually_exclusive_group()
-    which.add_argument(
-        "--at", metavar="TIME", help="as it was at this moment, such as 2026-01-31T12:00:00Z"
-    )
+    which.add_argument("--at", metavar="TIME", help="as of this time, such as 2026-01-31T12:00:00Z")
     which.add_argument(
         "--from",
         dest="source",
         metavar="COPY",
         type=folder,
-        help="a folder that `backup` made, or a database file",
+        help="a directory made by `backup`, or a database file",
     )
     restoring.add_argument(
         "--to",
         metavar="FOLDER",
         type=folder,
-        help="into this folder instead, also while the portal runs",
+        help="into this directory instead, also while the portal runs",
     )
     drill = command(
         "drill", "restore the replica into a temporary folder and check the result", run_drill
     )
-    drill.add_argument("--whole", action="store_true", help="hash every package, not a sample")
-    command("mail", "print the mails that wait in the folder, where no SMTP_URL is set", run_mail)
-    command("routes", "print every address, and who may call it", run_routes, False)
-    command("demo", "fill a portal without apps with a plausible catalogue", run_demo)
+    drill.add_argument(
+        "--whole", action="store_true", help="hash every package instead of a sample"
+    )
+    command(
+        "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
+    )
+    command("routes", "print every address, and the scope it requires", run_routes, False)
+    command("demo", "fill a portal without apps with an example catalogue", run_demo)
     audit = command("audit", "verify the hash chain of the audit trail", run_audit)
     audit.add_argument("action", choices=("verify",))
     command("version", "print the version", lambda given, config: print(VERSION), False)
@@ -145,7 +159,7 @@ class Commands:
     def __call__(
         self, name: str, help: str, run: Run, touches_data: bool = True
     ) -> argparse.ArgumentParser:
-        """A command; `touches_data` asks for `check_preconditions` before it."""
+        """Add a command; `touches_data` runs `check_preconditions` before it."""
         made: argparse.ArgumentParser = self._level.add_parser(name, help=help)
         made.set_defaults(run=run, touches_data=touches_data)
         return made
@@ -157,7 +171,10 @@ def _telemetry_commands(commands: Any) -> None:
     ).add_subparsers(dest="action", required=True, metavar="ACTION")
     command = Commands(actions)
     devices = command(
-        "simulate", "send what devices do in some days to a running portal", run_simulate, False
+        "simulate",
+        "send the telemetry of simulated devices to a running portal",
+        run_simulate,
+        False,
     )
     devices.add_argument("--devices", type=int, default=100)
     devices.add_argument(
@@ -166,14 +183,17 @@ def _telemetry_commands(commands: Any) -> None:
         default=7,
         choices=range(1, 30),
         metavar="1-29",
-        help="whole days before today",
+        help="days before today",
     )
-    devices.add_argument("--url", help="the portal's address; default: BASE_URL")
+    devices.add_argument("--url", help="the portal's address (default: BASE_URL)")
     devices.add_argument(
-        "--app", action="append", metavar="PACKAGE_ID", help="for this app (again for more)"
+        "--app", action="append", metavar="PACKAGE_ID", help="for this app (may be repeated)"
     )
     devices.add_argument(
-        "--seed", type=int, default=1, help="the same seed sends the same, which counts once"
+        "--seed",
+        type=int,
+        default=1,
+        help=("random seed; the same seed sends the same events, which count once"),
     )
     command(
         "recount",
@@ -187,16 +207,21 @@ def _admin_commands(commands: Any) -> None:
         dest="action", required=True, metavar="ACTION"
     )
     command = Commands(actions)
-    create = command("create", "make a new account with the role admin", run_admin_create)
+    create = command("create", "create an account with the role admin", run_admin_create)
     promote = command("promote", "give an account a role", run_admin_promote)
     password = command("password", "set a new password and end every session", run_admin_password)
-    for each in (create, promote, password):
+    factor = command(
+        "second-factor-off",
+        "turn the second factor of an account off, for somebody who has lost it",
+        run_admin_second_factor_off,
+    )
+    for each in (create, promote, password, factor):
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
 
 
 def folder(text: str) -> Path:
-    """A path. Raises ArgumentTypeError for an empty one, as an unset shell variable leaves."""
+    """A path. Raises ArgumentTypeError for an empty one, which an unset shell variable produces."""
     if not text:
         raise argparse.ArgumentTypeError("is empty")
     return Path(text).absolute()
@@ -204,7 +229,7 @@ def folder(text: str) -> Path:
 
 @contextlib.contextmanager
 def open_context(config: Config) -> Iterator[Context]:
-    """The migrated databases and what belongs to them, closed at the end."""
+    """The context over migrated databases, closed at the end."""
     env = open_migrated(config)
     try:
         yield env
@@ -213,14 +238,14 @@ def open_context(config: Config) -> Iterator[Context]:
 
 
 def run_migrate(given: Given, config: Config) -> None:
-    """Bring both databases up to date."""
+    """Migrate both databases."""
     for path, before, now in migrate_databases(config):
         change = f", was {before}" if before != now else ", nothing to do"
         print(f"{path}: schema {now}{change}")
 
 
 def run_mail(given: Given, config: Config) -> None:
-    """Print the mails in the folder as people read them, the oldest first."""
+    """Print the mails in the folder, oldest first."""
     from mosis.outbound.mail import Mailer
 
     found = list(Mailer(None, config.mail_from, config.data_dir / "mail").waiting())
@@ -228,11 +253,11 @@ def run_mail(given: Given, config: Config) -> None:
         print(f"{path}\n\n{text.rstrip()}\n\n{'=' * 72}")
     if not found:
         where = "mails are sent to SMTP_URL" if config.smtp_url else "the folder is empty"
-        print(f"No mail waits: {where}.")
+        print(f"No mail to show: {where}.")
 
 
 def run_routes(given: Given, config: Config) -> None:
-    """Print the URL table: method, path, who may call."""
+    """Print the URL table: method, path, scope."""
     from mosis.application import build
     from mosis.web.routing import API_PREFIX, UNVERSIONED
 
@@ -243,7 +268,7 @@ def run_routes(given: Given, config: Config) -> None:
 
 
 def run_simulate(given: Given, config: Config) -> int:
-    """Send telemetry as devices would, and print how it was answered."""
+    """Send simulated telemetry, and print how it was answered."""
     from mosis.demo import telemetry
 
     begun = time.monotonic()
@@ -251,7 +276,8 @@ def run_simulate(given: Given, config: Config) -> int:
     apps = [(name, ["1.0.0"]) for name in given.app or ()] or telemetry.published_apps(url)
     if not apps:
         print(
-            f"portal: {url} has no published app; `portal.py demo` makes some, --app names a draft.",
+            f"portal: {url} has no published app; create some with `portal.py demo`, "
+            "or name a draft with --app.",
             file=sys.stderr,
         )
         return FAILED
@@ -273,7 +299,7 @@ def run_recount(given: Given, config: Config) -> None:
 
 
 def run_admin_create(given: Given, config: Config) -> None:
-    """Make an administrator and print the password, once."""
+    """Create an administrator and print the password, once."""
     from mosis.caller import PORTAL
     from mosis.credentials import passwords
     from mosis.people import accounts
@@ -304,7 +330,23 @@ def run_admin_password(given: Given, config: Config) -> None:
             if developer is None:
                 raise NotFound("account")
             accounts.set_password(db, PORTAL, developer.id, password_hash)
-    print(f"{developer.email} has the password {password}\nChange it after the next sign-in.")
+    print(f"The new password of {developer.email} is {password}\nChange it after the next sign-in.")
+
+
+def run_admin_second_factor_off(given: Given, config: Config) -> None:
+    """Turn the second factor of an account off; its owner is told."""
+    from mosis.caller import PORTAL
+    from mosis.errors import NotFound
+    from mosis.people import accounts, second_factor
+
+    with open_context(config) as env:
+        db = env.db.connection()
+        with db.write():
+            developer = accounts.find_by_email(db, given.email)
+            if developer is None or second_factor.find(db, developer.id) is None:
+                raise NotFound("account with a second factor")
+            second_factor.remove(db, PORTAL, developer.id)
+    print(f"{developer.email} signs in without a second factor now.")
 
 
 def run_admin_promote(given: Given, config: Config) -> None:
@@ -326,14 +368,17 @@ def run_audit(given: Given, config: Config) -> int:
         try:
             count, newest = audit.verify(db), audit.index(db, PageRequest(1)).rows
         except ValueError as error:
-            print(f"portal: {error}: somebody has changed the database by hand", file=sys.stderr)
+            print(
+                f"portal: {error}: the database was changed by other means than the portal",
+                file=sys.stderr,
+            )
             return FAILED
     print(f"{count} lines, unbroken" + (f"; the last is {newest[0].hash}" if newest else ""))
     return 0
 
 
 def run_store_key(given: Given, config: Config) -> None:
-    """Print the keys that sign the store's index; with `rotate` after making a new one."""
+    """Print the keys that sign the store's index; with `rotate`, after making a new one."""
     from mosis import audit, store
     from mosis.caller import PORTAL
 
@@ -351,12 +396,12 @@ def run_store_key(given: Given, config: Config) -> None:
 
 
 def run_restore(given: Given, config: Config) -> None:
-    """Put the database back, or somewhere else."""
+    """Restore the database, in place or elsewhere."""
     from mosis.operations import backup
 
     print(backup.restore(config, given.at, given.to, given.source).text)
     if given.to is None:
-        print("Start the portal. Delete the files that were put aside once all is well.")
+        print("Start the portal. When everything works, delete the old files that were renamed.")
 
 
 def run_drill(given: Given, config: Config) -> int:
@@ -370,7 +415,7 @@ def run_drill(given: Given, config: Config) -> int:
 
 
 def run_doctor(given: Given, config: Config) -> int:
-    """Print what is wrong, and what to do."""
+    """Print what is wrong, and how to fix it."""
     from mosis.operations.doctor import examine
 
     worst = 0
@@ -394,17 +439,17 @@ def run_backup(given: Given, config: Config) -> None:
 
 
 def run_demo(given: Given, config: Config) -> None:
-    """Fill the portal with a catalogue."""
+    """Fill the portal with an example catalogue."""
     from mosis.demo.catalogue import APPS, fill
 
     with open_context(config) as env:
         print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)
-        logging.getLogger().setLevel(logging.WARNING)  # not a line for each of hundreds of jobs
+        logging.getLogger().setLevel(logging.WARNING)  # no log line for each of hundreds of jobs
         print(fill(env))
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what the call added with `extra`."""
+    """One JSON object per line: time, level, logger, message, and the fields passed as `extra`."""
 
     _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -429,7 +474,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging(config: Config) -> None:
-    """Log to standard output, one JSON object a line."""
+    """Log to standard output, one JSON object per line."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""Time is a value: one clock that tests can turn, and the text form in which times are stored and shown."""
+"""The clock, which tests can set, and the text form in which times are stored and shown."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
     "November", "December",
 )  # fmt: skip
-CORRECTED_SECONDS = 60  # a step back of no more than this is an ordinary correction
+CORRECTED_SECONDS = 60  # a step back of at most this is an ordinary correction
 
 
 def text(seconds: float) -> str:
@@ -17,12 +17,12 @@ def text(seconds: float) -> str:
 
 
 def seconds(stamp: str) -> int:
-    """The reverse of `text`. Raises ValueError when the text is not such a time."""
+    """The reverse of `text`. Raises ValueError if the text is not such a time."""
     return int(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
 
 
 def for_people(stamp: str) -> str:
-    """A time as people write it: `2026-01-31T12:00:00Z` is `31 January 2026, 12:00 UTC`."""
+    """A time for readers: `2026-01-31T12:00:00Z` is `31 January 2026, 12:00 UTC`."""
     moment = datetime.fromtimestamp(seconds(stamp), UTC)
     return f"{moment.day} {MONTHS[moment.month - 1]} {moment:%Y, %H:%M} UTC"
 
@@ -36,8 +36,8 @@ def is_time(stamp: str) -> bool:
 
 
 class Clock:
-    """What o'clock it is, and how much time passes. `source` gives seconds since 1970, `monotonic` seconds since whenever,
-    which nobody can turn back; tests hand in their own."""
+    """The current time, and durations. `source` returns seconds since 1970; `monotonic` seconds of
+    a clock that is never set back. Tests pass in their own."""
 
     def __init__(
         self,
@@ -48,12 +48,13 @@ class Clock:
         self.monotonic = monotonic
 
     def now(self, plus_seconds: float = 0) -> str:
-        """Now, or a while from now, as text."""
+        """Now, or this many seconds from now, as text."""
         return text(self.time() + plus_seconds)
 
     def latest(self, longest_seconds: float) -> str:
-        """The latest end of what lasts this long and has begun by now. A stored time beyond it does not count: it was written
-        while the clock was ahead. A clock that was corrected by a minute or less does no harm."""
+        """The latest end of a period of this length that has begun by now. A stored time beyond it
+        is ignored: it was written while the clock was ahead. Corrections of a minute or less are
+        tolerated."""
         return text(self.time() + longest_seconds + CORRECTED_SECONDS)
 
     def later(self, stamp: str, plus_seconds: float) -> str:

@@ -1,6 +1,7 @@
-"""The settings: read from the environment once, complained about all at once, never changed afterwards.
+"""The settings: read from the environment once; all errors are reported together; immutable
+afterwards.
 
-Names and defaults are the operators' contract; docs/OPERATIONS.md explains each, .env.example lists them.
+docs/OPERATIONS.md explains each setting, .env.example lists them.
 """
 
 import ipaddress
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 
 class ConfigError(Exception):
-    """The settings cannot be used; `complaints` says everything that is wrong, one sentence each."""
+    """The settings cannot be used; `complaints` lists everything that is wrong, one sentence each."""
 
     def __init__(self, complaints: list[str]) -> None:
         super().__init__("\n".join(complaints))
@@ -73,9 +74,17 @@ def _address(value: str) -> str:
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/]*):([0-9]{1,5})", value)
     if not found or int(found[1]) > 65535:
         raise ValueError(
-            "must be HOST:PORT or :PORT; an IPv6 address stands in brackets, [::1]:8080"
+            "must be HOST:PORT or :PORT; write an IPv6 address in brackets, [::1]:8080"
         )
     return value
+
+
+def _default_url(listen_addr: str) -> str:
+    """The address of a portal that listens here, where BASE_URL is not set."""
+    host, _, port = listen_addr.rpartition(":")
+    everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104  (compared only)
+    shown = "" if port == "80" else f":{port}"
+    return f"http://{'localhost' if everywhere else host.lower()}{shown}"
 
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -83,9 +92,10 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def _url(value: str) -> str:
-    """An address without user name, query and fragment; its host in lower case, without a slash at its end."""
+    """A web address without user name, query and fragment: the host in lower case, no slash at the
+    end."""
     if re.search(r"[\s\\\x00-\x1f\x7f]", value):
-        raise ValueError("must have no blanks, control characters or backslashes")
+        raise ValueError("must not contain spaces, control characters or backslashes")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
@@ -95,11 +105,11 @@ def _url(value: str) -> str:
         if ":" in host:
             ipaddress.IPv6Address(host)
     except UnicodeError:
-        raise ValueError("has a host that no name in DNS can have") from None
+        raise ValueError("has a host that is not a valid DNS name") from None
     if parts.scheme not in ("http", "https") or not (":" in host or _HOST.fullmatch(host)):
         raise ValueError("must be an http or https address, such as https://apps.example.net")
     if port == 0 or "@" in parts.netloc or "?" in value or "#" in value:
-        raise ValueError("must have no user name, query, fragment or port 0")
+        raise ValueError("must not contain a user name, query, fragment or port 0")
     if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*/*", parts.path) or "/." in parts.path:
         raise ValueError("may have a path of letters, digits and . _ ~ - only")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
@@ -107,7 +117,7 @@ def _url(value: str) -> str:
 
 def _issuer(value: str) -> str:
     _url(value)
-    return value  # an issuer is compared as plain text: a slash at its end is a part of it
+    return value  # issuers are compared as plain text, so a slash at the end matters
 
 
 def _provider_name(value: str) -> str:
@@ -117,7 +127,7 @@ def _provider_name(value: str) -> str:
         "google",
     ):
         raise ValueError(
-            "must be a name for addresses (lower-case letters, digits, hyphens), not password, github or google"
+            "must be lower-case letters, digits and hyphens, and not password, github or google"
         )
     return value
 
@@ -135,7 +145,8 @@ def _replica(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("s3", "sftp", "gs", "abs", "webdav", "webdavs") or not parts.netloc:
         raise ValueError(
-            "must be an address that Litestream knows, such as s3://BUCKET/PATH or sftp://USER:PASSWORD@HOST/PATH"
+            "must be an address that Litestream supports, such as s3://BUCKET/PATH or "
+            "sftp://USER:PASSWORD@HOST/PATH"
         )
     return value
 
@@ -175,7 +186,7 @@ def _prefixes(value: str) -> tuple[str, ...]:
     found = tuple(part.strip().rstrip(".") for part in value.split(",") if part.strip())
     if not all(re.fullmatch(r"[a-z0-9]+(\.[a-z0-9]+)*", each) for each in found):
         raise ValueError(
-            "must be beginnings of package ids, separated by commas, such as org.example,com.acme"
+            "must be prefixes of package ids, separated by commas, such as org.example,com.acme"
         )
     return found
 
@@ -196,9 +207,9 @@ _TOGETHER = (
 
 
 def _halves(given: Mapping[str, str]) -> list[str]:
-    """A sentence for each provider of which only a part is set: it would be off, and nobody would know why."""
+    """An error for each provider of which only some settings are set: it would silently be off."""
     return [
-        f"{', '.join(names)}: set all of them, or none."
+        f"{', '.join(names)}: set all of them, or none"
         for names in _TOGETHER
         if len({bool(given.get(name)) for name in names}) == 2
     ]
@@ -237,7 +248,10 @@ class Config:
     )
     review_policy: str = _setting("all", _one_of("all", "changes"))
     review_sample_percent: int = _setting(5, _number(0, 100))
+    review_proven_releases: int = _setting(0, _number(0, 1000))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    require_second_factor: str = _setting("off", _one_of("off", "staff", "publishers"))
+    require_verified_email: str = _setting("auto", _one_of("auto", "on", "off"))
     security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
     compression: bool = _setting(True, _switch)
@@ -265,8 +279,14 @@ class Config:
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 
     @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings, in capitals."""
+        return tuple(setting.name.upper() for setting in fields(cls))
+
+    @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Config":
-        """The settings of this environment (an empty value counts as unset). Raises ConfigError with every complaint."""
+        """Read the settings from this environment (an empty value counts as unset). Raises
+        ConfigError with every error."""
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         complaints: list[str] = []
@@ -282,19 +302,28 @@ class Config:
         complaints += _halves(given)
         if complaints:
             raise ConfigError(complaints)
+        if "base_url" not in values and not values.get("listen_addr", ":0").endswith(":0"):
+            values["base_url"] = _default_url(values["listen_addr"])
         config = cls(**values)
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
         return config
 
     @property
+    def verified_email_required(self) -> bool:
+        """Whether an app is published only while its account has verified its address."""
+        wanted = self.require_verified_email
+        return wanted == "on" or (wanted == "auto" and self.smtp_url is not None)
+
+    @property
     def base_path(self) -> str:
-        """The path in BASE_URL, empty where it has none: the portal answers with and without it."""
+        """The path in BASE_URL, or empty. The portal accepts requests with and without it."""
         return urlsplit(self.base_url).path
 
     @property
     def github_api(self) -> str:
-        """Where GitHub's API is: github.com has a host for it, GitHub Enterprise a path; others say it."""
+        """The address of GitHub's API: a host of its own for github.com, a path for GitHub
+        Enterprise, or as configured."""
         public = self.github_url == "https://github.com"
         return self.github_api_url or (
             "https://api.github.com" if public else self.github_url + "/api/v3"
@@ -302,10 +331,34 @@ class Config:
 
     @property
     def data_dir(self) -> Path:
-        """Where the databases, the secrets and the temporary files live: one volume."""
+        """The directory of the databases, the secrets and the temporary files; one volume."""
         return self.database_path.parent
 
     @property
     def telemetry_path(self) -> Path:
-        """The telemetry database, beside the portal's unless said otherwise."""
+        """The telemetry database; by default beside the portal's."""
         return self.telemetry_database_path or self.data_dir / "telemetry.db"
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The settings in a file like .env.example: `NAME=VALUE` lines as Docker reads them, a value in quotes
+    without these. Raises ConfigError for other lines, and for names that are no settings."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from None
+    found: dict[str, str] = {}
+    complaints = []
+    known = {*Config.names(), "PUID", "PGID"}  # the last two are of compose.yaml
+    for number, line in enumerate(text.splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        name, value = name.strip().removeprefix("export "), value.strip()
+        if not name or name.startswith("#"):
+            continue
+        if not equals or name not in known:
+            complaints.append(f"{path}:{number}: {name!r} is not a setting; see .env.example.")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name] = value[1:-1] if quoted else value
+    if complaints:
+        raise ConfigError(complaints)
+    return found

@@ -1,4 +1,4 @@
-"""What handlers and jobs may touch: the settings, the clock, the databases, the files, the secret."""
+"""The context of handlers and jobs: settings, clock, databases, package files, secret and services."""
 
 import os
 import secrets
@@ -38,7 +38,8 @@ ROOMS = {
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a use case depends on, made once at start and passed on; nothing else is global."""
+    """Everything a use case depends on, made once at start and passed on; there is no other global
+    state."""
 
     config: Config
     clock: Clock
@@ -48,33 +49,32 @@ class Context:
     access_tokens: AccessTokens
     password_cost: passwords.Cost
     telemetry: Database
-    telemetry_commits: GroupCommit  # every write of a request; upkeep writes by itself
-    telemetry_secret: str  # makes pseudonyms of devices; without it none can be traced back
+    telemetry_commits: GroupCommit  # for writes of requests; maintenance does not use it
+    # key of the pseudonyms of devices; without it a pseudonym cannot be computed
+    telemetry_secret: str
     checks: Checks
     mailer: Mailer
     limits: Limits
     news: Subscriptions
     replication: Replication | None = (
-        None  # of portal.db, where the settings ask for it; started by `portal.py serve`
+        None  # of portal.db, if configured; started by `portal.py serve`
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
     cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
-    )  # finished answers, and parts of them
-    remembered: dict[str, Any] = field(
-        default_factory=dict
-    )  # what the store has read and looks at again only when it changes
-    measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # what /metrics tells
+    )  # cached responses, and parts of them
+    remembered: dict[str, Any] = field(default_factory=dict)  # revisions of the store as last read
+    measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
     telemetry_search: threading.Lock = field(
         default_factory=threading.Lock
-    )  # looking through all raw events, one at a time
+    )  # one scan of all raw events at a time
     key_uses: WriteBehindCounters = field(
         default_factory=WriteBehindCounters
     )  # "key id|time to the minute"
 
     def url(self, path: str) -> str:
-        """An address of this portal for the world outside."""
+        """An absolute address of this portal."""
         return self.config.base_url + path
 
     def close(self) -> None:
@@ -87,13 +87,13 @@ class Context:
 def make_context(
     config: Config, clock: Clock | None = None, password_cost: passwords.Cost = passwords.OWASP
 ) -> Context:
-    """Open everything. The database has been migrated by now."""
+    """Open databases, files and services. The databases must have been migrated."""
     clock = clock or Clock()
     db, telemetry = Database(config.database_path, clock), Database(config.telemetry_path, clock)
     replicated = config.backups_dir is not None or config.backup_url is not None
     db.checkpoints = (
         not replicated
-    )  # whatever process this is: with Litestream about, checkpoints are its work alone
+    )  # in every process: if Litestream is configured, only it makes checkpoints
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
     return Context(
         config=config,
@@ -111,7 +111,7 @@ def make_context(
         telemetry=telemetry,
         telemetry_commits=GroupCommit(telemetry),
         telemetry_secret=read_or_create_secret(
-            config.data_dir / "telemetry_secret", "telemetry takes every device for a new one"
+            config.data_dir / "telemetry_secret", "telemetry counts every device as a new one"
         ),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),
@@ -120,9 +120,10 @@ def make_context(
 
 
 def read_or_create_secret(path: Path, loss: str = "everybody has to sign in again") -> str:
-    """The secret in this file, made at first use: 32 random bytes as text, mode 0600, flushed before it is used.
+    """The secret in this file, created at first use: 32 random bytes as text, mode 0600, flushed
+    before it is used.
 
-    Raises ConfigError when the file is damaged; `loss` says what it costs to remove it.
+    Raises ConfigError if the file is damaged; `loss` is the consequence of removing it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -131,7 +132,7 @@ def read_or_create_secret(path: Path, loss: str = "everybody has to sign in agai
         secret = path.read_text(encoding="ascii").strip()
         if len(secret) < 32:
             raise ConfigError(
-                [f"{path.name}: this file is damaged; remove it, and {loss}."]
+                [f"{path.name} is damaged. Restore it from a backup; or remove it, and {loss}."]
             ) from None
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)

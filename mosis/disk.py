@@ -20,8 +20,8 @@ NETWORK = {
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system of a folder, such as ext4; `unknown` where the kernel does not
-    say."""
+    """The type of the file system of a directory, such as ext4; `unknown` if the kernel does not
+    tell."""
     best, kind = "", "unknown"
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()

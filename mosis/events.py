@@ -1,4 +1,5 @@
-"""What happened that concerns a developer: one row an event, in the transaction of the change that it speaks of."""
+"""Events: what happened to an account's objects, one row each, written in the transaction of the
+change."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
-MOST_WAITING = 500  # deliveries of one webhook; of more the oldest are given up
+MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up
 KEPT_SECONDS = 90 * 24 * 3600
 MOST_KEPT = 5000  # events of one account
-SWEPT_AT_ONCE = 1000  # rows in one transaction, so that others can write in between
-URGENT = "security."  # kinds whose mail does not wait behind others
-# kind: whether it is also sent by mail unless its owner has chosen otherwise.
+SWEPT_AT_ONCE = 1000  # rows per transaction, so that others can write in between
+URGENT = "security."  # kinds whose mail is not delayed by others
+# kind: whether it is mailed unless the owner has chosen otherwise
 KINDS: dict[str, bool] = {
     "version.checked": True,
     "version.submitted": False,
@@ -28,6 +29,8 @@ KINDS: dict[str, bool] = {
     "version.rollout": False,
     "version.yanked": False,
     "review.message": True,
+    "review.waiting": False,
+    "review.digest": True,
     "app.released": True,
     "app.member_invited": True,
     "app.member_added": True,
@@ -42,6 +45,10 @@ KINDS: dict[str, bool] = {
     "security.key_reported": True,
     "security.password_changed": True,
     "security.provider_linked": True,
+    "security.second_factor_on": True,
+    "security.second_factor_off": True,
+    "security.recovery_code_used": True,
+    "security.second_factor_failed": True,
     "security.email_changed": True,
     "security.email_change_undone": True,
     "key.expiring": True,
@@ -52,7 +59,7 @@ KINDS: dict[str, bool] = {
 
 @dataclass(frozen=True)
 class Event:
-    """One event as the database keeps it."""
+    """A row of `events`."""
 
     number: int
     id: str
@@ -78,7 +85,8 @@ def add(
     version: str | None = None,
     **data: Any,
 ) -> str:
-    """Record an event in the running transaction, and queue the mail, if its kind is mailed, and the webhooks; its id."""
+    """Record an event, in the running transaction, and queue its mail (if its kind is mailed) and
+    its webhooks. Returns its id."""
     event_id = new_id()
     mailed = mail_choices(db, developer_id)[kind]
     db.insert(
@@ -126,7 +134,8 @@ def add(
 def queue_deliveries(
     db: Connection, developer_id: str, webhook_id: str, rests_until: str | None
 ) -> None:
-    """Have a job send what waits for a webhook, not before its rest is over; one job for each webhook."""
+    """Queue the job that sends a webhook's waiting deliveries, not before its pause ends; one job
+    per webhook."""
     rest = seconds(rests_until) - seconds(db.now) if rests_until else 0
     if rest > LONGEST_REST_SECONDS + CORRECTED_SECONDS:  # written while the clock was ahead
         rest = 0
@@ -152,8 +161,8 @@ def _give_up_oldest(db: Connection, webhook_id: str) -> None:
 
 
 def sweep(env: Any) -> None:
-    """The job that forgets events after ninety days, and of each account all but the newest MOST_KEPT. What they spoke of stays in
-    the audit trail."""
+    """Job: delete events after ninety days, and of each account all but the newest MOST_KEPT. The
+    audit trail still lists the changes."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
     while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-KEPT_SECONDS)):
@@ -179,7 +188,7 @@ def _forget(db: Connection, numbers: list[tuple[int]]) -> None:
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
-    """Which kinds of events are sent to this account by mail."""
+    """The kinds of events that are mailed to this account."""
     chosen: dict[str, bool] = json.loads(
         db.value("SELECT mail_choices FROM developers WHERE id = ?", developer_id)
     )
@@ -196,13 +205,13 @@ def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> 
 
 
 def find(db: Connection, event_id: str) -> Event | None:
-    """The event with this id."""
+    """The event with this id, or None."""
     return db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
 
 
 def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
-    """The caller's events in order, those after a number. What is limited to scopes (API keys, device logins) sees the events of
-    apps alone, and of those only the ones it may touch."""
+    """The caller's events behind a number, in order. Callers with limited scopes (API keys, device
+    logins) see only events of apps, and only of apps they may access."""
     limited, only = (
         caller.scopes is not None,
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
@@ -222,7 +231,7 @@ def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:
 
 
 def number_of(db: Connection, caller: Caller, event_id: str) -> int:
-    """Where one of the caller's events stands in the order. Raises Malformed `bad_cursor`."""
+    """The position of one of the caller's events. Raises Malformed `bad_cursor`."""
     number: int | None = db.value(
         "SELECT number FROM events WHERE id = ? AND developer_id = ?", event_id, caller.account
     )
@@ -242,7 +251,7 @@ def newest_id(db: Connection, caller: Caller) -> str | None:
 
 
 def newest(db: Connection, caller: Caller) -> int:
-    """Where the caller's last event stands in the order; 0 without any."""
+    """The position of the caller's last event; 0 without any."""
     return int(
         db.value(
             "SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?", caller.account

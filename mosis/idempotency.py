@@ -1,8 +1,10 @@
-"""Safe retries: what was answered to a POST is kept for a day under its Idempotency-Key, written in the transaction of the change.
+"""Idempotency keys: the response to a POST is stored for a day under its Idempotency-Key, in the
+transaction of the change.
 
-So there is no moment at which the change is there and its answer is not. An answer may hold a token or an API key: it is kept
-encrypted, with a key made from the server's secret and the client's; a copy of the database alone gives nothing away, and
-neither bodies nor network addresses can be guessed from what is stored (they go through a MAC).
+There is no moment at which the change is committed and its response is not. A response may contain
+a token or an API key, so it is encrypted with a key derived from the server's secret and the
+client's. A copy of the database discloses nothing; bodies and network addresses cannot be guessed
+from it, because only their MAC is stored.
 """
 
 import hashlib
@@ -26,7 +28,7 @@ _ID, _BODY, _KEY = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered: also what is answered again."""
+    """A stored response, which a retry gets again."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -35,7 +37,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """A request with an Idempotency-Key, as far as it counts: its name in the table, the MAC of its body, the key of its answer."""
+    """A request with an Idempotency-Key: its name in the table, the MAC of its body, the encryption
+    key of its response."""
 
     id: str
     developer_id: str | None
@@ -44,11 +47,10 @@ class Request:
 
 
 def request(secret: str, caller: Caller, method: str, path: str, key: str, body: bytes) -> Request:
-    """The request as it is told from others. A key counts for one credential with its rights and one
-    address: an answer can hold a secret, so nobody else is given it, and neither is the same credential
-    once it may do less. A session stays the same when its tokens are refreshed. Where nobody is signed
-    in, it counts for the network address.
-    """
+    """Identify a request. An idempotency key is valid for one credential with its rights and one
+    address, because a response can contain a secret; a credential whose rights were reduced does
+    not count as the same. Refreshing a session's tokens does not change it. For callers who are not
+    signed in, the key is valid for the network address."""
     if caller.developer_id:
         credential = [caller.developer_id, caller.session_id, caller.key_id, caller.role]
         limits = [None if each is None else sorted(each) for each in (caller.scopes, caller.apps)]
@@ -65,7 +67,8 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
 
 
 def find(db: Connection, asked: Request) -> Answer | None:
-    """What this request was answered before. Raises Invalid `idempotency_key_reused` when it was another body."""
+    """The stored response to this request, or None. Raises Invalid `idempotency_key_reused` if the
+    body differs."""
     row = db.one(
         "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
         asked.id,
@@ -78,15 +81,16 @@ def find(db: Connection, asked: Request) -> Answer | None:
         raise Invalid(
             [],
             "idempotency_key_reused",
-            "This Idempotency-Key was sent with another body; take a new one.",
+            "This Idempotency-Key was sent with another body; use a new key for a "
+            "different request.",
         )
     status, headers, body = json.loads(_decrypted(asked, row[1]))
     return Answer(status, [(name, value) for name, value in headers], body.encode())
 
 
 def keep(db: Connection, asked: Request, answer: Answer) -> None:
-    """Keep an answer, in the running transaction. Raises Conflict `idempotency_in_progress` when another process was faster: then
-    nothing of this request must be committed."""
+    """Store a response, in the running transaction. Raises Conflict `idempotency_in_progress` if
+    another process stored one first; then the transaction must be rolled back."""
     plain = json.dumps(
         [answer.status, answer.headers, answer.body.decode()], ensure_ascii=False
     ).encode()
@@ -107,16 +111,16 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
 
 
 def in_progress() -> Conflict:
-    """The refusal while the first request with this key still runs."""
+    """The error while the first request with this key is running."""
     return Conflict(
         "idempotency_in_progress",
-        "The first request with this Idempotency-Key still runs; ask again in a moment.",
+        "The first request with this Idempotency-Key is still running; try again in a moment.",
         retry_after_seconds=1,
     )
 
 
 def sweep(env: Any) -> None:
-    """The job that forgets answers when their day is over."""
+    """Job: delete stored responses that have expired."""
     db = env.db.connection()
     with db.write():
         db.change("DELETE FROM idempotency WHERE expires_at <= ?", db.now)

@@ -1,10 +1,13 @@
-"""The queue: jobs are rows, added in the transaction of the change that makes them necessary, done later by the worker.
+"""The job queue: jobs are rows, added in the transaction of the change that requires them, and run
+later by the worker.
 
-A job runs at least once. It is claimed for a while (a lease); a worker that dies loses it to another when the lease ends.
+A job runs at least once. A worker claims it with a lease; if the worker dies, another one claims
+the job when the lease ends.
 
-Each lane shares its threads among accounts by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", SIGCOMM
-1996): every account has a turn, the seconds of work that it has had; the due job of the account with the least goes first. An
-account that comes new, or back, begins where the lane is, so idle time is no credit. The portal's own jobs always come first.
+Each lane shares its threads among accounts by start-time fair queueing (Goyal, Vin, Cheng:
+"Start-time Fair Queueing", SIGCOMM 1996). The turn of an account is the seconds of work it has
+received; the due job of the account with the lowest turn goes first. A new or returning account
+starts at the current turn of the lane, so idle time is no credit. The portal's own jobs come first.
 """
 
 import json
@@ -20,9 +23,9 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 
-# Each lane has threads of its own, so that nothing waits behind work of another sort: a version is not published late because a
-# hundred others are checked, and a new password does not wait behind notifications. `urgent_mail` is what somebody waits for in
-# front of a screen. Every kind that is not listed is quick.
+# Each lane has its own threads, so that different kinds of work do not delay each other:
+# publication does not wait for a hundred checks, nor a password reset for notifications.
+# `urgent_mail` is mail that somebody is waiting for. Kinds that are not listed belong to `quick`.
 LANES = ("quick", "checks", "urgent_mail", "mail", "webhooks", "upkeep")
 LANE_OF = {
     "check_version": "checks",
@@ -42,28 +45,30 @@ LANE_OF = {
 }
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
-MAX_LOST_LEASES = 40  # workers that may die over a job before it is given up
-ATTEMPTS = 8  # the last one comes four to six minutes after the first
-# Mail servers are away for hours, and some take a message only when it comes again: a day and more.
+MAX_LOST_LEASES = 40  # expired leases after which a job is dead
+ATTEMPTS = 8  # the last attempt is four to six minutes after the first
+# Mail servers may be down for hours, and some accept a message only at a later attempt
+# (greylisting): these attempts cover more than a day.
 ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36, "mail_invitation": 36}
 LONGEST_DELAY_SECONDS = 3600
-# The longest wait that is ever asked for, by kind. A waiting job that is due later was queued by a clock that was ahead.
+# The longest delay that is ever requested, by kind. A waiting job that is due later was queued
+# while the clock was ahead.
 LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5
 LONGEST_WAIT_OF = {"lapse_claim": 7200, "deliver_webhook": 33_600}
-SHORTEST_TURN_SECONDS = 0.05  # what a job counts at least, so that many short ones have a price too
+SHORTEST_TURN_SECONDS = 0.05  # minimum cost of a job, so that many short ones have a price too
 LONGEST_REST_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Again:
-    """What a handler returns to be run again after some seconds, with all its attempts."""
+    """Returned by a handler that wants to run again after some seconds, with all its attempts."""
 
     after_seconds: float
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as the queue keeps it."""
+    """A row of `jobs`."""
 
     id: str
     kind: str
@@ -97,10 +102,12 @@ def add(
     again: bool = False,
     **arguments: Any,
 ) -> str | None:
-    """Queue a job in the running transaction; its id, or None when an unfinished one carries the same `unique_key`.
+    """Queue a job, in the running transaction. Returns its id, or None if an unfinished one has the
+    same `unique_key`.
 
-    `owner` is the account whose turn it takes, or another name for who asked; None is the portal itself. With `again` an
-    unfinished job of the same key covers this call too: it is brought forward, or, if it runs now, run once more.
+    `owner` is the account whose turn is charged, or another name for the requester; None is the
+    portal itself. With `again`, an unfinished job with the same key serves this call too: it
+    becomes due at the requested time if that is earlier, or runs once more if it is running now.
     """
     due = db.clock.now(after_seconds)
     if unique_key is not None and db.value(
@@ -133,22 +140,25 @@ def add(
 
 
 def add_scheduled(db: Connection, kind: str, every_seconds: int) -> str | None:
-    """Queue a job that is done every so often, in the running transaction; None when another process has done so this time."""
+    """Queue a periodic job, in the running transaction. Returns None if another process has queued
+    it for this period."""
     key, since = f"schedule:{kind}", db.clock.now(-every_seconds * 0.9)
     if db.value(
         "SELECT 1 FROM jobs WHERE unique_key = ? AND created_at > ? AND created_at <= ? LIMIT 1",
         key,
         since,
-        db.now,  # one from the future says nothing: the clock was ahead when it was queued
+        db.now,  # a time in the future does not count; the clock was ahead when it was written
     ):
         return None
     return add(db, kind, unique_key=key)
 
 
 def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None:
-    """The next job of these lanes (of any, when none is given) that is due, leased to the caller; None when there is none.
+    """Claim the next due job of these lanes (of all if none is given), with a lease. None if there
+    is none.
 
-    Owners who are `busy` have their share of this process's threads; their jobs wait.
+    Jobs of owners who are `busy`, because they have their share of this process's threads, are
+    skipped.
     """
     with db.write():
         found = [each for lane in lanes or LANES if (each := _next(db, lane, busy))]
@@ -167,7 +177,8 @@ def claim(db: Connection, *lanes: str, busy: Collection[str] = ()) -> Job | None
 
 
 def extend(db: Connection, job: Job) -> bool:
-    """Heartbeat: hold the lease for another while. False when it is lost and the work should stop."""
+    """Extend the lease of a running job. Returns False if the lease is lost and the work should
+    stop."""
     with db.write():
         return bool(
             db.change(
@@ -180,8 +191,8 @@ def extend(db: Connection, job: Job) -> bool:
 
 
 def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | None = None) -> None:
-    """It is done, unless it is to run `again` or was asked for anew while it ran. Nothing happens when the lease has been lost in
-    the meantime. `took_seconds` counts for its owner's turn."""
+    """Mark a job as done, unless it is to run `again` or was requested anew while it ran. Does
+    nothing if the lease was lost. `took_seconds` is charged to its owner's turn."""
     with db.write():
         _charge(db, job, took_seconds)
         if _asked_anew(db, job):
@@ -193,8 +204,9 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
 
 
 def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
-    """It failed: try again after 2, 4, 8 ... seconds, at most an hour, and up to half as much again, or give it up as dead. A job
-    that was asked for anew while it ran is not given up: that request has its attempts still before it."""
+    """Record a failure: the job is retried after 2, 4, 8 ... seconds (at most an hour, plus up to
+    half of that at random), or marked as dead. A job that was requested anew while it ran starts
+    over with all its attempts."""
     with db.write():
         _charge(db, job, took_seconds)
         anew = _asked_anew(db, job)
@@ -208,17 +220,19 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
 
 
 def release(db: Connection, job: Job) -> None:
-    """Give a job back unfinished, because this process stops; the attempt does not count."""
+    """Return an unfinished job to the queue because this process stops; the attempt does not count."""
     with db.write():
         if _give_back(db, job, db.now, None):
             db.change("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", job.id)
 
 
 def correct_times(db: Connection) -> int:
-    """Bring forward what a clock that was ahead has put off, since that clock was set right; how many jobs.
+    """Correct the due times that were written while the clock was ahead. Returns the number of
+    jobs.
 
-    A lease ends at most LEASE_SECONDS from now: a worker that lives extends it before that. A waiting job is due now when it is
-    due later than its kind can ask for. `publish_version` keeps the time of its version: the developer chose it.
+    A lease ends at most LEASE_SECONDS from now, because an active worker extends it. A waiting job
+    becomes due now if it is due later than its kind allows. `publish_version` keeps its time, which
+    the developer chose.
     """
     now, clock = db.clock.now(), db.clock
     lease, soonest = clock.now(LEASE_SECONDS + 1), clock.now(LONGEST_WAIT_SECONDS)
@@ -250,7 +264,8 @@ def correct_times(db: Connection) -> int:
 
 
 def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
-    """Begin no job of this owner in the lane for a while, at most an hour, in the running transaction."""
+    """Start no job of this owner in the lane for some time, at most an hour, in the running
+    transaction."""
     until = db.clock.now(min(seconds, LONGEST_REST_SECONDS))
     db.change(
         "INSERT INTO job_turns (lane, owner_id, turn, rests_until) VALUES (?1, ?2, 0, ?3)"
@@ -262,10 +277,10 @@ def rest(db: Connection, lane: str, owner: str, seconds: float) -> None:
 
 
 def recover(db: Connection) -> int:
-    """Put jobs whose lease has ended back into the queue; how many.
+    """Put jobs whose lease has expired back into the queue. Returns their number.
 
-    That their worker died need not be their fault, so they have many more lives than jobs that fail; but from the third time on
-    they wait, in case they are what kills it: up to a minute, so that others get their turn.
+    The job need not be the cause, so MAX_LOST_LEASES is larger than the number of attempts. From
+    the third time on the job is delayed, up to a minute, in case it is the cause.
     """
     now = db.clock.now()
     if not db.value("SELECT 1 FROM jobs WHERE state = 'running' AND lease_until < ? LIMIT 1", now):
@@ -287,7 +302,7 @@ def recover(db: Connection) -> int:
 
 
 def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page[Job]:
-    """The jobs, the newest first, all or those in a state."""
+    """The jobs, newest first: all, or those in a state."""
     among, after = (state,) if state else STATES, wanted.position or "~"
     rows = db.all(
         f"SELECT {columns(Job)} FROM jobs WHERE state IN ({', '.join('?' * len(among))}) AND id < ? ORDER BY id DESC LIMIT ?",
@@ -300,11 +315,12 @@ def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:
-    """Give a dead job a new life: it is due at once, with all its attempts. Raises NotFound, Conflict `invalid_state`."""
+    """Queue a dead job again, due at once and with all its attempts. Raises NotFound, Conflict
+    `invalid_state`."""
     with db.write():
         job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
         if job.state != "dead":
-            detail = f"This job is {job.state}; only a dead one is tried again."
+            detail = f"This job is {job.state}; only a dead job can be retried."
             raise Conflict("invalid_state", detail, state=job.state, allowed=[])
         again = db.change(
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
@@ -314,7 +330,10 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         )
         if not again:
             raise Conflict(
-                "invalid_state", "Another job does the same already.", state=job.state, allowed=[]
+                "invalid_state",
+                "Another unfinished job does the same already.",
+                state=job.state,
+                allowed=[],
             )
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.notify_workers()
@@ -322,12 +341,13 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
 
 
 def sweep(env: Any) -> None:
-    """The job that forgets what was done: after a day, and what was given up after a month."""
+    """Job: delete finished jobs after a day, dead ones after a month."""
     db = env.db.connection()
     with db.write():
         db.change(
             "DELETE FROM jobs WHERE state = 'done' AND finished_at < ?1 AND (unique_key IS NULL OR unique_key NOT LIKE 'schedule:%'"
-            # the last says when it ran; one from the future says nothing
+            # the last finished one of a kind records when it ran; a time in the future does not
+            # count
             " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
             db.clock.now(-24 * 3600),
             db.now,
@@ -336,7 +356,7 @@ def sweep(env: Any) -> None:
             "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
             db.clock.now(-30 * 24 * 3600),
         )
-        db.change(  # whoever stands where the lane is, or before, is like one who comes new
+        db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="
             " (SELECT lane.turn FROM job_turns AS lane WHERE lane.lane = job_turns.lane AND lane.owner_id = '')",
             db.now,
@@ -344,8 +364,9 @@ def sweep(env: Any) -> None:
 
 
 def next_due(db: Connection, *lanes: str, busy: Collection[str] = ()) -> str | None:
-    """When the next waiting job of these lanes (of any, when none is given) can be claimed, or None; see `claim`. What waits for
-    a job of the same owner to end is not due: whoever ends that job claims it."""
+    """When the next waiting job of these lanes (of all if none is given) can be claimed, or None;
+    see `claim`. A job that waits for another of its owner is not due: the thread that finishes the
+    other claims it."""
     due = [_next_due(db, lane, busy) for lane in lanes or LANES]
     return min((each for each in due if each), default=None)
 
@@ -370,8 +391,8 @@ def _next_due(db: Connection, lane: str, busy: Collection[str]) -> str | None:
 
 
 def _next(db: Connection, lane: str, busy: Collection[str]) -> Job | None:
-    """The due job of the owner who has had the least of the lane; a rest that ends too late was written by a clock that was
-    ahead, and does not count."""
+    """The due job of the owner with the lowest turn in the lane. A pause that is longer than
+    allowed does not count: it was written while the clock was ahead."""
     clock = db.clock
     return db.one(
         f"SELECT {columns(Job, 'j')} FROM jobs j LEFT JOIN job_turns t ON t.lane = j.lane AND t.owner_id = j.owner_id"
@@ -389,13 +410,13 @@ def _next(db: Connection, lane: str, busy: Collection[str]) -> Job | None:
 
 
 def _turn_of_lane(db: Connection, lane: str) -> float:
-    """The turn at which the last job of the lane began; nobody stands before it."""
+    """The turn at which the last job of the lane started; no owner's turn is lower."""
     turn = db.value("SELECT turn FROM job_turns WHERE lane = ? AND owner_id = ''", lane)
     return float(turn or 0)
 
 
 def _take_turn(db: Connection, job: Job) -> None:
-    """The lane moves on to the turn of the job's owner, and the owner behind it."""
+    """Move the lane to the turn of the job's owner, and charge the owner."""
     if job.owner_id is None:
         return
     at = max(

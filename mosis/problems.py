@@ -1,12 +1,14 @@
-"""The one table from error code to HTTP status and title, and the RFC 9457 document made from it.
+"""The table from error codes to HTTP status and title, and the RFC 9457 document made from it.
 
-It stands below web/ and serving because both answer errors: the routes, and the server for what never becomes a request.
+It is below web/ and server/ because both send errors: the handlers, and the server for requests
+that it cannot parse.
 """
 
 import json
 from typing import Any
 
-# code: (status, title). Every code that is raised anywhere stands here and in docs/API.md; tests hold that.
+# code: (status, title). Tests verify that every code that is raised is listed here and in
+# docs/API.md.
 PROBLEMS: dict[str, tuple[int, str]] = {
     # reading the request
     "malformed_request": (400, "Malformed request"),
@@ -21,17 +23,20 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "expectation_failed": (417, "Expectation failed"),
     "header_too_large": (431, "Header too large"),
     "not_implemented": (501, "Not implemented"),
-    "oauth_state_invalid": (400, "Sign-in not begun here"),
+    "oauth_state_invalid": (400, "Sign-in not started here"),
     "unsupported_grant_type": (400, "Unsupported grant type"),
     # device login (RFC 8628, section 3.5)
     "authorization_pending": (400, "Authorization pending"),
     "slow_down": (400, "Slow down"),
     "access_denied": (400, "Access denied"),
     "expired_token": (400, "Expired"),
-    # who is calling
+    # authentication and rights
     "unauthenticated": (401, "Not signed in"),
     "invalid_token": (401, "Invalid token"),
     "invalid_credentials": (401, "Invalid credentials"),
+    "second_factor_required": (401, "Second factor required"),
+    "invalid_code": (401, "Invalid code"),
+    "second_factor_missing": (403, "Second factor missing"),
     "insufficient_scope": (403, "Insufficient scope"),
     "forbidden": (403, "Forbidden"),
     "limited_to_apps": (403, "Credential limited to apps"),
@@ -43,18 +48,18 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "registration_closed": (403, "Registration closed"),
     "provider_refused": (403, "Refused by the provider"),
     "provider_answer_invalid": (403, "Provider's answer not verified"),
-    # what is asked for
+    # the requested object
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "gone": (410, "Gone"),
     "precondition_failed": (412, "Precondition failed"),
     "range_not_satisfiable": (416, "Range not satisfiable"),
-    # what the state of things does not allow
+    # the state of the object
     "email_taken": (409, "E-mail address taken"),
     "email_not_verified": (409, "E-mail address not verified"),
     "identity_taken": (409, "Identity taken"),
-    "last_way_in": (409, "Last way in"),
-    "already_member": (409, "Member already"),
+    "last_way_in": (409, "Last way to sign in"),
+    "already_member": (409, "Already a member"),
     "last_owner": (409, "Last owner"),
     "package_id_taken": (409, "Package id taken"),
     "version_exists": (409, "Version exists"),
@@ -66,12 +71,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_state": (409, "Invalid state"),
     "already_decided": (409, "Already decided"),
     "idempotency_in_progress": (409, "Still running"),
-    # what is wrong inside
+    # errors of the server
     "invalid": (422, "Invalid content"),
     "package_rejected": (422, "Package rejected"),
     "digest_mismatch": (422, "Digest mismatch"),
     "idempotency_key_reused": (422, "Idempotency-Key reused"),
-    # not now
+    # temporarily not possible
     "rate_limited": (429, "Too many requests"),
     "too_many_uploads": (429, "Too many uploads at once"),
     "internal": (500, "Internal error"),
@@ -88,12 +93,13 @@ CONTENT_TYPE = "application/problem+json"
 
 
 def document_errors_under(path: str) -> None:
-    """Where /docs is for clients: the path of BASE_URL. Said once, when the application is built."""
+    """Set where clients find /docs: the path of BASE_URL. Called once, when the application is
+    built."""
     _documents["path"] = path
 
 
 def status(code: str) -> int:
-    """The HTTP status of an error code; an unknown code is a mistake of ours, 500."""
+    """The HTTP status of an error code; an unknown code is a bug, 500."""
     return PROBLEMS.get(code, PROBLEMS["internal"])[0]
 
 
@@ -120,5 +126,5 @@ def document(
 
 
 def body(code: str, detail: str, request_id: str, **more: Any) -> bytes:
-    """The problem as the bytes of an answer."""
+    """The problem as a response body."""
     return json.dumps(document(code, detail, request_id, **more), ensure_ascii=False).encode()

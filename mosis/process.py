@@ -1,4 +1,4 @@
-"""The process: open and migrate the databases, serve until a signal, stop in order."""
+"""The process: migrate and open the databases, serve until a signal, stop in order."""
 
 import contextlib
 import errno
@@ -16,15 +16,16 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
+from mosis.operations import other_hosts
 
-HERE = Path(__file__).resolve().parents[1]  # the folder of portal.py, schema.sql and migrations/
-# Seconds for requests and jobs in progress together; the rest of ten seconds is for Litestream's last
+HERE = Path(__file__).resolve().parents[1]  # the directory of portal.py, schema.sql and migrations/
+# Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 SETUP = """\
-  There is no administrator yet. Open this address in a browser to become it;
-  it is good once, and for one hour:
+  There is no administrator yet. To create one, open this address in a browser;
+  it works once, for one hour:
 
       {link}
 """
@@ -33,7 +34,7 @@ SETUP = """\
 def migrate_databases(
     config: Config, file_system: Callable[[Path], str] = disk.file_system
 ) -> list[tuple[Path, int, int]]:
-    """Bring both databases up to date: (path, schema before, schema now) of each.
+    """Migrate both databases: (path, schema before, schema now) of each.
 
     Raises MigrationError, PermissionError, and ConfigError for a network file system.
     """
@@ -46,8 +47,8 @@ def migrate_databases(
         if config.network_disk == "deny" and (kind := file_system(database.parent)) in disk.NETWORK:
             raise ConfigError(
                 [
-                    f"{database}: this is on {kind}, a file system of the network, where SQLite can lose data: use a disk of this"
-                    " machine, or set NETWORK_DISK=allow."
+                    f"{database} is on {kind}, a network file system, where SQLite can "
+                    "lose data: use a local disk, or set NETWORK_DISK=allow."
                 ]
             )
     return [
@@ -65,7 +66,7 @@ def migrate_databases(
 
 
 def open_migrated(config: Config) -> Context:
-    """The context over databases that have been migrated."""
+    """The context over migrated databases."""
     from mosis import store
 
     migrate_databases(config)
@@ -75,7 +76,7 @@ def open_migrated(config: Config) -> Context:
 
 
 def restore_if_lost(config: Config) -> int | None:
-    """Where a replica is configured: restore a lost database, and take the lock for replication.
+    """If a replica is configured: restore a missing database, and take the lock for replication.
     Raises BackupError."""
     from mosis.operations import backup
 
@@ -85,7 +86,7 @@ def restore_if_lost(config: Config) -> int | None:
     lock = litestream.hold()
     if backup.restore_lost(config, litestream):
         print(
-            f"portal: {config.database_path} was not there; it was restored from the replica.",
+            f"portal: {config.database_path} was missing and has been restored from the replica.",
             file=sys.stderr,
             flush=True,
         )
@@ -93,18 +94,22 @@ def restore_if_lost(config: Config) -> int | None:
 
 
 def check_preconditions(command: str, config: Config) -> None:
-    """Refuse a command that would harm the next start: files of root in the portal's folder, or an
-    empty database in the place of a lost one, which would be replicated over the good replica.
-    Raises ConfigError, BackupError."""
+    """Refuse a command that would harm the next start: one that creates files of root in the
+    portal's directory, or an empty database in place of a lost one, which would be replicated over
+    the good replica. Raises ConfigError, BackupError."""
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
-        complaint = f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, who could not write what root makes there"
+        complaint = (
+            f"{config.data_dir} belongs to {folder.st_uid}:{folder.st_gid}, "
+            "which could not write files that root creates there"
+        )
         raise ConfigError(
             [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
         )
     if command != "restore" and Litestream(config).lost():
         raise BackupError(
-            f"{config.database_path} is not there, but its replica is: start the portal, which restores it, then try again"
+            f"{config.database_path} is missing, but its replica exists: start the "
+            "portal, which restores it, then try again"
         )
     if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
         raise BackupError(
@@ -113,7 +118,7 @@ def check_preconditions(command: str, config: Config) -> None:
 
 
 def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the second one ends the process at once."""
+    """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
     from mosis.application import build
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
@@ -176,7 +181,7 @@ def serve(config: Config) -> int:
 
 
 def make_server(env: Context, app: Any) -> Any:
-    """The server that the settings ask for, bound to its port. Raises OSError."""
+    """The configured server, bound to its port. Raises OSError."""
     from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
     from mosis.web.answers import CachedResponses
@@ -201,7 +206,7 @@ def make_server(env: Context, app: Any) -> Any:
 
 
 def start_websocket(env: Context) -> Any:
-    """The started WebSocket listener, None where it is off. Raises ConfigError if its library is
+    """The started WebSocket listener, or None if it is off. Raises ConfigError if its library is
     missing."""
     if env.config.events_addr is None:
         return None
@@ -247,7 +252,7 @@ def tune_malloc() -> None:
 
 
 def welcome(config: Config, port: int) -> str:
-    """One screen: where the portal is, what is on and off, and what to do next."""
+    """The start screen: addresses, what is on and off, and the next step."""
     from mosis.clock import Clock
     from mosis.credentials.oauth import providers
 
@@ -268,20 +273,24 @@ def welcome(config: Config, port: int) -> str:
         (
             config.rate_limits,
             "rate limits",
-            "" if config.rate_limits else "SWITCHED OFF: for benchmarks and tests only",
+            "" if config.rate_limits else "OFF: for benchmarks and tests only",
         ),
         (
             config.server == "portal",
             "own server",
-            "" if config.server == "portal" else "waitress as it comes: fewer bounds",
+            "" if config.server == "portal" else "unmodified waitress, with fewer bounds",
         ),
         (config.registration == "open", "registration", config.registration),
-        (bool(names), "sign-in with", ", ".join(names) or "only passwords; no provider is set"),
+        (
+            bool(names),
+            "sign-in with",
+            ", ".join(names) or "passwords only; no provider is configured",
+        ),
         (litestream.wanted and litestream.program is not None, "backup", _backup_row(litestream)),
         (
             bool(config.trusted_proxy),
             "proxy",
-            ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is not believed",
+            ", ".join(map(str, config.trusted_proxy)) or "X-Forwarded-For is ignored",
         ),
     ]
     lines = [
@@ -293,17 +302,30 @@ def welcome(config: Config, port: int) -> str:
         "",
         f"  data in {config.data_dir}, packages in {config.packages_dir}",
         "",
+        *_notes(config),
         f"  Try:  curl -s {config.base_url}/healthz",
-        "  Next: docs/COOKBOOK.md goes from an account to a published app with curl.",
-        f"        {_ourselves()} admin create you@example.net   makes the first administrator.",
-        f"        {_ourselves()} demo   (in a portal without apps) makes a catalogue to look around in.",
+        "  Next: docs/COOKBOOK.md shows the way from an account to a published app, with curl.",
+        f"        {_ourselves()} admin create you@example.net   creates the first administrator.",
+        f"        {_ourselves()} demo   (in a portal without apps) creates a catalogue to explore.",
         "",
     ]
     return "\n".join(lines)
 
 
+def _notes(config: Config) -> list[str]:
+    """What the operator may not expect: requests for another address, and settings that are not read."""
+    notes = []
+    if other := other_hosts.last_seen(config):
+        notes.append(f"  Look: {other.warning(config)}")
+    if Path(".env").is_file() and "--env-file" not in " ".join(sys.argv):
+        notes.append(
+            "  Look: .env is not read; `portal.py --env-file .env serve` and `make run` do."
+        )
+    return [*notes, ""] if notes else []
+
+
 def _ourselves() -> str:
-    """The command line of this program as it was started."""
+    """The command line with which this program was started."""
     program, script = Path(sys.executable), HERE / "portal.py"
     if Path.cwd() == HERE:
         script = Path("portal.py")
@@ -315,5 +337,7 @@ def _backup_row(litestream: Litestream) -> str:
     if not litestream.wanted:
         return "NONE: set BACKUPS_DIR to a folder on another disk"
     if litestream.program is None:
-        return "NOT RUNNING: there is no program `litestream`; pip install 'mosis-portal[backup]'"
+        return (
+            "NOT RUNNING: the program `litestream` is missing; pip install 'mosis-portal[backup]'"
+        )
     return f"every commit goes to {litestream.replica_dir or 'BACKUP_URL'}"

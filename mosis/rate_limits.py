@@ -1,6 +1,7 @@
 """Rate limits: token buckets in memory, one per policy and key. A restart fills them.
 
-Sign-in counts for each account together with the network it is tried from, so that nobody can lock somebody else out.
+Sign-in attempts are counted per account and network together, so that nobody can lock somebody else
+out.
 """
 
 import math
@@ -54,30 +55,31 @@ class Policy:
 
 
 POLICIES = {
-    "account": Policy(1200, 60),  # everything an account does
-    "address": Policy(600, 60),  # everything from an address where nobody is signed in
+    "account": Policy(1200, 60),  # all requests of an account
+    "address": Policy(600, 60),  # requests from an address without an account
     "store": Policy(3000, 60),  # reads of the store from an address: a household or a company's NAT
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
-    "replay": Policy(10_000, 60),  # past events that an account has sent over WebSockets
+    "replay": Policy(10_000, 60),  # past events sent to an account over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
     "listing": Policy(
         20, 60
-    ),  # changes of published listings by an account: each is news for all readers
+    ),  # changes of published listings by an account; each invalidates cached responses
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
-    "sign_in_all": Policy(1200, 60),  # on the whole portal: what two cores can hash
+    "sign_in_all": Policy(1200, 60),  # on the whole portal: the number that two cores can hash
+    "code": Policy(10, 900),  # codes of a second factor tried for one account from one network
+    "code_all": Policy(30, 3600),  # from all networks together: 1 in 460 guesses right in a day
     "registration": Policy(20, 3600),  # from one network
     "mail": Policy(5, 3600),  # to one address
     "invitations": Policy(30, 3600),  # sent by one account, to work on its apps or take them over
-    "invitations_to": Policy(
-        5, 3600
-    ),  # to one address; apart from `mail`, which brings people back in
-    "mail_network": Policy(30, 3600),  # asked for from one network
-    "device": Policy(30, 900),  # device logins begun from one network
+    # to one address; separate from `mail`, which resets passwords
+    "invitations_to": Policy(5, 3600),
+    "mail_network": Policy(30, 3600),  # requested from one network
+    "device": Policy(30, 900),  # device logins started from one network
     "guess": Policy(10, 900),  # user codes tried by one account
     "changes": Policy(
         1000, 3600
-    ),  # what an account changes, whatever it is: each leaves a line in the audit trail
+    ),  # all changes by an account; each writes a line to the audit trail
     "upload": Policy(120, 3600),  # packages of an account
     "version_moves": Policy(30, 3600),  # of one version; halting and yanking are never refused
     "report": Policy(30, 60),  # leaked keys reported from one network
@@ -86,7 +88,8 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What is left of a bucket, and how many seconds until it is full again; with nothing left, until there is one again."""
+    """What is left of a bucket, and the seconds until it is full again, or, if it is empty, until
+    there is one token."""
 
     name: str
     left: int
@@ -94,7 +97,8 @@ class Taken:
 
 
 def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
-    """The limits that a request counted for, as RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers)."""
+    """The rate limits applied to a request, as RateLimit-Policy and RateLimit
+    (draft-ietf-httpapi-ratelimit-headers)."""
     if not taken:
         return []
     policies = [(each.name, POLICIES[each.name]) for each in taken]
@@ -113,7 +117,7 @@ def headers(taken: Sequence[Taken]) -> list[tuple[str, str]]:
 
 
 class Limits:
-    """The buckets, shared by all threads."""
+    """All buckets; thread-safe."""
 
     def __init__(self, on: bool = True, clock: Callable[[], float] = monotonic) -> None:
         self.on = on
@@ -123,7 +127,8 @@ class Limits:
         }
 
     def take(self, name: str, key: str, tokens: int = 1) -> Taken | None:
-        """Spend tokens; None when limits are switched off. Raises LimitReached `rate_limited` with `retry_after_seconds`."""
+        """Take tokens. Returns None if limits are switched off. Raises LimitReached `rate_limited`
+        with `retry_after_seconds`."""
         if not self.on:
             return None
         policy, bucket = POLICIES[name], self._buckets[name]

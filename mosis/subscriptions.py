@@ -2,6 +2,7 @@
 event, and within a second when another process does."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 
@@ -35,10 +36,20 @@ class Subscriptions:
                 self._condition.notify()
 
     def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called, in this object's thread, after every event of the account from now
-        on; spurious calls are possible. `tell` must return quickly. The returned function ends
-        the subscription."""
+        """Call `tell`, in this object's thread, after every later event of the account; spurious
+        calls are possible. `tell` must return quickly. The returned function ends the subscription.
+        """
+        end = self.subscribe_among(developer_id, tell, sys.maxsize)
+        assert end is not None
+        return end
+
+    def subscribe_among(
+        self, developer_id: str, tell: Callable[[], None], most: int
+    ) -> Callable[[], None] | None:
+        """As `subscribe`; None, and no subscription, when the account has `most` subscribers."""
         with self._condition:
+            if len(self._subscribers.get(developer_id, ())) >= most:
+                return None
             if not self._subscribers:  # earlier events have no subscriber
                 self._seen = (self.database.data_version(), self._newest_number())
             self._subscribers.setdefault(developer_id, []).append(tell)

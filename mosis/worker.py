@@ -1,6 +1,7 @@
-"""The worker: which function does which kind of job, what happens by schedule, and the loop.
+"""The worker: handlers of job kinds, the schedule, and the threads that run jobs.
 
-To add a job: a function (env, **arguments) in its noun that may run twice, and a line in HANDLERS.
+To add a job: a function (env, **arguments) in its noun that is safe to run twice, and a line in
+HANDLERS.
 """
 
 import logging
@@ -14,11 +15,21 @@ from mosis import events, idempotency, jobs, store
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
+from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, email_tokens, keys
-from mosis.publishing import invitations, quotas, releases, reviews, rollout_plans, versions
+from mosis.publishing import (
+    invitations,
+    quotas,
+    releases,
+    review_notices,
+    reviews,
+    rollout_plans,
+    versions,
+)
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
@@ -49,12 +60,13 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_webhooks": webhooks.sweep,
     "crash_new_group": crash_notices.tell_owner,
     "crash_digest": crash_notices.send_digest,
+    "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
     "drill": backup.drill_by_schedule,
 }
-# (every so many seconds, kind): queued by whichever process comes first, once.
+# (interval in seconds, kind): queued once per interval, by whichever process comes first
 SCHEDULE: list[tuple[int, str]] = [
     (3600, "expire_packages"),
     (3600, "sweep_packages"),
@@ -71,7 +83,8 @@ SCHEDULE: list[tuple[int, str]] = [
     (24 * 3600, "copy_telemetry"),
     (7 * 24 * 3600, "drill"),
 ]
-# (every so many seconds, function): what each process does for itself, because it is about its own memory.
+# (interval in seconds, function): run by each process for itself, because it concerns its own
+# memory
 TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
     (5, keys.flush_uses),
@@ -81,14 +94,16 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (60, rollout_plans.queue),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
-# of each lane; `checks` has CHECK_PROCESSES. A webhook's thread waits at most five seconds for a receiver.
+# Threads of each lane; `checks` has CHECK_PROCESSES. A webhook delivery waits for a receiver for
+# five seconds at most.
 THREADS = {"quick": 1, "urgent_mail": 2, "mail": 1, "webhooks": 3, "upkeep": 1}
 HEARTBEAT_SECONDS = 5.0  # a third of the lease
 
 
 class Worker:
-    """Threads that do the queue's jobs until told to stop, some for each lane. A commit of this process that queues a job wakes
-    them at once; jobs that another process queues are seen within `longest_sleep_seconds`."""
+    """Threads that run queued jobs until they are stopped, some for each lane. Commits of this
+    process that queue a job wake them at once; jobs queued by another process are seen within
+    `longest_sleep_seconds`."""
 
     def __init__(self, env: Context, longest_sleep_seconds: float = LONGEST_SLEEP_SECONDS) -> None:
         self.env = env
@@ -114,19 +129,20 @@ class Worker:
             thread.start()
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Wake the threads, because a job may be due."""
         with self._wake:
             self._signals += 1
             self._wake.notify_all()
 
     def quit(self) -> None:
-        """Begin no other job. Does not wait."""
+        """Start no further job. Does not wait."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """Finish the jobs at hand and end. Those that take longer are given back, and done again by the next process."""
+        """Stop after the running jobs. Those that take too long are returned to the queue, and run
+        again in the next process."""
         self.quit()
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
@@ -138,11 +154,12 @@ class Worker:
         for _, tick in TICKS:
             try:
                 tick(self.env)
-            except Exception:  # a full disk: the process ends all the same
-                log.exception("counts are lost")
+            except Exception:  # for example a full disk; the process ends anyway
+                log.exception("counters not flushed at shutdown")
 
     def run_due(self) -> int:
-        """Do everything that is due now, in this thread; how many jobs. What tests and `portal.py demo` use."""
+        """Run everything that is due, in this thread. Returns the number of jobs. For tests and
+        `portal.py demo`."""
         done = 0
         db = self.env.db.connection()
         while job := jobs.claim(db):
@@ -155,8 +172,9 @@ class Worker:
             signals = self._signals
             try:
                 job = self._next(lane) if self.env.db.damage is None else None
-            except Exception:  # a full disk or a locked database: the queue goes on when it can
-                log.exception("the queue cannot be read")
+            # a full disk or a locked database; the queue continues when it is available again
+            except Exception:
+                log.exception("job queue not readable")
                 job = None
             if job:
                 self._run(job)
@@ -166,7 +184,7 @@ class Worker:
                     self._wake.wait(self._pause(lane))
 
     def _next(self, lane: str) -> Job | None:
-        """What this lane is to do now, claimed."""
+        """Claim the next job of this lane."""
         db = self.env.db.connection()
         if lane == "quick":
             self._schedule()
@@ -183,19 +201,21 @@ class Worker:
             return job
 
     def _busy(self, lane: str) -> set[str]:
-        """Accounts that have half of the lane's threads: another account is to find one free."""
+        """Accounts that occupy half of the lane's threads: one thread is left for other accounts."""
         most = max(1, self._sizes[lane] // 2)
         owners = Counter(job.owner_id for job in list(self._running.values()) if job.lane == lane)
         return {owner for owner, count in owners.items() if owner is not None and count >= most}
 
     def _beat(self) -> None:
-        """Hold the leases of what runs: a job may take longer than its lease, as long as its worker lives."""
+        """Extend the leases of running jobs: a job may take longer than its lease while its worker
+        is active."""
         while not self._stop_beating.wait(HEARTBEAT_SECONDS):
             for job in list(self._running.values()):
                 try:
                     jobs.extend(self.env.db.connection(), job)
-                except Exception:  # a full disk or a locked database: the next beat tries again
-                    log.exception("a lease cannot be extended", extra={"job": job.id})
+                # a full disk or a locked database; the next heartbeat tries again
+                except Exception:
+                    log.exception("lease not extended", extra={"job": job.id})
 
     def _run(self, job: Job) -> None:
         started, db = time.monotonic(), self.env.db.connection()
@@ -208,14 +228,12 @@ class Worker:
     def _do(self, job: Job, db: Connection, started: float) -> None:
         try:
             result = HANDLERS[job.kind](self.env, **job.named_arguments)
-        except (
-            Exception
-        ) as error:  # whatever a handler raises is the job's error, not the worker's end
+        except Exception as error:  # an exception of a handler fails the job, not the worker
             log.exception(
                 "job failed", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts}
             )
             took = time.monotonic() - started
-            jobs.fail(db, job, f"{type(error).__name__}: {error}"[:500], took)
+            jobs.fail(db, job, _reason(job.kind, error), took)
             self._count(job, "dead" if job.is_last_attempt else "failed")
             return
         took = time.monotonic() - started
@@ -240,7 +258,7 @@ class Worker:
         for every_seconds, kind in SCHEDULE:
             if self._is_due(
                 kind, min(every_seconds, 3600)
-            ):  # the table knows when it was done last, also by another process
+            ):  # the table records the last run, also of another process
                 db = self.env.db.connection()
                 with db.write():
                     jobs.add_scheduled(db, kind, every_seconds)
@@ -261,3 +279,15 @@ class Worker:
             return self.longest_sleep_seconds
         wait = self.longest_sleep_seconds if due is None else seconds(due) - self.env.clock.time()
         return max(0.02, min(wait, self.longest_sleep_seconds))
+
+
+def _reason(kind: str, error: Exception) -> str:
+    """The reason as administrators are shown it; the log has the whole error."""
+    if isinstance(error, PortalError):
+        return error.detail[:500]
+    if isinstance(error, OSError):
+        if kind.startswith("mail"):
+            return mail.reason(error)
+        if error.strerror:
+            return f"The operating system reports: {error.strerror}."
+    return "An unexpected error; `job failed` in the log has it under the id of this job."

@@ -64,7 +64,7 @@ def check(
     call = whole()["paths"][path][route.method.lower()]
     at = f"{route.method} {path}"
     assert str(status) in call["responses"], (
-        f"{at} answers {status}, which is not described, see its says(): {body[:300]!r}"
+        f"{at} answers {status}, which is not described, see its @operation: {body[:300]!r}"
     )
     answer = call["responses"][str(status)]
     answer = (
@@ -77,7 +77,7 @@ def check(
         document = json.loads(body)
         known = content[CONTENT_TYPE]["examples"]
         assert document["code"] in known, (
-            f"{at} refuses with {document['code']}, which is not described: see refuses= of says()"
+            f"{at} refuses with {document['code']}, which is not described: see refuses= of @operation"
         )
         _validator("#/components/schemas/Problem", strict=False).validate(document)
         return
@@ -107,7 +107,7 @@ def _check_request(
     known = {each["name"] for each in call["parameters"] if each["in"] == "query"}
     sent = dict(parse_qsl(query))  # a blank one is left out
     assert set(sent) <= known, (
-        f"{at} takes {set(sent) - known} in the query, which is not described: see query= of says()"
+        f"{at} takes {set(sent) - known} in the query, which is not described: see query= of @operation"
     )
     if (
         kind.partition(";")[0] == "application/json"

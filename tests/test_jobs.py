@@ -81,7 +81,7 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
     assert all(
         2**number <= wait <= 2**number * 1.5 + 1 for number, wait in enumerate(waits[:-1], 1)
     )
-    assert "division by zero" in env.db.connection().value(
+    assert "An unexpected error" in env.db.connection().value(
         "SELECT last_error FROM jobs WHERE id = ?", job
     )
 

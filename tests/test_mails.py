@@ -35,6 +35,10 @@ FACTS: dict[str, dict[str, Any]] = {
     "version.rejected": {"reasons": ["privacy", "quality"], "comment": "Say what the camera is for.\nThanks – Rita"},
     "review.message": {"sender": "reviewer", "text": "Is the camera needed?"},
     "version.rollout": {"percent": 25, "step": 2, "steps": 4},
+    "review.digest": {
+        "waiting": 1, "hours": 3,
+        "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
+    },
     "app.released": {"by": "Bob"},
     "app.member_invited": {"email": "bob@example.net", "role": "publisher"},
     "app.member_added": {"name": "Bob", "role": "publisher"},
@@ -49,6 +53,9 @@ FACTS: dict[str, dict[str, Any]] = {
     },
     "security.signed_in_elsewhere": {"network": "192.0.2.0/24", "client": "curl/8"},
     "security.email_changed": {"network": "192.0.2.0/24"},
+    "security.second_factor_on": {"network": "192.0.2.0/24"},
+    "security.recovery_code_used": {"network": "192.0.2.0/24", "left": 9},
+    "security.second_factor_failed": {"network": "192.0.2.0/24", "client": "curl/8"},
     "security.key_reported": {"name": "CI", "prefix": "mk_abc"},
     "security.provider_linked": {"network": "192.0.2.0/24", "provider": "github"},
     "key.expiring": {"name": "CI", "prefix": "mk_abc", "expires_at": "2026-12-01T00:00:00Z"},
@@ -60,6 +67,7 @@ TOLD = {
     "version.approved": ("Nice and small.",),
     "version.rejected": ("Reasons: privacy, quality.", "  Say what the camera is for.\n  Thanks – Rita"),
     "review.message": ("  Is the camera needed?",),
+    "review.digest": ("1 version(s) wait for a review", "com.acme.notes 1.1.0, since 31 January 2026, 09:00 UTC"),
     "crash.new_group": ("LuaError: attempt to index nil", "at scripts/notes.lua:41 in save"),
     "crash.digest": ("12 report(s), versions 1.0.0, 1.1.0", "at scripts/notes.lua:41 in save"),
 }  # fmt: skip
@@ -145,7 +153,7 @@ def test_the_command_prints_waiting_mails_decoded(
 ) -> None:
     monkeypatch.setenv("DATABASE_PATH", str(tmp_path / "portal.db"))
     assert portal.main(["mail"]) == 0
-    assert "No mail waits" in capsys.readouterr().out
+    assert "No mail to show" in capsys.readouterr().out
     Mailer(None, "p@example.net", tmp_path / "mail", "Store").send(
         "a@example.net", "Grüße", "ä", "id"
     )
@@ -167,7 +175,7 @@ def test_a_new_password_from_the_command_line_opens_the_account(
         monkeypatch.setenv(name.upper(), str(getattr(env.config, name)))
     assert portal.main(["admin", "password", "nobody@example.net"]) == 1
     assert portal.main(["admin", "password", "alice@example.net"]) == 0
-    found = re.search(r"has the password (\S+)", capsys.readouterr().out)
+    found = re.search(r"The new password of \S+ is (\S+)", capsys.readouterr().out)
     assert found
     signed_in = {"email": "alice@example.net", "password": found[1]}
     client.post("/v1/auth/login", signed_in).expect(200)

@@ -163,7 +163,7 @@ def test_the_stock_server_has_the_bounds_that_its_settings_can_express(tmp_path:
             client.send(bytes(165_536))
             refused = client.getresponse()
             assert (refused.status, json.loads(refused.read())["code"]) == (401, "unauthenticated")
-        assert "waitress as it comes" in server.log.read_text()
+        assert "unmodified waitress" in server.log.read_text()
 
 
 @pytest.mark.parametrize("name", ["portal", "waitress"])

@@ -1,1 +1,1 @@
-"""Passwords, access tokens, and sign-in at a provider."""
+"""Passwords, tokens, and sign-in at a provider."""

@@ -1,4 +1,5 @@
-"""Password hashes: Argon2id (RFC 9106). PHC strings carry the cost, so that it can be raised later."""
+"""Password hashes: Argon2id (RFC 9106). PHC strings contain the cost parameters, so that these can
+be raised later."""
 
 import secrets
 import threading
@@ -10,24 +11,24 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost parameters of Argon2id: memory in KiB, passes over it, lanes."""
+    """The cost parameters of Argon2id: memory in KiB, passes, lanes."""
 
     memory_kib: int
     iterations: int
     lanes: int
 
 
-# The first choice of the OWASP Password Storage Cheat Sheet: about 30 ms a hash.
+# First recommendation of the OWASP Password Storage Cheat Sheet; about 30 ms per hash.
 OWASP = Cost(memory_kib=19456, iterations=2, lanes=1)
 LONGEST = 1024
 SHORTEST = 10
-# At most two hashes at a time: a burst of sign-ins takes 38 MiB and two cores, not the machine.
+# At most two hashes at a time, so that a burst of sign-ins needs 38 MiB and two cores.
 _places = threading.BoundedSemaphore(2)
 
 
 def prepare(password: str) -> str:
-    """The password as it is hashed: the OpaqueString profile (RFC 8265, section 4.2.2). Keyboards write the same letter as one
-    character or as several, and the same space as several characters."""
+    """The form of a password that is hashed: OpaqueString profile (RFC 8265, section 4.2.2).
+    Keyboards differ in composed characters and in kinds of spaces."""
     spaced = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
     return unicodedata.normalize("NFC", spaced)
 
@@ -47,16 +48,16 @@ def make_hash(password: str, cost: Cost = OWASP) -> str:
 
 
 def verify(password: str, phc: str | None, cost: Cost = OWASP) -> bool:
-    """Whether this is the password of the hash, prepared or, as hashes were made before, as it is. Takes the same time where
-    there is no hash (`phc` is None): then the work of this cost is done in vain.
-    """
+    """Whether the hash fits the password, prepared or, as in old hashes, unprepared. With `phc`
+    None, for an account that does not exist, the result is False after the same time."""
     forms = dict.fromkeys((prepare(password), password))
-    found = [_fits(form, phc, cost) for form in forms]  # all: the time tells nothing
+    # no short circuit, so that the time discloses nothing
+    found = [_fits(form, phc, cost) for form in forms]
     return any(found)
 
 
 def is_outdated(password: str, phc: str, cost: Cost = OWASP) -> bool:
-    """Whether a hash that fits this password was made of its unprepared form; then make a new one."""
+    """Whether a hash that fits this password was made of its unprepared form and should be renewed."""
     return prepare(password) != password and not _fits(prepare(password), phc, cost)
 
 
@@ -66,32 +67,37 @@ def _fits(password: str, phc: str | None, cost: Cost) -> bool:
 
     with _places:
         try:
-            Argon2id.verify_phc_encoded(password.encode(), phc or _nobody(cost))
+            Argon2id.verify_phc_encoded(password.encode(), phc or _dummy_hash(cost))
         except InvalidKey:
             return False
     return phc is not None
 
 
 def weakness(password: str, email: str) -> str | None:
-    """Why this password is not good enough (NIST SP 800-63B, 5.1.1.2: length and a list of common ones), or None."""
+    """The reason why this password is too weak (NIST SP 800-63B, 5.1.1.2: length and a list of
+    common passwords), or None."""
     folded = prepare(password).casefold().strip()
     if folded in (email.casefold(), email.casefold().partition("@")[0]):
-        return "The password may not be the e-mail address."
+        return "The password must not be the e-mail address."
     if len(set(folded)) < 4 or folded in _common():
-        return "This is one of the commonest passwords; choose another, three or four random words for instance."
+        return (
+            "This is one of the most common passwords; choose another, for example "
+            "three or four random words."
+        )
     return None
 
 
 @cache
-def _nobody(cost: Cost) -> str:
-    """A hash of this cost that fits no password: what is verified for accounts that do not exist."""
+def _dummy_hash(cost: Cost) -> str:
+    """A hash with this cost that fits no password, for accounts that do not exist."""
     parameters = f"m={cost.memory_kib},t={cost.iterations},p={cost.lanes}"
     return f"$argon2id$v=19${parameters}$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
 
 
 @cache
 def _common() -> frozenset[str]:
-    """Common passwords of ten or more characters, from the frequency list of zxcvbn (Dropbox, MIT licence)."""
+    """Common passwords of ten or more characters, from the frequency list of zxcvbn (Dropbox, MIT
+    licence)."""
     return frozenset(
         Path(__file__).with_name("common_passwords.txt").read_text(encoding="utf-8").split("\n")
     ) - {""}

@@ -1,8 +1,10 @@
-"""Access and refresh tokens: make them, read them; pure. Nothing that a copy of the database contains can be presented.
+"""Access, refresh and email tokens and API keys: making and reading them, without a database. A
+copy of the database contains nothing that can be presented as a credential.
 
-An access token is a JWT (RFC 7519) with HS256, pinned, 15 minutes. A refresh token is `mr_` and 64 URL-safe characters: the
-session's id, its generation and a MAC over both; so every spent one can still be told from one that we never gave out, and
-the successor of a token is always the same: a client that lost the answer can ask again.
+An access token is a JWT (RFC 7519) with HS256, valid for 15 minutes. A refresh token is `mr_` and
+64 URL-safe characters: the session's id, its generation and a MAC over both. A used token can
+therefore be distinguished from a forged one, and the successor of a token is always the same: a
+client that lost the response can ask again.
 """
 
 import base64
@@ -23,20 +25,22 @@ MOST_REMEMBERED = 10_000  # verified access tokens; about 3 MiB
 KEY_PREFIX = "mk_live_"
 _REFRESH = b"mosis refresh token 1"
 _TICKET = b"mosis ticket 1"
+_STEP = b"mosis second step 1"
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What an access token says: whose, in which session."""
+    """The claims of an access token."""
 
     developer_id: str
     session_id: str
 
 
 class AccessTokens:
-    """The access tokens of this portal. One that was verified is remembered by its hash, because verifying costs more than all
-    the rest of a small request; its times are looked at again each time, and the session's state is never remembered."""
+    """The access tokens of this portal. Verified tokens are cached by their hash, because
+    verification is the largest part of a small request. The times are checked at each use, and the
+    state of the session is never cached."""
 
     def __init__(self, secret: str, issuer: str) -> None:
         self._secret = secret
@@ -44,7 +48,7 @@ class AccessTokens:
         self._verified: dict[bytes, tuple[Claims, int, int]] = {}
 
     def make(self, developer_id: str, session_id: str, role: str, now: float, token_id: str) -> str:
-        """A signed access token that ends in 15 minutes."""
+        """A signed access token that expires in 15 minutes."""
         import jwt
 
         claims = {
@@ -60,16 +64,17 @@ class AccessTokens:
         return jwt.encode(claims, self._secret, algorithm="HS256", headers={"typ": "at+jwt"})
 
     def read(self, token: str, now: float) -> Claims:
-        """The claims of a good token. Raises Denied `invalid_token` for any other; whether the session still lives is not ours.
+        """The claims of a valid token. Raises Denied `invalid_token`. The caller checks whether the
+        session is active.
 
-        The role inside is a hint for clients; what counts is the database.
+        The role in the claims is a hint for clients; the database decides.
         """
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(key)
         if known is None:
             known = self._verify(token)
             if len(self._verified) >= MOST_REMEMBERED:
-                self._verified = {}  # whoever comes again is verified again
+                self._verified = {}  # another request with this token verifies it again
             self._verified[key] = known
         claims, issued, ends = known
         if not issued - 60 <= now < min(ends, issued + ACCESS_SECONDS):
@@ -105,12 +110,15 @@ class AccessTokens:
             ):
                 raise jwt.InvalidTokenError("wrong types")
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            raise Denied("invalid_token", "This access token is not one of ours.") from error
+            raise Denied(
+                "invalid_token", "This access token was not issued by this portal."
+            ) from error
         return Claims(claims["sub"], claims["sid"]), issued, ends
 
 
 def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> str:
-    """The refresh token of a session's generation. `seed` is the session's own random part, kept in the database."""
+    """The refresh token of a session's generation. `seed` is the random part of the session, stored
+    in the database."""
     head = uuid.UUID(session_id).bytes + generation.to_bytes(4, "big")
     return "mr_" + base64.urlsafe_b64encode(
         head + _mac(secret, _REFRESH + seed, head)
@@ -118,59 +126,85 @@ def make_refresh(secret: str, session_id: str, seed: bytes, generation: int) -> 
 
 
 def split_refresh(token: str) -> tuple[str, int]:
-    """(session id, generation) as the token claims them, unverified. Raises Denied when it cannot be one of ours."""
+    """(session id, generation) as the token claims them, unverified. Raises Denied if it does not
+    have the form of a refresh token."""
     try:
         raw = base64.b64decode(token.removeprefix("mr_"), altchars=b"-_", validate=True)
     except ValueError:
         raw = b""
     if not token.startswith("mr_") or len(raw) != 48:
-        raise Denied("invalid_token", "This refresh token is not one of ours; sign in again.")
+        raise Denied(
+            "invalid_token", "This refresh token was not issued by this portal; sign in again."
+        )
     return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 
 def make_ticket(secret: str, ticket_id: str) -> str:
-    """The token of a ticket: `mt_` and 59 URL-safe characters. It is made from the id and stored nowhere."""
+    """An email token: `mt_` and 59 URL-safe characters. It is derived from the id and not stored."""
     head = uuid.UUID(ticket_id).bytes
     return "mt_" + base64.urlsafe_b64encode(head + _mac(secret, _TICKET, head)).decode().rstrip("=")
 
 
 def read_ticket(secret: str, token: str) -> str:
-    """The id of the ticket with this token. Raises Denied `invalid_token`."""
+    """The id of an email token. Raises Denied `invalid_token`."""
     try:
         head = base64.urlsafe_b64decode(token.removeprefix("mt_") + "=")[:16]
         ticket_id = str(uuid.UUID(bytes=head))
     except ValueError:
         ticket_id = ""
     if not ticket_id or not same(token, make_ticket(secret, ticket_id)):
-        raise Denied("invalid_token", "This link is not one of ours; ask for a new one.")
+        raise Denied("invalid_token", "This link was not issued by this portal; ask for a new one.")
     return ticket_id
 
 
+def make_step(secret: str, developer_id: str, expires_at: int, password_hash: str) -> str:
+    """The ticket of somebody who has proved the first of two factors: `ms_` and 64 URL-safe
+    characters. It is stored nowhere, and another password makes it invalid."""
+    head = uuid.UUID(developer_id).bytes + expires_at.to_bytes(4, "big")
+    mac = _mac(secret, _STEP + password_hash.encode(), head)
+    return "ms_" + base64.urlsafe_b64encode(head + mac).decode().rstrip("=")
+
+
+def split_step(ticket: str) -> tuple[str, int]:
+    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token` for
+    one of another form."""
+    try:
+        raw = base64.b64decode(ticket.removeprefix("ms_"), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if not ticket.startswith("ms_") or len(raw) != 48:
+        raise Denied("invalid_token", "This ticket is not one of ours; sign in again.")
+    return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
+
+
 def make_key() -> str:
-    """A new API key: `mk_live_`, 36 random letters and digits (214 bits) and six of checksum."""
+    """A new API key: `mk_live_`, 36 random letters and digits (214 bits) and a checksum of six."""
     body = "".join(secrets.choice(_DIGITS) for _ in range(36))
     return KEY_PREFIX + body + _checksum(body)
 
 
 def is_key(key: str) -> bool:
-    """Whether this has the form and the checksum of an API key: what a scanner for leaked secrets can tell by itself."""
+    """Whether a text has the form and the checksum of an API key, which scanners for leaked secrets
+    can verify offline."""
     body = key.removeprefix(KEY_PREFIX)
     formed = key.startswith(KEY_PREFIX) and len(body) == 42 and body.isascii() and body.isalnum()
     return formed and body[36:] == _checksum(body[:36])
 
 
 def key_hash(key: str) -> str:
-    """What is kept of an API key. A plain hash is enough: there is nothing to guess in 214 random bits."""
+    """The stored form of an API key. A plain hash suffices, because 214 random bits cannot be
+    guessed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two secrets are equal, in a time that does not tell where they differ."""
+    """Compares two secrets in constant time."""
     return hmac.compare_digest(one.encode(), other.encode())
 
 
 def plausible(credential: str) -> bool:
-    """Whether this has the form of a credential of ours: asked before a large body is let in, before the database is."""
+    """Whether a text has the form of a credential; checked before a large body is admitted and
+    before the database is asked."""
     return 40 <= len(credential) <= 4096 and (credential.count(".") == 2 or is_key(credential))
 
 
@@ -179,7 +213,7 @@ def _mac(secret: str, salt: bytes, head: bytes) -> bytes:
 
 
 def _checksum(body: str) -> str:
-    """CRC-32 in base 62, six digits, as GitHub's tokens have it."""
+    """CRC-32 in base 62, six digits, as in GitHub's tokens."""
     number, digits = zlib.crc32(body.encode()), ""
     for _ in range(6):
         number, digit = divmod(number, 62)

@@ -150,13 +150,9 @@ def _upload(
 ) -> str:
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
-    inspected = packages.inspect(
-        received.path, package_id=app.package_id, keys=keys.that_sign(db, app.id)
-    )
-    with db.write():
-        said = Upload(release_notes=f"Version {version}: mends and polish.")
-        created = versions.create(db, env.config, caller, app, inspected, received, said)
-        env.files.keep(received, versions.path(env.files, db, created.version))
+    options = Upload(release_notes=f"Version {version}: mends and polish.")
+    signing_keys = keys.that_sign(db, app.id)
+    created = versions.upload(env, db, caller, app, received, options, signing_keys)
     return created.version.version
 
 

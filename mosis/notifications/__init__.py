@@ -1,1 +1,1 @@
-"""The feed of events of an account, and how it is delivered: webhooks and WebSockets."""
+"""The event feed of an account, and its delivery by mail, webhooks and WebSockets."""

@@ -1,4 +1,5 @@
-"""What developers are told: their events with a sentence each, read or unread, and by mail for the kinds they want."""
+"""Notifications: an account's events with a sentence each, read or unread, and by mail for the
+kinds the account chose."""
 
 import json
 import time
@@ -18,13 +19,13 @@ from mosis.notifications import mails
 from mosis.people import accounts
 
 HOUR = 3600
-MAILS_AN_HOUR = 20  # messages to one account, of those about its security as many again
-MOST_IN_ONE_MAIL = 200  # notifications that one message sums up
-TURN_SECONDS = 1.0  # after this much sending no further message is begun: others have their turn
+MAILS_AN_HOUR = 20  # messages to one account; security messages have the same limit of their own
+MOST_IN_ONE_MAIL = 200  # notifications in one summary mail
+TURN_SECONDS = 1.0  # a job that has sent mails for this long ends, so that others get their turn
 
 
 def shown(event: Event) -> dict[str, Any]:
-    """The event as clients and receivers of webhooks see it."""
+    """The event as clients and webhook receivers see it."""
     return {
         "id": event.id,
         "kind": event.kind,
@@ -40,7 +41,7 @@ def shown(event: Event) -> dict[str, Any]:
 def index(
     db: Connection, caller: Caller, wanted: PageRequest, *, unread: bool = False
 ) -> Page[Event]:
-    """The caller's notifications, the newest first."""
+    """The caller's notifications, newest first."""
     rows = db.all(
         f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
         " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
@@ -54,7 +55,7 @@ def index(
 
 
 def unread_count(db: Connection, caller: Caller) -> int:
-    """How many the caller has not read."""
+    """The number of the caller's unread notifications."""
     return int(
         db.value(
             "SELECT count(*) FROM events WHERE developer_id = ? AND read_at IS NULL", caller.account
@@ -63,7 +64,7 @@ def unread_count(db: Connection, caller: Caller) -> int:
 
 
 def read(db: Connection, caller: Caller, event_id: str) -> Event:
-    """Mark one as read; twice keeps the first time. Raises NotFound."""
+    """Mark one as read; repeating keeps the first time. Raises NotFound."""
     account = caller.account
     with db.write():
         db.change(
@@ -79,7 +80,7 @@ def read(db: Connection, caller: Caller, event_id: str) -> Event:
 
 
 def read_all(db: Connection, caller: Caller) -> int:
-    """Mark all as read; how many there were."""
+    """Mark all as read. Returns the number that were unread."""
     account = caller.account
     with db.write():
         return db.change(
@@ -90,18 +91,19 @@ def read_all(db: Connection, caller: Caller) -> int:
 
 
 def mail(env: Context, developer_id: str) -> Again | None:
-    """The job that mails an account its notifications; see `_mail`."""
+    """Job: mail an account its notifications; see `_mail`."""
     return _mail(env, developer_id, urgent=False)
 
 
 def mail_security(env: Context, developer_id: str) -> Again | None:
-    """The job that mails an account what concerns its security; see `_mail`."""
+    """Job: mail an account its security notifications; see `_mail`."""
     return _mail(env, developer_id, urgent=True)
 
 
 def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
-    """Send the mails that are due, at most MAILS_AN_HOUR messages in an hour: where not all fit, one sums up the rest. An event is
-    marked when the server has taken its mail: a kill in between means twice, never not at all."""
+    """Send the mails that are due, at most MAILS_AN_HOUR messages per hour; if they do not fit, one
+    summary for the rest. Events are marked after the mail server has accepted the message: after a
+    crash a mail may be sent twice, but is never lost."""
     db, begun = env.db.connection(), time.monotonic()
     while due := _due_mails(db, developer_id, urgent):
         developer = accounts.get(db, developer_id)
@@ -117,18 +119,18 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
         sent, oldest = _sent_in_the_last_hour(db, developer_id, urgent)
         if sent >= MAILS_AN_HOUR:
             return Again(HOUR - (seconds(env.clock.now()) - seconds(oldest)))
-        told = wanted[:1] if len(wanted) <= MAILS_AN_HOUR - sent else wanted
-        subject, body = mails.compose(env, told)
+        mailed = wanted[:1] if len(wanted) <= MAILS_AN_HOUR - sent else wanted
+        subject, body = mails.compose(env, mailed)
         env.mailer.send(
             developer.email,
             subject,
             body,
-            told[0].id,
+            mailed[0].id,
             settings_url=env.url(mails.SETTINGS),
             is_wanted=partial(accounts.has_address, db, developer.id, developer.email),
         )
-        until = told[-1].number
-        _mark(db, [each for each in due if each.number <= until], told[0].id)
+        until = mailed[-1].number
+        _mark(db, [each for each in due if each.number <= until], mailed[0].id)
         if time.monotonic() - begun > TURN_SECONDS:
             return Again(0)
     return None
@@ -148,7 +150,7 @@ def _due_mails(db: Connection, developer_id: str, urgent: bool) -> list[Event]:
 
 
 def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> tuple[int, str]:
-    """How many messages went out, and when the first of them did."""
+    """The number of messages sent in the last hour, and the time of the first."""
     count, oldest = db.one(
         "SELECT count(*), coalesce(min(mailed_at), '') FROM events WHERE developer_id = ? AND mailed_at > ?"
         " AND mailed_at <= ? AND (kind LIKE ?) = ?",
@@ -162,7 +164,7 @@ def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> t
 
 
 def _mark(db: Connection, done: list[Event], mailed_id: str | None) -> None:
-    """No mail is due for these any more; the one whose id the message had says when it went out."""
+    """Mark these as mailed; the event whose id the message had gets the time."""
     with db.write():
         db.change(
             "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"

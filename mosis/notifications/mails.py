@@ -1,4 +1,4 @@
-"""What a notification says: one sentence in the portal; in a mail also why it happened and what to do next."""
+"""Texts of notifications: one sentence in the portal; in a mail also the reasons and the next step."""
 
 import json
 from typing import Any
@@ -8,78 +8,91 @@ from mosis.context import Context
 from mosis.events import Event
 from mosis.outbound.mail import paragraph
 
-SETTINGS = "/console/notifications"  # where a reader of mails goes to have fewer
+SETTINGS = "/console/notifications"  # the page where a reader changes which mails are sent
 SUBJECT_CHARACTERS = 150
 
-# One sentence a kind. The names in braces are the event's own fields and facts.
+# One sentence per kind. Names in braces are fields or facts of the event.
 TEXTS = {
     "version.checked": "{package_id} {version} passed the checks.",
     "version.submitted": "{package_id} {version} waits for a reviewer.",
-    "version.approved": "{package_id} {version} was approved; publish it when you like, unless you chose to have that done.",
+    "version.approved": (
+        "{package_id} {version} was approved; publish it at any time, "
+        "unless it is set to be published automatically."
+    ),
     "version.rejected": "{package_id} {version} was rejected; the review says why.",
     "version.published": "{package_id} {version} is published.",
     "version.halted": "{package_id} {version} is halted: no further device is offered it.",
     "version.rollout": "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout"
     " plan.",
-    "version.yanked": "{package_id} {version} was taken back.",
+    "version.yanked": "{package_id} {version} was withdrawn.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
+    "review.waiting": "{package_id} {version} waits for a review.",
+    "review.digest": "{waiting} version(s) wait for a review, the oldest for about {hours} hour(s).",
     "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
     "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
     "app.member_added": "{name} works on {package_id} now, as {role}.",
     "app.member_changed": "{name} is {role} of {package_id} now.",
     "app.member_removed": "{name} does not work on {package_id} any more.",
-    "app.transfer_offered": "{package_id} was offered to {email}.",
+    "app.transfer_offered": "The transfer of {package_id} was offered to {email}.",
     "app.transferred": "{package_id} belongs to another account now.",
-    "crash.new_group": "{package_id} crashes in a new way.",
-    "crash.digest": "{package_id} crashes in {new} way(s) that are new or have come back: {summary}",
-    "security.signed_in_elsewhere": "Somebody signed in to your account from {network} ({client}), where it was never used before.",
+    "crash.new_group": "{package_id} has a new kind of crash.",
+    "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
+    "security.signed_in_elsewhere": "A sign-in to your account from {network} ({client}), which was never used for it before.",
     "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
-    "security.key_reported": "The API key {name!r} ({prefix}...) was found in a public place and is revoked.",
+    "security.key_reported": (
+        "The API key {name!r} ({prefix}...) was found in a public place and has been revoked."
+    ),
     "security.password_changed": "Your password was changed and your other sessions were ended.",
-    "security.provider_linked": "From {network}, {provider} was linked: it opens your account now. If it was not you, unlink it.",
+    "security.provider_linked": "{provider} was linked to your account from {network}. If it was not you, unlink it.",
     "security.email_changed": "Your account has a new e-mail address, set from {network}.",
-    "security.email_change_undone": "Your account has its old e-mail address again; every session and key of it has ended.",
-    "key.expiring": "The API key {name!r} ({prefix}...) ends at {expires_at}.",
+    "security.email_change_undone": "Your account has its old e-mail address again; all its sessions and keys were revoked.",
+    "security.second_factor_on": "A second factor was turned on for your account, from {network}.",
+    "security.second_factor_off": "The second factor of your account was turned off.",
+    "security.recovery_code_used": "A recovery code was used to sign in from {network}; {left} are left.",
+    "security.second_factor_failed": "Somebody who knows your password gave a wrong second-factor code, from {network} ({client}).",
+    "key.expiring": "The API key {name!r} ({prefix}...) expires at {expires_at}.",
     "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
-    "webhook.switched_off": "The webhook to {host} was switched off: {why}. Switch it on again when the receiver answers.",
+    "webhook.switched_off": (
+        "The webhook to {host} was switched off: {why}. Switch it on again when the receiver works."
+    ),
 }
 
 FAILED = {
     "version.halted": "{package_id} {version} was halted by its rollout plan: it crashes too often.",
     "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
-    "operator.drill": "The restore drill FAILED, the backup would not help: {findings}.",
+    "operator.drill": "The restore drill FAILED; the backup could not be restored: {findings}.",
 }
 
 
-class _Known(dict[str, Any]):
-    """Facts for a text; what an older event did not say yet is left open."""
+class _Facts(dict[str, Any]):
+    """Facts for a text; those that an older event does not have become empty."""
 
     def __missing__(self, name: str) -> str:
         return "?"
 
 
 def text(event: Event) -> str:
-    """The event in a sentence."""
+    """The event as a sentence."""
     sentence = (FAILED if _failed(event) else TEXTS)[event.kind]
     facts = {
         name: for_people(value) if isinstance(value, str) and is_time(value) else value
         for name, value in event.facts.items()
     }
-    known = _Known(facts, package_id=event.package_id, version=event.version)
+    known = _Facts(facts, package_id=event.package_id, version=event.version)
     return sentence.format_map(known)
 
 
 def _headline(event: Event) -> str:
-    """The sentence, without what the rest of a mail repeats line by line."""
+    """The sentence, without what the rest of the mail lists in detail."""
     whole = text(event)
     return whole.partition(":")[0] + "." if event.kind == "crash.digest" else whole
 
 
-# What to do next, and the page for it. Braces as above.
+# The next step, and the page for it. Braces as above.
 _KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
 _MEMBERS = "/docs/API#members"
 NEXT = {
-    "version.checked": ("What each finding means, and how to cure it:", "/docs/PACKAGES#findings"),
+    "version.checked": ("What each finding means, and how to fix it:", "/docs/PACKAGES#findings"),
     "version.submitted": ("Your apps:", "/console/"),
     "version.approved": ("How to publish it:", "/docs/COOKBOOK#publish"),
     "version.rejected": (
@@ -93,10 +106,12 @@ NEXT = {
     ),
     "version.rollout": ("The rollout plan:", "/docs/API#versions"),
     "version.yanked": (
-        "Devices that have it keep it. Unyank it or publish the next version:",
+        "Devices that have this version keep it. Unyank it or publish the next version:",
         "/docs/API#versions",
     ),
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
+    "review.waiting": ("The review desk:", "/console/reviews"),
+    "review.digest": ("The review desk:", "/console/reviews"),
     "app.released": (
         "If it was not you or a colleague, halt it, and revoke the credential that was used:",
         "/docs/API#versions",
@@ -125,31 +140,43 @@ NEXT = {
         "/console/reset",
     ),
     "security.email_change_undone": ("Set a new password:", "/console/reset"),
+    "security.second_factor_on": (
+        "If it was not you, set a new password and ask the operator:",
+        "/console/reset",
+    ),
+    "security.second_factor_off": ("If it was not you, set a new password:", "/console/reset"),
+    "security.recovery_code_used": ("Make new ones when few are left:", "/console/second-factor"),
+    "security.second_factor_failed": ("If it was not you, set a new password:", "/console/reset"),
     "key.expiring": ("Make a new key before that:", _KEYS),
     "operator.drill": ("What to do:", "/docs/OPERATIONS#drill"),
     "webhook.switched_off": ("How webhooks are delivered:", "/docs/API#webhooks"),
 }
 
 
-def compose(env: Context, told: list[Event]) -> tuple[str, str]:
-    """Subject and text of one mail about one event or several."""
+def compose(env: Context, events: list[Event]) -> tuple[str, str]:
+    """Subject and text of one mail about one or several events."""
     store = env.config.store_name
-    if len(told) == 1:
-        event = told[0]
+    if len(events) == 1:
+        event = events[0]
         subject = _headline(event).rstrip(".")[:SUBJECT_CHARACTERS]
         body = [paragraph(_headline(event)), *_why(event), paragraph(for_people(event.created_at))]
         body.append(_next(env, event))
     else:
-        subject = f"{len(told)} notifications"
-        body = [paragraph("There were many notifications within an hour, so these come together.")]
-        for each in told:
+        subject = f"{len(events)} notifications"
+        body = [
+            paragraph(
+                "There were many notifications within an hour; this message contains all of them."
+            )
+        ]
+        for each in events:
             body.append(paragraph(f"{for_people(each.created_at)}\n{text(each)}"))
         body.append(f"All of them:\n{env.url(SETTINGS)}")
-    return f"{subject} - {store}", "\n\n".join([*body, _footer(env, told)]) + "\n"
+    return f"{subject} - {store}", "\n\n".join([*body, _footer(env, events)]) + "\n"
 
 
 def _why(event: Event) -> list[str]:
-    """What the sentence leaves out: reasons, comment, findings, crash message and first frame."""
+    """Details that the sentence leaves out: reasons, comment, findings, crash message and first
+    frame."""
     facts, parts = event.facts, []
     if facts.get("reasons"):
         parts.append(paragraph(f"Reasons: {', '.join(facts['reasons'])}."))
@@ -161,6 +188,9 @@ def _why(event: Event) -> list[str]:
         parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
     if event.kind == "version.halted" and _failed(event):
         parts += [paragraph(line, "  ") for line in _health(facts)]
+    for each in facts.get("reviews", ()):
+        since = for_people(each["submitted_at"])
+        parts.append(paragraph(f"{each['package_id']} {each['version']}, since {since}", "  "))
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":
@@ -199,12 +229,12 @@ def _crash(group: dict[str, Any]) -> str:
 
 def _next(env: Context, event: Event) -> str:
     sentence, path = NEXT[event.kind]
-    known = _Known(event.facts, package_id=event.package_id, version=event.version)
+    known = _Facts(event.facts, package_id=event.package_id, version=event.version)
     return paragraph(sentence.format_map(known)) + f"\n{env.url(path.format_map(known))}"
 
 
-def _footer(env: Context, told: list[Event]) -> str:
-    kinds = sorted({each.kind for each in told})
+def _footer(env: Context, events: list[Event]) -> str:
+    kinds = sorted({each.kind for each in events})
     off = json.dumps({"mail": dict.fromkeys(kinds, False)})
     what = "this kind" if len(kinds) == 1 else "these kinds"
     return (
@@ -215,12 +245,12 @@ def _footer(env: Context, told: list[Event]) -> str:
 
 
 def _lines(value: str) -> str:
-    """Text of somebody else without control characters, so that it cannot imitate the rest of a mail."""
+    """Text of others without control characters, so that it cannot imitate other parts of the mail."""
     return "".join(each for each in value if each.isprintable() or each == "\n")
 
 
 def is_good_news(event: Event) -> bool:
-    """Whether it is only mailed when it failed, and it did not."""
+    """Whether the event is a success of a kind that is only mailed on failure."""
     return event.kind in FAILED and not _failed(event)
 
 

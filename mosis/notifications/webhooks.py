@@ -1,7 +1,9 @@
-"""Webhooks: events sent to an address of the developer's, signed as Standard Webhooks says (https://www.standardwebhooks.com).
+"""Webhooks: events sent to an address of the account, signed as Standard Webhooks requires
+(https://www.standardwebhooks.com).
 
-A delivery is a row, written in the transaction of its event. A failed one is tried again with growing delays for 24 hours; a
-webhook that fails rests for a while, so that a receiver which hangs costs one wait at a time however much there is to send.
+A delivery is a row, written in the transaction of its event. A failed one is retried with growing
+delays for 24 hours. A failing webhook pauses for a while, so that a receiver that hangs costs one
+wait at a time, however many deliveries it has.
 """
 
 import base64
@@ -27,7 +29,7 @@ from mosis.jobs import Again
 from mosis.notifications import feed
 from mosis.outbound import http
 
-MOST = 10  # of an account
+MOST = 10  # per account
 DELAYS = (
     5,
     30,
@@ -41,16 +43,16 @@ DELAYS = (
 GIVEN_UP_SECONDS = 24 * 3600
 SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600
-LEASE_SECONDS = 60  # a delivery that a killed process was making is made again after this
-TURN_SECONDS = 1.0  # after this much sending no further delivery is begun: others have their turn
-KEPT_SECONDS = 7 * 24 * 3600  # the log
+LEASE_SECONDS = 60  # a delivery claimed by a process that was killed is retried after this
+TURN_SECONDS = 1.0  # a job that has sent for this long ends, so that others get their turn
+KEPT_SECONDS = 7 * 24 * 3600  # of the delivery log
 MOST_LOGGED = 1000  # finished deliveries of one webhook in the log
 SECRET_PREFIX = "whsec_"
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """A webhook as the database keeps it."""
+    """A row of `webhooks`."""
 
     id: str
     developer_id: str
@@ -68,7 +70,7 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event on its way to one webhook."""
+    """A row of `webhook_deliveries`: one event for one webhook."""
 
     id: str
     webhook_id: str
@@ -85,7 +87,7 @@ class Delivery:
 
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
-    """The caller's webhooks, the newest first."""
+    """The caller's webhooks, newest first."""
     rows = db.all(
         f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
         caller.account,
@@ -108,12 +110,12 @@ def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
 
 
 def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str] | None) -> Webhook:
-    """A new webhook; its secret is made here. Raises Invalid (the address), Conflict `limit_reached`."""
+    """Create a webhook with a new secret. Raises Invalid (the address), Conflict `limit_reached`."""
     check_address(env, url)
     with db.write():
         if db.value("SELECT count(*) FROM webhooks WHERE developer_id = ?", caller.account) >= MOST:
             raise Conflict(
-                "limit_reached", f"An account has at most {MOST} webhooks; delete one first."
+                "limit_reached", f"An account may have {MOST} webhooks; delete one first."
             )
         webhook_id = new_id()
         db.insert(
@@ -139,8 +141,8 @@ def add(env: Context, db: Connection, caller: Caller, url: str, kinds: list[str]
 def change(
     env: Context, db: Connection, caller: Caller, webhook: Webhook, wanted: dict[str, Any]
 ) -> Webhook:
-    """Another address, other kinds, on or off, in the running transaction. What is switched on begins as if it had never failed;
-    what is switched off gives up what was to be sent. Raises Invalid."""
+    """Change address, kinds or state, in the running transaction. Switching on resets the record of
+    failures; switching off gives up the waiting deliveries. Raises Invalid."""
     if "url" in wanted:
         check_address(env, wanted["url"])
         db.change("UPDATE webhooks SET url = ? WHERE id = ?", wanted["url"], webhook.id)
@@ -167,7 +169,7 @@ def change(
 
 
 def rotate(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
-    """A new secret; for a day every delivery is signed with both. Raises NotFound."""
+    """Set a new secret; for a day every delivery is signed with both. Raises NotFound."""
     with db.write():
         webhook = get(db, caller, webhook_id)
         db.change(
@@ -187,7 +189,7 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
 
 
 def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
-    """What was sent or is to be sent, the newest first."""
+    """Deliveries, sent and waiting, newest first."""
     rows = db.all(
         f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
         webhook.id,
@@ -199,8 +201,8 @@ def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[De
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
-    """Send a delivery again that is over, with the same webhook-id and all its attempts. Raises NotFound, Conflict
-    `invalid_state`."""
+    """Send a finished delivery again, with the same webhook-id and all its attempts. Raises
+    NotFound, Conflict `invalid_state`."""
     with db.write():
         webhook = get(db, caller, webhook_id)
         delivery = _delivery(db, webhook, delivery_id)
@@ -214,7 +216,7 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
         if delivery.state == "waiting":
             raise Conflict(
                 "invalid_state",
-                "This delivery is still being tried.",
+                "This delivery is still being attempted; wait until it has succeeded or failed.",
                 state=delivery.state,
                 allowed=[],
             )
@@ -230,8 +232,9 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
 
 
 def deliver(env: Context, webhook_id: str) -> Again | None:
-    """The job that sends what is due to a webhook, one after the other, until one fails or its turn is over. Twice does no harm:
-    a delivery is claimed before it is sent. It runs again when the next one is due."""
+    """Job: send what is due to a webhook, in order, until a delivery fails or the job's time is up.
+    Safe to run twice: each delivery is claimed before it is sent. It is scheduled again for the
+    next one."""
     db, begun = env.db.connection(), time.monotonic()
     while (claimed := _claim(db, webhook_id)) and _send(env, db, *claimed):
         if time.monotonic() - begun > TURN_SECONDS:
@@ -249,7 +252,7 @@ def deliver(env: Context, webhook_id: str) -> Again | None:
 
 
 def sweep(env: Context) -> None:
-    """The job that forgets the log after a week, and of each webhook all but the newest MOST_LOGGED lines."""
+    """Job: delete log entries after a week, and of each webhook all but the newest MOST_LOGGED."""
     db = env.db.connection()
     with db.write():
         db.change(
@@ -272,7 +275,7 @@ def sweep(env: Context) -> None:
 def signed(
     webhook: Webhook, message_id: str, body: bytes, now: float, moment: str
 ) -> dict[str, str]:
-    """The headers of a delivery: an HMAC-SHA256 over id, time and body for each secret that is good at this moment."""
+    """The headers of a delivery: an HMAC-SHA256 over id, time and body for each valid secret."""
     stamp = str(int(now))
     keys = [webhook.secret]
     longest = text(now + OLD_SECRET_SECONDS + CORRECTED_SECONDS)
@@ -327,7 +330,8 @@ def _claim(db: Connection, webhook_id: str) -> tuple[Webhook, Delivery] | None:
 
 
 def _send(env: Context, db: Connection, webhook: Webhook, delivery: Delivery) -> bool:
-    """Make one attempt, outside of any transaction, and write down how it went; whether the next may follow at once."""
+    """Make one attempt, outside any transaction, and record the result. Returns whether the next
+    delivery may follow at once."""
     event = events.find(db, delivery.event_id)
     if event is None:
         return True
@@ -399,7 +403,11 @@ def _failed(
     )
     if not week and status != 410:
         return
-    why = "it answered 410 (gone)" if status == 410 else "every delivery has failed for a week"
+    why = (
+        "the receiver answered 410 (Gone)"
+        if status == 410
+        else "every delivery of the last week failed"
+    )
     _switch_off(db, webhook)
     audit.add(
         db, PORTAL, "webhook.switched_off", webhook.id, owner_id=webhook.developer_id, why=why
@@ -421,7 +429,8 @@ def _switch_off(db: Connection, webhook: Webhook) -> None:
 
 
 def _soon(db: Connection, stamp: str, longest_seconds: float) -> str:
-    """`stamp`, or now when that lies further ahead than it can: a clock that was ahead wrote it."""
+    """`stamp`, or now if it is further ahead than possible, because the clock was wrong when it was
+    written."""
     clock = db.clock
     return stamp if stamp <= clock.latest(longest_seconds) else clock.now()
 

@@ -1,12 +1,14 @@
-"""Events over WebSockets as they happen: a listener of its own (EVENTS_ADDR), one thread with an event loop, off unless set.
+"""Events over WebSocket, as they happen: a separate listener (EVENTS_ADDR) with one thread and an
+event loop, off by default.
 
-A connection authenticates with `Authorization: Bearer` or `X-API-Key`; `?after=ID` resumes behind an event, without it events
-come from now on. Each message is one event, as GET /events shows it. A slow reader is disconnected and can resume; a
-credential is checked again with every heartbeat and ends its connections when it ends. The response to a handshake has a
-request id and a log line.
+A connection authenticates with `Authorization: Bearer` or `X-API-Key`; `?after=ID` resumes behind
+an event, otherwise events are sent from now on. Each message is one event, in the form of GET
+/events. A slow reader is disconnected and can resume. Credentials are checked again with every
+heartbeat; when one ends, its connections are closed. Responses to handshakes have a request id and
+a log line.
 
-One event loop serves all, so nothing in it may take long: past events are read a page at a time, few pages in one turn of the
-loop, and count for their account.
+All connections share one event loop, so no step may take long: past events are read page by page, a
+few pages in each turn of the loop, and count towards the account's rate limit.
 """
 
 import asyncio
@@ -37,17 +39,18 @@ protocol_log = logging.getLogger("mosis.notifications.websocket.protocol")
 CONNECTIONS = 1000
 SOCKETS = 2000  # including pending handshakes, which have HANDSHAKE_SECONDS
 HANDSHAKE_SECONDS = 10
-REPLAYS_AT_ONCE = 2  # pages of past events that are read in one turn of the loop
-PAGE = 50  # events
-OF_ONE = 20  # connections of one account
+REPLAYS_AT_ONCE = 2  # pages of past events read in one turn of the loop
+PAGE = 50  # events in a page
+OF_ONE = 20  # connections per account
 HEARTBEAT_SECONDS = 20.0
 SLOW_SECONDS = 10.0  # how long a message may wait for its reader
-WRITE_BYTES = 16 * 1024  # unsent; more makes the sender wait
+WRITE_BYTES = 16 * 1024  # unsent bytes, beyond which sending waits
 PATHS = ("/events", "/v1/events")
 
 
 class Listener:
-    """The WebSocket server. Raises OSError when the address cannot be had, ImportError without the library `websockets`."""
+    """The WebSocket server. Raises OSError if the address is not available, ImportError if the
+    library `websockets` is missing."""
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Listener:
         slow_seconds: float = SLOW_SECONDS,
         most_sockets: int = SOCKETS,
     ) -> None:
-        import websockets.asyncio.server  # noqa: F401  (missing: say so at start)
+        import websockets.asyncio.server  # noqa: F401  (fail at start if it is missing)
 
         self.env = env
         self.heartbeat_seconds = heartbeat_seconds
@@ -74,10 +77,10 @@ class Listener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._open: Counter[str] = Counter()  # connections of each account
+        self._open: Counter[str] = Counter()  # connections per account
         self._sockets = 0
-        self._of_network: Counter[str] = Counter()  # sockets, but those of trusted proxies
-        self._pending: dict[Any, str] = {}  # handshakes, the oldest first, and their network
+        self._of_network: Counter[str] = Counter()  # sockets per address, without trusted proxies
+        self._pending: dict[Any, str] = {}  # pending handshakes with their network, oldest first
         self._replays: asyncio.Semaphore | None = None
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
 
@@ -93,7 +96,7 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """How many accepted connections are open."""
+        """The number of open connections."""
         return self._open.total()
 
     def _run(self) -> None:
@@ -105,7 +108,7 @@ class Listener:
         listener = self
 
         class Counted(ServerConnection):
-            """A connection that is counted while it is open."""
+            """Counts a connection while it is open."""
 
             account: str | None = None
             network = ""
@@ -120,9 +123,10 @@ class Listener:
 
         self._replays = asyncio.Semaphore(REPLAYS_AT_ONCE)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        # what strangers send is no error of ours, each answer has a line of its own; and at debug there were tokens in it
+        # The library reports bad handshakes as errors; each response is logged by this module, and
+        # debug output would contain tokens.
         protocol_log.setLevel(logging.CRITICAL)
-        # no compression: it costs more memory for each connection than everything else
+        # no compression: it needs more memory per connection than everything else together
         async with serve(
             self._talk,
             sock=self._socket,
@@ -144,7 +148,8 @@ class Listener:
             await self._stop.wait()
 
     def _opened(self, connection: Any) -> None:
-        """Count a socket; close it when its address has its share, and another pending one when all places are taken."""
+        """Count a new socket. It is closed if its address has its share; if all places are taken,
+        another pending one is closed."""
         peer = connection.remote_address
         address = str(peer[0]).removeprefix("::ffff:") if peer else ""
         if not is_in(address, self.env.config.trusted_proxy):
@@ -156,13 +161,15 @@ class Listener:
         if connection.network and self._of_network[connection.network] > share:
             connection.transport.abort()
         elif self._sockets > self.most_sockets:
-            # The oldest handshake of the address with the most sockets; all from trusted proxies count as one each.
+            # Close the oldest handshake of the address with the most sockets; sockets from trusted
+            # proxies count as one address each.
             count = {
                 network: self._of_network[network] if network else 1
                 for network in self._pending.values()
             }
             chosen = max(self._pending, key=lambda each: count[self._pending[each]])
-            del self._pending[chosen]  # `_closed` is called later, and others may come before
+            # `_closed` runs later, and other handshakes may arrive before
+            del self._pending[chosen]
             chosen.transport.abort()
 
     def _closed(self, connection: Any) -> None:
@@ -175,7 +182,7 @@ class Listener:
             self._open -= Counter([connection.account])
 
     def _admit(self, connection: Any, request: Any) -> Any:
-        """Let a handshake pass, or answer it with a problem (RFC 9457)."""
+        """Accept a handshake, or answer with a problem (RFC 9457)."""
         connection.request_id = request_id_of(request.headers.get("X-Request-Id", ""))
         try:
             db = self.env.db.connection()
@@ -192,7 +199,7 @@ class Listener:
             if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:
                 raise LimitReached(
                     "rate_limited",
-                    "Too many connections; close one, or come back.",
+                    "Too many connections; close one, or try again later.",
                     retry_after_seconds=30,
                 )
             after = parse_qs(parts.query).get("after")
@@ -213,27 +220,31 @@ class Listener:
             return _refusal(
                 connection,
                 PortalError(
-                    "internal", "Something went wrong here. The operator finds it in the log."
+                    "internal",
+                    "An unexpected error occurred; the operator finds it "
+                    "in the log under this request id.",
                 ),
             )
 
     def _answered(self, connection: Any, request: Any, response: Any) -> Any:
-        """What the library refuses itself (no WebSocket at all, another version) as a problem too; the id and the log line."""
+        """Turn refusals of the library itself (not a WebSocket request, other version) into
+        problems too; add the request id and the log line."""
         if (
             response.status_code >= 400
             and response.headers.get("Content-Type") != problems.CONTENT_TYPE
         ):
-            kept = {
+            headers = {
                 name: response.headers[name]
                 for name in ("Upgrade", "Sec-WebSocket-Version")
                 if name in response.headers
             }
             error = PortalError(
                 "malformed_request",
-                "This address speaks WebSocket: send `Upgrade: websocket`, version 13.",
+                "This address accepts WebSocket connections only: send `Upgrade: "
+                "websocket`, version 13.",
             )
             response = _refusal(connection, error)
-            response.headers.update(kept)
+            response.headers.update(headers)
         response.headers["X-Request-Id"] = connection.request_id
         log.info(
             "handshake",
@@ -279,13 +290,14 @@ class Listener:
     async def _page(
         self, db: Connection, caller: Caller, number: int, replays: bool
     ) -> Page[Event]:
-        """The events behind a number. Past ones wait for their turn, and count for the account."""
+        """The events behind a number. Reads of past events wait for their turn and count towards
+        the account's rate limit."""
         if not replays:
             return events.after(db, caller, PageRequest(PAGE, (number,)))
         assert self._replays is not None
         async with self._replays:
             found = events.after(db, caller, PageRequest(PAGE, (number,)))
-            await asyncio.sleep(0)  # one page of each connection a turn of the loop
+            await asyncio.sleep(0)  # one page per connection and turn of the loop
         while found.rows:
             try:
                 self.env.limits.take("replay", caller.account, len(found.rows))
@@ -328,7 +340,7 @@ class Listener:
             await connection.close(1008, error.code)
         except Exception as error:
             if type(error).__module__.startswith("websockets"):
-                return  # it is closed
+                return  # the connection is closed
             log.exception("unhandled exception in a connection")
             await connection.close(1011)
 

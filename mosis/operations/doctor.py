@@ -17,7 +17,7 @@ from mosis import database as db
 from mosis import disk as disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import clock_steps
+from mosis.operations import clock_steps, other_hosts
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -350,6 +350,8 @@ def _address(config: Config) -> Iterator[Line]:
             "clock",
             f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both.",
         )
+    if other := other_hosts.last_seen(config):
+        yield Line("warn", "BASE_URL", other.warning(config))
     yield Line("ok", "BASE_URL", f"{config.base_url} answers")
 
 
@@ -392,7 +394,9 @@ def _proxy(config: Config) -> Iterator[Line]:
             "BASE_URL is http, so passwords travel unencrypted: put a proxy with TLS in front.",
         )
     else:
-        yield Line("ok", "proxy", ", ".join(map(str, config.trusted_proxy)) or "none")
+        named = ", ".join(map(str, config.trusted_proxy))
+        hint = "it must send X-Forwarded-For; X-Real-IP and Forwarded are not read"
+        yield Line("ok", "proxy", f"{named} ({hint})" if named else "none")
 
 
 def _mail(config: Config) -> Iterator[Line]:

@@ -1,5 +1,6 @@
 """Readiness: whether the portal can do its work, as /readyz reports it, and why not."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from mosis.database import SQLITE_VERSION, Connection, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
 from mosis.operations import clock_steps
+
+log = logging.getLogger("mosis.operations.readiness")
 
 QUEUE_SECONDS = 300  # how long a due job may wait before the queue counts as stalled
 BEHIND_SECONDS = 30
@@ -85,7 +88,10 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
         return
     try:
         if not database.path.exists():
-            raise FileNotFoundError("the file is gone")
+            yield _reason(
+                pointer, "database_unwritable", f"The file of the {name} database is gone."
+            )
+            return
         with database.connection().write():
             pass
     except PortalError as error:
@@ -93,9 +99,9 @@ def _database(database: Database, pointer: str) -> Iterator[dict[str, Any]]:
             pointer, "database_unwritable", f"The {name} database cannot be written: {error.detail}"
         )
     except Exception as error:  # any error of SQLite
-        yield _reason(
-            pointer, "database_unwritable", f"The {name} database cannot be written: {error}."
-        )
+        log.error("database not writable", extra={"database": name, "reason": str(error)})
+        detail = f"The {name} database cannot be written; `reason` in the log says why."
+        yield _reason(pointer, "database_unwritable", detail)
 
 
 def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,12 @@
-"""One request to another server, with bounds: one deadline for the whole conversation (name, connection, TLS, request and
-response), no redirect followed, and a bounded part of the response read.
+"""One request to another server, with bounds: one deadline for the whole exchange (name resolution,
+connection, TLS, request and response), no redirects, and a limit for the response.
 
-`post` is for addresses that accounts chose (webhooks): never into the operator's own network. `ask` is for providers that the
-operator configured, and honours the proxies of the environment.
+`post` is for addresses that accounts chose (webhooks), which must never lead into the operator's
+own network. `ask` is for providers that the operator configured; it honours the proxy variables of
+the environment.
 
-A name is resolved once, every address found is checked, and the connection goes to a checked address: a name that leads
-elsewhere a moment later (DNS rebinding) changes nothing.
+A name is resolved once, every address found is checked, and the connection goes to a checked
+address: a later change of the name (DNS rebinding) has no effect.
 """
 
 import base64
@@ -23,15 +24,16 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from mosis.errors import Malformed
 from mosis.validation.strict_json import load_json
 
-WHOLE_SECONDS = 5.0  # of a webhook's delivery
+WHOLE_SECONDS = 5.0  # for a webhook delivery
 PROVIDER_SECONDS = 10.0
 ANSWER_BYTES = (
     64 * 1024
-)  # read of a receiver's response, so that a small one is taken before the connection ends
-LIMIT_BYTES = 1 << 20  # of a provider's response
+)  # read of a receiver's response, so that a small one is complete before the connection ends
+LIMIT_BYTES = 1 << 20  # limit for a provider's response
 
-# Written out, because `ipaddress.is_global` lets multicast, NAT64 and 6to4 through (https://www.iana.org/assignments/
-# iana-ipv4-special-registry, iana-ipv6-special-registry). Of IPv6 only 2000::/3 is allowed, less what tunnels and documents.
+# A list of our own, because `ipaddress.is_global` allows multicast, NAT64 and 6to4
+# (https://www.iana.org/assignments/ iana-ipv4-special-registry, iana-ipv6-special-registry). Of
+# IPv6 only 2000::/3 is allowed, without tunnels and documentation ranges.
 _REFUSED = tuple(map(ipaddress.ip_network, (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
     "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
@@ -41,13 +43,13 @@ _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 
 
 class Unreachable(Exception):
-    """There was no usable response; the text says why, for the log."""
+    """There was no usable response; the text gives the reason, for the log."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A response of any status; `document` is None when the body is not JSON (also with duplicate keys, NaN, or depth over
-    32)."""
+    """A response with any status; `document` is None unless the body is JSON (duplicate keys, NaN
+    and more than 32 levels do not count as JSON)."""
 
     status: int
     document: Any
@@ -78,18 +80,18 @@ def is_public(address: str) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return False  # with a zone, as fe80::1%eth0, among others
+        return False  # an address with a zone, such as fe80::1%eth0, among others
     if parsed.version == 6 and parsed not in _GLOBAL_IPV6:
         return False
     return not any(parsed in network for network in _REFUSED if network.version == parsed.version)
 
 
 def complaint(url: str, *, private: bool = False) -> str | None:
-    """What is wrong with this address before anything is resolved, or None."""
+    """What is wrong with this address before it is resolved, or None."""
     try:
         parts, port = urlsplit(url), urlsplit(url).port
     except ValueError:
-        return "This is not an address."
+        return "This is not a web address; send one such as https://example.org/hook."
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
@@ -99,15 +101,16 @@ def complaint(url: str, *, private: bool = False) -> str | None:
     ):
         return "This must be an http or https address without user name and fragment."
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        return "This must be ASCII without blanks; write other host names as xn--..."
+        return "This must be ASCII without spaces; write other host names in their xn-- form."
     address = _written_out(parts.hostname)
     if address and not private and not is_public(address):
-        return "This address is not of the public internet."
+        return "This must be an address of the public internet."
     return None
 
 
 def _written_out(host: str) -> str | None:
-    """The address, where the host is one and no name: also in the forms that resolvers take, as 0177.0.0.1 and 2130706433."""
+    """The IP address, if the host is one; includes the forms that resolvers accept, such as
+    0177.0.0.1 and 2130706433."""
     with suppress(OSError):
         return socket.inet_ntoa(socket.inet_aton(host))
     with suppress(ValueError):
@@ -116,7 +119,8 @@ def _written_out(host: str) -> str | None:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> int:
-    """POST the body; the status of the response. With `private` any address is allowed. Raises Unreachable."""
+    """POST the body and return the response status. With `private`, any address is allowed. Raises
+    Unreachable."""
     if wrong := complaint(url, private=private):
         raise Unreachable(wrong)
     request = _Request("POST", urlsplit(url), body, headers)
@@ -126,7 +130,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 def ask(
     url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """GET the address, or POST the form to it. Raises Unreachable, also for a redirect, 429 and 5xx."""
+    """GET the address, or POST the form to it. Raises Unreachable, also for redirects, 429 and 5xx."""
     if complaint(url, private=True):
         raise Unreachable("not an http or https address")
     sent = {"Accept": "application/json", **(headers or {})}
@@ -156,15 +160,16 @@ def basic(name: str, secret: str) -> str:
 def _converse(
     request: _Request, seconds: float, *, private: bool, whole: bool
 ) -> tuple[int, bytes]:
-    """Status and body of the response; without `whole` the body does not matter. Raises Unreachable."""
+    """Status and body of the response; without `whole` the body is ignored. Raises Unreachable."""
     import http.client
 
     late, deadline = threading.Event(), monotonic() + seconds
     try:
         raw = _connected(request, private, deadline)
         raw.settimeout(seconds)
-        # A server that sends a byte now and then never runs into the timeout of a single wait: a timer shuts the socket. It
-        # has a second descriptor of the same connection, because TLS takes the first over.
+        # A server that sends a byte now and then never reaches the time limit of a single read: a
+        # timer shuts the socket down. It has a duplicate of the descriptor, because TLS takes the
+        # first one over.
         with raw, raw.dup() as same:
             alarm = threading.Timer(deadline - monotonic(), _shut, (same, late))
             alarm.daemon = True
@@ -173,41 +178,58 @@ def _converse(
                 found = _exchanged(request, raw, whole)
             finally:
                 alarm.cancel()
-        if whole and late.is_set():  # shut while the body was read, which may look complete
+        if whole and late.is_set():  # shut down while the body was read; it may look complete
             raise TimeoutError
         return found
     except (
         OSError,
         http.client.HTTPException,
-        ValueError,  # names that no resolver takes
+        ValueError,  # names that no resolver accepts
     ) as error:
         slow = late.is_set() or isinstance(error, TimeoutError)
-        reason = (
-            f"took longer than {seconds:g} seconds"
-            if slow
-            else f"{type(error).__name__}: {error}"[:300]
-        )
+        reason = f"took longer than {seconds:g} seconds" if slow else _words(error)
         raise Unreachable(reason) from error
 
 
+def _words(error: Exception) -> str:
+    """Why there was no response, in words that accounts are shown."""
+    import http.client
+    import ssl
+
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (socket.gaierror, "the host name cannot be resolved"),
+        (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+        (ssl.SSLError, "TLS cannot be agreed on"),
+        (ConnectionRefusedError, "the connection was refused"),
+        (ConnectionError, "the connection was closed before the response had come"),
+        (http.client.HTTPException, "what came is not a response of HTTP"),
+        (ValueError, "the host name cannot be resolved"),
+    )
+    for kind, words in known:
+        if isinstance(error, kind):
+            return words
+    return (error.strerror if isinstance(error, OSError) else "") or "the connection failed"
+
+
 def _connected(request: _Request, private: bool, deadline: float) -> socket.socket:
-    """A connection to the first of the name's addresses that takes one. Raises Unreachable, OSError."""
+    """A connection to the first of the name's addresses that accepts one. Raises Unreachable,
+    OSError."""
     host, port = str(request.url.hostname), request.port
     if request.proxy is not None:
         host, port = str(request.proxy.hostname), request.proxy.port or 80
     addresses = _resolved(host, port, deadline)
     if not private and not all(map(is_public, addresses)):
-        raise Unreachable("its name leads to an address that is not of the public internet")
+        raise Unreachable("its name resolves to an address that is not of the public internet")
     *others, last = addresses[:4]
-    for address in others:  # a dead one takes half of the time that is left
+    for address in others:  # an unresponsive one takes half of the time that is left
         with suppress(OSError):
             return socket.create_connection((address, port), timeout=(deadline - monotonic()) / 2)
     return socket.create_connection((last, port), timeout=deadline - monotonic())
 
 
 def _resolved(host: str, port: int, deadline: float) -> list[str]:
-    """The addresses of a name. The resolver may take half a minute when a name server is silent, and cannot be stopped: it has
-    a thread of its own, which is abandoned when the time is over."""
+    """The addresses of a name. A resolver may block for half a minute and cannot be cancelled, so
+    it runs in a thread of its own, which is abandoned at the deadline."""
     found: queue.SimpleQueue[list[str] | OSError | ValueError] = queue.SimpleQueue()
 
     def resolve() -> None:
@@ -225,7 +247,7 @@ def _resolved(host: str, port: int, deadline: float) -> list[str]:
     try:
         answer = found.get(timeout=deadline - monotonic())
     except queue.Empty:
-        raise TimeoutError("its name was not resolved in time") from None
+        raise TimeoutError("its name could not be resolved in time") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -256,7 +278,7 @@ def _exchanged(request: _Request, raw: socket.socket, whole: bool) -> tuple[int,
 
 
 def _tunnel(request: _Request, raw: socket.socket) -> None:
-    """Have the proxy connect to the server (RFC 9110, section 9.3.6). Raises Unreachable."""
+    """Ask the proxy to connect to the server (RFC 9110, section 9.3.6). Raises Unreachable."""
     import http.client
 
     assert request.proxy is not None
@@ -288,7 +310,7 @@ def _proxy_credentials(proxy: SplitResult) -> dict[str, str]:
 
 
 def _read_some(answer: Any) -> bytes:
-    """A part of the body, which nobody needs, whatever comes of it."""
+    """Read a part of the body and ignore it; errors do not matter."""
     import http.client
 
     left = ANSWER_BYTES
@@ -299,14 +321,14 @@ def _read_some(answer: Any) -> bytes:
 
 
 def _read_whole(answer: Any) -> bytes:
-    """The body. Raises Unreachable when it is too long or cut off."""
+    """The body. Raises Unreachable if it is too long or cut off."""
     content = b""
     while part := answer.read1(65_536):
         content += part
         if len(content) > LIMIT_BYTES:
             raise Unreachable(f"answers with more than {LIMIT_BYTES} bytes")
-    if answer.length:  # what Content-Length still promises; read1 does not complain
-        raise Unreachable("was cut off")
+    if answer.length:  # the rest that Content-Length promises; read1 does not report it
+        raise Unreachable("ends before its Content-Length")
     return content
 
 

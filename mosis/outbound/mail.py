@@ -1,4 +1,4 @@
-"""Sending messages: by SMTP (RFC 5321), or into a folder where no server is set."""
+"""Sending mail by SMTP (RFC 5321), or writing it into a folder if no server is configured."""
 
 import os
 import textwrap
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from smtplib import SMTP
 
 TIMEOUT_SECONDS = 15
-IDLE_SECONDS = 10.0  # a connection without a message is closed after this
-MESSAGES_OF_ONE = 100  # messages of one connection; servers end longer ones
+IDLE_SECONDS = 10.0  # idle connections are closed after this
+MESSAGES_OF_ONE = 100  # messages per connection; servers close longer ones
 
 
 @dataclass(frozen=True)
 class Written:
-    """A message in the folder; `written_at` in seconds since 1970."""
+    """A message in the mail folder; `written_at` in seconds since 1970."""
 
     path: Path
     to: str
@@ -33,7 +33,7 @@ class Written:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    """Text in lines of at most 72 characters; links and other long words stay whole."""
+    """Text in lines of at most 72 characters; links and other long words are not broken."""
     lines = (
         textwrap.fill(
             line,
@@ -49,12 +49,12 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 class Mailer:
-    """Sends plain text in the name of `name`.
+    """Sends plain text with the sender name `name`.
 
     `url` is smtp://user:password@host:port?starttls=1 or smtps://...; None writes into `folder`.
 
-    Any thread may send. Connections stay open for IDLE_SECONDS, so that many messages need one; `close_idle` is to be called now
-    and then.
+    Thread-safe. Connections stay open for IDLE_SECONDS and are reused; call `close_idle`
+    periodically.
     """
 
     def __init__(self, url: str | None, sender: str, folder: Path, name: str = "") -> None:
@@ -66,7 +66,7 @@ class Mailer:
         self._lock = threading.Lock()
 
     def close_idle(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """End connections that have had nothing to send for this long."""
+        """Close connections that were idle for IDLE_SECONDS."""
         before = time.monotonic() - idle_seconds
         with self._lock:
             ended = [each for each in self._open if each.since <= before]
@@ -84,11 +84,11 @@ class Mailer:
         settings_url: str | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Hand the message over, if it `is_wanted`: asked right before, and for the folder again right
-        after, so that an account that is erased meanwhile leaves no mail behind. The same `message_id`
-        for the same message: a mailbox can tell a repetition.
+        """Send the message if `is_wanted` returns true. It is called immediately before sending,
+        and for the folder also afterwards, so that an account erased meanwhile leaves no mail. The
+        same message must have the same `message_id`, so that a mailbox can recognize a repetition.
 
-        Raises OSError or smtplib.SMTPException when nobody takes it.
+        Raises OSError or smtplib.SMTPException if the server does not accept it.
         """
         if not is_wanted():
             return
@@ -102,10 +102,11 @@ class Mailer:
         message["Message-ID"] = (
             f"<{message_id}@{self.sender.rpartition('@')[2].rstrip('>') or 'localhost'}>"
         )
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses automatic replies
         if settings_url is not None:
             message["List-Unsubscribe"] = f"<{settings_url}>"  # RFC 2369
-        # Not quoted-printable: its soft line breaks would cut links, and mail files are copied from.
+        # Not quoted-printable: its soft line breaks would break links, which are copied from mail
+        # files.
         message.set_content(text, cte="7bit" if text.isascii() else "8bit")
         if self.url is None:
             written = self._write(message, message_id)
@@ -122,7 +123,7 @@ class Mailer:
         return fresh.replace(self.folder / f"{message_id}.eml")
 
     def waiting(self) -> Iterator[tuple[Path, str]]:
-        """The messages in the folder, the oldest first: the file, and the message as people read it."""
+        """The messages in the folder, oldest first: the file, and the message as a reader sees it."""
         from email import message_from_bytes, policy
 
         for path in sorted(self.folder.glob("*.eml"), key=lambda path: path.stat().st_mtime):
@@ -132,12 +133,12 @@ class Mailer:
             yield path, "\n".join([*head, "", body.get_content() if body else ""])
 
     def written_to(self, address: str) -> list[Written]:
-        """The messages to this address that lie in the folder."""
+        """The messages in the folder that are addressed to this address."""
         return [each for each in self._folder() if each.to.lower() == address.lower()]
 
     def sweep(self, before: float, latest: float, is_known: Callable[[str], bool]) -> None:
-        """Remove from the folder what was written before this time (seconds since 1970) or is dated after
-        `latest`, and what is addressed to nobody who is known."""
+        """Remove messages from the folder that were written before this time (seconds since 1970),
+        are dated after `latest`, or whose recipient is unknown."""
         for each in self._folder():
             if not before <= each.written_at <= latest or not is_known(each.to):
                 each.path.unlink(missing_ok=True)
@@ -146,14 +147,15 @@ class Mailer:
         from email import message_from_bytes, policy
 
         for path in sorted(self.folder.glob("*.eml")):
-            with suppress(FileNotFoundError):  # swept meanwhile
+            with suppress(FileNotFoundError):  # removed by another sweep
                 message = message_from_bytes(path.read_bytes(), policy=policy.default)
                 yield Written(
                     path, str(message["To"]), str(message["Subject"]), path.stat().st_mtime
                 )
 
     def try_out(self, to: str) -> str | None:
-        """Why the server would not take a message to this address, or None when it would; none is sent."""
+        """The reason why the server would refuse a message to this address, or None; nothing is
+        sent."""
         import smtplib
 
         try:
@@ -165,7 +167,7 @@ class Mailer:
                         return f"{code} {answer.decode('utf-8', 'replace')}"
                 server.rset()
         except (OSError, smtplib.SMTPException) as error:
-            return str(error) or type(error).__name__
+            return reason(error)
         return None
 
     def _hand_over(self, url: str, message: "EmailMessage") -> None:
@@ -189,8 +191,8 @@ class Mailer:
             _quit(connection.server)
 
     def _reused(self, url: str) -> "_Idle | None":
-        """An open connection that the server still answers on. It is asked before the message is begun, so that a message is
-        never sent twice because its connection had ended."""
+        """An idle connection on which the server still answers. This is checked before a message is
+        begun, because a message must not be sent twice when a connection has ended."""
         import smtplib
 
         while True:
@@ -212,7 +214,7 @@ class Mailer:
 
 @dataclass
 class _Idle:
-    """A connection; `since` is when it was used last (monotonic)."""
+    """A connection that is not in use; `since` is when it was last used (monotonic)."""
 
     url: str
     server: "SMTP"
@@ -221,7 +223,7 @@ class _Idle:
 
 
 def _connect(url: str) -> "SMTP":
-    """A server that is connected, encrypted and signed in to as the address says."""
+    """A connection to the server, with encryption and sign-in as `url` says."""
     import smtplib
     import ssl
 
@@ -250,9 +252,28 @@ def _connect(url: str) -> "SMTP":
 
 
 def _quit(server: "SMTP") -> None:
-    """Say goodbye, as far as the server listens."""
+    """End the session with QUIT, ignoring errors."""
     import smtplib
 
     with suppress(OSError, smtplib.SMTPException):
         server.quit()
     server.close()
+
+
+def reason(error: Exception) -> str:
+    """Why a message was not sent, in the words of the mail server or the operating system."""
+    import smtplib
+
+    code: Any = getattr(error, "smtp_code", None)
+    text: Any = getattr(error, "smtp_error", b"")
+    if isinstance(error, smtplib.SMTPRecipientsRefused) and error.recipients:
+        code, text = next(iter(error.recipients.values()))
+    if code is not None:
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        return f"The mail server answers {code} {shown}"[:500]
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "The mail server has closed the connection."
+    if isinstance(error, smtplib.SMTPException):
+        return "The mail server does not support what the settings ask for."
+    found = error.strerror if isinstance(error, OSError) else None
+    return f"The connection to the mail server failed: {found or 'it took too long'}."

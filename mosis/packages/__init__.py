@@ -1,6 +1,7 @@
-"""What a package file is: limits, manifest, digests, signature. Pure: a path in, a Package or every finding out.
+"""Inspection of package files: limits, manifest, digests, signature. It takes a path and returns a
+Package, or raises every finding; it uses neither database nor settings.
 
-archive.py       the files of the ZIP        zip_records.py  its headers, to the last byte
+archive.py       the files of the ZIP        zip_records.py  its records, to the last byte
 file_names.py    which names are allowed     manifest.py     manifest.json
 signature.py     META-INF and signing keys   findings.py     the codes
 """
@@ -16,6 +17,7 @@ from mosis.packages import manifest as manifests
 from mosis.packages import signature as signatures
 from mosis.packages.archive import META, Archive, Unreadable
 from mosis.packages.findings import FINDINGS, Finding
+from mosis.packages.formats import format_of
 from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
 from mosis.validation.strict_json import load_json
@@ -33,7 +35,8 @@ _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 @dataclass(frozen=True)
 class Package:
-    """A package that passed: what its manifest says, its files {name: {size_bytes, sha256}} and who signed it."""
+    """A package that passed inspection: its manifest, its files {name: {size_bytes, sha256}} and
+    its signing key."""
 
     package_id: str
     version: str
@@ -47,10 +50,11 @@ class Package:
 
 
 def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Package:
-    """Look at an uploaded file without unpacking it to disk, in constant memory.
+    """Inspect an uploaded file without extracting it to disk, in constant memory.
 
-    `keys` are the live signing keys of the app's owner by id, 32 raw bytes each. Raises Invalid `package_rejected` with every
-    finding (up to 200), Unavailable `package_unavailable` when the disk does not give it back.
+    `keys` are the active signing keys of the app's owner by id, 32 raw bytes each. Raises Invalid
+    `package_rejected` with every finding (up to 200), Unavailable `package_unavailable` if the file
+    cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -61,7 +65,7 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     except OSError as error:
         raise Unavailable(
             "package_unavailable",
-            "The package cannot be read back from the disk; send it again later.",
+            "The package cannot be read from the disk; upload it again later.",
         ) from error
     if package is None:
         raise _rejected(inspection.findings)
@@ -75,9 +79,10 @@ def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
 
 
 def is_signed_by(path: Path, raw_key: bytes) -> bool:
-    """Whether the signature in the package at `path` (one that was inspected before) is by this key (32 raw bytes).
+    """Whether the package at `path`, which was inspected before, is signed with this key (32 raw
+    bytes).
 
-    Raises Unavailable `package_unavailable` when the package cannot be read any more.
+    Raises Unavailable `package_unavailable` if the package cannot be read any more.
     """
     try:
         found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
@@ -90,16 +95,16 @@ def is_signed_by(path: Path, raw_key: bytes) -> bool:
 
 
 class _Inspection:
-    """One walk over an archive, gathering findings."""
+    """One pass over an archive, which collects findings."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.findings = list(archive.findings)
-        self._kept: dict[str, bytes] = {}  # the few files that are looked into
+        self._kept: dict[str, bytes] = {}  # the few files whose content is needed
         self._heads: dict[str, bytes] = {}
 
     def package(self, package_id: str, keys: Mapping[str, bytes]) -> Package | None:
-        """The package, or None when there are findings."""
+        """The package, or None if there are findings."""
         limits = {
             "manifest.json": MANIFEST_BYTES,
             signatures.DIGESTS: signatures.DIGESTS_BYTES,
@@ -109,7 +114,7 @@ class _Inspection:
         if any(
             finding.code in ("archive_too_large", "too_many_files") for finding in self.findings
         ):
-            return None  # the budget is spent before anything is unpacked
+            return None  # compared with the limits before anything is decompressed
         digests = self._digests(limits)
         manifest = self._manifest(package_id)
         self._check_digests(digests)
@@ -134,7 +139,8 @@ class _Inspection:
         )
 
     def _digests(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """The SHA-256 of every readable file; contents of the small ones that matter and heads of all PNGs are kept."""
+        """The SHA-256 of every readable file. The contents of the small files that are needed, and
+        the headers of all PNGs, are stored."""
         digests = {}
         for name, member in self.archive.members.items():
             digest, kept, size = hashlib.sha256(), bytearray(), 0
@@ -147,7 +153,7 @@ class _Inspection:
             except Unreadable as error:
                 if (
                     error.finding.code != "file_too_large"
-                ):  # that one stands there already, from the headers
+                ):  # the finding is already there, from the header
                     self.findings.append(error.finding)
                 continue
             digests[name] = digest.digest()
@@ -157,7 +163,16 @@ class _Inspection:
     def _manifest(self, package_id: str) -> dict[str, Any] | None:
         content = self._kept.get("manifest.json")
         if "manifest.json" not in self.archive.members:
-            self._find("manifest_missing", "There is no manifest.json.")
+            nested = next(
+                (name for name in self.archive.members if name.endswith("/manifest.json")), None
+            )
+            hint = (
+                f" It is {nested!r}: pack what is in the folder, not the folder itself, as in `cd {nested.rpartition('/')[0]}` and"
+                " `zip -r ../app.mosis .`."
+                if nested
+                else " It must lie at the root of the archive."
+            )
+            self._find("manifest_missing", "There is no manifest.json." + hint)
         elif content is not None and len(content) > MANIFEST_BYTES:
             self._find(
                 "manifest_too_large",
@@ -186,7 +201,11 @@ class _Inspection:
         for size, path in icons.items():
             head = self._heads.get(path, b"")[: len(_PNG) + 8]
             if head != _PNG + int(size).to_bytes(4, "big") * 2:
-                detail = f"{path!r} is not a PNG of {size} x {size} pixels."
+                what = f"it is {format_of(head) or 'another kind of file'}"
+                if head.startswith(_PNG) and len(head) == len(_PNG) + 8:
+                    width, height = (int.from_bytes(head[at : at + 4]) for at in (16, 20))
+                    what = f"it has {width} x {height}"
+                detail = f"{path!r} is not a PNG of {size} x {size} pixels: {what}."
                 self.findings.append(
                     Finding("icon_invalid", detail, path, pointer=f"/icons/{size}")
                 )
@@ -211,7 +230,7 @@ class _Inspection:
             )
 
     def _signer(self, keys: Mapping[str, bytes]) -> str | None:
-        """The id of the key whose signature is over the exact bytes of MANIFEST.MF."""
+        """The id of the key whose signature matches the exact bytes of MANIFEST.MF."""
         content, message = self._kept.get(signatures.SIGNATURE), self._kept.get(signatures.DIGESTS)
         if content is None:
             self._find("signature_missing", f"There is no readable {signatures.SIGNATURE}.")
@@ -220,7 +239,7 @@ class _Inspection:
         if signature is None:
             self._find(
                 "signature_malformed",
-                "It must be 64 bytes (Ed25519), raw or as base64.",
+                "It must be 64 bytes (Ed25519), raw or as base64; not hexadecimal, PEM or UTF-16.",
                 signatures.SIGNATURE,
             )
         elif not keys:
@@ -237,7 +256,8 @@ class _Inspection:
         return None
 
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
-        """CERT.PEM is in no list of digests, so it may say nothing but what the signature says: one of these keys."""
+        """CERT.PEM has no digest, so its content must be implied by the signature: it must be one
+        of these keys."""
         content = self._kept.get(signatures.CERTIFICATE)
         if (
             keys
@@ -246,7 +266,8 @@ class _Inspection:
         ):
             self._find(
                 "certificate_mismatch",
-                "It must be the public key that signed, as `openssl pkey -pubout` writes it; or leave it out.",
+                "It must be the public key that signed, as `openssl pkey -pubout` "
+                "writes it; or leave the file out.",
                 signatures.CERTIFICATE,
             )
 
@@ -255,12 +276,12 @@ class _Inspection:
 
 
 def _not_by_a_live_key() -> Finding:
-    detail = "It is not by any of your live signing keys."
+    detail = "It was not made with any of your active signing keys."
     return Finding("signature_invalid", detail, signatures.SIGNATURE)
 
 
 def signature_refused() -> Invalid:
-    """The refusal of a package whose signing key was revoked after the package was inspected."""
+    """The error for a package whose signing key was revoked after the package was inspected."""
     return _rejected([_not_by_a_live_key()])
 
 

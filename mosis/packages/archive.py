@@ -1,9 +1,11 @@
-"""The files of a ZIP archive that somebody else made: names, attributes, limits, and their content in small blocks.
+"""Reads untrusted ZIP archives: names, attributes, limits, and contents in small blocks.
 
-The standard zipfile opens archives that other readers understand differently and trusts the sizes it reads. Here the records are
-checked first (zip_records.py), then the names (file_names.py), and sizes are counted while reading.
+The standard zipfile opens archives that other readers understand differently, and trusts the sizes
+in headers. Here the records are checked first (zip_records.py), then the names (file_names.py), and
+sizes are counted while reading.
 """
 
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -22,6 +24,11 @@ BLOCK = 64 * 1024
 
 TEXTS = {"rml", "rcss", "lua", "json", "txt", "md"}
 MEDIA = {"png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "ogg", "wav", "mp3"}
+# Files that macOS and Windows add on their own.
+_LITTER = re.compile(
+    r"(?:^|/)(?:\.DS_Store|__MACOSX/.*|\._[^/]*|Thumbs\.db|ehthumbs\.db|desktop\.ini)$",
+    re.IGNORECASE,
+)
 EXTENSIONS = frozenset(TEXTS | MEDIA)
 META = ("META-INF/MANIFEST.MF", "META-INF/CERT.SIG", "META-INF/CERT.PEM")
 # MS-DOS attributes (the low 16 bits): read-only, archive, normal, not indexed, and 7-Zip's "the upper half is a Unix mode". Not
@@ -31,9 +38,10 @@ _DOS_FOLDER = 0x10
 
 
 class Archive:
-    """An open archive: `members` are its files by name; `findings` says what is wrong with it, content apart.
+    """An open archive: `members` are its files by name; `findings` lists what is wrong with it,
+    except contents.
 
-    Raises Unreadable from the constructor where the records cannot be followed.
+    The constructor raises Unreadable if the records cannot be followed.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -50,9 +58,11 @@ class Archive:
         self._check_totals()
 
     def blocks(self, member: Entry) -> Iterator[bytes]:
-        """The content of a file, unpacked in small blocks, never more than its header says and the limits allow.
+        """The content of a file, decompressed in small blocks, never more than its header states
+        and the limits allow.
 
-        Raises Unreadable (`zip_damaged`) when it is not what the headers say, after the last block at the latest.
+        Raises Unreadable (`zip_damaged`), after the last block at the latest, if it differs from
+        the headers.
         """
         if member.size_bytes > FILE_BYTES:
             raise Unreadable(
@@ -70,12 +80,14 @@ class Archive:
         if size != member.size_bytes or crc != member.crc:
             raise Unreadable(
                 "zip_damaged",
-                "The unpacked data has another size or checksum than the headers say.",
+                "The decompressed data differs from the headers in size or checksum; "
+                "pack the archive again.",
                 member.name,
             )
 
     def read(self, name: str, limit_bytes: int = FILE_BYTES) -> bytes:
-        """A whole file. Raises KeyError when it is not there, Unreadable when it is damaged or larger than the limit."""
+        """A whole file. Raises KeyError if it does not exist, Unreadable if it is damaged or larger
+        than the limit."""
         member = self.members[name]
         if member.size_bytes > limit_bytes:
             raise Unreadable(
@@ -106,7 +118,7 @@ class Archive:
                 if block:
                     yield block
                 elif not pending:
-                    break  # asked once more after the last byte: zlib may still have held output back for want of room
+                    break  # once more after the last byte, because zlib may have held back output
                 pending = inflate.unconsumed_tail
         except zlib.error as error:
             raise Unreadable(
@@ -115,12 +127,14 @@ class Archive:
         if not inflate.eof or inflate.unused_data or position != end:
             raise Unreadable(
                 "zip_damaged",
-                "The compressed data ends elsewhere than the headers say.",
+                "The compressed data ends at another place than the headers state; "
+                "pack the archive again.",
                 member.name,
             )
 
     def _add_folder(self, entry: Entry) -> None:
-        """A folder says nothing that the paths of the files do not say; it has no content, and is not listed anywhere."""
+        """Validate the entry of a directory. It adds nothing to the paths of files: it has no
+        content and is not listed."""
         name, mode = entry.name, entry.external >> 16
         self.findings += check_path(name[:-1], name)
         if stat.S_IFMT(mode) not in (0, stat.S_IFDIR):
@@ -128,7 +142,7 @@ class Archive:
         elif mode & 0o7000 or entry.external & 0xFFFF & ~(_DOS_OF_FILES | _DOS_FOLDER):
             detail = f"{name!r} is a folder with special permissions or attributes; leave folders out with `zip -D`."
             self._find("zip_attributes", detail, name)
-        # java.util.zip deflates even nothing, which takes two bytes.
+        # java.util.zip compresses even empty content, which takes two bytes.
         if entry.size_bytes or entry.crc or entry.packed_bytes not in (0, 2):
             self._find("zip_damaged", f"{name!r} is a folder with content.", name)
         else:
@@ -162,10 +176,12 @@ class Archive:
         self._check_type(name)
 
     def _check_attributes(self, entry: Entry) -> None:
-        """Only plain files that nobody can execute. Both halves of the field count, whatever system is said to have written it.
+        """Only regular files without execute permission are allowed. Both halves of the field are
+        checked, whatever system the entry names.
 
-        Unix modes are 0, or any combination of read and write permissions with or without the type of a regular file: what
-        `zip` writes under every umask, and Python's zipfile (0600 without a type).
+        Unix modes are 0, or any combination of read and write permissions with or without the type
+        of a regular file: `zip` writes these under every umask, and Python's zipfile 0600 without a
+        type.
         """
         mode, dos = entry.external >> 16, entry.external & 0xFFFF
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
@@ -189,7 +205,13 @@ class Archive:
                 self._find("file_type", detail, name)
             return
         _, dot, extension = name.rpartition("/")[2].rpartition(".")
-        if not dot or extension.lower() not in EXTENSIONS:
+        if _LITTER.search(name):
+            detail = (
+                f"{name!r} was written by an operating system; leave it out, as in"
+                " `zip -r app.mosis . -x '*.DS_Store' '__MACOSX/*'`."
+            )
+            self._find("file_type", detail, name)
+        elif not dot or extension.lower() not in EXTENSIONS:
             detail = f"{name!r}: files of this kind are not allowed. The name must end in one of: "
             self._find("file_type", detail + ", ".join(sorted(EXTENSIONS)) + ".", name)
 

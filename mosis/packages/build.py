@@ -1,5 +1,5 @@
-"""Makes signed packages: for the command line, the demo and the tests. It needs no part of the portal:
-docs/COOKBOOK.md does the same with zip and openssl."""
+"""Builds signed packages, for the command line, the demo and the tests. It is independent of the
+portal: docs/COOKBOOK.md does the same with zip and openssl."""
 
 import base64
 import hashlib
@@ -24,19 +24,19 @@ def digests_of(files: Mapping[str, bytes]) -> bytes:
 
 
 def signed(files: Mapping[str, bytes], sign: Sign) -> dict[str, bytes]:
-    """The files with META-INF before them; `sign` makes an Ed25519 signature."""
+    """The files, preceded by META-INF; `sign` makes an Ed25519 signature."""
     digests = digests_of(files)
     return {DIGESTS: digests, SIGNATURE: sign(digests), **files}
 
 
 def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A plain archive of these files, in their order. The same bytes for the same content with the
-    same version of zlib: no clock, user or system is in it."""
+    """A plain archive of these files, in their order. It is reproducible with the same version of
+    zlib: it contains no time, user or system."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
-            entry.create_system = 3  # Unix, also where it is made on Windows
+            entry.create_system = 3  # Unix, also on Windows
             archive.writestr(entry, content, compression)
     return buffer.getvalue()
 

@@ -1,5 +1,6 @@
-"""Ed25519 signatures (RFC 8032): by the package `cryptography`, or by the program `openssl` (3.0 or newer) where
-that is not installed. The portal always has the package; the command line runs with either."""
+"""Ed25519 signatures (RFC 8032), by the package `cryptography`, or by the program `openssl` (3.0 or
+newer) if that is not installed. The portal always has the package; the command line runs with
+either."""
 
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 PRIVATE_HEAD = bytes.fromhex("302e020100300506032b657004220420")
 PUBLIC_HEAD = bytes.fromhex("302a300506032b6570032100")
 _SECONDS = 30
-# RFC 8032, section 7.1, test 2: shows that the program can do what it is asked for
+# RFC 8032, section 7.1, test 2: verifies that the program supports Ed25519
 _KNOWN = tuple(
     bytes.fromhex(text)
     for text in (
@@ -25,11 +26,11 @@ _KNOWN = tuple(
 
 
 class NoEd25519(Exception):
-    """Neither the package nor a program that can do Ed25519 is installed."""
+    """Neither the package nor a program that supports Ed25519 is installed."""
 
 
 def verify(raw_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the key of these 32 bytes made this signature over this message. Raises NoEd25519."""
+    """Whether this key (32 bytes) made this signature of this message. Raises NoEd25519."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -43,7 +44,7 @@ def verify(raw_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def sign(seed: bytes, message: bytes) -> bytes:
-    """The 64 bytes of the signature by the private key of these 32 bytes. Raises NoEd25519."""
+    """The signature, 64 bytes, by this private key (32 bytes). Raises NoEd25519."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError:
@@ -57,7 +58,7 @@ def sign(seed: bytes, message: bytes) -> bytes:
 
 
 def public_key(seed: bytes) -> bytes:
-    """The 32 bytes of the public key that belongs to a private key. Raises NoEd25519."""
+    """The public key, 32 bytes, of a private key. Raises NoEd25519."""
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -78,7 +79,7 @@ def private_pem(seed: bytes) -> str:
 def _openssl_verifies(raw_key: bytes, signature: bytes, message: bytes) -> bool:
     if _said_good(raw_key, signature, message):
         return True
-    _check_program()  # a refusal counts only from a program that knows a good signature
+    _check_program()  # a negative result counts only if the program accepts a known good signature
     return False
 
 
@@ -108,8 +109,8 @@ class _Refused(NoEd25519):
 
 
 def _openssl(arguments: list[str], **files: bytes) -> bytes:
-    """What the program prints. Its files lie in a folder that only this user can read: it takes no
-    message from a pipe."""
+    """The output of the program. Its files are in a directory that only this user can read, because
+    it does not read messages from a pipe."""
     program = shutil.which("openssl")
     if program is None:
         raise NoEd25519(
@@ -123,5 +124,7 @@ def _openssl(arguments: list[str], **files: bytes) -> bytes:
         )
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise _Refused(f"{program} cannot do Ed25519 ({reason}); install OpenSSL 3.0 or newer.")
+        raise _Refused(
+            f"{program} does not support Ed25519 ({reason}); install OpenSSL 3.0 or newer."
+        )
     return done.stdout

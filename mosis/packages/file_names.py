@@ -1,7 +1,7 @@
-"""Which names a file of a package may have, and which names are equal on some file system.
+"""Names of files in packages: which are allowed, and which are equal on some file system.
 
-A name must mean the same to every reader, file system and reviewer. Characters come from an allow-list, not from a list of
-known troublemakers: ASCII letters and digits, `._-`, the space, and the Unicode categories L, M and N.
+A name must mean the same to every reader, file system and reviewer. Characters come from an
+allow-list: ASCII letters and digits, `._-`, the space, and the Unicode categories L, M and N.
 """
 
 import re
@@ -13,8 +13,8 @@ from mosis.packages.findings import Finding
 PATH_BYTES, PATH_LEVELS = 256, 16
 SEGMENT_BYTES = 255  # NAME_MAX of Linux, macOS and most file systems
 _ASCII = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._- ")
-# Letters and marks that no font shows: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, as far as
-# they are of the categories L and M.
+# Letters and marks without a visible glyph: Default_Ignorable_Code_Point of Unicode's
+# DerivedCoreProperties.txt, those of the categories L and M.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -24,12 +24,13 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin|conout|clock|(?:com|lpt)[0-9])\Z
 
 
 def check_path(path: str, name: str) -> Iterator[Finding]:
-    """What is wrong with the path of one entry; `name` is what the archive calls it (a folder's ends with a slash)."""
+    """What is wrong with the path of an entry; `name` is its name in the archive (that of a
+    directory ends with a slash)."""
     segments = path.split("/")
     if len(path.encode()) > PATH_BYTES or len(segments) > PATH_LEVELS:
         detail = f"{name[:80]!r}: at most {PATH_BYTES} bytes and {PATH_LEVELS} levels are allowed."
         yield Finding("path_too_long", detail, name)
-        return  # without a look at each of its characters, of which there may be 65,535
+        return  # checked before its characters, of which there may be 65,535
     if any(len(segment.encode()) > SEGMENT_BYTES for segment in segments):
         detail = f"{name[:80]!r}: a file or folder name may have at most {SEGMENT_BYTES} bytes."
         yield Finding("path_too_long", detail, name)
@@ -46,6 +47,8 @@ def _problem(path: str) -> str | None:
         return "the path is absolute; paths are relative to the root of the package."
     for character in path.replace("/", ""):
         if not _is_allowed(character):
+            if character == "\\":
+                return "it is divided by backslashes, which .NET and PowerShell before 7 write; pack with slashes."
             what = unicodedata.name(character, "no printable character")
             return (
                 f"the character U+{ord(character):04X} ({what}) is not allowed in names; "
@@ -61,12 +64,13 @@ def _is_allowed(character: str) -> bool:
 
 
 def _segment_problem(segment: str) -> str | None:
-    """The rules hold for the compatibility form (NFKC) too, because some file systems and fonts do not tell it apart."""
+    """The rules apply to the compatibility form (NFKC) too, because some file systems and fonts do
+    not distinguish it."""
     plain = unicodedata.normalize("NFKC", segment)
     if segment in ("", ".", ".."):
         return "empty segments, '.' and '..' are not allowed."
     if not all(map(_is_allowed, plain)):
-        return f"it stands for {plain!r} where compatibility characters do not count."
+        return f"it is equivalent to {plain!r} (Unicode compatibility form); use that name."
     if plain != plain.strip() or plain.endswith("."):
         return "no part of a path may begin or end with a space, or end with a dot."
     if plain.startswith("-") or unicodedata.category(segment[0])[0] == "M":
@@ -77,9 +81,11 @@ def _segment_problem(segment: str) -> str | None:
 
 
 def check_twins(files: Iterable[str], folders: Iterable[str]) -> Iterator[Finding]:
-    """Names that some file systems hold for one, and files that would have to be folders too.
+    """Find names that some file systems treat as equal, and files that would have to be directories
+    too.
 
-    `folders` are the entries of folders, with their slash. Folders that only the paths of files speak of count as well.
+    `folders` are the directory entries, with their slash. Directories that occur only in the paths
+    of files count as well.
     """
     seen: dict[str, str] = {}
     reported: set[str] = set()
@@ -104,19 +110,21 @@ def check_twins(files: Iterable[str], folders: Iterable[str]) -> Iterator[Findin
 
 
 def _parents(path: str) -> Iterator[str]:
-    """`a/b/c` gives `a`, `a/b` and `a/b/c`, no deeper than paths may be."""
+    """`a/b/c` gives `a`, `a/b` and `a/b/c`, not deeper than paths may be."""
     parts = path.split("/", PATH_LEVELS)[:PATH_LEVELS] if path else []
     for depth in range(1, len(parts) + 1):
         yield "/".join(parts[:depth])
 
 
 def folded(name: str) -> str:
-    """What two names have in common that are one name on some file system.
+    """A key that is equal for names that are equal on some file system.
 
-    Compatibility forms and case do not count, nor does the dot of Turkish and Azerbaijani i: I, İ, i and ı are one.
+    Compatibility forms and case are ignored, and so is the dot of Turkish and Azerbaijani i: I, İ,
+    i and ı are equal.
     """
     text = name
     for fold in (str.casefold, str.upper, str.casefold):
-        # Taken apart first and again afterwards: "Canonical Caseless Matching", D145 in section 3.13 of Unicode.
+        # Decomposed before and after case folding: "Canonical Caseless Matching", D145 in section
+        # 3.13 of Unicode.
         text = unicodedata.normalize("NFKD", fold(unicodedata.normalize("NFKD", text)))
     return text.replace("i\u0307", "i")

@@ -1,4 +1,4 @@
-"""What can be wrong with a package: every code with its meaning and its cure.
+"""What can be wrong with a package: every code with its meaning and its remedy.
 
 docs/API.md and docs/PACKAGES.md list the same; tests compare them.
 """
@@ -97,7 +97,7 @@ FINDINGS: dict[str, str] = {
     "first_app": "It is the developer's first app.",
 }
 
-# What to do about each finding, for docs/PACKAGES.md.
+# The remedy of each finding, for docs/PACKAGES.md.
 CURES: dict[str, str] = {
     "not_a_zip": 'Pack again into a new file, as under "Pack and sign"; send the file itself, complete.',
     "other_format": "Pack again into a new file, with nothing before the first entry.",
@@ -125,7 +125,7 @@ CURES: dict[str, str] = {
     "ratio_too_high": "Make the file smaller; hardly any real content compresses that well.",
     "manifest_missing": "Put `manifest.json` into the root: run `zip` inside the app's folder.",
     "manifest_too_large": "Shorten the description.",
-    "manifest_json": "Mend the JSON at the line that is named: `jq . manifest.json`.",
+    "manifest_json": "Fix the JSON at the given line: `jq . manifest.json`.",
     "required": 'Add the field; the table "manifest.json" has an example of each.',
     "unknown_field": "Remove the field, or correct its spelling.",
     "wrong_type": "Write the value in the type that the detail names.",
@@ -147,21 +147,21 @@ CURES: dict[str, str] = {
     "signature_invalid": "Sign the final `MANIFEST.MF` with a key that `GET /v1/signing-keys` lists as active.",
     "certificate_mismatch": "Leave `META-INF/CERT.PEM` out, or write it with `openssl pkey -pubout`.",
     "no_signing_key": "Register the public key: `POST /v1/signing-keys`.",
-    "rml_malformed": "Mend the document at the line that is named.",
+    "rml_malformed": "Fix the document at the given line.",
     "rml_doctype": "Remove the `<!DOCTYPE ...>` line.",
     "rml_entity": "Remove the declaration; write the character itself.",
     "rml_root": "Make `<rml>` (or `<template>`) the outermost element.",
     "rml_too_deep": "Nest fewer elements.",
-    "rcss_malformed": "Mend the style sheet at the line that is named.",
-    "lua_syntax": "Mend the script at the line that is named; `luac -p` checks it too.",
+    "rcss_malformed": "Fix the style sheet at the given line.",
+    "lua_syntax": "Fix the script at the given line; `luac -p` checks it too.",
     "lua_bytecode": "Send the source text; the device compiles it.",
-    "json_malformed": "Mend the JSON at the place that is named.",
+    "json_malformed": "Fix the JSON at the given place.",
     "text_invalid": "Save the file as UTF-8.",
     "image_invalid": "Export the image again, in the format of its file name.",
     "font_invalid": "Use the original TrueType or OpenType file (not WOFF).",
     "sound_invalid": "Export the sound again, in the format of its file name.",
-    "check_timeout": "Make the file that is named smaller or simpler.",
-    "check_memory": "Make the file that is named smaller or simpler.",
+    "check_timeout": "Make the named file smaller or simpler.",
+    "check_memory": "Make the named file smaller or simpler.",
     "check_crashed": "Upload again; if it happens again, tell the operator.",
     "rml_not_xml": "Close every element, quote every attribute.",
     "lua_dangerous": "Use the functions of `mosis` instead; explain to the reviewer what cannot be avoided.",
@@ -185,7 +185,7 @@ CURES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or noteworthy. `pointer` is a JSON pointer (RFC 6901) into manifest.json, "" elsewhere."""
+    """One error or remark. `pointer` is a JSON pointer (RFC 6901) into manifest.json, otherwise ""."""
 
     code: str
     detail: str

@@ -1,4 +1,4 @@
-"""manifest.json: what it may say, and everything that is wrong with it at once."""
+"""manifest.json: its fields, and a check that reports everything that is wrong at once."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,14 +9,15 @@ from mosis.validation import names
 from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS, WHAT_IS_WRONG
 from mosis.validation.choices import closest, one_of
 
-# Permission: what it allows. Normal ones are granted without a question.
+# Permission: what it allows. Normal permissions are granted without asking the user.
 NORMAL_PERMISSIONS = {
     "storage": "Keep data of its own on the device.",
     "network": "Connect to other machines.",
     "clipboard": "Read and write the clipboard.",
     "notifications": "Show notifications.",
 }
-# Dangerous ones reach personal data: a reviewer looks at each, and the person who uses the device is asked.
+# Dangerous permissions give access to personal data: a reviewer examines each, and the user of the
+# device is asked.
 DANGEROUS_PERMISSIONS = {
     "camera": "Take pictures and videos.",
     "microphone": "Record sound.",
@@ -45,7 +46,7 @@ VERSION = re.compile(
     r"(?:-((?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?\Z"
 )
-# One line, and lines that LF divides, without other control characters.
+# One line, and several lines separated by LF, without other control characters.
 ONE_LINE = r"[^\x00-\x1f\x7f-\x9f]*\Z"
 LINES = r"[^\x00-\x09\x0b-\x1f\x7f-\x9f]*\Z"
 LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?\Z")
@@ -54,7 +55,7 @@ LOCALE_FORM = (
     " such as en, pt-BR, zh-Hans or es-419."
 )
 CATEGORY = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
-# Every field with what it means.
+# Every field with its meaning.
 _REQUIRED_FIELDS = {
     "id": "The app's package_id: lower-case letters and digits in two or more segments.",
     "name": "What the device shows under the icon.",
@@ -87,7 +88,8 @@ def is_version(text: str) -> bool:
 
 
 def version_key(text: str) -> tuple[Any, ...]:
-    """A key that sorts versions by precedence (semver.org, section 11); build metadata does not count. Raises ValueError."""
+    """A sort key by precedence (semver.org, section 11); build metadata is ignored. Raises
+    ValueError."""
     found = VERSION.match(text) if len(text) <= LONGEST_VERSION else None
     if found is None:
         raise ValueError(f"not a semantic version: {text[:80]!r}")

@@ -13,7 +13,7 @@ from mosis.validation import names
 from mosis.validation.addresses import EMAIL_ADDRESS, WEB_ADDRESS
 
 PATH = "/docs/manifest.schema.json"
-_END = "$(?!\n)"  # the end of the text: in ECMA-262 `$` alone is, in Python it is not
+_END = "$(?!\n)"  # end of text: `$` means that in ECMA-262, but not in Python
 
 
 def schema(url: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _locale() -> dict[str, Any]:
 
 
 def _file(endings: tuple[str, ...]) -> dict[str, Any]:
-    """The path of a file with one of these endings, in upper or lower case."""
+    """The path of a file with one of these extensions, in any case."""
     either = (
         "".join(f"[{each}{each.upper()}]" if each.isalpha() else f"\\{each}" for each in ending)
         for ending in endings
@@ -90,7 +90,8 @@ def _file(endings: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _pattern(pattern: str) -> dict[str, str]:
-    """A regular expression that Python matches from the start, as ECMA-262 with the flag u has it."""
+    """A regular expression that Python matches from the start, in the syntax of ECMA-262 with the
+    flag u."""
     literal = re.sub(
         r"\\U([0-9a-f]{8})", lambda found: chr(int(found[1], 16)), pattern.removesuffix("\\Z")
     )

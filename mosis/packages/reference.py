@@ -1,7 +1,8 @@
-"""The tables of docs/PACKAGES.md, made from the constants that the checks use.
+"""The tables of docs/PACKAGES.md, generated from the constants that the checks use.
 
-`python -m mosis.packages.reference` writes them into the page: under each heading of `TABLES` the first
-table is replaced. The prose between them is written by hand. A test compares the page with the result.
+`python -m mosis.packages.reference` updates the page: under each heading of `TABLES` the first
+table is replaced. The text between them is written by hand. A test compares the page with the
+result.
 """
 
 import json
@@ -125,7 +126,8 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def updated(text: str) -> str:
-    """The page with its tables made anew. Raises ValueError when a heading or its table is missing."""
+    """The page with its tables generated again. Raises ValueError if a heading or its table is
+    missing."""
     for heading, make in TABLES.items():
         pattern = re.compile(
             rf"(?ms)^(## {re.escape(heading)}\n(?:(?!^## ).)*?)^\|.*?(?=\n[^|]|\n?\Z)"

@@ -1,7 +1,8 @@
-"""Package files on disk: received into incoming/, kept under their final name, opened, swept.
+"""Package files on disk: received into incoming/, moved to their final name, opened, removed.
 
-Whatever `keep` has answered for survives a power cut: the file is flushed, renamed, and the folders are flushed too (on btrfs
-a rename alone can be lost). PACKAGES_DIR/{developer_id}/{app_id}/{version}/package.mosis is the operators' layout.
+A file that `keep` has moved survives a power cut: the file is flushed, renamed, and the directories
+are flushed too (on btrfs a rename alone can be lost).
+PACKAGES_DIR/{developer_id}/{app_id}/{version}/package.mosis is a layout that operators rely on.
 """
 
 import errno
@@ -28,14 +29,14 @@ HASHED_EVERY_SECONDS = 24 * 3600
 
 
 class Readable(Protocol):
-    """What a body needs to be."""
+    """The interface of a request body."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Received:
-    """A file that has arrived whole and lies flushed in incoming/."""
+    """A file that was received completely and flushed, in incoming/."""
 
     path: Path
     size_bytes: int
@@ -46,7 +47,7 @@ class Received:
 
 
 class Files:
-    """The packages folder. `reserve_bytes` of the disk are never used for uploads."""
+    """The packages directory. `reserve_bytes` of the disk are never used for uploads."""
 
     def __init__(self, packages_dir: Path, reserve_bytes: int = 0) -> None:
         self.root = packages_dir
@@ -54,14 +55,15 @@ class Files:
         self.reserve_bytes = reserve_bytes
         self._good = RevisionCache(
             4 << 20
-        )  # hashes that were compared with their file, of some ten thousand files
+        )  # hashes already compared with their file, of about ten thousand files
         self.incoming.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
-        """Raises Unavailable `no_space` when this many bytes in the packages folder (or another) would eat into the reserve."""
+        """Raises Unavailable `no_space` if this many bytes in the packages directory (or another)
+        would use the reserve."""
         disk = os.statvfs(folder or self.root)
         free, wanted = disk.f_bavail * disk.f_frsize, self.reserve_bytes + size_bytes
-        if free < wanted and folder is not None:  # asked by the operator's own commands and jobs
+        if free < wanted and folder is not None:  # for the operator's own commands and jobs
             raise Unavailable(
                 "no_space",
                 f"{folder} has {free >> 20} MiB free, and {(wanted >> 20) + 1} are needed: make room.",
@@ -69,20 +71,21 @@ class Files:
         if free < wanted:
             raise Unavailable(
                 "no_space",
-                "The portal's disk is nearly full; nothing is taken in until there is room again.",
+                "The portal's disk is nearly full; uploads are refused until there is "
+                "space again. Try again later.",
             )
 
     def receive(
         self, body: Readable, limit_bytes: int, expected_bytes: int | None = None
     ) -> Received:
-        """Copy a body into incoming/, counting and hashing as it goes, and flush it.
+        """Copy a body into incoming/, counting and hashing it, and flush the file.
 
-        Raises LimitReached `too_large`, Malformed when less than `expected_bytes` came, Unavailable `no_space` or
-        `package_unavailable` (a folder that cannot be written).
+        Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
+        Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
         """
         self.check_room(
             expected_bytes or 0
-        )  # other servers have not asked before they stored the body
+        )  # other servers store the body before they call the application
         path = self.incoming / new_id()
         digest, size = hashlib.sha256(), 0
         try:
@@ -99,11 +102,13 @@ class Files:
                     _write_all(file, block)
                 if expected_bytes is not None and size != expected_bytes:
                     raise Malformed(
-                        "malformed_request", f"{expected_bytes} bytes were announced, {size} came."
+                        "malformed_request",
+                        f"The body has {size} bytes, but {expected_bytes} "
+                        "were announced; send it again.",
                     )
                 os.fsync(file.fileno())
         except BaseException as error:
-            with suppress(OSError):  # on a read-only file system nothing was made
+            with suppress(OSError):  # on a read-only file system nothing was created
                 path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise _not_kept(error) from error
@@ -111,17 +116,18 @@ class Files:
         return Received(path, size, digest.hexdigest())
 
     def path(self, developer_id: str, app_id: str, version: str) -> Path:
-        """Where the package of a version lies. The parts come from rows, never from a request."""
+        """The path of a version's package. Its parts come from rows, never from a request."""
         return self.root / developer_id / app_id / version / NAME
 
     def keep(self, received: Received, target: Path) -> None:
-        """Give a received file its final name, for good; called in the transaction, before its COMMIT."""
+        """Move a received file to its final name; called in the transaction, before its COMMIT."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
             for folder in (
                 target.parents
-            ):  # also those that were there: whoever made them may have been stopped before this
+                # also existing ones: the process that made them may have been stopped before flushing
+            ):
                 _flush_folder(folder)
                 if folder == self.root:
                     break
@@ -131,8 +137,8 @@ class Files:
     def find(
         self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False
     ) -> BinaryIO | None:
-        """The file with this hash, open for reading; None when it is missing or another. It is hashed when it is first asked for
-        in a day and whenever it has been touched; with `anew` in any case."""
+        """The file with this hash, open for reading; None if it is missing or differs. It is hashed
+        at its first use in a day and whenever it was modified; with `anew` always."""
         try:
             file = open(path, "rb")
         except OSError:
@@ -141,7 +147,7 @@ class Files:
         seen = (state.st_ino, state.st_mtime_ns, state.st_size, time.time() // HASHED_EVERY_SECONDS)
         if state.st_size == size_bytes and not anew and self._good.get(sha256, seen):
             return file
-        with suppress(OSError):  # a disk that cannot read it
+        with suppress(OSError):  # a disk error
             if (
                 state.st_size == size_bytes
                 and hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -153,7 +159,8 @@ class Files:
         return None
 
     def open(self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False) -> BinaryIO:
-        """The package, as `find` finds it. Raises Unavailable `package_unavailable`, and says so loudly: never wrong bytes."""
+        """The package, as `find`. Raises Unavailable `package_unavailable` and logs an error; never
+        returns wrong bytes."""
         file = self.find(path, size_bytes, sha256, anew=anew)
         if file is None:
             log.error(
@@ -167,7 +174,7 @@ class Files:
         return file
 
     def remove(self, path: Path) -> None:
-        """Remove a package and the folders that it leaves empty."""
+        """Remove a package and the directories that become empty."""
         path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder in (self.root, self.incoming):
@@ -178,7 +185,8 @@ class Files:
                 break
 
     def sweep_incoming(self) -> int:
-        """Remove what a killed process left in incoming/: called at start, before the first upload; how many."""
+        """Remove what a killed process left in incoming/; called at start, before the first upload.
+        Returns the number of files."""
         left = list(self.incoming.iterdir())
         for path in left:
             path.unlink(missing_ok=True)
@@ -190,13 +198,14 @@ class Files:
         among: Iterable[Path] | None = None,
         older_than_seconds: float = ORPHAN_AGE_SECONDS,
     ) -> list[Path]:
-        """Packages that no row names (a row is committed after its file) and uploads that were never ended, once they are a day
-        old: all of them, or those `among` some. Under the writers' lock, where packages get their names, none is new."""
+        """Orphans: packages that no row names (a row is committed after its file) and unfinished
+        uploads, if they are a day old; all, or those `among` some. Under the write lock, where
+        packages get their names, no new one can appear."""
         now = time.time()
         found = []
         for path in among or [*self.root.glob(f"*/*/*/{NAME}"), *self.incoming.iterdir()]:
-            with suppress(FileNotFoundError):  # an upload that has just ended
-                # a date as far in the future is as old: the clock was ahead when it was written
+            with suppress(FileNotFoundError):  # an upload that has just finished
+                # a date as far in the future is old too: the clock was ahead when it was written
                 if abs(now - path.stat().st_mtime) > older_than_seconds and (
                     path.parent == self.incoming or not is_named(path)
                 ):
@@ -215,11 +224,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _not_kept(error: OSError) -> Unavailable:
     if error.errno in _FULL:
-        return Unavailable("no_space", "The portal's disk is full; nothing was kept.")
+        return Unavailable(
+            "no_space", "The portal's disk is full; nothing was stored. Try again later."
+        )
     log.error("packages folder not writable", extra={"reason": str(error)})
     return Unavailable(
         "package_unavailable",
-        "The packages folder cannot be written at the moment; nothing was kept.",
+        "The packages directory cannot be written at the moment; nothing was stored. "
+        "Try again later.",
     )
 
 

@@ -1,8 +1,10 @@
-"""The records of a ZIP file: every byte belongs to one entry, to the central directory or to the end record.
+"""The records of a ZIP file: every byte must belong to one entry, to the central directory or to
+the end record.
 
-Formats and field names are those of APPNOTE.TXT 6.3 (sections 4.3.7, 4.3.9, 4.3.12, 4.3.16, 4.5) and, for the extra fields,
-of Info-ZIP's extrafld.txt. Readers differ in what they look at first, so that a file which leaves them a choice can be
-two packages. Nothing is accepted that leaves a choice: the records may hold only what common writers put there.
+Formats and field names are those of APPNOTE.TXT 6.3 (sections 4.3.7, 4.3.9, 4.3.12, 4.3.16, 4.5)
+and, for extra fields, of Info-ZIP's extrafld.txt. Readers differ in what they look at first, so an
+ambiguous file can be two different packages. Ambiguous files are refused: the records may contain
+only what common writers put there.
 """
 
 import re
@@ -13,13 +15,14 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from mosis.packages.findings import Finding
+from mosis.packages.formats import HEAD_BYTES, format_of
 
 FILES = 1000
-ENTRIES = 2 * FILES  # folders are entries too
+ENTRIES = 2 * FILES  # directories are entries too
 DIRECTORY_BYTES = 4 << 20
 STORED, DEFLATED = 0, 8
-# Where readers look for the end of the archive: 64 KiB of comment and the records before it (22 + 20 + 56 bytes); Info-ZIP
-# reads back 66,000 bytes.
+# Where readers search for the end of the archive: 64 KiB of comment and the records before it (22 +
+# 20 + 56 bytes); Info-ZIP reads back 66,000 bytes.
 TAIL_BYTES = 66_000 + 98
 
 _END = struct.Struct("<4s4H2LH")
@@ -29,19 +32,22 @@ _DESCRIPTOR = struct.Struct("<3L")
 _END_MARK, _CENTRAL_MARK = b"PK\x05\x06", b"PK\x01\x02"
 _LOCAL_MARK, _DESCRIPTOR_MARK = b"PK\x03\x04", b"PK\x07\x08"
 _ENCRYPTED, _DESCRIBED, _UTF8 = 1 << 0, 1 << 3, 1 << 11
-_ALLOWED_FLAGS = 0b110 | _DESCRIBED | _UTF8  # bits 1 and 2 are deflate's hint of how hard it tried
-_VERSIONS_NEEDED = (10, 20)  # 2.0 for deflate and folders; whatever needs more is not allowed
-# MS-DOS, Unix, NTFS (10 by APPNOTE, 11 by Info-ZIP), VFAT, OS X. Names and attributes of other systems have rules of their own.
+_ALLOWED_FLAGS = 0b110 | _DESCRIBED | _UTF8  # bits 1 and 2 are the compression level of deflate
+# 2.0 for deflate and directories; features of later versions are not allowed
+_VERSIONS_NEEDED = (10, 20)
+# MS-DOS, Unix, NTFS (10 by APPNOTE, 11 by Info-ZIP), VFAT, OS X. Other systems have rules of their
+# own for names and attributes.
 _SYSTEMS = frozenset({0, 3, 10, 11, 14, 19})
 _ANY_RECORD = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05[\x05\x06]|\x06[\x06-\x08]|\x07\x08)")
 _TAIL_RECORD = re.compile(rb"PK(?:\x01\x02|\x05\x06|\x06[\x06\x07])")
 _ZIP64 = "The archive uses ZIP64, which no package within the limits needs."
-# What other readers look for, not at the first byte: PDF in the first kilobyte, tar in its first header, a disk image's volume.
+# What other readers search for beyond the first byte: PDF in the first kilobyte, tar in its first
+# header, the volume of a disk image.
 _OTHER_FORMATS = ((b"%PDF-", 0, 1024), (b"ustar", 257, 262), (b"CD001", 32769, 32774))
 
 
 class Unreadable(Exception):
-    """The archive cannot be read further; carries the finding."""
+    """The archive cannot be read any further; holds the finding."""
 
     def __init__(self, code: str, detail: str, path: str | None = None) -> None:
         super().__init__(detail)
@@ -50,15 +56,16 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, as both of its headers describe it. Bytes and positions count from the beginning of the file."""
+    """One entry, as both of its headers describe it. Sizes are in bytes, positions count from the
+    beginning of the file."""
 
     name: str
     method: int
     crc: int
     packed_bytes: int
     size_bytes: int
-    header: int  # where the local header begins
-    start: int  # where the data begins
+    header: int  # offset of the local header
+    start: int  # offset of the data
     external: int  # external file attributes (4.4.15)
 
 
@@ -83,9 +90,9 @@ class _Central(NamedTuple):
 
 
 def read_entries(file: BinaryIO, findings: list[Finding]) -> list[Entry]:
-    """All entries, in the order in which they lie in the file.
+    """All entries, in their order in the file.
 
-    What leaves readers a choice is added to `findings`. Raises Unreadable where the records cannot be followed.
+    Ambiguities are added to `findings`. Raises Unreadable if the records cannot be followed.
     """
     size = file.seek(0, 2)
     count, directory_bytes, directory_start = _end_record(file, size)
@@ -116,7 +123,9 @@ def read_entries(file: BinaryIO, findings: list[Finding]) -> list[Entry]:
 def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     """(number of entries, length, start) of the central directory."""
     if size < _END.size:
-        raise Unreadable("not_a_zip", "The file is too small to be a ZIP archive.")
+        file.seek(0)
+        found = format_of(file.read(HEAD_BYTES)) or "too small for one"
+        raise Unreadable("not_a_zip", f"The file is not a ZIP archive: it is {found}.")
     file.seek(size - _END.size)
     signature, disk, first_disk, here, count, length, start, comment = _END.unpack(
         file.read(_END.size)
@@ -131,7 +140,9 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.")
     if start + length != size - _END.size:
         raise Unreadable(
-            "not_a_zip", "The central directory does not lie where the end record says."
+            "not_a_zip",
+            "The central directory does not lie where the end record says: there are bytes before the archive, or bytes of it"
+            " were changed or are missing. Transfer it as binary, and send the archive alone.",
         )
     if not count:
         raise Unreadable("not_a_zip", "The archive is empty.")
@@ -141,7 +152,8 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
 
 
 def _no_end_record(file: BinaryIO, size: int) -> Unreadable:
-    """Why the file does not end with an end record: it has a comment, bytes follow, or it is no ZIP archive at all."""
+    """Why the file does not end with an end record: it has a comment, other bytes follow, or it is
+    not a ZIP archive."""
     start = max(0, size - _END.size - 0xFFFF)
     file.seek(start)
     tail = file.read(size - start)
@@ -151,7 +163,12 @@ def _no_end_record(file: BinaryIO, size: int) -> Unreadable:
             return _comment(behind)
     if _END_MARK in tail:
         return Unreadable("not_a_zip", "Bytes follow the end record, or the file is cut off.")
-    return Unreadable("not_a_zip", "The file does not end as a ZIP archive ends.")
+    file.seek(0)
+    what = format_of(file.read(HEAD_BYTES))
+    if what == "a ZIP archive":
+        return Unreadable("not_a_zip", "The archive has no end: it is cut off; transfer it again.")
+    reason = f"it is {what}" if what else "it does not end as one ends"
+    return Unreadable("not_a_zip", f"The file is not a ZIP archive: {reason}.")
 
 
 def _comment(length: int) -> Unreadable:
@@ -170,7 +187,8 @@ def _entry(
     limit: int,
     findings: list[Finding],
 ) -> tuple[Entry, int, int]:
-    """The entry at `position` of the directory, whose local header must lie at `start`; (entry, next position, next start)."""
+    """The entry at `position` of the directory, whose local header must be at `start`; (entry, next
+    position, next start)."""
     if len(directory) - position < _CENTRAL.size:
         raise Unreadable("not_a_zip", "The central directory is cut off.")
     fields = _Central._make(_CENTRAL.unpack_from(directory, position))
@@ -201,14 +219,16 @@ def _entry(
 
 
 def _check_central(fields: _Central, name: str, start: int) -> None:
-    """Raise Unreadable for what keeps the entry from being read."""
+    """Raise Unreadable if the entry cannot be read."""
     if fields.comment_length:
         raise Unreadable("zip_comment", f"{name!r} has a comment; pack it again without.", name)
     if fields.flags & _ENCRYPTED:
         raise Unreadable("zip_encrypted", f"{name!r} is encrypted; pack it again without.", name)
     if fields.flags & ~_ALLOWED_FLAGS or fields.method not in (STORED, DEFLATED):
         raise Unreadable(
-            "zip_method", f"{name!r} needs a way of packing that is not allowed; deflate it.", name
+            "zip_method",
+            f"{name!r} uses a compression method that is not allowed; use deflate.",
+            name,
         )
     if 0xFFFFFFFF in (fields.packed, fields.size, fields.offset) or fields.disk == 0xFFFF:
         raise Unreadable("zip64", _ZIP64, name)
@@ -225,20 +245,21 @@ def _check_central(fields: _Central, name: str, start: int) -> None:
 
 
 def _unusual(fields: _Central, name: str) -> Iterator[Finding]:
-    """Features that readers understand differently."""
+    """Report features that readers understand differently."""
     if fields.needed not in _VERSIONS_NEEDED:
         detail = f"{name!r} asks for version {fields.needed / 10} of ZIP; deflated files need 2.0."
         yield Finding("zip_ambiguous", detail, name)
     if fields.made_by >> 8 not in _SYSTEMS:
         detail = f"{name!r} was packed on system {fields.made_by >> 8}, whose names and attributes"
         yield Finding("zip_ambiguous", f"{detail} readers understand differently.", name)
-    if fields.internal & ~1:  # bit 0 says that the file seems to be text (4.4.14)
+    if fields.internal & ~1:  # bit 0: the file is probably text (4.4.14)
         detail = f"{name!r} has internal attributes {fields.internal:#x}; only 0 and 1 are allowed."
         yield Finding("zip_ambiguous", detail, name)
     if fields.method == STORED and fields.flags & _DESCRIBED:
         detail = (
-            f"{name!r} is stored with a data descriptor, so that who reads a stream cannot know its end;"
-            " let the program write into a file instead of a pipe, or compress."
+            f"{name!r} is stored with a data descriptor, so that a reader of a stream "
+            "cannot find its end; write the archive into a file instead of a pipe, or "
+            "compress the file."
         )
         yield Finding("zip_ambiguous", detail, name)
 
@@ -255,12 +276,15 @@ def _local(
         )
     _, *local, name_length, extra_length = _LOCAL.unpack(header)
     described = bool(central.flags & _DESCRIBED)
-    # A writer into a pipe leaves out what it does not know yet: zip the checksum and the packed size, others all three.
+    # A writer into a pipe leaves out what it does not know yet: `zip` the checksum and the
+    # compressed size, others all three.
     sizes = [
         0 if described and said == 0 else meant
         for said, meant in zip(local[5:], (central.crc, central.packed, central.size), strict=True)
     ]
     tail = file.read(name_length + extra_length)
+    if _extra_problem(tail[name_length:]) == _ZIP64:  # some write it into this header alone
+        raise Unreadable("zip64", f"{name!r}: {_ZIP64}", name)
     same = local == [*central[2:7], *sizes] and tail[:name_length] == raw_name
     if not same or len(tail) != name_length + extra_length:
         raise Unreadable(
@@ -299,7 +323,8 @@ def _name(raw: bytes, flags: int, findings: list[Finding]) -> str:
 
 
 def _is_timestamp(data: bytes) -> bool:
-    """0x5455: one byte of flags, then four bytes for each time; many writers have only the first time in the directory."""
+    """0x5455: one byte of flags, then four bytes for each time; many writers put only the first
+    time into the directory."""
     if not data or data[0] & ~0b111:
         return False
     return len(data) in {1 + 4 * data[0].bit_count(), 1 + 4 * (data[0] & 1)}
@@ -317,10 +342,10 @@ _KNOWN_EXTRA: dict[int, Callable[[bytes], bool]] = {
 
 
 def _check_extra(extra: bytes, name: str) -> Iterator[Finding]:
-    """Extra fields may hold times and owners, each at most once and of exactly its length.
+    """Extra fields may contain times and owners, each at most once and with exactly its length.
 
-    A second name (0x7075) is refused even where it is the same: no writer needs one beside UTF-8, and Info-ZIP's unzip takes
-    some archives with one for damaged.
+    A second name (0x7075) is refused even if it is the same: no writer needs one besides UTF-8, and
+    Info-ZIP's unzip reports some archives with one as damaged.
     """
     problem = _extra_problem(extra)
     if problem:
@@ -351,10 +376,12 @@ def _extra_problem(extra: bytes) -> str | None:
 def _stray_records(
     file: BinaryIO, size: int, directory_start: int, places: frozenset[int], entries: list[Entry]
 ) -> Iterator[Finding]:
-    """Signatures of a directory or an end record, in the tail of the file, that are not at one of their `places`.
+    """Signatures of a directory or an end record, in the tail of the file, that are not at one of
+    their `places`.
 
-    Some readers take the first ZIP64 locator or end record that they find going backwards, even in the data of a file. By
-    chance this meets one upload in 16,000. At most one finding for each entry.
+    Some readers take the first ZIP64 locator or end record that they find going backwards, even in
+    the data of a file. By chance this happens to one upload in 16,000. At most one finding per
+    entry.
     """
     begin = max(0, size - TAIL_BYTES)
     file.seek(begin)
@@ -369,7 +396,8 @@ def _stray_records(
         seen.add(name)
         where = f"the data of {name!r}" if name else "the central directory"
         detail = (
-            f"Some readers would take byte {at}, in {where}, for the end or the directory of the archive. Pack it"
-            " again at another level (`zip -1` or `zip -9`), or name that file first, before larger ones."
+            f"Some readers would take byte {at}, in {where}, for the end or the "
+            "directory of the archive. Pack it again with another compression level "
+            "(`zip -1` or `zip -9`), or put that file first, before larger ones."
         )
         yield Finding("zip_second_directory", detail, name)

@@ -63,7 +63,7 @@ def find(
     if not row:
         return None
     session_id, developer_id, last_used_at = row
-    caller = authentication.caller_of_session(db, developer_id, session_id, address, client)
+    caller = authentication.caller_of_session(env, db, developer_id, session_id, address, client)
     if caller is None:
         return None
     if abs(seconds(now) - seconds(last_used_at)) < TOUCH_SECONDS:

@@ -10,7 +10,8 @@ from typing import Any
 
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.publishing import versions
+from mosis.packages.manifest import DANGEROUS_PERMISSIONS
+from mosis.publishing import proven, versions
 from mosis.publishing.versions import Version
 
 # Findings that repeat `permissions_added`, or that every first version has.
@@ -78,18 +79,39 @@ def reasons_for_review(env: Context, db: Connection, version: Version) -> list[s
     if env.config.review_policy == "all":
         return ["policy"]
     changes = since_last_published(db, version)
+    is_proven = proven.is_proven(env, db, version)
+    sampled = drawn(env.secret, version) * 100 < env.config.review_sample_percent
     if changes.since is None:
+        if is_proven and _is_harmless(db, version, changes):
+            return ["sample"] if sampled else []
         return ["first_version"]
     transferred_at = db.value("SELECT transferred_at FROM apps WHERE id = ?", version.app_id)
     why = {
         "new_owner": (transferred_at or "") >= (changes.since.decided_at or "9999"),
-        "new_permissions": bool(changes.permissions_added),
+        "new_permissions": bool(changes.permissions_added)
+        if not is_proven
+        else _asks_dangerous(changes),
         "new_findings": bool(changes.findings_added),
         "rejected_before": _reviewed_since(db, changes.since, "rejected"),
-        "sample": drawn(env.secret, version) * 100 < env.config.review_sample_percent
-        or _reviewed_since(db, changes.since, "withdrawn", "sample"),
+        "sample": sampled or _reviewed_since(db, changes.since, "withdrawn", "sample"),
     }
     return [reason for reason, holds in why.items() if holds]
+
+
+def _asks_dangerous(changes: Changes) -> bool:
+    return bool(set(changes.permissions_added) & set(DANGEROUS_PERMISSIONS))
+
+
+def _is_harmless(db: Connection, version: Version, changes: Changes) -> bool:
+    """Whether the first version of an app asks for no dangerous permission, its checks found nothing
+    worth a warning, and no earlier one was rejected or withdrawn from a review."""
+    warnings = [each for each in json.loads(version.findings) if each["severity"] != "info"]
+    reviewed = db.value(
+        "SELECT 1 FROM reviews r JOIN versions v ON v.id = r.version_id WHERE v.app_id = ?"
+        " AND r.state IN ('rejected', 'withdrawn') LIMIT 1",
+        version.app_id,
+    )
+    return not warnings and not reviewed and not _asks_dangerous(changes)
 
 
 def drawn(secret: str, version: Version) -> float:

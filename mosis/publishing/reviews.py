@@ -12,7 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import members, releases, review_policy, versions
+from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -262,9 +262,45 @@ def lapse(env: Context, review_id: str) -> Again | None:
         return Again(seconds(until) - seconds(db.now)) if until else None
 
 
-def approve(db: Connection, caller: Caller, review: Review, comment: str) -> Review:
-    """Approve a version. Raises Conflict `already_decided`, Denied for an app of the caller's own."""
-    return _decide(db, caller, review, "approve", [], comment)
+def approve(
+    db: Connection, caller: Caller, review: Review, comment: str, *, security: bool = False
+) -> Review:
+    """Approve a version; `security` marks it as a security release. Raises Conflict
+    `already_decided`, Denied for an app of the caller's own."""
+    return _decide(db, caller, review, "approve", [], comment, security=security)
+
+
+def mark_security(db: Connection, caller: Caller, review: Review, security: bool) -> Review:
+    """Mark an approved version as a security release, which no cooldown holds back, or remove the
+    mark; in the running transaction. Raises Conflict `invalid_state`, Denied for an app of the
+    caller's own."""
+    version = version_of(db, for_reviewer(db, caller, review.id))
+    if bool(version.security) == security:
+        return review
+    if review.state != "approved":
+        raise Conflict(
+            "invalid_state",
+            f"Only approved versions are marked as security releases; this review is {review.state}.",
+            state=review.state,
+            allowed=[],
+        )
+    _mark_security(db, caller, version, security)
+    return review
+
+
+def _mark_security(db: Connection, caller: Caller, version: Version, security: bool) -> None:
+    db.change("UPDATE versions SET security = ? WHERE id = ?", int(security), version.id)
+    owner = versions.developer_of(db, version)
+    db.notify(owner)
+    audit.add(
+        db,
+        caller,
+        "version.security",
+        version.id,
+        owner_id=owner,
+        version=version.version,
+        security=security,
+    )
 
 
 def reject(
@@ -397,7 +433,7 @@ def _submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
-    releases.check_release(db, version)
+    releases.check_release(db, env.config, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )
@@ -410,6 +446,7 @@ def _submit(
         because=json.dumps(because),
     )
     if because:
+        review_notices.announce(db, version, review_id, because)
         return version
     comment = "Approved by the policy: nothing that needs a person has changed since the last published version."
     db.change(
@@ -422,7 +459,14 @@ def _submit(
 
 
 def _decide(
-    db: Connection, caller: Caller, review: Review, verdict: str, reasons: list[str], comment: str
+    db: Connection,
+    caller: Caller,
+    review: Review,
+    verdict: str,
+    reasons: list[str],
+    comment: str,
+    *,
+    security: bool = False,
 ) -> Review:
     with db.write():
         version = version_of(db, review)
@@ -446,6 +490,8 @@ def _decide(
         if not decided:
             raise _taken(db, review)
         if verdict == "approve":
+            if security:
+                _mark_security(db, caller, version, security)
             _approved(db, caller, version, review.id, comment)
         else:
             facts = {"reasons": reasons, "comment": comment[:2000]}

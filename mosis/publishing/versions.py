@@ -82,6 +82,7 @@ class Version:
     decided_at: str | None
     published_at: str | None
     package_removed_at: str | None
+    security: int
 
     @property
     def moves(self) -> list[str]:
@@ -108,6 +109,31 @@ class Created:
 
     version: Version
     new: bool = field(default=True)
+
+
+def upload(
+    env: Context,
+    db: Connection,
+    caller: Caller,
+    app: App,
+    received: Received,
+    options: Upload,
+    signing_keys: Mapping[str, bytes],
+) -> Created:
+    """Make a version of a package that has been received. `signing_keys` are those that may sign it
+    (`keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
+
+    Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
+    """
+    package = packages.inspect(received.path, package_id=app.package_id, keys=signing_keys)
+    with db.write():
+        app = apps.with_role(db, caller, app.id, "publisher")  # as it is now, after the inspection
+        created = create(db, env.config, caller, app, package, received, options)
+        if created.new:
+            env.files.keep(received, path(env.files, db, created.version))
+    env.measures.count("portal_upload_bytes_total", received.size_bytes)
+    env.measures.count("portal_uploads_total", result="taken" if created.new else "known")
+    return created
 
 
 def create(

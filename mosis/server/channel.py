@@ -38,7 +38,7 @@ FLUSH_BYTES = (
     1024 * 1024
 )  # sent to one client in one turn, so that a fast reader does not delay the others
 AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
-CACHED_AT_ONCE = 16  # pipelined requests that are answered from a cache in one turn
+CACHED_AT_ONCE = 4  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
     3.0  # input of a refused client is read and discarded for so long, so that it gets the response
 )
@@ -69,6 +69,8 @@ class Channel(HTTPChannel):
         """Extends HTTPChannel.__init__."""
         self.active_at = self.served_at = monotonic()  # last byte; last response, or the start
         self.network = household(addr[0])
+        self.addr = addr
+        self.client = server.client_of(self)
         self.pending = b""  # input that is not parsed yet
         self._sent = self._acknowledged = 0
         self._debt_at = self.active_at
@@ -83,12 +85,12 @@ class Channel(HTTPChannel):
         """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
         self.server.watch(self._fileno, select.EPOLLIN, new=True)
-        self.server.count(self.network, 1)
+        self.server.connections.add(self)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.del_channel."""
         self.server.unwatch(self._fileno)
-        self.server.count(self.network, -1)
+        self.server.connections.remove(self)
         super().del_channel(map)
 
     def readable(self) -> bool:
@@ -412,6 +414,7 @@ class Channel(HTTPChannel):
             if self.suspended is not suspended:
                 return
             self.suspended = None
+        self.server.end_suspension()
         if suspended.end is not None:
             suspended.end()
         self.server.add_task(self)

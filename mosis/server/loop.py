@@ -6,7 +6,6 @@ import resource
 import select
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,20 +18,25 @@ from waitress.server import TcpWSGIServer
 
 from mosis.caller import client_address, household, is_in
 from mosis.metrics import Family, MetricsRegistry
+from mosis.rate_limits import TokenBuckets
 from mosis.server.channel import Channel
+from mosis.server.connections import IDLE, MOVING, SLOW, Connections, Turns
 from mosis.server.lanes import lanes
 from mosis.server.request import SPOOL_PREFIX, Admission, Admit, Answer, Bounds, Ready, Request
 
 log = logging.getLogger("mosis.server")
 
 MIB = 1024 * 1024
-ACCEPT_AT_ONCE = 256  # connections
+ACCEPT_AT_ONCE = 64  # connections
+TURN_SECONDS = (
+    0.002  # for the events of one turn; what is left waits for new connections and for new events
+)
 GRACE_SECONDS = 1.0  # a connection is not closed for another so soon after it was opened or served
-IDLE, SLOW, MOVING = range(
-    3
-)  # kinds of connections, in the order in which they are closed for others
-TICK_SECONDS = 0.5  # how often time limits are checked
+TICK_SECONDS = 0.5  # how often the time limits of each connection are checked
+CHECK_AT_ONCE = 64  # connections whose time limits are checked in one turn
+UNSENT_LEFT = 0.875  # of the bound on unsent bytes, when connections had to be closed for it
 CONNECTIONS = 1000
+REPLACED = 20  # connections a second that one address may replace by new ones when it has its share
 LOOPBACK_CONNECTIONS = 8  # beyond the others, for health checks and operators on this machine
 SETTINGS = {
     "connection_limit": CONNECTIONS,
@@ -180,13 +184,17 @@ class Server(Listening):
         self.measures.readings.append(self.readings)
         self.share = connections_per_address
         self.proxies = tuple(proxies)
-        self._of_network: Counter[str] = Counter()  # open connections
+        self.connections = Connections()
+        self._turns = Turns()
+        self._replaced = TokenBuckets(REPLACED, REPLACED)
+        self._suspended = 0  # requests
+        self._suspended_lock = threading.Lock()
         self._unsent = 0
         self._unsent_limit = unsent_limit_bytes
         self._unsent_lock = threading.Lock()
         self._epoll = select.epoll()
         self._listening = True
-        self._next_tick = 0.0
+        self._next_check = 0.0  # monotonic
         self._accept_after = 0.0  # monotonic
         # The loop and the lanes take the place of waitress's dispatcher.
         settings = SETTINGS | {"outbuf_high_watermark": MIB} | settings
@@ -244,14 +252,24 @@ class Server(Listening):
         forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
         return household(client_address(self.proxies, channel.addr[0], forwarded_for))
 
-    def may_suspend(self) -> bool:
-        """Whether another request may be suspended: not while the server stops, and at most half of the connections."""
-        if self.stopping:
-            return False
-        return (
-            sum(1 for each in list(self.active_channels.values()) if each.suspended)
-            < self.adj.connection_limit // 2
-        )
+    def take_suspension(self) -> bool:
+        """Count another request as suspended, until `end_suspension`: whether it may be. Not while the server stops, and at most
+        half of the connections. Any thread."""
+        with self._suspended_lock:
+            if self.stopping or self._suspended >= self.adj.connection_limit // 2:
+                return False
+            self._suspended += 1
+            return True
+
+    def end_suspension(self) -> None:
+        """A suspended request goes on; any thread."""
+        with self._suspended_lock:
+            self._suspended -= 1
+
+    def client_of(self, channel: Channel) -> str:
+        """Whose connection it is, see mosis/server/connections.py."""
+        proxied = is_in(channel.addr[0], self.proxies)
+        return f"{channel.network} {id(channel)}" if proxied else channel.network
 
     def watch(self, fd: int, events: int, new: bool = False) -> None:
         """Wait for the next of these events on a channel; any thread may ask."""
@@ -267,16 +285,6 @@ class Server(Listening):
     def pull_trigger(self) -> None:
         """Replaces BaseWSGIServer.pull_trigger, by which waitress wakes its loop: here channels call `arm`."""
 
-    def count(self, network: str, change: int) -> None:
-        """A connection of this network was opened (1) or closed (-1)."""
-        self._of_network[network] += change
-        if not self._of_network[network]:
-            del self._of_network[network]
-
-    def connections_of(self, network: str) -> int:
-        """How many connections this network has."""
-        return self._of_network[network]
-
     def count_unsent(self, change_bytes: int) -> None:
         """The unsent bytes in memory changed; any thread. Wakes the loop when they pass their limit."""
         with self._unsent_lock:
@@ -291,8 +299,8 @@ class Server(Listening):
         channel.handle_close()
 
     def handle_accept(self) -> None:
-        """Replaces BaseWSGIServer.handle_accept: takes what waits, at most ACCEPT_AT_ONCE in a turn."""
-        room = Room(self)
+        """Replaces BaseWSGIServer.handle_accept: takes what waits, at most ACCEPT_AT_ONCE in a turn and TURN_SECONDS long."""
+        until = monotonic() + TURN_SECONDS
         for _ in range(ACCEPT_AT_ONCE):
             try:
                 sock, addr = self.socket.accept()
@@ -304,44 +312,56 @@ class Server(Listening):
                 self._accept_after = monotonic() + TICK_SECONDS
                 return
             peer = self.fix_addr(addr)
-            if not room.make(peer[0]):
+            if self._make_room(peer[0]):
+                with suppress(OSError):  # the client may be gone already
+                    self.set_socket_options(sock)
+                    self.channel_class(self, sock, peer, self.adj, self._map)
+            else:
                 self.measures.count("portal_connections_closed_total", reason="refused")
                 sock.close()
-                continue
-            with suppress(OSError):  # the client may be gone already
-                self.set_socket_options(sock)
-                self.channel_class(self, sock, peer, self.adj, self._map)
+            if monotonic() > until:
+                return
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Wait for events and handle them; check time limits when it is time."""
-        accept = False
-        for fd, flags in self._epoll.poll(timeout_seconds):
+        """Wait for events and handle them, in turn between clients, for TURN_SECONDS; take new connections; check time limits when
+        it is time."""
+        accept, every = (
+            False,
+            TICK_SECONDS * min(1.0, CHECK_AT_ONCE / max(1, len(self.connections))),
+        )
+        for fd, flags in self._epoll.poll(0 if self._turns else min(timeout_seconds, every)):
             if fd == self._fileno:
-                accept = True  # last: an event of a connection closed in this turn must not meet a new one
-            elif dispatcher := self._map.get(fd):
+                accept = True
+            elif isinstance(dispatcher := self._map.get(fd), Channel):
+                self._turns.put(dispatcher, flags)
+            elif dispatcher:
                 wasyncore.readwrite(dispatcher, flags)
-                if isinstance(dispatcher, Channel):
-                    dispatcher.arm()
+        until = monotonic() + TURN_SECONDS
+        while self._turns and monotonic() < until:
+            channel, flags = self._turns.take()
+            if channel.connected:
+                wasyncore.readwrite(channel, flags)
+                channel.arm()
         if self._unsent > self._unsent_limit:
             self._close_slowest_readers()
         if accept:
             self.handle_accept()
         now = monotonic()
-        if now >= self._next_tick:
-            self._next_tick = now + TICK_SECONDS
-            for channel in list(self.active_channels.values()):
+        if now >= self._next_check:
+            self._next_check = now + every
+            for channel in self.connections.next_ones(CHECK_AT_ONCE):
                 channel.check_time(now)
         self._listen(not self.stopping and now >= self._accept_after)
 
     def _close_slowest_readers(self) -> None:
-        """Close connections until the unsent bytes are within their limit, the slowest reader first. The only one with unsent
-        bytes stays: a single response may be longer than the limit."""
+        """Close connections until UNSENT_LEFT of the bound is unsent, the slowest reader first: so much, because finding them looks
+        at all connections. The only one with unsent bytes stays: a single response may be longer than the bound."""
         now = monotonic()
         readers = [each for each in list(self.active_channels.values()) if each.unsent_bytes]
         for channel in readers:
             channel.update_debt(now)
         readers.sort(key=lambda each: (each.debt_seconds, each.unsent_bytes))
-        while self._unsent > self._unsent_limit and len(readers) > 1:
+        while self._unsent > UNSENT_LEFT * self._unsent_limit and len(readers) > 1:
             self.close_early(readers.pop(), "unsent_bytes")
 
     def _listen(self, wanted: bool) -> None:
@@ -349,67 +369,39 @@ class Server(Listening):
             self._listening = wanted
             self._epoll.modify(self._fileno, select.EPOLLIN if wanted else 0)
 
-
-class Room:
-    """Decides on new connections, and closes others for them, for one turn of the loop."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self._now = monotonic()
-        self._candidates: list[tuple[tuple[int, int, float], Channel]] | None = None
-
-    def make(self, address: str) -> bool:
-        """Whether a connection from this address may be accepted.
+    def _make_room(self, address: str) -> bool:
+        """Whether a connection from this address may be accepted, perhaps because another one is closed for it.
 
         An address at its share loses the idle connection that was served the longest ago, or else a slow one, or the new one
-        is refused. When nine tenths of all places are taken, an idle connection of the address with the most is closed, when
+        is refused, which is cheap: so are those beyond REPLACED a second.
+
+        When nine tenths of all places are taken, an idle connection of the address with the most is closed, when
         all are taken also one that sends or reads. Connections whose request runs are not closed for others, except those
-        that pipeline. Loopback has
-        LOOPBACK_CONNECTIONS places more.
+        that pipeline. Loopback has LOOPBACK_CONNECTIONS places more.
         """
-        server, network = self.server, household(address)
-        extra = LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
-        limit = server.adj.connection_limit
+        network, extra = household(address), LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
+        limit = self.adj.connection_limit
         if (
-            server.connections_of(network) >= server.share + extra
-            and not is_in(address, server.proxies)
-            and not self._close(SLOW, network)
+            self.connections.number_of(network) >= self.share + extra
+            and not is_in(address, self.proxies)
+            and (self._replaced.take(network) or not self._close_one(SLOW, network))
         ):
             return False
-        if len(server.active_channels) >= limit - limit // 10:
-            self._close(IDLE, grace_seconds=GRACE_SECONDS)
-        if len(server.active_channels) >= limit:
-            self._close(MOVING)
-        return len(server.active_channels) < limit + extra
+        if len(self.connections) >= limit - limit // 10:
+            self._close_one(IDLE, grace_seconds=GRACE_SECONDS)
+        if len(self.connections) >= limit:
+            self._close_one(MOVING)
+        return len(self.connections) < limit + extra
 
-    def _close(self, most: int, network: str | None = None, *, grace_seconds: float = 0.0) -> bool:
-        """Close the best candidate of the kinds up to `most`, of this network alone where one is given; whether there was
-        one. Who was served within the grace period is left alone."""
-        if self._candidates is None:
-            channels = self.server.active_channels.values()
-            found = [(self._order(each), each) for each in channels if not each.is_working]
-            self._candidates = sorted(found, key=lambda each: each[0], reverse=True)
-        for place in range(len(self._candidates) - 1, -1, -1):  # the best is the last
-            (_, kind, served_at), channel = self._candidates[place]
-            if (
-                kind <= most
-                and network in (None, channel.network)
-                and served_at <= self._now - grace_seconds
-            ):
-                del self._candidates[place]
-                if channel.connected and not channel.is_working:
-                    self.server.close_early(channel, "share" if network else "full")
-                    return True
-        return False
-
-    def _order(self, channel: Channel) -> tuple[int, int, float]:
-        """Smaller is closed earlier: of the address with the most connections, idle or slow, the longest without a response.
-        A byte now and then does not count."""
-        server = self.server
-        proxied = is_in(channel.addr[0], server.proxies)  # its connections carry many clients
-        count = 1 if proxied else server.connections_of(channel.network)
-        kind = IDLE if channel.is_idle else SLOW if channel.is_slow(self._now) else MOVING
-        return -count, kind, channel.served_at
+    def _close_one(
+        self, most: int, network: str | None = None, *, grace_seconds: float = 0.0
+    ) -> bool:
+        """Close the best candidate of the kinds up to `most`, of this network alone where one is given; whether there was one."""
+        channel = self.connections.to_close(most, monotonic(), grace_seconds, network)
+        if channel is None:
+            return False
+        self.close_early(channel, "share" if network else "full")
+        return True
 
 
 def _is_loopback(address: str) -> bool:

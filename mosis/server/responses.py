@@ -86,7 +86,7 @@ class Answer(Head, WSGITask):
 
     def _suspend(self, seconds: float, arm: Any) -> None:
         """Raises Suspended; returns when no further request can be suspended."""
-        if self.channel.server.may_suspend():
+        if self.channel.server.take_suspension():
             raise Suspended(seconds, arm)
 
 

@@ -1,12 +1,17 @@
-"""The public store: what devices see, search and fetch.
+"""The public store: what devices see, search and download.
 
-listings.py  one app, its history, the categories      search.py   lists and searches
-updates.py    which version a device is offered         revisions.py  which state of the store this is
-signed_index.py, index_keys.py  the whole catalogue as one signed file, and the keys that sign it
-downloads.py  the bytes of packages and pictures, and the counting of downloads
-fetched.py    which downloads count
+listings.py       one app, its history, the categories
+search.py         lists and searches
+updates.py        which version a device is offered
+revisions.py      revisions, on which cached responses depend
+signed_index.py   the whole catalogue as one signed file
+index_keys.py     the keys that sign it
+downloads.py      packages and pictures, and the count of downloads
+fetched.py        which downloads count
+changes.py        additions, updates and removals in order
 """
 
+from mosis.store.changes import Change, changes
 from mosis.store.downloads import (
     ICON_SIZES,
     Picture,
@@ -33,22 +38,27 @@ from mosis.store.listings import (
 )
 from mosis.store.revisions import app_revision, list_revision, revision
 from mosis.store.search import SORTS, Query, index, position_types
-from mosis.store.signed_index import SignedIndex, current_index, gzip_index_at, index_at
+from mosis.store.signed_index import AGES, SignedIndex, current_index, gzip_index_at, index_at
 from mosis.store.updates import (
+    LONGEST_AGE_DAYS,
     LONGEST_DEVICE,
     MOST_APPS,
     Device,
     Offer,
     in_rollout,
     offered,
+    published_before,
     updates,
 )
 
 __all__ = [
+    "AGES",
     "ICON_SIZES",
+    "LONGEST_AGE_DAYS",
     "LONGEST_DEVICE",
     "MOST_APPS",
     "SORTS",
+    "Change",
     "Device",
     "IndexKey",
     "Listing",
@@ -59,6 +69,7 @@ __all__ = [
     "add_up_days",
     "app_revision",
     "categories",
+    "changes",
     "count_download",
     "current_index",
     "download_days",
@@ -77,6 +88,7 @@ __all__ = [
     "package",
     "package_id",
     "position_types",
+    "published_before",
     "revision",
     "rotate",
     "screenshot",

@@ -1,4 +1,4 @@
-"""What devices fetch: packages, and the pictures inside them; counting that without a write for each."""
+"""Downloads of packages and pictures, and write-behind counting of downloads."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ PICTURE_TYPES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """An icon or screenshot of a version, open for reading, with the hash that the signed package gives it."""
+    """An icon or screenshot of a version: the open file, and its SHA-256 from the signed package."""
 
     file: BinaryIO
     version_id: str
@@ -43,7 +43,8 @@ class Picture:
 
 
 def package(db: Connection, developer_id: str, app_id: str, version: str) -> Version:
-    """The version whose bytes may be fetched under this address. Raises NotFound, Conflict `gone` for a yanked one."""
+    """The version whose package may be downloaded. Raises NotFound, Conflict `gone` for a yanked
+    one."""
     found = db.get(
         "package",
         f"SELECT {columns(Version, 'v')} FROM versions v JOIN apps a ON a.id = v.app_id JOIN developers d ON d.id = a.developer_id"
@@ -57,25 +58,26 @@ def package(db: Connection, developer_id: str, app_id: str, version: str) -> Ver
     )
     if found.state == "yanked":
         raise Conflict(
-            "gone", f"Version {found.version} was taken back by its developer: {found.yank_reason}"
+            "gone", f"Version {found.version} was withdrawn by its developer: {found.yank_reason}"
         )
     return found
 
 
 def package_id(db: Connection, app_id: str) -> str:
-    """The package id of an app that exists."""
+    """The package id of an existing app."""
     return str(db.value("SELECT package_id FROM apps WHERE id = ?", app_id))
 
 
 def icon(env: Context, db: Connection, app_id: str, size: int) -> Picture:
-    """The icon of the version that everybody gets. Raises NotFound, Unavailable `package_unavailable`."""
+    """The icon of the newest version for everybody. Raises NotFound, Unavailable
+    `package_unavailable`."""
     if size not in ICON_SIZES:
         raise NotFound("icon")
     return _picture(env, db, app_id, f"$.icons.{size}", f"icon-{size}")
 
 
 def screenshot(env: Context, db: Connection, app_id: str, number: int) -> Picture:
-    """A screenshot of the version that everybody gets, counted from 0. Raises as `icon`."""
+    """A screenshot of the newest version for everybody, counted from 0. Raises as `icon`."""
     if not 0 <= number <= 99:
         raise NotFound("screenshot")
     return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
@@ -84,7 +86,8 @@ def screenshot(env: Context, db: Connection, app_id: str, number: int) -> Pictur
 def count_download(
     env: Context, household: str, version: Version, sent_bytes: int, *, ended: bool
 ) -> None:
-    """Count bytes of a package that went to a household; a download is counted as `fetched` says."""
+    """Count bytes of a package that were sent to a network address; `Fetched.sent` decides what
+    counts as a download."""
     fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
     now, size = int(env.clock.time()), version.size_bytes
     if fetched.sent(now, household, version.app_id, version.id, sent_bytes, size, ended=ended):
@@ -92,14 +95,14 @@ def count_download(
 
 
 def flush_downloads(env: Context) -> list[str]:
-    """Write the downloads that were counted since the last time; the ids of the versions."""
+    """Write the downloads counted since the last call. Returns the ids of their versions."""
     counts = env.downloads.take()
     if not counts:
         return []
     db, changed = env.db.connection(), [*counts]
     try:
         with db.write():
-            # What is committed is written, even if the disk then refuses to flush: nothing is put back.
+            # The rows are committed even if the flush then fails, so the counts are not restored.
             db.after_commit(counts.clear)
             for version_id, count in counts.items():
                 db.change(
@@ -154,8 +157,8 @@ def add_up_days(db: Connection, version_id: str, before: str) -> None:
 
 
 def sweep_packages(env: Context) -> None:
-    """Remove package files that no row names, uploads that were never ended, and the pictures of versions that are not shown any
-    more."""
+    """Remove package files that no row names, unfinished uploads, and extracted pictures of
+    versions that are no longer shown."""
     db = env.db.connection()
 
     def is_named(path: Path) -> bool:
@@ -163,14 +166,15 @@ def sweep_packages(env: Context) -> None:
         return quotas.is_named(db, app_id, version)
 
     if found := env.files.find_orphans(is_named):
-        with db.write():  # an upload that gives one of them a name at this moment has it
+        with db.write():  # an upload may be moving one of them to its final name right now
             for path in env.files.find_orphans(is_named, found):
                 env.files.remove(path)
     sweep_pictures(env)
 
 
 def sweep_pictures(env: Context) -> int:
-    """Remove the pictures of versions that are not the ones shown; how many folders. They can always be taken out again."""
+    """Remove the extracted pictures of versions that are not shown, and return the number of
+    folders. They can be extracted again at any time."""
     db, removed = env.db.connection(), 0
     for folder in env.config.assets_dir.glob("*/*"):
         if not db.value(
@@ -184,7 +188,8 @@ def sweep_pictures(env: Context) -> int:
 
 
 def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
-    """Taken out of the package when first asked for; what is served later is what the signed package said."""
+    """Open a picture, extracted from the package at first use. Its hash comes from the signed
+    package."""
     row = db.one(
         f"SELECT v.id, v.manifest ->> ?1, v.files, {quotas.HOME}, v.version, v.created_at FROM listings l"
         " JOIN apps a ON a.id = l.app_id JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
@@ -200,20 +205,20 @@ def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -
         raise NotFound("picture")
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
     file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
-        _taken_out(env.files.path(home, app_id, version), inside, known["sha256"], target)
+        _extract(env.files.path(home, app_id, version), inside, known["sha256"], target)
     )
     return Picture(
         file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix], created_at
     )
 
 
-def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:
-    """The picture out of the package, kept in ASSETS_DIR for the next one who asks; where that cannot be written it is shown all
-    the same. Raises Unavailable `package_unavailable`."""
+def _extract(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:
+    """Extract a picture from the package into ASSETS_DIR; it is served even if it cannot be stored
+    there. Raises Unavailable `package_unavailable`."""
     try:
         content = packages.read_file(source, inside)
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError(f"{inside} is not what was uploaded")
+            raise ValueError(f"{inside} differs from the uploaded file")
     except (OSError, KeyError, ValueError, packages.Unreadable) as error:
         log.error("package damaged", extra={"path": str(source), "reason": str(error)})
         raise Unavailable(
@@ -225,7 +230,7 @@ def _taken_out(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO
         unfinished.write_bytes(content)
         os.replace(unfinished, target)
     except OSError as error:
-        log.warning("a picture cannot be kept", extra={"path": str(target), "reason": str(error)})
+        log.warning("picture not cached", extra={"path": str(target), "reason": str(error)})
         with suppress(OSError):
             unfinished.unlink()
     return io.BytesIO(content)

@@ -1,7 +1,9 @@
-"""Which downloads count: one for each household, app and day, once the bytes of the package have gone out to the end.
+"""Decides which downloads count: one per network, app and day, once every byte of the package has
+been sent.
 
-A household is an IPv4 address or an IPv6 /64. What it has had is held in memory by a hash whose key is made at start: no
-network address is stored. The longest unused are forgotten, as all is at midnight UTC and with the process.
+A network is an IPv4 address or an IPv6 /64. It is held in memory as a keyed hash whose key is made
+at start; no network address is stored. The least recently used entries are evicted; all are dropped
+at midnight UTC and at exit.
 """
 
 import hashlib
@@ -14,12 +16,12 @@ MOST_KEYS = 20_000
 
 
 class Fetched:
-    """What each household has had today; shared by all threads."""
+    """The downloads of each network today; thread-safe."""
 
     def __init__(self) -> None:
         self._parts: OrderedDict[bytes, tuple[int, bool]] = (
             OrderedDict()
-        )  # (bytes, whether the end)
+        )  # (bytes sent, whether the last byte was among them)
         self._counted: OrderedDict[bytes, None] = OrderedDict()
         self._day = 0
         self._secret = secrets.token_bytes(32)
@@ -36,8 +38,9 @@ class Fetched:
         *,
         ended: bool,
     ) -> bool:
-        """Note that so many bytes of a package went to a household, perhaps the last ones; whether this makes a download that
-        counts: all bytes have gone out, in one answer or in several, and no other version of this app today."""
+        """Record bytes of a package sent to a network. Returns whether this completes a download
+        that counts: all bytes were sent, in one response or several, and no other version of the
+        app was counted for this network today."""
         app, version = self._key(household, app_id), self._key(household, version_id)
         with self._lock:
             if now // DAY != self._day:

@@ -1,8 +1,9 @@
-"""The portal's own Ed25519 keys (RFC 8032), which sign the index: one that signs, and older ones that are still announced.
+"""The portal's Ed25519 keys (RFC 8032) that sign the store index: the current one, and older ones
+that are still announced.
 
-They lie in `store_key.json` beside the database, mode 0600, made at first start. While an older key is announced the index
-carries its signature too, and names the new key, so that a device that only knows the old one learns the new one from something
-it can verify.
+They are stored in `store_key.json` beside the database, mode 0600, created at first start. While an
+older key is announced, the index is signed with it too and names the new key, so that a device that
+trusts only the old key can verify the new one.
 """
 
 import base64
@@ -28,7 +29,7 @@ ANNOUNCED_DAYS = 30
 
 @dataclass(frozen=True)
 class IndexKey:
-    """A key pair; `announced_until` is None for the one that signs now."""
+    """A key pair; `announced_until` is None for the current key."""
 
     private: bytes
     created_at: str
@@ -44,7 +45,7 @@ class IndexKey:
         return packages.fingerprint(self.public)
 
     def sign(self, message: Any) -> bytes:
-        """The signature over these bytes (or a map of a file): 64 bytes."""
+        """The signature of a message (bytes or a mapped file), 64 bytes."""
         return bytes(self._pair().sign(message))
 
     def _pair(self) -> Any:
@@ -54,9 +55,10 @@ class IndexKey:
 
 
 def index_keys(env: Context) -> list[IndexKey]:
-    """The keys that sign now, the current one first; made when there are none. What is no longer announced signs no more.
+    """The keys that sign now, the current one first; created if there are none. Keys whose
+    announcement has ended are dropped.
 
-    Raises ConfigError when the file is damaged.
+    Raises ConfigError if the file is damaged.
     """
     path, now = _path(env), env.clock.now()
     try:
@@ -66,7 +68,8 @@ def index_keys(env: Context) -> list[IndexKey]:
         state = path.stat()
         if env.db.connection().value("SELECT sequence FROM store_state"):
             log.error(
-                "store_key.json was lost, and a new key made: no device trusts it until it is given to it"
+                "store_key.json was missing and a new key was made: devices reject "
+                "the index until they get the new public key"
             )
     if stat.S_IMODE(state.st_mode) & 0o077:
         path.chmod(0o600)
@@ -79,7 +82,8 @@ def index_keys(env: Context) -> list[IndexKey]:
 
 
 def rotate(env: Context, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
-    """Sign with a new key from now on; the old one is announced for this many days, and then gone. A running portal notices."""
+    """Sign with a new key from now on; the old one stays announced for this many days. A running
+    portal reloads the file."""
     until = text(seconds(env.clock.now()) + announced_days * 86400)
     older = [
         IndexKey(key.private, key.created_at, key.announced_until or until)
@@ -97,7 +101,7 @@ def _path(env: Context) -> Path:
 def _new(env: Context) -> IndexKey:
     return IndexKey(
         secrets.token_bytes(32), env.clock.now()
-    )  # any 32 bytes are a private key (RFC 8032, section 5.1.5)
+    )  # every 32-byte string is a valid private key (RFC 8032, section 5.1.5)
 
 
 def _read(path: Path) -> list[IndexKey]:
@@ -119,15 +123,15 @@ def _read(path: Path) -> list[IndexKey]:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             [
-                f"{path.name}: this file is damaged; put it back from a backup, or remove it,"
-                " and devices have to be given a new key."
+                f"{path.name} is damaged. Restore it from a backup; or remove it, and "
+                "give the new public key to all devices."
             ]
         ) from error
     return keys
 
 
 def _write(path: Path, keys: list[IndexKey]) -> None:
-    """Replace the file as a whole, flushed: a kill leaves the old keys or the new ones."""
+    """Replace the file atomically and flush it: after a crash the old or the new keys are there."""
     document = {"keys": [
         {
             "private_key": base64.b64encode(key.private).decode(), "created_at": key.created_at,
@@ -148,7 +152,7 @@ def _write(path: Path, keys: list[IndexKey]) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Flush a directory, so that new names in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,7 +1,8 @@
-"""What devices see of an app, from the table `listings` that the database keeps by itself (schema.sql)."""
+"""Listings: what devices see of an app, from the table `listings`, which triggers fill
+(schema.sql)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
@@ -11,7 +12,8 @@ from mosis.publishing.versions import Version
 
 @dataclass(frozen=True)
 class Listing:
-    """An app as devices see it: what its newest version for everybody says, with the name of its developer."""
+    """An app as devices see it: the fields of its newest version for everybody, and its developer's
+    name."""
 
     number: int
     app_id: str
@@ -38,18 +40,65 @@ class Listing:
     updated_at: str
 
 
-def get(db: Connection, package_id: str) -> Listing:
-    """One published app. Raises NotFound."""
-    return db.get(
+# A version n that everybody on the stable channel is offered with a cooldown: ? is the latest time of its publication.
+OLD_ENOUGH = (
+    "n.channel = 'stable' AND n.state = 'published' AND n.rollout_percent >= 100"
+    " AND (n.published_at <= ? OR n.security = 1)"
+)
+# The listing has such a version.
+HAS_OLD_ENOUGH = (
+    f"EXISTS (SELECT 1 FROM versions n WHERE n.app_id = listings.app_id AND {OLD_ENOUGH})"
+)
+
+
+def get(db: Connection, package_id: str, before: str = "") -> Listing:
+    """One published app; with `before` as of its newest version that is not younger. Raises NotFound."""
+    listing = db.get(
         "app in the store",
         f"SELECT {columns(Listing)} FROM listings WHERE package_id = ?",
         package_id,
         into=Listing,
     )
+    aged = old_enough(db, [listing], before)
+    if not aged:
+        raise NotFound("version of this app that is old enough")
+    return aged[0]
+
+
+def old_enough(db: Connection, rows: list[Listing], before: str) -> list[Listing]:
+    """These listings, each with its newest version that was published before this time or is a security release; those
+    without one are left out. Pictures stay those of the newest version. Without `before` as they are."""
+    if not before:
+        return rows
+    found = {
+        app_id: values
+        for app_id, *values, _ in db.all(
+            "SELECT n.app_id, n.version, n.version_code, n.size_bytes, n.sha256, n.permissions, n.min_mosis_version,"
+            f" n.release_notes, n.published_at, max(n.version_code) FROM versions n WHERE {OLD_ENOUGH}"
+            " AND n.app_id IN (SELECT value FROM json_each(?)) GROUP BY n.app_id",
+            before,
+            json.dumps([row.app_id for row in rows]),
+        )
+    }
+    names = (
+        "version",
+        "version_code",
+        "size_bytes",
+        "sha256",
+        "permissions",
+        "min_mosis_version",
+        "release_notes",
+        "published_at",
+    )
+    return [
+        replace(row, **dict(zip(names, found[row.app_id], strict=True)))
+        for row in rows
+        if row.app_id in found
+    ]
 
 
 def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Version]:
-    """The published versions of an app, the newest first. Raises NotFound."""
+    """The published versions of an app, newest first. Raises NotFound."""
     app_id = db.value(
         "SELECT a.id FROM apps a JOIN developers d ON d.id = a.developer_id"
         " WHERE a.package_id = ? AND a.published = 1 AND a.suspended = 0 AND d.suspended = 0",
@@ -69,7 +118,7 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
 
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
-    """The versions that were published last and that everybody is offered, each with its app."""
+    """The most recently published versions that everybody is offered, each with its app."""
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
         " AND channel = 'stable' AND rollout_percent >= 100"
@@ -89,7 +138,7 @@ def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
 
 
 def signing_key(db: Connection, version_id: str) -> str:
-    """The fingerprint of the key that a version is signed with."""
+    """The fingerprint of the key that signed a version."""
     return str(
         db.value(
             "SELECT fingerprint FROM signing_keys WHERE id ="
@@ -100,7 +149,7 @@ def signing_key(db: Connection, version_id: str) -> str:
 
 
 def categories(db: Connection, wanted: PageRequest) -> Page[tuple[str, int]]:
-    """Each category with the number of its published apps, by name."""
+    """The categories by name, each with its number of published apps."""
     rows = db.all(
         "SELECT category, count(*) FROM listings WHERE (?1 IS NULL OR category > ?1) GROUP BY category ORDER BY category LIMIT ?2",
         wanted.position,

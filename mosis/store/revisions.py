@@ -1,7 +1,7 @@
-"""Which state of the store this is: what was made from one state is right exactly as long as the state is the same.
+"""Revisions of the store. A cached response is valid as long as its revision is unchanged.
 
-An answer about one app depends on that app's revision alone; a list on that of the whole store, which readers notice at most
-once a second while it changes all the time.
+A response about one app depends on that app's revision only; a list depends on the revision of the
+whole store, which is updated for readers at most once a second.
 """
 
 import threading
@@ -12,19 +12,19 @@ from mosis.context import Context
 from mosis.rate_limits import TokenBuckets
 
 Revision = tuple[int, int]
-MOST_CHANGED = 10_000  # apps whose changes are held apart
-CHANGES_AT_ONCE, CHANGES_A_SECOND = 30, 1.0  # of lists
+MOST_CHANGED = 10_000  # apps whose revisions are held in memory
+CHANGES_AT_ONCE, CHANGES_A_SECOND = 30, 1.0  # between two revisions of lists
 
 
 @dataclass
-class _Known:
-    """What this process knows of the store's revisions."""
+class _Revisions:
+    """The store's revisions as last read by this process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     data_version: int = -1
     store: Revision = (0, 0)
-    last: int = -1  # the last change that was seen
-    floor: int = 0  # the revision of every app that has not changed since
+    last: int = -1  # number of the last change that was read
+    floor: int = 0  # revision of every app without a later change
     changed: dict[str, int] = field(default_factory=dict)
     listed: Revision = (-1, -1)
     listings: TokenBuckets = field(
@@ -33,37 +33,41 @@ class _Known:
 
 
 def revision(env: Context) -> Revision:
-    """(changes of what is offered, changes of the download counts). Read it before what is made from it."""
-    return _look(env).store
+    """(revision of the listings, revision of the download counts). Read it before the data that
+    depends on it."""
+    return _read(env).store
 
 
 def app_revision(env: Context, package_id: str) -> int:
-    """Changes whenever what the store says of this app does. Read it before what is made from it."""
-    known = _look(env)
+    """Changes with everything that the store shows of this app. Read it before the data that
+    depends on it."""
+    known = _read(env)
     return known.changed.get(package_id, known.floor)
 
 
 def app_revisions(env: Context, package_ids: Iterable[str]) -> dict[str, int]:
-    """`app_revision` of many, each once, in the order given."""
-    known = _look(env)
+    """`app_revision` of many apps, each once, in the given order."""
+    known = _read(env)
     changed, floor = known.changed, known.floor
     return {package_id: changed.get(package_id, floor) for package_id in package_ids}
 
 
 def list_revision(env: Context) -> Revision:
-    """As `revision`, for lists: the first changes are seen at once, then one a second at most, so that an account that changes
-    its listing all the time does not have every list made anew for everybody."""
-    known = _look(env)
+    """As `revision`, for lists: first changes are visible at once, later ones once a second at
+    most, so that an account that keeps changing its listing does not invalidate every list each
+    time."""
+    known = _read(env)
     if known.listed != known.store and not known.listings.take(""):
         known.listed = known.store
     return known.listed
 
 
-def _look(env: Context) -> _Known:
-    """SQLite says in 3 us whether anything was committed since the last time, by any process; only then rows are read."""
-    known: _Known | None = env.remembered.get("revisions")
+def _read(env: Context) -> _Revisions:
+    """Read the revisions if there was a commit, by any process, since the last call. `PRAGMA
+    data_version` costs 3 us; rows are read only if it has changed."""
+    known: _Revisions | None = env.remembered.get("revisions")
     if known is None:
-        known = env.remembered.setdefault("revisions", _Known())
+        known = env.remembered.setdefault("revisions", _Revisions())
     version = env.db.data_version()
     if known.data_version == version:
         return known

@@ -1,10 +1,10 @@
-"""Lists and searches of the store, by seeking: no page is counted to, and none is sorted that an index has in order.
+"""Lists and searches of the store. Pages are found by seeking in an index, not by counting rows.
 
-A search is ranked by where the words are found, then by downloads:
-    0  all of them as whole words in the name       2  in name, summary and tags
-    1  beginning words of the name                  3  anywhere (description, package id, developer, category)
-Scores such as bm25 are not used: they change for every app when one is added, so that pages would repeat or skip, and at
-100,000 apps a common word takes 100 ms to score against 6 ms here.
+A search is ranked by where the words occur, then by downloads:
+    0  all as whole words in the name       2  in name, summary and tags
+    1  as beginnings of words of the name   3  anywhere (description, package id, developer, category)
+Scores such as bm25 are not used: adding an app changes the score of every other, so that pages would
+repeat or skip apps; and scoring a common word takes 100 ms at 100,000 apps, against 6 ms here.
 """
 
 import json
@@ -16,20 +16,22 @@ from typing import Any
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, cursor
 from mosis.errors import Malformed
-from mosis.store.listings import Listing
+from mosis.store.listings import HAS_OLD_ENOUGH, Listing, old_enough
 
 SORTS = ("relevance", "updated", "name", "downloads")
 LONGEST_QUERY, MOST_WORDS = 200, 8
-BUDGET_SECONDS = 0.1  # for the words of a search; what was found by then is the answer
-# So many apps of each rank are looked at, the newest first; what fits more of them is not searched for but browsed.
+BUDGET_SECONDS = 0.1  # time limit of a search; what was found by then is returned
+# At most this many apps of each rank are examined, newest first. A query that matches more of them
+# is not ranked but browsed.
 CANDIDATES = 1000
-# sort: (column, direction, beyond)
+# sort: (column, direction, comparison for the rows behind the cursor)
 _ORDERS = {
     "updated": ("updated_at", "DESC", "<"),
     "name": ("name", "ASC", ">"),
     "downloads": ("downloads", "DESC", "<"),
 }
-# Of these numbers, those in a category and with a tag, where one is given; read from the index that has no texts.
+# Of these numbers, those with the category and the tag, if given; uses the index, which holds no
+# texts.
 _AMONG = (
     "listings INDEXED BY listings_places WHERE number IN (SELECT value FROM json_each(?)) AND (? = '' OR category = ?)"
     " AND (? = '' OR EXISTS (SELECT 1 FROM listing_tags t WHERE t.tag = ? AND t.number = listings.number))"
@@ -44,31 +46,35 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for. Any text is fine; one without a letter or digit finds nothing. Empty parts ask for nothing."""
+    """A search. A text without letters or digits matches nothing; empty parts do not restrict the
+    result."""
 
     text: str = ""
     category: str = ""
     tag: str = ""
     sort: str = ""
+    before: str = ""  # only what has a version that was published before, and as of that version
 
     @property
     def order(self) -> str:
-        """The sort that applies: a search is ranked unless said otherwise, and without a text there is nothing to rank by."""
+        """The sort that applies: by rank if there is a text and no other sort was requested;
+        without a text, by the default order."""
         if not self.text.strip():
             return self.sort if self.sort in _ORDERS else "name"
         return self.sort or "relevance"
 
 
 def position_types(query: Query) -> tuple[type, ...]:
-    """The types of the parts of a cursor of this list."""
+    """The types of the parts of this list's cursor."""
     return _TYPES[query.order]
 
 
 def index(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
-    """Published apps. Rows that come in while somebody pages neither repeat nor hide others. Raises Malformed `bad_cursor`."""
+    """Published apps. Rows inserted between two pages neither repeat nor hide others. Raises
+    Malformed `bad_cursor`."""
     if wanted.after and wanted.after[0] != query.order:
         raise Malformed(
-            "bad_cursor", "This cursor belongs to a list in another order; start again without it."
+            "bad_cursor", "This cursor belongs to a list with another sort; start again without it."
         )
     if not query.text.strip():
         return _browse(db, wanted, query)
@@ -83,8 +89,9 @@ def index(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
 
 
 def spaced_words(text: str) -> list[str]:
-    """The words of a text as FTS5 phrases. Letters of scripts without spaces stand alone, as in the index (schema.sql)."""
-    # FTS5 reads a C string and takes a phrase without a letter for one that nothing contains
+    """The words of a text as FTS5 phrases. Letters of scripts without spaces are separate words, as
+    in the index (schema.sql)."""
+    # FTS5 reads a C string, and treats a phrase without letters as one that matches nothing
     words = (
         text[:LONGEST_QUERY]
         .encode("utf-8", "ignore")
@@ -101,9 +108,7 @@ def spaced_words(text: str) -> list[str]:
         for word in apart
         if any(_is_word_letter(letter) for letter in word)
     )
-    return list(
-        dict.fromkeys(found)
-    )  # each once: FTS5 would look for a word as often as it is said
+    return list(dict.fromkeys(found))  # each once: FTS5 would search for a repeated word again
 
 
 def _stands_alone(letter: str) -> bool:
@@ -117,7 +122,7 @@ def _is_word_letter(letter: str) -> bool:
 
 
 def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
-    """No text: walk an index. A rare tag is looked up instead, and its few apps sorted."""
+    """Without a text: walk an index. A rare tag is looked up instead, and its few apps are sorted."""
     column, direction, beyond = _ORDERS[query.order]
     where, values = ["true"], []
     if query.tag:
@@ -133,8 +138,11 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
     if query.category:
         where.append("category = ?")
         values.append(query.category)
-    # SQLite seeks by the first column of a row value alone, and thousands of apps have as many downloads: so first what is left
-    # of those that are equal, then the others.
+    if query.before:
+        where.append(HAS_OLD_ENOUGH)
+        values.append(query.before)
+    # SQLite seeks by the first column of a row value only, and thousands of apps have equal
+    # download counts: so the rows with an equal value are read first, then the others.
     seeks: list[tuple[str, tuple[Any, ...]]] = [("true", ())]
     if wanted.after:
         _, value, number = wanted.after
@@ -153,28 +161,40 @@ def _browse(db: Connection, wanted: PageRequest, query: Query) -> Page[Listing]:
                 wanted.limit + 1 - len(rows),
                 into=Listing,
             )
-    return _page(rows, wanted, query.order)
+    return _aged(db, _page(rows, wanted, query.order), query)
 
 
 def _sorted(db: Connection, wanted: PageRequest, query: Query, numbers: list[int]) -> Page[Listing]:
-    """Some thousands of apps, narrowed and put in order."""
+    """Up to a few thousand apps, filtered and sorted in memory."""
     column, direction, _ = _ORDERS[query.order]
     seek, position = _seek(wanted, query)
+    aged, before = _age(query)
     chosen = db.all(
-        f"SELECT number FROM {' AND '.join([_AMONG, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
+        f"SELECT number FROM {' AND '.join([_AMONG, *aged, *seek])} ORDER BY +{column} {direction}, number {direction} LIMIT ?",
         json.dumps(numbers),
         query.category,
         query.category,
         query.tag,
         query.tag,
+        *before,
         *position,
         wanted.limit + 1,
     )
-    return _page(_whole(db, [number for (number,) in chosen]), wanted, query.order)
+    found = _page(_listings(db, [number for (number,) in chosen]), wanted, query.order)
+    return _aged(db, found, query)
 
 
-def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
-    """These listings, in this order."""
+def _age(query: Query) -> tuple[list[str], list[str]]:
+    """The condition of a cooldown, and its value."""
+    return ([HAS_OLD_ENOUGH], [query.before]) if query.before else ([], [])
+
+
+def _aged(db: Connection, found: Page[Listing], query: Query) -> Page[Listing]:
+    return Page(old_enough(db, found.rows, query.before), found.next_cursor)
+
+
+def _listings(db: Connection, numbers: list[int]) -> list[Listing]:
+    """The listings with these numbers, in this order."""
     rows = db.all(
         f"SELECT {columns(Listing)} FROM listings WHERE number IN (SELECT value FROM json_each(?))",
         json.dumps(numbers),
@@ -185,13 +205,14 @@ def _whole(db: Connection, numbers: list[int]) -> list[Listing]:
 
 
 def _seek(wanted: PageRequest, query: Query) -> tuple[list[str], tuple[Any, ...]]:
-    """The condition that goes on behind the last row, and its values."""
+    """The condition for the rows behind the cursor, and its values."""
     column, _, beyond = _ORDERS[query.order]
     return ([f"({column}, number) {beyond} (?, ?)"], wanted.after[1:]) if wanted.after else ([], ())
 
 
 def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str]) -> Page[Listing]:
-    """The best first. The cursor remembers the newest app of the first page: later ones are not let into this list."""
+    """Best rank first. The cursor holds the newest app of the first page; later apps are left out
+    of this list."""
     ceiling, *after = wanted.after[1:] if wanted.after else (1 << 62,)
     if not wanted.after:
         ceiling = db.value("SELECT max(number) FROM listings") or 0
@@ -202,20 +223,22 @@ def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str])
             ranks.setdefault(number, rank)
         if len(ranks) >= CANDIDATES or monotonic() > until:
             break
+    aged, before = _age(query)
     places = db.all(
-        f"SELECT number, downloads FROM {_AMONG}",
+        f"SELECT number, downloads FROM {' AND '.join([_AMONG, *aged])}",
         json.dumps(list(ranks)),
         query.category,
         query.category,
         query.tag,
         query.tag,
+        *before,
     )
     order = sorted((ranks[number], -downloads, -number) for number, downloads in places)
     if after:
         place = (after[0], -after[1], -after[2])
         order = [each for each in order if each > place]
     chosen = order[: wanted.limit]
-    rows = _whole(db, [-number for _, _, number in chosen])
+    rows = old_enough(db, _listings(db, [-number for _, _, number in chosen]), query.before)
     if len(order) <= wanted.limit:
         return Page(rows, None)
     rank, downloads, number = chosen[-1]
@@ -223,7 +246,8 @@ def _ranked(db: Connection, wanted: PageRequest, query: Query, words: list[str])
 
 
 def _match(words: list[str], query: Query, rank: int = 3) -> str:
-    """The FTS5 expression for a rank; category and tag narrow it here already, and exactly where the rows are read."""
+    """The FTS5 expression of a rank. Category and tag restrict it roughly here, and exactly when
+    the rows are read."""
     searched = {
         0: "{name}",
         1: "{name}",
@@ -233,7 +257,7 @@ def _match(words: list[str], query: Query, rank: int = 3) -> str:
     narrow = [f"{{about}} : {word}" for word in spaced_words(query.category)] + [
         f"{{tags}} : {word}" for word in spaced_words(query.tag)
     ]
-    # One letter begins most words: beside other words it is looked for as a word of its own.
+    # One letter begins most words: with other words it is matched as a whole word.
     begins = (
         word if rank == 0 or (len(words) > 1 and len(word) == len('"a"')) else word + " *"
         for word in words

@@ -1,10 +1,13 @@
-"""The whole catalogue as one signed file, for checking without the portal: no mirror and no old copy can pass for the newest.
+"""The whole catalogue as one signed file, which can be verified without the portal: neither a
+mirror nor an old copy can pass for the newest.
 
-Each index has an address of its own, which its signatures name, and stays there for ten minutes after a newer one was made: whoever
-has fetched the signatures gets the bytes that they are for, whatever changes meanwhile and whatever a cache in between keeps.
+Each index has its own address, named in its signatures, and remains there for ten minutes after it
+is replaced: a client that fetched the signatures gets the bytes they were made for, despite changes
+and caches in between.
 
-`sequence` only grows: past the number in the database, past every file that was made, and past the time in milliseconds, so that it
-does not go back when an older database is put back either. Each process makes one anew when it starts, for the same reason.
+`sequence` only grows: it is larger than the number in the database, than that of every index file,
+and than the time in milliseconds, so it does not go back when an older database is restored. For
+the same reason each process makes a new index when it starts.
 """
 
 import base64
@@ -28,19 +31,22 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
 from mosis.store.index_keys import IndexKey, flush_folder, index_keys
+from mosis.store.listings import OLD_ENOUGH
 from mosis.store.revisions import revision
 
 log = logging.getLogger("mosis.store")
 
 EXPIRES_AFTER_SECONDS = 7 * 86400
 RENEWED_AFTER_SECONDS = 86400
-SLOW_SECONDS, REST = 0.2, 10  # what takes longer to make is made at most a tenth of the time
-FAILED_SECONDS = 5  # until the next try where one could not be made
-SECONDS_BETWEEN = 5.0  # a catalogue that changes all the time has a new index so often
-KEPT_SECONDS, KEPT_BYTES = (
+AGES = (1, 3, 7, 14, 30)  # days: cooldowns for which there is an index
+AGED_SECONDS = 3600  # until a version that has become old enough is in the index of a cooldown
+SLOW_SECONDS, REST = 0.2, 10  # a slow generation takes at most one tenth of the time
+FAILED_SECONDS = 5  # until the next attempt after a failure
+SECONDS_BETWEEN = 5.0  # minimum age of an index before it is replaced
+KEEP_SECONDS, KEEP_BYTES = (
     600,
     256 << 20,
-)  # older ones; that they fit, large ones are made less often
+)  # bound for replaced indexes that are still served; large ones are made less often
 ROWS = 1000
 GZIP_LEVEL = 5  # as of every other response, see mosis/web/content_coding.py
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
@@ -48,7 +54,7 @@ _NAME = re.compile(r"(\d{1,19})\.json\Z")
 
 @dataclass(frozen=True)
 class SignedIndex:
-    """An index that lies on the disk, with its signatures."""
+    """An index file with its signatures."""
 
     sequence: int
     catalogue: int
@@ -57,53 +63,61 @@ class SignedIndex:
     sha256: str
     created_at: str
     fingerprints: tuple[str, ...]
-    signatures: bytes  # the finished index.json.sig
+    signatures: bytes  # content of index.json.sig
+    renewed_after_seconds: int
 
 
 @dataclass
 class IndexCache:
-    """The index of this process."""
+    """The index cache of this process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     index: SignedIndex | None = None
-    rests_until: float = 0.0  # monotonic
+    cooldown_until: float = 0.0  # monotonic
     failed: bool = False  # the last try
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
-def current_index(env: Context, db: Connection) -> SignedIndex:
-    """The index of the catalogue, behind by SECONDS_BETWEEN at most while it changes all the time. One that is large or takes long
-    to make may be further behind, and so may one that cannot be made because the disk is full.
+def current_index(env: Context, db: Connection, min_age_days: int = 0) -> SignedIndex:
+    """The current index. It is at most SECONDS_BETWEEN behind the catalogue; more if it is large or
+    slow to make, or cannot be made because the disk is full.
 
-    Raises Unavailable `package_unavailable` when there is none.
+    With `min_age_days` (one of AGES), each app has its newest version that is so old or a security
+    release; such an index may be AGED_SECONDS behind.
+
+    Raises Unavailable `package_unavailable` if there is none.
     """
-    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
+    cache = _cache(env, min_age_days)
     keys = index_keys(env)
-    if _is_right(env, shelf.index, keys):
-        return shelf.index  # type: ignore[return-value]
-    rests = env.clock.monotonic() < shelf.rests_until
-    if shelf.index is not None and (
-        shelf.lock.locked() or (rests and (shelf.failed or _is_good(env, shelf.index, keys)))
+    if _is_current(env, cache.index, keys):
+        return cache.index  # type: ignore[return-value]
+    rests = env.clock.monotonic() < cache.cooldown_until
+    if cache.index is not None and (
+        cache.lock.locked() or (rests and (cache.failed or _is_servable(env, cache.index, keys)))
     ):
-        return shelf.index
-    with shelf.lock:
-        if not _is_right(env, shelf.index, keys):
+        return cache.index
+    with cache.lock:
+        if not _is_current(env, cache.index, keys):
             started = env.clock.monotonic()
             try:
-                shelf.index = _make(env, db, keys)
+                cache.index = _make(env, db, keys, min_age_days)
             except (OSError, Unavailable) as error:
-                log.error("the store's index cannot be made", extra={"reason": str(error)})
-                if shelf.index is None or not shelf.index.path.exists():
+                log.error("store index not made", extra={"reason": str(error)})
+                if cache.index is None or not cache.index.path.exists():
                     raise Unavailable(
                         "package_unavailable",
-                        "The index cannot be made at the moment; see the log.",
+                        "The index cannot be made at the moment; the operator finds "
+                        "the reason in the log.",
                     ) from error
-                shelf.rests_until, shelf.failed = env.clock.monotonic() + FAILED_SECONDS, True
-                return shelf.index
-            shelf.hashes[shelf.index.path.name] = shelf.index.sha256
-            shelf.rests_until, shelf.failed = started + _rest(env, shelf.index, started), False
-        assert shelf.index is not None
-        return shelf.index
+                cache.cooldown_until, cache.failed = env.clock.monotonic() + FAILED_SECONDS, True
+                return cache.index
+            _cache(env).hashes[cache.index.path.name] = cache.index.sha256
+            cache.cooldown_until, cache.failed = (
+                started + _cooldown(env, cache.index, started),
+                False,
+            )
+        assert cache.index is not None
+        return cache.index
 
 
 def index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str]:
@@ -122,44 +136,54 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
         return None
 
 
+def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
+    found: IndexCache = env.remembered.setdefault(f"index:{min_age_days}", IndexCache())
+    return found
+
+
 def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
-    shelf: IndexCache = env.remembered.setdefault("index", IndexCache())
-    file = open(_folder(env) / name, "rb")
-    if name not in shelf.hashes:  # made by an earlier process, or never asked for
-        shelf.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    cache = _cache(env)
+    paths = [_folder(env, age) / name for age in (0, *AGES)]
+    file = open(next((path for path in paths if path.exists()), paths[0]), "rb")
+    if name not in cache.hashes:  # made by an earlier process, or never asked for
+        cache.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-    return file, os.fstat(file.fileno()).st_size, shelf.hashes[name]
+    return file, os.fstat(file.fileno()).st_size, cache.hashes[name]
 
 
-def _folder(env: Context) -> Path:
-    return env.config.data_dir / "store-index"
+def _folder(env: Context, min_age_days: int = 0) -> Path:
+    folder = env.config.data_dir / "store-index"
+    return folder / f"age-{min_age_days}" if min_age_days else folder
 
 
-def _rest(env: Context, index: SignedIndex, started: float) -> float:
-    """For how long no newer one is made: all that are kept must fit, and making them must not keep the machine busy."""
+def _cooldown(env: Context, index: SignedIndex, started: float) -> float:
+    """Seconds until the next index may be made: the indexes that are still served must fit, and
+    making them must not occupy the machine."""
     took = env.clock.monotonic() - started
     slow = took * (REST + 1) if took > SLOW_SECONDS else 0.0
     packed = index.path.with_name(index.path.name + ".gz")
     stored_bytes = index.size_bytes + (packed.stat().st_size if packed.exists() else 0)
-    return max(SECONDS_BETWEEN, slow, KEPT_SECONDS * stored_bytes / KEPT_BYTES)
+    return max(SECONDS_BETWEEN, slow, KEEP_SECONDS * stored_bytes / KEEP_BYTES)
 
 
-def _is_right(env: Context, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
-    """Whether this is the index of the catalogue as it is."""
-    return index is not None and index.catalogue == revision(env)[0] and _is_good(env, index, keys)
-
-
-def _is_good(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool:
-    """Whether it can be given out, even if the catalogue has changed."""
+def _is_current(env: Context, index: SignedIndex | None, keys: list[IndexKey]) -> bool:
+    """Whether this is the index of the catalogue as it is now."""
     return (
-        index.path.exists()
-        and index.fingerprints == tuple(key.fingerprint for key in keys)
-        and 0 <= env.clock.time() - seconds(index.created_at) < RENEWED_AFTER_SECONDS
+        index is not None and index.catalogue == revision(env)[0] and _is_servable(env, index, keys)
     )
 
 
-def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
-    folder = _folder(env)
+def _is_servable(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool:
+    """Whether it may be served, even if the catalogue has changed."""
+    return (
+        index.path.exists()
+        and index.fingerprints == tuple(key.fingerprint for key in keys)
+        and 0 <= env.clock.time() - seconds(index.created_at) < index.renewed_after_seconds
+    )
+
+
+def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int) -> SignedIndex:
+    folder = _folder(env, min_age_days)
     folder.mkdir(parents=True, exist_ok=True)
     catalogue, now = revision(env)[0], env.clock.now()
     with db.write():
@@ -172,7 +196,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
     packed = path.with_name(path.name + ".gz")
     try:
         with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
-            for part in _document(env, db, keys, sequence, now):
+            for part in _document(env, db, keys, sequence, now, min_age_days):
                 digest.update(part)
                 size += file.write(part)
                 write(part)
@@ -196,6 +220,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey]) -> SignedIndex:
         now,
         tuple(key.fingerprint for key in keys),
         signatures,
+        AGED_SECONDS if min_age_days else RENEWED_AFTER_SECONDS,
     )
 
 
@@ -213,26 +238,34 @@ def _gzip_file(path: Path, packer: Any) -> Iterator[Callable[[bytes], Any]]:
 
 
 def _sweep(env: Context, folder: Path, current: int) -> None:
-    """Remove what was replaced longer ago than KEPT_SECONDS. The time of a file is that when it was made or, later, replaced."""
+    """Remove indexes that were replaced more than KEEP_SECONDS ago. A file's time is that of its
+    creation or replacement."""
     now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
     for sequence in {current, max(older, default=current)}:
         os.utime(folder / f"{sequence}.json", (now, now))
     for sequence in older:
         path = folder / f"{sequence}.json"
         with suppress(FileNotFoundError):
-            if abs(now - path.stat().st_mtime) > KEPT_SECONDS:
+            if abs(now - path.stat().st_mtime) > KEEP_SECONDS:
                 path.unlink()
     for packed in folder.glob("*.json.gz"):
         if not packed.with_suffix("").exists():
             packed.unlink(missing_ok=True)
-    hashes = env.remembered["index"].hashes
+    hashes = _cache(env).hashes
     for name in list(hashes):
-        if not (folder / name).exists():
+        if not any((_folder(env, age) / name).exists() for age in (0, *AGES)):
             hashes.pop(name, None)
 
 
-def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int, now: str) -> Any:
-    """The parts of index.json: a head, then an app a line."""
+def _document(
+    env: Context,
+    db: Connection,
+    keys: list[IndexKey],
+    sequence: int,
+    now: str,
+    min_age_days: int,
+) -> Any:
+    """The parts of index.json: the head, then one app per line."""
     head = {
         "sequence": sequence,
         "created_at": now,
@@ -243,12 +276,21 @@ def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int,
             for key in keys
         ],
     }
+    version_of, before = "l.version_id", []
+    if min_age_days:
+        head["min_age_days"] = min_age_days
+        before = [text(seconds(now) - min_age_days * 86400)]
+        version_of = (
+            "(SELECT n.id FROM versions n WHERE n.app_id = l.app_id AND"
+            f" {OLD_ENOUGH} ORDER BY n.version_code DESC LIMIT 1)"
+        )
     yield (_dump(head)[:-1] + ',"apps":[\n').encode()
     after, separator = "", ""
     while rows := db.all(
-        "SELECT l.package_id, l.name, l.developer_id, l.version, l.version_code, l.min_mosis_version, l.size_bytes, l.sha256,"
-        " k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = l.version_id JOIN signing_keys k ON"
+        "SELECT l.package_id, l.name, l.developer_id, v.version, v.version_code, v.min_mosis_version, v.size_bytes, v.sha256,"
+        f" k.fingerprint, l.app_id FROM listings l JOIN versions v ON v.id = {version_of} JOIN signing_keys k ON"
         " k.id = v.signing_key_id WHERE l.package_id > ? ORDER BY l.package_id LIMIT ?",
+        *before,
         after,
         ROWS,
     ):
@@ -268,8 +310,8 @@ def _document(env: Context, db: Connection, keys: list[IndexKey], sequence: int,
 def _signatures(
     file: BinaryIO, sequence: int, sha256: str, address: str, keys: list[IndexKey]
 ) -> bytes:
-    """index.json.sig: where the index is, and each key's Ed25519 signature over the exact bytes, read from the disk and not
-    copied into memory."""
+    """index.json.sig: the address of the index, and each key's Ed25519 signature of the exact
+    bytes, which are mapped from the disk and not copied."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         signed = [
             {"key": key.fingerprint, "signature": base64.b64encode(key.sign(content)).decode()}

@@ -1,4 +1,4 @@
-"""Which version a device is offered: channel, share of the devices, the Mosis it runs."""
+"""Which version a device is offered, by channel, rollout and Mosis version."""
 
 import hashlib
 import json
@@ -14,20 +14,23 @@ from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
 LONGEST_DEVICE = 128
+LONGEST_AGE_DAYS = 90  # the longest cooldown
 
 
 @dataclass(frozen=True)
 class Device:
-    """What a device says of itself. Without an `id` it is in no partial rollout; without a Mosis version none is too new."""
+    """What a device reports about itself. Without an `id` it is in no partial rollout; without a
+    Mosis version, no version is too new for it."""
 
     channel: str = "stable"
     id: str = ""
     mosis_version: str = ""
+    min_age_days: int = 0  # it wants nothing that was published later, but for security releases
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A published version, as far as an update needs to know it."""
+    """A published version: the fields that update checks need."""
 
     package_id: str
     app_id: str
@@ -42,32 +45,37 @@ class Offer:
     permissions: str
     min_mosis_version: str
     release_notes: str
+    published_at: str
+    security: int
 
 
 def updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> list[Offer]:
-    """What is newer than what is installed {package_id: version_code}, in the order asked; apps the store does not know are
-    passed over. The same device stays on the same side of a rollout while its share grows, so it never goes back."""
+    """Versions newer than the installed ones {package_id: version_code}, in the given order;
+    unknown apps are skipped. A device stays in a rollout while its share grows, so it never goes
+    back to an older version."""
+    before = published_before(env, device.min_age_days)
     chosen = (
-        _best(offers, device, installed[package_id])
+        _best(offers, device, installed[package_id], before)
         for package_id, offers in _offers(env, db, installed)
     )
     return [offer for offer in chosen if offer is not None]
 
 
 def offered(env: Context, db: Connection, package_id: str, device: Device) -> Offer:
-    """The version that a device without the app gets. Raises NotFound."""
+    """The version offered to a device that does not have the app. Raises NotFound."""
+    before = published_before(env, device.min_age_days)
     for _, offers in _offers(env, db, [package_id]):
-        best = _best(offers, device, 0)
+        best = _best(offers, device, 0, before)
         if best is not None:
             return best
     raise NotFound("app in the store, or no version of it fits this device")
 
 
 def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) -> bool:
-    """Whether a device is among this share of the devices, for this version: by a keyed hash, so that nobody outside can
-    choose a side and each version has its own order of devices."""
+    """Whether a device is in this share of a version's devices. A keyed hash decides, so that
+    nobody can choose a side, and each version orders the devices differently."""
     if percent >= 100:
         return True
     if not device_id:
@@ -80,7 +88,7 @@ def in_rollout(placing: bytes, version_id: str, device_id: str, percent: float) 
 
 @dataclass(frozen=True)
 class _Offers:
-    """What there is of one app, the newest first."""
+    """The offers of one app, newest first."""
 
     placing: bytes
     offers: tuple[
@@ -88,11 +96,18 @@ class _Offers:
     ]  # each with the sort key of its min_mosis_version
 
 
-def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
+def published_before(env: Context, min_age_days: int) -> str:
+    """The latest publication that is so many days old; "" without a cooldown."""
+    return env.clock.now(-min_age_days * 86_400) if min_age_days else ""
+
+
+def _best(app: _Offers, device: Device, installed_code: int, before: str) -> Offer | None:
     runs = version_key(device.mosis_version) if device.mosis_version else None
     for offer, needs in app.offers:
         if offer.version_code <= installed_code:
             return None
+        if before and offer.published_at > before and not offer.security:
+            continue
         if offer.channel != "stable" and offer.channel != device.channel:
             continue
         if runs is not None and needs > runs:
@@ -103,8 +118,8 @@ def _best(app: _Offers, device: Device, installed_code: int) -> Offer | None:
 
 
 def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tuple[str, _Offers]]:
-    """What there is of these apps. It is kept in memory until the app changes: an update check then reads no row at all. What
-    does not exist is not kept; all that is not there is looked for in one query."""
+    """The offers of these apps, cached until the app changes: most update checks read no rows.
+    Unknown apps are not cached; everything missing is read by one query."""
     asked = app_revisions(env, package_ids)
     found: dict[str, _Offers] = {}
     for package_id, revision in asked.items():
@@ -124,10 +139,10 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
 def _read(
     db: Connection, package_ids: list[str]
 ) -> dict[str, tuple[tuple[Offer, tuple[object, ...]], ...]]:
-    """What any device can be offered of these apps, by package id, the newest first."""
+    """What devices can be offered of these apps, by package id, newest first."""
     rows = db.all(
         "SELECT a.package_id, a.id, a.developer_id, v.id, v.version, v.version_code, v.channel, v.rollout_percent, v.size_bytes,"
-        " v.sha256, v.permissions, v.min_mosis_version, v.release_notes"
+        " v.sha256, v.permissions, v.min_mosis_version, v.release_notes, v.published_at, v.security"
         " FROM json_each(?) asked CROSS JOIN apps a ON a.package_id = asked.value"
         " JOIN developers d ON d.id = a.developer_id JOIN versions v ON v.app_id = a.id"
         " WHERE a.suspended = 0 AND d.suspended = 0 AND v.state = 'published'"
@@ -136,17 +151,18 @@ def _read(
         into=Offer,
     )
     return {
-        package_id: _reachable(offers)
+        package_id: _reachable(offers, db.clock.now(-LONGEST_AGE_DAYS * 86_400))
         for package_id, offers in groupby(rows, key=lambda offer: offer.package_id)
     }
 
 
-def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
-    """What a device can be offered of an app: a version is left out when everybody who could have it can have a newer one."""
+def _reachable(rows: Iterable[Offer], old: str) -> tuple[tuple[Offer, tuple[object, ...]], ...]:
+    """The offers without those that can never apply: a version is left out if every device that
+    could get it can get a newer one, with the longest cooldown too: one published before `old`."""
     chosen: list[tuple[Offer, tuple[object, ...]]] = []
     least: dict[
         str, tuple[object, ...]
-    ] = {}  # by channel, what its versions for everybody need that were seen so far
+    ] = {}  # by channel: requirements of the newer versions for everybody
     for offer in rows:
         needs = version_key(offer.min_mosis_version)
         if any(
@@ -154,6 +170,6 @@ def _reachable(rows: Iterable[Offer]) -> tuple[tuple[Offer, tuple[object, ...]],
         ):
             continue
         chosen.append((offer, needs))
-        if offer.rollout_percent >= 100:
+        if offer.rollout_percent >= 100 and (offer.published_at <= old or offer.security):
             least[offer.channel] = needs
     return tuple(chosen)

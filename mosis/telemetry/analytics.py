@@ -1,4 +1,4 @@
-"""What a developer sees of an app's telemetry: the sums of a while, bucket by bucket and in all."""
+"""Analytics: the sums of an app's telemetry over a range of time, per bucket and in total."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,8 @@ class Range:
 
 
 def read_range(span: str, since: str | None, until: str | None, now: int) -> Range:
-    """The range between two days or moments, each included; by default the last 30 days, or 24 hours. Raises Malformed."""
+    """The range between two days or moments, both included; by default the last 30 days, or 24
+    hours for hours. Raises Malformed."""
     width = WIDTHS[span]
     last = _moment("to", until, end=True) if until else now
     first = (
@@ -37,13 +38,15 @@ def read_range(span: str, since: str | None, until: str | None, now: int) -> Ran
     if not 0 < len(found.starts()) <= MOST_BUCKETS[span]:
         raise Malformed(
             "malformed_request",
-            f"from must be before to, and there may be at most {MOST_BUCKETS[span]} {span}s.",
+            "from must be before to, and a range may contain at most "
+            f"{MOST_BUCKETS[span]} {span}s.",
         )
     return found
 
 
 def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -> dict[str, Any]:
-    """The sums of an app (by its id in the portal): in all, and for each hour or day whether anything came or not."""
+    """The sums of an app (by its id in the portal): in total, and for each hour or day, including
+    those without telemetry."""
     app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
     rows = db.all(
         f"SELECT start, {rollups.SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start BETWEEN ? AND ?",
@@ -73,8 +76,9 @@ def analytics(db: Connection, app_id: str, wanted: Range, version: str | None) -
 
 
 def shown(each: Sums) -> dict[str, Any]:
-    """Sums as they are answered. A device may say a crash as an event, as a report or as both: the larger number counts. The
-    share goes by the events where there are any: like the starts they come from the sampled sessions, reports from all."""
+    """Sums in the form of responses. A device may report a crash as an event, as a report or both:
+    the larger number counts. The crash-free share is computed from events if there are any: like
+    the starts, they come from sampled sessions, whereas reports come from all."""
     crashes, among_starts = (
         max(each.crashes, each.crash_reports),
         each.crashes or each.crash_reports,
@@ -106,7 +110,7 @@ _NOTHING = Sums()
 
 
 def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, Any]]:
-    """How much each version sent in the range, the most active first."""
+    """The events of each version in the range, most active first."""
     rows = db.all(
         "SELECT version, sum(events), sum(starts) FROM rollups WHERE app = ? AND span = ? AND version <> ?"
         " AND start BETWEEN ? AND ? GROUP BY version ORDER BY 2 DESC, 1 LIMIT 50",
@@ -122,7 +126,7 @@ def _versions(db: Connection, app: int | None, wanted: Range) -> list[dict[str, 
 
 
 def _intake(db: Connection, app: int | None, wanted: Range) -> dict[str, int]:
-    """What came in on the days of the range, by day of receipt: where events get lost."""
+    """What was received on each day of the range, by day of receipt; shows where events are lost."""
     columns = ", ".join(f"coalesce(sum({name}), 0)" for name in INTAKE)
     days = (wanted.first // DAY, wanted.last // DAY)
     row = db.one(f"SELECT {columns} FROM intake WHERE app = ? AND day BETWEEN ? AND ?", app, *days)
@@ -131,10 +135,10 @@ def _intake(db: Connection, app: int | None, wanted: Range) -> dict[str, int]:
 
 def _moment(name: str, given: str, *, end: bool) -> int:
     is_day = len(given) == 10
-    # a plus that was not encoded reads as a space in a query
+    # an unencoded plus sign in a query is decoded as a space
     stamp = given + "T00:00:00Z" if is_day else given.replace(" ", "+")
     found = timestamps.seconds(stamp)
     if found is None:
-        detail = f"{name} must be a day like 2026-01-31 or a moment like 2026-01-31T12:00:00Z."
+        detail = f"{name} must be a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z."
         raise Malformed("malformed_request", detail)
     return found + (DAY - 1 if is_day and end else 0)

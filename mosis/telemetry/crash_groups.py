@@ -1,9 +1,10 @@
-"""Which group a crash report belongs to, and which groups an app has room for.
+"""Assigns crash reports to groups, and bounds the groups of an app.
 
-Anybody can send reports that look like new crashes. So that they hide no real one, there is room for SINGLE_GROUPS groups
-that one device has met, and for NEW_SINGLES_A_DAY of a day; when it is full, the one with the fewest reports and the oldest
-goes, not the newcomer. A household and a device take each other's places last: what they make beyond their own few a day takes
-the place of what they made before. Groups that several devices have met always have a place.
+Anybody can send reports that look like new crashes. To keep these from hiding real ones, an app may
+have SINGLE_GROUPS groups that only one device has reported, and NEW_SINGLES_A_DAY new ones a day.
+If these are used up, the oldest group with the fewest reports is deleted, not the new one. Each
+network and device has a small daily share; beyond it, its new groups replace its own earlier ones
+first. Groups reported by several devices are always stored.
 """
 
 import hashlib
@@ -20,12 +21,13 @@ from mosis.telemetry.intake import OTHER
 from mosis.telemetry.shares import DAY
 
 ALGORITHM = 1
-LINE_CHARACTERS = 300  # of a line: regexes never see more
-NEW_SINGLES_A_DAY, SINGLE_GROUPS = 100, 1000  # of an app
-SHARED_GROUPS = 4000  # that several devices have met; what is beyond belongs to one group "other"
-GROUPS_OF_HOUSEHOLD, GROUPS_OF_DEVICE = 20, 10  # new ones a day and app
+LINE_CHARACTERS = 300  # of a line; regular expressions never see more
+NEW_SINGLES_A_DAY, SINGLE_GROUPS = 100, 1000  # per app
+SHARED_GROUPS = 4000  # reported by several devices; further ones are counted in a group "other"
+GROUPS_OF_HOUSEHOLD, GROUPS_OF_DEVICE = 20, 10  # new ones per day and app
 MOST_AUTHORS = 4000
-_SEVERAL = "length(devices) > 4"  # a sketch of one device has one register: four bytes
+# the HyperLogLog sketch of one device has one register: four bytes
+_SEVERAL = "length(devices) > 4"
 
 _ADDRESS = re.compile(
     r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b0x[0-9a-fA-F]+\b|\b[0-9a-fA-F]{8,}\b"
@@ -33,13 +35,13 @@ _ADDRESS = re.compile(
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~+@-]*[/\\](?:[\w.~+@-]*[/\\])*")
 _PLACE = re.compile(
     r"(?:\A|(?<=<))(?:[A-Za-z]:)?[^:<>]*[/\\](?=[^:<>/\\]+:[0-9])"
-)  # folders before file:line, with spaces too
+)  # directories before file:line, also with spaces
 _NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """A report, as far as its group needs to know it; times in seconds since 1970."""
+    """The fields of a report that its group needs; times in seconds since 1970."""
 
     app: int
     mark: str
@@ -50,7 +52,8 @@ class Arrived:
 
 
 class Authors:
-    """Which groups of today came from which household and device; in memory, by hashes, the longest unused forgotten."""
+    """Which groups of today each network and device created; in memory, by hashes, least recently
+    used evicted."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[bytes, deque[str]] = OrderedDict()
@@ -59,7 +62,8 @@ class Authors:
         self._lock = threading.Lock()
 
     def groups(self, key: str, now: int) -> deque[str]:
-        """The groups that somebody made today, the oldest first; to be changed inside the writers' lock alone."""
+        """The groups created today by one network or device, oldest first; changed only under the
+        write lock."""
         hashed = hashlib.blake2b(key.encode(), digest_size=8, key=self._secret).digest()
         with self._lock:
             if now // DAY != self._day:
@@ -72,7 +76,7 @@ class Authors:
 
 
 def normalised(line: str) -> str:
-    """A line without what differs between devices and runs: addresses, folders, numbers."""
+    """A line without what differs between devices and runs: memory addresses, directories, numbers."""
     return _NUMBER.sub(
         "#", _PATH.sub("", _PLACE.sub("", _ADDRESS.sub("ADDRESS", line[:LINE_CHARACTERS])))
     ).strip()
@@ -81,8 +85,9 @@ def normalised(line: str) -> str:
 def of_report(
     db: Connection, report: Arrived, authors: Authors | None, keys: tuple[str, str]
 ) -> str:
-    """The group of a report, in the running transaction; made when it is the first of its kind and there is room for it, else
-    the group "other". `keys` are the device and the household; without `authors` they have no shares."""
+    """The group of a report, in the running transaction. If it is the first of its kind, a group is
+    created, or if there is no room, the group "other" is used. `keys` are the device and the
+    network; without `authors` they have no shares."""
     found = _find(db, report.app, report.mark)
     if found is not None:
         return found
@@ -94,7 +99,7 @@ def of_report(
             db,
             report,
             OTHER,
-            {"type": OTHER, "message": "What came when there were too many groups."},
+            {"type": OTHER, "message": "Reports that arrived while there were too many groups."},
             [],
         )
     group = _make(db, report, report.mark, report.crash, report.frames)
@@ -134,10 +139,10 @@ def _make(
 
 
 def _has_share(db: Connection, made: list[deque[str]]) -> bool:
-    """Whether device and household may make another group: where one has made its number, the oldest of its own goes that has
-    one report yet. False when all of them have more."""
+    """Whether device and network may create another group. If one has used its share, its oldest
+    group with a single report is deleted; False if all of them have more reports."""
     for groups, most in zip(made, (GROUPS_OF_DEVICE, GROUPS_OF_HOUSEHOLD), strict=False):
-        if len(groups) >= most:  # some may have gone meanwhile
+        if len(groups) >= most:  # some may have been deleted meanwhile
             for group in tuple(groups):
                 if not db.value("SELECT 1 FROM crash_groups WHERE id = ?", group):
                     groups.remove(group)
@@ -147,7 +152,7 @@ def _has_share(db: Connection, made: list[deque[str]]) -> bool:
 
 
 def _drop_one(db: Connection, groups: deque[str]) -> bool:
-    """Delete the oldest of these groups that has one report; whether there was one."""
+    """Delete the oldest of these groups that has a single report. Returns whether there was one."""
     for group in tuple(groups):
         if db.change("DELETE FROM crash_groups WHERE id = ? AND count <= 1", group):
             groups.remove(group)
@@ -156,7 +161,8 @@ def _drop_one(db: Connection, groups: deque[str]) -> bool:
 
 
 def _has_room(db: Connection, app: int, now: int) -> bool:
-    """Whether an app may have another group; one that a single device has met gives way where it must."""
+    """Whether an app may have another group; a group of a single device is deleted for it if
+    necessary."""
     midnight = now - now % DAY
     singles, today, several = db.one(
         f"SELECT count(*) FILTER (WHERE NOT {_SEVERAL}), count(*) FILTER (WHERE NOT {_SEVERAL} AND created_at >= ?),"

@@ -1,7 +1,8 @@
-"""What owners learn of crashes: an event for each new group, and one mail a day and app with what is new.
+"""Notifications about crashes: an event for each new group, and at most one mail per day and app
+with what is new.
 
-Groups lie in another database than the queue: a kill between the two queues a job again, never not at all; jobs that ran
-already find their event and do nothing.
+Groups and queue are in different databases: after a kill between the two writes a job is queued
+again, so none is lost; a job that ran already finds its event and does nothing.
 """
 
 import json
@@ -14,14 +15,15 @@ from mosis.database import Connection
 from mosis.publishing import members
 from mosis.telemetry.shares import DAY
 
-EVENTS_A_DAY = 20  # for each app; further groups are in the digest alone
-DIGEST_AFTER_SECONDS = 3600  # what is new for so long is mailed, with what has come since
+EVENTS_A_DAY = 20  # per app and day; further groups appear in the digest only
+# new groups are mailed after this time, with those that have been added since
+DIGEST_AFTER_SECONDS = 3600
 MOST_IN_DIGEST = 20
 TEXT_CHARACTERS = 120
 
 
 def announce(env: Context) -> None:
-    """Queue the events of groups that are new or have come back, up to EVENTS_A_DAY for each app."""
+    """Queue the events of groups that are new or have returned, up to EVENTS_A_DAY per app."""
     telemetry, db = env.telemetry.connection(), env.db.connection()
     rows = telemetry.all(
         "SELECT g.id, g.app, a.announced_day, a.announced FROM crash_groups g"
@@ -51,7 +53,8 @@ def announce(env: Context) -> None:
 
 
 def tell_owner(env: Context, group: str) -> None:
-    """The job: a group of crashes is new, or was resolved and has come back; its owner gets an event, once for each time."""
+    """Job: create the event for a group of crashes that is new, or has returned after it was
+    resolved, once for each time."""
     row = env.telemetry.connection().one(
         "SELECT a.app_id, g.type, g.message, g.reopened_at, g.frames"
         " FROM crash_groups g JOIN apps a ON a.id = g.app WHERE g.id = ?",
@@ -116,8 +119,8 @@ def queue_digests(env: Context) -> None:
 
 
 def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
-    """The job: tell the owner of an app which groups are new. Nothing is sent for an app or for versions that were never
-    published, nor a second digest within a day."""
+    """Job: notify the owner of an app of new groups. Nothing is sent for an app or versions that
+    were never published, nor a second digest within a day."""
     db, telemetry = env.db.connection(), env.telemetry.connection()
     released = {
         version
@@ -152,7 +155,7 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
 
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:
-    """A group as a digest names it; None when it is gone."""
+    """A group in the form of the digest; None if it was deleted."""
     row = telemetry.one(
         "SELECT type, message, count, reopened_at, frames FROM crash_groups WHERE id = ?", group
     )

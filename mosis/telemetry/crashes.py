@@ -1,7 +1,8 @@
-"""Crash reports, grouped: the same mistake is one group, however many devices meet it.
+"""Crash reports, grouped by cause, however many devices report it.
 
-Two reports belong together when type and normalised top frames are equal. The algorithm has a number, stored with each group:
-a better one makes new groups and leaves the old ones what they are.
+Two reports belong to one group if type and normalised top frames are equal. The number of the
+grouping algorithm is stored with each group: a later algorithm creates new groups and leaves the
+existing ones unchanged.
 """
 
 import hashlib
@@ -38,12 +39,13 @@ from mosis.validation import check
 TOP_FRAMES = 5
 LINES_READ = 60  # of a stack trace, for grouping
 KEPT_TRACE_CHARACTERS = 16_000
-EVENTS_A_REPORT = 100  # of the quota: an app may send a hundredth as many reports as events, at least LEAST_REPORTS
+# of the quota: an app may send one report for a hundred events, and at least LEAST_REPORTS
+EVENTS_A_REPORT = 100
 LEAST_REPORTS = 100
 LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = (
     50,
     20,
-)  # reports a day; else a tenth and a hundredth of the app's
+)  # reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
 CUT = {"type": TYPE_CHARACTERS, "message": MESSAGE_CHARACTERS, "stack_trace": TRACE_CHARACTERS}
 
 _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(", re.IGNORECASE)
@@ -51,7 +53,7 @@ _NO_FRAME = re.compile(r"(stack )?traceback\b.*:?\Z|\[C\]: in \?\Z|\.\.\.\s*\(",
 
 @dataclass(frozen=True)
 class Group:
-    """A group of crashes as the database keeps it."""
+    """A row of `crash_groups`."""
 
     id: str
     algorithm: int
@@ -69,7 +71,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """One report on its way into the database."""
+    """A report that is about to be stored."""
 
     document: dict[str, Any]
     sender: Sender
@@ -79,9 +81,10 @@ class Report:
 
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
-    """Store one report. The same report again (same device, moment and place) counts once; one that is too long is shortened.
+    """Store one report. A repetition (same device, time and place) counts once; a report that is
+    too long is shortened.
 
-    Raises like intake.take: Invalid, LimitReached, Unavailable.
+    Raises as intake.take: Invalid, LimitReached, Unavailable.
     """
     cut = shortened(document)
     if not crash_fits(document):
@@ -91,7 +94,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
         raise Invalid(moment_findings(document))
     sender = intake.find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
-        return intake.nobodys(1)
+        return intake.nothing_accepted(1)
     if not env.config.telemetry or not sender.enabled:
         return Receipt(0, 0, False, 0.0, [])
     now = int(env.clock.time())
@@ -99,25 +102,26 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     cut = cut or len(document["crash"]["stack_trace"]) > KEPT_TRACE_CHARACTERS
     report = Report(document, sender, caller.household, at, cut)
     stored = env.telemetry_commits.run(lambda db: _store(env, db, report, now))
-    return Receipt(int(stored), 0, not stored, sender.told_rate(env), [], cut)
+    return Receipt(int(stored), 0, not stored, sender.effective_sample_rate(env), [], cut)
 
 
 def top_frames(stack_trace: str) -> list[str]:
-    """The first lines of a trace that name a place in the code, normalised. Lua puts the message before "stack traceback:"."""
+    """The first lines of a trace that name a place in the code, normalised. Lua puts the message
+    before "stack traceback:"."""
     frames = stack_trace.partition("stack traceback:")[2].lstrip()
     lines = (line.strip() for line in (frames or stack_trace).split("\n", LINES_READ)[:LINES_READ])
     return [normalised(line) for line in lines if line and not _NO_FRAME.match(line)][:TOP_FRAMES]
 
 
 def fingerprint(kind: str, frames: list[str], message: str) -> str:
-    """What makes two reports one group; a report without frames goes by its message."""
+    """The key of a report's group; without frames it is derived from the message."""
     return hashlib.sha256(
         "\n".join([normalised(kind), *(frames or [normalised(message)])]).encode()
     ).hexdigest()[:32]
 
 
 def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
-    """The groups of an app, the newest first."""
+    """The groups of an app, newest first."""
     rows = db.all(
         f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ?1"
         " AND (?2 IS NULL OR g.state = ?2) AND (?3 IS NULL OR g.id < ?3) ORDER BY g.id DESC LIMIT ?4",
@@ -142,7 +146,7 @@ def get(db: Connection, app_id: str, group_id: str) -> Group:
 
 
 def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
-    """Call a group resolved, or open again, in the running transaction. Raises NotFound."""
+    """Mark a group as resolved or open, in the running transaction. Raises NotFound."""
     found = get(db, app_id, group_id)
     if state != found.state:
         now = int(db.clock.time())
@@ -154,7 +158,7 @@ def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
 
 
 def versions(db: Connection, group_id: str) -> list[tuple[str, int]]:
-    """How often each version met it, the most frequent first."""
+    """The number of reports from each version, most frequent first."""
     return db.all(
         "SELECT version, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 2 DESC, 1",
         group_id,
@@ -162,7 +166,7 @@ def versions(db: Connection, group_id: str) -> list[tuple[str, int]]:
 
 
 def days(db: Connection, group_id: str) -> list[tuple[int, int]]:
-    """How often it came on each day (since 1970) on which it came."""
+    """The number of reports on each day (since 1970) that has any."""
     return db.all(
         "SELECT day, sum(count) FROM crash_counts WHERE crash_group = ? GROUP BY 1 ORDER BY 1",
         group_id,
@@ -170,7 +174,7 @@ def days(db: Connection, group_id: str) -> list[tuple[int, int]]:
 
 
 def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
-    """The reports that are kept: the first, the last, and some between."""
+    """The stored reports of a group: the first, the last, and some in between."""
     names = (
         "number",
         "at",
@@ -193,7 +197,8 @@ def samples(db: Connection, group_id: str) -> list[dict[str, Any]]:
 
 
 def shortened(document: dict[str, Any]) -> bool:
-    """Cut what is longer than it may be, in place; whether anything was. A long report is worth more than none."""
+    """Cut fields that are too long, in place. Returns whether any was; a shortened report is more
+    useful than none."""
     crash, cut = document.get("crash"), False
     if not isinstance(crash, dict):
         return False
@@ -217,18 +222,22 @@ def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now:
     )
     most = max(LEAST_REPORTS, env.config.telemetry_events_per_app // EVENTS_A_REPORT)
     if (used or 0) >= most:
-        raise shares.used_up(now, "This app has sent as many crash reports as it may in a day.")
+        raise shares.used_up(
+            now, "This app has sent the maximum number of crash reports for today."
+        )
     space.check(env, KEPT_TRACE_CHARACTERS)
     if env.limits.on and not intake.day_shares(env).take(
         now,
         (f"crash:{sender.app_id}:{caller.household}", 1, max(LEAST_OF_HOUSEHOLD, most // 10)),
         (f"crash:{sender.app_id}:{device}", 1, max(LEAST_OF_DEVICE, most // 100)),
     ):
-        raise shares.used_up(now, "This device or its network has sent its share of crash reports.")
+        raise shares.used_up(
+            now, "This device or its network has sent its share of crash reports for today."
+        )
 
 
 def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
-    """Write a report in the running transaction; False when it was seen before."""
+    """Store a report, in the running transaction. Returns False for a repetition."""
     document, sender = report.document, report.sender
     app, crash = sender.app or intake.app_number(db, sender.app_id), document["crash"]
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
@@ -279,7 +288,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
     )
     if (number - 1) & (
         number - 2
-    ):  # the one that was the last until now stays only as 1st, 2nd, 4th, 8th ...
+    ):  # the previous last report stays only if it is the 1st, 2nd, 4th, 8th ...
         db.change(
             "DELETE FROM crash_reports WHERE crash_group = ? AND number = ?", group, number - 1
         )
@@ -292,7 +301,8 @@ def _authors(env: Context) -> Authors:
 
 
 def _count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
-    """Count a report in its group; its number. A resolved group opens again when this happened after it was resolved."""
+    """Count a report in its group and return its number there. A resolved group opens again if the
+    crash happened after it was resolved."""
     count, known, resolved_at, state = db.one(
         "SELECT count, devices, resolved_at, state FROM crash_groups WHERE id = ?", group
     )

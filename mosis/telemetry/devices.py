@@ -1,6 +1,8 @@
-"""Devices as telemetry knows them: by a pseudonym that only this server can make, another one for each app.
+"""Export and erasure of a device's telemetry. A device is stored under a pseudonym that only this
+server can compute, a different one for each app.
 
-Who knows a device_id may have what is stored under it shown and erased: it is 256 bits that only the device has.
+Whoever knows a device_id may export and erase what is stored under it: it is 256 random bits that
+only the device has.
 """
 
 import json
@@ -19,22 +21,23 @@ from mosis.telemetry.pseudonyms import BYTES, SLOTS, list_key, pseudonym
 from mosis.telemetry.schemas import TYPES
 from mosis.telemetry.shares import DAY
 
-ERASED_AT_ONCE = 100  # rows a transaction
+ERASED_AT_ONCE = 100  # rows per transaction
 AT_ONCE, WAIT_SECONDS = 2, 1.0  # requests that run or wait
-_GIVEN = "(SELECT substr(?1, value, 8) FROM json_each(?2))"  # what `_bound` binds
+_GIVEN = "(SELECT substr(?1, value, 8) FROM json_each(?2))"  # the values that `_bound` provides
 _NAMES = {number: name for name, (number, _) in TYPES.items()}
 
 
 @dataclass(frozen=True)
 class Search:
-    """Who may look for a device's rows, or wait for that."""
+    """Bounds who may search for a device's rows, or wait for it."""
 
     waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored about a device: some batches in the order in which they came, and how to go on (None: that was all)."""
+    """A part of what is stored about a device: batches in order of arrival, and a cursor (None at
+    the end)."""
 
     batches: list[dict[str, Any]]
     crash_reports: list[dict[str, Any]]
@@ -43,8 +46,9 @@ class Stored:
 
 
 def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Stored:
-    """Everything that is stored about a device, a page at a time; crash reports come with the first. Raises Unavailable."""
-    with _alone(env):
+    """What is stored about a device, page by page; the first page includes its crash reports.
+    Raises Unavailable."""
+    with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
         names = _package_ids(env, known.values())
@@ -59,13 +63,14 @@ def export(env: Context, device_id: str, after: int = 0, limit: int = 50) -> Sto
 
 
 def erase(env: Context, device_id: str) -> None:
-    """Delete all raw events and crash reports of a device. Sums stay: they do not know whom they count. Raises Unavailable."""
-    with _alone(env):
+    """Delete all raw events and crash reports of a device. Sums stay; they do not identify devices.
+    Raises Unavailable."""
+    with _exclusive_search(env):
         db = env.telemetry.connection()
         known = _pseudonyms(env, db, device_id)
         while rows := _rows(db, known, 0, ERASED_AT_ONCE):
             with db.write():
-                retention.forget_batches(db, [(number, at) for number, at, _ in rows])
+                retention.delete_batches(db, [(number, at) for number, at, _ in rows])
         while numbers := db.all(
             f"SELECT id FROM crash_reports WHERE device IN {_GIVEN} LIMIT ?3",
             *_bound(known),
@@ -83,8 +88,8 @@ def erase(env: Context, device_id: str) -> None:
 
 
 @contextmanager
-def _alone(env: Context) -> Iterator[None]:
-    """One search at a time and one that waits for it, whatever their size; others are refused at once. Raises Unavailable
+def _exclusive_search(env: Context) -> Iterator[None]:
+    """One search at a time, and one that waits; others are refused at once. Raises Unavailable
     `busy`."""
     search: Search = env.remembered.setdefault("device_search", Search())
     if not search.waiting.acquire(blocking=False):
@@ -103,14 +108,15 @@ def _alone(env: Context) -> Iterator[None]:
 def _busy() -> Unavailable:
     return Unavailable(
         "busy",
-        "Another device's telemetry is being looked for; try again in a moment.",
+        "Another device's telemetry is being read; try again in a few seconds.",
         retry_after_seconds=5,
     )
 
 
 def _pseudonyms(env: Context, db: Connection, device_id: str) -> dict[bytes, int]:
-    """The device's pseudonyms that occur, each with the number of its app. The cost goes by what is found; only apps from before
-    devices were listed are asked one by one, as long as they can have older rows."""
+    """The pseudonyms under which the device occurs, each with the number of its app. The cost
+    depends on the number found; only apps older than the table `devices` are searched one by one,
+    while they may have older rows."""
     found = dict(
         db.all(f"SELECT device, app FROM devices WHERE key IN {_GIVEN}", *_keys(env, device_id))
     )
@@ -125,7 +131,7 @@ def _keys(env: Context, device_id: str) -> tuple[bytes, str]:
 
 
 def _bound(hashes: Iterable[bytes]) -> tuple[bytes, str]:
-    """Hashes of 8 bytes as the two values that _GIVEN takes: any number of them in one statement."""
+    """Hashes of 8 bytes as the two values of _GIVEN: any number of them in one statement."""
     joined = b"".join(hashes)
     return joined, json.dumps(list(range(1, len(joined), BYTES)))
 
@@ -133,7 +139,7 @@ def _bound(hashes: Iterable[bytes]) -> tuple[bytes, str]:
 def _rows(
     db: Connection, known: dict[bytes, int], after: int, limit: int
 ) -> list[tuple[int, int, bytes]]:
-    """The device's next batches: (id, received_at, pseudonym), in the order in which they came."""
+    """The device's next batches: (id, received_at, pseudonym), in order of arrival."""
     rows: list[tuple[int, int, bytes]] = db.all(
         f"SELECT id, received_at, device FROM batches WHERE device IN {_GIVEN} AND id > ?3"
         " ORDER BY id LIMIT ?4",

@@ -1,5 +1,6 @@
-"""Counts by size, from which percentiles are read. Buckets are 9 % wide (eight to a doubling, from 0.1 on), so that a
-percentile is within 4.5 % of the true one, and histograms of hours add up to that of a month without any further error."""
+"""Histograms from which percentiles are computed. Buckets are 9 % wide (eight per doubling, from
+0.1 on), so that a percentile is within 4.5 % of the exact one, and adding the histograms of hours
+to that of a month introduces no further error."""
 
 import json
 import math
@@ -19,7 +20,7 @@ def bucket(value: float) -> int:
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """The value below which this share of all values lies; None when there are none."""
+    """The value below which this share of all values lies; None if there are none."""
     total = sum(counts.values())
     if not total:
         return None
@@ -32,10 +33,10 @@ def percentile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def load(text: str) -> Counter[int]:
-    """The counts as the database keeps them."""
+    """The counts, from their stored form."""
     return Counter({int(each): count for each, count in json.loads(text).items()})
 
 
 def dump(counts: Mapping[int, int]) -> str:
-    """The same as text; equal counts give equal texts."""
+    """The stored form; equal counts give equal texts."""
     return json.dumps({str(each): counts[each] for each in sorted(counts)}, separators=(",", ":"))

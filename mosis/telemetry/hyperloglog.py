@@ -1,10 +1,12 @@
-"""How many different devices, without keeping them: a HyperLogLog sketch (Flajolet et al. 2007), read by Ertl's improved
-estimator (https://arxiv.org/abs/1702.01284, algorithm 6), which needs no tables and no corrections.
+"""Counts distinct devices approximately, without storing them: a HyperLogLog sketch (Flajolet et
+al. 2007) with Ertl's improved estimator (https://arxiv.org/abs/1702.01284, algorithm 6), which
+needs neither tables nor corrections.
 
-4,096 registers of the longest run of zeros that was seen: a standard error of 1.6 %, at most a unit or two off below a few
-hundred. Sketches of days unite to that of a month. No library: those that are kept need numpy or a compiler, and this is a
-page. Not exact sets: they would be a list of pseudonyms that stays for good, 20 bytes for each device and day; a sketch
-takes 3 bytes a device up to 3 KB, then about 2.4 KB whatever comes, and says of no device whether it was there.
+4,096 registers give a standard error of 1.6 %, and an error of one or two below a few hundred
+devices. The sketches of days merge to that of a month. No library is used: those that are
+maintained need numpy or a compiler. Exact sets would be a permanent list of pseudonyms, 20 bytes
+per device and day; a sketch takes 3 bytes per device up to 3 KB, then about 2.4 KB, and does not
+disclose whether a device was in it.
 """
 
 import math
@@ -13,12 +15,13 @@ import zlib
 BITS = 12
 REGISTERS = 1 << BITS
 _RANK_BITS = 64 - BITS
-_SPARSE_LIMIT = 1000  # registers; up to here three bytes for each are less than all of them packed
+# registers; up to this number, three bytes for each take less than all registers packed
+_SPARSE_LIMIT = 1000
 _SPARSE, _DENSE = b"\x00", b"\x01"
 
 
 class HyperLogLog:
-    """A set of devices, of which only the size can be asked."""
+    """A set of devices of which only the approximate size can be read."""
 
     __slots__ = ("_registers",)
 
@@ -52,7 +55,7 @@ class HyperLogLog:
             mine[:] = _larger(mine, theirs)
 
     def estimate(self) -> int:
-        """How many different devices were added, about."""
+        """The approximate number of different devices."""
         counts = self._counts()
         if counts[0] == REGISTERS:
             return 0
@@ -63,7 +66,7 @@ class HyperLogLog:
         return round(REGISTERS * REGISTERS / (2 * math.log(2) * size))
 
     def stored(self) -> bytes:
-        """As the database keeps it; the same devices give the same bytes."""
+        """The stored form; equal sets give equal bytes."""
         registers = self._registers
         if isinstance(registers, dict):
             if not registers:
@@ -84,7 +87,7 @@ class HyperLogLog:
                 self._registers = bytearray(registers.get(each, 0) for each in range(REGISTERS))
 
     def _counts(self) -> list[int]:
-        """How many registers have each rank."""
+        """The number of registers of each rank."""
         registers = self._registers
         if isinstance(registers, bytearray):
             highest = max(registers)
@@ -102,9 +105,11 @@ _HIGH_BITS = int.from_bytes(b"\x80" * REGISTERS, "little")
 
 
 def _larger(one: bytearray, other: bytearray) -> bytes:
-    """The larger of each two bytes (all below 128), ten times as fast as one by one: all at once, as large numbers."""
+    """The byte-wise maximum (all bytes below 128), computed on large integers, ten times as fast as
+    byte by byte."""
     left, right = int.from_bytes(one, "little"), int.from_bytes(other, "little")
-    at_least = ((left | _HIGH_BITS) - right) & _HIGH_BITS  # the high bit stays where left >= right
+    # the high bit stays set where left >= right
+    at_least = ((left | _HIGH_BITS) - right) & _HIGH_BITS
     chosen = (at_least >> 7) * 255
     return (right ^ ((left ^ right) & chosen)).to_bytes(REGISTERS, "little")
 

@@ -1,7 +1,7 @@
-"""Taking in batches of events: who may send how much, which events count and as of when, and nothing twice.
+"""Intake of event batches: quotas, validation of events, and storing each batch once.
 
-A batch is answered when its row is on disk (many batches share a commit): neither a kill -9 nor a power cut
-loses what was answered with 202.
+A batch is acknowledged when its row is on disk (many batches share a commit): neither kill -9 nor a
+power cut loses a batch that was answered with 202.
 """
 
 from dataclasses import dataclass, field
@@ -21,22 +21,24 @@ from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (
     30 * DAY
-)  # an event is at most this old when it arrives, else its clock is taken for wrong
-SEEN_DAYS = 7  # how long a batch_id is remembered
-EXPLAINED = 3  # of the rejected events, in the answer
+)  # an older event is dated with the time of its arrival, because the clock was probably wrong
+SEEN_DAYS = 7  # how long a batch_id is stored
+EXPLAINED = 3  # rejected events that the response explains
 OTHER = "other"
-BATCH_BYTES = 100  # what a batch takes on the disk besides its events, and what is remembered of it
-EVENT_BYTES = 200  # of the day's quota for each event: whoever sends large ones may send fewer
-MOST_SYSTEMS = 64  # mosis_versions kept apart for each version of an app
-# Of an app's day, for a household a tenth and for a device a hundredth, but at least so many events.
+BATCH_BYTES = 100  # disk space of a batch besides its events, including its batch_id
+EVENT_BYTES = 200  # of the day's quota per event: a sender of larger events may send fewer
+MOST_SYSTEMS = 64  # mosis_versions counted separately for each version of an app
+# Of an app's daily quota, a network may use a tenth and a device a hundredth, but at least so many
+# events.
 LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = 5000, 1000
-HOUSEHOLDS = 20  # a household may write this part of all the room for telemetry in a day
+HOUSEHOLDS = 20  # share of the disk space for telemetry that one network may use in a day
 NOBODY = Caller()
 
 
 @dataclass(frozen=True)
 class Sender:
-    """The app that a request names, as both databases know it. `app` is 0 before anything of it is stored."""
+    """The app that a request names, as both databases know it. `app` is 0 before anything of it is
+    stored."""
 
     app_id: str
     app: int
@@ -48,22 +50,23 @@ class Sender:
     bytes_today: int
 
     def used(self, env: Context, *, events: int = 0, stored_bytes: int = 0) -> float:
-        """The share of today's quota that is used, when this is added to it."""
+        """The share of today's quota that is used after adding this."""
         most = env.config.telemetry_events_per_app
         return max(
             (self.events_today + events) / most,
             (self.bytes_today + stored_bytes) / (most * EVENT_BYTES),
         )
 
-    def told_rate(self, env: Context) -> float:
-        """The share of the sessions that should send events: what the developer chose, less when the day's quota runs out."""
+    def effective_sample_rate(self, env: Context) -> float:
+        """The share of sessions that should send events: the developer's choice, reduced when the
+        day's quota runs out."""
         used = self.used(env)
         return self.sample_rate * (1.0 if used < 0.5 else 0.5 if used < 0.75 else 0.1)
 
 
 @dataclass
 class Counted:
-    """What became of a batch's events."""
+    """What became of the events of a batch."""
 
     rows: list[list[Any]] = field(default_factory=list)
     rejected: int = 0
@@ -74,7 +77,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The answer to a device."""
+    """The content of the response to a device."""
 
     accepted: int
     rejected: int
@@ -85,24 +88,25 @@ class Receipt:
 
 
 def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Receipt:
-    """Store a batch of events; the receipt says what became of them.
+    """Store a batch of events. The receipt states what became of them.
 
-    Raises Invalid when the batch itself does not fit, LimitReached `rate_limited` when the app, the household or the device has
-    sent too much, Unavailable.
+    Raises Invalid if the batch itself does not fit, LimitReached `rate_limited` if the app, the
+    network or the device has sent too much, Unavailable.
     """
     if not batch_fits(document):
         check(document, BATCH)
     sender = find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
-        return nobodys(len(document["events"]))
+        return nothing_accepted(len(document["events"]))
     if not env.config.telemetry or not sender.enabled:
         return Receipt(0, len(document["events"]), False, 0.0, [])
     now = int(env.clock.time())
-    counted = look_at(document["events"], sender.usage_events, now)
+    counted = validate_events(document["events"], sender.usage_events, now)
     content = dump_json(counted.rows)
-    stored_bytes = BATCH_BYTES + len(content)  # unpacked: what compresses well is not cheaper
+    # uncompressed: events that compress well do not cost less
+    stored_bytes = BATCH_BYTES + len(content)
     if sender.used(env, events=len(counted.rows), stored_bytes=stored_bytes) > 1:
-        raise shares.used_up(now, "This app has sent as much as it may in a day.")
+        raise shares.used_up(now, "This app has sent the maximum amount of telemetry for today.")
     space.check(env, stored_bytes)
     _take_shares(env, sender, caller, document["device_id"], len(counted.rows), stored_bytes, now)
     stored = env.telemetry_commits.run(
@@ -112,14 +116,14 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
         len(counted.rows) if stored else 0,
         counted.rejected,
         not stored,
-        sender.told_rate(env),
+        sender.effective_sample_rate(env),
         counted.errors,
     )
 
 
-def nobodys(number: int) -> Receipt:
-    """The answer for an app that takes nothing from this caller. It is the same whether there is no such app, or it was never
-    published, or it is suspended: strangers do not learn which drafts there are."""
+def nothing_accepted(number: int) -> Receipt:
+    """The response for an app that accepts nothing from this caller. It is the same for an unknown,
+    an unpublished and a suspended app, so that it does not disclose which drafts exist."""
     detail = (
         "No published app has this id, so nothing was stored."
         " To try an unpublished app, send a credential of its developer (Authorization: Bearer)."
@@ -129,7 +133,7 @@ def nobodys(number: int) -> Receipt:
 
 
 def day_shares(env: Context) -> Shares:
-    """What households and devices have used of today, in this process."""
+    """What networks and devices have used today, in this process."""
     found: Shares = env.remembered.setdefault("telemetry_shares", Shares())
     return found
 
@@ -143,7 +147,7 @@ def _take_shares(
     stored_bytes: int,
     now: int,
 ) -> None:
-    """Raises LimitReached `rate_limited` when this household or device has used its share."""
+    """Raises LimitReached `rate_limited` if this network or device has used its share."""
     if not env.limits.on:
         return
     most = env.config.telemetry_events_per_app
@@ -154,13 +158,14 @@ def _take_shares(
         (f"app:{sender.app_id}:{device}", amount, max(LEAST_OF_DEVICE, most / 100)),
         (f"all:{caller.household}", stored_bytes, space.limit_bytes(env) / HOUSEHOLDS),
     ):
-        raise shares.used_up(now, "This device or its network has sent its share of a day.")
+        raise shares.used_up(
+            now, "This device or its network has sent its share of telemetry for today."
+        )
 
 
 def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> Sender | None:
-    """The app by its package id; None for one that takes nothing from this caller. Drafts take from their developer alone, who
-    tries them on devices before they are published.
-    """
+    """The app by its package id; None if it accepts nothing from this caller. Drafts accept
+    telemetry only from their developer, who tests them on devices."""
     key, revision = ("sender", package_id, version), env.db.data_version()
     row = env.cache.get(key, revision, again=True, room="senders")
     if row is None:
@@ -172,24 +177,24 @@ def find_sender(env: Context, package_id: str, version: str, caller: Caller) -> 
         )
         if row is None:
             return None
-        if row[2] is not None:  # what strangers make up is not kept
+        if row[2] is not None:  # unknown package ids are not cached
             env.cache.put(key, revision, row, len(package_id) + len(version), room="senders")
     if not row[1] and not _may_try(env, row[0], caller):
         return None
-    kept = env.telemetry.connection().one(
+    stored = env.telemetry.connection().one(
         "SELECT a.id, a.enabled, a.usage_events, a.sample_rate, coalesce(i.events, 0), coalesce(i.stored_bytes, 0) FROM apps a"
         " LEFT JOIN intake i ON i.app = a.id AND i.day = ? WHERE a.app_id = ?",
         int(env.clock.time()) // DAY,
         row[0],
     )
-    app, enabled, usage_events, sample_rate, *today = kept or (0, 1, 0, 1.0, 0, 0)
+    app, enabled, usage_events, sample_rate, *today = stored or (0, 1, 0, 1.0, 0, 0)
     return Sender(
         row[0], app, row[2] or OTHER, bool(enabled), bool(usage_events), sample_rate, *today
     )
 
 
 def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
-    """Whether the caller is signed in as somebody who may touch this app."""
+    """Whether the caller is signed in with access to this app."""
     if caller.developer_id is None:
         return False
     try:
@@ -199,8 +204,9 @@ def _may_try(env: Context, app_id: str, caller: Caller) -> bool:
     return True
 
 
-def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
-    """Each event by itself: as [type, at, data] if it fits; otherwise it is rejected and the first few are explained."""
+def validate_events(events: list[Any], usage_events: bool, now: int) -> Counted:
+    """Validates events one by one: [type, at, data] for those that fit; the first few rejected ones
+    are explained."""
     counted = Counted()
     for number, event in enumerate(events):
         at = timestamps.seconds(event["timestamp"]) if event_fits(event) else None
@@ -224,12 +230,12 @@ def look_at(events: list[Any], usage_events: bool, now: int) -> Counted:
 
 
 def clamped(at: int, now: int) -> int:
-    """A moment within the past thirty days: a device's clock can be wrong either way."""
+    """The time, limited to the past thirty days: a device's clock can be wrong."""
     return min(max(at, now - OLDEST_SECONDS), now)
 
 
 def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
-    """The number of a build on a system, in the running transaction."""
+    """The number of a build and system, in the running transaction."""
     find = "SELECT id FROM sources WHERE app = ? AND version = ? AND mosis_version = ?"
     found = db.value(find, app, version, mosis_version)
     if (
@@ -247,7 +253,7 @@ def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
 
 
 def app_number(db: Connection, app_id: str) -> int:
-    """The number of an app in this database, in the running transaction; made when it is new."""
+    """The number of an app in this database, created if it is new, in the running transaction."""
     found = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
     return int(found) if found is not None else db.insert("apps", app_id=app_id)
 
@@ -255,7 +261,7 @@ def app_number(db: Connection, app_id: str) -> int:
 def list_device(
     env: Context, db: Connection, app: int, device_id: str, device: bytes, day: int
 ) -> None:
-    """Note that there is something of this device in an app, so that it is found by the device's id. In the running
+    """List a device for an app, so that its rows are found by the device's id. In the running
     transaction."""
     db.change(
         "INSERT OR IGNORE INTO devices (key, device, app, day) VALUES (?, ?, ?, ?)",
@@ -267,7 +273,7 @@ def list_device(
 
 
 def is_new(db: Connection, day: int, key: bytes) -> bool:
-    """Remember this key; False when it was seen in the past days. In the running transaction."""
+    """Store this key. Returns False if it was stored in the past days. In the running transaction."""
     number = int.from_bytes(key, "big", signed=True)
     days = ", ".join(str(day - ago) for ago in range(SEEN_DAYS + 1))
     if db.value(f"SELECT 1 FROM seen WHERE day IN ({days}) AND key = ?", number):
@@ -289,7 +295,7 @@ def count(
     clock_ahead: int = 0,
     crash_reports: int = 0,
 ) -> None:
-    """Add to what came in for an app today, in the running transaction."""
+    """Add to what was received for an app today, in the running transaction."""
     db.change(
         "INSERT INTO intake (app, day, events, stored_bytes, rejected, duplicates, clock_behind, clock_ahead, crash_reports)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events,"
@@ -319,7 +325,7 @@ def _store(
     stored_bytes: int,
     now: int,
 ) -> bool:
-    """Write a batch in the running transaction; False when it was seen before. The batch is one row."""
+    """Store a batch as one row, in the running transaction. Returns False for a repetition."""
     app, day = sender.app or app_number(db, sender.app_id), now // DAY
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
     batch_id = document.get("batch_id")
@@ -355,13 +361,13 @@ def _store(
 
 
 def _findings(number: int, event: Any) -> list[dict[str, Any]]:
-    """What is wrong with one event, pointing into the batch."""
+    """What is wrong with one event, with pointers into the batch."""
     if not isinstance(event, dict):
         return [
             {
                 "pointer": f"/events/{number}",
                 "code": "wrong_type",
-                "detail": "This must be of type object.",
+                "detail": "This must be an object.",
             }
         ]
     return [

@@ -1,5 +1,5 @@
-"""The thread that keeps telemetry in order, apart from the worker: however much there is to add up, the portal's jobs do
-not wait, and whatever goes wrong here stays here."""
+"""The maintenance thread of telemetry: rollups and retention. It is separate from the worker, so
+that the portal's jobs do not wait for it, and its failures do not affect them."""
 
 import logging
 import threading
@@ -11,15 +11,15 @@ from mosis.telemetry import crash_notices, retention, rollups
 
 log = logging.getLogger("mosis.telemetry")
 PAUSE_SECONDS = 2.0
-WORK_SECONDS = 1.0  # at a stretch
-PRUNE_SECONDS = 60.0  # how often it forgets
-YIELD_SECONDS = 0.005  # between two slices, so that requests get the lock
+WORK_SECONDS = 1.0  # per step
+PRUNE_SECONDS = 60.0  # interval of retention
+YIELD_SECONDS = 0.005  # pause between slices, in which requests get the write lock
 
 
 def turn(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
-    """One round of everything, at most about so many seconds of each."""
+    """One round of all tasks, each for at most about this many seconds."""
     add_up(env, seconds, pause)
     retention.prune(env, seconds, pause)
 
@@ -27,7 +27,7 @@ def turn(
 def add_up(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
-    """What should be done soon after something came in."""
+    """Tasks that should follow soon after new telemetry."""
     rollups.catch_up(env.telemetry.connection(), seconds, pause)
     retention.make_room(env, seconds, pause)
     crash_notices.announce(env)
@@ -35,7 +35,7 @@ def add_up(
 
 
 class Maintenance:
-    """Runs rounds until told to stop."""
+    """Runs rounds until stopped."""
 
     def __init__(self, env: Context) -> None:
         self.env = env
@@ -46,11 +46,11 @@ class Maintenance:
         self._thread.start()
 
     def quit(self) -> None:
-        """Begin no other slice. Does not wait."""
+        """Start no further slice. Does not wait."""
         self._stopping.set()
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """End after the slice at hand; the next process goes on where this one was."""
+        """Stop after the current slice; the next process continues from there."""
         self.quit()
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
@@ -69,5 +69,6 @@ class Maintenance:
                     log.debug(
                         "telemetry pruned", extra={"longest_lock_ms": round(longest * 1000, 1)}
                     )
-            except Exception:  # a full disk or a broken file: the next round tries again
-                log.exception("telemetry upkeep failed")
+            # for example a full disk or a damaged file; the next round tries again
+            except Exception:
+                log.exception("telemetry maintenance failed")

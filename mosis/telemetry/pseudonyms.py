@@ -1,4 +1,4 @@
-"""Pseudonyms: who has the secret can make them from an id, nobody can go back."""
+"""Pseudonyms of devices: keyed hashes, which cannot be reversed without the secret."""
 
 import hashlib
 
@@ -6,13 +6,15 @@ BYTES = 8
 
 
 def pseudonym(secret: str, app: int, device_id: str) -> bytes:
-    """The device in the rows of an app: 8 bytes of a keyed hash (BLAKE2b, RFC 7693). Without the secret nobody can tell to
-    which device_id it belongs, nor that two apps know the same device. A million devices share one with a chance of 1 in 10^7."""
+    """The pseudonym of a device in an app: 8 bytes of a keyed hash (BLAKE2b, RFC 7693). Without the
+    secret nobody can find its device_id, nor recognize the same device in two apps. For a million
+    devices, the probability that two share one is 1 in 10^7."""
     return keyed(secret, b"device", app.to_bytes(8, "big") + bytes.fromhex(device_id))
 
 
 def keyed(secret: str, purpose: bytes, message: bytes) -> bytes:
-    """8 bytes that only the holder of the secret can make; other ones for each purpose (up to 16 bytes)."""
+    """8 bytes that only the holder of the secret can compute; different for each purpose (up to 16
+    bytes)."""
     return hashlib.blake2b(
         message, digest_size=BYTES, key=secret.encode()[:64], person=purpose
     ).digest()
@@ -22,6 +24,7 @@ SLOTS = 256
 
 
 def list_key(secret: str, device_id: str, slot: int) -> bytes:
-    """Under which key the table `devices` lists a device for the apps of a slot. Whoever has the device's id and the secret finds
-    all its apps by SLOTS keys, however many apps there are; nobody else can tell that two keys belong to one device."""
+    """The key under which the table `devices` lists a device for the apps of a slot. With the
+    device's id and the secret, all its apps are found by SLOTS keys, however many apps there are;
+    without the secret, nobody can tell that two keys belong to one device."""
     return keyed(secret, b"list", slot.to_bytes(2, "big") + bytes.fromhex(device_id))

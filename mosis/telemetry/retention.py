@@ -1,7 +1,8 @@
-"""Forgetting: raw events after 7 days, crashes after 90, in slices so small that nobody who writes waits long for the lock.
+"""Retention: deletes raw events after 7 days and crash reports after 90, in slices that are small
+enough to hold the write lock only briefly.
 
-What is to go is looked for without the lock; then a slice is deleted by its row numbers. A slice that took long is followed
-by a smaller one. The space goes back to the file system when more is free than will be needed again soon.
+Rows are found without the lock, then deleted by row number. After a slow slice the next one is
+smaller. Free pages are returned to the file system when there are more than will be needed soon.
 """
 
 import json
@@ -16,15 +17,15 @@ from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 
 RAW_SECONDS = 7 * DAY
-CRASH_SECONDS = 90 * DAY  # a report since it came; a group since its last report
+CRASH_SECONDS = 90 * DAY  # a report after its arrival, a group after its last report
 HOUR_SECONDS = 90 * DAY  # sums by hour; those by day stay
 SHORT_SECONDS, LONG_SECONDS = (
     0.004,
     0.01,
-)  # a slice that holds the lock for less grows, for more shrinks
+)  # a slice that holds the lock for less time grows, for more shrinks
 FIRST_SLICE, LARGEST_SLICE = 50, 1000  # rows
-LISTED_DAYS = 8  # until it is looked whether a device has rows yet
-FREE_SHARE = 20  # free pages up to a twentieth of the file are kept for what comes next
+LISTED_DAYS = 8  # interval of checking whether a device still has rows
+FREE_SHARE = 20  # free pages up to this part of the file are left for new rows
 LEAST_FREE_PAGES = 256
 
 Find = Callable[[int], list[Any]]
@@ -32,7 +33,7 @@ Delete = Callable[[Connection, list[Any]], None]
 
 
 class Slices:
-    """How much is deleted at a time, by how long the last slice took."""
+    """The size of the next slice, adjusted by the duration of the last one."""
 
     def __init__(self) -> None:
         self.size = FIRST_SLICE
@@ -49,20 +50,21 @@ class Slices:
 def prune(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> float:
-    """Forget what is too old, for at most about so many seconds; for how long the lock was held at most."""
+    """Delete what is too old, for at most about this many seconds. Returns the longest time that
+    the lock was held."""
     db = env.telemetry.connection()
-    return _do(db, _work(env, db, int(env.clock.time())), seconds, pause)
+    return _delete_slices(db, _steps(env, db, int(env.clock.time())), seconds, pause)
 
 
 def make_room(
     env: Context, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> None:
-    """While telemetry takes more than it may, forget the oldest raw events that are in the sums, then the oldest samples of
-    crash reports."""
+    """While telemetry exceeds its limit, delete the oldest raw events that are included in the
+    sums, then the oldest stored crash reports."""
     db = env.telemetry.connection()
 
     def oldest(sql: str, *values: Any) -> Find:
-        """As many of the oldest rows (their last column is their size) as have to go."""
+        """As many of the oldest rows (their last column is their size) as have to be deleted."""
 
         def find(limit: int) -> list[Any]:
             excess, found = space.excess_bytes(env, db), []
@@ -82,7 +84,7 @@ def make_room(
                 " WHERE id <= ? ORDER BY id LIMIT ?",
                 summed(db),
             ),
-            forget_batches,
+            delete_batches,
         ),
         (
             oldest(
@@ -94,23 +96,24 @@ def make_room(
     ]
     if space.is_tight(env):
         work.append((lambda limit: [[limit]] if _free_pages(db) else [], _give_space_back))
-    _do(db, iter(work), seconds, pause)
+    _delete_slices(db, iter(work), seconds, pause)
 
 
-def _do(
+def _delete_slices(
     db: Connection,
     work: Iterator[tuple[Find, Delete]],
     seconds: float,
     pause: Callable[[], object],
 ) -> float:
-    """Look for rows and delete them, slice by slice, for at most about so many seconds; for how long the lock was held at most."""
+    """Find rows and delete them, slice by slice, for at most about this many seconds. Returns the
+    longest time that the lock was held."""
     until, longest = time.monotonic() + seconds, 0.0
     for find, delete in work:
         slices = Slices()
         while rows := find(slices.size):
             begun = time.monotonic()
             with db.write():
-                begun = time.monotonic()  # waiting for the lock is not holding it
+                begun = time.monotonic()  # the time of waiting for the lock is not counted
                 delete(db, rows)
             slices.took(time.monotonic() - begun)
             longest = max(longest, slices.longest_seconds)
@@ -120,13 +123,14 @@ def _do(
     return longest
 
 
-def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
-    """What to look for (so many rows at most) and how to delete it. Clocks jump: what came from the future goes too."""
+def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
+    """What to find (at most this many rows) and how to delete it. Rows dated in the future are
+    deleted too, since clocks jump."""
 
     def rows(sql: str, *values: Any) -> Find:
         return lambda limit: db.all(sql, *values, limit)
 
-    yield lambda limit: _old_batches(db, now, limit), forget_batches
+    yield lambda limit: _old_batches(db, now, limit), delete_batches
     yield (
         rows(
             "SELECT day, key FROM seen WHERE day < ? ORDER BY day, key LIMIT ?",
@@ -179,7 +183,7 @@ def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete
             gone,
         ),
         _by("batches"),
-    )  # before their app: without it nobody can tell whose they are
+    )  # before their app, because they are found through it
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
         yield (
             rows(
@@ -192,7 +196,7 @@ def _work(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete
 
 
 def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:
-    """The oldest batches, if they are in the sums and old enough."""
+    """The oldest batches, if they are included in the sums and old enough."""
     return db.all(
         "SELECT id, received_at FROM (SELECT id, received_at FROM batches WHERE id <= ? ORDER BY id LIMIT ?)"
         " WHERE received_at < ? OR received_at > ?",
@@ -203,8 +207,9 @@ def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:
     )
 
 
-def forget_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
-    """Delete these batches (id, received_at) in the running transaction, and note until when they are no longer complete."""
+def delete_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
+    """Delete these batches (id, received_at), in the running transaction, and store the time up to
+    which raw events are no longer complete."""
     db.change(
         "DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?))",
         json.dumps([row[0] for row in rows]),
@@ -216,7 +221,7 @@ def forget_batches(db: Connection, rows: list[tuple[int, int]]) -> None:
 def _delete_seen(db: Connection, rows: list[tuple[int, int]]) -> None:
     db.change(
         "DELETE FROM seen WHERE (day, key) <= (?, ?)", *rows[-1]
-    )  # they stand in this order, and are the first
+    )  # they are sorted, and start at the oldest
 
 
 def _by(table: str) -> Delete:
@@ -238,7 +243,7 @@ def _apps_gone(env: Context, db: Connection) -> list[int]:
 
 
 def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
-    """Strike devices of which nothing is stored any more; for the others look again in some days."""
+    """Remove devices without stored rows from the list; check the others again in some days."""
     today = int(db.clock.time()) // DAY
     for key, device, _ in rows:
         if db.value(
@@ -253,7 +258,8 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
 
 
 def _all_listed(db: Connection, rows: list[tuple[int]]) -> None:
-    """No row is left from before devices were listed: these apps need not be asked one by one any more."""
+    """Nothing is left from before the table `devices` existed: these apps need no separate search
+    any more."""
     db.change(
         "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
         json.dumps([row[0] for row in rows]),
@@ -266,12 +272,15 @@ def _has_space_to_give(db: Connection) -> bool:
 
 
 def _free_pages(db: Connection) -> int:
-    """Pages that can go back to the file system; none where the file was made without auto_vacuum."""
+    """The free pages that can be returned to the file system; none if the file was created without
+    auto_vacuum."""
     return int(db.value("PRAGMA freelist_count")) if db.value("PRAGMA auto_vacuum") == 2 else 0
 
 
 def _give_space_back(db: Connection, rows: list[list[int]]) -> None:
     for _ in range(
         rows[0][0]
-    ):  # one by one: a larger number answers a row without columns for each page, and sqlite3 stops
+        # one by one: with a larger number SQLite returns a row without columns for each page, and
+        # sqlite3 stops
+    ):
         db.all("PRAGMA incremental_vacuum(1)")

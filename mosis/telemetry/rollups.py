@@ -1,6 +1,6 @@
-"""Sums by hour and day. Each batch is added once: the sums and how far they have come change in the same transaction, so
-that a kill at any moment neither loses nor doubles, and an event that comes late is added to the hour in which it happened.
-"""
+"""Sums by hour and day. Each batch is added exactly once: the sums and the position in the batches
+change in the same transaction, so that a kill neither loses nor doubles anything. A late event is
+added to the hour in which it happened."""
 
 import json
 import time
@@ -17,8 +17,10 @@ from mosis.telemetry.schemas import TYPES
 
 HOUR, DAY = 3600, 86_400
 ALL = "*"  # all versions together
-SLICE = 1000  # batches a transaction, and fewer when they speak of many hours: each is two to four rows to write under the lock
-HOURS_A_SLICE = 250  # of all versions and apps together; the last batch can bring a hundred more
+# batches per transaction; fewer if they belong to many hours: each hour is two to four rows to
+# write under the lock
+SLICE = 1000
+HOURS_A_SLICE = 250  # of all versions and apps together; the last batch may add a hundred more
 LONGEST_SESSION_SECONDS = 7 * DAY
 COUNTS = (
     "events",
@@ -31,7 +33,7 @@ COUNTS = (
     "session_seconds",
 )
 HISTOGRAMS = ("frames", "startups", "memory", "memory_limits")
-TYPICAL_WEIGHT = 9  # of the typical frame, where an event names its slow ones too; those have 1
+TYPICAL_WEIGHT = 9  # median frame time, of events that report slow frames too; those have 1
 _START, _STOP, _CRASH, _LUA_ERROR, _FRAME, _STARTUP, _MEMORY = (
     TYPES[name][0]
     for name in (
@@ -50,7 +52,7 @@ Key = tuple[int, str, str, int]  # app, span, version, start
 
 @dataclass(slots=True)
 class Sums:
-    """What is known of an app's hour or day; two of them add up."""
+    """The sums of an app's hour or day; they can be added."""
 
     events: int = 0
     starts: int = 0
@@ -74,7 +76,7 @@ class Sums:
         self.devices.unite(other.devices)
 
     def row(self) -> tuple[Any, ...]:
-        """As the database keeps it."""
+        """The stored form."""
         counts = (getattr(self, name) for name in COUNTS)
         sizes = (histogram.dump(getattr(self, name)) for name in HISTOGRAMS)
         return (*counts, *sizes, self.devices.stored())
@@ -83,7 +85,7 @@ class Sums:
 COLUMNS = (*COUNTS, *HISTOGRAMS, "devices")
 SELECT = ", ".join(COLUMNS)
 _PUT = f"INSERT OR REPLACE INTO rollups (app, span, version, start, {SELECT}) VALUES (?, ?, ?, ?{', ?' * len(COLUMNS)})"
-# All but the reports of crashes: those are counted by whoever takes them in, perhaps since the row was read.
+# All columns except crash reports: these are counted at intake, possibly after the row was read.
 _ADD = (
     _PUT.replace(" OR REPLACE", "")
     + " ON CONFLICT DO UPDATE SET "
@@ -102,7 +104,7 @@ def sums(row: tuple[Any, ...]) -> Sums:
 
 
 def packed(events: bytes) -> bytes:
-    """Events as `batches` holds them in `packed`."""
+    """Events in the form of the column `packed` of `batches`."""
     return zlib.compress(events, 1)
 
 
@@ -117,7 +119,8 @@ def unpacked(stored: bytes | str) -> list[list[Any]]:
 def catch_up(
     db: Connection, seconds: float = float("inf"), pause: Callable[[], object] = lambda: None
 ) -> bool:
-    """Add what has come in since the last time, in slices with a pause after each, for about so long; whether all is added."""
+    """Add what was received since the last run, in slices with a pause after each, for about this
+    many seconds. Returns whether everything is added."""
     until = time.monotonic() + seconds
     while True:
         if not advance(db):
@@ -128,7 +131,7 @@ def catch_up(
 
 
 def advance(db: Connection) -> bool:
-    """Add the next slice; whether there may be more. Reading, counting and adding up need no lock, only the writing does."""
+    """Add the next slice. Returns whether there may be more. Only the writing needs the lock."""
     come = summed(db)
     rows = db.all(
         "SELECT id, source, device, coalesce(packed, events) FROM batches WHERE id > ?"
@@ -141,9 +144,9 @@ def advance(db: Connection) -> bool:
     known = sources(db)
     hours, last = count_batches(rows, known, HOURS_A_SLICE)
     devices = _count_watched(db, rows, known, last)
-    found = [(key, known_and(db, key, each).row()) for key, each in spread(hours).items()]
+    found = [(key, stored_plus(db, key, each).row()) for key, each in spread(hours).items()]
     with db.write():
-        if summed(db) == come:  # else somebody else has added them meanwhile
+        if summed(db) == come:  # otherwise another process has added them meanwhile
             for key, row in found:
                 db.change(_ADD, *key, *row)
             watches.add(db, devices)
@@ -170,7 +173,7 @@ def _count_watched(
 
 
 def summed(db: Connection) -> int:
-    """The last batch that is in the sums."""
+    """The last batch that is included in the sums."""
     return int(db.value("SELECT value FROM progress WHERE name = 'summed'"))
 
 
@@ -187,7 +190,8 @@ def count_batches(
     known: dict[int, tuple[int, str]],
     most_hours: float = float("inf"),
 ) -> tuple[dict[Key, Sums], int]:
-    """The sums of these batches by hour and version, and the last batch in them: it stops when there are so many hours."""
+    """The sums of these batches by hour and version, and the last batch included: counting stops at
+    the maximum number of hours."""
     found: dict[Key, Sums] = {}
     last = 0
     for number, source, device, events in rows:
@@ -211,7 +215,7 @@ def count_batches(
 
 
 def _count(each: Sums, kind: int, at: int, data: dict[str, Any], started: int | None) -> None:
-    """Add one event. Numbers that cannot be are not used; the event still counts."""
+    """Add one event. Impossible numbers are ignored; the event still counts."""
     if kind == _FRAME:
         weight = 1
         if "p95_ms" in data:
@@ -250,7 +254,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def spread(hours: dict[Key, Sums]) -> dict[Key, Sums]:
-    """The same for hours and days, for each version and for all."""
+    """The same sums for hours and days, for each version and for all."""
     found: dict[Key, Sums] = {}
     for (app, _, version, hour), each in hours.items():
         for key in keys(app, version, hour):
@@ -259,13 +263,13 @@ def spread(hours: dict[Key, Sums]) -> dict[Key, Sums]:
 
 
 def keys(app: int, version: str, at: int) -> list[Key]:
-    """The sums that something at this moment belongs to."""
+    """The keys of the sums that a moment belongs to."""
     starts = (("hour", at - at % HOUR), ("day", at - at % DAY))
     return [(app, span, each, start) for span, start in starts for each in (version, ALL)]
 
 
-def known_and(db: Connection, key: Key, more: Sums) -> Sums:
-    """What the database knows of an hour or day, and this."""
+def stored_plus(db: Connection, key: Key, more: Sums) -> Sums:
+    """The stored sums of an hour or day, plus these."""
     row = db.one(
         f"SELECT {SELECT} FROM rollups WHERE app = ? AND span = ? AND version = ? AND start = ?",
         *key,
@@ -276,14 +280,16 @@ def known_and(db: Connection, key: Key, more: Sums) -> Sums:
 
 
 def put(db: Connection, key: Key, each: Sums) -> None:
-    """What the database knows of an hour or day is this, in the running transaction."""
+    """Store the sums of an hour or day, in the running transaction."""
     db.change(_PUT, *key, *each.row())
 
 
 def recount(db: Connection) -> int:
-    """Count all raw events again, as far as they are all there, and put right what differs; how many hours and days did.
+    """Count all complete raw events again and correct sums that differ. Returns the number of
+    corrected hours and days.
 
-    For tests and for operators who doubt; run while nothing else rolls up. Reports of crashes are no events: they stay.
+    For tests and for operators; run it while nothing else adds sums. Crash reports are not events
+    and stay as they are.
     """
     last, forgotten = (
         summed(db),

@@ -1,4 +1,5 @@
-"""What devices may send, declared once: Cerberus explains with it, the compiled form decides with it."""
+"""Schemas of what devices may send, used by Cerberus (error messages) and in compiled form
+(decision)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +8,8 @@ from mosis.telemetry import timestamps
 from mosis.validation import Finding, finding, pattern
 from mosis.validation.fast_path import compiled
 
-# name: (number in the database, whether the developer has to switch it on). The table event_types says the same.
+# name: (number in the database, whether it is off until the developer enables it). The table
+# event_types has the same.
 TYPES: dict[str, tuple[int, bool]] = {
     "app_start": (1, False),
     "app_stop": (2, False),
@@ -21,8 +23,8 @@ TYPES: dict[str, tuple[int, bool]] = {
     "feature_used": (10, True),
 }
 EVENTS_PER_BATCH = 100
-BODY_LIMIT_BYTES = 64 * 1024  # unpacked
-CRASH_BODY_LIMIT_BYTES = 1 << 20  # unpacked; what is longer than the schema allows is shortened
+BODY_LIMIT_BYTES = 64 * 1024  # uncompressed
+CRASH_BODY_LIMIT_BYTES = 1 << 20  # uncompressed; fields longer than the schema allows are shortened
 TYPE_CHARACTERS, MESSAGE_CHARACTERS, TRACE_CHARACTERS = 200, 4000, 60_000
 MOST_VALUES, NAME_CHARACTERS, VALUE_CHARACTERS = 32, 64, 500  # of `data` and `context`
 
@@ -37,7 +39,7 @@ _STAMP: dict[str, Any] = {
     "maxlength": timestamps.LONGEST,
     "regex": pattern(timestamps.PATTERN, timestamps.FORM),
 }
-# A flat object: names and plain values, nothing that could be a document.
+# A flat object: names and plain values, no nested documents.
 _FLAT: dict[str, Any] = {
     "type": "dict",
     "maxlength": MOST_VALUES,
@@ -68,7 +70,8 @@ _SENDER: dict[str, Any] = {
     },
     "device_id": {"type": "string", "required": True, "regex": _DEVICE_ID},
 }
-# The batch around the events; each event is looked at by itself, so that a bad one does not refuse the others.
+# The batch around the events. Each event is validated separately, so that a bad one does not
+# invalidate the others.
 BATCH: dict[str, Any] = _SENDER | {
     "session_id": {"type": "string", "required": True, "minlength": 1, "maxlength": 128},
     "batch_id": {"type": "string", "minlength": 1, "maxlength": 128},
@@ -89,7 +92,8 @@ CRASH: dict[str, Any] = _SENDER | {
         "context": _FLAT,
     }},
 }  # fmt: skip
-# What of a crash may be sent: what is longer than CRASH allows is shortened, see crashes.shortened.
+# The outer limits of a crash report: fields longer than CRASH allows are shortened, see
+# crashes.shortened.
 CRASH_SENT: dict[str, Any] = CRASH | {
     "crash": CRASH["crash"] | {"schema": CRASH["crash"]["schema"] | {
         **{

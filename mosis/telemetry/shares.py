@@ -1,7 +1,7 @@
-"""Shares of an app's day, for each household and each device: nobody can use up the quota of an app alone.
+"""Daily shares of each network and device, so that none can use up the quota of an app alone.
 
-A household is an IPv4 address or an IPv6 /64. Counts are held in memory by a hash whose key is made at start, and are forgotten
-at midnight UTC: no network address is stored anywhere.
+A network is an IPv4 address or an IPv6 /64. Counts are held in memory by keyed hashes, whose key is
+made at start, and are dropped at midnight UTC: no network address is stored.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from collections import OrderedDict
 from mosis.errors import LimitReached
 
 DAY = 86_400
-MOST_KEYS = 20_000  # about 3 MB; beyond it the longest unused are forgotten, and begin anew
+MOST_KEYS = 20_000  # entries, about 3 MB; beyond it the least recently used are evicted
 
 
 class Shares:
-    """How much each key has used of today; shared by all threads."""
+    """The amounts used by each key today; thread-safe."""
 
     def __init__(self) -> None:
         self._used: OrderedDict[bytes, float] = OrderedDict()
@@ -25,7 +25,8 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, now: int, *wanted: tuple[str, float, float]) -> bool:
-        """Use (key, amount, most a day) of each; False when one of them would have too much: then nothing is used."""
+        """Use (key, amount, daily maximum) of each. Returns False, without using anything, if one
+        of them would exceed its maximum."""
         hashed = [(self._key(key), amount, most) for key, amount, most in wanted]
         with self._lock:
             if now // DAY != self._day:
@@ -46,5 +47,5 @@ class Shares:
 
 
 def used_up(now: int, detail: str) -> LimitReached:
-    """The refusal until midnight UTC."""
+    """The error for the rest of the day (UTC)."""
     return LimitReached("rate_limited", detail, retry_after_seconds=DAY - now % DAY)

@@ -1,5 +1,5 @@
-"""How much of the disk telemetry may take, all apps together: it is written by strangers, and must never take the room that
-uploads of developers need."""
+"""The disk space for the telemetry of all apps together. Telemetry is written by anonymous devices,
+and must never take the space that uploads need."""
 
 import os
 from time import monotonic
@@ -8,13 +8,15 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
 
-SHARE_OF_DISK = 10  # without TELEMETRY_MAX_BYTES: a tenth of the disk
-UNCHECKED_BYTES = 128 << 10  # taken in between two looks at the disk
-SLACK = 1.1  # maintenance brings the size back every few seconds; beyond this much nothing is taken in until it has
+SHARE_OF_DISK = 10  # share of the disk, without TELEMETRY_MAX_BYTES
+UNCHECKED_BYTES = 128 << 10  # bytes accepted between two checks of the disk
+# maintenance reduces the size every few seconds; beyond this excess nothing is accepted until it
+# has
+SLACK = 1.1
 
 
 def limit_bytes(env: Context) -> int:
-    """How large the database may become."""
+    """The maximum size of the database."""
     if env.config.telemetry_max_bytes:
         return int(env.config.telemetry_max_bytes)
     disk = os.statvfs(env.telemetry.path.parent)
@@ -22,14 +24,15 @@ def limit_bytes(env: Context) -> int:
 
 
 def used_bytes(db: Connection) -> int:
-    """What the database holds, without the pages that are free in its file."""
+    """The size of the database without the free pages of its file."""
     pages, free = db.value("PRAGMA page_count"), db.value("PRAGMA freelist_count")
     return int((pages - free) * db.value("PRAGMA page_size"))
 
 
 def check(env: Context, size_bytes: int) -> None:
-    """Raises Unavailable `no_space` when telemetry has no room for so many bytes: it is full, or the disk has less than twice its
-    reserve. Looks at the disk once a second or every UNCHECKED_BYTES, whichever comes first."""
+    """Raises Unavailable `no_space` if telemetry has no room for this many bytes: the limit is
+    reached, or the disk has less than twice its reserve. Checks the disk once a second or every
+    UNCHECKED_BYTES, whichever comes first."""
     at, unchecked = env.remembered.get("telemetry_room", (float("-inf"), 0))
     now = monotonic()
     if now - at < 1 and unchecked + size_bytes < UNCHECKED_BYTES:
@@ -39,20 +42,22 @@ def check(env: Context, size_bytes: int) -> None:
         env.remembered.pop("telemetry_room", None)
         raise Unavailable(
             "no_space",
-            "There is no room for telemetry at the moment; keep it and send it in an hour.",
+            "There is no room for telemetry at the moment; store it and send it again in an hour.",
             retry_after_seconds=3600,
         )
     env.remembered["telemetry_room"] = (now, 0)
 
 
 def excess_bytes(env: Context, db: Connection) -> int:
-    """How much has to go: beyond the limit, or so that the disk has twice its reserve again."""
+    """The bytes to delete: those beyond the limit, or enough for the disk to have twice its reserve
+    again."""
     free_pages = int(db.value("PRAGMA freelist_count") * db.value("PRAGMA page_size"))
     return max(used_bytes(db) - limit_bytes(env), _missing_bytes(env) - free_pages)
 
 
 def is_tight(env: Context) -> bool:
-    """Whether the disk has less than twice its reserve, so that free pages should go back to it at once."""
+    """Whether the disk has less than twice its reserve, so that free pages should be returned at
+    once."""
     return _missing_bytes(env) > 0
 
 

@@ -1,4 +1,4 @@
-"""Timestamps of RFC 3339, section 5.6, in any offset; seconds since 1970 of them."""
+"""Parses RFC 3339 timestamps (section 5.6) with any offset."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,9 @@ _LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix 
 
 
 def seconds(stamp: str) -> int | None:
-    """Seconds since 1970, fractions cut off; None for what is no timestamp, or no moment that there was: no such day or hour,
-    or a 60th second where UTC can have none (only 23:59:60 at the end of June and December)."""
+    """Seconds since 1970 without fractions. None if the text is not a timestamp or the time does
+    not exist: no such day or hour, or a second 60 other than 23:59:60 UTC at the end of June or
+    December."""
     found = _PARTS.match(stamp)
     if found is None:
         return None
@@ -32,7 +33,7 @@ def seconds(stamp: str) -> int | None:
 
 @lru_cache(4096)
 def _minute(start: str, offset: str) -> int | None:
-    """Remembered, because the events of a batch lie close together and parsing a time is slow."""
+    """Cached, because the events of a batch are close together and parsing a time is slow."""
     try:
         local = datetime.strptime(start.upper(), "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
     except ValueError:

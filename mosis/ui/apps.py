@@ -10,6 +10,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Invalid, NotFound
+from mosis.people import keys
 from mosis.publishing import apps, releases, review_messages, reviews, rollout_plans, versions
 from mosis.publishing.apps import App
 from mosis.publishing.releases import Publication
@@ -21,7 +22,7 @@ from mosis.validation.fast_path import check
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream
-from mosis.web.package_upload import ReceivedUpload
+from mosis.web.package_upload import SentPackage
 from mosis.web.plugins import Portal
 from mosis.web.request import spend
 from mosis.web.review_messages import SAY
@@ -131,7 +132,7 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     if not fields["category"]:
         del fields["category"]  # the API has no way to take it away
     fields |= check({"tags": tags}, {"tags": api.CHANGE["tags"]})
-    if wrong := api.further_findings(fields):
+    if wrong := api.further_findings(env, fields):
         raise Invalid(wrong)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -141,16 +142,13 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
 
 def upload(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> Any:
     """Receive a package."""
-    sent = ReceivedUpload({forms.TOKEN_FIELD: 100})
-    made = api_versions.receive(
-        env,
-        db,
-        caller,
-        app,
-        sent,
-        lambda: page.check_form_token(sent.field(forms.TOKEN_FIELD)),
-    )
-    found = apps.get(db, made.version.app_id)
+    found = apps.with_role(db, caller, app, "publisher")
+    sent = SentPackage({forms.TOKEN_FIELD: 100})
+    spend(env, "upload", caller.account)
+    with sent.received(env) as (received, options):
+        page.check_form_token(sent.field(forms.TOKEN_FIELD))
+        signing_keys = keys.that_sign(db, found.id)
+        made = versions.upload(env, db, caller, found, received, options, signing_keys)
     return page.see_other(f"/console/apps/{found.package_id}/versions/{made.version.version}")
 
 
@@ -218,7 +216,7 @@ def _move(
     elif name == "publish":
         percent = _percent(form.get("rollout_percent"), "rollout_percent")
         at = f"{form['publish_at']}:00Z" if "publish_at" in form else None
-        if at is not None and (wrong := api_versions.time_findings({"publish_at": at})):
+        if at is not None and (wrong := api_versions.time_findings(env, {"publish_at": at})):
             raise Invalid(wrong)
         publication = Publication(percent, at)
         releases.publish(env, db, caller, version, publication)

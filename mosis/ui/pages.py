@@ -92,6 +92,10 @@ class Page:
         return self.caller.developer_id is not None
 
     @property
+    def store_name(self) -> str:
+        return self.env.config.store_name
+
+    @property
     def scripts(self) -> list[str]:
         return self._scripts
 
@@ -450,6 +454,8 @@ def _require(caller: Caller, scope: str) -> None:
     caller.account  # noqa: B018  (raises when nobody is signed in)
     if scope in ROLES and not caller.has_role(scope):
         raise Denied("forbidden", f"This page needs the role {scope}.")
+    if scope in ROLES and scope != "developer":
+        caller.require_second_factor("staff")
 
 
 def _here() -> str:

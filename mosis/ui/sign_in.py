@@ -4,6 +4,7 @@ import bottle
 
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import Denied
 from mosis.people import accounts, identities
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
@@ -53,8 +54,18 @@ def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     """Sign in with a password."""
     form = page.form.checked(LOGIN, trimmed=("email",))
     spend_sign_in(env, page.caller, form["email"])
-    page.sign_in(db, accounts.login(env, db, page.caller, **form))
+    try:
+        page.sign_in(db, accounts.login(env, db, page.caller, **form))
+    except Denied as refusal:
+        return _second_step(page, refusal)
     return page.go_on()
+
+
+def _second_step(page: Page, refusal: Denied) -> bottle.HTTPResponse:
+    """The page that asks for a code, if that is what is missing; else the refusal itself."""
+    if refusal.code != "second_factor_required":
+        raise refusal
+    return page.answer(page.render("second_step.tpl", ticket=refusal.facts["ticket"]))
 
 
 def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTTPResponse:
@@ -75,8 +86,11 @@ def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | 
     browser = oauth.browser_of(env)
     if not browser and page.signed_in:
         return page.go_on()  # a second time, by the back button
-    page.sign_in(db, identities.collect(env, db, page.caller, provider, browser))
-    response = page.go_on()
+    try:
+        page.sign_in(db, identities.collect(env, db, page.caller, provider, browser))
+        response = page.go_on()
+    except Denied as refusal:
+        response = _second_step(page, refusal)
     oauth.set_cookie(response, env, "", 0)
     return response
 

@@ -1,10 +1,10 @@
-"""Checks what people send against a declared schema: Cerberus behind one function.
+"""Validates input against declared schemas: Cerberus behind one function.
 
-Cerberus validators are not safe to share between threads and cost about half a millisecond to build, so each thread keeps
-one per schema (https://docs.python-cerberus.org/). Regexes in schemas end in \\Z: `$` lets a newline pass.
+Cerberus validators are not thread-safe and cost about half a millisecond to build, so each thread
+caches one per schema (https://docs.python-cerberus.org/). Regular expressions in schemas end in \\Z,
+because `$` also matches before a newline.
 
-What a stranger sends can be wrong in a hundred thousand places. Nobody reads so many findings, so the first MOST_FINDINGS are
-all; and what is too long is not looked into.
+At most MOST_FINDINGS are reported, and values that are too long are not examined further.
 """
 
 import threading
@@ -22,7 +22,7 @@ Schema = dict[str, dict[str, Any]]
 LINES = (
     r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*\Z"  # any number of lines, without other control characters
 )
-SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # that, and something to be seen
+SENTENCE = rf"(?=[\s\S]*{names.VISIBLE})" + LINES  # the same, with at least one visible character
 MOST_FINDINGS = 100
 
 _CODES = {
@@ -55,15 +55,15 @@ _WRONG_FORMAT = {
     **addresses.WHAT_IS_WRONG,
     **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
 }
-_kept = threading.local()
+_thread_local = threading.local()
 
 
 class _Enough(Exception):
-    """There are as many findings as anybody wants to read."""
+    """The maximum number of findings is reached."""
 
 
 def pattern(expression: str, sentence: str) -> str:
-    """A regular expression for a schema; `sentence` says what fits it, for who has sent something else."""
+    """A regular expression for a schema; `sentence` is the error text for what does not match."""
     _WRONG_FORMAT[expression] = sentence
     return expression
 
@@ -71,11 +71,11 @@ def pattern(expression: str, sentence: str) -> str:
 def check(
     document: dict[str, Any], schema: Schema, further: FurtherRules | None = None
 ) -> dict[str, Any]:
-    """The document, when it fits the schema; nothing is added or converted.
+    """Return the document if it fits the schema; nothing is added or converted.
 
-    `further` finds what a schema cannot express, among the fields that fit the schema: everything that is wrong with a document is
-    found at once. Raises Invalid with a finding {pointer, code, detail} for everything (pointer: RFC 6901),
-    MOST_FINDINGS of the schema at most.
+    `further` checks rules that a schema cannot express, on the fields that fit the schema, so that
+    all errors are reported together. Raises Invalid with a finding {pointer, code, detail} for each
+    error (pointer: RFC 6901), at most MOST_FINDINGS of the schema.
     """
     found = findings(document, schema)
     if further is not None and len(found) < MOST_FINDINGS:
@@ -119,7 +119,7 @@ def findings(document: dict[str, Any], schema: Schema) -> list[Finding]:
 
 
 def _validator(schema: Schema) -> Any:
-    validators = _kept.__dict__.setdefault("validators", {})
+    validators = _thread_local.__dict__.setdefault("validators", {})
     found = validators.get(id(schema))
     if found is None:
         found = validators[id(schema)] = _validator_class()(
@@ -129,8 +129,8 @@ def _validator(schema: Schema) -> Any:
 
 
 def _validator_class() -> Any:
-    """Cerberus with JSON's idea of types, made when first needed: importing it costs 40 ms."""
-    if not hasattr(_kept, "validator_class"):
+    """Cerberus with the types of JSON, built at first use: importing it costs 40 ms."""
+    if not hasattr(_thread_local, "validator_class"):
         from cerberus import TypeDefinition, Validator, errors
 
         class JsonValidator(Validator):  # type: ignore[misc]
@@ -144,15 +144,16 @@ def _validator_class() -> Any:
 
             @property
             def found(self) -> list[Any]:
-                """The errors so far, those of parts of the document too: the validators of the parts share this list."""
+                """The errors so far, including those in nested parts: their validators share this
+                list."""
                 found: list[Any] = self._config["found"]
                 return found
 
             def _error(self, *args: Any) -> None:
-                """Cerberus sorts all errors anew for each, which takes minutes when there are some thousands."""
-                if len(args) > 1:  # it makes an error of these, and comes back with it
+                """Cerberus sorts all errors anew for each one: minutes for some thousands."""
+                if len(args) > 1:  # the base class makes an error of these and calls this again
                     if args[1] is errors.UNKNOWN_FIELD:
-                        args = (*args, *self.schema)  # the fields that there are
+                        args = (*args, *self.schema)  # the known fields
                     return super()._error(*args)  # type: ignore[no-any-return]
                 self._errors.extend(args[0])
                 self.found.extend(error for error in args[0] if not error.is_group_error)
@@ -165,8 +166,8 @@ def _validator_class() -> Any:
                 if isinstance(value, (list, dict)) and len(value) > most:
                     self._drop_remaining_rules()
 
-        _kept.validator_class = JsonValidator
-    return _kept.validator_class
+        _thread_local.validator_class = JsonValidator
+    return _thread_local.validator_class
 
 
 def _findings(errors: list[Any]) -> list[dict[str, Any]]:
@@ -174,7 +175,7 @@ def _findings(errors: list[Any]) -> list[dict[str, Any]]:
     for error in errors:
         pointer = "".join("/" + escaped(str(step)) for step in error.document_path)
         code = _CODES.get(error.rule, "wrong_value")
-        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD carries no rule
+        if error.code == 0x03:  # cerberus.errors.UNKNOWN_FIELD has no rule
             code = "unknown_field"
         if error.code == 0x02:
             code = "required"
@@ -198,4 +199,4 @@ def _sentence(code: str, error: Any) -> str:
             {"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits
         )
         return _SENTENCES[code].format(limit=shown)
-    return str(error.info[0]) if error.info else "This value is not possible here."
+    return str(error.info[0]) if error.info else "This value is not allowed here."

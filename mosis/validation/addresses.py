@@ -1,4 +1,4 @@
-"""E-mail addresses and web addresses that people send, as regular expressions for schemas, and their normal form."""
+"""E-mail and web addresses in requests: regular expressions for schemas, and a normal form."""
 
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
@@ -7,28 +7,30 @@ from mosis.validation.names import LINE
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-# An address as every mail server takes it (RFC 5321, 4.1.2, without quoting and without address literals): nothing that the head
-# of a message would read as a second address, a group or a comment. Other domains are written as xn--.
+# An address that every mail server accepts (RFC 5321, 4.1.2, without quoting and address literals),
+# and that no mail header reads as a second address, a group or a comment. Other domains are written
+# as xn--.
 EMAIL_ADDRESS = rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\Z"
-# What accounts may have been made with before: for sign-in, where a stricter rule would lock them out.
+# Addresses that existing accounts may have: for sign-in, where a stricter rule would lock them out.
 KNOWN_EMAIL_ADDRESS = (
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,187}[A-Za-z0-9])?\Z"
 )
 _PORT = r"(?::(?!0+(?![0-9]))0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4}))?"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
-# http or https; no user name (it reads as the host to people), a host in ASCII, and nothing that a page would have to escape.
+# http or https; no user name (readers mistake it for the host), an ASCII host, and no character
+# that a page would have to escape.
 WEB_ADDRESS = rf"[Hh][Tt][Tt][Pp][Ss]?://{_HOST}{_PORT}(?:[/?#](?=[^\s<>\"\\^`{{|}}]*$){LINE.removesuffix(chr(92) + 'Z')})?\Z"
 
 WHAT_IS_WRONG = {
     KNOWN_EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org.",
-    EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org; write a domain with other letters as xn--.",
-    WEB_ADDRESS: "This must be an http or https address without a user name; write a host with other letters as xn--.",
+    EMAIL_ADDRESS: "This must be an e-mail address such as alice@example.org; write an internationalized domain in its xn-- form.",
+    WEB_ADDRESS: "This must be an http or https address without a user name; write an internationalized host in its xn-- form.",
 }
 
 
 def normal_web_address(address: str) -> str:
-    """The address with scheme and host in lower case (RFC 3986, section 6.2.2.1). Raises ValueError for a host in brackets that is
-    not an IPv6 address."""
+    """The address with scheme and host in lower case (RFC 3986, section 6.2.2.1). Raises ValueError
+    for a host in brackets that is not an IPv6 address."""
     parts = urlsplit(address)
     host, _, port = parts.netloc.partition("]") if parts.netloc.startswith("[") else ("", "", "")
     if host:

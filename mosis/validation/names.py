@@ -1,15 +1,17 @@
-"""Names that people give to accounts, apps, keys and the like: what they may contain, as regular expressions for schemas.
+"""Names of accounts, apps, keys and the like: what they may contain, as regular expressions for
+schemas.
 
-A name is shown to others, so it must be seen and must not change how the text around it is shown: it has a visible character and
-no control characters, direction overrides or isolates (Unicode Technical Report 36, section 2.9) or invisible fillers. The
-joiners U+200C and U+200D stand only between characters beyond ASCII, where Persian, Indic scripts and emoji need them; variation
-selectors only behind a character that has variants; tags only in a flag.
+Names are shown to others, so a name needs a visible character and must not change how the text
+around it is displayed: no control characters, direction overrides or isolates (Unicode Technical
+Report 36, section 2.9), no invisible fillers. The joiners U+200C and U+200D are allowed only
+between characters beyond ASCII, where Persian, Indic scripts and emoji need them; variation
+selectors only after a character that has variants; tags only in a flag.
 """
 
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
-# Default_Ignorable_Code_Point (Unicode 15.1) without joiners, marks of direction and variation selectors; the blank Braille
-# pattern, interlinear annotations and noncharacters.
+# Default_Ignorable_Code_Point (Unicode 15.1) without joiners, direction marks and variation
+# selectors; also the blank Braille pattern, interlinear annotations and noncharacters.
 _HIDDEN = (
     r"\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufdd0-\ufdef\ufeff\uffa0"
     r"\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
@@ -17,7 +19,7 @@ _HIDDEN = (
 )
 _SELECTORS = r"\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _JOINERS = r"\u200c\u200d"
-_MARKS = r"\u0300-\u036f\u200e\u200f\u061c"  # accents without a letter, marks of direction
+_MARKS = r"\u0300-\u036f\u200e\u200f\u061c"  # accents without a letter, direction marks
 _FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]{1,32}\U000e007f"
 _CHARACTER = rf"[^{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}]"
 _JOINED = rf"(?<=[^\x00-\x7f])[{_JOINERS}](?=[^\x00-\x7f])|(?<=[^\x00-\x23\x25-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTORS}]"
@@ -28,6 +30,6 @@ NAME = rf"(?=[\s\S]*{VISIBLE}){LINE}"
 TAG = rf"(?=[\s\S]*{VISIBLE})(?:(?![\s,])(?:{_FLAG}|{_CHARACTER}|{_JOINED}))+\Z"
 
 WHAT_IS_WRONG = (
-    "This needs a visible character, and may contain neither control characters nor invisible ones nor such as change the"
-    " direction of the text."
+    "This needs a visible character, and must not contain control characters, "
+    "invisible characters or characters that change the direction of the text."
 )

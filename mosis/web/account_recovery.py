@@ -1,5 +1,7 @@
 """Passwords and addresses over HTTP: change, forget, reset, verify."""
 
+from typing import Any
+
 import bottle
 
 from mosis.caller import Caller
@@ -9,7 +11,7 @@ from mosis.people import account_recovery, accounts, email_change
 from mosis.validation.addresses import KNOWN_EMAIL_ADDRESS
 from mosis.web.auth import EMAIL, PASSWORD, TICKET, password_findings
 from mosis.web.openapi_schemas import operation
-from mosis.web.request import read_json, spend
+from mosis.web.request import spend
 
 CHANGE = {
     "current_password": {"type": "string", "required": True, "maxlength": 1024},
@@ -41,34 +43,32 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/auth/email/resend", callback=resend, scope="account", idempotent="yes")
 
 
-@operation(body=CHANGE, refuses="invalid_credentials")
-def change(env: Context, db: Connection, caller: Caller) -> None:
+@operation(body=CHANGE, further=password_findings, refuses="invalid_credentials")
+def change(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Change the password; the account's other sessions end."""
-    said = read_json(CHANGE, further=password_findings)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
-    accounts.change_password(env, db, caller, said["current_password"], said["new_password"])
+    accounts.change_password(env, db, caller, body["current_password"], body["new_password"])
 
 
 @operation({202: None}, body=FORGOT)
-def forgot(env: Context, db: Connection, caller: Caller) -> None:
+def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Ask for a link that sets a new password; the answer does not say whether there is an account."""
-    email = read_json(FORGOT)["email"]
+    email = body["email"]
     spend(env, "mail_network", caller.network)
     spend(env, "mail", accounts.folded(email))
     account_recovery.forgot(db, caller, email)
     bottle.response.status = 202
 
 
-@operation(body=RESET)
-def reset(env: Context, db: Connection, caller: Caller) -> None:
+@operation(body=RESET, further=password_findings)
+def reset(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Set a new password with the token of that link; all sessions end."""
-    said = read_json(RESET, further=password_findings)
     spend(env, "sign_in_network", caller.network)
-    account_recovery.reset(env, db, caller, said["token"], said["new_password"])
+    account_recovery.reset(env, db, caller, body["token"], body["new_password"])
 
 
 @operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials email_taken")
-def verify(env: Context, db: Connection, caller: Caller) -> None:
+def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Verify an e-mail address with the token of the mail that registration sends, and with a session or
     the password of the account.
 
@@ -76,29 +76,27 @@ def verify(env: Context, db: Connection, caller: Caller) -> None:
     mailbox takes over an account that somebody else has made with its address. The token of POST
     /auth/email/change confirms the new address.
     """
-    said = read_json(VERIFY)
     spend(env, "sign_in_network", caller.network)
-    account_recovery.verify(env, db, caller, said["token"], said.get("password"))
+    account_recovery.verify(env, db, caller, body["token"], body.get("password"))
 
 
 @operation({202: None}, body=CHANGE_EMAIL, refuses="invalid_credentials email_taken")
-def change_email(env: Context, db: Connection, caller: Caller) -> None:
+def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Ask for another e-mail address.
 
     The new address gets a link that confirms it, the old one a link that undoes it for 72 hours.
     """
-    said = read_json(CHANGE_EMAIL)
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     spend(env, "mail", caller.account)
-    spend(env, "mail", accounts.folded(said["email"]))
-    email_change.ask(env, db, caller, said["email"], said.get("password"))
+    spend(env, "mail", accounts.folded(body["email"]))
+    email_change.ask(env, db, caller, body["email"], body.get("password"))
     bottle.response.status = 202
 
 
 @operation(body=UNDO, refuses="email_taken")
-def undo_email(env: Context, db: Connection, caller: Caller) -> None:
+def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Undo a change of the address from the old mailbox: every other way into the account ends."""
-    token = read_json(UNDO)["token"]
+    token = body["token"]
     spend(env, "sign_in_network", caller.network)
     email_change.undo(env, db, caller, token)
 

@@ -9,7 +9,7 @@ from mosis.audit import Entry
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import accounts, identities, personal_data
+from mosis.people import accounts, identities, personal_data, second_factor
 from mosis.people.accounts import Developer
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
@@ -27,8 +27,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import listed, read_json, read_page, require_match, spend
+from mosis.web.request import listed, read_page, require_match, spend
 
 CHANGE: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 100, "regex": NAME},
@@ -52,6 +53,7 @@ DEVELOPER = shape(
     role=one_of(*ROLES),
     suspended=YES,
     providers=many(TEXT),
+    second_factor=YES,
     created_at=TIME,
 )
 OWN = extended_with("Me", DEVELOPER, mail=each(YES))
@@ -103,25 +105,23 @@ def me(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 @operation(OWN, body=CHANGE, matches=True)
-def change(db: Connection, caller: Caller) -> dict[str, Any]:
+def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Change the caller's name, or which kinds of notifications are mailed."""
-    changes = read_json(CHANGE)
     with db.write():
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
-        mail = changes.pop("mail", None)
+        mail = body.pop("mail", None)
         if mail is not None:
             events.choose_mail(db, caller.account, mail)
-        return _own(db, accounts.change(db, caller, changes))
+        return _own(db, accounts.change(db, caller, body))
 
 
 @operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
-def erase(env: Context, db: Connection, caller: Caller) -> None:
+def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
-    said = read_json(ERASE, optional=True)
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     personal_data.erase(
-        env, db, caller, said.get("password"), withdraw_apps=said.get("apps") == "withdraw"
+        env, db, caller, body.get("password"), withdraw_apps=body.get("apps") == "withdraw"
     )
 
 
@@ -143,31 +143,14 @@ def trail(db: Connection, caller: Caller) -> dict[str, Any]:
 
 
 def public(db: Connection, developer: Developer) -> dict[str, Any]:
-    return {
-        "id": developer.id,
-        "email": developer.email,
-        "email_verified": bool(developer.email_verified),
-        "name": developer.name,
-        "role": developer.role,
-        "suspended": bool(developer.suspended),
-        "providers": ["password"] * bool(developer.password_hash)
-        + identities.providers_of(db, developer.id),
-        "created_at": developer.created_at,
-    }
+    passwords = ["password"] * bool(developer.password_hash)
+    providers = passwords + identities.providers_of(db, developer.id)
+    has_second_factor = second_factor.active(db, developer.id) is not None
+    return shown(DEVELOPER, developer, providers=providers, second_factor=has_second_factor)
 
 
 def entry(each: Entry) -> dict[str, Any]:
-    return {
-        "number": each.number,
-        "at": each.at,
-        "actor_id": each.actor_id,
-        "action": each.action,
-        "subject_id": each.subject_id,
-        "owner_id": each.owner_id,
-        "network": each.address,
-        "details": each.facts,
-        "hash": each.hash,
-    }
+    return shown(ENTRY, each, network=each.address, details=each.facts)
 
 
 def _own(db: Connection, developer: Developer) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mosis.web import accounts as people
 from mosis.web import apps as catalogue
 from mosis.web.auth import EMAIL
 from mosis.web.openapi_schemas import TEXT, TIME, list_of, operation, shape
-from mosis.web.request import listed, read_json, read_page
+from mosis.web.request import listed, read_page
 
 DEVELOPER: dict[str, dict[str, Any]] = {
     "role": {"type": "string", "allowed": list(ROLES)},
@@ -60,26 +60,27 @@ def developers(db: Connection) -> dict[str, Any]:
 
 
 @operation(people.DEVELOPER, body=DEVELOPER)
-def change_developer(db: Connection, caller: Caller, developer: str) -> dict[str, Any]:
+def change_developer(
+    db: Connection, caller: Caller, developer: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Give a developer a role, suspend them, or let them in again."""
-    changes = read_json(DEVELOPER)
     if developer == caller.account:
         raise Denied(
             "forbidden", "Nobody changes their own role or suspension; ask another administrator."
         )
     with db.write():
         accounts.get(db, developer)
-        if "role" in changes:
-            accounts.set_role(db, caller, developer, changes["role"])
-        if "suspended" in changes:
-            accounts.set_suspended(db, caller, developer, changes["suspended"])
+        if "role" in body:
+            accounts.set_role(db, caller, developer, body["role"])
+        if "suspended" in body:
+            accounts.set_suspended(db, caller, developer, body["suspended"])
         return people.public(db, accounts.get(db, developer))
 
 
 @operation({201: INVITATION}, body=INVITE, refuses="email_taken")
-def invite(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def invite(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Invite somebody to register; the invitation is shown once and mailed."""
-    ticket, token = account_recovery.invite(env, db, caller, read_json(INVITE)["email"])
+    ticket, token = account_recovery.invite(env, db, caller, body["email"])
     bottle.response.status = 201
     return {"email": ticket.email, "invitation": token, "expires_at": ticket.expires_at}
 
@@ -92,13 +93,14 @@ def all_apps(env: Context, db: Connection) -> dict[str, Any]:
 
 
 @operation(catalogue.APP, body=APP)
-def change_app(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def change_app(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Suspend an app, or let it back into the store."""
-    said = read_json(APP)
     with db.write():
         found = apps.get(db, app)
         return catalogue.public(
-            env, db, apps.set_suspended(db, caller, found, said["suspended"], said["reason"])
+            env, db, apps.set_suspended(db, caller, found, body["suspended"], body["reason"])
         )
 
 

@@ -60,6 +60,7 @@ OF_ONE_CALLER = frozenset({"X-Request-Id", "RateLimit", "RateLimit-Policy"})
 _REFUSED = frozenset(OTHER_PAGING)
 _LIST = _REFUSED | {"limit", "cursor"}
 _SEARCH = _LIST | {"q", "category", "tag", "sort"}
+_AGED = {"min_age_days"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]*\Z")
 
 
@@ -86,10 +87,19 @@ def place_of(env: Context, path: str, query: str) -> Place:
     if words[0] != "store":
         return Place("always", _key(path, query, _REFUSED), None)
     if words[1:2] == ["apps"] and len(words) > 2:
-        known = _LIST if len(words) > 3 else _REFUSED
-        return Place("apps", _key(path, query, known), store.app_revision(env, words[2]))
-    known = _SEARCH if words[1:] == ["apps"] else _LIST
-    return Place("lists", _key(path, query, known), store.list_revision(env))
+        known = _LIST if len(words) > 3 else _REFUSED | _AGED
+        revision = _aged(env, query, store.app_revision(env, words[2]))
+        return Place("apps", _key(path, query, known), revision)
+    known = _SEARCH | _AGED if words[1:] == ["apps"] else _LIST
+    return Place("lists", _key(path, query, known), _aged(env, query, store.list_revision(env)))
+
+
+def _aged(env: Context, query: str, revision: Hashable) -> Hashable:
+    """The revision of a response that changes with the time too: with a cooldown it is valid for a minute. A name of a
+    parameter can be spelled with percent signs."""
+    if "min_age_days" in query or "%" in query:
+        return revision, int(env.clock.time() // 60)
+    return revision
 
 
 def _key(path: str, query: str, known: frozenset[str]) -> str:

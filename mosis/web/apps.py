@@ -1,6 +1,5 @@
 """A developer's apps over HTTP."""
 
-import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -28,12 +27,12 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import (
     created,
     listed,
     read_choice,
-    read_json,
     read_page,
     require_match,
     spend,
@@ -107,6 +106,19 @@ APP = shape(
 )
 
 
+def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    found = []
+    if fields.get("rollout_plan"):
+        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
+    try:
+        normal_web_address(fields.get("homepage") or "")
+    except ValueError:
+        detail = "The host in brackets is not an IPv6 address."
+        found.append(finding("/homepage", "wrong_format", detail))
+    return found
+
+
 def routes(app: bottle.Bottle) -> None:
     app.get("/apps", callback=index, scope="apps:read", limited="filtered")
     app.post("/apps", callback=create, scope="apps:write", limited="refused", idempotent="yes")
@@ -126,10 +138,15 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("apps", page, public_list(env, db, page.rows), total=total)
 
 
-@operation({201: APP}, body=CREATE, refuses="package_id_taken quota_exceeded prefix_reserved")
-def create(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: APP},
+    body=CREATE,
+    further=further_findings,
+    refuses="package_id_taken quota_exceeded prefix_reserved",
+)
+def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an app; its package_id is unique in the portal."""
-    app = apps.create(db, env.config, caller, _normal(read_json(CREATE, further=further_findings)))
+    app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
 
@@ -139,14 +156,15 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
     return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
-@operation(APP, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation(APP, body=CHANGE, further=further_findings, matches=True)
+def change(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change what an app says of itself."""
-    fields = read_json(CHANGE, further=further_findings)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
-        return public(env, db, change_fields(env, db, caller, found, fields))
+        return public(env, db, change_fields(env, db, caller, found, body))
 
 
 def change_fields(
@@ -179,19 +197,6 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def further_findings(fields: Mapping[str, Any]) -> list[Finding]:
-    """What the schema cannot express."""
-    found = []
-    if fields.get("rollout_plan"):
-        found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
-    try:
-        normal_web_address(fields.get("homepage") or "")
-    except ValueError:
-        detail = "The host in brackets is not an IPv6 address."
-        found.append(finding("/homepage", "wrong_format", detail))
-    return found
-
-
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
     return _public(env, app, versions.latest(db, app.id))
 
@@ -203,20 +208,6 @@ def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str
 
 
 def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
-    return {
-        "id": app.id,
-        "package_id": app.package_id,
-        "name": app.name,
-        "summary": app.summary,
-        "description": app.description,
-        "category": app.category,
-        "tags": json.loads(app.tags),
-        "homepage": app.homepage,
-        "status": app.status,
-        "developer_id": app.developer_id,
-        "icon_url": env.url(f"/assets/{app.id}/icon-128.png") if latest else None,
-        "latest_version": latest,
-        "rollout_plan": rollout_plans.default_of(app),
-        "created_at": app.created_at,
-        "updated_at": app.updated_at,
-    }
+    icon = env.url(f"/assets/{app.id}/icon-128.png") if latest else None
+    plan = rollout_plans.default_of(app)
+    return shown(APP, app, icon_url=icon, latest_version=latest, rollout_plan=plan)

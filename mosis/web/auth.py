@@ -7,9 +7,9 @@ import bottle
 
 from mosis.caller import Caller
 from mosis.context import Context
-from mosis.credentials import tokens
+from mosis.credentials import tokens, totp
 from mosis.database import Connection
-from mosis.people import accounts
+from mosis.people import accounts, second_factor, second_step
 from mosis.people.accounts import Session, SignedIn
 from mosis.validation import Finding, findings_of, names
 from mosis.validation.addresses import EMAIL_ADDRESS
@@ -25,8 +25,9 @@ from mosis.web.openapi_schemas import (
     list_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import created, listed, read_json, read_page, spend
+from mosis.web.request import created, listed, read_page, spend
 
 EMAIL = {
     "type": "string",
@@ -43,6 +44,7 @@ NAME = {
     "maxlength": 100,
     "regex": names.NAME,
 }
+SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 
 REGISTER = {
@@ -55,6 +57,7 @@ LOGIN = {
     "email": {"type": "string", "required": True, "maxlength": 254},
     "password": {"type": "string", "required": True, "maxlength": 1024},
 }
+SECOND_STEP = {"ticket": TICKET, "code": SECOND_FACTOR_CODE}
 REFRESH = {"refresh_token": {"type": "string", "required": True, "maxlength": 200}}
 LOGOUT = {"everywhere": {"type": "boolean"}}
 
@@ -79,6 +82,17 @@ SESSION = shape(
 )
 
 
+def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """Whether a new password is a weak one, in a body that may name the address too."""
+    return [
+        found
+        for name in ("password", "new_password")
+        for found in findings_of(
+            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
+        )
+    ]
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post(
         "/auth/register",
@@ -89,46 +103,64 @@ def routes(app: bottle.Bottle) -> None:
         idempotent="yes",
     )
     app.post("/auth/login", callback=login, scope="public", auth="none", lane="passwords")
+    app.post(
+        "/auth/login/second-factor",
+        callback=second_factor_step,
+        scope="public",
+        auth="none",
+    )
     app.post("/auth/refresh", callback=refresh, scope="public", auth="none")
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
 
 
-@operation({201: SIGNED_IN}, body=REGISTER, refuses="email_taken registration_closed")
-def register(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: SIGNED_IN},
+    body=REGISTER,
+    further=password_findings,
+    refuses="email_taken registration_closed",
+)
+def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an account; the answer is signed in."""
-    said = read_json(REGISTER, further=password_findings)
     spend(env, "registration", caller.network)
-    return created(public(db, accounts.register(env, db, caller, **said)), "/v1/auth/me")
+    return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
 
-@operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials")
-def login(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(SIGNED_IN, body=LOGIN, refuses="invalid_credentials second_factor_required")
+def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Sign in with a password.
 
-    401 is the same answer in the same time whether the account exists or not.
+    401 is the same answer in the same time whether the account exists or not. An account with a second
+    factor answers 401 `second_factor_required` with a `ticket` for the second step.
     """
-    said = read_json(LOGIN)
-    spend_sign_in(env, caller, said["email"])
-    return public(db, accounts.login(env, db, caller, **said))
+    spend_sign_in(env, caller, body["email"])
+    return public(db, accounts.login(env, db, caller, **body))
+
+
+@operation(SIGNED_IN, body=SECOND_STEP, refuses="invalid_code")
+def second_factor_step(
+    env: Context, db: Connection, caller: Caller, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Sign in with the ticket of the first step and a code of the authenticator app, or a recovery code."""
+    account = second_factor.account_of(env, db, body["ticket"])
+    spend_code(env, caller, account, body["code"])
+    return public(db, second_step.sign_in(env, db, caller, **body))
 
 
 @operation(SIGNED_IN, body=REFRESH)
-def refresh(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Get a new pair of tokens; the old refresh token is spent.
 
     A spent one that is presented again ends the whole session, because one of its two holders is a thief.
     """
-    return public(db, accounts.refresh(env, db, caller, read_json(REFRESH)["refresh_token"]))
+    return public(db, accounts.refresh(env, db, caller, body["refresh_token"]))
 
 
 @operation(body=LOGOUT, optional=True)
-def logout(db: Connection, caller: Caller) -> None:
+def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
     """End the session, or all sessions of the account."""
-    accounts.logout(
-        db, caller, everywhere=read_json(LOGOUT, optional=True).get("everywhere", False)
-    )
+    accounts.logout(db, caller, everywhere=body.get("everywhere", False))
 
 
 @operation(list_of("sessions", SESSION))
@@ -144,23 +176,23 @@ def revoke(db: Connection, caller: Caller, session: str) -> None:
     accounts.revoke_session(db, caller, session)
 
 
-def password_findings(fields: Mapping[str, Any]) -> list[Finding]:
-    """Whether a new password is a weak one, in a body that may name the address too."""
-    return [
-        found
-        for name in ("password", "new_password")
-        for found in findings_of(
-            accounts.check_password, fields.get(name), fields.get("email", ""), f"/{name}"
-        )
-    ]
-
-
 def spend_sign_in(env: Context, caller: Caller, email: str) -> None:
     """Count a sign-in. Raises LimitReached `rate_limited`."""
     # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
     spend(env, "sign_in", f"{accounts.folded(email)} {caller.network}")
     spend(env, "sign_in_network", caller.network)
     spend(env, "sign_in_all", "")
+
+
+def spend_code(env: Context, caller: Caller, developer_id: str, code: str) -> None:
+    """Count a code that somebody tries for an account. Raises LimitReached `rate_limited`.
+
+    Recovery codes cannot be guessed, so they are not counted over all networks: whoever knows the
+    password and uses up that limit does not lock out the owner, who has them.
+    """
+    spend(env, "code", f"{developer_id} {caller.network}")
+    if len(code.replace(" ", "")) <= totp.DIGITS:
+        spend(env, "code_all", developer_id)
 
 
 def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
@@ -175,12 +207,5 @@ def public(db: Connection, signed_in: SignedIn) -> dict[str, Any]:
 
 
 def _session(session: Session, caller: Caller) -> dict[str, Any]:
-    return {
-        "id": session.id,
-        "client": session.client,
-        "network": session.address,
-        "current": session.id == caller.session_id,
-        "created_at": session.created_at,
-        "last_used_at": session.last_used_at,
-        "expires_at": session.expires_at,
-    }
+    current = session.id == caller.session_id
+    return shown(SESSION, session, network=session.address, current=current)

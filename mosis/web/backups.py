@@ -9,10 +9,19 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import backup
-from mosis.web.openapi_schemas import COUNT, FREE, ID, TEXT, list_of, nullable, operation, shape
-from mosis.web.request import listed, read_json, read_page
+from mosis.web.openapi_schemas import (
+    COUNT,
+    EMPTY,
+    FREE,
+    ID,
+    TEXT,
+    list_of,
+    nullable,
+    operation,
+    shape,
+)
+from mosis.web.request import listed, read_page
 
-NOTHING: dict[str, dict[str, Any]] = {}
 COPY = shape("Copy", name=TEXT, size_bytes=COUNT, packages=COUNT)
 ASKED = shape("BackupAsked", job=ID)
 
@@ -34,10 +43,9 @@ def index(env: Context, db: Connection) -> dict[str, Any]:
     return listed("backups", page, copies, replica=replica, drill=backup.last_drill(db))
 
 
-@operation({202: ASKED}, body=NOTHING, optional=True)
+@operation({202: ASKED}, body=EMPTY)
 def make(db: Connection, caller: Caller) -> dict[str, Any]:
     """Ask for a copy of everything; it is made as a job."""
-    read_json(NOTHING, optional=True)
     actor = caller.account
     bottle.response.status = 202
     return {"job": backup.request_copy(db, actor)}

@@ -15,9 +15,9 @@ from mosis.people import device_login
 from mosis.validation import Finding, finding
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
-from mosis.web.auth import TOKENS
+from mosis.web.auth import SECOND_FACTOR_CODE, TOKENS, spend_code
 from mosis.web.openapi_schemas import COUNT, LINK, TEXT, TIME, YES, many, operation, shape
-from mosis.web.request import read_form_or_json, read_json, spend
+from mosis.web.request import spend
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 BEGIN = {
@@ -45,6 +45,7 @@ TOKEN = {
 APPROVE = {
     "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
     "approve": {"type": "boolean", "required": True},
+    "code": SECOND_FACTOR_CODE | {"required": False},
 }
 
 BEGUN = shape(
@@ -60,32 +61,7 @@ ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEX
 DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
 
 
-def routes(app: bottle.Bottle) -> None:
-    app.post("/auth/device", callback=begin, scope="public", auth="none")
-    app.post("/auth/token", callback=token, scope="public", auth="none")
-    app.get("/auth/device/<user_code>", callback=show, scope="account")
-    app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
-
-
-@operation(BEGUN, body=BEGIN, form=True)
-def begin(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
-    """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
-    said = read_form_or_json(BEGIN, further=_scope_findings)
-    spend(env, "device", caller.network)
-    scopes = said.get("scopes") or said["scope"].split()
-    device_code, login = device_login.begin(db, said["client_name"], scopes)
-    page = env.url("/console/device")
-    return {
-        "device_code": device_code,
-        "user_code": login.user_code,
-        "verification_uri": page,
-        "verification_uri_complete": f"{page}?code={login.user_code}",
-        "expires_in": device_login.LIFE_SECONDS,
-        "interval": device_login.INTERVAL_SECONDS,
-    }
-
-
-def _scope_findings(fields: Mapping[str, Any]) -> Iterator[Finding]:
+def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
     """A device login names its scopes in a list, or as OAuth clients do in one text."""
     if "scopes" in fields:
         return
@@ -97,20 +73,43 @@ def _scope_findings(fields: Mapping[str, Any]) -> Iterator[Finding]:
             yield finding("/scope", "not_allowed", one_of(name, SCOPES, f"The scope {name[:50]}"))
 
 
+def routes(app: bottle.Bottle) -> None:
+    app.post("/auth/device", callback=begin, scope="public", auth="none")
+    app.post("/auth/token", callback=token, scope="public", auth="none")
+    app.get("/auth/device/<user_code>", callback=show, scope="account")
+    app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
+
+
+@operation(BEGUN, body=BEGIN, further=_scope_findings, form=True)
+def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
+    spend(env, "device", caller.network)
+    scopes = body.get("scopes") or body["scope"].split()
+    device_code, login = device_login.begin(db, body["client_name"], scopes)
+    page = env.url("/console/device")
+    return {
+        "device_code": device_code,
+        "user_code": login.user_code,
+        "verification_uri": page,
+        "verification_uri_complete": f"{page}?code={login.user_code}",
+        "expires_in": device_login.LIFE_SECONDS,
+        "interval": device_login.INTERVAL_SECONDS,
+    }
+
+
 @operation(
     TOKENS,
     body=TOKEN,
     form=True,
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
 )
-def token(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Ask whether a device login has been approved; in the end, its tokens."""
-    said = read_form_or_json(TOKEN)
-    if said["grant_type"] != GRANT:
+    if body["grant_type"] != GRANT:
         raise Malformed(
             "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
         )
-    signed_in = device_login.poll(env, db, caller, said["device_code"])
+    signed_in = device_login.poll(env, db, caller, body["device_code"])
     return {
         "access_token": signed_in.access_token,
         "token_type": "Bearer",
@@ -133,14 +132,17 @@ def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[s
     }
 
 
-@operation(DECIDED, body=APPROVE, refuses="not_found")
-def approve(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(DECIDED, body=APPROVE, refuses="not_found second_factor_required invalid_code")
+def approve(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Approve or deny a device login."""
-    said = read_json(APPROVE)
     spend(env, "guess", caller.account)
-    login = device_login.decide(db, caller, said["user_code"], said["approve"])
+    if "code" in body:
+        spend_code(env, caller, caller.account, body["code"])
+    login = device_login.decide(
+        env, db, caller, body["user_code"], body["approve"], body.get("code")
+    )
     return {
         "user_code": login.user_code,
         "client_name": login.client_name,
-        "approved": said["approve"],
+        "approved": body["approve"],
     }

@@ -15,7 +15,7 @@ from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.packages import manifest_schema
-from mosis.web import docs_pages
+from mosis.web import docs_pages, docs_search
 from mosis.web.content_coding import compressed
 from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
@@ -24,6 +24,7 @@ from mosis.web.request import etag
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
 PAGE = File("text/html")
+SEARCH = {"q": {"type": "string", "maxlength": docs_search.QUERY_CHARACTERS, "meta": "Words."}}
 # Redoc's styles before it knows the nonce: an empty one, and the one for its scrollbars
 EARLY_STYLES = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
@@ -34,6 +35,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/docs", callback=reference, scope="public")
     app.get("/docs/account", callback=account_page, scope="public")
     app.get("/docs/errors", callback=errors, scope="public")
+    app.get("/docs/search", callback=search, scope="public")
     app.get("/docs/assets/<file>", callback=asset, scope="public")
     app.get("/docs/decisions/<name>", callback=decision, scope="public")
     app.get(manifest_schema.PATH, callback=schema_of_manifest, scope="public")
@@ -77,21 +79,27 @@ def reference() -> bottle.HTTPResponse:
 
 
 @operation(PAGE)
-def errors() -> bottle.HTTPResponse:
+def errors(env: Context) -> bottle.HTTPResponse:
     """What every error code means; `type` of a problem points here."""
-    return _page(docs_pages.errors())
+    return _page(docs_pages.errors(env.config.store_name))
+
+
+@operation(PAGE, query=SEARCH)
+def search(env: Context) -> bottle.HTTPResponse:
+    """The sections of the documents that have every word of `q`, as a page."""
+    return _page(docs_search.page(bottle.request.query.get("q", ""), env.config.store_name))
 
 
 @operation(PAGE)
-def document(name: str) -> bottle.HTTPResponse:
+def document(env: Context, name: str) -> bottle.HTTPResponse:
     """One of the portal's documents as a page."""
-    return _page(docs_pages.page(name))
+    return _page(docs_pages.page(name, env.config.store_name))
 
 
 @operation(PAGE)
-def decision(name: str) -> bottle.HTTPResponse:
+def decision(env: Context, name: str) -> bottle.HTTPResponse:
     """A decision about how the portal is built, as a page."""
-    return _page(docs_pages.page(f"decisions/{name}"))
+    return _page(docs_pages.page(f"decisions/{name}", env.config.store_name))
 
 
 @operation(File("text/javascript", ranges=True))

@@ -1,5 +1,5 @@
-"""Idempotency-Key on the routes that say `idempotent`: the change and its answer are committed together, and the same request
-again is answered the same."""
+"""Idempotency-Key on the routes that say `idempotent`: the change and its response are committed together, and the same request
+again gets the same response."""
 
 import io
 import re
@@ -14,15 +14,15 @@ from mosis import idempotency
 from mosis.context import Context
 from mosis.errors import Malformed
 from mosis.idempotency import Answer, Request
-from mosis.web.request import JSON_LIMIT_BYTES, body_is, read_body
+from mosis.web.request import JSON_LIMIT_BYTES, read_body
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[!-~][ -~]{0,253}[!-~]\Z|[!-~]\Z")
 
 
 class Retries:
-    """Replays what was answered before. Only what was done (2xx) is kept: a refusal has changed nothing and may end otherwise
-    the next time. Stands between the plugin that knows the caller and the one that makes the answer."""
+    """Plugin that stores responses and sends them again. Only what was done (2xx) is stored: a refusal has changed nothing and
+    may end otherwise the next time. Stands between the plugin that knows the caller and the one that makes the response."""
 
     api = 2
 
@@ -39,54 +39,42 @@ class Retries:
         def answered(**arguments: Any) -> Any:
             environ = bottle.request.environ
             key = environ.get("HTTP_IDEMPOTENCY_KEY")  # raw: what is not ASCII is refused here
-            if key is None:
-                return callback(**arguments)
-            if not _KEY.match(key):
+            if key is not None and not _KEY.match(key):
                 raise Malformed(
                     "malformed_request",
                     f"{HEADER} must be 1 to 255 printable ASCII characters, such as a UUID.",
                 )
-            with ExitStack() as alone:
-                known: list[Request] = []
-                environ["mosis.body_is"] = lambda content: known.append(
-                    self._new(key, content, alone)
-                )
-                if how == "yes":
+            with ExitStack() as until_answered:
+                retry = Retry(self, key, until_answered)
+                if how == "deferred":
+                    arguments["retry"] = retry
+                elif key is not None:
                     body = read_body(JSON_LIMIT_BYTES)
                     environ["wsgi.input"] = io.BytesIO(body)
-                    body_is(body)
-                return self._once(known, lambda: callback(**arguments))
+                    earlier = retry.earlier_response(body)
+                    if earlier is not None:
+                        return earlier
+                if key is None:
+                    return callback(**arguments)
+                return self._stored(retry, lambda: callback(**arguments))
 
         return answered
 
-    def _new(self, key: str, content: bytes, alone: ExitStack) -> Request:
-        """What is asked for, which nobody else does meanwhile. Raises the answer that was given before."""
-        request = bottle.request
-        caller, path = request.environ["mosis.caller"], f"{request.path}?{request.query_string}"
-        asked = idempotency.request(self.env.secret, caller, request.method, path, key, content)
-        alone.enter_context(self._alone(asked))
-        if before := idempotency.find(self.env.db.connection(), asked):
-            raise bottle.HTTPResponse(
-                before.body, before.status, [*before.headers, ("Idempotency-Replayed", "true")]
-            )
-        return asked
-
-    def _once(self, known: list[Request], run: Callable[[], Any]) -> Any:
+    def _stored(self, retry: "Retry", run: Callable[[], Any]) -> Any:
+        """Run the handler and store its response, in one transaction."""
         db = self.env.db.connection()
         with db.held():
             body = run()
             response = bottle.response
-            if isinstance(body, bytes) and 200 <= response.status_code < 300:
+            if retry.asked and isinstance(body, bytes) and 200 <= response.status_code < 300:
+                answer = Answer(response.status_code, list(response.headers.items()), body)
                 with db.write():
-                    idempotency.keep(
-                        db,
-                        known[0],
-                        Answer(response.status_code, list(response.headers.items()), body),
-                    )
+                    idempotency.keep(db, retry.asked, answer)
             return body
 
     @contextmanager
-    def _alone(self, asked: Request) -> Iterator[None]:
+    def alone(self, asked: Request) -> Iterator[None]:
+        """Nobody else runs this request meanwhile. Raises Conflict `idempotency_in_progress`."""
         with self._lock:
             if asked.id in self._running:
                 raise idempotency.in_progress()
@@ -96,3 +84,30 @@ class Retries:
         finally:
             with self._lock:
                 self._running.remove(asked.id)
+
+
+class Retry:
+    """The Idempotency-Key of one request, if it has one. A route with idempotent="deferred" gets it as `retry`."""
+
+    def __init__(self, retries: Retries, key: str | None, until_answered: ExitStack) -> None:
+        self.asked: Request | None = None
+        self._retries, self._key, self._until_answered = retries, key, until_answered
+
+    def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:
+        """Called before anything is changed, with everything that is asked for: what the same request got before, to be sent
+        again; None for the first one.
+
+        Raises Conflict `idempotency_in_progress`, Invalid `idempotency_key_reused`.
+        """
+        if self._key is None:
+            return None
+        request, env = bottle.request, self._retries.env
+        caller, path = request.environ["mosis.caller"], f"{request.path}?{request.query_string}"
+        asked = idempotency.request(env.secret, caller, request.method, path, self._key, content)
+        self._until_answered.enter_context(self._retries.alone(asked))
+        before = idempotency.find(env.db.connection(), asked)
+        if before is None:
+            self.asked = asked
+            return None
+        headers = [*before.headers, ("Idempotency-Replayed", "true")]
+        return bottle.HTTPResponse(before.body, before.status, headers)

@@ -10,6 +10,7 @@ from mosis.database import Connection
 from mosis.jobs import Job
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     ID,
     TEXT,
     TIME,
@@ -18,10 +19,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
-
-NOTHING: dict[str, dict[str, Any]] = {}
+from mosis.web.request import listed, read_choice, read_page
 
 JOB = shape(
     "Job",
@@ -51,21 +51,11 @@ def index(db: Connection) -> dict[str, Any]:
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
-@operation(JOB, body=NOTHING, optional=True, refuses="invalid_state")
+@operation(JOB, body=EMPTY, refuses="invalid_state")
 def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
     """Run a job once more that was given up."""
-    read_json(NOTHING, optional=True)
     return public(jobs.retry(db, caller, job))
 
 
 def public(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "attempts": job.attempts,
-        "run_at": job.run_at,
-        "lease_until": job.lease_until,
-        "last_error": job.last_error,
-        "created_at": job.created_at,
-    }
+    return shown(JOB, job)

@@ -1,6 +1,5 @@
 """API keys and signing keys over HTTP."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,8 +28,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match, spend
+from mosis.web.request import created, listed, read_page, require_match, spend
 
 API_KEY: dict[str, dict[str, Any]] = {
     "name": {
@@ -137,23 +137,28 @@ def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
 
-def _key_findings(db: Connection, fields: Mapping[str, Any]) -> Iterator[Finding]:
+def _signing_key_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "public_key" not in fields:
+        return []
+    return findings_of(packages.parse_public_key, fields["public_key"])
+
+
+def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
     expires_at = fields.get("expires_at")
     if expires_at is not None and not is_time(expires_at):
         yield finding(
             "/expires_at", "wrong_format", "This must be a time such as 2027-01-31T12:00:00Z."
         )
-    elif expires_at is not None and seconds(expires_at) <= db.clock.time():
+    elif expires_at is not None and seconds(expires_at) <= env.clock.time():
         yield finding("/expires_at", "too_small", "This time is in the past.")
     if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
         yield finding("/apps", "not_allowed", keys.ROLE_FOR_ALL)
 
 
-@operation({201: NEW_KEY}, body=API_KEY, refuses="limit_reached not_found")
-def add_api_key(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
+def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Make an API key; `key` is shown this once."""
-    said = read_json(API_KEY, further=lambda fields: _key_findings(db, fields))
-    key, secret = keys.add(db, caller, NewKey(**said))
+    key, secret = keys.add(db, caller, NewKey(**body))
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
@@ -172,11 +177,10 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 
 
 @operation(REPORTED, body=REPORT)
-def report(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
-    said = read_json(REPORT)
     spend(env, "report", caller.network)
-    return {"revoked": keys.report(db, caller, said["key"])}
+    return {"revoked": keys.report(db, caller, body["key"])}
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
@@ -186,18 +190,15 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
-@operation({201: PUBLIC_KEY}, body=SIGNING_KEY, refuses="signing_key_exists limit_reached")
-def add(db: Connection, caller: Caller) -> dict[str, Any]:
+@operation(
+    {201: PUBLIC_KEY},
+    body=SIGNING_KEY,
+    further=_signing_key_findings,
+    refuses="signing_key_exists limit_reached",
+)
+def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
-    said = read_json(
-        SIGNING_KEY,
-        further=lambda fields: (
-            findings_of(packages.parse_public_key, fields["public_key"])
-            if "public_key" in fields
-            else []
-        ),
-    )
-    key = keys.add_signing_key(db, caller, **said)
+    key = keys.add_signing_key(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
@@ -242,28 +243,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
 
 
 def public_api_key(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": json.loads(key.scopes),
-        "apps": None if key.apps is None else json.loads(key.apps),
-        "role": key.role,
-        "expires_at": key.expires_at,
-        "last_used_at": key.last_used_at,
-        "created_at": key.created_at,
-        "made_by": key.made_by,
-    }
+    return shown(KEY, key)
 
 
 def public(key: SigningKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "public_key": packages.to_pem(key.public_key),
-        "fingerprint": key.fingerprint,
-        "state": key.state,
-        "created_at": key.created_at,
-        "revoked_at": key.revoked_at,
-        "made_by": key.made_by,
-    }
+    return shown(PUBLIC_KEY, key, public_key=packages.to_pem(key.public_key))

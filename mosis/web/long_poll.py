@@ -33,16 +33,23 @@ def wait_seconds() -> int:
 def wait(env: Context, developer_id: str, seconds: int, changed: Callable[[], bool]) -> None:
     """Suspend this request until something has happened to the account, as `suspend` does; at most MOST_OF_ONE of an account.
     `changed` looks once more, after the subscription."""
-    if env.news.waiting(developer_id) >= MOST_OF_ONE:
+    memory = bottle.request.environ.get("mosis.memory", {})
+    if memory.get("too many"):
         return
 
     def arm(resume: Callable[[], None]) -> Callable[[], None]:
-        end = env.news.subscribe(developer_id, resume)
-        if changed():
+        end = env.news.subscribe_among(developer_id, resume, MOST_OF_ONE)
+        if end is None:
+            memory["too many"] = True
+        if end is None or changed():
             resume()
-        return end
+        return end or nothing
 
     suspend(seconds, arm)
+
+
+def nothing() -> None:
+    """End a subscription that was not made."""
 
 
 def suspend(seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]) -> None:

@@ -23,8 +23,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match, spend
+from mosis.web.request import created, listed, read_page, require_match, spend
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
 INVITE: dict[str, dict[str, Any]] = {"email": EMAIL, "role": ROLE}
@@ -79,14 +80,15 @@ def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 
 
 @operation({201: INVITATION}, body=INVITE, refuses=REFUSED)
-def invite(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def invite(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Invite whoever has this mailbox to work on the app; a link to accept is mailed there."""
-    said = read_json(INVITE)
     apps.with_role(db, caller, app, "owner")
-    _count_mail(env, caller, said["email"])
+    _count_mail(env, caller, body["email"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
-        sent = invitations.send(db, caller, found, said["email"], said["role"])
+        sent = invitations.send(db, caller, found, body["email"], body["role"])
         return created(
             public_invitation(sent), f"/v1/apps/{found.package_id}/invitations/{sent.id}"
         )
@@ -100,9 +102,11 @@ def show(db: Connection, caller: Caller, app: str, member: str) -> dict[str, Any
 
 
 @operation(MEMBER, body=CHANGE, matches=True, refuses="last_owner suspended")
-def change(db: Connection, caller: Caller, app: str, member: str) -> dict[str, Any]:
+def change(
+    db: Connection, caller: Caller, app: str, member: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Give a member another role."""
-    role = read_json(CHANGE)["role"]
+    role = body["role"]
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         one = members.get(db, found.id, member)
@@ -147,9 +151,11 @@ def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
 
 
 @operation({201: INVITATION}, body=OFFER, refuses="suspended invalid_state limit_reached")
-def offer(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def offer(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Offer the app to whoever has this mailbox; it changes hands when that account accepts."""
-    email = read_json(OFFER)["email"]
+    email = body["email"]
     apps.with_role(db, caller, app, "owner")
     _count_mail(env, caller, email)
     with db.write():
@@ -187,23 +193,8 @@ def _count_mail(env: Context, caller: Caller, email: str) -> None:
 
 
 def public(member: Member) -> dict[str, Any]:
-    return {
-        "id": member.developer_id,
-        "name": member.name,
-        "email": member.email,
-        "role": member.role,
-        "suspended": bool(member.suspended),
-        "created_at": member.created_at,
-    }
+    return shown(MEMBER, member, id=member.developer_id)
 
 
 def public_invitation(invitation: Invitation) -> dict[str, Any]:
-    return {
-        "id": invitation.id,
-        "email": invitation.email,
-        "role": invitation.role,
-        "transfer": bool(invitation.transfer),
-        "invited_by": invitation.developer_id,
-        "created_at": invitation.created_at,
-        "expires_at": invitation.expires_at,
-    }
+    return shown(INVITATION, invitation, invited_by=invitation.developer_id)

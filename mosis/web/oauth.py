@@ -17,8 +17,8 @@ from mosis.people import identities
 from mosis.validation import pattern
 from mosis.web import auth
 from mosis.web.long_poll import suspend
-from mosis.web.openapi_schemas import LINK, operation, shape
-from mosis.web.request import read_json, spend
+from mosis.web.openapi_schemas import EMPTY, LINK, operation, shape
+from mosis.web.request import spend
 
 # A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
 _PATH = pattern(
@@ -26,7 +26,6 @@ _PATH = pattern(
     "This must be a path of this portal, such as /console/; without a host, `//`, backslashes or a fragment.",
 )
 BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
-NOTHING: dict[str, Any] = {}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 
 WAIT_SECONDS = 10  # for other conversations with the same provider
@@ -37,8 +36,8 @@ OF_PROVIDER: dict[str, dict[str, Any]] = {
     for name in ("state", "code", "error", "iss")
 }
 REFUSED = (
-    "oauth_state_invalid provider_refused provider_answer_invalid provider_unavailable email_not_verified identity_taken"
-    " registration_closed"
+    "second_factor_required oauth_state_invalid provider_refused provider_answer_invalid"
+    " provider_unavailable email_not_verified identity_taken registration_closed"
 )
 
 
@@ -56,12 +55,13 @@ def routes(app: bottle.Bottle) -> None:
 
 
 @operation(BEGUN, body=BEGIN, optional=True, refuses="provider_unavailable forbidden")
-def begin(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
+def begin(
+    env: Context, db: Connection, caller: Caller, provider: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
-    said = read_json(BEGIN, optional=True)
     with turn(env, provider):
         spend(env, "sign_in_network", caller.network)
-        address, browser = identities.begin(env, db, caller, provider, said.get("return_to"))
+        address, browser = identities.begin(env, db, caller, provider, body.get("return_to"))
     set_cookie(bottle.response, env, browser, identities.BEGUN_SECONDS)
     return {"redirect_url": address}
 
@@ -92,10 +92,9 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
     return auth.public(db, signed_in)
 
 
-@operation(auth.SIGNED_IN, body=NOTHING, optional=True, refuses=REFUSED)
+@operation(auth.SIGNED_IN, body=EMPTY, refuses=REFUSED)
 def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
     """Collect the sign-in that is kept ready for the page at return_to: once, within a minute, by the same browser."""
-    read_json(NOTHING, optional=True)
     signed_in = identities.collect(env, db, caller, provider, browser_of(env))
     set_cookie(bottle.response, env, "", 0)
     return auth.public(db, signed_in)

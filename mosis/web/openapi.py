@@ -175,9 +175,11 @@ TAGS = {
 MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
     "account_recovery": "Recovery",
     "device_login": "Devices",
+    "second_factor": "Auth",
     "well_known": "Docs",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
+    "store_changes": "Store",
 }
 ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
 
@@ -536,6 +538,8 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"insufficient_scope"}
     if scope in ROLES or route.config.get("limited") == "refused":
         found |= {"limited_to_apps"}
+    if scope in ("reviewer", "admin") or "<app>" in route.rule:
+        found |= {"second_factor_missing"}
     if "<" in route.rule:
         found |= {"not_found"}
     if any(is_page(answer) for answer in said.answers.values()):

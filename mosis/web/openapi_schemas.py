@@ -1,16 +1,21 @@
-"""What calls take and answer, said on their handlers: `@says({201: APP}, body=CREATE)`. JSON Schema under short names.
+"""Request and response schemas, declared on the handlers: `@operation({201: APP}, body=CREATE)`. JSON Schema under short names.
 
-description.py makes OpenAPI of it; the whole test suite holds every answer, and every request that was accepted, to it. Shapes
-are declared once, beside the `public()` that makes them; bodies are the very schemas that read_json() checks against.
+`openapi` makes the OpenAPI document of them. Schemas of responses are declared once, beside the function that fills them
+(`shown`); the plugin `Inputs` checks a body against its schema and hands it over. The whole test suite holds every response,
+and every accepted request, to the document.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mosis.validation import Schema
+from mosis import clock
+from mosis.context import Context
+from mosis.validation import Finding, Schema
 
 Shape = dict[str, Any]
+Further = Callable[[Context, Mapping[str, Any]], Iterable[Finding]]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 TEXT: Shape = {"type": "string"}
@@ -22,6 +27,7 @@ YES: Shape = {"type": "boolean"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
 NUMBER: Shape = {"type": "number"}
 FREE: Shape = {"type": "object"}  # an object of any fields
+EMPTY: Schema = {}  # of a body without fields, which may be absent
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,13 @@ class File:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a call takes and answers. `refuses` are the codes of its own; those of every call stand in description.py."""
+    """What a call takes and answers. `refuses` are the error codes of its own; `openapi` adds those of every call."""
 
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
     body: Schema | None = None
+    further: Further | None = None  # the rules of the body that its schema cannot express
     optional: bool = False  # whether the body may be absent
+    gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
@@ -50,14 +58,16 @@ def operation(
     answer: Shape | File | Mapping[int, Any] | None = None,
     *,
     body: Schema | None = None,
+    further: Further | None = None,
     optional: bool = False,
+    gzip_limit_bytes: int = 0,
     form: bool = False,
     query: Schema | None = None,
     matches: bool = False,
     refuses: str = "",
     streams: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Say what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
+    """Declare what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
     if answer is None:
         answers: Mapping[int, Any] = {204: None}
     elif isinstance(answer, File) or any(isinstance(key, str) for key in answer):
@@ -65,7 +75,16 @@ def operation(
     else:
         answers = answer  # type: ignore[assignment]
     said = Operation(
-        answers, body, optional, form, query or {}, matches, tuple(refuses.split()), streams
+        answers,
+        body,
+        further,
+        optional or body == EMPTY,
+        gzip_limit_bytes,
+        form,
+        query or {},
+        matches,
+        tuple(refuses.split()),
+        streams,
     )
 
     def mark(handler: Handler) -> Handler:
@@ -79,6 +98,37 @@ def shape(name: str, /, **fields: Shape) -> Shape:
     """An object that always has all of these fields; with a name it is described once and referred to."""
     found: Shape = {"type": "object", "properties": fields, "required": list(fields)}
     return {"title": name} | found if name else found
+
+
+def shown(what: Shape, record: object, /, **more: Any) -> dict[str, Any]:
+    """An object of this shape (a constant): what `more` names, and the rest from the attributes of the record. Where the shape
+    says so, a number of the database becomes a boolean or a time, and stored JSON a list or an object."""
+    known = _conversions.get(id(what))
+    if known is None:
+        fields = [(name, _conversion(field)) for name, field in what["properties"].items()]
+        known = _conversions[id(what)] = (what, fields)
+    found = {}
+    for name, convert in known[1]:
+        if name in more:
+            found[name] = more[name]
+        else:
+            value = getattr(record, name)
+            found[name] = value if convert is None or value is None else convert(value)
+    return found
+
+
+_conversions: dict[int, tuple[Shape, list[tuple[str, Callable[[Any], Any] | None]]]] = {}
+
+
+def _conversion(field: Shape) -> Callable[[Any], Any] | None:
+    kind = field.get("type", "")
+    if "boolean" in kind:
+        return bool
+    if "array" in kind or "object" in kind:
+        return lambda value: json.loads(value) if isinstance(value, str) else value
+    if field.get("format") == "date-time":
+        return lambda value: clock.text(value) if isinstance(value, int) else value
+    return None
 
 
 def extended_with(name: str, narrow: Shape, /, **fields: Shape) -> Shape:

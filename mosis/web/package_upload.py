@@ -1,12 +1,14 @@
 """An upload: a package and its parameters, as the raw body with a query string or as a multipart form."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import bottle
 
-from mosis.errors import Invalid, Malformed
-from mosis.packages.storage import Readable
+from mosis.context import Context
+from mosis.errors import Invalid, Malformed, PortalError
+from mosis.packages.storage import Readable, Received
 from mosis.publishing.versions import Upload
 from mosis.validation.choices import one_of
 from mosis.web import digest_fields
@@ -24,8 +26,8 @@ CHOICES = {
 }
 
 
-class ReceivedUpload:
-    """The package as a `stream`; when that has been read, `check_digests` and the parameters (`upload`)."""
+class SentPackage:
+    """The request for an upload: a package, and the options, which may come after it in a form."""
 
     def __init__(self, also: Mapping[str, int] | None = None) -> None:
         """`also` are further text fields of a form and their longest forms in bytes. Raises Malformed."""
@@ -54,16 +56,31 @@ class ReceivedUpload:
             )
         self.length = length if length > 0 else None
 
-    def check_digests(self) -> None:
-        """Raises Invalid `digest_mismatch` when the body is not what its headers announce."""
-        self._digests.check()
+    @contextmanager
+    def received(self, env: Context) -> Iterator[tuple[Received, Upload]]:
+        """The package as a file, removed at the end unless it has got another name, and the options.
+
+        Raises as `Files.receive`, Invalid `digest_mismatch` when the body is not what its headers announce, and as `_options`.
+        """
+        received = env.files.receive(self.stream, env.config.package_limit_bytes, self.length)
+        try:
+            self._digests.check()
+            yield received, self._options()
+        except PortalError:
+            env.measures.count("portal_uploads_total", result="refused")
+            raise
+        finally:
+            received.discard()
 
     def field(self, name: str) -> str:
         """A text field of the form, when the package has been read; empty if there is none."""
         return self._form.fields.get(name, "") if self._form else ""
 
-    def upload(self) -> Upload:
-        """The parameters. Raises Invalid with every finding, Malformed for one that stands in the query and in the form."""
+    def _options(self) -> Upload:
+        """What the query and the form say.
+
+        Raises Invalid with every finding, Malformed for one that stands in the query and in the form.
+        """
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
             if name not in PARAMETERS:

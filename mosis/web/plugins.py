@@ -11,7 +11,7 @@ A line of the URL table gives the rest in options:
     cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" for ever
     cache_control  Cache-Control of the response, where it is not the usual one
     idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "deferred" where the
-        handler fingerprints the body, because it is too large to be read beforehand
+        handler gets the key as `retry` and says what is asked for, because the body is too large to be read beforehand
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date on which it is
         removed, and the address that replaces it; stated in headers and in the OpenAPI document
     lane  the threads that it shares: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
@@ -23,13 +23,14 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, client_address
+from mosis.caller import ROLES, SCOPES, Caller, client_address, is_in
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
@@ -37,7 +38,8 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
-from mosis.web.request import check_lengths, check_query, require_match
+from mosis.web.openapi_schemas import Operation
+from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
     API_PREFIX,
     METHODS,
@@ -65,6 +67,7 @@ class Portal(bottle.Bottle):
         measures: MetricsRegistry | None = None,
         prefix: str = "",
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
+        see_host: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
@@ -72,6 +75,7 @@ class Portal(bottle.Bottle):
         self.plugins.clear()  # Bottle's own: our answers are bytes by the time they come to them
         self.measures = measures or MetricsRegistry()
         self.error_page = error_page  # of a code and a detail
+        self.see_host = see_host  # called with each Host field
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -82,6 +86,8 @@ class Portal(bottle.Bottle):
             environ.get("HTTP_X_REQUEST_ID", "")
         )
         environ["mosis.prefix"] = self.prefix
+        if self.see_host is not None:
+            self.see_host(environ.get("HTTP_HOST", ""))
         version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
@@ -168,9 +174,11 @@ class Portal(bottle.Bottle):
             "not_found": "There is nothing under this address; GET /docs lists what there is.",
             "method_not_allowed": "This address does not take this method; see Allow.",
             "not_implemented": "This method is not known here.",
+            "malformed_request": "The request cannot be read: check its path, headers and body.",
+            "too_large": "The body is too large for this address.",
             "internal": "Something went wrong here. The operator finds it in the log under this request_id.",
         }
-        detail = details.get(code, "The request cannot be read: " + str(res.body))
+        detail = details[code]
         if code == "method_not_allowed":
             bottle.response.set_header("Allow", _allowed())
         if self.error_page is not None and _is_for_people(environ):
@@ -316,23 +324,34 @@ class Callers:
 
 
 class Inputs:
-    """Checks what the operation declares (mosis/web/openapi_schemas.py): the query and If-Match."""
+    """Reads and checks what the operation declares (mosis/web/openapi_schemas.py): the query, If-Match, and the body, which it
+    hands over as `body`. Packages are left to the handler, which reads them as a stream."""
 
     api = 2
 
+    def __init__(self, env: Context) -> None:
+        self.env = env
+
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        said = route.callback.operation
+        operation: Operation = route.callback.operation
         # Nobody can know the tag of what has none.
-        tagless = route.method in ("PUT", "PATCH", "DELETE") and not said.matches
-        asked = said.query.items() if route.method == "GET" else ()
+        tagless = route.method in ("PUT", "PATCH", "DELETE") and not operation.matches
+        asked = operation.query.items() if route.method == "GET" else ()
         bounded = {name: rules["maxlength"] for name, rules in asked if "maxlength" in rules}
+        reads = operation.body is not None and route.config.get("body") != "package"
+        further = partial(operation.further, self.env) if operation.further else None
+        hands_over = "body" in inspect.signature(route.callback).parameters
 
         def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(said.query)
+            check_query(operation.query)
             if bounded:
                 check_lengths(bounded)
+            if reads:
+                body = read_declared(operation, further)
+                if hands_over:
+                    arguments["body"] = body
             return callback(**arguments)
 
         return checked
@@ -354,7 +373,16 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The address that a request comes from."""
+    """The address that a request comes from. Of a proxy's headers only X-Forwarded-For counts; one that sends another is told
+    of in the log, once."""
+    if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
+            env.remembered["real_ip"] = True
+            log.warning(
+                "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
+                extra={"proxy": peer},
+            )
     return client_address(
         env.config.trusted_proxy,
         environ.get("REMOTE_ADDR", ""),
@@ -384,6 +412,7 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
     if scope in ROLES:
         if not caller.has_role(scope):
             raise Denied("forbidden", f"This needs the role {scope}.")
+        caller.require_second_factor("staff")
         return  # of keys only those have a role that were made with one
     if caller.scopes is None or (scope == "session" and caller.session_id is not None):
         return

@@ -1,4 +1,4 @@
-"""Reading a request: the JSON body, the page that is wanted."""
+"""Reading a request: the body, the query, the page that is asked for."""
 
 import hashlib
 import zlib
@@ -19,6 +19,7 @@ from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
+from mosis.web.openapi_schemas import Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 _CURSOR = "`cursor` with the `next_cursor` of the answer before"
@@ -26,13 +27,24 @@ OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page
 GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
 
 
-def read_json(
+def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
+    """The body as the operation declares it: JSON, where it says so also a form or compressed.
+
+    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
+    """
+    assert operation.body is not None
+    if operation.gzip_limit_bytes:
+        return _packed_json(operation.gzip_limit_bytes)
+    if operation.form:
+        return _form_or_json(operation.body, further=further)
+    return _json(operation.body, optional=operation.optional, further=further)
+
+
+def _json(
     schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
 ) -> dict[str, Any]:
     """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
     has the rules that no schema can express, see `validation.check`.
-
-    Raises Malformed `malformed_json` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
     """
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
@@ -49,13 +61,13 @@ def refuse_coding() -> None:
         )
 
 
-def read_form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `read_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
+def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
+    """As `_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
     ):
-        return read_json(schema, further=further)
+        return _json(schema, further=further)
     pairs = read_form_pairs()
     fields = dict(pairs)
     if len(fields) != len(pairs):
@@ -93,7 +105,7 @@ def read_form_pairs() -> list[tuple[str, str]]:
         ) from None
 
 
-def read_packed_json(limit_bytes: int) -> dict[str, Any]:
+def _packed_json(limit_bytes: int) -> dict[str, Any]:
     """The JSON object of a body that may be packed with gzip, unchecked; both forms may have at most `limit_bytes`.
 
     Raises Malformed, LimitReached `too_large`.
@@ -118,12 +130,6 @@ def read_body(limit_bytes: int) -> bytes:
         raise _too_large(limit_bytes)
     check_digests(request.get_header, body)
     return body
-
-
-def body_is(content: bytes) -> None:
-    """Called by the handler of a route with idempotent="deferred", once it knows what it was sent and before it changes anything.
-    What was answered to the same before is raised, as the answer."""
-    bottle.request.environ.get("mosis.body_is", lambda content: None)(content)
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
@@ -214,6 +220,14 @@ def check_query(known: Schema) -> None:
 
 def _shown(name: str) -> str:
     return "".join(filter(str.isprintable, name))[:50]
+
+
+def read_number(name: str, most: int) -> int:
+    """A whole number in the query; 0 without one. Raises Malformed."""
+    value = bottle.request.query.get(name, "0")
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
+        raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
+    return int(value)
 
 
 def read_switch(name: str) -> bool:

@@ -19,8 +19,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import listed, read_json, read_page
+from mosis.web.request import listed, read_page
 
 _TEXT = {"type": "string", "required": True, "minlength": 1, "maxlength": 5000, "regex": SENTENCE}
 SAY: dict[str, dict[str, Any]] = {"text": _TEXT}
@@ -60,12 +61,13 @@ def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, A
 
 
 @operation({201: MESSAGE}, body=SAY)
-def say(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def say(
+    db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Write to the reviewers."""
-    said = read_json(SAY)
     found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
     return made(
-        review_messages.add(db, caller, found, "developer", said["text"]), to_reviewer=False
+        review_messages.add(db, caller, found, "developer", body["text"]), to_reviewer=False
     )
 
 
@@ -78,13 +80,14 @@ def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str,
 
 
 @operation({201: MESSAGE}, body=SAY_AS_REVIEWER)
-def say_as_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def say_as_reviewer(
+    db: Connection, caller: Caller, review: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Write to the developer, or an internal message that only reviewers see."""
-    said = read_json(SAY_AS_REVIEWER)
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return made(
         review_messages.add(
-            db, caller, found, "reviewer", said["text"], internal=said.get("internal", False)
+            db, caller, found, "reviewer", body["text"], internal=body.get("internal", False)
         ),
         to_reviewer=True,
     )
@@ -98,11 +101,4 @@ def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
 def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
     """Developers are not told which reviewer speaks to them."""
     author = message.author_id if to_reviewer or message.sender == "developer" else None
-    return {
-        "id": message.id,
-        "sender": message.sender,
-        "author_id": author,
-        "internal": bool(message.internal),
-        "text": message.text,
-        "created_at": message.created_at,
-    }
+    return shown(MESSAGE, message, author_id=author)

@@ -18,10 +18,12 @@ from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     TEXT,
     TIME,
+    YES,
     File,
     extended_with,
     list_of,
@@ -30,12 +32,13 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_page, require_match
 
 _COMMENT = {"type": "string", "maxlength": 5000, "regex": LINES}
-NOTHING: dict[str, dict[str, Any]] = {}
-APPROVE = {"comment": _COMMENT}
+APPROVE: dict[str, dict[str, Any]] = {"comment": _COMMENT, "security": {"type": "boolean"}}
+MARK: dict[str, dict[str, Any]] = {"security": {"type": "boolean", "required": True}}
 REJECT = {
     "reasons": {
         "type": "list",
@@ -61,6 +64,7 @@ REVIEW = shape(
     comment=TEXT,
     submitted_at=TIME,
     decided_at=nullable(TIME),
+    security=YES,
 )
 CHANGES = shape(
     "Changes",
@@ -115,6 +119,7 @@ def routes(app: bottle.Bottle) -> None:
     app.post("/reviews/<review>/claim", callback=claim, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/release", callback=release, scope="reviewer", idempotent="yes")
     app.post("/reviews/<review>/approve", callback=approve, scope="reviewer", idempotent="yes")
+    app.route("/reviews/<review>", method="PATCH", callback=mark, scope="reviewer")
     app.post("/reviews/<review>/reject", callback=reject, scope="reviewer", idempotent="yes")
 
 
@@ -132,7 +137,10 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """One review with what a reviewer needs to decide."""
-    found = reviews.for_reviewer(db, caller, review)
+    return whole(db, reviews.for_reviewer(db, caller, review))
+
+
+def whole(db: Connection, found: Review) -> dict[str, Any]:
     version = reviews.version_of(db, found)
     return public(db, found) | {
         "because": json.loads(found.because),
@@ -167,8 +175,8 @@ def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     before = versions.last_published(db, version)
     page = review_files.index(db, version, read_page(str))
-    shown = [public_file(each) for each in page.rows]
-    return listed("files", page, shown, since=before and before.version)
+    files = [public_file(each) for each in page.rows]
+    return listed("files", page, files, since=before and before.version)
 
 
 @operation(File("*/*", ranges=True), query=SIDE, refuses="gone no_space")
@@ -181,35 +189,49 @@ def file(
     return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Claim a review for two hours; again: another two."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
-@operation(REVIEW, body=NOTHING, optional=True, refuses="already_decided")
+@operation(REVIEW, body=EMPTY, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
     """Give a review back to the queue, at its old place."""
-    read_json(NOTHING, optional=True)
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=APPROVE, optional=True, refuses="already_decided")
-def approve(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def approve(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Approve a version."""
-    said = read_json(APPROVE, optional=True)
-    return public(db, reviews.approve(db, caller, reviews.get(db, review), said.get("comment", "")))
+    return public(
+        db,
+        reviews.approve(
+            db,
+            caller,
+            reviews.get(db, review),
+            body.get("comment", ""),
+            security=body.get("security", False),
+        ),
+    )
+
+
+@operation(REVIEW, body=MARK, matches=True, refuses="invalid_state")
+def mark(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Mark an approved version as a security release, or remove the mark."""
+    with db.write():
+        found = reviews.for_reviewer(db, caller, review)
+        require_match(lambda: whole(db, found))
+        return public(db, reviews.mark_security(db, caller, found, body["security"]))
 
 
 @operation(REVIEW, body=REJECT, refuses="already_decided")
-def reject(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
+def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) -> dict[str, Any]:
     """Reject a version, with reasons and a comment."""
-    said = read_json(REJECT)
     return public(
         db,
         reviews.reject(
-            db, caller, reviews.get(db, review), [*dict.fromkeys(said["reasons"])], said["comment"]
+            db, caller, reviews.get(db, review), [*dict.fromkeys(body["reasons"])], body["comment"]
         ),
     )
 
@@ -233,14 +255,7 @@ def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPRes
 
 
 def public_file(file: ReviewFile) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "state": file.state,
-        "size_bytes": file.size_bytes,
-        "sha256": file.sha256,
-        "size_bytes_before": file.size_bytes_before,
-        "sha256_before": file.sha256_before,
-    }
+    return shown(REVIEW_FILE, file)
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:
@@ -260,17 +275,12 @@ def changed(found: Changes, version: Version) -> dict[str, Any]:
 
 def public(db: Connection, review: Review) -> dict[str, Any]:
     version = reviews.version_of(db, review)
-    app = apps.get(db, version.app_id)
-    return {
-        "id": review.id,
-        "app_id": app.id,
-        "package_id": app.package_id,
-        "version": version.version,
-        "state": review.state,
-        "claimed_by": review.claimed_by,
-        "claimed_until": review.claimed_until,
-        "reasons": json.loads(review.reasons),
-        "comment": review.comment,
-        "submitted_at": review.submitted_at,
-        "decided_at": review.decided_at,
-    }
+    package_id = apps.get(db, version.app_id).package_id
+    return shown(
+        REVIEW,
+        review,
+        app_id=version.app_id,
+        package_id=package_id,
+        version=version.version,
+        security=bool(version.security),
+    )

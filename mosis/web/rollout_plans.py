@@ -11,7 +11,7 @@ from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.versions import Version
 from mosis.telemetry import rollout_health
 from mosis.web.openapi_schemas import extended_with, nullable, operation
-from mosis.web.request import read_json, require_match, spend
+from mosis.web.request import require_match, spend
 from mosis.web.rollout_schemas import FIGURES, PLAN, ROLLOUT_PLAN
 
 WHOLE = extended_with("RolloutPlanDetail", PLAN, figures=nullable(FIGURES))
@@ -32,15 +32,16 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 
 
 @operation(WHOLE, body=ROLLOUT_PLAN, matches=True, refuses="invalid_state")
-def put(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def put(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Give a version a rollout plan, or another one."""
-    plan = read_json(ROLLOUT_PLAN)
-    rollout_plans.check(plan)
+    rollout_plans.check(body)
     with db.write():
         found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
         spend(env, "version_moves", found.id)
-        rollout_plans.put(db, caller, found, plan)
+        rollout_plans.put(db, caller, found, body)
         return whole(env, db, versions.by_id(db, found.id) or found)
 
 

@@ -28,6 +28,7 @@ from mosis.web.openapi_schemas import (
     LINK,
     TEXT,
     TIME,
+    YES,
     File,
     list_of,
     many,
@@ -35,8 +36,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import listed, read_choice, read_json, read_page
+from mosis.web.request import listed, read_choice, read_number, read_page
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -50,7 +52,9 @@ UPDATES: Schema = {
     "channel": {"type": "string", "maxlength": 20},
     "device": {"type": "string", "maxlength": store.LONGEST_DEVICE},
     "mosis_version": {"type": "string", "maxlength": 64},
+    "min_age_days": {"type": "integer", "min": 0, "max": store.LONGEST_AGE_DAYS},
 }
+TEXTS = ("pkgs", "channel", "device", "mosis_version")
 _CODE = re.compile(r"[0-9]{1,10}\Z")
 ASK_AGAIN = "public, no-cache"  # may be kept, and is asked for again each time
 # For ever in a client; in shared caches a short time only, because it may have to be taken back.
@@ -91,6 +95,7 @@ STORE_VERSION = shape(
     min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
     published_at=TIME,
+    security=YES,
 )
 OFFER = shape(
     "Update",
@@ -103,6 +108,8 @@ OFFER = shape(
     min_mosis_version=nullable(TEXT),
     permissions=many(TEXT),
     release_notes=TEXT,
+    published_at=TIME,
+    security=YES,
 )
 SIGNATURES = shape(
     "IndexSignatures",
@@ -126,6 +133,21 @@ STORE_KEYS = shape(
         )
     ),
 )
+COOLDOWN: Schema = {
+    "min_age_days": {
+        "type": "integer",
+        "min": 0,
+        "max": store.LONGEST_AGE_DAYS,
+        "meta": "Nothing that was published within so many days, but for security releases.",
+    }
+}
+INDEX: Schema = {
+    "min_age_days": {
+        "type": "integer",
+        "allowed": [*store.AGES],
+        "meta": "The index with this cooldown; it is another one, with `min_age_days` in it.",
+    }
+}
 SEARCH: Schema = {
     "q": {"type": "string", "maxlength": 4000, "meta": "Any text; its first 8 words count."},
     "category": {"type": "string", "maxlength": 100, "meta": "Only of this category."},
@@ -153,6 +175,7 @@ DEVICE: Schema = {
         "meta": "What the device runs; leaves out what needs more.",
     },
 }
+DEVICE |= COOLDOWN
 PKGS: Schema = {
     "pkgs": {
         "type": "string",
@@ -188,22 +211,26 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/assets/<app_id>/screenshot-<number:int>", callback=screenshot, scope="public")
 
 
-@operation(list_of("apps", STORE_APP), query=SEARCH)
+@operation(list_of("apps", STORE_APP), query=SEARCH | COOLDOWN)
 def index(env: Context, db: Connection) -> dict[str, Any]:
     """Published apps: all of them, or those that a search fits; any text is a search."""
     said = bottle.request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
     query = Query(
-        said.getunicode("q", ""), said.getunicode("category", ""), said.getunicode("tag", ""), sort
+        said.getunicode("q", ""),
+        said.getunicode("category", ""),
+        said.getunicode("tag", ""),
+        sort,
+        store.published_before(env, read_age()),
     )
     page = store.index(db, read_page(*store.position_types(query)), query)
     return listed("apps", page, [public(env, listing) for listing in page.rows])
 
 
-@operation(STORE_APP)
+@operation(STORE_APP, query=COOLDOWN)
 def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
     """One published app."""
-    return public(env, store.get(db, package_id))
+    return public(env, store.get(db, package_id, store.published_before(env, read_age())))
 
 
 @operation(list_of("versions", STORE_VERSION))
@@ -223,7 +250,7 @@ def categories(db: Connection) -> dict[str, Any]:
 @operation({302: None}, query=DEVICE)
 def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPResponse:
     """The way to an app's package."""
-    offer = store.offered(env, db, package_id, read_device(said_in_query()))
+    offer = store.offered(env, db, package_id, read_device(said_in_query(), read_age()))
     return bottle.HTTPResponse(
         b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
     )
@@ -244,24 +271,41 @@ def updates(env: Context, db: Connection) -> bytes:
             "malformed_request",
             f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
         )
-    return shown_updates(env, db, installed, read_device(said))
+    return shown_updates(env, db, installed, read_device(said, read_age()))
 
 
 @operation(OFFERS, body=UPDATES)
-def updates_of_many(env: Context, db: Connection) -> bytes:
+def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
     """The same question as JSON, for up to 500 apps."""
-    said = read_json(UPDATES)
-    return shown_updates(env, db, said["pkgs"], read_device(said))
+    device = read_device(body, body.get("min_age_days", 0))
+    return shown_updates(env, db, body["pkgs"], device)
 
 
 def said_in_query() -> dict[str, str]:
-    return {name: bottle.request.query.getunicode(name, "") for name in UPDATES}
+    return {name: bottle.request.query.getunicode(name, "") for name in TEXTS}
 
 
-def read_device(said: Mapping[str, str]) -> Device:
+def read_age() -> int:
+    """The cooldown that the query asks for, in days. Raises Malformed."""
+    return read_number("min_age_days", store.LONGEST_AGE_DAYS)
+
+
+def read_index_age() -> int:
+    """As `read_age`, for an index. Raises Malformed."""
+    age = read_age()
+    if age and age not in store.AGES:
+        days = ", ".join(map(str, store.AGES))
+        raise Malformed("malformed_request", f"There is an index for a min_age_days of {days}.")
+    return age
+
+
+def read_device(said: Mapping[str, str], min_age_days: int) -> Device:
     """What a device says of itself, in a query or a JSON object. Raises Malformed."""
     device = Device(
-        said.get("channel") or "stable", said.get("device") or "", said.get("mosis_version") or ""
+        said.get("channel") or "stable",
+        said.get("device") or "",
+        said.get("mosis_version") or "",
+        min_age_days,
     )
     if device.channel not in CHANNELS:
         raise Malformed("malformed_request", choices.one_of(device.channel, CHANNELS, "channel"))
@@ -290,10 +334,10 @@ def shown_updates(
     return b'{"updates":[' + b",".join(parts) + b"]}"
 
 
-@operation(File("application/json", ranges=True))
+@operation(File("application/json", ranges=True), query=INDEX)
 def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
-    found = store.current_index(env, db)
+    found = store.current_index(env, db, read_index_age())
     file = opened(found.path)
     return send_file(
         file,
@@ -306,10 +350,10 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     )
 
 
-@operation(SIGNATURES, refuses="package_unavailable")
+@operation(SIGNATURES, query=INDEX, refuses="package_unavailable")
 def index_signatures(env: Context, db: Connection) -> bytes:
     """Where the newest index is, and the signatures of exactly these bytes."""
-    return store.current_index(env, db).signatures
+    return store.current_index(env, db, read_index_age()).signatures
 
 
 @operation(File("application/json", ranges=True))
@@ -409,57 +453,23 @@ def package_path(of: Listing | Offer) -> str:
 
 
 def public(env: Context, listing: Listing) -> dict[str, Any]:
-    return {
-        "package_id": listing.package_id,
-        "name": listing.name,
-        "summary": listing.summary,
-        "description": listing.description,
-        "category": listing.category,
-        "tags": json.loads(listing.tags),
-        "homepage": listing.homepage,
-        "developer": {"id": listing.developer_id, "name": listing.developer_name},
-        "icon_url": env.url(f"/assets/{listing.app_id}/icon-128.png?v={listing.version_id}"),
-        "screenshots": [
-            env.url(f"/assets/{listing.app_id}/screenshot-{number}?v={listing.version_id}")
+    assets, version = f"/assets/{listing.app_id}", listing.version_id
+    return shown(
+        STORE_APP,
+        listing,
+        developer={"id": listing.developer_id, "name": listing.developer_name},
+        icon_url=env.url(f"{assets}/icon-128.png?v={version}"),
+        screenshots=[
+            env.url(f"{assets}/screenshot-{number}?v={version}")
             for number in range(len(json.loads(listing.screenshots)))
         ],
-        "version": listing.version,
-        "version_code": listing.version_code,
-        "size_bytes": listing.size_bytes,
-        "sha256": listing.sha256,
-        "permissions": json.loads(listing.permissions),
-        "min_mosis_version": listing.min_mosis_version,
-        "release_notes": listing.release_notes,
-        "download_url": env.url(package_path(listing)),
-        "downloads": listing.downloads,
-        "published_at": listing.published_at,
-        "updated_at": listing.updated_at,
-    }
+        download_url=env.url(package_path(listing)),
+    )
 
 
 def public_offer(env: Context, offer: Offer) -> dict[str, Any]:
-    return {
-        "package_id": offer.package_id,
-        "version": offer.version,
-        "version_code": offer.version_code,
-        "download_url": env.url(package_path(offer)),
-        "sha256": offer.sha256,
-        "size_bytes": offer.size_bytes,
-        "min_mosis_version": offer.min_mosis_version,
-        "permissions": json.loads(offer.permissions),
-        "release_notes": offer.release_notes,
-    }
+    return shown(OFFER, offer, download_url=env.url(package_path(offer)))
 
 
 def public_version(version: Version) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "version_code": version.version_code,
-        "channel": version.channel,
-        "size_bytes": version.size_bytes,
-        "sha256": version.sha256,
-        "permissions": json.loads(version.permissions),
-        "min_mosis_version": version.min_mosis_version,
-        "release_notes": version.release_notes,
-        "published_at": version.published_at,
-    }
+    return shown(STORE_VERSION, version)

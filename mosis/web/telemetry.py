@@ -1,6 +1,5 @@
 """Telemetry over HTTP: what devices send, and what developers see of it."""
 
-import json
 import re
 from typing import Any
 
@@ -42,12 +41,11 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
 from mosis.web.request import (
     listed,
     read_choice,
-    read_json,
-    read_packed_json,
     read_page,
     require_match,
 )
@@ -214,30 +212,24 @@ def routes(app: bottle.Bottle) -> None:
     app.route("/apps/<app>/telemetry", method="PATCH", callback=choose, scope="apps:write")
 
 
-@operation({202: RECEIPT}, body=EVENTS)
-def events(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
+def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in what a device has to tell; the answer comes once it is on disk."""
-    receipt = intake.take(env, read_packed_json(BODY_LIMIT_BYTES), caller)
+    receipt = intake.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt)
 
 
-@operation({202: CRASH_RECEIPT}, body=CRASH_SENT)
-def crash(env: Context, caller: Caller) -> dict[str, Any]:
+@operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
+def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Take in a crash with its trace; what is too long is shortened."""
-    receipt = crashes.take(env, read_packed_json(CRASH_BODY_LIMIT_BYTES), caller)
+    receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
 
 
 def public_receipt(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "accepted": receipt.accepted,
-        "rejected": receipt.rejected,
-        "duplicate": receipt.duplicate,
-        "sample_rate": receipt.sample_rate,
-        "errors": receipt.errors,
-    }
+    return shown(RECEIPT, receipt)
 
 
 @operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
@@ -284,35 +276,24 @@ def group(env: Context, db: Connection, caller: Caller, app: str, group: str) ->
 
 
 @operation(WHOLE_GROUP, body=DECISION, matches=True)
-def decide(env: Context, db: Connection, caller: Caller, app: str, group: str) -> dict[str, Any]:
+def decide(
+    env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Say that a group of crashes is resolved, or open again."""
     owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
-    fields = read_json(DECISION)
     with telemetry.write():
         require_match(lambda: whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
-        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, fields["state"]))
+        return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
 
 def public_group(telemetry: Connection, found: Group) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "type": found.type,
-        "message": found.message,
-        "frames": json.loads(found.frames),
-        "state": found.state,
-        "count": found.count,
-        "devices": HyperLogLog(found.devices).estimate(),
-        "versions": [
-            {"version": version, "count": count}
-            for version, count in crashes.versions(telemetry, found.id)
-        ],
-        "first_seen": text(found.first_seen),
-        "last_seen": text(found.last_seen),
-        "resolved_at": None if found.resolved_at is None else text(found.resolved_at),
-        "reopened_at": None if found.reopened_at is None else text(found.reopened_at),
-        "algorithm": found.algorithm,
-    }
+    versions = [
+        {"version": version, "count": count}
+        for version, count in crashes.versions(telemetry, found.id)
+    ]
+    devices = HyperLogLog(found.devices).estimate()
+    return shown(GROUP, found, devices=devices, versions=versions)
 
 
 def whole_group(telemetry: Connection, found: Group) -> dict[str, Any]:
@@ -367,18 +348,15 @@ def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str,
 
 
 @operation(SETTINGS, body=CHOICES, matches=True)
-def choose(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+def choose(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Choose which telemetry an app takes."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
-    fields = read_json(CHOICES)
     with telemetry.write():
         require_match(lambda: public_settings(settings.get(telemetry, owned.id)))
-        return public_settings(settings.change(telemetry, owned.id, fields))
+        return public_settings(settings.change(telemetry, owned.id, body))
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:
-    return {
-        "enabled": chosen.enabled,
-        "usage_events": chosen.usage_events,
-        "sample_rate": chosen.sample_rate,
-    }
+    return shown(SETTINGS, chosen)

@@ -1,49 +1,49 @@
 """Uploading versions and moving them, over HTTP."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
 
 import bottle
 
-from mosis import packages
 from mosis.caller import Caller
 from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.errors import PortalError
 from mosis.people import keys
 from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
-from mosis.publishing.versions import Created, Version
+from mosis.publishing.reviews import Standing
+from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
 from mosis.validation.strict_json import dump_json as dump
+from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     FREE,
     ID,
     LINK,
     NUMBER,
     TEXT,
     TIME,
+    YES,
     list_of,
     many,
     nullable,
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.package_upload import LONGEST_NOTES, ReceivedUpload
+from mosis.web.package_upload import LONGEST_NOTES, SentPackage
 from mosis.web.request import (
-    body_is,
     created,
     etag,
     listed,
     names_tag,
-    read_json,
     read_page,
     spend,
 )
@@ -72,10 +72,18 @@ YANK = {
     }
 }
 ROLLBACK = YANK
-NOTHING: dict[str, dict[str, Any]] = {}
 
 CHANNELS = ("stable", "beta")
 STATES = sorted({state for before, after in versions.MOVES.values() for state in (*before, after)})
+STANDING = shape(
+    "Standing",
+    id=ID,
+    state=TEXT,
+    position=nullable(COUNT),
+    median_wait_seconds=nullable(NUMBER),
+    reasons=many(TEXT),
+    comment=TEXT,
+)
 VERSION = shape(
     "Version",
     id=ID,
@@ -87,17 +95,7 @@ VERSION = shape(
     state=one_of(*STATES),
     next_step=TEXT,
     findings=many(FREE),
-    review=nullable(
-        shape(
-            "Standing",
-            id=ID,
-            state=TEXT,
-            position=nullable(COUNT),
-            median_wait_seconds=nullable(NUMBER),
-            reasons=many(TEXT),
-            comment=TEXT,
-        )
-    ),
+    review=nullable(STANDING),
     permissions=many(TEXT),
     min_mosis_version=nullable(TEXT),
     release_notes=TEXT,
@@ -113,9 +111,10 @@ VERSION = shape(
     published_at=nullable(TIME),
     package_removed_at=nullable(TIME),
     rollout_plan=nullable(PLAN),
+    security=YES,
 )
 _FLAG = {"type": "boolean"}
-SAID: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
@@ -135,6 +134,12 @@ UPLOAD_REFUSED = (
     "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
+
+
+def time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    if "publish_at" not in fields or is_time(fields["publish_at"]):
+        return []
+    return [finding("/publish_at", "wrong_format", "There is no such time.")]
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -200,63 +205,23 @@ def routes(app: bottle.Bottle) -> None:
     )
 
 
-@operation({201: VERSION, 200: VERSION}, body=SAID, query=SAID, refuses=UPLOAD_REFUSED)
-def upload(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+@operation({201: VERSION, 200: VERSION}, body=OPTIONS, query=OPTIONS, refuses=UPLOAD_REFUSED)
+def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry) -> Any:
     """Upload a package, as the raw body or as a form.
 
     The same bytes sent again give 200 and the version that is there.
     """
-    made = receive(env, db, caller, app, ReceivedUpload())
-    found = apps.get(db, made.version.app_id)
-    shown = public(env, db, found, made.version)
-    return created(shown, location(found, made.version)) if made.new else shown
-
-
-def receive(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    app: str,
-    sent: ReceivedUpload,
-    check: Callable[[], None] = lambda: None,
-) -> Created:
-    """Receive a package, inspect it and record its version. `check` is called when the body has been read, before anything is
-    done with it."""
-    found = apps.with_role(db, caller, app, "publisher")
+    found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
     spend(env, "upload", caller.account)
-    received = env.files.receive(sent.stream, env.config.package_limit_bytes, sent.length)
-    result = "known"
-    try:
-        sent.check_digests()
-        check()
-        said = sent.upload()
-        body_is(dump([received.sha256, *astuple(said)]))
-        package = packages.inspect(
-            received.path,
-            package_id=found.package_id,
-            keys=keys.that_sign(db, found.id),
-        )
-        with db.write():
-            version = versions.create(
-                db,
-                env.config,
-                caller,
-                apps.with_role(db, caller, app, "publisher"),
-                package,
-                received,
-                said,
-            )
-            if version.new:
-                env.files.keep(received, versions.path(env.files, db, version.version))
-                result = "taken"
-        env.measures.count("portal_upload_bytes_total", received.size_bytes)
-    except PortalError:
-        result = "refused"
-        raise
-    finally:
-        env.measures.count("portal_uploads_total", result=result)
-        received.discard()
-    return version
+    with sent.received(env) as (received, options):
+        earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))
+        if earlier is not None:
+            env.measures.count("portal_uploads_total", result="known")
+            return earlier
+        signing_keys = keys.that_sign(db, found.id)
+        version = versions.upload(env, db, caller, found, received, options, signing_keys)
+    uploaded = public(env, db, found, version.version)
+    return created(uploaded, location(found, version.version)) if version.new else uploaded
 
 
 @operation(list_of("versions", VERSION))
@@ -271,34 +236,39 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """One version, with its findings, its review and what happens next."""
     seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
-    shown = public(env, db, found, versions.get(db, found, version))
+    current = public(env, db, found, versions.get(db, found, version))
     if seconds:
-        known = first_seen(etag(dump(shown)))
-        if names_tag(known, etag(dump(shown))):
+        known = first_seen(etag(dump(current)))
+        if names_tag(known, etag(dump(current))):
             wait(
                 env,
                 caller.account,
                 seconds,
-                lambda: public(env, db, found, versions.get(db, found, version)) != shown,
+                lambda: public(env, db, found, versions.get(db, found, version)) != current,
             )
-    return shown
+    return current
 
 
-@operation(VERSION, body=SUBMIT, optional=True, refuses=MOVE_REFUSED + " signing_key_revoked")
-def submit(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+@operation(
+    VERSION,
+    body=SUBMIT,
+    optional=True,
+    refuses=MOVE_REFUSED + " signing_key_revoked email_not_verified",
+)
+def submit(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Hand a version to the reviewers."""
-    said = read_json(SUBMIT, optional=True)
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
-    return public(env, db, found, reviews.submit(env, db, caller, moving, said.get("publish")))
+    return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
     """Take back what was never published; the version string is free again."""
-    read_json(NOTHING, optional=True)
     found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
@@ -306,55 +276,60 @@ def withdraw(
 @operation(
     VERSION,
     body=PUBLISH,
+    further=time_findings,
     optional=True,
-    refuses=MOVE_REFUSED + " package_unavailable no_space suspended signing_key_revoked",
+    refuses=MOVE_REFUSED
+    + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
 )
-def publish(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def publish(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
-    said = read_json(PUBLISH, optional=True, further=time_findings)
     found = apps.with_role(db, caller, app, "publisher")
-    publication = Publication(said.get("rollout_percent"), said.get("publish_at"))
+    publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
 
 @operation(VERSION, body=ROLLOUT, refuses=MOVE_REFUSED)
-def rollout(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def rollout(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Offer a version to a larger share of the devices."""
-    percent = read_json(ROLLOUT)["percent"]
+    percent = body["percent"]
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollout(db, caller, moving, percent))
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Offer a version to no further device."""
-    read_json(NOTHING, optional=True)
     return _moved(env, db, caller, app, version, "halt")
 
 
 @operation(VERSION, body=ROLLBACK, refuses=MOVE_REFUSED + " package_unavailable no_space")
 def rollback(
-    env: Context, db: Connection, caller: Caller, app: str, version: str
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Offer this older version again and halt all newer ones of its channel, in one step."""
-    reason = read_json(ROLLBACK)["reason"]
+    reason = body["reason"]
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.rollback(env, db, caller, moving, reason))
 
 
 @operation(VERSION, body=YANK, refuses=MOVE_REFUSED)
-def yank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
+def yank(
+    env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Take a version out of the store: it cannot be fetched any more."""
-    return _moved(env, db, caller, app, version, "yank", yank_reason=read_json(YANK)["reason"])
+    return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
-@operation(VERSION, body=NOTHING, optional=True, refuses=MOVE_REFUSED)
+@operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
     """Bring a yanked version back."""
-    read_json(NOTHING, optional=True)
     _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
@@ -391,52 +366,25 @@ def location(app: apps.App, version: Version) -> str:
 
 def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
     standing = reviews.standing(db, version.id)
-    review = standing and {
-        "id": standing.review.id,
-        "state": standing.review.state,
-        "position": standing.position,
-        "median_wait_seconds": standing.median_wait_seconds,
-        "reasons": json.loads(standing.review.reasons),
-        "comment": standing.review.comment,
-    }
     plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
-    return {
-        "id": version.id,
-        "app_id": version.app_id,
-        "package_id": app.package_id,
-        "version": version.version,
-        "version_code": version.version_code,
-        "channel": version.channel,
-        "state": version.state,
-        "next_step": reviews.next_step(
+    return shown(
+        VERSION,
+        version,
+        package_id=app.package_id,
+        next_step=reviews.next_step(
             version,
             standing,
             suspended=bool(app.suspended),
             key_revoked=versions.key_is_revoked(db, version),
             planned=rollout_plans.sentence(plan),
         ),
-        "findings": json.loads(version.findings),
-        "review": review,
-        "permissions": json.loads(version.permissions),
-        "min_mosis_version": version.min_mosis_version,
-        "release_notes": version.release_notes,
-        "size_bytes": version.size_bytes,
-        "sha256": version.sha256,
-        "signing_key_id": version.signing_key_id,
-        "rollout_percent": version.rollout_percent,
-        "publish_at": version.publish_at,
-        "download_url": env.url(path) if version.state in ("published", "halted") else None,
-        "created_at": version.created_at,
-        "submitted_at": version.submitted_at,
-        "decided_at": version.decided_at,
-        "published_at": version.published_at,
-        "package_removed_at": version.package_removed_at,
-        "rollout_plan": rollout_plans.public(plan),
-    }
+        review=standing and _standing(standing),
+        download_url=env.url(path) if version.state in ("published", "halted") else None,
+        rollout_plan=rollout_plans.public(plan),
+    )
 
 
-def time_findings(fields: Mapping[str, Any]) -> list[Finding]:
-    if "publish_at" not in fields or is_time(fields["publish_at"]):
-        return []
-    return [finding("/publish_at", "wrong_format", "There is no such time.")]
+def _standing(standing: Standing) -> dict[str, Any]:
+    waiting = {"position": standing.position, "median_wait_seconds": standing.median_wait_seconds}
+    return shown(STANDING, standing.review, **waiting)

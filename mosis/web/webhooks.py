@@ -1,6 +1,5 @@
 """Webhooks over HTTP."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from mosis.notifications.webhooks import Delivery, Webhook
 from mosis.validation import Finding, findings_of
 from mosis.web.openapi_schemas import (
     COUNT,
+    EMPTY,
     ID,
     TEXT,
     TIME,
@@ -26,8 +26,9 @@ from mosis.web.openapi_schemas import (
     one_of,
     operation,
     shape,
+    shown,
 )
-from mosis.web.request import created, listed, read_json, read_page, require_match
+from mosis.web.request import created, listed, read_page, require_match
 
 _URL = {"type": "string", "minlength": 1, "maxlength": 2000}
 _KINDS = {
@@ -39,7 +40,6 @@ _KINDS = {
 }
 ADD: dict[str, dict[str, Any]] = {"url": _URL | {"required": True}, "kinds": _KINDS}
 CHANGE: dict[str, dict[str, Any]] = {"url": _URL, "kinds": _KINDS, "enabled": {"type": "boolean"}}
-NOTHING: dict[str, dict[str, Any]] = {}
 
 WEBHOOK = shape(
     "Webhook",
@@ -94,11 +94,10 @@ def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     return findings_of(webhooks.check_address, env, fields["url"]) if "url" in fields else []
 
 
-@operation({201: NEW_WEBHOOK}, body=ADD, refuses="limit_reached")
-def add(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
+@operation({201: NEW_WEBHOOK}, body=ADD, further=_address_findings, refuses="limit_reached")
+def add(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Have events sent to an address; `secret` is shown this once."""
-    said = read_json(ADD, further=lambda fields: _address_findings(env, fields))
-    webhook = webhooks.add(env, db, caller, said["url"], said.get("kinds"))
+    webhook = webhooks.add(env, db, caller, body["url"], body.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
 
@@ -108,14 +107,15 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return public(webhooks.get(db, caller, webhook))
 
 
-@operation(WEBHOOK, body=CHANGE, matches=True)
-def change(env: Context, db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
+@operation(WEBHOOK, body=CHANGE, further=_address_findings, matches=True)
+def change(
+    env: Context, db: Connection, caller: Caller, webhook: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Change the address or the kinds, switch it on or off."""
-    said = read_json(CHANGE, further=lambda fields: _address_findings(env, fields))
     with db.write():
         found = webhooks.get(db, caller, webhook)
         require_match(lambda: public(found))
-        return public(webhooks.change(env, db, caller, found, said))
+        return public(webhooks.change(env, db, caller, found, body))
 
 
 @operation(matches=True)
@@ -127,10 +127,9 @@ def delete(db: Connection, caller: Caller, webhook: str) -> None:
         webhooks.delete(db, caller, found)
 
 
-@operation(NEW_WEBHOOK, body=NOTHING, optional=True)
+@operation(NEW_WEBHOOK, body=EMPTY)
 def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     """Make a new secret; for a day deliveries are signed with both."""
-    read_json(NOTHING, optional=True)
     changed = webhooks.rotate(db, caller, webhook)
     return public(changed) | {"secret": changed.secret}
 
@@ -142,35 +141,16 @@ def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
     return listed("deliveries", page, [_delivery(each) for each in page.rows])
 
 
-@operation(DELIVERY, body=NOTHING, optional=True, refuses="invalid_state")
+@operation(DELIVERY, body=EMPTY, refuses="invalid_state")
 def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
     """Send it again."""
-    read_json(NOTHING, optional=True)
     return _delivery(webhooks.redeliver(db, caller, webhook, delivery))
 
 
 def public(webhook: Webhook) -> dict[str, Any]:
-    return {
-        "id": webhook.id,
-        "url": webhook.url,
-        "kinds": None if webhook.kinds is None else json.loads(webhook.kinds),
-        "enabled": bool(webhook.enabled),
-        "failing_since": webhook.failing_since,
-        "old_secret_until": webhook.old_until,
-        "created_at": webhook.created_at,
-    }
+    return shown(WEBHOOK, webhook, old_secret_until=webhook.old_until)
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "event_id": delivery.event_id,
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "due_at": delivery.due_at if delivery.state == "waiting" else None,
-        "status": delivery.status,
-        "error": delivery.error,
-        "attempted_at": delivery.attempted_at,
-        "created_at": delivery.created_at,
-        "finished_at": delivery.finished_at,
-    }
+    due_at = delivery.due_at if delivery.state == "waiting" else None
+    return shown(DELIVERY, delivery, due_at=due_at)

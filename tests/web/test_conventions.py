@@ -39,7 +39,9 @@ NEEDS_NO_KEY = {
     "/auth/device": "begins anew",
     "/auth/token": "asks", "/auth/password": "sets", "/auth/password/forgot": "has a bucket for each address",
     "/auth/password/reset": "sets",
-    "/auth/email/change": "asks", "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
+    "/auth/login/second-factor": "uses up a code", "/auth/totp": "begins anew", "/auth/totp/confirm": "uses up a code",
+    "/auth/totp/recovery-codes": "uses up a code", "/auth/email/change": "asks",
+    "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",
     "/notifications/read-all": "sets", "/store/updates": "asks", "/telemetry/events": "has its batch_id",
     "/telemetry/crashes": "knows doubles",
@@ -86,7 +88,7 @@ class World:
 BODIES: dict[str, Any] = {
     "/apps/<app>/members/<member>": {"role": "publisher"},
     "/admin/developers/<developer>": {"role": "developer"}, "/admin/apps/<app>": {"suspended": False, "reason": "x"},
-    "/apps/<app>/crashes/<group>": {"state": "resolved"},
+    "/apps/<app>/crashes/<group>": {"state": "resolved"}, "/reviews/<review>": {"security": False},
     "/apps/<app>/versions/<version>/rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 

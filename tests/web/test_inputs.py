@@ -173,3 +173,145 @@ def test_every_form_of_an_address_is_the_same_address(form: str, expected: str |
 def test_households_of_all_forms_are_one() -> None:
     assert {household(form) for form, expected in FORMS if expected == V4} == {V4}
     assert {household(form) for form, expected in FORMS if expected == V6} == {"2001:db8::/64"}
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("3", 200),
+        ("3.0", 200),
+        ("3e0", 200),
+        ("30E-1", 200),
+        ("0.3e1", 200),
+        ("-0.0", 200),
+        ("1e3", 200),
+        ("3.5", 422),
+        ("1e300", 422),
+        ("-1.0", 422),
+        ('"3"', 422),
+        ("true", 422),
+        ("null", 422),
+        ("9007199254740993.0", 422),
+        ("2147483648.0", 422),
+        ("[3.0]", 422),
+    ],
+)
+def test_a_whole_number_is_an_integer_however_it_is_written(
+    client: Client, code: str, status: int
+) -> None:
+    body = f'{{"pkgs": {{"com.acme.notes": {code}}}}}'.encode()
+    json = {"Content-Type": "application/json"}
+    client.post("/v1/store/updates", body, headers=json).expect(status)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "application/json;charset=utf-8",
+        'application/json; charset="UTF-8"',
+        "application/json; charset=iso-8859-1",
+        "Application/JSON ; x=y",
+        "application/json;",
+        "application/problem+json",
+        "application/json; charset=utf-16",
+    ],
+)
+def test_a_body_is_utf_8_whatever_its_content_type_says(client: Client, kind: str) -> None:
+    alice = client.register()
+    body = '{"package_id": "com.acme.notes", "name": "Nüsse"}'
+    headers = {"Content-Type": kind}
+    assert (
+        client.post("/v1/apps", body.encode(), as_=alice, headers=headers).expect(201)["name"]
+        == "Nüsse"
+    )
+    for coding in ("latin-1", "utf-16", "utf-16-le", "utf-32", "utf-8-sig"):
+        sent = body.replace("notes", coding.replace("-", "")).encode(coding)
+        client.post("/v1/apps", sent, as_=alice, headers=headers).expect(400, "malformed_json")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "accepted"),
+    [
+        ("2027-01-15T07:00:00Z", 1),
+        ("2027-01-15t07:00:00z", 1),
+        ("2027-01-15T09:00:00+02:00", 1),
+        ("2027-01-15T02:30:00-04:30", 1),
+        ("2027-01-15T07:00:00-00:00", 1),
+        ("2027-01-15T07:00:00.123456789Z", 1),
+        ("2027-01-15T21:00:00+14:00", 1),
+        ("2027-01-14T07:00:00-23:59", 1),
+        ("2016-12-31T23:59:60Z", 1),
+        ("2017-01-01T01:59:60+02:00", 1),
+        ("2027-01-15 07:00:00Z", 0),
+        ("2027-01-15T07:00:00", 0),
+        ("2027-01-15T07:00:00+0200", 0),
+        ("2027-01-15T07:00:00+02", 0),
+        ("2027-01-15T07:00Z", 0),
+        ("2027-01-15T24:00:00Z", 0),
+        ("2027-01-15T07:00:00,5Z", 0),
+        ("2027-01-15T07:00:00.Z", 0),
+        ("2027-02-29T07:00:00Z", 0),
+        ("2027-01-15T07:60:00Z", 0),
+        ("2027-01-15T07:00:60Z", 0),
+        ("2027-015T07:00:00Z", 0),
+        ("20270115T070000Z", 0),
+        ("2027-01-15T07:00:00+24:00", 0),
+        ("2027-01-15T07:00:00+02:60", 0),
+        (" 2027-01-15T07:00:00Z", 0),
+        ("2027-01-15T07:00:00Z ", 0),
+        ("٢027-01-15T07:00:00Z", 0),
+        ("1800000000", 0),
+        (1_800_000_000, 0),
+        (1.8e12, 0),
+        (None, 0),
+        ("now", 0),
+        ("", 0),
+        ("0000-01-15T07:00:00Z", 0),
+        ("+02027-01-15T07:00:00Z", 0),
+        (["2027-01-15T07:00:00Z"], 0),
+    ],
+)
+def test_timestamps_in_every_form(client: Client, stamp: object, accepted: int) -> None:
+    client.out(client.register())
+    batch = {
+        "app_id": "com.acme.notes",
+        "app_version": "1.0.0",
+        "mosis_version": "2.1.0",
+        "device_id": "ab" * 32,
+        "session_id": "s",
+        "events": [{"type": "app_start", "timestamp": stamp}],
+    }
+    answer = client.post("/v1/telemetry/events", batch).expect(202)
+    assert (answer["accepted"], answer["rejected"]) == (accepted, 1 - accepted)
+    assert [each["pointer"] for each in answer["errors"]] == ["/events/0/timestamp"] * (
+        1 - accepted
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Real-IP": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9"},
+        {"X-Client-IP": "203.0.113.9"},
+        {"CF-Connecting-IP": "203.0.113.9"},
+        {"True-Client-IP": "203.0.113.9"},
+        {"Via": "1.1 203.0.113.9"},
+        {"X-Forwarded": "for=203.0.113.9"},
+    ],
+)
+def test_only_x_forwarded_for_names_the_client(
+    client: Client, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = client.register()
+    object.__setattr__(client.env.config, "trusted_proxy", (ipaddress.ip_network("192.0.2.0/24"),))
+    for more, network in (
+        ({}, "192.0.2.0/24"),
+        ({"X-Forwarded-For": "198.51.100.7"}, "198.51.100.0/24"),
+    ):
+        token = client.sign_in(alice, headers=headers | more, address="192.0.2.1")
+        sessions = client.get("/v1/auth/sessions", as_=token)["sessions"]
+        assert next(each["network"] for each in sessions if each["current"]) == network
+    told = [each for each in caplog.records if "X-Real-IP is not read" in each.getMessage()]
+    assert len(told) == ("X-Real-IP" in headers)

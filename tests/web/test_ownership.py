@@ -66,7 +66,8 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
 
 BODIES: dict[str, Any] = {
     "messages": {"text": "hello"}, "rollout": {"percent": 50}, "yank": {"reason": "x"}, "rollback": {"reason": "x"},
-    "reject": {"reasons": ["spam"], "comment": "x"}, "members": {"email": "x@example.net", "role": "owner"},
+    "reject": {"reasons": ["spam"], "comment": "x"}, "<group>": {"state": "resolved"},
+    "members": {"email": "x@example.net", "role": "owner"},
     "<member>": {"role": "owner"}, "transfer": {"email": "x@example.net"},
     "rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mosis.publishing import review_policy, versions
+from mosis.publishing import review_notices, review_policy, versions
 from tests.client import Answer, Client, Person
 from tests.conftest import Hands
 
@@ -42,6 +42,10 @@ def submitted(
 
 def review_of(client: Client, person: Person, **more: Any) -> str:
     return f"/v1/reviews/{submitted(client, person, **more)['review']['id']}"
+
+
+def messages_to(client: Client, person: Person) -> list[str]:
+    return [each["text"] for each in client.told(person) if each["kind"] == "review.message"]
 
 
 def renewed(client: Client, person: Person) -> Person:
@@ -302,22 +306,20 @@ def test_a_developers_answer_reaches_the_reviewer(
 ) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     client.post(ours, {"text": "Anybody there?"}, as_=alice).expect(201)
-    assert client.told(rita) == []  # nobody has taken it yet
+    assert messages_to(client, rita) == []  # nobody has taken it yet
     client.post(review + "/messages", {"text": "Why storage?"}, as_=rita).expect(201)
     client.post(ours, {"text": "For the notes."}, as_=alice).expect(201)
-    assert [(each["kind"], each["text"]) for each in client.told(rita)] == [
-        ("review.message", "The developer wrote about com.acme.notes 1.0.0."),
-    ]
+    assert messages_to(client, rita) == ["The developer wrote about com.acme.notes 1.0.0."]
     bob = client.reviewer("bob")
     client.post(review + "/claim", as_=bob).expect(200)
     client.post(ours, {"text": "And drafts."}, as_=alice).expect(201)
     client.post(review + "/messages", {"text": "Between us.", "internal": True}, as_=bob).expect(
         201
     )
-    assert [len(client.told(each)) for each in (rita, bob)] == [1, 1]
+    assert [len(messages_to(client, each)) for each in (rita, bob)] == [1, 1]
     client.role_of(bob, "developer")
     client.post(ours, {"text": "Hello?"}, as_=alice).expect(201)
-    assert [len(client.told(each)) for each in (rita, bob)] == [
+    assert [len(messages_to(client, each)) for each in (rita, bob)] == [
         2,
         1,
     ]  # who is no reviewer any more is told nothing
@@ -532,3 +534,82 @@ class TestThePolicyOfChanges:
         )
         few = sum(review_policy.drawn(str(number), version) < 0.05 for number in range(4000))
         assert 130 < few < 275
+
+
+def about_the_queue(client: Client, person: Person) -> list[tuple[str, str]]:
+    """(kind, text) of what a reviewer is told of the queue, the oldest first."""
+    told = reversed(client.told(person))
+    return [
+        (each["kind"], each["text"])
+        for each in told
+        if each["kind"] in ("review.waiting", "review.digest")
+    ]
+
+
+def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
+    bob = client.admin("bob")
+    waiting = ("review.waiting", "com.acme.notes 1.0.0 waits for a review.")
+    first = review_of(client, alice)
+    assert about_the_queue(client, rita) == about_the_queue(client, bob) == [waiting]
+    assert about_the_queue(client, alice) == []
+    hands.turn(1800)
+    rita, alice = client.sign_in(rita), client.sign_in(alice)
+    second = review_of(client, alice, version="1.1.0", code=2)
+    client.post(first + "/approve", as_=rita).expect(200)
+    hands.turn(1801)
+    client.work()
+    rita, bob = client.sign_in(rita), client.sign_in(bob)
+    digest = ("review.digest", "1 version(s) wait for a review, the oldest for about 1 hour(s).")
+    for person in (rita, bob):
+        assert about_the_queue(client, person)[-1] == digest
+        (found,) = (each for each in client.told(person) if each["kind"] == "review.digest")
+        assert [each["version"] for each in found["data"]["reviews"]] == ["1.1.0"]
+        assert "/v1/reviews/" + found["data"]["reviews"][0]["review"] == second
+    folder = client.env.mailer.folder
+    mails = [
+        path.read_text() for path in folder.glob("*.eml") if "wait for a review" in path.read_text()
+    ]
+    assert len(mails) == 2
+    assert all("/console/reviews" in each for each in mails)
+    for _ in range(2):  # nothing new waits: no second digest
+        review_notices.send_digests(client.env)
+    assert about_the_queue(client, rita).count(digest) == 1
+
+
+def test_a_reviewer_is_not_told_of_an_app_of_their_own_nor_while_suspended(
+    client: Client, alice: Person, rita: Person
+) -> None:
+    client.role_of(alice, "admin")
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE developers SET suspended = 1 WHERE id = ?", rita.id)
+    review_of(client, alice)
+    assert about_the_queue(client, alice) == []
+    with client.env.db.connection().write() as db:
+        db.change("UPDATE developers SET suspended = 0 WHERE id = ?", rita.id)
+    assert about_the_queue(client, rita) == []
+
+
+def test_what_is_decided_within_the_hour_is_in_no_digest(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
+    client.post(review_of(client, alice) + "/approve", as_=rita).expect(200)
+    hands.turn(4000)
+    client.work()
+    rita = client.sign_in(rita)
+    assert [kind for kind, _ in about_the_queue(client, rita)] == ["review.waiting"]
+
+
+def test_the_digest_is_a_webhook_too(
+    client: Client, alice: Person, rita: Person, hands: Hands
+) -> None:
+    hook = {"url": "https://93.184.216.34/x", "kinds": ["review.digest"]}
+    made = client.post("/v1/webhooks", hook, as_=rita)
+    made.expect(201)
+    review_of(client, alice)
+    hands.turn(3601)
+    review_notices.send_digests(client.env)
+    rita = client.sign_in(rita)
+    deliveries = client.get(f"/v1/webhooks/{made['id']}/deliveries", as_=rita)["deliveries"]
+    assert len(deliveries) == 1

@@ -129,7 +129,7 @@ def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
     (update,) = answer["updates"]
     assert set(update) == {
         "package_id", "version", "version_code", "download_url", "sha256", "size_bytes", "min_mosis_version", "permissions",
-        "release_notes",
+        "published_at", "security", "release_notes",
     }  # fmt: skip
     assert (update["version"], update["permissions"]) == ("1.1.0", ["storage"])
     again = client.get(

@@ -30,7 +30,7 @@ def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
         "id", "app_id", "package_id", "version", "version_code", "channel", "state", "next_step", "findings", "review",
         "permissions", "min_mosis_version", "release_notes", "size_bytes", "sha256", "signing_key_id", "rollout_percent",
         "publish_at", "download_url", "created_at", "submitted_at", "decided_at", "published_at", "package_removed_at",
-        "rollout_plan",
+        "rollout_plan", "security",
     }  # fmt: skip
     assert (uploaded["release_notes"], uploaded["review"], uploaded["permissions"]) == (
         "First one",

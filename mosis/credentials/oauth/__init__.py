@@ -1,10 +1,11 @@
-"""Sign-in at a provider: OAuth 2.0 (RFC 6749, as RFC 9700 wants it) and OpenID Connect Core 1.0, the few lines that a client needs.
+"""The client side of sign-in at a provider: OAuth 2.0 (RFC 6749, with the advice of RFC 9700) and OpenID
+Connect Core 1.0.
 
-    provider.py  what all providers have in common: PKCE, the `iss` of the answer, the exchange of the code, their errors
-    openid.py    any OpenID Connect issuer: discovery, keys, the ID token
-    github.py    GitHub and what speaks like it (GitHub Enterprise, Gitea, Forgejo), which is OAuth 2.0 without ID tokens
+    provider.py  what all providers share: PKCE, `iss`, the exchange of the code, errors
+    openid.py    OpenID Connect: discovery, keys, the ID token
+    github.py    OAuth 2.0 without ID tokens: GitHub, GitHub Enterprise, Gitea, Forgejo
 
-Nothing here knows accounts or the database.
+These modules do not know accounts or the database.
 """
 
 from mosis.clock import Clock

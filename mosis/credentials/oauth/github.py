@@ -1,4 +1,4 @@
-"""GitHub, GitHub Enterprise, Gitea, Forgejo: OAuth 2.0, and an API that says who has come.
+"""GitHub, GitHub Enterprise, Gitea and Forgejo: OAuth 2.0, and an API that returns the user.
 
 https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps,
 https://docs.github.com/en/rest/users/emails, https://docs.gitea.com/development/oauth2-provider.
@@ -19,14 +19,16 @@ from mosis.credentials.oauth.provider import (
 
 
 class GitHub(Provider):
-    """`url` is where people sign in, `api` where /user and /user/emails are. The issuer of its subjects is `url`."""
+    """`url` is where users sign in, `api` where /user and /user/emails are. The issuer of its
+    subjects is `url`."""
 
     def __init__(
         self, name: str, url: str, api: str, client_id: str, client_secret: str, clock: Clock
     ) -> None:
         super().__init__(name, url, client_id, client_secret, clock)
         self.api = api
-        # GitHub's own scope for addresses is unknown to Gitea, which takes an unknown scope for all of them.
+        # GitHub's scope for addresses is unknown to Gitea, which grants every scope if it gets an
+        # unknown one.
         self._scope = "read:user" if api.endswith("/api/v1") else "read:user user:email"
 
     def address(self, redirect_uri: str, tied: AuthorizationState) -> str:
@@ -44,8 +46,9 @@ class GitHub(Provider):
         )
 
     def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
-        # RFC 9207. github.com says https://github.com/login/oauth, older servers nothing, and no document says what each says:
-        # the origin is what must fit. Each provider has a redirect address of its own besides (RFC 9700, 4.4.2.2).
+        # RFC 9207. github.com sends https://github.com/login/oauth, older servers nothing, and the
+        # documents do not list the values: so the origin is compared. Each provider also has a
+        # redirect address of its own (RFC 9700, 4.4.2.2).
         if answer.iss is not None and _origin(answer.iss) != _origin(self.issuer):
             raise self.untrusted("iss names another origin")
         if answer.error is not None or answer.code is None:
@@ -79,7 +82,8 @@ class GitHub(Provider):
 
 
 def _best(emails: list[Any]) -> tuple[Any, bool]:
-    """The address to go by and whether it is verified: the primary one if it is, else another that is."""
+    """The address to use and whether it is verified: the primary one if it is verified, otherwise
+    another verified one."""
     known = [each for each in emails if isinstance(each, dict)]
     known.sort(
         key=lambda each: (each.get("verified") is True, each.get("primary") is True), reverse=True

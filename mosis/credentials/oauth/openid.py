@@ -1,4 +1,5 @@
-"""Any OpenID Connect issuer: discovery, keys, and the ID token verified as OpenID Connect Core 1.0, section 3.1.3.7, says."""
+"""OpenID Connect providers: discovery, keys, and validation of the ID token as in OpenID Connect
+Core 1.0, section 3.1.3.7."""
 
 from typing import Any
 
@@ -21,8 +22,8 @@ from mosis.credentials.oauth.signed_claims import (
 from mosis.errors import PortalError, Unavailable
 from mosis.outbound.http import basic, complaint
 
-KEPT_SECONDS = 3600  # how long discovery and keys are good for without asking again
-AGAIN_SECONDS = 30  # an unknown key is looked for at the issuer no more often than this
+KEPT_SECONDS = 3600  # lifetime of cached discovery documents and keys
+AGAIN_SECONDS = 30  # an unknown key is requested at most once in this time
 _RSA_BITS = 2048
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _METHODS = "token_endpoint_auth_methods_supported"
@@ -30,7 +31,7 @@ _SECRETS = ("client_secret_basic", "client_secret_post")
 
 
 class OpenID(Provider):
-    """An issuer, known by its exact address."""
+    """An issuer, identified by its exact address."""
 
     def __init__(
         self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock
@@ -56,7 +57,8 @@ class OpenID(Provider):
 
     def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
         metadata = self.metadata()
-        # RFC 9207, section 2.4: compared as plain text, before the code or the error is used; missing only where not promised.
+        # RFC 9207, section 2.4: compared as plain text before the code or error is used; it may be
+        # missing only if the provider does not announce it.
         promised = metadata.get("authorization_response_iss_parameter_supported") is True
         if answer.iss != self.issuer and (promised or answer.iss is not None):
             raise self.untrusted("iss is missing or names another issuer")
@@ -89,9 +91,10 @@ class OpenID(Provider):
         return now - KEPT_SECONDS < self._metadata[0] <= now
 
     def metadata(self) -> dict[str, Any]:
-        """The issuer's description of itself (OpenID Connect Discovery 1.0, section 4), kept for an hour.
+        """The issuer's metadata (OpenID Connect Discovery 1.0, section 4), cached for an hour.
 
-        Raises Unavailable: also for a description of somebody else, and for one that leads from https to http.
+        Raises Unavailable, also for metadata of another issuer and for endpoints that lead from
+        https to http.
         """
         now = self.clock.time()
         if not self._is_fresh(now):
@@ -134,7 +137,8 @@ class OpenID(Provider):
         return {name: value for name, value in claims.items() if value not in (None, "")}
 
     def _key(self, kid: Any, algorithm: str) -> Any:
-        """The issuer's key of this name for this algorithm; one that is not known yet is asked for. Raises jwt.PyJWTError."""
+        """The issuer's key with this id for this algorithm; unknown keys are requested from the
+        issuer. Raises jwt.PyJWTError."""
         import jwt
 
         now = self.clock.time()
@@ -147,7 +151,7 @@ class OpenID(Provider):
                 if algorithm == "RS256" and key.key.key_size < _RSA_BITS:
                     raise jwt.InvalidKeyError(f"the key has less than {_RSA_BITS} bits")
                 return key
-        raise jwt.InvalidKeyError("none of the issuer's keys, or more than one, is meant")
+        raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
 
     def _ask_keys(self) -> list[dict[str, Any]]:
         reply = self.ask(self.metadata()["jwks_uri"])
@@ -161,8 +165,8 @@ class OpenID(Provider):
         return [key for key in keys if isinstance(key, dict)]
 
     def _completed(self, claims: dict[str, Any], endpoint: str, token: str) -> dict[str, Any]:
-        """The claims of the ID token, and from userinfo what it leaves out. Whether an address is verified is taken from whoever
-        names the address. An ID token with an address is enough where userinfo does not answer."""
+        """The claims of the ID token, completed from userinfo. `email_verified` is taken from the
+        same source as the address. If the ID token contains an address, userinfo may fail."""
         try:
             more = self._userinfo(endpoint, token, claims["sub"])
         except Unavailable:

@@ -1,4 +1,5 @@
-"""What all providers have in common: what ties a sign-in to a browser, the way to the provider, and the code's exchange."""
+"""What all providers have in common: the state of an authorization request, the authorization
+address, and the exchange of the code."""
 
 import base64
 import hashlib
@@ -18,9 +19,12 @@ from mosis.validation.addresses import EMAIL_ADDRESS
 from mosis.validation.names import NAME
 
 log = logging.getLogger("mosis.credentials.oauth")
-AT_ONCE = 2  # conversations with one provider: a slow one must not hold every thread of the lane
-REST_SECONDS = 5  # a provider that was not reached is not asked again for so long: waiting for it holds up other sign-ins
-# RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other words are not repeated to anybody.
+# concurrent exchanges with one provider, so that a slow one does not occupy every thread of the
+# lane
+AT_ONCE = 2
+REST_SECONDS = 5  # pause after a provider was unreachable: waiting for it delays other sign-ins
+# RFC 6749, sections 4.1.2.1 and 5.2, OpenID Connect Core 3.1.2.6, and GitHub's own. Other error
+# codes are not repeated in responses.
 _ERRORS = {
     "access_denied",
     "invalid_request",
@@ -46,8 +50,9 @@ _ERRORS = {
 
 @dataclass(frozen=True)
 class AuthorizationState:
-    """What ties one sign-in together: `state` to the browser (RFC 6749, 10.12), `nonce` to the ID token (OpenID Connect Core
-    3.1.2.1), `verifier` to the code (PKCE, RFC 7636). All three are made from one secret that only the browser keeps."""
+    """The secrets of one authorization request: `state` binds it to the browser (RFC 6749, 10.12),
+    `nonce` to the ID token (OpenID Connect Core 3.1.2.1), `verifier` to the code (PKCE, RFC 7636).
+    All three are derived from one secret that only the browser has."""
 
     state: str
     nonce: str
@@ -61,7 +66,7 @@ class AuthorizationState:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the browser brings back from the provider: a code or an error, and perhaps who says so."""
+    """The authorization response of a provider: a code or an error, and possibly its issuer."""
 
     code: str | None
     error: str | None
@@ -70,8 +75,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Profile:
-    """Who somebody is at a provider. (issuer, subject) never changes and never goes to another person; the rest may.
-    `email` is None unless it has the form of an address, `email_verified` where the provider does not say."""
+    """An account at a provider. (issuer, subject) never changes and is never given to another
+    account; the rest may change. `email` is None unless it has the form of an address,
+    `email_verified` if the provider does not state it."""
 
     issuer: str
     subject: str
@@ -81,7 +87,8 @@ class Profile:
 
 
 def ties(secret: str, browser: str) -> AuthorizationState:
-    """The ties of the sign-in that this browser has begun. `secret` is the portal's, `browser` the random text in its cookie."""
+    """The state of the sign-in that this browser started. `secret` is the portal's, `browser` the
+    random text in its cookie."""
     state, nonce, verifier = (
         _text(
             hmac.new(
@@ -94,7 +101,7 @@ def ties(secret: str, browser: str) -> AuthorizationState:
 
 
 class Provider:
-    """Somebody who says who people are. `name` stands in addresses; `issuer` says whose subjects these are."""
+    """A provider of sign-ins. `name` is used in addresses; `issuer` is the issuer of its subjects."""
 
     def __init__(
         self, name: str, issuer: str, client_id: str, client_secret: str, clock: Clock
@@ -111,11 +118,11 @@ class Provider:
 
     @property
     def needs_network(self) -> bool:
-        """Whether `address` asks the provider something."""
+        """Whether `address` sends a request to the provider."""
         return False
 
     def enter(self) -> bool:
-        """Begin a conversation; False while AT_ONCE others run. Each True wants one `leave`."""
+        """Start an exchange; False while AT_ONCE others run. Each True requires one `leave`."""
         with self._lock:
             if self._running >= AT_ONCE:
                 return False
@@ -123,7 +130,7 @@ class Provider:
             return True
 
     def leave(self) -> None:
-        """End a conversation, and call everybody who waits for that."""
+        """End an exchange, and call the callbacks registered by `when_free`."""
         with self._lock:
             self._running -= 1
             waiting, self._waiting = self._waiting, []
@@ -131,7 +138,7 @@ class Provider:
             each()
 
     def when_free(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Have `call` called, once, when a conversation may begin; returns what withdraws this."""
+        """Call `call` once, when an exchange may start. Returns a function that cancels this."""
         with self._lock:
             free = self._running < AT_ONCE
             if not free:
@@ -147,18 +154,19 @@ class Provider:
         return withdraw
 
     def address(self, redirect_uri: str, tied: AuthorizationState) -> str:
-        """Where to send the browser. Raises Unavailable `provider_unavailable`."""
+        """The address to redirect the browser to. Raises Unavailable `provider_unavailable`."""
         raise NotImplementedError
 
     def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
-        """Who has come back. Raises Unavailable `provider_unavailable`, Denied `provider_refused` or `provider_answer_invalid`."""
+        """The profile of the user who has signed in. Raises Unavailable `provider_unavailable`,
+        Denied `provider_refused` or `provider_answer_invalid`."""
         raise NotImplementedError
 
     def ask(self, url: str, **more: Any) -> Reply:
-        """A question to the provider. Raises Unavailable `provider_unavailable`."""
-        now = self.clock.monotonic()  # the wall clock can be set back
+        """A request to the provider. Raises Unavailable `provider_unavailable`."""
+        now = self.clock.monotonic()  # monotonic, because the wall clock can be set back
         if now < self._rests_until:
-            raise self.unavailable("was not reached a moment ago")
+            raise self.unavailable("was unreachable a moment ago")
         try:
             return ask(url, **more)
         except Unreachable as error:
@@ -168,7 +176,8 @@ class Provider:
     def exchange(
         self, endpoint: str, form: dict[str, str], headers: dict[str, str]
     ) -> dict[str, Any]:
-        """The tokens for a code (RFC 6749, 4.1.3 to 5.2). GitHub answers errors with 200, so the word counts, not the status."""
+        """The tokens for a code (RFC 6749, 4.1.3 to 5.2). GitHub sends errors with status 200, so
+        the member `error` decides."""
         reply = self.ask(
             endpoint, form={"grant_type": "authorization_code", **form}, headers=headers
         )
@@ -195,14 +204,15 @@ class Provider:
         )
 
     def refused(self, error: Any) -> PortalError:
-        """The provider's own error as ours; its descriptions are not repeated, because anybody can write them into a link."""
+        """The provider's error as ours; its description is not repeated, because anybody can put
+        one into a link."""
         word = error if isinstance(error, str) and error in _ERRORS else "other"
         if word in ("server_error", "temporarily_unavailable"):
             return self.unavailable(word)
         log.warning("provider refused", extra={"provider": self.name, "error": word})
         return Denied(
             "provider_refused",
-            f"{self.name} did not let you sign in ({word}).",
+            f"{self.name} refused the sign-in ({word}).",
             provider_error=word,
         )
 
@@ -211,17 +221,17 @@ class Provider:
         log.warning("provider answer invalid", extra={"provider": self.name, "why": why[:300]})
         return Denied(
             "provider_answer_invalid",
-            f"What came back from {self.name} could not be verified: {why[:300]}. Begin again.",
+            f"The response of {self.name} could not be verified: {why[:300]}. Start again.",
         )
 
 
 def extended(endpoint: str, parameters: dict[str, str]) -> str:
-    """The address with parameters added to those that it may have (RFC 6749, 3.1)."""
+    """The address with additional query parameters (RFC 6749, 3.1)."""
     return endpoint + ("&" if "?" in endpoint else "?") + urlencode(parameters)
 
 
 def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any) -> Profile:
-    """A profile out of what a provider says; the first name that is left when it has been cleaned is taken."""
+    """A profile from a provider's claims; the first name that is not empty after cleaning is used."""
     good = isinstance(email, str) and re.match(EMAIL_ADDRESS, email) is not None
     cleaned = (
         "".join(filter(str.isprintable, name)).strip()[:100]
@@ -229,7 +239,8 @@ def profile_of(issuer: str, subject: str, email: Any, verified: Any, *names: Any
         if isinstance(name, str)
     )
     local = str(email).partition("@")[0] if good else ""
-    # Some send the word instead of the value (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).
+    # Some send the word instead of the value
+    # (https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html).
     is_verified = None if verified is None else good and (verified is True or verified == "true")
     return Profile(
         issuer,

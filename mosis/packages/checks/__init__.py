@@ -1,9 +1,10 @@
-"""The deep checks of a package (tiers 2 and 3), each in a child process of its own with limits on memory and time.
+"""The deep checks of a package (tiers 2 and 3), each in a child process with limits on memory and time.
 
-    child.py       the process and its limits        inspection.py   the walk over the package
-    rml.py rcss.py lua.py images.py fonts.py sounds.py texts.py      one kind of file each
+    child.py       the process and its limits        inspection.py   the pass over the package
+    rml.py rcss.py lua.py images.py fonts.py sounds.py texts.py      one type of file each
 
-A child that hangs, eats too much or dies is a finding, not a lost job; the portal's own memory does not move.
+A child that hangs, exceeds a limit or dies results in a finding, not in a failed job; the memory of
+the portal itself is not affected.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from mosis.packages.findings import Finding
 log = logging.getLogger("mosis.packages.checks")
 
 ANSWER_BYTES = 2 << 20  # 200 findings and 1000 names stay far below
-ENDING_SECONDS = 5.0  # from its last word to its end
+ENDING_SECONDS = 5.0  # from its last output to its end
 _CHILD = Path(__file__).with_name("child.py")
 _FAILURES = {
     "check_timeout": "The checks of {file} took more than {seconds} seconds of computing time; make the file smaller or simpler.",
@@ -36,12 +37,12 @@ _FAILURES = {
 
 
 class ChecksUnavailable(Exception):
-    """The child process cannot even start: the portal is at fault, not the package."""
+    """The child process cannot start: an error of the portal, not of the package."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came from a child until it ended."""
+    """The output of a child, and how it ended."""
 
     said: list[dict[str, Any]]
     code: int
@@ -53,9 +54,9 @@ class _Answer:
 
 
 class Checks:
-    """Runs the deep checks, at most `processes` at a time. One for the whole portal process.
+    """Runs the deep checks, at most `processes` at a time; one object per portal process.
 
-    `partial` is for the command line: checks whose parser is not installed are left out.
+    `partial` is for the command line: checks whose parser is not installed are skipped.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class Checks:
         self._free = threading.BoundedSemaphore(processes)
 
     def run(self, package: BinaryIO) -> list[dict[str, Any]]:
-        """Every finding about this package (up to 200), what blocks first. Raises ChecksUnavailable.
+        """Every finding about this package (up to 200), errors first. Raises ChecksUnavailable.
 
-        A child that was killed from outside is given a second chance, so that no package fails for what happened to the machine.
+        A child that was killed by another process is started a second time, so that a package does
+        not fail because of the machine.
         """
         with self._free:
             answer = self._answer(package)
@@ -90,7 +92,7 @@ class Checks:
         return findings
 
     def _answer(self, package: BinaryIO) -> _Answer:
-        """One child from its start to its end."""
+        """Run one child."""
         process = subprocess.Popen(  # noqa: S603  (our own program and three numbers)
             [
                 sys.executable,
@@ -119,8 +121,8 @@ class Checks:
             process.wait(ENDING_SECONDS)
         except (TimeoutError, subprocess.TimeoutExpired):
             hung = not _ended(said)
-        except ValueError as trouble:  # not our child's language
-            log.error("a child does not make sense", extra={"why": str(trouble)})
+        except ValueError as trouble:  # not the child's output format
+            log.error("unreadable output of the check process", extra={"why": str(trouble)})
         finally:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -129,8 +131,8 @@ class Checks:
         return _Answer(said, code, hung)
 
     def _program(self) -> list[str]:
-        """What Python is to run. Out of a zipapp the child cannot be run as a file; and the command
-        line's packages may lie where `-I` does not look."""
+        """The arguments for Python. The child cannot be run as a file out of a zipapp, and `-I` may
+        hide the packages of the command line."""
         if not self.partial:
             return [str(_CHILD)]
         paths = [os.path.abspath(each) for each in sys.path if each]
@@ -147,7 +149,7 @@ class Checks:
             code = "check_timeout"
         elif (
             failed == "memory" or answer.code == -signal.SIGABRT
-        ):  # Lua and C++ abort when there is no memory
+        ):  # Lua and C++ abort if memory allocation fails
             code = "check_memory"
         else:
             code = "check_crashed"
@@ -167,7 +169,7 @@ def _ended(said: list[dict[str, Any]]) -> bool:
 
 
 def _lines(output: Any, deadline: float) -> Iterator[dict[str, Any]]:
-    """The lines of a pipe as they come, a bounded number of bytes. Raises TimeoutError, ValueError."""
+    """The lines of a pipe as they arrive, up to a number of bytes. Raises TimeoutError, ValueError."""
     pending, total = b"", 0
     while True:
         wait = deadline - time.monotonic()
@@ -178,6 +180,6 @@ def _lines(output: Any, deadline: float) -> Iterator[dict[str, Any]]:
             return
         total += len(block)
         if total > ANSWER_BYTES:
-            raise ValueError("the answer is too long")
+            raise ValueError("the output is too long")
         *lines, pending = (pending + block).split(b"\n")
         yield from (json.loads(line) for line in lines)

@@ -1,11 +1,13 @@
-"""The child process: `python -I mosis/packages/checks/child.py PARENT MEMORY_BYTES SECONDS [partial] < package.mosis`.
+"""The child process: `python -I mosis/packages/checks/child.py PARENT MEMORY_BYTES SECONDS [partial]
+< package.mosis`.
 
-With `partial` it runs also where a parser is not installed, and leaves out what needs it (parsers.py);
-without, it refuses to start: the portal never passes a file that was not looked into.
+With `partial` it also runs if a parser is not installed, and skips the checks that need it
+(parsers.py); without, it refuses to start, because the portal must not skip a check.
 
-It takes its limits upon itself before it reads a single byte: memory, CPU time, no file may grow, no core, and once everything
-is imported no file or socket can be opened any more. It dies with the thread that started it. On standard output it answers
-with lines of JSON: {"ready": true}, {"file": name} before each file, and at the end {"findings": [...]} or {"failed": why}.
+Before it reads the package it sets its limits: memory, CPU time, no growing files, no core dump, and,
+once everything is imported, no new file descriptors. It dies with the thread that started it. It
+prints lines of JSON: {"ready": true}, {"file": name} before each file, and at the end
+{"findings": [...]} or {"failed": why}.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
 def main() -> int:
-    """Check the package on standard input; the exit code is 0 whenever there is an answer."""
+    """Check the package on standard input. The exit code is 0 whenever a result was printed."""
     parent, memory_bytes, seconds = (int(each) for each in sys.argv[1:4])
     if not _die_with(parent):
         return 1
@@ -37,7 +39,7 @@ def main() -> int:
         resource.setrlimit(kind, (limit, limit))
     resource.setrlimit(
         resource.RLIMIT_CPU, (seconds, seconds + 2)
-    )  # SIGXCPU says why; the hard limit would be SIGKILL
+    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     from mosis.packages.checks.inspection import look_into, warm_up
     from mosis.packages.checks.parsers import missing_parsers
@@ -57,9 +59,7 @@ def main() -> int:
     except MemoryError:
         _say({"failed": "memory", "findings": _shown(findings)})
         return 0
-    except (
-        Exception
-    ) as trouble:  # a parser's mistake is the package's finding, told apart by its words
+    except Exception as trouble:  # an error in a parser becomes a finding with its own text
         _say(
             {
                 "failed": f"{type(trouble).__name__}: {str(trouble)[:300]}",
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def _die_with(parent: int) -> bool:
-    """Have the kernel end this process with its parent; False when the parent has gone already."""
+    """Have the kernel end this process with its parent; False if the parent has ended already."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -88,7 +88,7 @@ def _yield_to_other_sessions() -> None:
 
 
 def _shown(findings: list[Any]) -> list[dict[str, Any]]:
-    """What blocks first, then what warns; each tier in the order in which it was found."""
+    """Errors first, then warnings; each tier in order of discovery."""
     rank = {"error": 0, "warning": 1, "info": 2}
     return [
         each.as_dict()

@@ -1,12 +1,14 @@
-"""Fonts are TrueType or OpenType (ISO/IEC 14496-22) that FreeType opens: tables, their heads, and something to draw.
+"""Fonts: TrueType or OpenType (ISO/IEC 14496-22) that FreeType opens, with the required tables,
+valid headers and at least one glyph.
 
-A table that lies beyond the end of the file counts as missing, as in FreeType; order and padding of tables do not matter.
+A table beyond the end of the file counts as missing, as in FreeType; order and padding of tables do
+not matter.
 """
 
 import struct
 from collections.abc import Iterator
 
-from mosis.packages.checks.kinds import Broken, Contents, error
+from mosis.packages.checks.kinds import Broken, Contents, error, why_broken
 from mosis.packages.findings import Finding
 
 FACES = 64  # of a collection
@@ -30,12 +32,12 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
         for start in _faces(content):
             _read(content, start)
     except (Broken, struct.error) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off"
+        why = why_broken(trouble, content, ("OpenType font",))
         yield error("font_invalid", f"This is no font: {why}. Export it again.", path)
 
 
 def _faces(content: bytes) -> tuple[int, ...]:
-    """Where the font begins, or each font of a collection."""
+    """The offset of each font in the file."""
     if not content.startswith(b"ttcf"):
         return (0,)
     (count,) = struct.unpack_from(">L", content, 8)
@@ -47,7 +49,7 @@ def _faces(content: bytes) -> tuple[int, ...]:
 def _read(content: bytes, start: int) -> None:
     kind, count = struct.unpack_from(">4sH", content, start)
     if kind not in _KINDS:
-        raise Broken("it does not begin like one")
+        raise Broken("it does not have the header of a font")
     tables = {}
     for number in range(count):
         tag, _, offset, length = struct.unpack_from(">4sLLL", content, start + 12 + 16 * number)

@@ -1,15 +1,16 @@
-"""Images are what their names say, judged as libpng, libjpeg, libwebp and stb_image judge them: PNG, JPEG, WebP, TGA."""
+"""Images must have the format of their name, as libpng, libjpeg, libwebp and stb_image read it:
+PNG, JPEG, WebP, TGA."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
 from mosis.packages.checks import jpeg, png
-from mosis.packages.checks.kinds import Broken, Contents, error, warning
+from mosis.packages.checks.kinds import Broken, Contents, error, warning, why_broken
 from mosis.packages.findings import Finding
 
 HUGE_PIXELS = 4096 * 4096
-_TGA_FOOTER = b"TRUEVISION-XFILE.\x00"  # whoever has it may have areas of his own before it
+_TGA_FOOTER = b"TRUEVISION-XFILE.\x00"  # other developer areas may precede it
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
@@ -21,7 +22,10 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
     try:
         width, height, spare = reader(content)
     except (Broken, struct.error, IndexError, zlib.error) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off or damaged"
+        own = {"png": "PNG image", "webp": "WebP image", "tga": "an ICO image"}.get(
+            ending, "JPEG image"
+        )
+        why = why_broken(trouble, content, (own,))
         yield error(
             "image_invalid", f"This is no {ending.upper()} image: {why}. Save it again.", path
         )
@@ -41,7 +45,7 @@ def _webp(content: bytes) -> tuple[int, int, int]:
     """The WebP container (RFC 9649) as libwebp reads it: RIFF, WEBP, then one image, or VP8X and chunks with images."""
     riff, size, kind, first = struct.unpack_from("<4sI4s4s", content)
     if riff != b"RIFF" or kind != b"WEBP":
-        raise Broken("it does not begin like one")
+        raise Broken("it does not have the header of one")
     if size + 8 > len(content) or size < 12:
         raise Broken("it is cut off")
     chunks = _webp_chunks(content, 12, size + 8)
@@ -98,7 +102,7 @@ def _webp_size(name: bytes, body: bytes) -> tuple[int, int]:
 
 
 def _webp_frame(body: bytes, width: int, height: int) -> None:
-    """One picture of an animation lies within the whole."""
+    """Check that a picture of an animation is inside the canvas."""
     left, top, across, down = (int.from_bytes(body[at : at + 3], "little") for at in (0, 3, 6, 9))
     inner = _webp_chunks(body, 16, len(body))
     sizes = [_webp_size(name, each) for name, each in inner if name in (b"VP8 ", b"VP8L")]
@@ -109,7 +113,8 @@ def _webp_frame(body: bytes, width: int, height: int) -> None:
 
 
 def _tga(content: bytes) -> tuple[int, int, int]:
-    """Truevision TGA 2.0 as stb_image takes it: it has no magic number, so the header must make sense and the pixels be there."""
+    """Truevision TGA 2.0 as stb_image reads it: the format has no magic number, so the header must
+    be plausible and the pixels complete."""
     (id_length, has_map, kind, _, map_length, map_bits, _, _, width, height, bits, _) = (
         struct.unpack_from("<BBBHHBHHHHBB", content)
     )
@@ -119,7 +124,7 @@ def _tga(content: bytes) -> tuple[int, int, int]:
     else:
         possible = has_map == 0 and kind in (2, 3, 10, 11) and bits in depths
     if not possible or not width or not height:
-        raise Broken("its header says what no TGA can be")
+        raise Broken("its header is not valid for TGA")
     start = 18 + id_length + (map_length * ((map_bits + 7) // 8) if has_map else 0)
     end = _tga_end(content, start, width * height, (bits + 7) // 8, packed=kind >= 9)
     if end > len(content):
@@ -128,7 +133,7 @@ def _tga(content: bytes) -> tuple[int, int, int]:
 
 
 def _tga_end(content: bytes, at: int, pixels: int, size_bytes: int, *, packed: bool) -> int:
-    """Where the pixels end; packed ones come as packets of up to 128, the same one again or each by itself."""
+    """The end of the pixels. Compressed ones are packets of up to 128 pixels, repeated or literal."""
     if not packed:
         return at + pixels * size_bytes
     while pixels > 0:

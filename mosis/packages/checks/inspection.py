@@ -1,7 +1,8 @@
-"""The deep checks of one package: each file by its kind, then what they use against what the manifest asks for.
+"""The deep checks of one package: each file by its kind, then the permissions used against those in
+the manifest.
 
-This runs in a child process of its own (child.py), because parsers are large, slow and now and then wrong. It opens nothing:
-the package is handed over as an open file.
+This runs in a child process (child.py), because parsers are large, slow and sometimes faulty. It
+opens no files: the package is passed as an open file.
 """
 
 import json
@@ -33,7 +34,8 @@ KINDS: dict[str, Check] = {
     "ogg": sounds.check,
     "wav": sounds.check,
     "mp3": sounds.check,
-    # META-INF was read to the last byte before (signature.py); what a reviewer should know of any text, he hears of it too.
+    # META-INF was checked completely before (signature.py); remarks about any text apply to its
+    # files too.
     "mf": lambda path, content, contents: iter(()),
     "pem": lambda path, content, contents: iter(()),
     "sig": lambda path, content, contents: iter(()),
@@ -44,9 +46,10 @@ _TEXTS = frozenset(["rml", "rcss", "lua", "json", "txt", "md", "mf", "pem"])
 def look_into(
     file: BinaryIO, begun: Callable[[str], None] = lambda name: None
 ) -> Iterator[Finding]:
-    """Every finding of tiers 2 and 3 that the package itself can tell. `begun` hears which file is next.
+    """Every finding of tiers 2 and 3 that the package itself allows. `begun` is called with the
+    name of each file.
 
-    The package has passed tier 1. Raises Unreadable when its bytes have changed since.
+    The package has passed tier 1. Raises Unreadable if its bytes have changed since.
     """
     archive = Archive(file)
     manifest = json.loads(archive.read("manifest.json"))
@@ -67,19 +70,21 @@ def _permissions(manifest: Mapping[str, Any], contents: Contents) -> Iterator[Fi
         make = warning if name in DANGEROUS_PERMISSIONS else info
         yield make(
             "permission_unused",
-            f"The permission {name} is asked for, and nothing seems to use it.",
+            f"The permission {name} is requested, but nothing seems to use it.",
             "manifest.json",
         )
     for name, (path, line) in sorted(contents.used.items()):
         if name not in asked:
             detail = (
-                f"It uses what needs the permission {name}, which the manifest does not ask for."
+                f"It uses something that needs the permission {name}, which the "
+                "manifest does not request."
             )
             yield warning("permission_undeclared", detail, path, line)
 
 
 def warm_up() -> None:
-    """Load whatever would be loaded at first use: afterwards the process opens no file any more."""
+    """Load everything that would be loaded at first use, so that the process opens no file
+    afterwards."""
     contents = Contents(frozenset(), {})
     for name, sample in (
         ("a.rml", b"<rml/>"),

@@ -1,6 +1,6 @@
-"""JPEG (ITU T.81) as libjpeg and stb_image read it: what either of them refuses is an error.
+"""JPEG (ITU T.81) as libjpeg and stb_image read it: anything that one of them refuses is an error.
 
-The entropy-coded data is not decoded; everything that says how to decode it is read.
+The entropy-coded data is not decoded; everything that controls its decoding is read.
 """
 
 import re
@@ -13,11 +13,11 @@ _LARGEST_SIDE = 65500  # libjpeg: JPEG_MAX_DIMENSION
 _BLOCKS_IN_UNIT = 10  # libjpeg: D_MAX_BLOCKS_IN_MCU
 _HERE = re.compile(
     rb"\xff++([^\x00\xff])", re.DOTALL
-)  # a marker, with the bytes 0xFF that may fill before it
+)  # a marker, with optional fill bytes 0xFF before it
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _IN_SCAN = re.compile(
     rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL
-)  # stuffed zeros and restarts are data
+)  # stuffed zeros and restart markers are data
 _SOF, _DHT, _EOI, _SOS, _DQT, _DNL, _DRI = 0xC0, 0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive: all with Huffman codes
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
@@ -27,7 +27,7 @@ _COMMENTS = {*range(0xE0, 0xF0), 0xFE}
 def read(content: bytes) -> tuple[int, int, int]:
     """Width, height, and the bytes after the end of the image. Raises Broken, struct.error, IndexError."""
     if not content.startswith(b"\xff\xd8\xff"):
-        raise Broken("it does not begin like one")
+        raise Broken("it does not have the header of one")
     image = _Image()
     for marker, body, end in _segments(content, image):
         if marker == _EOI:
@@ -66,7 +66,7 @@ def _segments(content: bytes, image: "_Image") -> Iterator[tuple[int, bytes, int
 
 
 class _Image:
-    """Tables and frame, as far as the segments have come."""
+    """Tables and frame, as far as segments were read."""
 
     def __init__(self) -> None:
         self.width = self.height = 0

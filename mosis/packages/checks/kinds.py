@@ -1,4 +1,4 @@
-"""What the checks of all kinds of files share: how a finding is made, and the package as they see it."""
+"""Shared by the checks of all file types: findings, and the package as the checks see it."""
 
 import posixpath
 from collections.abc import Mapping
@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.packages.findings import Finding
+from mosis.packages.formats import format_of
 
 
 @dataclass
 class Contents:
-    """The package a check looks into: names of its files, its manifest, and what the files were found to use."""
+    """The package under check: names of its files, its manifest, and the permissions that the files
+    were found to use."""
 
     names: frozenset[str]
     manifest: Mapping[str, Any]
@@ -20,31 +22,41 @@ class Contents:
 
 
 class Broken(Exception):
-    """A file is not what its name says; the text says why."""
+    """A file does not have the format of its name; the text gives the reason."""
+
+
+def why_broken(trouble: Exception, content: bytes, own: tuple[str, ...]) -> str:
+    """Why a file does not have the format of its name: it is cut off or damaged, or a file of another format, unless that is one
+    of its `own` (names in formats.py)."""
+    found = format_of(content)
+    if found and not found.endswith(own):
+        return f"it is {found}"
+    return str(trouble) if isinstance(trouble, Broken) else "it is cut off or damaged"
 
 
 def error(code: str, detail: str, path: str, line: int | None = None) -> Finding:
-    """A finding of tier 2: it blocks."""
+    """A finding of tier 2, which blocks."""
     return Finding(code, detail, path, line, tier=2, severity="error")
 
 
 def warning(code: str, detail: str, path: str | None = None, line: int | None = None) -> Finding:
-    """A finding of tier 3 that a reviewer should look at."""
+    """A finding of tier 3 that a reviewer should examine."""
     return Finding(code, detail, path, line, tier=3, severity="warning")
 
 
 def info(code: str, detail: str, path: str | None = None, line: int | None = None) -> Finding:
-    """A finding of tier 3 that a reviewer should know."""
+    """A finding of tier 3 for the reviewer's information."""
     return Finding(code, detail, path, line, tier=3, severity="info")
 
 
 def shown(text: str, longest: int = 60) -> str:
-    """A piece of somebody's file as it may stand in a sentence: short, quoted, without control characters."""
+    """A part of a file for use in a sentence: short, quoted, without control characters."""
     return repr(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
 def beside(path: str, reference: str) -> str:
-    """The file of the archive that a reference in another file of it means; "/" begins at the archive's root."""
+    """The file of the archive that a reference in another file names; "/" begins at the archive's
+    root."""
     return posixpath.normpath(
         reference.lstrip("/")
         if reference.startswith("/")

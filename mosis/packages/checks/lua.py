@@ -1,4 +1,5 @@
-"""Lua: compiled as source text by the real Lua 5.4, never run; what it uses is read off its words, for the reviewer."""
+"""Lua scripts: compiled as source text by Lua 5.4, never run; what a script uses is found from its
+tokens, for the reviewer."""
 
 import re
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from mosis.packages.manifest import PERMISSIONS
 BYTECODE = b"\x1bLua"
 DANGEROUS = frozenset(["os", "io", "debug", "load", "loadstring", "loadfile", "dofile", "package"])
 INDIRECT = frozenset(["_ENV", "getfenv", "setfenv", "rawset"])
-# What the device offers by itself, so that `require` of it is no riddle.
+# Modules that the device provides, so `require` of them is expected.
 BUILT_IN = frozenset(["mosis", "string", "table", "math", "utf8", "coroutine"])
-# mosis.NAME that needs the permission of another name; the others have the permission's own.
+# mosis.NAME that needs a permission of another name; the others need the permission of the same
+# name.
 _NEEDS = {
     "http": "network",
     "websocket": "network",
@@ -27,7 +29,8 @@ _NEEDS = {
     "files": "storage",
     "db": "storage",
 }
-# As Lua's own lexer (llex.c) reads it, with all line ends made \n before: what is read otherwise here could hide a use.
+# Tokens as Lua's own lexer (llex.c) reads them, with all line ends normalized to \n: a difference
+# here could hide a use.
 _WORD = re.compile(
     r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*"  # comments
     r"|(?P<long>\[(?P<l>=*)\[.*?\](?P=l)\])"  # long texts
@@ -36,15 +39,17 @@ _WORD = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
     re.DOTALL,
 )
-_FIRST_LINE = re.compile(
-    rb"\A#[^\n]*"
-)  # of a file: luaL_loadfilex skips it, after a byte order mark
+# What stands behind a byte that Lua does not expect.
+_BYTES = dict.fromkeys(("254", "255"), " (the file is UTF-16; save it as UTF-8)")
+_BEYOND_ASCII = " (a character beyond ASCII outside of a text, such as a typographic quote or a non-breaking space)"
+_FIRST_LINE = re.compile(rb"\A#[^\n]*")  # skipped by luaL_loadfilex, after a byte order mark
 _LINE_END = re.compile(r"\r\n|\n\r|\r")
 Word = tuple[str, str, int]  # kind, word, line
 
 
 def check(path: str, content: bytes, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
-    """What is wrong with a script, and what in it a reviewer should look at. `first_line`: where it begins in its file."""
+    """What is wrong with a script, and what a reviewer should look at. `first_line`: where it
+    begins in its file."""
     source = content.removeprefix(b"\xef\xbb\xbf")
     if source.startswith(b"#") and path.lower().endswith(".lua"):
         source = _FIRST_LINE.sub(b"", source, count=1)
@@ -61,7 +66,8 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
 
 
 def look(path: str, source: str, contents: Contents, first_line: int = 1) -> Iterator[Finding]:
-    """What a script uses: one finding for each name, at the place where it stands first; permissions go into `contents`."""
+    """What a script uses: one finding for each name, at its first occurrence; permissions are added
+    to `contents`."""
     words = [*_words(_LINE_END.sub("\n", source), first_line), *[("end", "", 0)] * 4]
     said: set[str] = set()
     for number, (kind, _, _) in enumerate(words):
@@ -91,7 +97,8 @@ def _words(source: str, first_line: int) -> Iterator[Word]:
 
 
 def _is_own_name(words: list[Word], number: int) -> bool:
-    """Whether a name is a field or a name that is given here, not the global. What follows `_G.` is the global."""
+    """Whether a name is a field or is defined here, and not the global. A name after `_G.` is the
+    global."""
     before, after = words[number - 1][:2] if number else ("", ""), words[number + 1][:2]
     if before in (("mark", "."), ("mark", ":")):
         return number < 2 or words[number - 2][:2] != ("name", "_G")
@@ -101,7 +108,7 @@ def _is_own_name(words: list[Word], number: int) -> bool:
 
 
 def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iterator[Finding]:
-    """What a reviewer should know of the use of a global at this place."""
+    """The remark about the use of a global at this place."""
     (_, word, line), (kind, after, _) = words[number], words[number + 1]
     if kind == "text":
         after = ""
@@ -115,12 +122,13 @@ def _uses(path: str, words: list[Word], number: int, contents: Contents) -> Iter
         word in INDIRECT
         or (word == "_G" and after not in (".", ":"))
         or (word == "mosis" and after not in ("=", "and", "then"))
-    ):  # handed on, or its field is made up
+    ):  # passed on, or its field is computed
         yield _indirect(path, word, line)
 
 
 def _members(words: list[Word], number: int) -> list[str]:
-    """Which fields of the name at this place are meant, `.a.b` or `["a"]["b"]`: two at most, none when they are made up."""
+    """The fields accessed of the name at this place, `.a.b` or `["a"]["b"]`: at most two, none if
+    they are computed."""
     members: list[str] = []
     at = number + 1
     while len(members) < 2:
@@ -151,7 +159,7 @@ def _required(path: str, words: list[Word], number: int, contents: Contents) -> 
         case _:
             yield warning(
                 "require_missing",
-                "It requires a module whose name is made up while it runs.",
+                "It requires a module whose name is computed at run time.",
                 path,
                 line,
             )
@@ -190,24 +198,28 @@ def _dangerous(path: str, name: str, line: int) -> Finding:
 def _indirect(path: str, name: str, line: int) -> Finding:
     return info(
         "lua_indirect",
-        f"It reaches what it uses by way of {name}, so that it cannot be read off.",
+        f"It reaches what it uses through {name}, so it cannot be determined what it uses.",
         path,
         line,
     )
 
 
 def _said(message: bytes, first_line: int) -> tuple[int, str]:
-    """The line and the sentence of Lua's `lua:3: unexpected symbol near <eof>`."""
+    """The line and the message of Lua's `lua:3: unexpected symbol near <eof>`."""
     text = message.decode("utf-8", "replace").split("\nstack traceback")[0]
     found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)
     if "C stack overflow" in text:
         text, found = "its expressions or blocks are nested too deep", None
-    return (int(found[1]), found[2][:200] + ".") if found else (first_line, text[:200] + ".")
+    if byte := re.search(r"near '<\\(\d+)>'", text):
+        text += _BYTES.get(byte[1], "" if int(byte[1]) < 128 else _BEYOND_ASCII)
+        found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)
+    return (int(found[1]), found[2][:300] + ".") if found else (first_line, text[:200] + ".")
 
 
 @cache
 def _compile() -> Any:
-    """Lua's own `load`, for text only. Python is out of its reach, and what it makes is dropped at once."""
+    """Lua's own `load`, for text only. The script cannot reach Python, and the compiled function is
+    discarded."""
     runtime = lua54.LuaRuntime(
         register_eval=False, register_builtins=False, encoding=None, unpack_returned_tuples=True
     )

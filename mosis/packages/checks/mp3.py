@@ -1,6 +1,8 @@
-"""MPEG audio (ISO/IEC 11172-3, 13818-3) as LAME and mpg123 find it: frames, with tags and padding around them.
+"""MPEG audio (ISO/IEC 11172-3, 13818-3) as LAME and mpg123 read it: frames, with tags and padding
+around them.
 
-Like them it skips what stands before the first frame, takes layers I to III and free format, and goes on after damage.
+Like them, it skips data before the first frame, accepts layers I to III and free format, and
+continues after damage.
 """
 
 import re
@@ -23,11 +25,12 @@ _SAME = (
     0xFFFE0C00  # bits of a header that all frames of a stream share: version, layer, sample rate
 )
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
-_FREE_FRAME = 4608  # bytes of the longest frame in free format that is looked for
+_FREE_FRAME = 4608  # bytes of the longest free-format frame that is searched for
 
 
 def read(content: bytes) -> tuple[int, int]:
-    """Bytes that are no part of the sound, after its end and before or within it. Raises Broken, struct.error."""
+    """The number of bytes that are not part of the sound, after its end and before or within it.
+    Raises Broken, struct.error."""
     end = _without_tags_at_end(content)
     solid = len(content[:end].rstrip(b"\0"))
     at = _first_frame(content, end, solid)
@@ -37,7 +40,7 @@ def read(content: bytes) -> tuple[int, int]:
     first = _header(content, at)
     free = _free_length(content, at, end) if not _length(first) else 0
     while at + 4 <= end:
-        if content.startswith(b"ID3", at):  # a tag of a second recording
+        if content.startswith(b"ID3", at):  # a tag of another recording
             at = max(at + 10, _after_tags(content, at))
             continue
         head = _header(content, at)
@@ -74,7 +77,7 @@ def _is_like(head: int, first: int) -> bool:
 
 
 def _length(head: int) -> int:
-    """Bytes of the frame with this header; 0 in free format."""
+    """The number of bytes of the frame with this header; 0 for free format."""
     version, layer, rate = head >> 19 & 3, 4 - (head >> 17 & 3), head >> 12 & 15
     bits = _RATES[1 if version == 3 else 2, layer][rate] * 1000
     hertz, padding = _SAMPLES[version][head >> 10 & 3], head >> 9 & 1
@@ -86,7 +89,8 @@ def _length(head: int) -> int:
 
 
 def _free_length(content: bytes, at: int, end: int) -> int:
-    """Bytes of a frame in free format, without padding: up to the next header of its kind; 0 without one."""
+    """The number of bytes of a free-format frame without padding: up to the next header of its
+    kind; 0 without one."""
     first = _header(content, at)
     for found in _SYNC.finditer(content, at + 4, min(at + _FREE_FRAME, end)):
         if _is_like(_header(content, found.start()), first):
@@ -95,7 +99,8 @@ def _free_length(content: bytes, at: int, end: int) -> int:
 
 
 def _is_frame(content: bytes, at: int, end: int, solid: int) -> bool:
-    """Whether a frame begins here that is followed by one like it, or by zeros (from `solid`) and the end."""
+    """Whether a frame begins here that is followed by one of its kind, or by zeros (from `solid`)
+    and the end."""
     head = _header(content, at)
     if not _is_head(head):
         return False
@@ -113,11 +118,11 @@ def _first_frame(content: bytes, end: int, solid: int) -> int:
     for found in _SYNC.finditer(content, start, min(start + SEARCH_BYTES, end)):
         if _is_frame(content, found.start(), end, solid):
             return found.start()
-    raise Broken("there is no frame of MPEG audio where one should be")
+    raise Broken("there is no MPEG audio frame where one is expected")
 
 
 def _next_frame(content: bytes, at: int, end: int, solid: int, first: int) -> int:
-    """The next place where two frames of this stream follow one another; 0 when there is none."""
+    """The next offset at which two frames of this stream follow each other; 0 if there is none."""
     for found in _SYNC.finditer(content, at, end):
         if _is_like(_header(content, found.start()), first) and _is_frame(
             content, found.start(), end, solid
@@ -127,7 +132,7 @@ def _next_frame(content: bytes, at: int, end: int, solid: int, first: int) -> in
 
 
 def _after_tags(content: bytes, at: int = 0) -> int:
-    """The end of the ID3v2 and APE tags that stand here, one after the other, with their padding."""
+    """The end of the ID3v2 and APE tags at this offset, with their padding."""
     while True:
         if content.startswith(b"ID3", at):
             sizes = content[at + 6 : at + 10]
@@ -146,7 +151,7 @@ def _after_tags(content: bytes, at: int = 0) -> int:
 
 
 def _without_tags_at_end(content: bytes) -> int:
-    """Where ID3v1, Lyrics3 and APE tags begin at the end of the file."""
+    """The start of the ID3v1, Lyrics3 and APE tags at the end of the file."""
     end = len(content)
     while True:
         if content[max(0, end - 128) : end].startswith(b"TAG") and end >= 128:
@@ -155,7 +160,7 @@ def _without_tags_at_end(content: bytes) -> int:
             end -= 15 + int(content[end - 15 : end - 9])
         elif end >= 32 and content[end - 32 : end - 24] == b"APETAGEX":
             size, _, flags = struct.unpack_from("<III", content, end - 20)
-            end -= max(size, 32) + (32 if flags >> 31 else 0)  # the size counts the footer
+            end -= max(size, 32) + (32 if flags >> 31 else 0)  # the size includes the footer
         else:
             return max(0, end)
         if end <= 0:

@@ -1,5 +1,5 @@
-"""The parsers that come from other packages. The portal always has them; the command line runs without
-them too and says which checks it left out."""
+"""Parsers from other packages. The portal always has them; the command line runs without them and
+names the checks that it skipped."""
 
 from importlib import import_module
 from typing import Any
@@ -18,7 +18,7 @@ tinycss2 = _imported("tinycss2")
 
 
 def missing_parsers() -> dict[str, str]:
-    """{package to install: what is not checked without it}; empty where everything is checked."""
+    """{package to install: the checks that need it}; empty if everything is checked."""
     missing = {}
     if lua54 is None:
         missing["lupa"] = "whether Lua scripts compile (lua_syntax)"

@@ -1,7 +1,9 @@
-"""PNG as libpng and stb_image read it: what either of them refuses is an error, what both ignore is not.
+"""PNG as libpng and stb_image read it: anything that one of them refuses is an error, what both
+ignore is not.
 
-Section numbers are those of the PNG specification, third edition. Both decoders ignore wrong checksums of chunks that are not
-critical, and bytes after the pixels; stb_image refuses a `tRNS` chunk that does not fit the image.
+Section numbers are those of the PNG specification, third edition. Both decoders ignore wrong
+checksums of ancillary chunks, and bytes after the pixels; stb_image refuses a `tRNS` chunk that
+does not fit the image.
 """
 
 import struct
@@ -30,9 +32,10 @@ _PASSES = (
 
 
 def read(content: bytes) -> tuple[int, int, int]:
-    """Width, height, and how many bytes belong to no part of the image. Raises Broken, struct.error, zlib.error."""
+    """Width, height, and the number of bytes that are not part of the image. Raises Broken,
+    struct.error, zlib.error."""
     if not content.startswith(SIGNATURE):
-        raise Broken("it does not begin like one")
+        raise Broken("it does not have the header of one")
     image = _Image()
     at, kind = len(SIGNATURE), b""
     while kind != b"IEND":
@@ -57,7 +60,7 @@ def _chunk(content: bytes, at: int) -> tuple[bytes, bytes, int]:
 
 
 class _Image:
-    """What the chunks say, in the order in which they come."""
+    """The content of the chunks, in their order."""
 
     def __init__(self) -> None:
         self.width = self.height = self.colour = self.bits = 0
@@ -65,11 +68,11 @@ class _Image:
         self.palette = 0  # entries
         self.data: list[bytes] = []
         self.data_ended = False
-        self.late = 0  # bytes of pixels that come after another chunk
+        self.late = 0  # bytes of pixel data after another chunk
 
     def take(self, kind: bytes, body: bytes) -> None:
         if (kind == b"IHDR") == bool(self.width):
-            raise Broken("its header is missing or stands twice")
+            raise Broken("its header is missing or occurs twice")
         if self.data and kind != b"IDAT":
             self.data_ended = True
         if kind == b"IHDR":
@@ -97,12 +100,12 @@ class _Image:
         if not self.width or not self.height or max(self.width, self.height) > _LARGEST_SIDE:
             raise Broken("its width or height is 0 or more than a million")
         if depth not in _DEPTHS.get(self.colour, ()) or method or filtering or interlace > 1:
-            raise Broken("its header says what no PNG can be")
+            raise Broken("its header is not valid for PNG")
         self.bits, self.interlaced = depth * _CHANNELS[self.colour], bool(interlace)
 
     def _palette(self, body: bytes) -> None:
         if self.palette:
-            raise Broken("its palette (PLTE) stands twice")
+            raise Broken("its palette (PLTE) occurs twice")
         if not body or len(body) % 3 or len(body) > 768 or (self.data and self.colour == 3):
             raise Broken("its palette (PLTE) has a wrong size or place")
         self.palette = len(body) // 3
@@ -121,7 +124,8 @@ class _Image:
             raise Broken("its transparency (tRNS) does not fit the palette or colours before it")
 
     def surplus(self) -> int:
-        """Unpack the pixels in small steps, so that nothing large is ever held; bytes that are no pixels."""
+        """Decompress the pixels in small steps, so that little memory is used. Returns the number
+        of bytes that are not pixels."""
         rows = list(self._rows())
         expected = sum(count * size for count, size in rows)
         inflate, size, spare, ended = zlib.decompressobj(), 0, self.late, False
@@ -142,7 +146,7 @@ class _Image:
         return spare + size - expected
 
     def _rows(self) -> Iterator[tuple[int, int]]:
-        """How many rows each pass has, and their bytes with the one that names the filter."""
+        """The number of rows of each pass, and the bytes of a row including its filter type."""
         for left, top, across, down in _PASSES if self.interlaced else ((0, 0, 1, 1),):
             columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
             if columns > 0 and rows > 0:
@@ -150,7 +154,7 @@ class _Image:
 
 
 class _Filters:
-    """Watches the first byte of each row, which names its filter (section 9.2: 0 to 4)."""
+    """Checks the first byte of each row, its filter type (section 9.2: 0 to 4)."""
 
     def __init__(self, rows: list[tuple[int, int]]) -> None:
         self._passes = iter(rows)
@@ -161,7 +165,7 @@ class _Filters:
         while self._left and self._next < len(block):
             found = block[self._next :: self._size][: self._left]
             if max(found) > 4:
-                raise Broken("a row of its pixels names a filter that does not exist")
+                raise Broken("a row of its pixels has a filter type that does not exist")
             self._next += len(found) * self._size
             self._left -= len(found)
             if not self._left:

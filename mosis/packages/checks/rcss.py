@@ -1,4 +1,4 @@
-"""RCSS: style sheets that a real CSS parser (CSS Syntax Level 3, by tinycss2) reads to the end without an error."""
+"""RCSS: style sheets that a CSS parser (CSS Syntax Level 3, tinycss2) reads without an error."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,19 @@ from mosis.packages.findings import Finding
 
 DEPTH = 8  # rules within rules: @media around @keyframes around a rule is three
 _OF_RULES = ("media", "keyframes", "supports", "layer")
-_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,()"]+)')  # a text, or a word without quotes
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,()"]+)')  # a string, or a word without quotes
+# Kinds of tinycss2's errors, or the beginnings of its messages
+_WORDS = {
+    ")": "a closing ) has no opening one",
+    "]": "a closing ] has no opening one",
+    "}": "a closing } has no opening one",
+    "bad-string": "a text in quotes has no end on its line",
+    "bad-url": "an address in url() has a space, a quote or a bracket; put it into quotes",
+    "EOF reached before {} block": "this is a } or a selector without a { } block",
+    "Expected ':' after": "a declaration is `name: value;`, and here is no colon; rules cannot stand in rules",
+    "Expected <ident>": "a declaration begins with the name of a property",
+    "Expected declaration": "a declaration is `name: value;`",
+}
 _FILE = re.compile(r"(?![a-z][a-z0-9+.-]*:).*\.(?:png|jpe?g|tga|webp|ttf|otf|rcss)", re.IGNORECASE)
 
 
@@ -31,7 +43,7 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
         return
     text = "\n" * (first_line - 1) + text
     values = tinycss2.parse_component_value_list(text + "\n}", skip_comments=True)
-    # a brace too many is an error only when everything before it has been closed
+    # a surplus brace is reported only if everything before it is closed
     if not values or values[-1].type != "error" or values[-1].kind != "}":
         yield error(
             "rcss_malformed",
@@ -89,7 +101,7 @@ def _declarations(path: str, rule: Any, contents: Contents) -> Iterator[Finding]
 
 
 def _sprite_names(nodes: list[Any], depth: int) -> Iterator[str]:
-    """Names that mean a sprite of this sheet, also where they look like that of a file."""
+    """The names of sprites of this sheet, which may look like file names."""
     for node in nodes:
         if node.type != "at-rule" or node.content is None or depth > DEPTH:
             continue
@@ -103,7 +115,7 @@ def _sprite_names(nodes: list[Any], depth: int) -> Iterator[str]:
 
 
 def _sprites(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
-    """The block of a @spritesheet, where RmlUi takes anything up to the colon for a name."""
+    """The block of a @spritesheet, in which RmlUi accepts any name up to the colon."""
     for tokens in _split(rule.content, ";"):
         name, *values = _split(tokens, ":")
         written = tinycss2.serialize(name).strip()
@@ -118,7 +130,8 @@ def _sprites(path: str, rule: Any, contents: Contents) -> Iterator[Finding]:
 
 
 def _split(tokens: list[Any], mark: str) -> Iterator[list[Any]]:
-    """The pieces of a list between these marks, without blanks and comments around them; empty ones are left out."""
+    """The parts of a list between these separators, without spaces and comments; empty ones are
+    left out."""
     pieces: list[list[Any]] = [[]]
     for each in tokens:
         if each.type == "literal" and each.value == mark:
@@ -129,7 +142,7 @@ def _split(tokens: list[Any], mark: str) -> Iterator[list[Any]]:
 
 
 def _values(path: str, values: list[Any], node: Any, contents: Contents) -> Iterator[Finding]:
-    """Errors in values, however deep, and the files they name, in quotes or without, that are not there."""
+    """Errors in values, at any depth, and files that they name, quoted or not, that do not exist."""
     yield from (_wrong(path, each) for each in _errors(values))
     for found in _NAME.finditer(tinycss2.serialize(values)):
         name = found[1] or found[2]
@@ -150,7 +163,10 @@ def _errors(values: list[Any]) -> Iterator[Any]:
 
 
 def _wrong(path: str, node: Any) -> Finding:
-    said = node.message.partition(", got {")[0].rstrip(".")[:200]
+    said = next(
+        (words for mark, words in _WORDS.items() if mark in (node.kind, node.message[: len(mark)])),
+        "this is not a rule or a declaration",
+    )
     return error(
         "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
     )

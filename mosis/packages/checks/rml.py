@@ -1,7 +1,9 @@
-"""RML: read as RmlUi reads it (rml_reader.py); the Lua and RCSS in it and the files it names are looked at too.
+"""RML: read as RmlUi reads it (rml_reader.py), including embedded Lua and RCSS and the files it
+names.
 
-What RmlUi cannot read is an error. What it reads although it is not well-formed XML is the warning `rml_not_xml`, because
-XML tools cannot work with it. Document types and declarations of entities are refused before an XML parser sees them.
+What RmlUi cannot read is an error. What it reads although it is not well-formed XML is the warning
+`rml_not_xml`, because XML tools cannot process it. Document types and entity declarations are
+refused before an XML parser sees them.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ from mosis.packages.checks.xml_hints import hint_for
 from mosis.packages.findings import Finding
 
 DEPTH = 200  # elements within elements: devices walk the tree by recursion
-REREAD = 8  # CDATA within CDATA, and places where a template could begin
+REREAD = 8  # CDATA in CDATA, and places where a template could begin
 ROOTS = ("rml", "template")
 _CHECKS = {"script": lua.check, "style": rcss.check}
 _REFERENCES = {("link", "href"), ("script", "src"), ("img", "src"), ("input", "src")}
@@ -25,7 +27,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|\?|#|\{\{", re.IGNORECASE)
 _CDATA = re.compile(rb"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|quot|apos)|#([0-9]{1,8})|#[xX]([0-9A-Fa-f]{1,8}));")
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
-# RmlUi's Template::Load looks for these without regard to comments and CDATA sections.
+# RmlUi's Template::Load searches for these, ignoring comments and CDATA sections.
 _TEMPLATE = re.compile(rb"<[ \t\r\n/]*template", re.IGNORECASE)
 _TEMPLATE_PART = re.compile(rb"<[ \t\r\n]*(?:head|body)", re.IGNORECASE)
 _TEMPLATE_WHOLE = re.compile(
@@ -36,7 +38,8 @@ _TEMPLATE_WHOLE = re.compile(
 
 
 def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """What is wrong with a document, and what in it a reviewer should look at. Nothing outside it is ever read."""
+    """What is wrong with a document, and what a reviewer should look at. Nothing outside it is
+    read."""
     if problem := _unreadable_bytes(content):
         yield error("rml_malformed", problem[0], path, problem[1])
         return
@@ -56,14 +59,16 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
 
 
 def _unreadable_bytes(content: bytes) -> tuple[str, int] | None:
-    """Why these bytes are no text, and on which line."""
+    """Why these bytes are not text, and on which line."""
     try:
         content.decode()
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
         return f"It is not UTF-8 at byte {problem.start}; save it as UTF-8.", line
     if (at := content.find(b"\0")) >= 0:
-        return "It has a zero byte, where RmlUi stops; remove it.", content.count(b"\n", 0, at) + 1
+        return "It has a zero byte, at which RmlUi stops; remove it.", content.count(
+            b"\n", 0, at
+        ) + 1
     return None
 
 
@@ -83,7 +88,7 @@ class _Document:
         first_line: int = 1,
         level: int = 0,
     ) -> None:
-        """Raises Unreadable where RmlUi would stop."""
+        """Raises Unreadable if RmlUi would stop."""
         for event in Reader(source, DEPTH, verbatim, first_line).events():
             match event:
                 case Start():
@@ -96,14 +101,14 @@ class _Document:
                     self._reread(event, verbatim, level + 1)
 
     def look_only(self, source: bytes, first_line: int = 1) -> None:
-        """What a second way of reading the same bytes finds; where it stops is no finding."""
+        """What another way of reading the same bytes finds; if it stops, this is not reported."""
         other = _Document(self.path, self.contents)
         with contextlib.suppress(Unreadable):
             other.read(source, first_line=first_line, level=1)
         self.findings += [each for each in other.findings if each.code.startswith("lua_")]
 
     def read_as_template(self, source: bytes) -> None:
-        """Devices cut a template's head and body out of the bytes, also where they stand in a comment."""
+        """Devices cut a template's head and body out of the bytes, even inside a comment."""
         if self.root == "template" and not _TEMPLATE_WHOLE.search(source):
             detail = "A template needs <head>...</head> and after it <body>...</body>; add them."
             self.findings.append(error("rml_malformed", detail, self.path, 1))
@@ -135,7 +140,7 @@ class _Document:
             name, value = attribute.lower(), raw.decode("utf-8", "replace")
             if (start.name, name) in _REFERENCES:
                 self._refer(decode_entities(value).strip(), start.line)
-            if name.startswith("on"):  # with entities and without: not every device decodes them
+            if name.startswith("on"):  # decoded and not decoded: not every device decodes entities
                 handlers |= dict.fromkeys([value, decode_entities(value)])
         for each in handlers:
             self.findings += lua.look(self.path, each, self.contents, start.line)
@@ -159,10 +164,13 @@ class _Document:
             raise Unreadable(detail, stop.line, stop.code) from stop
 
     def _verbatim(self, event: VerbatimContent) -> None:
-        """A script or style: RmlUi takes everything up to its end tag as it stands."""
+        """A script or style: RmlUi takes everything up to its end tag literally."""
         content, line = event.content, event.line
         if section := _CDATA.fullmatch(content):
-            detail = f"RmlUi reads a <{event.name}> as it stands: leave out <![CDATA[ and ]]>, < and & may stand there."
+            detail = (
+                f"RmlUi reads the content of <{event.name}> literally: leave out "
+                "<![CDATA[ and ]]>; < and & are allowed there."
+            )
             self.findings.append(error("rml_malformed", detail, self.path, line))
             line += content.count(b"\n", 0, section.start(1))
             content = section[1]
@@ -170,7 +178,8 @@ class _Document:
 
 
 def decode_entities(text: str) -> str:
-    """As RmlUi's StringUtilities::DecodeRml, which leaves others as they stand; what is no character becomes nothing."""
+    """As RmlUi's StringUtilities::DecodeRml, which leaves unknown entities unchanged; invalid
+    characters become empty."""
 
     def character(found: re.Match[str]) -> str:
         if found[1]:
@@ -184,7 +193,7 @@ def decode_entities(text: str) -> str:
 
 
 class _Declaration(Exception):
-    """The XML parser came to a document type."""
+    """The XML parser found a document type declaration."""
 
 
 def _not_xml(path: str, source: bytes) -> Finding | None:

@@ -1,9 +1,10 @@
-"""Reads RML the way RmlUi's BaseXMLParser does, so that the checks see the elements, scripts and styles that a device sees.
+"""Reads RML the way RmlUi's BaseXMLParser does, so that the checks see the elements, scripts and
+styles that a device sees.
 
-Differences from XML that RmlUi accepts: names without regard to case, attributes without a value or without quotes, a
-repeated attribute (the last one counts), blanks after `<`, `&` and `<` anywhere in values and within `{{ }}`, `--` in
-comments, anything after the end of the outermost element. The content of a script or style is read as it stands.
-The time is linear in the size of the document.
+Differences from XML that RmlUi accepts: names in any case, attributes without a value or without
+quotes, a repeated attribute (the last one counts), spaces after `<`, `&` and `<` anywhere in values
+and within `{{ }}`, `--` in comments, anything after the end of the outermost element. The content
+of a script or style is literal text. The time is linear in the size of the document.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VERBATIM = frozenset(["script", "style"])  # RmlUi: Factory::RegisterPersistentCDATATag
-SVG = frozenset(["svg"])  # verbatim too where RmlUi is built with its SVG plugin
+SVG = frozenset(["svg"])  # also literal text if RmlUi is built with its SVG plugin
 _BLANK = rb"[ \t\r\n]*+"
 _TAG_NAME = re.compile(_BLANK + rb"([^ \t\r\n/>\0]++)(?=[\s\S])")
 _ATTRIBUTE_NAME = re.compile(_BLANK + rb"([^ \t\r\n=/>\0]++)(?=[\s\S])")
@@ -25,7 +26,7 @@ _IN_BRACKETS = re.compile(rb"'[^']*'|'|\}\}|\{\{|\}[^}']|/>|</")
 
 
 class Unreadable(Exception):
-    """RmlUi stops here; `detail` says why and what to do."""
+    """RmlUi stops here; `detail` gives the reason and what to do."""
 
     def __init__(self, detail: str, line: int, code: str = "rml_malformed") -> None:
         super().__init__(detail)
@@ -76,7 +77,7 @@ class Reader:
         self._text_at, self._has_cdata = 0, False
 
     def events(self) -> Iterator[Event]:
-        """Everything that RmlUi reads. Raises Unreadable where it gives up."""
+        """Everything that RmlUi reads. Raises Unreadable if it stops."""
         if header := _HEADER.match(self.source):
             self.at = header.end()
         begun = False
@@ -102,7 +103,7 @@ class Reader:
             raise Unreadable("There is no element; begin the document with <rml>.", 1)
 
     def line(self, at: int) -> int:
-        """The line of an offset. Offsets must not fall from call to call by much: that would cost time."""
+        """The line of an offset. Offsets should increase from call to call; going back far is slow."""
         if at >= self._counted:
             self._line += self.source.count(b"\n", self._counted, at)
         else:
@@ -124,7 +125,7 @@ class Reader:
                 self.at = found.end()
                 return True
             if found[0] == b"}}":
-                raise self._fail("}} stands here without {{ before it; remove it.", found.start())
+                raise self._fail("There is a }} without {{ before it; remove it.", found.start())
             position = self._skip_brackets(found.end() - 1)
         return False
 
@@ -166,17 +167,20 @@ class Reader:
         end = self._skip_past(b">", start, "An end tag is not closed; write > after its name.")
         name = _lower(self.source[start:end].strip(b" \t\r\n"))
         if not self.open:
-            raise self._fail(f"</{name[:40]}> closes nothing; remove it.", begin)
+            raise self._fail(f"</{name[:40]}> closes no element; remove it.", begin)
         opened, line = self.open.pop()
         if name != opened:
-            detail = f"</{name[:40]}> stands here, but <{opened[:40]}> of line {line} is open; write </{opened[:40]}> before."
+            detail = (
+                f"</{name[:40]}> is not expected here, because <{opened[:40]}> of "
+                f"line {line} is open; write </{opened[:40]}> first, or <{opened[:40]}/> for an empty element."
+            )
             raise self._fail(detail, begin)
 
     def _read_start_tag(self, begin: int) -> Iterator[Event]:
         line = self.line(begin)
         found = _TAG_NAME.match(self.source, self.at)
         if not found:
-            raise self._fail("Here < begins no tag; write &lt; for it.", begin)
+            raise self._fail("This < does not begin a tag; write &lt; for it.", begin)
         name = _lower(found[1])
         self._refuse_declaration(name, begin)
         if len(self.open) >= self.depth:
@@ -200,7 +204,7 @@ class Reader:
             self.open.append((name, line))
 
     def _refuse_declaration(self, name: str, begin: int) -> None:
-        """What RmlUi takes for the start of an element that never ends."""
+        """Declarations, which RmlUi reads as the start of an element that never ends."""
         if name.startswith("!doctype"):
             detail = "A document type (<!DOCTYPE ...>) is not allowed; leave it out."
             raise self._fail(detail, begin, "rml_doctype")
@@ -211,13 +215,16 @@ class Reader:
             detail = "A processing instruction (<? ... ?>) is not allowed; leave it out."
             raise self._fail(detail, begin)
         if "<" in name:
-            detail = "A tag is not closed by >, or < begins no tag; write &lt; for a < in a text."
+            detail = (
+                "A tag is not closed by >, or a < does not begin a tag; write "
+                "&lt; for a < in a text."
+            )
             raise self._fail(detail, begin)
         if name.startswith("!"):
-            raise self._fail("RML knows no <! but that of comments; write &lt;!.", begin)
+            raise self._fail("RML supports no <! except in comments; write &lt;!.", begin)
 
     def _read_tag_end(self) -> bool | None:
-        """Whether the tag ends here as that of an empty element; None when it does not end here."""
+        """Whether the tag ends here as that of an empty element; None if it does not end here."""
         if found := _CLOSE.match(self.source, self.at):
             self.at = found.end()
             return False

@@ -1,16 +1,17 @@
-"""Sounds are what their names say: Ogg (RFC 3533) as libogg and libvorbis read it, WAV as libsndfile and SoX do, MP3 (mp3.py)."""
+"""Sounds must have the format of their name: Ogg (RFC 3533) as libogg and libvorbis read it, WAV as
+libsndfile and SoX do, MP3 (mp3.py)."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
 from mosis.packages.checks import mp3
-from mosis.packages.checks.kinds import Broken, Contents, error, warning
+from mosis.packages.checks.kinds import Broken, Contents, error, warning, why_broken
 from mosis.packages.findings import Finding
 
 _CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _REVERSED = bytes(int(f"{each:08b}"[::-1], 2) for each in range(256))
-_UNKNOWN_SIZE = 0x7FFFF000  # SoX writes this into a pipe, others 0xFFFFFFFF
+_UNKNOWN_SIZE = 0x7FFFF000  # written by SoX into a pipe; others write 0xFFFFFFFF
 _EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
 # Format tags of the WAVE registry (RFC 2361) that SoX or libsndfile read: PCM, ADPCM, float, A-law, mu-law, IMA, G.721, GSM, MP3
 _WAVE_FORMATS = {_PCM, 2, _FLOAT, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, _EXTENSIBLE}
@@ -25,7 +26,8 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
     try:
         after, damaged = {"ogg": _ogg, "wav": _wav, "mp3": mp3.read}[ending](content)
     except (Broken, struct.error, IndexError) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off"
+        own = {"ogg": "an Ogg file", "wav": "WAV sound", "mp3": "MP3 sound"}[ending]
+        why = why_broken(trouble, content, (own,))
         yield error(
             "sound_invalid", f"This is no {ending.upper()} sound: {why}. Save it again.", path
         )
@@ -41,7 +43,8 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
 
 
 def _ogg(content: bytes) -> tuple[int, int]:
-    """Pages of one or more streams, one of them of sound. What stands between pages is skipped, as libogg does."""
+    """Pages of one or more streams, at least one of audio. Data between pages is skipped, as by
+    libogg."""
     at = damaged = 0
     sound = False
     while at < len(content):
@@ -69,21 +72,23 @@ def _ogg(content: bytes) -> tuple[int, int]:
 
 
 def _has_checksum(page: bytes) -> bool:
-    """Whether the checksum of a page is right: CRC-32 with bits in reverse order to that of zlib, without its complements."""
+    """Whether the checksum of a page is correct: CRC-32 with bits in reverse order to that of zlib,
+    without its complements."""
     plain = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     crc = zlib.crc32(plain, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
 def _wav(content: bytes) -> tuple[int, int]:
-    """RIFF with a format and then data. A size of 0 or nearly all bits, as written into a pipe, means up to the end."""
+    """RIFF with a format chunk followed by data. A data size of 0 or nearly all bits set, as
+    written into a pipe, means up to the end."""
     riff, size, kind = struct.unpack_from("<4sI4s", content)
     if riff in (b"RF64", b"BW64", b"RIFX"):
         raise Broken(
             f"it is {riff.decode()}, which players for phones do not read; save it as RIFF"
         )
     if riff != b"RIFF" or kind != b"WAVE":
-        raise Broken("it does not begin like one")
+        raise Broken("it does not have the header of one")
     at, found = 12, False
     end = size + 8 if 12 < size + 8 <= len(content) else len(content)
     while at + 8 <= end:
@@ -107,7 +112,7 @@ def _wav(content: bytes) -> tuple[int, int]:
 
 
 def _after_data(content: bytes, at: int, end: int) -> int:
-    """How many bytes after the data are no chunk of the file."""
+    """The number of bytes after the data that belong to no chunk."""
     while at + 8 <= end:
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         if at + 8 + length > len(content) or not content[at : at + 4].isascii():
@@ -127,4 +132,4 @@ def _wave_format(body: bytes) -> None:
             raise Broken("its extensible format is damaged")
         (tag,) = struct.unpack_from("<H", body, 24)
     if tag in (_PCM, _FLOAT) and bits not in ((8, 12, 16, 20, 24, 32) if tag == _PCM else (32, 64)):
-        raise Broken(f"it has {bits} bits for each sample; save it with 16")
+        raise Broken(f"it has {bits} bits per sample; save it with 16")

@@ -1,4 +1,4 @@
-"""What reviewers should see in any text: secrets, addresses, very long lines, encoded blobs."""
+"""Remarks for reviewers about any text: secrets, addresses, very long lines, encoded data."""
 
 import ipaddress
 import re
@@ -12,7 +12,7 @@ from mosis.validation.strict_json import load_json
 
 LONG_LINE = 2000
 BLOB = 400
-EACH = 5  # of one code in one file: the sixth tells no more
+EACH = 5  # findings of one code in one file
 _SECRETS = {
     "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
     "a key of this portal": re.compile(r"\bmk_live_[A-Za-z0-9_-]{20,}"),
@@ -36,7 +36,7 @@ _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home
 
 
 def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """Notes and licences are text."""
+    """Notes and licences must be text."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as trouble:
@@ -50,14 +50,15 @@ def check_plain(path: str, content: bytes, contents: Contents) -> Iterator[Findi
     if found := re.search(r"[\x00-\x08\x0e-\x1f]", text):
         yield error(
             "text_invalid",
-            "It has control characters, so it is no text; remove them.",
+            "It has control characters, so it is not text; remove them.",
             path,
             text.count("\n", 0, found.start()) + 1,
         )
 
 
 def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
-    """JSON is UTF-8, with or without a byte order mark, has unique keys, and is at most 32 levels deep."""
+    """JSON must be UTF-8, with or without a byte order mark, have unique keys, and at most 32
+    levels."""
     from mosis.errors import Malformed
 
     try:
@@ -73,7 +74,7 @@ def check_json(path: str, content: bytes, contents: Contents) -> Iterator[Findin
 
 
 def look(path: str, content: bytes) -> Iterator[Finding]:
-    """What a reviewer should know of any text."""
+    """Remarks for the reviewer about any text."""
     text = content.decode("utf-8", "replace")
     counts: Counter[str] = Counter()
     for finding in chain(
@@ -115,7 +116,7 @@ def _lines(path: str, text: str) -> Iterator[Finding]:
         if len(line) > LONG_LINE:
             yield info(
                 "long_line",
-                f"This line has {len(line)} characters; nobody can read it.",
+                f"This line has {len(line)} characters, too many to read.",
                 path,
                 number,
             )
@@ -123,7 +124,7 @@ def _lines(path: str, text: str) -> Iterator[Finding]:
 
 def _blobs(path: str, text: str) -> Iterator[Finding]:
     for found in _BLOB.finditer(text):
-        detail = f"{len(found[0])} characters without a break, as of base64: {shown(found[0], 24)}."
+        detail = f"{len(found[0])} characters without a break, as in base64: {shown(found[0], 24)}."
         yield info("base64_blob", detail, path, _line(text, found.start()))
 
 
@@ -135,7 +136,8 @@ def _host(authority: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is this machine or a private network, also as a bare, short, octal or hexadecimal number."""
+    """Whether a host is this machine or a private network, also as a single label or a short, octal
+    or hexadecimal number."""
     if host == "localhost" or host.endswith(_LOCAL_NAMES) or re.fullmatch(r"0x[0-9a-f]+|\d+", host):
         return True
     if re.fullmatch(r"[0-9a-fx.]+", host) and any(
@@ -143,7 +145,7 @@ def _is_private(host: str) -> bool:
     ):
         return True  # 0177.0.0.1 and 0x7f.0.0.1
     if re.fullmatch(r"\d+(?:\.\d+){1,2}", host):
-        return True  # 127.1 and 10.0.1: no name ends in a number
+        return True  # 127.1 and 10.0.1: no host name ends in a number
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:

@@ -1,4 +1,4 @@
-"""What to write instead, for the first place where an XML parser stops."""
+"""What to write instead, at the first place where an XML parser stops."""
 
 import re
 from xml.parsers import expat
@@ -10,7 +10,7 @@ _BY_CODE = {
     ]: "write the end tag with the same capitals as its start tag.",
     _CODES[
         expat.errors.XML_ERROR_DUPLICATE_ATTRIBUTE
-    ]: "an attribute stands twice in one tag, and the last one counts; remove the other.",
+    ]: "an attribute occurs twice in one tag, and the last one counts; remove the other.",
     _CODES[
         expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT
     ]: "remove what follows the end of the outermost element.",
@@ -22,7 +22,7 @@ _BY_CODE = {
     ]: "<?xml ... ?> must stand at the very beginning; leave it out.",
     _CODES[
         expat.errors.XML_ERROR_BAD_CHAR_REF
-    ]: "this number stands for no character of XML; remove it.",
+    ]: "this number is not a character of XML; remove it.",
     _CODES[expat.errors.XML_ERROR_UNKNOWN_ENCODING]: "leave out the encoding; RML is UTF-8.",
     _CODES[expat.errors.XML_ERROR_INCORRECT_ENCODING]: "leave out the encoding; RML is UTF-8.",
 }
@@ -36,9 +36,10 @@ _NUMBERS = {
 }
 _ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{0,30});")
 _WITHOUT_VALUE = re.compile(rb"([^\s=\"'<>/]+)\s*$")
-_WINDOW = 4096  # bytes before the place that are looked at
+_WINDOW = 4096  # bytes before the place that are examined
 _GENERAL = (
-    "write &lt; for < and &amp; for &, and give each attribute a value in quotes, after a blank."
+    "write &lt; for < and &amp; for &, and give each attribute a value in quotes, "
+    "preceded by a space."
 )
 
 
@@ -54,11 +55,13 @@ def hint_for(source: bytes, code: int, at: int) -> str:
         return _BY_CODE[code]
     before, mark = source[max(0, at - _WINDOW) : at], source[at : at + 1]
     if before.rfind(b"<!--") > max(before.rfind(b"-->"), -1):
-        return "write no -- within a comment."
+        return "do not write -- within a comment."
     inside_tag = before.rfind(b"<") > before.rfind(b">")
+    if re.search(rb"&[^\s;<>&]{0,40}$", before):
+        return "write &amp; for &."
     if mark == b"<" or before.endswith(b"<"):
         return "write &lt; for <."
-    if b"&" in (mark, before[-1:]) or re.search(rb"&[^\s;<>]{0,40}$", before):
+    if mark == b"&":
         return "write &amp; for &."
     if inside_tag and before.rstrip().endswith(b"="):
         return 'put the value of the attribute into quotes, as in name="value".'

@@ -24,11 +24,11 @@ READ_BUT_NOT_XML = {
     b'<p data-if="a < 3"/>': "&lt;", b"<p data-if='a<b'/>": "&lt;", b'<p data-if="a && b"/>': "&amp;",
     b'<a href="b.rml?c=1&d=2"/>': "&amp;", b"a & b": "&amp;", b"a&nbsp;b": "&#160;", b"&copy; 2026": "&#169;", b"&foo;": "&foo;",
     b"<!-- a -- b -->": "--", b"<!-- a --->": "--", b"{{ a < b }}": "&lt;", b"{{ a && b }}": "&amp;", b"<P></p>": "capitals",
-    b'<p a="1"b="2"/>': "blank", b"<p a='1' a='2'/>": "twice", b"< p></p>": "&lt;", b"<p></ p>": "", b"<p/ >": "",
+    b'<p a="1"b="2"/>': "space", b"<p a='1' a='2'/>": "twice", b"< p></p>": "&lt;", b"<p></ p>": "", b"<p/ >": "",
     b"<script>if a < b then c() end</script>": "file of its own",
     b"<style>a { b: c; } /* & */</style>": "file of its own", b"<script>x = '</b>' .. \"<!--\"</script>": "file of its own",
     b"<svg:path/>": "",
-    b"<p a='1'' >x</p>": "", b"&#x110000;": "no character", b"&#3;": "no character", b"\x01": "",
+    b"<p a='1'' >x</p>": "", b"&#x110000;": "not a character", b"&#3;": "not a character", b"\x01": "",
 }  # fmt: skip
 
 
