@@ -14,7 +14,7 @@ from mosis.errors import Malformed
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up
-KEPT_SECONDS = 90 * 24 * 3600
+RETENTION_SECONDS = 90 * 24 * 3600
 MOST_KEPT = 5000  # events of one account
 SWEPT_AT_ONCE = 1000  # rows per transaction, so that others can write in between
 URGENT = "security."  # kinds whose mail is not delayed by others
@@ -165,7 +165,7 @@ def sweep(env: Any) -> None:
     audit trail still lists the changes."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
-    while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-KEPT_SECONDS)):
+    while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
         _forget(db, numbers)
     crowded = db.all(
         "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_KEPT

@@ -1,1 +1,1 @@
-"""A catalogue, packages and telemetry to look around in."""
+"""An example catalogue and simulated telemetry."""

@@ -8,14 +8,14 @@ from math import exp, inf, lgamma, log, log1p
 from typing import Any
 
 ERROR_RATE = 0.01  # of all tests of a round together, for a version that is no worse
-LOOK_GROWTH = 1.3  # a test needs so many times the sessions of the one before
+LOOK_GROWTH = 1.3  # factor between the sessions of consecutive tests
 LEAST_CRASHED_DEVICES = 3  # fewer say more about themselves than about the version
 SESSIONS_AT_LEAST = 200  # unless the plan says otherwise
 
 
 @dataclass(frozen=True)
 class Condition:
-    """When to halt: the crash-free share of the sessions is below this, with at least so many
+    """When to halt: the crash-free share of the sessions is below this, with at least this many
     sessions; `compared` with the previous version."""
 
     crash_free_below: float

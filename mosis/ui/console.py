@@ -1,4 +1,4 @@
-"""The console's first pages: the caller's apps and what is next for each, and the notifications."""
+"""The first pages of the console: the caller's apps with their next steps, and the notifications."""
 
 import bottle
 
@@ -26,7 +26,7 @@ def routes(app: Portal) -> None:
 
 
 def moved(page: Page) -> bottle.HTTPResponse:
-    """The console's address has a slash at its end."""
+    """Redirect to the console's address with a slash at its end."""
     return page.see_other("/console/")
 
 
@@ -44,7 +44,7 @@ def overview(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
 
 
 def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
-    """What the caller is told, the newest first."""
+    """The caller's notifications, newest first."""
     found = feed.index(db, caller, page.request(int))
     return page.render(
         "notifications.tpl",
@@ -61,7 +61,7 @@ def read_all(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
 
 
 def _standing(db: Connection, app: App) -> tuple[Version | None, str]:
-    """The app's newest version, and what is next for it."""
+    """The app's newest version, and its next step."""
     newest = versions.index(db, app, PageRequest(1)).rows
     if not newest:
         return None, message("overview.no_version")

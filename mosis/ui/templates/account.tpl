@@ -25,6 +25,7 @@
 </section>
 % end
 </div>
+<p><a href="{{url("/console/second-factor")}}">{{t("navigation.second_factor")}}</a></p>
 <section id="sessions">
 <h2>{{t("account.sessions")}}</h2>
 <ul class="rows">
