@@ -180,3 +180,15 @@ def test_a_new_password_from_the_command_line_opens_the_account(
     signed_in = {"email": "alice@example.net", "password": found[1]}
     client.post("/v1/auth/login", signed_in).expect(200)
     client.post("/v1/auth/login", {name: body[name] for name in ("email", "password")}).expect(401)
+
+
+def test_every_mail_leads_to_the_choice_of_mails(client: Client) -> None:
+    from tests.browser import Browser
+
+    browser = Browser(client)
+    browser.register()
+    path, _, anchor = mails.SETTINGS.partition("#")
+    assert f'id="{anchor}"' in browser.open(path).body.decode()
+    for kind in events.KINDS:
+        _, text = mails.compose(client.env, [event(kind)])
+        assert text.endswith(f"Choose which mails you get:\n{client.env.url(mails.SETTINGS)}\n")

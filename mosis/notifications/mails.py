@@ -7,7 +7,7 @@ from mosis.context import Context
 from mosis.events import Event
 from mosis.outbound.mail import paragraph
 
-SETTINGS = "/console/notifications#mail"  # the page where a reader changes which mails are sent
+SETTINGS = "/console/account#mail"  # where readers of mails choose which they get
 SUBJECT_CHARACTERS = 150
 
 # One sentence per kind. Names in braces are fields or facts of the event.

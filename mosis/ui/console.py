@@ -1,10 +1,7 @@
 """The first pages of the console: the caller's apps with their next steps, and the notifications."""
 
-from typing import Any
-
 import bottle
 
-from mosis import events
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
@@ -20,24 +17,12 @@ from mosis.ui.pages import Page, add
 from mosis.ui.rendering import message
 from mosis.web.plugins import Portal
 
-MAIL: dict[str, dict[str, Any]] = {
-    "mail": {"type": "list", "schema": {"type": "string", "allowed": sorted(events.KINDS)}}
-}
-
 
 def routes(app: Portal) -> None:
     add(app, "GET", "/console", moved, scope="visitor")
     add(app, "GET", "/console/", overview, scope="developer")
     add(app, "GET", "/console/notifications", notifications, scope="developer")
     add(app, "POST", "/console/notifications/read-all", read_all, scope="developer")
-    add(
-        app,
-        "POST",
-        "/console/notifications/mail",
-        choose_mail,
-        scope="developer",
-        again=notifications,
-    )
 
 
 def moved(page: Page) -> bottle.HTTPResponse:
@@ -66,18 +51,7 @@ def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
         events=[(event, mails.text(event)) for event in found.rows],
         next_cursor=found.next_cursor,
         unread=feed.unread_count(db, caller),
-        choices=events.mail_choices(db, caller.account),
     )
-
-
-def choose_mail(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
-    """Have mails of the kinds that are ticked, and of no others."""
-    form = page.form.checked(MAIL, lists=("mail",))
-    with db.write():
-        events.choose_mail(
-            db, caller.account, {kind: kind in form["mail"] for kind in events.KINDS}
-        )
-    return page.see_other("/console/notifications", notice="mail_chosen")
 
 
 def read_all(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:

@@ -150,7 +150,7 @@ def test_every_message_is_there_and_is_used() -> None:
     used |= set(re.findall(r'\bt\("([\w.:-]+)"', whole))
     assert used <= known | {"key"} | {key for key in used if key.endswith((".", "_"))}
     prefixes = ("notice.", "problem.", "finding.", "provider.", "permission.", "scope.", "state.", "month.", "register.",
-                "store.sort_", "navigation.", "kind.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
+                "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
                 "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.",
                 "move.", "version.from_", "quality.show_", "secret.", "delivery.", "role.", "admin.")  # fmt: skip
     assert {

@@ -21,16 +21,3 @@
 % if next_cursor:
 <p><a href="{{url("/console/notifications", cursor=next_cursor)}}" rel="next">{{t("layout.more")}}</a></p>
 % end
-<section aria-labelledby="mail">
-<h2 id="mail">{{t("notifications.mail")}}</h2>
-<p>{{t("notifications.mail_about")}}</p>
-<form method="post" action="{{url("/console/notifications/mail")}}">
-%     include("form_token.tpl")
-<fieldset>
-% for kind, mailed in choices.items():
-<label><input type="checkbox" name="mail" value="{{kind}}" {{"checked" if mailed else ""}}> {{t("kind." + kind)}}</label>
-% end
-</fieldset>
-<button>{{t("notifications.mail_save")}}</button>
-</form>
-</section>
