@@ -64,9 +64,9 @@ class Caller:
         return self.developer_id is not None and ROLES.index(self.role) >= ROLES.index(role)
 
     @property
-    def household(self) -> str:
+    def client_network(self) -> str:
         """Key of rate limits for callers who are not signed in."""
-        return household(self.address)
+        return network_of(self.address)
 
     @property
     def network(self) -> str:
@@ -97,7 +97,7 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 @lru_cache(maxsize=4096)
-def household(address: str) -> str:
+def network_of(address: str) -> str:
     """The network of one customer: the IPv4 address, or the IPv6 /64; empty if the text is not an
     address."""
     parsed = parse_address(address)

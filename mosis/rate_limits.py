@@ -57,7 +57,7 @@ class Policy:
 POLICIES = {
     "account": Policy(1200, 60),  # all requests of an account
     "address": Policy(600, 60),  # requests from an address without an account
-    "store": Policy(3000, 60),  # reads of the store from an address: a household or a company's NAT
+    "store": Policy(3000, 60),  # reads of the store from an address; many clients may share one
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
     "replay": Policy(10_000, 60),  # past events sent to an account over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address

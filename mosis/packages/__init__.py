@@ -100,7 +100,7 @@ class _Inspection:
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.findings = list(archive.findings)
-        self._kept: dict[str, bytes] = {}  # the few files whose content is needed
+        self._contents: dict[str, bytes] = {}  # the few files whose content is needed
         self._heads: dict[str, bytes] = {}
 
     def package(self, package_id: str, keys: Mapping[str, bytes]) -> Package | None:
@@ -143,13 +143,13 @@ class _Inspection:
         the headers of all PNGs, are stored."""
         digests = {}
         for name, member in self.archive.members.items():
-            digest, kept, size = hashlib.sha256(), bytearray(), 0
+            digest, start, size = hashlib.sha256(), bytearray(), 0
             limit = limits.get(name, len(_PNG) + 8)
             try:
                 for block in self.archive.blocks(member):
                     digest.update(block)
                     size += len(block)
-                    kept += block[: max(0, limit + 1 - len(kept))]
+                    start += block[: max(0, limit + 1 - len(start))]
             except Unreadable as error:
                 if (
                     error.finding.code != "file_too_large"
@@ -157,11 +157,11 @@ class _Inspection:
                     self.findings.append(error.finding)
                 continue
             digests[name] = digest.digest()
-            (self._kept if name in limits else self._heads)[name] = bytes(kept)
+            (self._contents if name in limits else self._heads)[name] = bytes(start)
         return digests
 
     def _manifest(self, package_id: str) -> dict[str, Any] | None:
-        content = self._kept.get("manifest.json")
+        content = self._contents.get("manifest.json")
         if "manifest.json" not in self.archive.members:
             nested = next(
                 (name for name in self.archive.members if name.endswith("/manifest.json")), None
@@ -211,7 +211,7 @@ class _Inspection:
                 )
 
     def _check_digests(self, found: Mapping[str, bytes]) -> None:
-        content = self._kept.get(signatures.DIGESTS)
+        content = self._contents.get(signatures.DIGESTS)
         if content is None:
             self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
             return
@@ -231,7 +231,10 @@ class _Inspection:
 
     def _signer(self, keys: Mapping[str, bytes]) -> str | None:
         """The id of the key whose signature matches the exact bytes of MANIFEST.MF."""
-        content, message = self._kept.get(signatures.SIGNATURE), self._kept.get(signatures.DIGESTS)
+        content, message = (
+            self._contents.get(signatures.SIGNATURE),
+            self._contents.get(signatures.DIGESTS),
+        )
         if content is None:
             self._find("signature_missing", f"There is no readable {signatures.SIGNATURE}.")
             return None
@@ -258,7 +261,7 @@ class _Inspection:
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
         """CERT.PEM has no digest, so its content must be implied by the signature: it must be one
         of these keys."""
-        content = self._kept.get(signatures.CERTIFICATE)
+        content = self._contents.get(signatures.CERTIFICATE)
         if (
             keys
             and content is not None

@@ -141,8 +141,8 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     if start + length != size - _END.size:
         raise Unreadable(
             "not_a_zip",
-            "The central directory does not lie where the end record says: there are bytes before the archive, or bytes of it"
-            " were changed or are missing. Transfer it as binary, and send the archive alone.",
+            "The central directory is not where the end record says: there are bytes before the archive, or bytes of it"
+            " were changed or are missing. Transfer it as binary, and send nothing but the archive.",
         )
     if not count:
         raise Unreadable("not_a_zip", "The archive is empty.")
@@ -279,8 +279,10 @@ def _local(
     # A writer into a pipe leaves out what it does not know yet: `zip` the checksum and the
     # compressed size, others all three.
     sizes = [
-        0 if described and said == 0 else meant
-        for said, meant in zip(local[5:], (central.crc, central.packed, central.size), strict=True)
+        0 if described and local_value == 0 else central_value
+        for local_value, central_value in zip(
+            local[5:], (central.crc, central.packed, central.size), strict=True
+        )
     ]
     tail = file.read(name_length + extra_length)
     if _extra_problem(tail[name_length:]) == _ZIP64:  # some write it into this header alone

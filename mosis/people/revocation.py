@@ -69,7 +69,7 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
-    # whoever gets into an account could invite themselves and come back after a new password
+    # an intruder could invite themselves and return after the password is changed
     "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
     "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),

@@ -77,7 +77,7 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 
 def get(db: Connection, app: str) -> App:
-    """The app with this id or package_id, whoever owns it. Raises NotFound."""
+    """The app with this id or package_id, of any account. Raises NotFound."""
     return db.get(
         "app", f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
     )

@@ -255,6 +255,6 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
         )
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
     members.notify(db, version.app_id)
-    said = {"version": version.version, "percent": percent}
-    members.note(db, caller, version.app_id, "version.rollout", version.id, **said)
+    details = {"version": version.version, "percent": percent}
+    members.note(db, caller, version.app_id, "version.rollout", version.id, **details)
     return replace(version, rollout_percent=percent)

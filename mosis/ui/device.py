@@ -27,7 +27,7 @@ def routes(app: Portal) -> None:
 
 
 def show(env: Context, db: Connection, page: Page) -> bytes:
-    """The form for a code; with `?code=`, what the device asks for."""
+    """The form for a code; with `?code=`, the details of the device login."""
     code = bottle.request.query.get("code", "")
     if not code:
         return ask(page)
@@ -48,7 +48,7 @@ def ask(page: Page) -> bytes:
 
 
 def decide(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Approve or deny what a device asks for."""
+    """Approve or deny a device login."""
     form = page.form.checked(DECIDE, trimmed=("user_code",))
     spend(env, "guess", page.caller.account)
     approved = form["decision"] == "approve"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import bottle
 
 from mosis import rate_limits, store
-from mosis.caller import client_address, household
+from mosis.caller import client_address, network_of
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.errors import LimitReached, Unavailable
@@ -248,7 +248,7 @@ class CachedResponses:
         address = client_address(
             self.env.config.trusted_proxy, request.peer, request.headers.get("X_FORWARDED_FOR", "")
         )
-        return self.env.limits.take(limit, household(address))
+        return self.env.limits.take(limit, network_of(address))
 
 
 def final_headers(

@@ -51,6 +51,7 @@ class Operation:
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
     refuses: tuple[str, ...] = ()
+    streams: bool = False  # whether `Accept: text/event-stream` gets Server-Sent Events
 
 
 def operation(
@@ -64,6 +65,7 @@ def operation(
     query: Schema | None = None,
     matches: bool = False,
     refuses: str = "",
+    streams: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
     if answer is None:
@@ -82,6 +84,7 @@ def operation(
         query or {},
         matches,
         tuple(refuses.split()),
+        streams,
     )
 
     def mark(handler: Handler) -> Handler:

@@ -315,7 +315,7 @@ class Callers:
         names = (
             [("account", caller.developer_id)]
             if caller.developer_id
-            else [(limit, caller.household)]
+            else [(limit, caller.client_network)]
         )
         if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
             names.append(("changes", caller.developer_id))

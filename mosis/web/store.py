@@ -406,7 +406,7 @@ def package(
         changed_at=found.created_at,
         surrogate_key=app_id,
         sent=lambda sent, ended: store.count_download(
-            env, caller.household, found, sent, ended=ended
+            env, caller.client_network, found, sent, ended=ended
         ),
     )
 

@@ -186,7 +186,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "base64 of it": (base64.b64encode(WHOLE), "not_a_zip", "send the archive itself"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(60), "not_a_zip", "7z"),
     "cut off": (WHOLE[:-30], "not_a_zip", "cut off"),
-    "twice": (WHOLE * 2, "not_a_zip", "send the archive alone"),
+    "twice": (WHOLE * 2, "not_a_zip", "send nothing but the archive"),
     "changed line ends": (WHOLE.replace(b"\n", b"\r\n"), "not_a_zip", "as binary"),
     "a hexadecimal signature": (
         signed_with(KEY.sign(DIGESTS).hex().encode()),

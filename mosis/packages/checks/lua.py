@@ -69,12 +69,12 @@ def look(path: str, source: str, contents: Contents, first_line: int = 1) -> Ite
     """What a script uses: one finding for each name, at its first occurrence; permissions are added
     to `contents`."""
     words = [*_words(_LINE_END.sub("\n", source), first_line), *[("end", "", 0)] * 4]
-    said: set[str] = set()
+    seen: set[str] = set()
     for number, (kind, _, _) in enumerate(words):
         if kind == "name" and not _is_own_name(words, number):
             for finding in _uses(path, words, number, contents):
-                if finding.detail not in said:
-                    said.add(finding.detail)
+                if finding.detail not in seen:
+                    seen.add(finding.detail)
                     yield finding
 
 

@@ -163,10 +163,10 @@ def _errors(values: list[Any]) -> Iterator[Any]:
 
 
 def _wrong(path: str, node: Any) -> Finding:
-    said = next(
+    problem = next(
         (words for mark, words in _WORDS.items() if mark in (node.kind, node.message[: len(mark)])),
         "this is not a rule or a declaration",
     )
     return error(
-        "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
+        "rcss_malformed", f"The style sheet cannot be read here: {problem}.", path, node.source_line
     )
