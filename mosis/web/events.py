@@ -1,4 +1,4 @@
-"""The caller's events in order, at once or as soon as there are some."""
+"""The caller's events in order; with long polling."""
 
 from typing import Any
 
@@ -14,9 +14,7 @@ from mosis.web.notifications import NOTIFICATION, public
 from mosis.web.openapi_schemas import list_of, operation
 from mosis.web.request import listed, read_page
 
-AFTER = {
-    "after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}
-}
+AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last known event."}}
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -25,7 +23,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("events", NOTIFICATION), query=WAIT | AFTER)
 def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
-    """The caller's events in order; with `wait` the answer comes when there are some."""
+    """The caller's events in order. With `wait`, an empty list is delayed until there is an event."""
     seconds, wanted = wait_seconds(), read_page(int)
     if after := bottle.request.query.get("after"):
         wanted = PageRequest(wanted.limit, wanted.after or (events.number_of(db, caller, after),))
