@@ -212,9 +212,13 @@ def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) ->
 
 
 def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]) -> bool:
-    """Test the version if enough sessions have come since the last test; whether it was halted."""
+    """Test the version if enough sessions have come since the last test, and before each step;
+    whether it was halted."""
     condition = plan.condition
-    if condition is None or not halting.is_due(condition, counts[0], plan.next_look):
+    if condition is None:
+        return False
+    step = plan.next_step_at is not None and plan.next_step_at <= db.now
+    if not halting.is_due(condition, counts[0], plan.next_look, before_step=step):
         return False
     verdict = halting.judge(condition, plan.looks, *counts)
     if not verdict.halt:

@@ -2,6 +2,7 @@
 the URL table."""
 
 from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
 
 import bottle
 
@@ -9,7 +10,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.errors import Denied, PortalError
-from mosis.people import authentication
+from mosis.people import authentication, browser_sessions
 from mosis.server import Admission
 from mosis.telemetry.schemas import BODY_LIMIT_BYTES
 from mosis.web.request import JSON_LIMIT_BYTES
@@ -49,7 +50,7 @@ class Admissions:
             return Admission(BODY_LIMIT_BYTES, lane)
         if route.config.get("body") != "package":
             return Admission(JSON_LIMIT_BYTES, lane, self._account_if_known(lane, headers))
-        account = self._account(headers)
+        account = self._account(headers) if not route.config.get("page") else self._user(headers)
         limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit
@@ -66,6 +67,21 @@ class Admissions:
             return self._account(headers)
         except PortalError:
             return ""
+
+    def _user(self, headers: Mapping[str, str]) -> str:
+        """Whose browser sends a form of a page. Raises Denied."""
+        try:
+            cookies = SimpleCookie(headers.get("COOKIE", ""))
+        except CookieError:
+            cookies = SimpleCookie()
+        cookie = cookies.get(browser_sessions.cookie_name(self.env.config.base_url))
+        db = self.env.db.connection()
+        account = cookie and browser_sessions.account_of(self.env, db, cookie.value)
+        if not account:
+            raise Denied(
+                "unauthenticated", "Your session in this browser has ended; sign in again."
+            )
+        return account
 
     def _account(self, headers: Mapping[str, str]) -> str:
         """The account of the credential. Raises Denied."""

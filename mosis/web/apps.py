@@ -106,7 +106,7 @@ APP = shape(
 )
 
 
-def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     """Rules that the schema cannot express."""
     found = []
     if fields.get("rollout_plan"):
@@ -141,7 +141,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 @operation(
     {201: APP},
     body=CREATE,
-    further=_findings,
+    further=further_findings,
     refuses="package_id_taken quota_exceeded prefix_reserved",
 )
 def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
@@ -156,18 +156,24 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
     return public(env, db, apps.with_role(db, caller, app, "viewer"))
 
 
-@operation(APP, body=CHANGE, further=_findings, matches=True)
+@operation(APP, body=CHANGE, further=further_findings, matches=True)
 def change(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Change the description of an app."""
-    fields = _normal(body)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
-        if found.published and fields:
-            spend(env, "listing", caller.account)
-        return public(env, db, apps.change(db, caller, found, fields))
+        return public(env, db, change_fields(env, db, caller, found, body))
+
+
+def change_fields(
+    env: Context, db: Connection, caller: Caller, found: App, fields: dict[str, Any]
+) -> App:
+    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached."""
+    if found.published and fields:
+        spend(env, "listing", caller.account)
+    return apps.change(db, caller, found, _normal(fields))
 
 
 @operation(matches=True, refuses="invalid_state")

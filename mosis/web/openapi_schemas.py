@@ -53,6 +53,7 @@ class Operation:
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
     refuses: tuple[str, ...] = ()
+    streams: bool = False  # whether `Accept: text/event-stream` gets Server-Sent Events
 
 
 def operation(
@@ -66,6 +67,7 @@ def operation(
     query: Schema | None = None,
     matches: bool = False,
     refuses: str = "",
+    streams: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare what a handler accepts and returns: a schema or a file with 200, nothing with 204, or
     a mapping by status."""
@@ -85,6 +87,7 @@ def operation(
         query or {},
         matches,
         tuple(refuses.split()),
+        streams,
     )
 
     def mark(handler: Handler) -> Handler:

@@ -1,7 +1,7 @@
 """Uploads: a package and its parameters, as a raw body with a query string or as a multipart form."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import bottle
@@ -29,8 +29,8 @@ CHOICES = {
 class SentPackage:
     """The request for an upload: a package and its options, which may follow it in a form."""
 
-    def __init__(self) -> None:
-        """Raises Malformed."""
+    def __init__(self, also: Mapping[str, int] | None = None) -> None:
+        """`also` are further text fields of a form and their longest forms in bytes. Raises Malformed."""
         request = bottle.request
         refuse_coding()
         # The original header: Bottle returns it in lower case, and boundaries are case-sensitive.
@@ -46,7 +46,7 @@ class SentPackage:
         self.stream: Readable = body
         self.length: int | None = None
         if kind.partition(";")[0].strip().lower() == "multipart/form-data":
-            self.stream = self._form = Form(body, kind, "package", PARAMETERS)
+            self.stream = self._form = Form(body, kind, "package", PARAMETERS | dict(also or {}))
             return
         length = request.content_length
         if length == 0 or (length < 0 and not request.environ.get("wsgi.input_terminated")):
@@ -74,6 +74,10 @@ class SentPackage:
         finally:
             received.discard()
 
+    def field(self, name: str) -> str:
+        """A text field of the form, when the package has been read; empty if there is none."""
+        return self._form.fields.get(name, "") if self._form else ""
+
     def _options(self) -> Upload:
         """The options of query and form.
 
@@ -81,6 +85,8 @@ class SentPackage:
         """
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
+            if name not in PARAMETERS:
+                continue
             if name in given:
                 raise Malformed(
                     "malformed_request",

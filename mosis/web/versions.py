@@ -136,7 +136,7 @@ UPLOAD_REFUSED = (
 )
 
 
-def _time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+def time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
     if "publish_at" not in fields or is_time(fields["publish_at"]):
         return []
     return [finding("/publish_at", "wrong_format", "This is not a valid date and time.")]
@@ -276,7 +276,7 @@ def withdraw(
 @operation(
     VERSION,
     body=PUBLISH,
-    further=_time_findings,
+    further=time_findings,
     optional=True,
     refuses=MOVE_REFUSED
     + " package_unavailable no_space suspended signing_key_revoked email_not_verified",
