@@ -327,7 +327,7 @@ class _Made:
                         "example": example_of("", answer),
                     }
                 }
-                if said.streams:
+                if declared.streams:
                     made["content"]["text/event-stream"] = {"schema": {"type": "string"}}
             found[str(status)] = made | {"headers": _headers(names)}
         return dict(sorted(found.items()))
