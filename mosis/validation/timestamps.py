@@ -15,7 +15,7 @@ FORM = "This must be a timestamp of RFC 3339 with its offset, such as 2027-01-31
 LONGEST = 64  # characters
 _PARTS = re.compile(PATTERN)
 RULES: dict[str, Any] = {"type": "string", "maxlength": LONGEST, "regex": PATTERN}  # of a schema
-NO_MOMENT = "There is no such moment between 2000 and 2099."
+NO_MOMENT = "This is not a valid date and time between 2000 and 2099."
 _END = 4_102_444_800  # 2100-01-01T00:00:00Z
 _LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix D)
 

@@ -132,7 +132,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The living API keys of the caller, the newest first."""
+    """The active API keys of the caller, newest first."""
     page = keys.index(db, caller, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
@@ -156,7 +156,7 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
 
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Make an API key; `key` is shown this once."""
+    """Create an API key. `key` is shown only in this response."""
     key, secret = keys.add(
         db, caller, NewKey(**body | {"expires_at": timestamps.stored(body.get("expires_at"))})
     )
@@ -165,13 +165,13 @@ def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[st
 
 @operation(KEY)
 def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
-    """One living API key; the key itself nobody can show again."""
+    """One active API key, without the key itself."""
     return public_api_key(keys.get(db, caller, key))
 
 
 @operation(matches=True)
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
-    """Revoke an API key and what was made with it; the very next request is refused."""
+    """Revoke an API key and the keys made with it, effective immediately."""
     with db.write():
         require_match(lambda: public_api_key(keys.get(db, caller, key)))
         keys.revoke(db, caller, key)
@@ -179,14 +179,14 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 
 @operation(REPORTED, body=REPORT)
 def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
+    """Report a leaked API key by presenting it: it is revoked, and its owner is notified."""
     spend(env, "report", caller.network)
     return {"revoked": keys.report(db, caller, body["key"])}
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    """All signing keys of the caller, the newest first."""
+    """All signing keys of the caller, newest first."""
     page = keys.signing_keys(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
@@ -211,7 +211,7 @@ def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
 
 @operation(matches=True)
 def revoke(db: Connection, caller: Caller, key: str) -> None:
-    """Revoke a signing key: no new upload may use it, what is installed stays."""
+    """Revoke a signing key: no new upload may use it; installed versions stay."""
     with db.write():
         require_match(lambda: public(keys.get_signing_key(db, caller.account, key)))
         keys.revoke_signing_key(db, caller, key)
@@ -219,7 +219,8 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
 
 @operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
 def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
-    """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
+    """Whether the package of a version of the caller is signed with this key; the file is read
+    again."""
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:

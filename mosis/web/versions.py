@@ -1,4 +1,4 @@
-"""Uploading versions and moving them, over HTTP."""
+"""Uploads of versions and their state changes, over HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import astuple
@@ -110,16 +110,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
-        "meta": "Unless said: beta for a version with a pre-release suffix.",
+        "meta": "Default: beta for a version with a pre-release suffix, otherwise stable.",
     },
     "release_notes": {
         "type": "string",
         "maxlength": LONGEST_NOTES,
         "regex": LINES,
-        "meta": "What is new.",
+        "meta": "What is new in this version.",
     },
-    "submit": _FLAG | {"meta": "`true`: submit it when the checks are through."},
-    "publish": _FLAG | {"meta": "`true`: publish it once it is approved."},
+    "submit": _FLAG | {"meta": "`true`: submit it when the checks have passed."},
+    "publish": _FLAG | {"meta": "`true`: publish it when it is approved."},
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
@@ -201,7 +201,7 @@ def routes(app: bottle.Bottle) -> None:
 def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry) -> Any:
     """Upload a package, as the raw body or as a form.
 
-    The same bytes sent again give 200 and the version that is there.
+    Uploading the same bytes again returns 200 and the existing version.
     """
     found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
     spend(env, "upload", caller.account)
@@ -218,7 +218,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
 
 @operation(list_of("versions", VERSION))
 def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """The versions of an app, the newest upload first."""
+    """The versions of an app, newest upload first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
@@ -226,7 +226,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 
 @operation(VERSION, query=WAIT)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """One version, with its findings, its review and what happens next."""
+    """One version, with its findings, its review and the next step."""
     seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     current = public(env, db, found, versions.get(db, found, version))
     if seconds:
@@ -250,7 +250,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 def submit(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Hand a version to the reviewers."""
+    """Submit a version for review."""
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
@@ -260,7 +260,7 @@ def submit(
 def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
-    """Take back what was never published; the version string is free again."""
+    """Withdraw a version that was never published; its version string becomes available again."""
     found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
@@ -276,7 +276,8 @@ def withdraw(
 def publish(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
+    """Publish an approved version: now, at a time, or for a share of the devices; or resume a
+    halted one."""
     found = apps.with_role(db, caller, app, "publisher")
     publication = Publication(
         body.get("rollout_percent"), timestamps.stored(body.get("publish_at"))
@@ -298,7 +299,7 @@ def rollout(
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """Offer a version to no further device."""
+    """Halt a version: no further device is offered it."""
     return _moved(env, db, caller, app, version, "halt")
 
 
@@ -317,20 +318,20 @@ def rollback(
 def yank(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Take a version out of the store: it cannot be fetched any more."""
+    """Withdraw a published version from the store: it can no longer be downloaded."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """Bring a yanked version back."""
+    """Undo yanking a version."""
     _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
 def _counted(env: Context, version: Version) -> Version:
-    """Count a move that brings a version forward. Halting and yanking are not counted: they must always be possible, and each
-    needs another move before it can be made again."""
+    """Count a change that brings a version forward. Halting and yanking are not counted: they must
+    always be possible, and each requires another change before it can be repeated."""
     spend(env, "version_moves", version.id)
     return version
 
