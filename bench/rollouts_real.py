@@ -22,10 +22,10 @@ from typing import Any
 import portal
 from mosis import jobs
 from mosis.clock import Clock, text
+from mosis.commands.process import make_server
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
-from mosis.process import make_server
 from mosis.publishing import rollout_plans, versions
 from mosis.telemetry import rollups, watches
 from mosis.telemetry.maintenance import Maintenance

@@ -10,7 +10,18 @@ from mosis.operations.other_hosts import HostWatch
 
 def build(env: Context) -> Any:
     """The WSGI application for a context."""
-    from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import (
+        account,
+        account_links,
+        assets,
+        console,
+        device,
+        quality,
+        setup,
+        sign_in,
+    )
+    from mosis.ui import admin as operator_pages
+    from mosis.ui import apps as own_apps
     from mosis.ui import reviews as review_desk
     from mosis.ui import second_factor as second_factor_pages
     from mosis.ui import store as store_front
@@ -99,6 +110,10 @@ def build(env: Context) -> Any:
         device,
         console,
         review_desk,
+        own_apps,
+        quality,
+        account,
+        operator_pages,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

@@ -243,6 +243,14 @@ def number_of(db: Connection, caller: Caller, event_id: str) -> int:
     return number
 
 
+def newest_id(db: Connection, caller: Caller) -> str | None:
+    """The id of the caller's last event."""
+    found: str | None = db.value(
+        "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1", caller.account
+    )
+    return found
+
+
 def newest(db: Connection, caller: Caller) -> int:
     """The position of the caller's last event; 0 without any."""
     return int(

@@ -18,8 +18,8 @@ FLOORS = {
     " idempotency subscriptions",
     "context": "context",
     "domain": "publishing people store telemetry notifications operations",
-    "background": "worker demo",
-    "http": "server web ui application process cli client",
+    "background": "worker",
+    "http": "server web ui application commands client",
 }
 ORDER = {name: place for place, name in enumerate(" ".join(FLOORS.values()).split())}
 ONLY_IN = {

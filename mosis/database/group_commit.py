@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mosis.database import Connection, Database
-from mosis.database.turns import given_up
 
 Result = TypeVar("Result")
 LARGEST_GROUP = 64
@@ -55,11 +54,10 @@ class GroupCommit:
             self._waiting.append(entry)
             entry.leads = not self._led
             self._led = True
-        with given_up():
-            if not entry.leads:
-                entry.gate.acquire()
-            if entry.leads:
-                self._lead()
+        if not entry.leads:
+            entry.gate.acquire()
+        if entry.leads:
+            self._lead()
         if entry.error is not None:
             raise entry.error
         return entry.result  # type: ignore[no-any-return]

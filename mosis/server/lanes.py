@@ -8,8 +8,6 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
-from mosis.database import turns
-
 log = logging.getLogger("mosis.server")
 
 # Threads of each lane; `quick` has THREADS. `outside` waits for other servers, which may take seconds each.
@@ -22,14 +20,12 @@ THREADS = {
 }
 # Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
 OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
-# How many threads of a lane compute at the same time; see mosis/database/turns.py.
-COMPUTING = {"telemetry": 1}
 
 
 def lanes(quick_threads: int) -> "dict[str, Lane]":
     """Every lane, with its threads started."""
     sizes = {"quick": quick_threads} | THREADS
-    return {name: Lane(name, size, COMPUTING.get(name)) for name, size in sizes.items()}
+    return {name: Lane(name, size) for name, size in sizes.items()}
 
 
 class FairQueue:
@@ -84,10 +80,9 @@ class FairQueue:
 
 
 class Lane:
-    """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
+    """Some threads and the channels that wait for them."""
 
-    def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
-        self._turns = threading.Semaphore(at_once) if at_once else None
+    def __init__(self, name: str, threads: int) -> None:
         self._waiting = FairQueue(OF_ONE.get(name, threads))
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
@@ -121,11 +116,7 @@ class Lane:
             key, channel = taken
             self._busy[number] = True
             try:
-                if self._turns is None:
-                    channel.service()
-                else:
-                    with turns.taken(self._turns):
-                        channel.service()
+                channel.service()
             except Exception:
                 log.exception("unhandled exception in a worker")
             finally:

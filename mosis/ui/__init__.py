@@ -8,6 +8,10 @@ assets.py      style sheets and scripts
 store.py       the public store front
 sign_in.py, account_links.py, device.py, setup.py   sign-in
 console.py     the overview and the notifications of the signed-in account
+apps.py, quality.py, charts.py   a developer's apps, versions and figures
+account.py     the account; second_factor.py its second factor
+reviews.py     the review desk
+admin.py       the operator's pages
 
 How to add a page
 -----------------

@@ -19,6 +19,8 @@ ENTRIES = (
     Entry("/console/notifications", "navigation.notifications"),
     Entry("/console/second-factor", "navigation.second_factor"),
     Entry("/console/reviews", "navigation.reviews", role="reviewer"),
+    Entry("/console/account", "navigation.account"),
+    Entry("/console/admin", "navigation.admin", role="admin"),
 )
 
 

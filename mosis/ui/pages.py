@@ -160,7 +160,7 @@ class Page:
         """What is wrong with a field of a form that is shown again."""
         found = self.problem.errors if self.problem is not None else []
         for each in found:
-            if each.get("pointer") == f"/{field}":
+            if f"{each.get('pointer')}/".startswith(f"/{field}/"):
                 return message_or(f"finding.{each.get('code')}", str(each.get("detail", "")))
         return ""
 
@@ -216,6 +216,10 @@ class Page:
         browser_sessions.end(db, self.caller)
         self._new_cookie = ("", 0)
 
+    def forget(self) -> None:
+        """The cookie of this browser goes: its session has ended."""
+        self._new_cookie = ("", 0)
+
     def unless_known(
         self, body: bytes, headers: Mapping[str, str], tag: str
     ) -> bottle.HTTPResponse:
@@ -245,9 +249,12 @@ class Page:
 
         Raises Denied `cross_site` or `form_expired`, Malformed.
         """
-        self._check_origin()
+        self.check_origin()
         self.form = forms.read()
-        given = self.form.get(forms.TOKEN_FIELD)
+        self.check_form_token(self.form.get(forms.TOKEN_FIELD))
+
+    def check_form_token(self, given: str) -> None:
+        """Raises Denied `form_expired` unless this is the token of the forms of this session."""
         if not self._token or not tokens.same(given, self._form_token_of(self._token)):
             raise Denied(
                 "form_expired",
@@ -290,16 +297,13 @@ class Page:
 
     @property
     def _cookie(self) -> str:
-        """With https, the prefix guarantees that no other host and no unencrypted page has set the
-        cookie (RFC 6265bis, section 4.1.3.2)."""
-        secure = self.env.config.base_url.startswith("https://")
-        return "__Host-session" if secure else "session"
+        return browser_sessions.cookie_name(self.env.config.base_url)
 
     def _form_token_of(self, token: str) -> str:
         key = self.env.secret.encode()
         return hmac.new(key, _FORM_TOKEN + token.encode(), hashlib.sha256).hexdigest()
 
-    def _check_origin(self) -> None:
+    def check_origin(self) -> None:
         """Raises Denied `cross_site` unless a page of this portal sent the request, according to
         Sec-Fetch-Site, or to Origin if that is missing (over http, and in old browsers)."""
         site = bottle.request.get_header("Sec-Fetch-Site")
@@ -371,7 +375,10 @@ class Pages:
         bottle.request.environ["mosis.caller"] = page.caller
         self._callers.count(limit_of(route), page.caller)
         if bottle.request.method not in ("GET", "HEAD"):
-            page.read_form()
+            if route.config.get("body") == "package":
+                page.check_origin()  # the handler reads the body, and checks the form token in it
+            else:
+                page.read_form()
         if route.config["scope"] != "visitor":
             if not page.signed_in and bottle.request.method in ("GET", "HEAD"):
                 return page.see_other("/console/sign-in", next=_here())
@@ -426,8 +433,8 @@ class Pages:
         page.problem = error
         try:
             made = self._call(again, page, self.env.db.connection(), arguments)
-        except PortalError as second:
-            return page.error(second)
+        except PortalError:  # there is no such page for them
+            return page.error(error)
         return page.refused(error, made) if isinstance(made, bytes) else page.error(error)
 
     def _call(

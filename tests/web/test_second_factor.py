@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mosis import cli
 from mosis.caller import PORTAL
+from mosis.commands import cli
 from mosis.credentials import totp
 from mosis.people import second_factor
 from tests.browser import Browser, text_of

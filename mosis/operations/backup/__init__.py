@@ -16,7 +16,13 @@ from mosis.operations.backup.copies import (
     make_by_job,
     request_copy,
 )
-from mosis.operations.backup.drills import Drill, drill, drill_by_schedule, last_drill
+from mosis.operations.backup.drills import (
+    Drill,
+    drill,
+    drill_by_schedule,
+    last_drill,
+    request_drill,
+)
 from mosis.operations.backup.restoring import Restored, restore, restore_lost
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "make",
     "make_by_job",
     "request_copy",
+    "request_drill",
     "restore",
     "restore_lost",
 ]

@@ -51,6 +51,13 @@
 % if page.problem and not get("is_error_page"):
 <div class="alert" role="alert">
 <p>{{page.problem_text}}</p>
+%     if page.problem.code == "package_rejected":
+<ul class="findings">
+%         for each in page.problem.errors:
+<li class="error"><code>{{each.get("code", "")}}</code> {{each.get("path") or ""}}{{":%s" % each["line"] if each.get("line") else ""}} {{each.get("detail", "")}}</li>
+%         end
+</ul>
+%     end
 <p><small>{{t("error.code", code=page.problem.code, request_id=page.request_id)}}</small></p>
 </div>
 % end

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
+from mosis.commands.process import (
+    HERE,
+    check_preconditions,
+    migrate_databases,
+    open_migrated,
+    serve,
+    work,
+)
 from mosis.config import Config, ConfigError, read_env_file
 from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
 from mosis.litestream import BackupError
-from mosis.process import HERE, check_preconditions, migrate_databases, open_migrated, serve, work
 from mosis.validation.strict_json import dump_json
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
@@ -269,7 +276,7 @@ def run_routes(given: Given, config: Config) -> None:
 
 def run_simulate(given: Given, config: Config) -> int:
     """Send simulated telemetry, and print how it was answered."""
-    from mosis.demo import telemetry
+    from mosis.commands.demo import telemetry
 
     begun = time.monotonic()
     url = given.url or config.base_url
@@ -440,7 +447,7 @@ def run_backup(given: Given, config: Config) -> None:
 
 def run_demo(given: Given, config: Config) -> None:
     """Fill the portal with an example catalogue."""
-    from mosis.demo.catalogue import APPS, fill
+    from mosis.commands.demo.catalogue import APPS, fill
 
     with open_context(config) as env:
         print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)

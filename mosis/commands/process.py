@@ -18,7 +18,7 @@ from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import other_hosts
 
-HERE = Path(__file__).resolve().parents[1]  # the directory of portal.py, schema.sql and migrations/
+HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
