@@ -7,14 +7,14 @@ import bottle
 
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
-from mosis.clock import is_time, seconds
+from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
-from mosis.validation import Finding, finding, findings_of
+from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
@@ -54,7 +54,7 @@ API_KEY: dict[str, dict[str, Any]] = {
         "maxlength": 100,
         "schema": {"type": "string", "maxlength": 255},
     },
-    "expires_at": {"type": "string", "nullable": True, "maxlength": 20},
+    "expires_at": timestamps.RULES | {"nullable": True},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
 REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
@@ -144,11 +144,10 @@ def _signing_key_findings(env: Context, fields: Mapping[str, Any]) -> list[Findi
 
 
 def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
-    expires_at = fields.get("expires_at")
-    if expires_at is not None and not is_time(expires_at):
-        yield finding(
-            "/expires_at", "wrong_format", "This must be a time such as 2027-01-31T12:00:00Z."
-        )
+    given = fields.get("expires_at")
+    expires_at = timestamps.stored(given)
+    if given is not None and expires_at is None:
+        yield finding("/expires_at", "wrong_format", timestamps.NO_MOMENT)
     elif expires_at is not None and seconds(expires_at) <= env.clock.time():
         yield finding("/expires_at", "too_small", "This time is in the past.")
     if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
@@ -158,7 +157,9 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Create an API key. `key` is shown only in this response."""
-    key, secret = keys.add(db, caller, NewKey(**body))
+    key, secret = keys.add(
+        db, caller, NewKey(**body | {"expires_at": timestamps.stored(body.get("expires_at"))})
+    )
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 

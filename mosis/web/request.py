@@ -56,7 +56,7 @@ def _json(
 def refuse_coding() -> None:
     """Raises Malformed `unsupported_media_type` if the body is compressed, because its decompressed
     size is not bounded."""
-    if bottle.request.get_header("Content-Encoding", "identity").strip().lower() != "identity":
+    if _coding() != "identity":
         raise Malformed(
             "unsupported_media_type", "Send the body as it is, without Content-Encoding."
         )
@@ -114,7 +114,7 @@ def _packed_json(limit_bytes: int) -> dict[str, Any]:
     Raises Malformed, LimitReached `too_large`.
     """
     body = read_body(limit_bytes)
-    coding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
+    coding = _coding()
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
@@ -153,11 +153,17 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
         if not unpacker.eof:
             raise Malformed("malformed_request", "The gzip body is cut off.")
         body = unpacker.unused_data
-        if not body:
+        if not body.strip(b"\0"):  # zeros at the end are padding, as for gzip(1)
             return content
     raise Malformed(
         "malformed_request", f"A gzip body may have at most {GZIP_MEMBERS} members; send one."
     )
+
+
+def _coding() -> str:
+    """The content coding of the body; an empty header is none."""
+    coding: str = bottle.request.get_header("Content-Encoding", "").strip().lower()
+    return coding or "identity"
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -165,6 +171,11 @@ def _object(body: bytes) -> dict[str, Any]:
     if kind != "application/json" and not kind.endswith("+json"):
         raise Malformed(
             "unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`."
+        )
+    if body.startswith(b"\x1f\x8b"):
+        raise Malformed(
+            "malformed_json",
+            "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
         )
     document = load_json(body)
     if not isinstance(document, dict):

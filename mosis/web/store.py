@@ -296,11 +296,10 @@ def read_age() -> int:
 
 def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
-    age = read_age()
-    if age and age not in store.AGES:
-        days = ", ".join(map(str, store.AGES))
-        raise Malformed("malformed_request", f"There is an index for a min_age_days of {days}.")
-    return age
+    age = bottle.request.query.get("min_age_days", "0")
+    if age not in ("0", *map(str, store.AGES)):
+        raise Malformed("malformed_request", choices.one_of(age, store.AGES, "min_age_days"))
+    return int(age)
 
 
 def read_device(query: Mapping[str, str], min_age_days: int) -> Device:

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import bottle
 
 from mosis.caller import Caller
-from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import keys
@@ -16,7 +15,7 @@ from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.reviews import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
+from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -51,14 +50,7 @@ from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
-    "publish_at": {
-        "type": "string",
-        "maxlength": 20,
-        "regex": pattern(
-            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
-            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
-        ),
-    },
+    "publish_at": timestamps.RULES,
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
@@ -131,15 +123,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
+    "trusted_only version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
 
 def time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
-    if "publish_at" not in fields or is_time(fields["publish_at"]):
+    if "publish_at" not in fields or timestamps.stored(fields["publish_at"]):
         return []
-    return [finding("/publish_at", "wrong_format", "This is not a valid date and time.")]
+    return [finding("/publish_at", "wrong_format", timestamps.NO_MOMENT)]
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -212,6 +204,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
     Uploading the same bytes again returns 200 and the existing version.
     """
     found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
+    apps.check_uploader(caller, found)
     spend(env, "upload", caller.account)
     with sent.received(env) as (received, options):
         earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))
@@ -287,7 +280,9 @@ def publish(
     """Publish an approved version: now, at a time, or for a share of the devices; or resume a
     halted one."""
     found = apps.with_role(db, caller, app, "publisher")
-    publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
+    publication = Publication(
+        body.get("rollout_percent"), timestamps.stored(body.get("publish_at"))
+    )
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
