@@ -1,4 +1,4 @@
-"""The files that browsers and crawlers ask every site for."""
+"""Files at well-known addresses for browsers and crawlers."""
 
 import json
 import struct
@@ -35,7 +35,7 @@ def favicon() -> bottle.HTTPResponse:
 
 @operation(File("text/plain"))
 def robots() -> bottle.HTTPResponse:
-    """What crawlers should leave out (RFC 9309)."""
+    """Rules for crawlers (RFC 9309)."""
     return _file(ROBOTS, "text/plain; charset=utf-8")
 
 
@@ -57,12 +57,15 @@ def security(env: Context) -> bottle.HTTPResponse:
 
 @operation(File("application/json"))
 def oauth_metadata(env: Context) -> bottle.HTTPResponse:
-    """What clients of the device login need to know of the server (RFC 8414)."""
+    """Metadata for clients of the device login (RFC 8414)."""
     metadata = {
         "issuer": env.config.base_url,
         "token_endpoint": env.url("/v1/auth/token"),
         "device_authorization_endpoint": env.url("/v1/auth/device"),
-        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:device_code"],
+        "grant_types_supported": [
+            "urn:ietf:params:oauth:grant-type:device_code",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": ["none"],
         "scopes_supported": list(SCOPES),
