@@ -1,4 +1,4 @@
-"""The API described for programs: OpenAPI 3.1, made from the URL table, what the handlers say, and the table of codes."""
+"""The OpenAPI 3.1 document: made from the URL table, what the handlers declare, and the table of error codes."""
 
 import inspect
 import re
@@ -9,11 +9,24 @@ import bottle
 
 from mosis import problems
 from mosis.caller import ROLES, SCOPES
-from mosis.database import pagination
-from mosis.validation import Schema
-from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
-from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
-from mosis.web.routing import API_PREFIX, UNVERSIONED, limit_of
+from mosis.web.openapi_examples import ID, body_of, example_of
+from mosis.web.openapi_parameters import (
+    TAGLESS,
+    address,
+    header_parameters,
+    query_parameters,
+)
+from mosis.web.openapi_schemas import (
+    COUNT,
+    TEXT,
+    File,
+    Operation,
+    Shape,
+    is_page,
+    json_schema,
+    shape,
+)
+from mosis.web.routing import limit_of
 
 TITLE = "mosis-portal"
 FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
@@ -38,7 +51,7 @@ PACKAGE = {
     "contentMediaType": "application/vnd.mosis.package+zip",
 }
 
-# What any call can be refused with, then what depends on its line in the URL table.
+# Error codes of every operation, then those that depend on its line in the URL table.
 ALWAYS = (
     "malformed_request",
     "too_large",
@@ -58,11 +71,7 @@ WITH_BODY = (
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
 
-TAGLESS = (
-    "/docs",
-    "/metrics",
-)  # GETs without a tag: a page that is made anew for each request, figures of the moment
-# Public, and does more for somebody who is signed in.
+# Public, and does more with a credential.
 EITHER_WAY = (
     "POST /auth/oauth/<provider>",
     "POST /auth/email/verify",
@@ -70,47 +79,7 @@ EITHER_WAY = (
     "POST /telemetry/crashes",
 )
 
-PARAMETERS = {
-    "app": "The app's package_id or id.",
-    "version": "The version string or the version's id.",
-    "review": "The review's id.",
-    "package_id": "The app's package_id.",
-    "key": "The key's id.",
-    "session": "The session's id.",
-    "developer": "The developer's id.",
-    "developer_id": "The developer's id.",
-    "app_id": "The app's id.",
-    "provider": "`github`, `google`, or what the operator has named the issuer.",
-    "member": "The account id of the member.",
-    "invitation": "The invitation's id.",
-    "token": "The token of the mail.",
-    "group": "The crash group's id.",
-    "device_id": "64 hex characters, as the device sends them.",
-    "event": "The notification's id.",
-    "job": "The job's id.",
-    "user_code": "The code that the device shows.",
-    "webhook": "The webhook's id.",
-    "delivery": "The delivery's id.",
-    "size": "Pixels.",
-    "sequence": "As `index_url` of the signatures names it.",
-    "number": "Counted from 0.",
-    "name": "Without `.md`.",
-    "file": "As the page names it.",
-    "path": "The file's path in the package, with its slashes.",
-}
-LONGEST_IN_PATH = 255  # characters: nothing has a longer name
-IN_PATH: dict[str, Shape] = {
-    "device_id": {
-        "type": "string",
-        "pattern": "^[0-9a-fA-F]{64}$",
-        "minLength": 64,
-        "maxLength": 64,
-    },
-    "size": {"type": "integer", "enum": [32, 64, 128]},
-    "number": {"type": "integer", "minimum": 0, "maximum": 99},
-    "sequence": {"type": "integer", "minimum": 0, "maximum": 9_223_372_036_854_775_807},
-}
-# Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
+# Schemas with fields that are path parameters of other operations: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
     "App": {"app": "package_id"}, "Version": {"app": "package_id", "version": "version"}, "SigningKey": {"key": "id"},
     "NewApiKey": {"key": "id"}, "NewWebhook": {"webhook": "id"},
@@ -118,7 +87,7 @@ LINKED: dict[str, dict[str, str]] = {
 
 
 def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, Any]:
-    """The whole description of an application, by the address that clients know it under."""
+    """The document of an application that clients reach at `base_url`."""
     made = _Made()
     calls = [route for route in app.routes if not route.config.get("page")]  # pages are for people
     for route in sorted(calls, key=lambda route: (route.rule, METHODS.index(route.method))):
@@ -146,7 +115,7 @@ def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, An
 
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The faces in the order in which one needs them, and what pages call them; generated clients go by the names.
+# Tags in their order, and how /docs shows them. Generated clients use the names.
 TAGS = {
     "Auth": "Signing in",
     "Accounts": "Accounts",
@@ -181,15 +150,15 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "rollout_plans": "Versions",
     "store_changes": "Store",
 }
-ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
+ABOUT = """The contract of this API. The same [in words](docs/API); the meaning of [every error code](docs/errors).
 
-Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
-carries `X-Request-Id`; every GET of a resource a strong `ETag`."""
+Everything under `/v1` is also available without the prefix. Lists are paginated: follow `next_cursor` or the `Link` header. Every
+response has `X-Request-Id`; every GET of a resource has a strong `ETag`."""
 SECURITY = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token of somebody signed in, or an API key.",
+        "description": "An access token from a sign-in, or an API key.",
     },
     "key": {
         "type": "apiKey",
@@ -199,32 +168,35 @@ SECURITY = {
     },
 }
 HEADERS: dict[str, Any] = {
-    "X-Request-Id": {"description": "Stands in the log and in every error.", "schema": TEXT},
-    "Idempotency-Replayed": {
-        "description": "`true`: this was answered before to the same request.",
+    "X-Request-Id": {
+        "description": "The id of the request in the log and in every error.",
         "schema": TEXT,
     },
-    "ETag": {"description": "The strong entity tag of this state of the resource.", "schema": TEXT},
+    "Idempotency-Replayed": {
+        "description": "`true`: the response of an earlier request with the same key.",
+        "schema": TEXT,
+    },
+    "ETag": {"description": "The strong entity tag of the resource.", "schema": TEXT},
     "Location": {
-        "description": "Where it is found.",
+        "description": "The address of the resource.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
     "RateLimit": {
-        "description": "What is left of which limit (draft-ietf-httpapi-ratelimit-headers).",
+        "description": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
         "schema": TEXT,
     },
-    "RateLimit-Policy": {"description": "The limit itself.", "schema": TEXT},
+    "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
     "Retry-After": {
-        "description": "After how many seconds it is worth trying again.",
+        "description": "Seconds to wait before the next attempt.",
         "schema": COUNT,
     },
-    "WWW-Authenticate": {"description": "What to authenticate with (RFC 6750).", "schema": TEXT},
+    "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
 }
 
 
 class _Made:
-    """What has been described so far."""
+    """The document while it is made."""
 
     def __init__(self) -> None:
         self.paths: dict[str, dict[str, Any]] = {}
@@ -233,7 +205,9 @@ class _Made:
         self._known: dict[str, Shape] = {}
 
     def operation(self, route: bottle.Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-        said: Operation = getattr(route.callback, "operation", Operation({200: {"type": "object"}}))
+        declared: Operation = getattr(
+            route.callback, "operation", Operation({200: {"type": "object"}})
+        )
         summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
             "\n"
         )
@@ -246,42 +220,44 @@ class _Made:
             "security": [{}, {"bearer": []}]
             if f"{route.method} {route.rule}" in EITHER_WAY
             else security(route.config["scope"]),
-            "parameters": parameters + query_parameters(said) + header_parameters(route, said),
+            "parameters": parameters
+            + query_parameters(declared)
+            + header_parameters(route, declared),
         }
         if more.strip():
             made["description"] = more.strip()
         if "deprecated" in route.config:
             made["deprecated"] = True
-        content = self.body(route, said)
+        content = self.body(route, declared)
         if content:
-            made["requestBody"] = {"required": not said.optional, "content": content}
-        made["responses"] = self.answers(route, said) | self.refusals(codes(route, said))
+            made["requestBody"] = {"required": not declared.optional, "content": content}
+        made["responses"] = self.answers(route, declared) | self.refusals(codes(route, declared))
         return made
 
-    def body(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
+    def body(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
         if route.config.get("body") == "package":
-            form = json_schema(said.body or {})
+            form = json_schema(declared.body or {})
             form["properties"] = {"package": PACKAGE} | form["properties"]
             return {
                 "application/vnd.mosis.package+zip": {"schema": PACKAGE},
                 "multipart/form-data": {"schema": form | {"required": ["package"]}},
             }
-        if said.body is None:
+        if declared.body is None:
             return {}
         media = {
-            "schema": json_schema(said.body),
-            "example": body_of(operation_id(route), said.body),
+            "schema": json_schema(declared.body),
+            "example": body_of(operation_id(route), declared.body),
         }
         return {"application/json": media} | (
-            {"application/x-www-form-urlencoded": media} if said.form else {}
+            {"application/x-www-form-urlencoded": media} if declared.form else {}
         )
 
-    def answers(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
+    def answers(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
         headers = ["X-Request-Id"] + (
             [] if limit_of(route) == "none" else ["RateLimit", "RateLimit-Policy"]
         )
         found: dict[str, Any] = {}
-        for status, answer in said.answers.items():
+        for status, answer in declared.answers.items():
             names = list(headers)
             if status in (201, 302, 303):
                 names.append("Location")
@@ -290,10 +266,10 @@ class _Made:
             if route.method == "GET" and status == 200 and route.rule not in TAGLESS:
                 names.append("ETag")
                 found["304"] = {
-                    "description": "It is as you know it.",
+                    "description": "Not modified.",
                     "headers": _headers([*headers, "ETag"]),
                 }
-            made: dict[str, Any] = {"description": problems_title(status)}
+            made: dict[str, Any] = {"description": _meaning(status)}
             if isinstance(answer, File):
                 bytes_of_it = {
                     "type": "string",
@@ -306,7 +282,7 @@ class _Made:
                 }
                 if answer.ranges:
                     found["206"] = made | {
-                        "description": "The part that was asked for.",
+                        "description": "Partial content: the requested range.",
                         "headers": _headers(names),
                     }
             elif answer is not None:
@@ -318,13 +294,13 @@ class _Made:
                         "example": example_of("", answer),
                     }
                 }
-                if said.streams:
+                if declared.streams:
                     made["content"]["text/event-stream"] = {"schema": {"type": "string"}}
             found[str(status)] = made | {"headers": _headers(names)}
         return dict(sorted(found.items()))
 
     def refusals(self, by: Iterable[str]) -> dict[str, Any]:
-        """The refusals by status. The same set of codes is described once."""
+        """The error responses by status. Each set of codes is described once."""
         grouped: dict[int, list[str]] = {}
         for code in sorted(set(by)):
             grouped.setdefault(problems.status(code), []).append(code)
@@ -359,7 +335,7 @@ class _Made:
         return found
 
     def named(self, what: Shape) -> Shape:
-        """The shape, with everything that has a name put among the schemas and referred to."""
+        """The schema, in which everything with a title is a reference to the components."""
         if isinstance(what, list):
             return [self.named(part) for part in what]
         if not isinstance(what, dict):
@@ -379,7 +355,7 @@ class _Made:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def link(self) -> None:
-        """From what makes a thing to the calls whose address it is part of (OpenAPI links)."""
+        """Links (OpenAPI) from operations that create a resource to those whose path it is part of."""
         calls = [(path, call) for path, calls in self.paths.items() for call in calls.values()]
         for path, call in calls:
             made = call["responses"].get("201", {}).get("content", {}).get("application/json", {})
@@ -410,33 +386,12 @@ KEYS = (
 
 
 def operation_id(route: bottle.Route) -> str:
-    """What a call is called in generated clients: face and handler."""
+    """The operationId: module and handler."""
     return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
 
 
-def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
-    """A rule of the URL table as a path of OpenAPI, and its parameters."""
-    parameters = []
-    for name in re.findall(r"<(\w+)", rule):
-        schema = IN_PATH.get(name, {"type": "string", "minLength": 1, "maxLength": LONGEST_IN_PATH})
-        found = {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": schema,
-            "description": PARAMETERS[name],
-        }
-        wanted = ID if name in ("app_id", "developer_id") else EXAMPLES.get(name)
-        parameters.append(
-            found
-            | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {})
-        )
-    path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
-    return path if rule.startswith(UNVERSIONED) else API_PREFIX + path, parameters
-
-
 def security(scope: str) -> list[dict[str, list[str]]]:
-    """Who may call: nobody in particular, a session, or also a key with the scope."""
+    """The security requirement of a scope: none, a session, or also an API key with this scope."""
     if scope == "public":
         return []
     if scope in ("account", "session"):
@@ -446,91 +401,13 @@ def security(scope: str) -> list[dict[str, list[str]]]:
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
-def query_parameters(said: Operation) -> list[dict[str, Any]]:
-    """What may stand in the query; a list that is answered in pages has limit and cursor."""
-    found = [
-        {
-            "name": name,
-            "in": "query",
-            "required": bool(rules.get("required")),
-            "schema": _rule(rules),
-        }
-        | ({"description": rules["meta"]} if "meta" in rules else {})
-        for name, rules in said.query.items()
-    ]
-    if any(is_page(answer) for answer in said.answers.values()):
-        limit = {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": pagination.MOST,
-            "default": pagination.DEFAULT,
-        }
-        cursor = TEXT | {"maxLength": pagination.LONGEST}
-        found += [
-            {"name": "limit", "in": "query", "schema": limit, "description": "How many at most."},
-            {
-                "name": "cursor",
-                "in": "query",
-                "schema": cursor,
-                "description": "`next_cursor` of the page before.",
-            },
-        ]
-    return found
-
-
-def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, Any]]:
-    """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
-    method, in_parts = (
-        route.method,
-        any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()),
-    )
-    names = ["If-None-Match"] * (
-        method == "GET" and 200 in said.answers and route.rule not in TAGLESS
-    )
-    names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
-    found = [
-        {"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."}
-        for name in names
-    ]
-    if in_parts:
-        found.append(
-            {
-                "name": "Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "One range of bytes (RFC 9110).",
-            }
-        )
-        found.append(
-            {
-                "name": "If-Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "A range, if it is still this tag.",
-            }
-        )
-    if "idempotent" in route.config:
-        name = {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "schema": TEXT | {"minLength": 1, "maxLength": 255},
-        }
-        found.append(
-            name
-            | {
-                "description": "The same request with the same key within 24 hours gets the same answer."
-            }
-        )
-    return found
-
-
-def codes(route: bottle.Route, said: Operation) -> set[str]:
-    """Every code that a call can be refused with."""
-    found = {*ALWAYS, *ANY_CREDENTIAL, *said.refuses}
+def codes(route: bottle.Route, declared: Operation) -> set[str]:
+    """Every error code of an operation."""
+    found = {*ALWAYS, *ANY_CREDENTIAL, *declared.refuses}
     scope = route.config["scope"]
     if route.method in ("POST", "PATCH", "PUT", "DELETE"):
         found |= {*WITH_BODY}
-    if said.body is not None or said.query:
+    if declared.body is not None or declared.query:
         found |= {"invalid"}
     if scope != "public":
         found |= {*SIGNED_IN}
@@ -542,93 +419,32 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"second_factor_missing"}
     if "<" in route.rule:
         found |= {"not_found"}
-    if any(is_page(answer) for answer in said.answers.values()):
+    if any(is_page(answer) for answer in declared.answers.values()):
         found |= {"bad_cursor"}
-    tagged = route.method == "GET" and 200 in said.answers and route.rule not in TAGLESS
+    tagged = route.method == "GET" and 200 in declared.answers and route.rule not in TAGLESS
     if tagged or route.method in ("PUT", "PATCH", "DELETE"):
         found |= {"precondition_failed"}
-    if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
+    if any(isinstance(answer, File) and answer.ranges for answer in declared.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}
     if "idempotent" in route.config:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
-    if limit_of(route) != "none" or "rate_limited" in said.refuses:
+    if limit_of(route) != "none" or "rate_limited" in declared.refuses:
         found |= {"rate_limited"}
     assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}
     return found
-
-
-def json_schema(schema: Schema) -> Shape:
-    """An object as Cerberus checks it, as JSON Schema says it: nothing more is allowed than what is named."""
-    found: Shape = {
-        "type": "object",
-        "properties": {name: _rule(rules) for name, rules in schema.items()},
-        "additionalProperties": False,
-    }
-    required = [name for name, rules in schema.items() if rules.get("required")]
-    return found | ({"required": required} if required else {})
-
-
-_TYPES = {"dict": "object", "list": "array"}
-_BOUNDS = {
-    "string": ("minLength", "maxLength"),
-    "array": ("minItems", "maxItems"),
-    "object": ("minProperties", "maxProperties"),
-}
-
-
-def _rule(rules: dict[str, Any]) -> Shape:
-    """The rules of one value."""
-    said = rules.get("type", [])
-    types = [_TYPES.get(kind, kind) for kind in ([said] if isinstance(said, str) else said)]
-    found: Shape = {}
-    for kind in types:
-        least, most = _BOUNDS.get(kind, ("", ""))
-        found |= {
-            name: rules[rule]
-            for name, rule in ((least, "minlength"), (most, "maxlength"))
-            if name and rule in rules
-        }
-    found |= {
-        name: rules[rule]
-        for name, rule in (("minimum", "min"), ("maximum", "max"))
-        if rule in rules
-    }
-    if "regex" in rules:
-        found["pattern"] = f"^(?:{rules['regex'].removesuffix(chr(92) + 'Z')})$"
-    if "allowed" in rules:
-        found["enum"] = list(rules["allowed"])
-    if "schema" in rules and "array" in types:
-        found["items"] = _rule(rules["schema"])
-    elif "schema" in rules:
-        found |= json_schema(rules["schema"])
-    if "keysrules" in rules:
-        found["propertyNames"] = _rule(rules["keysrules"])
-    if "valuesrules" in rules:
-        found["additionalProperties"] = _rule(rules["valuesrules"])
-    if rules.get("nullable"):
-        types, found = (
-            [*types, "null"],
-            found | ({"enum": [*found["enum"], None]} if "enum" in found else {}),
-        )
-    return found | {"type": types[0] if len(types) == 1 else types} if types else found
-
-
-def is_page(answer: Any) -> bool:
-    properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
-    return properties.get("next_cursor") == nullable(TEXT)
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def problems_title(status: int) -> str:
-    """What a good answer is called."""
+def _meaning(status: int) -> str:
+    """The description of a successful response."""
     return {
-        200: "As asked.",
-        201: "Made.",
-        202: "Taken; it is done later.",
-        204: "Done; there is nothing to say.",
-        302: "It is elsewhere.",
-        303: "Back to the page that began it.",
-    }.get(status, "As asked.")
+        200: "OK.",
+        201: "Created.",
+        202: "Accepted; processed in the background.",
+        204: "No content.",
+        302: "Redirect to the file.",
+        303: "Redirect to the page that began the sign-in.",
+    }.get(status, "OK.")
