@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mosis import VERSION
-from mosis.client import account, completion, develop, install, publish, review, status
+from mosis.client import account, completion, develop, install, publish, review, rollouts, status
 from mosis.client.api import Portal, Problem
 from mosis.client.config import Config
 from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
@@ -281,7 +281,7 @@ def _add_releases(add: Add) -> None:
     )
     made.add_argument(
         "--rollout",
-        type=_percent,
+        type=rollouts.percent,
         metavar="PERCENT",
         help="offer it to this share of the devices",
     )
@@ -302,11 +302,7 @@ def _add_releases(add: Add) -> None:
         action="store_true",
         help="wait until the newest version is decided; 3 when it is rejected",
     )
-    made = add(
-        "rollout", "offer a version to a larger share of the devices", _at_portal(status.rollout)
-    )
-    _version(made)
-    made.add_argument("percent", type=_percent)
+    _add_rollout(add)
     _version(add("halt", "offer a version to no further device", _at_portal(status.halt)))
     for name, about, run in (
         ("rollback", "offer an older version again and halt the newer ones", status.rollback),
@@ -326,6 +322,47 @@ def _add_releases(add: Add) -> None:
         help="keep showing events, from where the last run stopped",
     )
     made.add_argument("--after", metavar="ID", help="only events after this one")
+
+
+def _add_rollout(add: Add) -> None:
+    made = add(
+        "rollout",
+        "offer a version to a larger share of the devices, by hand or by a plan; or show its plan",
+        _at_portal(rollouts.rollout),
+    )
+    made.add_argument("app", metavar="APP")
+    made.add_argument(
+        "version", metavar="VERSION", nargs="?", help="without: the plan of new versions"
+    )
+    made.add_argument("percent", nargs="?", type=rollouts.percent, metavar="PERCENT")
+    made.add_argument(
+        "--plan",
+        type=rollouts.steps,
+        metavar="STEPS",
+        help="percent and hours since the publication: 1,5@24,20@120,100@168",
+    )
+    made.add_argument("--no-plan", action="store_true", help="remove the plan")
+    made.add_argument(
+        "--halt-below",
+        type=rollouts.crash_free,
+        metavar="PERCENT",
+        help="with --plan: halt when fewer sessions end without a crash",
+    )
+    made.add_argument(
+        "--sessions", type=int, metavar="N", help="but not before so many (default 200)"
+    )
+    made.add_argument(
+        "--compare",
+        choices=["previous", "bound"],
+        help="with the version before (default), or only with --halt-below",
+    )
+    made = add("downloads", "show how often an app was downloaded", _at_portal(rollouts.downloads))
+    made.add_argument("app", metavar="APP")
+    made.add_argument("--from", metavar="DAY", help="the first day (default: 29 days ago)")
+    made.add_argument("--to", metavar="DAY", help="the last day (default: today)")
+    made.add_argument(
+        "--by", metavar="NAMES", help="day (default), version, channel, or several with commas"
+    )
 
 
 def _add_review_and_devices(add: Add) -> None:
@@ -375,16 +412,6 @@ def _add_review_and_devices(add: Add) -> None:
 def _version(made: argparse.ArgumentParser) -> None:
     made.add_argument("app", metavar="APP")
     made.add_argument("version", metavar="VERSION")
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.rstrip("%"))
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 100:
-        raise argparse.ArgumentTypeError("a share from 0.1 to 100")
-    return value
 
 
 if __name__ == "__main__":

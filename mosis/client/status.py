@@ -1,4 +1,4 @@
-"""`status`, `rollout`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
+"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
 and how to change it."""
 
 import contextlib
@@ -46,19 +46,6 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
     lines += table(listed, "VERSION", "CHANNEL", "STATE", "SHARE", "NEXT", "QUEUE")
     output.result({"app": app, "versions": versions} | figures, *lines)
     return DONE
-
-
-def rollout(portal: Portal, output: Output, args: Namespace) -> int:
-    """Offer a version to a larger share; an approved or halted one is published with it."""
-    at = _at(args)
-    version = portal.get(at)
-    if version["state"] in ("approved", "halted"):
-        output.confirm(f"Publish {args.app} {args.version} for {args.percent:g} % of the devices?")
-        return _show(output, portal.post(f"{at}/publish", {"rollout_percent": args.percent}))
-    output.confirm(
-        f"Offer {args.app} {args.version} to {args.percent:g} % of the devices? The share only grows."
-    )
-    return _show(output, portal.post(f"{at}/rollout", {"percent": args.percent}))
 
 
 def halt(portal: Portal, output: Output, args: Namespace) -> int:

@@ -69,7 +69,7 @@ WITH_BODY = (
     "no_space",
 )
 SIGNED_IN = ("unauthenticated", "forbidden")
-ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
+ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential that is sent is checked
 
 # Public, and does more with a credential.
 EITHER_WAY = (
@@ -141,7 +141,7 @@ TAGS = {
     "Docs": "Documents",
     "Cli": "Command line",
 }
-MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
+MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module's name
     "account_recovery": "Recovery",
     "device_login": "Devices",
     "second_factor": "Auth",
@@ -350,7 +350,7 @@ class _Made:
             return inside
         name = what["title"]
         if self._known.setdefault(name, what) != what:
-            raise ValueError(f"there are two shapes with the name {name}")
+            raise ValueError(f"there are two schemas with the name {name}")
         self.schemas[name] = inside
         return {"$ref": f"#/components/schemas/{name}"}
 
@@ -382,7 +382,7 @@ class _Made:
 KEYS = (
     "SigningKey",
     "NewApiKey",
-)  # both are {key}: each links only to what lies under its own list
+)  # both are {key}: each links only to addresses under its own list
 
 
 def operation_id(route: bottle.Route) -> str:
