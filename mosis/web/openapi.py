@@ -145,6 +145,7 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "account_recovery": "Recovery",
     "device_login": "Devices",
     "second_factor": "Auth",
+    "trusted_publishers": "Members",
     "well_known": "Docs",
     "review_messages": "Messages",
     "rollout_plans": "Versions",

@@ -27,6 +27,7 @@ PARAMETERS = {
     "app_id": "The app's id.",
     "provider": "`github`, `google`, or the name that the operator gave the issuer.",
     "member": "The account id of the member.",
+    "publisher": "The trusted publisher's id.",
     "invitation": "The invitation's id.",
     "token": "The token from the mail.",
     "group": "The crash group's id.",
