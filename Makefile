@@ -8,11 +8,12 @@ BIN = $(VENV)/bin
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
-run: $(VENV)/.installed ## start the portal on :8080, with its data in data/ and packages/ of this folder
-	@$(BIN)/python portal.py serve
+ENV_FILE = $(if $(wildcard .env),--env-file .env)
+run: $(VENV)/.installed ## start the portal on :8080, with the settings in .env, if there is one, and its data in data/ and packages/
+	@$(BIN)/python portal.py $(ENV_FILE) serve
 
 demo: $(VENV)/.installed ## fill a portal without apps with a catalogue to look around in
-	@$(BIN)/python portal.py demo
+	@$(BIN)/python portal.py $(ENV_FILE) demo
 
 test: $(VENV)/.installed-test ## pass the tests (three minutes on two cores)
 	@$(BIN)/python -m pytest -n auto

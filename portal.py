@@ -7,9 +7,9 @@ from typing import Any
 
 from mosis import VERSION
 from mosis.application import build
-from mosis.cli import CONFIG, FAILED, main
+from mosis.commands.cli import CONFIG, FAILED, main
+from mosis.commands.process import HERE, migrate_databases, open_migrated, restore_if_lost
 from mosis.config import Config
-from mosis.process import HERE, migrate_databases, open_migrated, restore_if_lost
 
 __all__ = [
     "CONFIG",

@@ -75,7 +75,7 @@ def prepared(folder: Path) -> Running:
         open(folder / "demo.txt", "w") as out,
         contextlib.redirect_stdout(out),
     ):
-        from mosis.demo.catalogue import fill as demo
+        from mosis.commands.demo.catalogue import fill as demo
 
         demo(env)
     return server

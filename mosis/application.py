@@ -5,12 +5,25 @@ from typing import Any
 from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
+from mosis.operations.other_hosts import HostWatch
 
 
 def build(env: Context) -> Any:
     """The WSGI application for a context."""
-    from mosis.ui import account_links, assets, console, device, setup, sign_in
+    from mosis.ui import (
+        account,
+        account_links,
+        assets,
+        console,
+        device,
+        quality,
+        setup,
+        sign_in,
+    )
+    from mosis.ui import admin as operator_pages
+    from mosis.ui import apps as own_apps
     from mosis.ui import reviews as review_desk
+    from mosis.ui import second_factor as second_factor_pages
     from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
     from mosis.web import (
@@ -33,6 +46,7 @@ def build(env: Context) -> Any:
         review_messages,
         reviews,
         rollout_plans,
+        second_factor,
         store,
         store_changes,
         telemetry,
@@ -48,7 +62,8 @@ def build(env: Context) -> Any:
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
-    app = Portal(env.measures if env else None, prefix, pages.error_page)
+    see_host = HostWatch(env.config).see if env else None
+    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
     if env:
         problems.document_errors_under(prefix)
     if env and env.config.compression:
@@ -63,6 +78,7 @@ def build(env: Context) -> Any:
         auth,
         oauth,
         account_recovery,
+        second_factor,
         devices,
         accounts,
         keys,
@@ -87,10 +103,15 @@ def build(env: Context) -> Any:
         store_front,
         setup,
         sign_in,
+        second_factor_pages,
         account_links,
         device,
         console,
         review_desk,
+        own_apps,
+        quality,
+        account,
+        operator_pages,
     ):
         face.routes(app)
     first = prefix.split("/")[1] if prefix else None

@@ -27,7 +27,8 @@ ROLES = ("developer", "reviewer", "admin")  # each includes the rights of the on
 
 @dataclass(frozen=True)
 class Caller:
-    """`scopes` None: all rights of a session. `apps` None: all apps of the account."""
+    """`scopes` None: all rights of a session. `apps` None: all apps of the account.
+    `lacks`: the value of REQUIRE_SECOND_FACTOR, if the account has no second factor."""
 
     developer_id: str | None = None
     role: str = "developer"
@@ -37,6 +38,7 @@ class Caller:
     key_id: str | None = None
     scopes: frozenset[str] | None = None
     apps: frozenset[str] | None = None
+    lacks: str = ""
 
     @property
     def account(self) -> str:
@@ -48,13 +50,23 @@ class Caller:
             )
         return self.developer_id
 
+    def require_second_factor(self, action: str) -> None:
+        """Raises Denied `second_factor_missing` if the operator wants a second factor for this, and the
+        account has none. `action` is "staff" (what a role allows) or "publishers"."""
+        if self.lacks == "publishers" or (self.lacks and action == "staff"):
+            raise Denied(
+                "second_factor_missing",
+                "The operator wants a second factor for this: set one up with POST /v1/auth/totp, or"
+                " at /console/second-factor.",
+            )
+
     def has_role(self, role: str) -> bool:
         return self.developer_id is not None and ROLES.index(self.role) >= ROLES.index(role)
 
     @property
-    def household(self) -> str:
+    def client_network(self) -> str:
         """Key of rate limits for callers who are not signed in."""
-        return household(self.address)
+        return network_of(self.address)
 
     @property
     def network(self) -> str:
@@ -85,7 +97,7 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 @lru_cache(maxsize=4096)
-def household(address: str) -> str:
+def network_of(address: str) -> str:
     """The network of one customer: the IPv4 address, or the IPv6 /64; empty if the text is not an
     address."""
     parsed = parse_address(address)

@@ -79,6 +79,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _default_url(listen_addr: str) -> str:
+    """The address of a portal that listens here, where BASE_URL is not set."""
+    host, _, port = listen_addr.rpartition(":")
+    everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104  (compared only)
+    shown = "" if port == "80" else f":{port}"
+    return f"http://{'localhost' if everywhere else host.lower()}{shown}"
+
+
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
@@ -242,6 +250,8 @@ class Config:
     review_sample_percent: int = _setting(5, _number(0, 100))
     review_proven_releases: int = _setting(0, _number(0, 1000))
     registration: str = _setting("open", _one_of("open", "invite", "closed"))
+    require_second_factor: str = _setting("off", _one_of("off", "staff", "publishers"))
+    require_verified_email: str = _setting("auto", _one_of("auto", "on", "off"))
     security_contact: str | None = _setting(None, _contact)
     rate_limits: bool = _setting(True, _switch)
     compression: bool = _setting(True, _switch)
@@ -269,6 +279,11 @@ class Config:
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"))
 
     @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings, in capitals."""
+        return tuple(setting.name.upper() for setting in fields(cls))
+
+    @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Config":
         """Read the settings from this environment (an empty value counts as unset). Raises
         ConfigError with every error."""
@@ -287,10 +302,18 @@ class Config:
         complaints += _halves(given)
         if complaints:
             raise ConfigError(complaints)
+        if "base_url" not in values and not values.get("listen_addr", ":0").endswith(":0"):
+            values["base_url"] = _default_url(values["listen_addr"])
         config = cls(**values)
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
         return config
+
+    @property
+    def verified_email_required(self) -> bool:
+        """Whether an app is published only while its account has verified its address."""
+        wanted = self.require_verified_email
+        return wanted == "on" or (wanted == "auto" and self.smtp_url is not None)
 
     @property
     def base_path(self) -> str:
@@ -315,3 +338,27 @@ class Config:
     def telemetry_path(self) -> Path:
         """The telemetry database; by default beside the portal's."""
         return self.telemetry_database_path or self.data_dir / "telemetry.db"
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The settings in a file like .env.example: `NAME=VALUE` lines as Docker reads them, a value in quotes
+    without these. Raises ConfigError for other lines, and for names that are no settings."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from None
+    found: dict[str, str] = {}
+    complaints = []
+    known = {*Config.names(), "PUID", "PGID"}  # the last two are of compose.yaml
+    for number, line in enumerate(text.splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        name, value = name.strip().removeprefix("export "), value.strip()
+        if not name or name.startswith("#"):
+            continue
+        if not equals or name not in known:
+            complaints.append(f"{path}:{number}: {name!r} is not a setting; see .env.example.")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name] = value[1:-1] if quoted else value
+    if complaints:
+        raise ConfigError(complaints)
+    return found

@@ -14,7 +14,7 @@ from mosis.errors import Malformed
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up
-KEPT_SECONDS = 90 * 24 * 3600
+RETENTION_SECONDS = 90 * 24 * 3600
 MOST_KEPT = 5000  # events of one account
 SWEPT_AT_ONCE = 1000  # rows per transaction, so that others can write in between
 URGENT = "security."  # kinds whose mail is not delayed by others
@@ -45,6 +45,10 @@ KINDS: dict[str, bool] = {
     "security.key_reported": True,
     "security.password_changed": True,
     "security.provider_linked": True,
+    "security.second_factor_on": True,
+    "security.second_factor_off": True,
+    "security.recovery_code_used": True,
+    "security.second_factor_failed": True,
     "security.email_changed": True,
     "security.email_change_undone": True,
     "key.expiring": True,
@@ -161,7 +165,7 @@ def sweep(env: Any) -> None:
     audit trail still lists the changes."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
-    while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-KEPT_SECONDS)):
+    while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
         _forget(db, numbers)
     crowded = db.all(
         "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_KEPT
@@ -236,6 +240,14 @@ def number_of(db: Connection, caller: Caller, event_id: str) -> int:
             "bad_cursor", "`after` is not the id of one of your events; start again without it."
         )
     return number
+
+
+def newest_id(db: Connection, caller: Caller) -> str | None:
+    """The id of the caller's last event."""
+    found: str | None = db.value(
+        "SELECT id FROM events WHERE developer_id = ? ORDER BY number DESC LIMIT 1", caller.account
+    )
+    return found
 
 
 def newest(db: Connection, caller: Caller) -> int:

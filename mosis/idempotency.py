@@ -18,7 +18,7 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.errors import Conflict, Invalid
 
-KEPT_SECONDS = 24 * 3600
+RETENTION_SECONDS = 24 * 3600
 _ID, _BODY, _KEY = (
     b"mosis idempotency id 1",
     b"mosis idempotency body 1",
@@ -56,7 +56,7 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
         limits = [None if each is None else sorted(each) for each in (caller.scopes, caller.apps)]
         who = json.dumps([credential, limits])
     else:
-        who = f"nobody {caller.household}"
+        who = f"nobody {caller.client_network}"
     name = json.dumps([who, method, path, key]).encode()
     return Request(
         _mac(secret, _ID, name).hex(),
@@ -73,7 +73,7 @@ def find(db: Connection, asked: Request) -> Answer | None:
         "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
         asked.id,
         db.clock.now(),
-        db.clock.latest(KEPT_SECONDS),
+        db.clock.latest(RETENTION_SECONDS),
     )
     if row is None:
         return None
@@ -94,7 +94,7 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
     plain = json.dumps(
         [answer.status, answer.headers, answer.body.decode()], ensure_ascii=False
     ).encode()
-    kept = db.change(
+    stored = db.change(
         "INSERT INTO idempotency (id, developer_id, body_mac, answer, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET body_mac = excluded.body_mac, answer = excluded.answer, expires_at = excluded.expires_at"
         " WHERE idempotency.expires_at <= ? OR idempotency.expires_at > ?",
@@ -102,11 +102,11 @@ def keep(db: Connection, asked: Request, answer: Answer) -> None:
         asked.developer_id,
         asked.body_mac,
         _encrypted(asked, plain),
-        db.clock.now(KEPT_SECONDS),
+        db.clock.now(RETENTION_SECONDS),
         db.now,
-        db.clock.latest(KEPT_SECONDS),
+        db.clock.latest(RETENTION_SECONDS),
     )
-    if not kept:
+    if not stored:
         raise in_progress()
 
 

@@ -57,7 +57,7 @@ class Policy:
 POLICIES = {
     "account": Policy(1200, 60),  # all requests of an account
     "address": Policy(600, 60),  # requests from an address without an account
-    "store": Policy(3000, 60),  # reads of the store from an address: a household or a company's NAT
+    "store": Policy(3000, 60),  # reads of the store from an address; many clients may share one
     "telemetry": Policy(600, 60),  # batches and crash reports from an address
     "replay": Policy(10_000, 60),  # past events sent to an account over WebSockets
     "device_data": Policy(10, 60),  # exports and erasures of a device's telemetry from an address
@@ -67,6 +67,8 @@ POLICIES = {
     "sign_in": Policy(10, 300),  # for an account from one network
     "sign_in_network": Policy(100, 300),  # from one network
     "sign_in_all": Policy(1200, 60),  # on the whole portal: the number that two cores can hash
+    "code": Policy(10, 900),  # codes of a second factor tried for one account from one network
+    "code_all": Policy(30, 3600),  # from all networks together: 1 in 460 guesses right in a day
     "registration": Policy(20, 3600),  # from one network
     "mail": Policy(5, 3600),  # to one address
     "invitations": Policy(30, 3600),  # sent by one account, to work on its apps or take them over

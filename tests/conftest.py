@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 
 import portal
-from mosis import cli
 from mosis.clock import Clock
+from mosis.commands import cli
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost

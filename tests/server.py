@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import portal
+from mosis.commands.process import make_server
 from mosis.context import Context
 from mosis.litestream.replication import ask
-from mosis.process import make_server
 from mosis.worker import Worker
 
 

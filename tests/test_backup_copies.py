@@ -238,7 +238,7 @@ def test_restoring_to_three_moments_gives_the_rows_of_those_moments(server: Back
     assert (refused.returncode, "stop it first" in refused.stderr) == (portal.FAILED, True)
     assert server.stop() == 0
     done = command(server.folder, "restore", "--at", moments[1][0], settings=settings)  # in place
-    assert (done.returncode, "Put aside" in done.stdout) == (0, True)
+    assert (done.returncode, "Renamed" in done.stdout) == (0, True)
     server.start()
     assert server.names == ["alice", "bob"]
     server.register("dave")  # and on from there: what was undone does not come back
@@ -320,7 +320,7 @@ def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_p
     for _ in range(2):  # within one second, as a nervous hand would
         done = command(server.folder, "restore", "--at", moment, settings=settings)
         assert done.returncode == 0, done.stderr
-        kept.append(Path(done.stdout.partition("Put aside: ")[2].splitlines()[0]))
+        kept.append(Path(done.stdout.partition("Renamed: ")[2].splitlines()[0]))
         assert names_in(server.data / "portal.db") == ["alice"]
     assert [names_in(path) for path in kept] == [
         ["alice", "bob"],

@@ -49,7 +49,7 @@ def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, hands: Ha
         old = events.add(db, "modest", "version.published")
         for _ in range(1200):
             events.add(db, "greedy", "version.published")
-    hands.turn(events.KEPT_SECONDS + 1)
+    hands.turn(events.RETENTION_SECONDS + 1)
     with db.write():
         recent = events.add(db, "modest", "version.published")
     events.sweep(env)

@@ -16,9 +16,9 @@ import pytest
 
 import portal
 from mosis import audit, disk, jobs, worker
+from mosis.commands.demo import catalogue
 from mosis.config import Config, ConfigError
 from mosis.context import Context
-from mosis.demo import catalogue
 from mosis.errors import Conflict
 from tests.campaign import short_and_full
 from tests.client import Client

@@ -189,10 +189,10 @@ class TestShares:
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in (("LEAST_OF_HOUSEHOLD", 20), ("LEAST_OF_DEVICE", 10)):
+        for name, value in (("LEAST_OF_NETWORK", 20), ("LEAST_OF_DEVICE", 10)):
             monkeypatch.setattr(intake, name, value)
 
-    def test_of_a_household_and_a_device(self, client: Client, alice: Person, hands: Hands) -> None:
+    def test_of_a_network_and_a_device(self, client: Client, alice: Person, hands: Hands) -> None:
         def taken(device: int, address: str, number: int = 5) -> int:
             body = batch(*[event(at=hands.at)] * number, device_id=f"{device:064x}")
             return client.post("/v1/telemetry/events", body, address=address).status
@@ -225,7 +225,7 @@ class TestShares:
     def test_of_all_the_room(
         self, client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(intake, "HOUSEHOLDS", space.limit_bytes(client.env) // 3000)
+        monkeypatch.setattr(intake, "NETWORKS", space.limit_bytes(client.env) // 3000)
         answers = []
         for number in range(40):
             app = client.out(alice, f"com.acme.app{number}")
@@ -462,12 +462,12 @@ class TestGroups:
         found = client.get(f"/v1/apps/{NOTES}/crashes?limit=100", as_=alice).expect(200)["crashes"]
         return [each["type"] for each in found]
 
-    @pytest.mark.parametrize("households", [1, 3, 40])
+    @pytest.mark.parametrize("networks", [1, 3, 40])
     @pytest.mark.parametrize("in_a_row", [1, 2])
     def test_a_flood_hides_no_real_crash(
-        self, client: Client, alice: Person, households: int, in_a_row: int
+        self, client: Client, alice: Person, networks: int, in_a_row: int
     ) -> None:
-        """Made up crashes of many households and devices, then a real one from the same network: it is there."""
+        """Made up crashes of many networks and devices, then a real one from the same network: it is there."""
         crashed(client, kind="Shared", device=1, address="203.0.113.1")
         crashed(client, kind="Shared", device=2, address="203.0.113.2")
         for number, word in zip(range(80), words(), strict=False):
@@ -476,7 +476,7 @@ class TestGroups:
                     client,
                     kind="E" + word,
                     device=1000 * number + 7,
-                    address=f"192.0.2.{number % households}",
+                    address=f"192.0.2.{number % networks}",
                     message=str(again),
                 )
         crashed(client, kind="Real", device=5, address="192.0.2.250")
@@ -484,10 +484,10 @@ class TestGroups:
         assert "Real" in kinds
         assert "Shared" in kinds
         assert len(kinds) <= 30 + 2
-        if households == 1:
+        if networks == 1:
             assert len([each for each in kinds if each.startswith("E")]) <= 8
 
-    def test_the_same_household_displaces_its_own(self, client: Client, alice: Person) -> None:
+    def test_the_same_network_displaces_its_own(self, client: Client, alice: Person) -> None:
         crashed(client, kind="First", device=1, address="203.0.113.1")
         for number, word in zip(range(60), words(), strict=False):
             crashed(client, kind="E" + word, device=number + 100)
@@ -496,7 +496,7 @@ class TestGroups:
         assert {"First", "Real"} <= set(kinds)
         assert len(kinds) == 1 + 8
 
-    def test_a_device_has_fewer_than_its_household(self, client: Client, alice: Person) -> None:
+    def test_a_device_has_fewer_than_its_network(self, client: Client, alice: Person) -> None:
         for word in ("a", "b", "c"):
             crashed(client, kind="Mine" + word, device=1)
         for number, word in zip(range(20), words(), strict=False):

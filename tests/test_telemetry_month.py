@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import portal
-from mosis.cli import parser
 from mosis.clock import seconds, text
+from mosis.commands.cli import parser
+from mosis.commands.demo import telemetry
 from mosis.config import Config
-from mosis.demo import telemetry
 from mosis.telemetry import rollups
 from tests.campaign import short_and_full
 from tests.client import PASSWORD

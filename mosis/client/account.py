@@ -27,20 +27,21 @@ SCOPES = [
 ]
 
 
-def login(portal: Portal, output: Output, said: Namespace) -> int:
+def login(portal: Portal, output: Output, args: Namespace) -> int:
     """Sign in by a code, with a password, or with an API key, and remember it for this portal."""
     if is_plain_text(portal.url):
         output.note(
-            f"warning: {portal.url} is not encrypted; whoever listens can read your credentials"
+            f"warning: {portal.url} is not encrypted; others on the network can read "
+            "your credentials"
         )
     if os.environ.get("MOSIS_TOKEN"):
-        output.note("warning: MOSIS_TOKEN is set, and counts instead of what is stored here")
-    if said.with_token:
+        output.note("warning: MOSIS_TOKEN is set, and is used instead of these credentials")
+    if args.with_token:
         credentials = Credentials(token=_read_token())
-    elif said.email:
-        credentials = _by_password(portal, said.email)
+    elif args.email:
+        credentials = _by_password(portal, args.email)
     else:
-        credentials = _by_device(portal, output, open_browser=not said.no_browser)
+        credentials = _by_device(portal, output, open_browser=not args.no_browser)
     with portal.config.lock():
         before = portal.config.credentials(portal.url)
         portal.config.store(portal.url, credentials)
@@ -56,13 +57,13 @@ def login(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def logout(portal: Portal, output: Output, said: Namespace) -> int:
-    """End the session, and forget the credentials of this portal."""
+def logout(portal: Portal, output: Output, args: Namespace) -> int:
+    """End the session, and delete the credentials of this portal."""
     stored = portal.config.credentials(portal.url)
     if os.environ.get("MOSIS_TOKEN"):
         raise Stop("MOSIS_TOKEN is set; unset it to sign out.", USAGE)
     if stored.access_token:
-        with contextlib.suppress(Problem):  # a session that has ended already
+        with contextlib.suppress(Problem):  # the session has ended already
             portal.post("/auth/logout")
     with portal.config.lock():
         portal.config.store(portal.url, None)
@@ -71,8 +72,8 @@ def logout(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def whoami(portal: Portal, output: Output, said: Namespace) -> int:
-    """Whose account this is, and what the credential may do."""
+def whoami(portal: Portal, output: Output, args: Namespace) -> int:
+    """Show the account, and the rights of the credential."""
     me = portal.get("/auth/me")
     lines = [f"{_person(me)} at {portal.url}, {me.get('role', 'developer')}"]
     if me.get("scopes"):
@@ -83,54 +84,54 @@ def whoami(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def keys(portal: Portal, output: Output, said: Namespace) -> int:
+def keys(portal: Portal, output: Output, args: Namespace) -> int:
     """Signing keys: those of this machine, and those that the account has registered."""
     config = portal.config
-    _require_name(said, "keys", "revoke")
-    if said.action == "create":
-        key = signing.create(config, said.name or signing.DEFAULT)
+    _require_name(args, "keys", "revoke")
+    if args.action == "create":
+        key = signing.create(config, args.name or signing.DEFAULT)
         output.note(
             f"made {config.folder / 'keys' / (key.name + '.pem')}; keep a backup: mosis keys export {key.name}"
         )
         row = signing.register(portal, key)
         output.result(row, f"{key.name}: {key.fingerprint}, registered at {portal.url}")
-    elif said.action == "import":
-        key = signing.parse(said.name or signing.DEFAULT, _read_text(said.file))
+    elif args.action == "import":
+        key = signing.parse(args.name or signing.DEFAULT, _read_text(args.file))
         signing.add(config, key)
         row = signing.register(portal, key)
         output.result(row, f"{key.name}: {key.fingerprint}, registered at {portal.url}")
-    elif said.action == "export":
-        found = signing.load(config, said.name)
+    elif args.action == "export":
+        found = signing.load(config, args.name)
         if found is None:
             raise Stop("There is no signing key on this machine: `mosis keys create` makes one.")
         sys.stdout.write(ed25519.private_pem(found.seed))
-    elif said.action == "revoke":
-        output.confirm(f"Revoke the signing key {said.name}? No new package may be signed with it.")
-        portal.delete(f"/signing-keys/{segment(said.name)}")
-        output.result({"revoked": said.name}, f"{said.name} is revoked.")
+    elif args.action == "revoke":
+        output.confirm(f"Revoke the signing key {args.name}? No new package may be signed with it.")
+        portal.delete(f"/signing-keys/{segment(args.name)}")
+        output.result({"revoked": args.name}, f"{args.name} is revoked.")
     else:
         return _list_keys(portal, output)
     return DONE
 
 
-def tokens(portal: Portal, output: Output, said: Namespace) -> int:
+def tokens(portal: Portal, output: Output, args: Namespace) -> int:
     """API keys: list, create, revoke."""
-    _require_name(said, "tokens", "create", "revoke")
-    if said.action == "create":
-        document: dict[str, Any] = {"name": said.name, "scopes": _words(said.scopes)}
-        if said.apps:
-            document["apps"] = _words(said.apps)
-        if said.expires:
-            document["expires_at"] = said.expires
-        if said.role:
-            document["role"] = said.role
+    _require_name(args, "tokens", "create", "revoke")
+    if args.action == "create":
+        document: dict[str, Any] = {"name": args.name, "scopes": _words(args.scopes)}
+        if args.apps:
+            document["apps"] = _words(args.apps)
+        if args.expires:
+            document["expires_at"] = args.expires
+        if args.role:
+            document["role"] = args.role
         made = portal.post("/keys", document)
-        output.note("This is shown once; whoever has it can do what its scopes say.")
+        output.note("This key is shown once; anybody who has it can use its scopes.")
         output.result(made, made["key"])
-    elif said.action == "revoke":
-        output.confirm(f"Revoke the API key {said.name}? Whatever uses it stops working.")
-        portal.delete(f"/keys/{segment(said.name)}")
-        output.result({"revoked": said.name}, f"{said.name} is revoked.")
+    elif args.action == "revoke":
+        output.confirm(f"Revoke the API key {args.name}? Programs that use it stop working.")
+        portal.delete(f"/keys/{segment(args.name)}")
+        output.result({"revoked": args.name}, f"{args.name} is revoked.")
     else:
         rows = list(portal.pages("/keys", "keys", limit=100))
         names = _package_ids(portal) if any(each["apps"] for each in rows) else {}
@@ -148,10 +149,10 @@ def tokens(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def _require_name(said: Namespace, command: str, *actions: str) -> None:
-    if said.action in actions and not said.name:
-        what = "the ID that is listed" if said.action == "revoke" else "a NAME"
-        raise Stop(f"Say which: `mosis {command} {said.action}` needs {what}.", USAGE)
+def _require_name(args: Namespace, command: str, *actions: str) -> None:
+    if args.action in actions and not args.name:
+        what = "the ID from the list" if args.action == "revoke" else "a NAME"
+        raise Stop(f"`mosis {command} {args.action}` needs {what}.", USAGE)
 
 
 def _package_ids(portal: Portal) -> dict[str, str]:

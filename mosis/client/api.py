@@ -1,5 +1,5 @@
-"""HTTP to the portal: credentials that are refreshed in time, retries that are safe, and errors as its problem
-documents (RFC 9457) describe them."""
+"""HTTP to the portal: refreshes credentials, retries safely, and reports errors from problem
+documents (RFC 9457)."""
 
 import base64
 import contextlib
@@ -22,8 +22,9 @@ from mosis.client.output import FAILED, REFUSED, Output, Stop
 from mosis.validation.strict_json import load_json
 
 TIMEOUT_SECONDS = 60
-RETRY_SECONDS = 120  # how long a request is tried again while the portal cannot be reached
-FIRST_SECONDS = 10  # the same, before this run has reached it at all: the address may be wrong
+RETRY_SECONDS = 120  # how long a request is retried while the portal cannot be reached
+# the same, before any request of this run has succeeded: the address may be wrong
+FIRST_SECONDS = 10
 ANSWER_BYTES = 64 << 20
 BLOCK = 64 * 1024
 AGENT = f"mosis/{VERSION}"
@@ -44,7 +45,7 @@ class Problem(Stop):
 
 @dataclass
 class Response:
-    """What came back; `document` is its JSON where it is JSON."""
+    """A response; `document` is its content if it is JSON."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -52,7 +53,7 @@ class Response:
 
 
 class Body:
-    """What is sent: bytes, or a file that is read anew for each attempt."""
+    """A request body: bytes, or a file that is read again for each attempt."""
 
     def __init__(
         self, content: bytes, content_type: str, sent: Callable[[int, int], None] | None = None
@@ -70,7 +71,7 @@ class Body:
 
 
 class Portal:
-    """One portal, as the signed-in account."""
+    """A portal, with the credentials of the signed-in account."""
 
     def __init__(self, config: Config, url: str, output: Output) -> None:
         self.config = config
@@ -124,11 +125,11 @@ class Portal:
         headers: dict[str, str] | None = None,
         public: bool = False,
     ) -> Response:
-        """One request, tried again while the portal cannot be reached or is busy: every one of them is
-        safe to repeat. Raises Problem and Stop."""
-        said = {name: each for name, each in (query or {}).items() if each is not None}
+        """Send one request, and retry it while the portal cannot be reached or is busy; every
+        request is safe to repeat. Raises Problem and Stop."""
+        given = {name: each for name, each in (query or {}).items() if each is not None}
         address = f"{self.url}{path if path.startswith('/.') else '/v1' + path}"
-        address += f"?{urlencode(said)}" if said else ""
+        address += f"?{urlencode(given)}" if given else ""
         refreshed = False
         seconds = self.retry_seconds if self.reached else min(self.retry_seconds, FIRST_SECONDS)
         attempts = _Attempts(seconds, self.output)
@@ -167,7 +168,7 @@ class Portal:
                 raise problem if public else _explained(problem, self.url)
 
     def credential(self) -> str:
-        """The access token or API key to send. Raises Stop where nobody is signed in."""
+        """The access token or API key to send. Raises Stop if not signed in."""
         stored = self.config.credentials(self.url)
         found = stored.token or stored.access_token
         if not found:
@@ -177,8 +178,8 @@ class Portal:
         return found
 
     def _refresh(self, refused: str) -> bool:
-        """A new access token; False where there is none to be had. A refresh token is good once, so one
-        process at a time asks, and the others take what it got."""
+        """Get a new access token; False if that is not possible. A refresh token is valid once, so
+        one process at a time refreshes, and the others use its result."""
         with self.config.lock():
             stored = self.config.credentials(self.url)
             if stored.token or not stored.refresh_token:
@@ -200,7 +201,7 @@ class Portal:
 
 
 class _Attempts:
-    """When to try again: after 0.5, 1, 2, 4 ... seconds with some chance in it, for a bounded time."""
+    """Delays between attempts: 0.5, 1, 2, 4 ... seconds, randomized, for a bounded time."""
 
     def __init__(self, seconds: float, output: Output) -> None:
         self.until = time.monotonic() + seconds
@@ -208,7 +209,7 @@ class _Attempts:
         self.number = 0
 
     def failed(self, what: str, after: float | None = None, problem: Stop | None = None) -> None:
-        """Wait for the next attempt. Raises Stop when the time is over."""
+        """Wait for the next attempt. Raises Stop if the time is over."""
         wait = min(0.5 * 2**self.number, 15.0) * random.uniform(0.5, 1.0)  # noqa: S311  (spreads retries)
         wait = max(wait, after or 0.0)
         if time.monotonic() + wait > self.until:
@@ -229,8 +230,8 @@ def request(
     headers: dict[str, str] | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Iterator[http.client.HTTPResponse]:
-    """One request over a connection of its own; through a proxy where the environment names one. No
-    redirect is followed. Raises OSError for everything that goes wrong on the way."""
+    """One request over a new connection, through a proxy if the environment names one. Redirects
+    are not followed. Raises OSError for every failure of the connection."""
     connection, target = _connection(address, timeout)
     sent = {"User-Agent": AGENT, "Accept": "application/json", "Connection": "close"} | (
         headers or {}
@@ -243,7 +244,7 @@ def request(
         try:
             connection.request(method, target, body.blocks() if body else None, sent)
         except (BrokenPipeError, ConnectionResetError):
-            # The portal may refuse before everything is sent; then it has answered.
+            # The portal may refuse the request before everything is sent, and has then responded.
             if connection.sock is None:
                 raise
         yield connection.getresponse()
@@ -287,30 +288,31 @@ def content_digest(content: bytes) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Why a connection failed, for people."""
+    """The reason why a connection failed, as text."""
     return str(error.strerror or error) or type(error).__name__
 
 
 def _read(answer: http.client.HTTPResponse) -> Response:
     content = answer.read(ANSWER_BYTES + 1)
     if len(content) > ANSWER_BYTES:
-        raise ConnectionError("the answer is too long")
+        raise ConnectionError("the response is too long")
     document: Any = None
     if content and "json" in (answer.headers.get("Content-Type") or ""):
         with contextlib.suppress(Exception):
             document = load_json(content)
     if answer.status < 300 and content and document is None:
-        raise Stop("What answers there is not a portal; is the address right?", FAILED)
+        raise Stop("The server at this address is not a portal; is the address right?", FAILED)
     if 300 <= answer.status < 400 and answer.status != 304:
         place = answer.headers.get("Location") or ""
         raise Stop(
-            f"The portal is elsewhere: {place}. Run `mosis login` with that address.", FAILED
+            f"The portal is at another address: {place}. Run `mosis login` with that address.",
+            FAILED,
         )
     return Response(answer.status, answer.headers, document)
 
 
 def problem_of(answer: http.client.HTTPResponse) -> Problem:
-    """The refusal in an answer that is not a document or a file."""
+    """The problem document of an error response."""
     return _problem(_read(answer))
 
 
@@ -320,7 +322,7 @@ def _problem(response: Response) -> Problem:
 
 
 def _explained(problem: Problem, url: str) -> Problem:
-    """The refusal with what to do about it, where the portal cannot know that."""
+    """The error with advice that the portal cannot give."""
     if problem.status == 401:
         problem.message += f". Sign in again: mosis login {url}"
     elif problem.problem == "insufficient_scope":

@@ -18,15 +18,15 @@ from mosis.packages.checks.parsers import missing_parsers
 from mosis.packages.ed25519 import NoEd25519
 from mosis.validation.strict_json import load_json
 
-# As a portal has them unless its operator says otherwise (mosis/config.py).
+# The defaults of a portal (mosis/config.py).
 PACKAGE_BYTES = 50 << 20
 MEMORY_BYTES, CPU_SECONDS = 512 << 20, 20
-ALSO = "what depends on earlier versions and on the account (permission_new, first_app)"
+ALSO = "the checks that depend on earlier versions and on the account (permission_new, first_app)"
 
 
 @dataclass
 class Report:
-    """What the checks found. `skipped` is {what is not installed: what was not checked}."""
+    """The findings. `skipped` is {missing package: checks that were skipped}."""
 
     findings: list[dict[str, Any]]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -37,12 +37,15 @@ class Report:
 
 
 def check_package(path: Path, package_id: str | None, keys: Mapping[str, bytes]) -> Report:
-    """Every finding that the portal would have for this file. `package_id` is that of the app (None: as the
-    manifest says), `keys` the live signing keys of its owner. Raises Stop where it cannot be read."""
+    """Every finding that the portal would report for this file. `package_id` is that of the app
+    (None: as in the manifest), `keys` the active signing keys of its owner. Raises Stop if the file
+    cannot be read."""
     try:
         size = path.stat().st_size
         if size > PACKAGE_BYTES:
-            detail = f"The package has {size} bytes; a portal takes {PACKAGE_BYTES} unless its operator says otherwise."
+            detail = (
+                f"The package has {size} bytes; the default limit of a portal is {PACKAGE_BYTES}."
+            )
             return Report([_finding("too_large", detail)])
         packages.inspect(path, package_id=package_id or _own_id(path), keys=keys)
         with open(path, "rb") as file:
@@ -65,8 +68,8 @@ def check_tree(tree: Tree, built: Built, path: Path, key: bytes) -> Report:
 
 
 def _deep(file: io.BufferedReader) -> list[dict[str, Any]]:
-    """Tiers 2 and 3: in a child process with the portal's limits where the system has them (Linux), else
-    in this process."""
+    """Tiers 2 and 3, in a child process with the portal's limits if the system supports them
+    (Linux), otherwise in this process."""
     try:
         return Checks(MEMORY_BYTES, CPU_SECONDS, partial=True).run(file)
     except (ChecksUnavailable, OSError, AttributeError):
@@ -82,7 +85,7 @@ def _deep(file: io.BufferedReader) -> list[dict[str, Any]]:
 
 
 def manifest_in(path: Path) -> dict[str, Any]:
-    """The manifest of a package; empty where it cannot be read."""
+    """The manifest of a package; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             manifest = load_json(Archive(file).read("manifest.json", packages.MANIFEST_BYTES))
@@ -92,7 +95,7 @@ def manifest_in(path: Path) -> dict[str, Any]:
 
 
 def is_signed_by(path: Path, key: bytes) -> bool:
-    """Whether a package is signed by this key. Raises Stop where signatures cannot be checked."""
+    """Whether a package is signed with this key. Raises Stop if signatures cannot be verified."""
     try:
         return packages.is_signed_by(path, key)
     except PortalError:
@@ -106,7 +109,7 @@ def _own_id(path: Path) -> str:
 
 
 def show(output: Output, report: Report, where: str, place: Path | None, **facts: Any) -> int:
-    """Print a report; the exit code. `place` is the folder that paths are shown under."""
+    """Print a report and return the exit code. `place` is the folder that paths are relative to."""
     manifest = _manifest_lines(place)
     lines = [finding_line(output, each, where, place, manifest) for each in report.findings]
     for name, what in report.skipped.items():
@@ -134,7 +137,7 @@ def finding_line(
     place: Path | None = None,
     manifest: str = "",
 ) -> str:
-    """`file:line: code: text`, as editors understand it."""
+    """`file:line: code: text`, the format that editors recognize."""
     path, line, pointer = finding.get("path"), finding.get("line"), finding.get("pointer")
     shown = str(place / path) if place and path else f"{where}: {path}" if path else where
     if line is None and pointer and manifest:
@@ -155,7 +158,8 @@ def _manifest_lines(place: Path | None) -> str:
 
 
 def _line_of(text: str, pointer: str) -> int:
-    """The line of a manifest where a JSON pointer leads: each name is looked for behind the one before."""
+    """The line of a manifest to which a JSON pointer refers, found by searching for its names in
+    order."""
     at = 0
     for name in pointer.split("/")[1:]:
         name = name.replace("~1", "/").replace("~0", "~")

@@ -1,4 +1,5 @@
-"""`mosis completion bash|zsh|fish`: a script that completes commands and options, made from the parser itself."""
+"""`mosis completion bash|zsh|fish`: a script that completes commands and options, generated from
+the parser."""
 
 import argparse
 
@@ -48,7 +49,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, tuple[str, dict[str, str]]]:
-    """{command: (what it does, {option or fixed word: its help})}."""
+    """{command: (its help, {option or fixed word: help})}."""
     (group,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
     described = {each.dest: each.help or "" for each in group._choices_actions}
     found = {}

@@ -1,5 +1,5 @@
-"""What the command line remembers: config.toml with the portals and their credentials, signing keys, and state of
-interrupted work. Everything is readable by its user alone (mode 0600)."""
+"""The configuration of the command line: config.toml with portals and credentials, signing keys,
+and the state of interrupted work. All files are readable by their user only (mode 0600)."""
 
 import contextlib
 import json
@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 from mosis.client.output import REFUSED, USAGE, Stop
 
-HEAD = "# Written by `mosis`. It holds credentials: keep it to yourself.\n"
+HEAD = "# Written by `mosis`. It contains credentials: do not share it.\n"
 
 
 def folder() -> Path:
     """MOSIS_CONFIG_DIR, or `mosis` in XDG_CONFIG_HOME, ~/.config or, on Windows, APPDATA."""
-    if said := os.environ.get("MOSIS_CONFIG_DIR"):
-        return Path(said)
+    if given := os.environ.get("MOSIS_CONFIG_DIR"):
+        return Path(given)
     base = os.environ.get("XDG_CONFIG_HOME") or (
         os.environ.get("APPDATA") if sys.platform == "win32" else None
     )
@@ -31,7 +31,7 @@ def folder() -> Path:
 
 
 def normal_url(text: str) -> str:
-    """The address of a portal as it is compared and stored. Raises Stop."""
+    """The address of a portal in normal form. Raises Stop."""
     address = text.strip().rstrip("/")
     if "://" not in address:
         local = address.partition("/")[0].rpartition(":")[0] or address
@@ -48,7 +48,7 @@ def normal_url(text: str) -> str:
         good = False
     if not good or parts.query or parts.fragment or parts.username is not None:
         raise Stop(
-            f"{text!r} is not the address of a portal; say for instance https://apps.example.net",
+            f"{text!r} is not the address of a portal; use one such as https://apps.example.net",
             USAGE,
         )
     path = parts.path.rstrip("/").removesuffix("/v1")
@@ -65,7 +65,7 @@ def is_plain_text(url: str) -> bool:
 
 
 def built_in_url() -> str | None:
-    """The portal that this program was fetched from, where it was."""
+    """The portal that this program was downloaded from, if any."""
     with contextlib.suppress(OSError, ValueError):
         content = pkgutil.get_data("mosis.client", "portal.json")
         return str(json.loads(content)["url"]) if content else None
@@ -74,7 +74,7 @@ def built_in_url() -> str | None:
 
 @dataclass
 class Credentials:
-    """How to sign in at one portal. `token` is an API key; the others are a session."""
+    """The credentials for one portal. `token` is an API key; the others are a session."""
 
     access_token: str = ""
     refresh_token: str = ""
@@ -82,22 +82,24 @@ class Credentials:
 
 
 class Config:
-    """The folder of one user. Reads are made anew each time: another `mosis` may run beside this one."""
+    """The configuration folder of one user. It is read again each time, because another `mosis` may
+    be running."""
 
     def __init__(self, place: Path | None = None) -> None:
         self.folder = place or folder()
         self.path = self.folder / "config.toml"
 
-    def url(self, said: str | None = None) -> str:
-        """The portal's address: the argument, MOSIS_URL, the one of the last login, or the one that the
-        program came from. Raises Stop when there is none."""
-        found = said or os.environ.get("MOSIS_URL") or self._read().get("url") or built_in_url()
+    def url(self, given: str | None = None) -> str:
+        """The portal's address: the argument, MOSIS_URL, that of the last login, or the one that
+        the program came from. Raises Stop if there is none."""
+        found = given or os.environ.get("MOSIS_URL") or self._read().get("url") or built_in_url()
         if not found:
             raise Stop("Which portal? Run `mosis login URL` first, or set MOSIS_URL.", USAGE)
         return normal_url(str(found))
 
     def credentials(self, url: str) -> Credentials:
-        """What is stored for a portal; MOSIS_TOKEN comes first. Empty where there is nothing."""
+        """The stored credentials of a portal; MOSIS_TOKEN takes precedence. Empty if there are
+        none."""
         if token := os.environ.get("MOSIS_TOKEN", "").strip():
             return Credentials(token=token)
         stored = self._read().get("portal", {}).get(url, {})
@@ -105,8 +107,8 @@ class Config:
         return Credentials(**{name: str(each) for name, each in stored.items() if name in known})
 
     def store(self, url: str, credentials: Credentials | None) -> None:
-        """Store the credentials of a portal, or remove them; the portal becomes the one that is meant
-        where none is named. Hold `lock()`."""
+        """Store or remove the credentials of a portal; it becomes the default portal. Requires
+        `lock()`."""
         document = self._read()
         portals = document.setdefault("portal", {})
         if credentials is None:
@@ -118,7 +120,7 @@ class Config:
 
     @contextlib.contextmanager
     def lock(self, name: str = "config") -> Iterator[None]:
-        """One process at a time; the others wait. It ends with the process that holds it."""
+        """A lock between processes, which ends with the process that holds it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(self.folder / f"{name}.lock", "a+b") as file:
             if sys.platform == "win32":
@@ -133,14 +135,14 @@ class Config:
             yield
 
     def read_state(self, *names: str) -> dict[str, Any]:
-        """State that an earlier run has stored under these names; empty where there is none."""
+        """State that an earlier run stored under these names; empty if there is none."""
         with contextlib.suppress(OSError, ValueError):
             document = json.loads(self._state_path(names).read_bytes())
             return document if isinstance(document, dict) else {}
         return {}
 
     def write_state(self, document: dict[str, Any], *names: str) -> None:
-        """Store state, durably and at once; an empty document removes it."""
+        """Store state durably; an empty document removes it."""
         path = self._state_path(names)
         if document:
             write_private(path, json.dumps(document).encode())
@@ -163,7 +165,7 @@ class Config:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that its user alone can read: whole or not at all, also when the power fails."""
+    """Write a file that only its user can read, atomically and durably."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
@@ -173,7 +175,7 @@ def write_private(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
-        except BaseException:  # an interruption may come after the rename too
+        except BaseException:  # an interruption may happen after the rename too
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(unfinished)
             raise

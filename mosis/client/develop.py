@@ -1,4 +1,4 @@
-"""The commands that need no portal: `init`, `check`, `build`."""
+"""The commands that do not contact a portal: `init`, `check`, `build`."""
 
 import hashlib
 import os
@@ -18,18 +18,18 @@ from mosis.packages.manifest import is_package_id
 WATCH_SECONDS = 0.5
 
 
-def init(portal: Portal | None, config: Config, output: Output, said: Namespace) -> int:
-    """Write a new app, or with `--ci` a workflow for the one that is there."""
-    folder = Path(said.path)
+def init(portal: Portal | None, config: Config, output: Output, args: Namespace) -> int:
+    """Write a new app, or with `--ci` a workflow for an existing one."""
+    folder = Path(args.path)
     fresh = not folder.joinpath(project.MANIFEST).exists()
     written = []
     if fresh:
-        document = _new_manifest(portal, output, said, folder)
+        document = _new_manifest(portal, output, args, folder)
         files = templates.app(document)
         written = _write(folder, files)
-    elif not said.ci:
-        raise Stop(f"There is an app in {folder} already: {folder / project.MANIFEST}", REFUSED)
-    if said.ci:
+    elif not args.ci:
+        raise Stop(f"{folder / project.MANIFEST} exists already; choose another folder.", REFUSED)
+    if args.ci:
         package_id = project.manifest_of(project.read_tree(folder)).get("id")
         if not isinstance(package_id, str) or not is_package_id(package_id):
             raise Stop(
@@ -39,7 +39,7 @@ def init(portal: Portal | None, config: Config, output: Output, said: Namespace)
         url = portal.url if portal else "https://apps.example.net"
         top = _top_of_repository(folder)
         shown = Path(os.path.relpath(folder.resolve(), top)).as_posix()
-        name, content = templates.workflow(said.ci, url, package_id, shown)
+        name, content = templates.workflow(args.ci, url, package_id, shown)
         written += [str(top / each) for each in _write(top, {name: content})]
     key = signing.load(config) or signing.create(config)
     registered = _register(portal, config, output, key)
@@ -52,12 +52,12 @@ def init(portal: Portal | None, config: Config, output: Output, said: Namespace)
     return DONE
 
 
-def check(config: Config, output: Output, said: Namespace) -> int:
+def check(config: Config, output: Output, args: Namespace) -> int:
     """Run the checks on a folder or a package; with `--watch` again after each change."""
-    place = Path(said.path)
-    keys = _keys(config, said.key)
-    if not said.watch:
-        return _check_once(config, output, said, place, keys)
+    place = Path(args.path)
+    keys = _keys(config, args.key)
+    if not args.watch:
+        return _check_once(config, output, args, place, keys)
     if not place.is_dir():
         raise Stop("--watch is for a folder.", USAGE)
     before = None
@@ -65,25 +65,25 @@ def check(config: Config, output: Output, said: Namespace) -> int:
         now = _stamps(place)
         if now != before:
             output.note(f"--- {time.strftime('%H:%M:%S')}")
-            _check_once(config, output, said, place, keys)
+            _check_once(config, output, args, place, keys)
         before = now
         time.sleep(WATCH_SECONDS)
 
 
-def build(config: Config, output: Output, said: Namespace) -> int:
+def build(config: Config, output: Output, args: Namespace) -> int:
     """Make the signed package of a folder."""
-    folder = Path(said.path)
+    folder = Path(args.path)
     project.require_project(folder)
-    if said.bump:
-        before, after = project.bump(folder, said.bump)
+    if args.bump:
+        before, after = project.bump(folder, args.bump)
         output.note(f"{before} becomes {after}")
-    key = signing.load(config, said.key) or _new_key(config, output)
+    key = signing.load(config, args.key) or _new_key(config, output)
     tree = project.read_tree(folder)
     built = project.build(tree, key)
     report = report_of(tree, built, key.public)
     if report.blocking:
         return checks.show(output, report, str(folder), folder)
-    target = Path(said.output) if said.output else Path(built.file_name)
+    target = Path(args.output) if args.output else Path(built.file_name)
     target = target / built.file_name if target.is_dir() else target
     project.replace_file(target, built.content)
     digest = hashlib.sha256(built.content).hexdigest()
@@ -101,7 +101,7 @@ def build(config: Config, output: Output, said: Namespace) -> int:
 
 
 def report_of(tree: project.Tree, built: project.Built, key: bytes) -> checks.Report:
-    """What the checks find in a built package, which needs no file of its own before or after."""
+    """The findings for a built package that is not a file."""
     with tempfile.TemporaryDirectory(prefix="mosis-") as temporary:
         path = Path(temporary, "package.mosis")
         path.write_bytes(built.content)
@@ -109,13 +109,13 @@ def report_of(tree: project.Tree, built: project.Built, key: bytes) -> checks.Re
 
 
 def _check_once(
-    config: Config, output: Output, said: Namespace, place: Path, keys: dict[str, bytes]
+    config: Config, output: Output, args: Namespace, place: Path, keys: dict[str, bytes]
 ) -> int:
     if place.is_file():
-        return checks.show(output, checks.check_package(place, said.app, keys), str(place), None)
+        return checks.show(output, checks.check_package(place, args.app, keys), str(place), None)
     project.require_project(place)
-    key = signing.load(config) if not said.key else None
-    # A folder is checked as it would be signed; without a key of ours, with one for this moment.
+    key = signing.load(config) if not args.key else None
+    # A folder is checked as it would be signed; without a signing key, with a temporary one.
     key = key or signing.Key("temporary", bytes(32), ed25519.public_key(bytes(32)))
     tree = project.read_tree(place)
     return checks.show(
@@ -123,11 +123,12 @@ def _check_once(
     )
 
 
-def _keys(config: Config, said: list[str] | None) -> dict[str, bytes]:
-    """The public keys that may have signed a package: those that were named, else those of this machine."""
-    if not said:
+def _keys(config: Config, args: list[str] | None) -> dict[str, bytes]:
+    """The public keys that may have signed a package: the named ones, otherwise those of this
+    machine."""
+    if not args:
         return {key.name: key.public for key in signing.load_all(config)}
-    return {each: signing.read_public(each) for each in said}
+    return {each: signing.read_public(each) for each in args}
 
 
 def _new_key(config: Config, output: Output) -> signing.Key:
@@ -137,7 +138,7 @@ def _new_key(config: Config, output: Output) -> signing.Key:
 
 
 def _register(portal: Portal | None, config: Config, output: Output, key: signing.Key) -> bool:
-    """Register a key where somebody is signed in; `mosis publish` does it otherwise."""
+    """Register a key if signed in; otherwise `mosis publish` does it later."""
     if portal is None or not any(vars(config.credentials(portal.url)).values()):
         output.note("You are not signed in: `mosis publish` registers the signing key.")
         return False
@@ -150,9 +151,9 @@ def _register(portal: Portal | None, config: Config, output: Output, key: signin
 
 
 def _new_manifest(
-    portal: Portal | None, output: Output, said: Namespace, folder: Path
+    portal: Portal | None, output: Output, args: Namespace, folder: Path
 ) -> dict[str, object]:
-    """The manifest of a new app: from the arguments, the account, and the answers at a terminal."""
+    """The manifest of a new app: from arguments, account, and answers at the terminal."""
     me = {"name": "", "email": ""}
     if portal is not None and any(vars(portal.config.credentials(portal.url)).values()):
         try:
@@ -162,22 +163,23 @@ def _new_manifest(
     base = folder.resolve().name
     title = base.replace("-", " ").replace("_", " ").strip().title()[:50] or "App"
     owner = templates.slug(me["name"] or me["email"].partition("@")[0]) or "example"
-    package_id = said.id or output.ask("Package id", f"app.{owner}.{templates.slug(base) or 'app'}")
+    package_id = args.id or output.ask("Package id", f"app.{owner}.{templates.slug(base) or 'app'}")
     if not is_package_id(package_id):
         raise Stop(
-            f"{package_id!r} is no package id: two or more segments of a-z and 0-9 joined by dots.",
+            f"{package_id!r} is not a package id: use two or more segments of a-z and "
+            "0-9 joined by dots.",
             USAGE,
         )
-    name = said.name or output.ask("Name of the app", title)
-    author = said.author or output.ask("Author", me["name"] or "Somebody")
-    email = said.email or output.ask(
+    name = args.name or output.ask("Name of the app", title)
+    author = args.author or output.ask("Author", me["name"] or "Somebody")
+    email = args.email or output.ask(
         "E-mail address of the author", me["email"] or "somebody@example.net"
     )
     return templates.manifest(package_id, name, author, email)
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Write new files; one that exists is never replaced. Their paths."""
+    """Write new files and return their paths; existing files are never replaced."""
     taken = [name for name in files if folder.joinpath(name).exists()]
     if taken:
         raise Stop(f"{folder / taken[0]} exists already; nothing was written.", REFUSED)
@@ -192,13 +194,13 @@ def _write(folder: Path, files: dict[str, bytes]) -> list[str]:
 
 
 def _top_of_repository(folder: Path) -> Path:
-    """The folder with .git at or above this one; without one, this one."""
+    """The folder with .git at or above this one; otherwise this one."""
     here = folder.resolve()
     return next((each for each in (here, *here.parents) if (each / ".git").exists()), here)
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """What changes when a file does."""
+    """A value that changes when a file changes."""
     found = []
     for above, folders, names in os.walk(folder):
         folders[:] = [each for each in folders if not each.startswith(".")]

@@ -1,4 +1,4 @@
-"""The commands of `mosis` and their arguments; what ends a command, and with which exit code."""
+"""The commands of `mosis`, their arguments and exit codes."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mosis import VERSION
-from mosis.client import account, completion, develop, install, publish, review, status
+from mosis.client import account, completion, develop, install, publish, review, rollouts, status
 from mosis.client.api import Portal, Problem
 from mosis.client.config import Config
 from mosis.client.output import DONE, FAILED, INTERRUPTED, REFUSED, USAGE, Output, Stop
@@ -47,14 +47,14 @@ Command = Callable[[Config, Output, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
-    said = parser().parse_args(arguments)
-    output = Output(said.json, said.yes, said.quiet)
+    """Run a command and return its exit code."""
+    args = parser().parse_args(arguments)
+    output = Output(args.json, args.yes, args.quiet)
     if arguments is None and sys.platform != "win32":  # started as a program
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        command: Command = said.command
-        return command(Config(), output, said)
+        command: Command = args.command
+        return command(Config(), output, args)
     except Stop as stop:
         for each in stop.errors if isinstance(stop, Problem) else ():
             where = f"{each['pointer']}: " if each.get("pointer") else ""
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code
     except KeyboardInterrupt:
         output.error(
-            "interrupted. What the portal has received goes on; run the same command again.",
+            "interrupted. The portal continues with what it has received; run the "
+            "same command again.",
             {},
             INTERRUPTED,
         )
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         facts = f"{type(error).__name__}: {error}"
         output.error(
-            f"the answer of the portal was not understood, or this is a mistake of mosis: {facts}",
+            f"unexpected response of the portal, or an error in mosis: {facts}",
             {},
             FAILED,
         )
@@ -89,37 +90,37 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def _at_portal(run: Callable[[Portal, Output, argparse.Namespace], int]) -> Command:
-    """A command that speaks to the portal."""
+    """A command that connects to a portal."""
 
-    def command(config: Config, output: Output, said: argparse.Namespace) -> int:
-        return run(Portal(config, config.url(said.url), output), output, said)
+    def command(config: Config, output: Output, args: argparse.Namespace) -> int:
+        return run(Portal(config, config.url(args.url), output), output, args)
 
     return command
 
 
-def _portal_or_none(config: Config, output: Output, said: argparse.Namespace) -> Portal | None:
+def _portal_or_none(config: Config, output: Output, args: argparse.Namespace) -> Portal | None:
     try:
-        return Portal(config, config.url(said.url), output)
+        return Portal(config, config.url(args.url), output)
     except Stop:
         return None
 
 
-def _init(config: Config, output: Output, said: argparse.Namespace) -> int:
-    return develop.init(_portal_or_none(config, output, said), config, output, said)
+def _init(config: Config, output: Output, args: argparse.Namespace) -> int:
+    return develop.init(_portal_or_none(config, output, args), config, output, args)
 
 
-def _verify(config: Config, output: Output, said: argparse.Namespace) -> int:
-    portal = Portal(config, config.url(said.url), output) if said.store else None
-    return install.verify(config, portal, output, said)
+def _verify(config: Config, output: Output, args: argparse.Namespace) -> int:
+    portal = Portal(config, config.url(args.url), output) if args.store else None
+    return install.verify(config, portal, output, args)
 
 
-def _completion(config: Config, output: Output, said: argparse.Namespace) -> int:
-    sys.stdout.write(completion.script(said.shell, parser()))
+def _completion(config: Config, output: Output, args: argparse.Namespace) -> int:
+    sys.stdout.write(completion.script(args.shell, parser()))
     return DONE
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors end with the exit code for usage."""
+    """A parser that exits with the code for usage errors."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON document instead of text"
     )
     common.add_argument(
-        "--yes", "-y", action="store_true", help="ask nothing before what cannot be taken back"
+        "--yes", "-y", action="store_true", help="do not ask before actions that cannot be undone"
     )
     common.add_argument("--quiet", "-q", action="store_true", help="no notes and no progress")
     common.add_argument("--url", help="the portal, instead of the one of the last login")
@@ -188,7 +189,7 @@ def _add_account(add: Add) -> None:
         "--email", help="sign in with a password, and with the account's role: what reviewers need"
     )
     made.add_argument("--no-browser", action="store_true", help="only show the address")
-    add("logout", "end the session and forget its credentials", _at_portal(account.logout))
+    add("logout", "end the session and delete its credentials", _at_portal(account.logout))
     add("whoami", "show who is signed in", _at_portal(account.whoami))
     made = add(
         "keys", "list, create, import, export and revoke signing keys", _at_portal(account.keys)
@@ -203,7 +204,7 @@ def _add_account(add: Add) -> None:
         "name", nargs="?", help="its name on this machine; for revoke the id of the portal"
     )
     made.add_argument(
-        "--file", default="-", help="for import: the PEM file; standard input unless said"
+        "--file", default="-", help="for import: the PEM file (default: standard input)"
     )
     made = add("tokens", "list, create and revoke API keys", _at_portal(account.tokens))
     made.add_argument("action", nargs="?", default="list", choices=["list", "create", "revoke"])
@@ -214,12 +215,12 @@ def _add_account(add: Add) -> None:
         help="what it may do (default: %(default)s)",
     )
     made.add_argument("--apps", help="only for these apps, separated by commas")
-    made.add_argument("--expires", metavar="TIME", help="when it ends: 2027-01-31T00:00:00Z")
+    made.add_argument("--expires", metavar="TIME", help="expiry: 2027-01-31T00:00:00Z")
     made.add_argument("--role", choices=["reviewer", "admin"], help="for a key of the review desk")
 
 
-def _login(config: Config, output: Output, said: argparse.Namespace) -> int:
-    return account.login(Portal(config, config.url(said.address or said.url), output), output, said)
+def _login(config: Config, output: Output, args: argparse.Namespace) -> int:
+    return account.login(Portal(config, config.url(args.address or args.url), output), output, args)
 
 
 def _add_development(add: Add) -> None:
@@ -227,11 +228,11 @@ def _add_development(add: Add) -> None:
         "init",
         "make a new app",
         _init,
-        "Makes a signing key too, and registers it where somebody is signed in.",
+        "Makes a signing key too, and registers it if signed in.",
     )
     made.add_argument("path", nargs="?", default=".", metavar="DIR")
     made.add_argument(
-        "--ci", choices=sorted(WORKFLOWS), help="write a workflow for a build server too"
+        "--ci", choices=sorted(WORKFLOWS), help="also write a workflow for a build server"
     )
     made.add_argument("--id", help="the package id: com.acme.notes")
     made.add_argument("--name", help="the name of the app")
@@ -240,23 +241,23 @@ def _add_development(add: Add) -> None:
     made = add(
         "check",
         "run the portal's checks, offline",
-        lambda config, output, said: develop.check(config, output, said),
+        lambda config, output, args: develop.check(config, output, args),
     )
     made.add_argument("path", nargs="?", default=".", metavar="DIR|FILE")
     made.add_argument(
         "--watch", action="store_true", help="check again after each change, until Ctrl-C"
     )
-    made.add_argument("--app", metavar="ID", help="of a package: the package id that it must have")
+    made.add_argument("--app", metavar="ID", help="the package id that the package must have")
     made.add_argument(
         "--key",
         action="append",
         metavar="PUBLIC",
-        help="of a package: a public key that may have signed it (file or base64)",
+        help="a public key that may have signed the package (file or base64)",
     )
     made = add(
         "build",
         "make the signed package of a folder",
-        lambda config, output, said: develop.build(config, output, said),
+        lambda config, output, args: develop.build(config, output, args),
     )
     made.add_argument("path", nargs="?", default=".", metavar="DIR")
     made.add_argument("-o", "--output", metavar="FILE", help="where to write it (a file or folder)")
@@ -274,13 +275,15 @@ def _add_releases(add: Add) -> None:
         help="publish as soon as it is approved, and wait for that",
     )
     made.add_argument(
-        "--channel", choices=["stable", "beta"], help="beta for a pre-release unless said"
+        "--channel",
+        choices=["stable", "beta"],
+        help="default: beta for a pre-release, otherwise stable",
     )
     made.add_argument(
         "--rollout",
-        type=_percent,
+        type=rollouts.percent,
         metavar="PERCENT",
-        help="publish it for this share of the devices",
+        help="offer it to this share of the devices",
     )
     made.add_argument("--notes", metavar="FILE", help="what is new; - for standard input")
     made.add_argument(
@@ -299,11 +302,7 @@ def _add_releases(add: Add) -> None:
         action="store_true",
         help="wait until the newest version is decided; 3 when it is rejected",
     )
-    made = add(
-        "rollout", "offer a version to a larger share of the devices", _at_portal(status.rollout)
-    )
-    _version(made)
-    made.add_argument("percent", type=_percent)
+    _add_rollout(add)
     _version(add("halt", "offer a version to no further device", _at_portal(status.halt)))
     for name, about, run in (
         ("rollback", "offer an older version again and halt the newer ones", status.rollback),
@@ -316,13 +315,54 @@ def _add_releases(add: Add) -> None:
     made.add_argument("app", metavar="APP")
     made.add_argument("group", nargs="?", metavar="GROUP", help="one group with a stack trace")
     made.add_argument("--state", choices=["open", "resolved"])
-    made = add("events", "show what happened", _at_portal(status.events))
+    made = add("events", "show the account's events", _at_portal(status.events))
     made.add_argument(
         "--follow",
         action="store_true",
-        help="go on showing events, from where the last run has stopped",
+        help="keep showing events, from where the last run stopped",
     )
     made.add_argument("--after", metavar="ID", help="only events after this one")
+
+
+def _add_rollout(add: Add) -> None:
+    made = add(
+        "rollout",
+        "offer a version to a larger share of the devices, by hand or by a plan; or show its plan",
+        _at_portal(rollouts.rollout),
+    )
+    made.add_argument("app", metavar="APP")
+    made.add_argument(
+        "version", metavar="VERSION", nargs="?", help="without: the plan of new versions"
+    )
+    made.add_argument("percent", nargs="?", type=rollouts.percent, metavar="PERCENT")
+    made.add_argument(
+        "--plan",
+        type=rollouts.steps,
+        metavar="STEPS",
+        help="percent and hours since the publication: 1,5@24,20@120,100@168",
+    )
+    made.add_argument("--no-plan", action="store_true", help="remove the plan")
+    made.add_argument(
+        "--halt-below",
+        type=rollouts.crash_free,
+        metavar="PERCENT",
+        help="with --plan: halt when fewer sessions end without a crash",
+    )
+    made.add_argument(
+        "--sessions", type=int, metavar="N", help="but not before so many (default 200)"
+    )
+    made.add_argument(
+        "--compare",
+        choices=["previous", "bound"],
+        help="with the version before (default), or only with --halt-below",
+    )
+    made = add("downloads", "show how often an app was downloaded", _at_portal(rollouts.downloads))
+    made.add_argument("app", metavar="APP")
+    made.add_argument("--from", metavar="DAY", help="the first day (default: 29 days ago)")
+    made.add_argument("--to", metavar="DAY", help="the last day (default: today)")
+    made.add_argument(
+        "--by", metavar="NAMES", help="day (default), version, channel, or several with commas"
+    )
 
 
 def _add_review_and_devices(add: Add) -> None:
@@ -372,16 +412,6 @@ def _add_review_and_devices(add: Add) -> None:
 def _version(made: argparse.ArgumentParser) -> None:
     made.add_argument("app", metavar="APP")
     made.add_argument("version", metavar="VERSION")
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.rstrip("%"))
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 100:
-        raise argparse.ArgumentTypeError("a share from 0.1 to 100")
-    return value
 
 
 if __name__ == "__main__":

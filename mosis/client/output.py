@@ -1,5 +1,5 @@
-"""What the commands print: text for people or JSON for programs on standard output; progress, questions and
-errors on standard error."""
+"""Output of the commands: text or JSON on standard output; progress, questions and errors on
+standard error."""
 
 import json
 import os
@@ -13,7 +13,7 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
 class Stop(Exception):
-    """A command ends without success: what to say, and the exit code."""
+    """A command ends without success: message and exit code."""
 
     def __init__(self, message: str, code: int = REFUSED, **facts: Any) -> None:
         super().__init__(message)
@@ -23,8 +23,8 @@ class Stop(Exception):
 
 
 def printable(text: object) -> str:
-    """A text of somebody else as it may be shown on a terminal: control characters (escape sequences
-    among them) are replaced."""
+    """Text from others in a form that is safe on a terminal: control characters, including escape
+    sequences, are replaced."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for letter in str(text)
@@ -55,13 +55,13 @@ class Output:
                 _write(sys.stdout, line)
 
     def note(self, message: str) -> None:
-        """Something to know on the way; on standard error."""
+        """A remark, on standard error."""
         self.end_progress()
         if not self.quiet:
             _write(sys.stderr, printable(message))
 
     def error(self, message: str, facts: Mapping[str, Any], code: int) -> None:
-        """Why a command ended without success."""
+        """The error that ended a command."""
         self.end_progress()
         if self.as_json:
             document = {"error": message, "exit_code": code} | dict(facts)
@@ -100,16 +100,16 @@ class Output:
         return f"\x1b[{_COLOURS[name]}m{text}\x1b[0m" if self.colours else text
 
     def confirm(self, question: str) -> None:
-        """Ask before something that cannot be taken back. Raises Stop unless the answer is yes."""
+        """Ask before an action that cannot be undone. Raises Stop unless the answer is yes."""
         if self.yes:
             return
         if not can_ask():
-            raise Stop(f"{question} Say so with --yes; there is no terminal to ask at.", USAGE)
+            raise Stop(f"{question} There is no terminal to ask at; confirm with --yes.", USAGE)
         if self.ask(f"{question} [y/N]", "n").lower() not in ("y", "yes"):
             raise Stop("Nothing was changed.", REFUSED)
 
     def ask(self, question: str, default: str = "") -> str:
-        """A line from the terminal; the default where it is empty or where there is no terminal."""
+        """A line from the terminal; the default if it is empty or if there is no terminal."""
         if not can_ask():
             return default
         self.end_progress()
@@ -118,17 +118,17 @@ class Output:
         sys.stderr.flush()
         line = sys.stdin.readline()
         if not line:
-            raise Stop("Nothing was changed: the answers ended.", USAGE)
+            raise Stop("Nothing was changed, because the input ended.", USAGE)
         return line.strip() or default
 
 
 def can_ask() -> bool:
-    """Whether there is somebody to answer."""
+    """Whether questions can be asked."""
     return _is_terminal(sys.stdin) and "CI" not in os.environ
 
 
 def size(number: int) -> str:
-    """A size for people."""
+    """A size as text."""
     if number < 1024:
         return f"{number} B"
     value = float(number)
@@ -140,7 +140,7 @@ def size(number: int) -> str:
 
 
 def table(rows: Iterable[Iterable[Any]], *head: str) -> list[str]:
-    """The lines of a table whose columns are as wide as they need to be."""
+    """The lines of a table with aligned columns."""
     texts = [list(head)] + [
         ["-" if each is None else printable(each) for each in row] for row in rows
     ]

@@ -1,5 +1,6 @@
-"""An app's folder: which files belong to the package, and the package that is built of them. The same files and
-key give the same bytes, whatever the clock, locale, user or order of the folder."""
+"""An app's folder: the files that belong to the package, and the package built from them. Builds
+are reproducible: the same files and key give the same bytes, whatever the clock, locale, user or
+order of directory entries."""
 
 import fnmatch
 import json
@@ -24,14 +25,14 @@ from mosis.validation.strict_json import load_json
 
 IGNORE = ".mosisignore"
 MANIFEST = "manifest.json"
-# What never belongs into a package; .mosisignore adds to it.
+# Files that never belong to a package; .mosisignore adds to them.
 ALWAYS_IGNORED = (".*", "/META-INF/", "*.mosis", "Thumbs.db", "desktop.ini", "*~", "__pycache__/")
 PARTS = ("major", "minor", "patch")
 
 
 @dataclass
 class Tree:
-    """The files of a folder by their names in the package, and what is wrong before anything is built."""
+    """The files of a folder by their names in the package, and the errors found while reading it."""
 
     folder: Path
     files: dict[str, bytes] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Built:
-    """A package in memory. The manifest is empty where it cannot be read."""
+    """A package in memory. The manifest is empty if it cannot be read."""
 
     content: bytes
     manifest: dict[str, Any]
@@ -88,7 +89,7 @@ def build(tree: Tree, key: Key) -> Built:
 
 
 def manifest_of(tree: Tree) -> dict[str, Any]:
-    """The manifest, or nothing where it cannot be read; the checks say why."""
+    """The manifest, or empty if it cannot be read; the checks report why."""
     try:
         found = load_json(tree.files.get(MANIFEST, b""))
     except Malformed:
@@ -97,7 +98,7 @@ def manifest_of(tree: Tree) -> dict[str, Any]:
 
 
 def require_project(folder: Path) -> None:
-    """Raises Stop for what is not the folder of an app."""
+    """Raises Stop if this is not the folder of an app."""
     if not folder.is_dir():
         raise Stop(
             f"{folder} is neither a folder nor a file. `mosis init {folder}` makes a new app.",
@@ -113,7 +114,8 @@ def next_version(version: str, part: str) -> str:
     """The version after this one. The patch of a pre-release is its release: 1.2.0-beta.1 becomes 1.2.0."""
     if not is_version(version):
         raise Stop(
-            f"The manifest's version {version!r} is not a semantic version; set it by hand first."
+            f"The manifest's version {version!r} is not a semantic version; correct it "
+            "in manifest.json first."
         )
     core, suffix = re.match(r"(\d+\.\d+\.\d+)(-)?", version).groups()  # type: ignore[union-attr]
     major, minor, patch = (int(each) for each in core.split("."))
@@ -125,8 +127,8 @@ def next_version(version: str, part: str) -> str:
 
 
 def bump(folder: Path, part: str) -> tuple[str, str]:
-    """Raise version and version_code in the manifest and leave the rest of its text alone; the versions
-    before and after. Raises Stop where the manifest cannot be read or has no room."""
+    """Raise version and version_code in the manifest without changing the rest of its text. Returns
+    the versions before and after. Raises Stop if the manifest cannot be read or changed."""
     path = folder / MANIFEST
     try:
         text = path.read_bytes().decode("utf-8")
@@ -135,9 +137,7 @@ def bump(folder: Path, part: str) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError, Malformed, KeyError, TypeError) as error:
         raise Stop(f"The version in {path} cannot be raised: {error}", REFUSED) from None
     if not isinstance(version, str) or not isinstance(code, int) or not 0 < code < LARGEST_CODE:
-        raise Stop(
-            f"version or version_code in {path} is not right; set them by hand first.", REFUSED
-        )
+        raise Stop(f"version or version_code in {path} is not valid; correct it first.", REFUSED)
     after = next_version(version, part)
     wanted = manifest | {"version": after, "version_code": code + 1}
     changed = re.sub(
@@ -146,14 +146,14 @@ def bump(folder: Path, part: str) -> tuple[str, str]:
     changed = re.sub(
         r'("version_code"\s*:\s*)\d+', lambda found: f"{found[1]}{code + 1}", changed, count=1
     )
-    if load_json(changed.encode()) != wanted:  # the words stand elsewhere in it too
+    if load_json(changed.encode()) != wanted:  # the words occur elsewhere in it too
         changed = json.dumps(wanted, ensure_ascii=False, indent=2) + "\n"
     replace_file(path, changed.encode())
     return version, after
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; it gets the usual permissions. Raises Stop."""
+    """Write a file atomically, with default permissions. Raises Stop."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(unfinished, "wb") as file:
@@ -197,7 +197,7 @@ def _walk(folder: Path, above: str, rules: list["_Rule"], tree: Tree) -> list[st
 
 @dataclass(frozen=True)
 class _Rule:
-    """A line of .mosisignore, in the manner of .gitignore."""
+    """A line of .mosisignore, with the syntax of .gitignore."""
 
     pattern: re.Pattern[str]
     keep: bool
@@ -223,7 +223,7 @@ def _read_rules(path: Path) -> list[_Rule]:
 
 
 def _is_ignored(name: str, is_folder: bool, rules: list[_Rule]) -> bool:
-    """The last rule that fits decides."""
+    """The last matching rule decides."""
     ignored = False
     for rule in rules:
         if (is_folder or not rule.folders_only) and rule.pattern.match(

@@ -1,5 +1,6 @@
-"""`mosis publish`: build, check, upload, wait, submit. Every step may be interrupted and run again: the portal knows
-a package by its bytes, and what this run has begun is written down before it begins."""
+"""`mosis publish`: build, check, upload, wait, submit. Every step may be interrupted and run again:
+the portal recognizes a package by its bytes, and this program stores each action before it starts.
+"""
 
 import contextlib
 import hashlib
@@ -19,7 +20,7 @@ from mosis.client.api import Body, Portal, Problem, content_digest, segment
 from mosis.client.output import DONE, REFUSED, REJECTED, USAGE, Output, Stop, printable
 
 LIVING = ("checking", "ready", "in_review", "approved", "published", "halted", "yanked")
-PAUSE_SECONDS = 0.5  # between two questions that were answered at once
+PAUSE_SECONDS = 0.5  # between two polls that were answered at once
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,31 @@ class Work:
         return f"{self.package_id} {self.version}"
 
 
-def publish(portal: Portal, output: Output, said: Namespace) -> int:
-    """Bring a folder or package to the reviewers, and from there to the devices."""
-    if said.rollout and said.when_approved and said.no_wait:
+def publish(portal: Portal, output: Output, args: Namespace) -> int:
+    """Hand a folder or package to the reviewers, and then release it."""
+    if args.rollout and args.when_approved and args.no_wait:
         raise Stop(
             "--rollout with --when-approved needs to wait for the approval; leave out --no-wait.",
             USAGE,
         )
-    notes = _notes(said.notes)
+    notes = _notes(args.notes)
     portal.credential()  # before anything is built or changed
-    work = _prepare(portal, output, said)
+    work = _prepare(portal, output, args)
     if work is None:
         return REFUSED
-    version = _known(portal, work, again=said.again)
+    version = _known(portal, work, again=args.again)
     if version is None:
         _ensure_app(portal, output, work)
-        version = _upload(portal, output, work, said, notes)
+        version = _upload(portal, output, work, args, notes)
     else:
         output.note(f"{work.title} is there already, {version['state']}")
-    version = _onwards(portal, output, work, version, said)
+    version = _onwards(portal, output, work, version, args)
     return show_outcome(output, version)
 
 
 def show_outcome(output: Output, version: dict[str, Any]) -> int:
-    """The version and its exit code: 3 for a rejection, 1 for a failed check, else 0."""
+    """The version as a result, and its exit code: 3 for a rejection, 1 for a failed check,
+    otherwise 0."""
     title = printable(f"{version['package_id']} {version['version']}")
     lines = []
     for each in version["findings"]:
@@ -85,7 +87,7 @@ def show_outcome(output: Output, version: dict[str, Any]) -> int:
 def watch(
     portal: Portal, output: Output, at: str, moving: Callable[[dict[str, Any]], bool], what: str
 ) -> dict[str, Any]:
-    """The version as soon as it does not move any more. Ctrl-C stops watching, and changes nothing."""
+    """Wait until the state of a version is final. Ctrl-C stops waiting only."""
     tag, version = "", None
     while True:
         query = {"wait": 20} if tag else {}
@@ -109,20 +111,20 @@ def _queue(version: dict[str, Any]) -> str:
     return f" (number {position} in the queue)" if position else ""
 
 
-def _prepare(portal: Portal, output: Output, said: Namespace) -> Work | None:
-    """The checked package; None when the checks have found errors, which are printed then."""
-    place = Path(said.path)
+def _prepare(portal: Portal, output: Output, args: Namespace) -> Work | None:
+    """The checked package; None if the checks found errors, which are printed."""
+    place = Path(args.path)
     if place.is_file():
-        if said.bump:
+        if args.bump:
             raise Stop("--bump is for a folder; a package has its version already.", USAGE)
         return _from_file(portal, output, place)
     project.require_project(place)
-    key = signing.load(portal.config, said.key)
+    key = signing.load(portal.config, args.key)
     if key is None:
         key = signing.create(portal.config)
         output.note(f"made a signing key, {key.fingerprint}; keep a backup: mosis keys export")
-    if said.bump:
-        _bump_once(portal, output, place, said)
+    if args.bump:
+        _bump_once(portal, output, place, args)
     tree = project.read_tree(place)
     built = project.build(tree, key)
     report = develop.report_of(tree, built, key.public)
@@ -140,7 +142,7 @@ def _from_file(portal: Portal, output: Output, path: Path) -> Work | None:
     foreign = {"no_signing_key", "signature_invalid", "certificate_mismatch"}
     if not {each["code"] for each in report.findings if each["severity"] == "error"} <= foreign:
         checks.show(output, report, str(path), None)
-        return None  # but a key that only the portal knows may have signed it
+        return None  # a key that only the portal knows may have signed it
     _note_report(output, report, str(path), None)
     content = path.read_bytes()
     manifest = checks.manifest_in(path)
@@ -159,28 +161,28 @@ def _note_report(output: Output, report: checks.Report, where: str, place: Path 
     for each in report.findings:
         output.note(checks.finding_line(Output(as_json=True), each, where, place))
     for name, what in report.skipped.items():
-        output.note(f"not checked here, but by the portal: {what}; needs the Python package {name}")
+        output.note(f"checked by the portal only: {what}; needs the Python package {name}")
 
 
-def _bump_once(portal: Portal, output: Output, folder: Path, said: Namespace) -> None:
-    """Raise the version, unless the last run has raised it for these very files: it may have been
-    interrupted at any moment, also between its end and its last word."""
+def _bump_once(portal: Portal, output: Output, folder: Path, args: Namespace) -> None:
+    """Raise the version, unless the last run has raised it for the same files: it may have been
+    interrupted at any moment."""
     tree = project.read_tree(folder)
     manifest = project.manifest_of(tree)
     package_id = str(manifest.get("id"))
     content, version = _content_of(tree), manifest.get("version")
     state = portal.config.read_state("publish", portal.url, package_id)
-    if not said.again and state.get("content") == content and state.get("to") == version:
+    if not args.again and state.get("content") == content and state.get("to") == version:
         output.note(
-            f"nothing has changed since {version}: going on with it (--again raises it anyway)"
+            f"nothing has changed since {version}: continuing with it (--again raises it anyway)"
         )
         return
     if not isinstance(version, str):
-        raise Stop(f"The manifest in {folder} has no version; set it by hand first.")
-    after = project.next_version(version, said.bump)
+        raise Stop(f"The manifest in {folder} has no version; add it first.")
+    after = project.next_version(version, args.bump)
     state = {"content": content, "from": version, "to": after}
     portal.config.write_state(state, "publish", portal.url, package_id)
-    project.bump(folder, said.bump)
+    project.bump(folder, args.bump)
     output.note(f"{version} becomes {after}")
 
 
@@ -198,8 +200,8 @@ def _content_of(tree: project.Tree) -> str:
 
 
 def _known(portal: Portal, work: Work, *, again: bool) -> dict[str, Any] | None:
-    """The version with these very bytes, where the portal has it. Raises Stop for a version that was
-    rejected, unless it is to be sent again."""
+    """The version with exactly these bytes, if the portal has it. Raises Stop for a rejected
+    version, unless it is to be sent again."""
     try:
         rows = portal.get(work.at, limit=100)["versions"]
     except Problem as problem:
@@ -241,13 +243,13 @@ def _ensure_app(portal: Portal, output: Output, work: Work) -> None:
 
 
 def _upload(
-    portal: Portal, output: Output, work: Work, said: Namespace, notes: str
+    portal: Portal, output: Output, work: Work, args: Namespace, notes: str
 ) -> dict[str, Any]:
     fields = {"submit": "true"}
-    if said.when_approved and not said.rollout:
+    if args.when_approved and not args.rollout:
         fields["publish"] = "true"
-    if said.channel:
-        fields["channel"] = said.channel
+    if args.channel:
+        fields["channel"] = args.channel
     if notes:
         fields["release_notes"] = notes
     body = _form(
@@ -268,8 +270,9 @@ def _upload(
 
 @contextlib.contextmanager
 def _attempt(portal: Portal, work: Work, fields: dict[str, str]) -> Iterator[str]:
-    """The idempotency key of this upload: the same for a run after one that was interrupted, another one
-    once the portal's answer has arrived (the version may be withdrawn, and the same bytes sent again)."""
+    """The idempotency key of this upload: the same after an interruption, a new one once the
+    portal's response has arrived (the version may be withdrawn and the same bytes uploaded again).
+    """
     names = ("upload", portal.url, work.sha256, json.dumps(fields, sort_keys=True))
     attempt = portal.config.read_state(*names).get("attempt") or uuid.uuid4().hex
     portal.config.write_state({"attempt": attempt}, *names)
@@ -292,11 +295,11 @@ def _uploaded_wrong(output: Output, problem: Problem, work: Work) -> Problem:
 
 
 def _onwards(
-    portal: Portal, output: Output, work: Work, version: dict[str, Any], said: Namespace
+    portal: Portal, output: Output, work: Work, version: dict[str, Any], args: Namespace
 ) -> dict[str, Any]:
-    """Wait for what the portal does by itself, and do what it leaves to the developer."""
+    """Wait for the portal's steps, and take the developer's steps."""
     at = f"{work.at}/{version['id']}"
-    if version["state"] == "checking" and not said.no_wait:
+    if version["state"] == "checking" and not args.no_wait:
         version = watch(
             portal,
             output,
@@ -305,9 +308,9 @@ def _onwards(
             "The portal checks {version} ...",
         )
     if version["state"] == "ready":
-        wish = {"publish": True} if said.when_approved and not said.rollout else {}
+        wish = {"publish": True} if args.when_approved and not args.rollout else {}
         version = _move(portal, at, "submit", wish, version)
-    if version["state"] == "in_review" and said.when_approved and not said.no_wait:
+    if version["state"] == "in_review" and args.when_approved and not args.no_wait:
         output.note("waiting for the review; Ctrl-C stops the waiting, not the release")
         version = watch(
             portal,
@@ -316,8 +319,8 @@ def _onwards(
             lambda row: row["state"] == "in_review",
             "{version} is in review ...",
         )
-    # The portal publishes by itself, in a moment: not what was planned for a later time.
-    if version["state"] == "approved" and said.when_approved and not said.no_wait:
+    # The portal is about to publish it, unless publication is planned for a later time.
+    if version["state"] == "approved" and args.when_approved and not args.no_wait:
         planned, decided = version["publish_at"], version["decided_at"]
         if planned is not None and decided is not None and planned <= decided:
             version = watch(
@@ -328,7 +331,7 @@ def _onwards(
                 "{version} is approved ...",
             )
     if version["state"] == "approved" and version["publish_at"] is None:
-        wish = {"rollout_percent": said.rollout} if said.rollout else {}
+        wish = {"rollout_percent": args.rollout} if args.rollout else {}
         version = _move(portal, at, "publish", wish, version)
     return version
 
@@ -336,7 +339,7 @@ def _onwards(
 def _move(
     portal: Portal, at: str, name: str, document: dict[str, Any], version: dict[str, Any]
 ) -> dict[str, Any]:
-    """Submit or publish; that the portal was faster is as good."""
+    """Submit or publish; it is not an error if the portal has done it already."""
     try:
         return dict(
             portal.post(f"{at}/{name}", document, key=f"{name}-{version['id']}-{version['state']}")

@@ -1,5 +1,5 @@
-"""`review`, `approve`, `reject`: the reviewers' queue. It needs an account with the role of a reviewer, signed in
-with `mosis login --email`, or an API key with that role."""
+"""`review`, `approve`, `reject`: the review queue. They require the role reviewer: sign in with
+`mosis login --email`, or use an API key with that role."""
 
 import difflib
 import tempfile
@@ -27,13 +27,13 @@ REASONS = [
     "other",
 ]
 TEXTS = EXTENSIONS & {"rml", "rcss", "lua", "json", "txt", "md"}
-DIFF_BYTES = 1 << 20  # larger files are named only
+DIFF_BYTES = 1 << 20  # larger files are listed by name only
 
 
-def review(portal: Portal, output: Output, said: Namespace) -> int:
+def review(portal: Portal, output: Output, args: Namespace) -> int:
     """The queue, or one review with what a reviewer needs to decide."""
-    if not said.id:
-        rows = list(portal.pages("/reviews", "reviews", limit=100, state=said.state))
+    if not args.id:
+        rows = list(portal.pages("/reviews", "reviews", limit=100, state=args.state))
         shown = [
             (each["id"], each["package_id"], each["version"], each["state"], each["submitted_at"])
             for each in rows
@@ -42,7 +42,7 @@ def review(portal: Portal, output: Output, said: Namespace) -> int:
             {"reviews": rows}, *table(shown, "ID", "APP", "VERSION", "STATE", "SUBMITTED")
         )
         return DONE
-    found = portal.get(f"/reviews/{segment(said.id)}")
+    found = portal.get(f"/reviews/{segment(args.id)}")
     title = f"{found['package_id']} {found['version']}"
     changes = found["changes"]
     lines = [
@@ -58,25 +58,25 @@ def review(portal: Portal, output: Output, said: Namespace) -> int:
     ]
     if found["release_notes"]:
         lines += ["release notes:", printable(found["release_notes"])]
-    if said.diff:
+    if args.diff:
         found["diff"] = diff(portal, found)
         lines += [_coloured(output, printable(line)) for line in found["diff"]]
     output.result(found, *lines)
     return DONE
 
 
-def approve(portal: Portal, output: Output, said: Namespace) -> int:
+def approve(portal: Portal, output: Output, args: Namespace) -> int:
     """Approve a version."""
-    output.confirm(f"Approve {said.id}?")
-    document = {"comment": said.comment} if said.comment else {}
-    return _decided(output, portal.post(f"/reviews/{segment(said.id)}/approve", document))
+    output.confirm(f"Approve {args.id}?")
+    document = {"comment": args.comment} if args.comment else {}
+    return _decided(output, portal.post(f"/reviews/{segment(args.id)}/approve", document))
 
 
-def reject(portal: Portal, output: Output, said: Namespace) -> int:
+def reject(portal: Portal, output: Output, args: Namespace) -> int:
     """Reject a version, with reasons and a comment."""
-    output.confirm(f"Reject {said.id}?")
-    document = {"reasons": said.reason, "comment": said.comment}
-    return _decided(output, portal.post(f"/reviews/{segment(said.id)}/reject", document))
+    output.confirm(f"Reject {args.id}?")
+    document = {"reasons": args.reason, "comment": args.comment}
+    return _decided(output, portal.post(f"/reviews/{segment(args.id)}/reject", document))
 
 
 def diff(portal: Portal, found: dict[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
-"""Signing keys: Ed25519 private keys as PEM files (RFC 8410) in the configuration folder, mode 0600. A key never
-leaves the machine but by `mosis keys export`."""
+"""Signing keys: Ed25519 private keys as PEM files (RFC 8410) in the configuration folder, mode
+0600. A key leaves the machine only by `mosis keys export`."""
 
 import base64
 import os
@@ -60,10 +60,10 @@ def parse(name: str, text: str) -> Key:
 
 
 def load(config: Config, name: str | None = None) -> Key | None:
-    """The key to sign with: MOSIS_SIGNING_KEY (its PEM), the named one, the default one, or the only one.
-    None where there is no key at all. Raises Stop where the choice is not clear."""
-    if name is None and (said := os.environ.get("MOSIS_SIGNING_KEY", "").strip()):
-        return parse("MOSIS_SIGNING_KEY", said)
+    """The key to sign with: MOSIS_SIGNING_KEY (its PEM), the named one, the default, or the only
+    one. None if there is no key. Raises Stop if the choice is ambiguous."""
+    if name is None and (given := os.environ.get("MOSIS_SIGNING_KEY", "").strip()):
+        return parse("MOSIS_SIGNING_KEY", given)
     names = stored(config)
     if name is None:
         if not names:
@@ -71,10 +71,13 @@ def load(config: Config, name: str | None = None) -> Key | None:
         name = DEFAULT if DEFAULT in names else names[0]
         if name != DEFAULT and len(names) > 1:
             raise Stop(
-                f"There are several signing keys ({', '.join(names)}): say which with --key.", USAGE
+                f"There are several signing keys ({', '.join(names)}): choose one with --key.",
+                USAGE,
             )
     if name not in names:
-        raise Stop(f"There is no signing key {name!r} here; `mosis keys` lists them.", USAGE)
+        raise Stop(
+            f"There is no signing key {name!r} on this machine; `mosis keys` lists them.", USAGE
+        )
     return parse(name, _path(config, name).read_text(encoding="ascii", errors="replace"))
 
 
@@ -92,7 +95,7 @@ def stored(config: Config) -> list[str]:
 
 
 def create(config: Config, name: str = DEFAULT) -> Key:
-    """A new key of this machine. Raises Stop where there is one with this name."""
+    """Create a key. Raises Stop if one with this name exists."""
     key = _key(name, secrets.token_bytes(32))
     add(config, key)
     return key
@@ -103,12 +106,13 @@ def add(config: Config, key: Key) -> None:
     path = _path(config, key.name)
     with config.lock("keys"):
         if path.exists():
-            raise Stop(f"There is a signing key {key.name!r} already: {path}", REFUSED)
+            raise Stop(f"A signing key {key.name!r} exists already: {path}", REFUSED)
         write_private(path, ed25519.private_pem(key.seed).encode())
 
 
 def register(portal: Portal, key: Key) -> dict[str, Any]:
-    """Have the key among the live keys of the account: the portal's row for it. Raises Problem."""
+    """Register the key with the account, unless it is registered; returns the portal's row for it.
+    Raises Problem."""
     for row in portal.pages("/signing-keys", "signing_keys", limit=100):
         if row["fingerprint"] == key.fingerprint and row["state"] == "active":
             return row
@@ -126,7 +130,7 @@ def register(portal: Portal, key: Key) -> dict[str, Any]:
 
 
 def ensure_registered(portal: Portal, key: Key) -> None:
-    """As `register`, where the credential may do that; a build server's token usually may not, and
+    """As `register`, if the credential may do that; a build server's token usually may not, and
     does not need to."""
     try:
         register(portal, key)
@@ -156,7 +160,9 @@ def _key(name: str, seed: bytes) -> Key:
 
 def _path(config: Config, name: str) -> Path:
     if not _NAME.match(name):
-        raise Stop(f"{name!r} is not a name for a key: letters, digits, '.', '_' and '-'.", USAGE)
+        raise Stop(
+            f"{name!r} is not a valid key name: use letters, digits, '.', '_' and '-'.", USAGE
+        )
     return config.folder / "keys" / f"{name}.pem"
 
 

@@ -1,4 +1,5 @@
-"""`status`, `rollout`, `halt`, `rollback`, `yank`, `crashes`, `events`: what is out there, and how it does."""
+"""`status`, `halt`, `rollback`, `yank`, `crashes`, `events`: the state of released apps,
+and how to change it."""
 
 import contextlib
 import json
@@ -14,10 +15,10 @@ from mosis.client.publish import PAUSE_SECONDS, show_outcome, watch
 MOVING = ("checking", "ready", "in_review")
 
 
-def status(portal: Portal, output: Output, said: Namespace) -> int:
+def status(portal: Portal, output: Output, args: Namespace) -> int:
     """All apps, or the versions of one with its queue position, crashes and downloads."""
-    if not said.app:
-        if said.watch:
+    if not args.app:
+        if args.watch:
             raise Stop("--watch needs the APP.", USAGE)
         rows = list(portal.pages("/apps", "apps", limit=100))
         shown = [
@@ -26,15 +27,15 @@ def status(portal: Portal, output: Output, said: Namespace) -> int:
         ]
         output.result({"apps": rows}, *table(shown, "APP", "NAME", "STATUS", "PUBLISHED"))
         return DONE
-    at = f"/apps/{segment(said.app)}"
+    at = f"/apps/{segment(args.app)}"
     app, versions = portal.get(at), portal.get(f"{at}/versions", limit=20)["versions"]
-    if said.watch and versions:
+    if args.watch and versions:
         row = next((each for each in versions if each["state"] in MOVING), versions[0])
         address = f"{at}/versions/{row['id']}"
         return show_outcome(
             output, watch(portal, output, address, _moves, "{version}: {state} ...")
         )
-    figures = _figures(portal, at, said.app)
+    figures = _figures(portal, at, args.app)
     names = ("version", "channel", "state", "rollout_percent", "next_step")
     listed = [(*(each[name] for name in names), _queue(each)) for each in versions]
     lines = [f"{app['package_id']}: {printable(app['name'])}, {app['status']}"]
@@ -47,42 +48,29 @@ def status(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def rollout(portal: Portal, output: Output, said: Namespace) -> int:
-    """Offer a version to a larger share; an approved or halted one is published with it."""
-    at = _at(said)
-    version = portal.get(at)
-    if version["state"] in ("approved", "halted"):
-        output.confirm(f"Publish {said.app} {said.version} for {said.percent:g} % of the devices?")
-        return _show(output, portal.post(f"{at}/publish", {"rollout_percent": said.percent}))
-    output.confirm(
-        f"Offer {said.app} {said.version} to {said.percent:g} % of the devices? The share only grows."
-    )
-    return _show(output, portal.post(f"{at}/rollout", {"percent": said.percent}))
-
-
-def halt(portal: Portal, output: Output, said: Namespace) -> int:
+def halt(portal: Portal, output: Output, args: Namespace) -> int:
     """Offer a version to no further device."""
-    output.confirm(f"Halt {said.app} {said.version}? Devices that have it keep it.")
-    return _show(output, portal.post(f"{_at(said)}/halt"))
+    output.confirm(f"Halt {args.app} {args.version}? Devices that have installed it keep it.")
+    return _show(output, portal.post(f"{_at(args)}/halt"))
 
 
-def rollback(portal: Portal, output: Output, said: Namespace) -> int:
+def rollback(portal: Portal, output: Output, args: Namespace) -> int:
     """Offer an older version again, and halt all newer ones of its channel."""
-    output.confirm(f"Go back to {said.app} {said.version}, and halt all newer versions?")
-    return _show(output, portal.post(f"{_at(said)}/rollback", {"reason": said.reason}))
+    output.confirm(f"Go back to {args.app} {args.version}, and halt all newer versions?")
+    return _show(output, portal.post(f"{_at(args)}/rollback", {"reason": args.reason}))
 
 
-def yank(portal: Portal, output: Output, said: Namespace) -> int:
+def yank(portal: Portal, output: Output, args: Namespace) -> int:
     """Take a version out of the store."""
-    output.confirm(f"Yank {said.app} {said.version}? It cannot be fetched any more.")
-    return _show(output, portal.post(f"{_at(said)}/yank", {"reason": said.reason}))
+    output.confirm(f"Yank {args.app} {args.version}? It can no longer be downloaded.")
+    return _show(output, portal.post(f"{_at(args)}/yank", {"reason": args.reason}))
 
 
-def crashes(portal: Portal, output: Output, said: Namespace) -> int:
+def crashes(portal: Portal, output: Output, args: Namespace) -> int:
     """The groups of crashes of an app, or one group with a sample."""
-    at = f"/apps/{segment(said.app)}/crashes"
-    if said.group:
-        group = portal.get(f"{at}/{segment(said.group)}")
+    at = f"/apps/{segment(args.app)}/crashes"
+    if args.group:
+        group = portal.get(f"{at}/{segment(args.group)}")
         sample = (group.get("samples") or [{}])[-1]
         lines = [
             f"{group['type']}: {group['message']}",
@@ -91,7 +79,7 @@ def crashes(portal: Portal, output: Output, said: Namespace) -> int:
         lines += [str(sample.get("stack_trace") or "")]
         output.result(group, *map(printable, lines))
         return DONE
-    rows = list(portal.pages(at, "crashes", limit=100, state=said.state))
+    rows = list(portal.pages(at, "crashes", limit=100, state=args.state))
     shown = [
         (
             each["id"],
@@ -106,31 +94,29 @@ def crashes(portal: Portal, output: Output, said: Namespace) -> int:
     return DONE
 
 
-def events(portal: Portal, output: Output, said: Namespace) -> int:
-    """What happened to the account's apps, the oldest first. With `--follow` as it happens; the next run
-    goes on behind the last event that was shown."""
+def events(portal: Portal, output: Output, args: Namespace) -> int:
+    """The events of the account's apps, oldest first. With `--follow` as they happen; the next run
+    continues behind the last event shown."""
     names = ("events", portal.url, portal.get("/auth/me")["id"])
-    after = said.after or (portal.config.read_state(*names).get("after") if said.follow else None)
+    after = args.after or (portal.config.read_state(*names).get("after") if args.follow else None)
     while True:
         asked = time.monotonic()
         try:
-            answer = portal.get("/events", after=after, limit=100, wait=20 if said.follow else None)
+            answer = portal.get("/events", after=after, limit=100, wait=20 if args.follow else None)
         except Problem as problem:
-            if problem.problem != "bad_cursor" or said.after:
+            if problem.problem != "bad_cursor" or args.after:
                 raise
-            output.note(
-                "the last event that was seen is not there any more; beginning with the oldest"
-            )
+            output.note("the last event shown no longer exists; starting with the oldest")
             after = None
             continue
         for each in answer["events"]:
             _show_event(output, each)
             after = each["id"]
-            if said.follow:
+            if args.follow:
                 portal.config.write_state({"after": after}, *names)
-        if not answer["events"] and not said.follow:
+        if not answer["events"] and not args.follow:
             return DONE
-        if time.monotonic() - asked < PAUSE_SECONDS and said.follow:
+        if time.monotonic() - asked < PAUSE_SECONDS and args.follow:
             time.sleep(PAUSE_SECONDS)
 
 
@@ -146,7 +132,7 @@ def _show_event(output: Output, event: dict[str, Any]) -> None:
 
 
 def _figures(portal: Portal, at: str, package_id: str) -> dict[str, Any]:
-    """What the telemetry and the store say of an app; None where they say nothing."""
+    """Figures of an app from telemetry and store; None if there are none."""
     found: dict[str, Any] = {"crash_free_share": None, "downloads": None}
     with contextlib.suppress(Problem):
         found["crash_free_share"] = portal.get(f"{at}/analytics")["totals"]["crash_free_share"]
@@ -165,8 +151,8 @@ def _queue(version: dict[str, Any]) -> Any:
     return (version.get("review") or {}).get("position")
 
 
-def _at(said: Namespace) -> str:
-    return f"/apps/{segment(said.app)}/versions/{segment(said.version)}"
+def _at(args: Namespace) -> str:
+    return f"/apps/{segment(args.app)}/versions/{segment(args.version)}"
 
 
 def _show(output: Output, version: dict[str, Any]) -> int:

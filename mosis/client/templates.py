@@ -1,4 +1,5 @@
-"""What `mosis init` writes: a small app that passes every check, and a workflow for a build server."""
+"""The files that `mosis init` writes: a small app that passes every check, and a workflow for a
+build server."""
 
 import json
 import re
@@ -42,7 +43,7 @@ h1 {
 }
 """
 LUA = """\
--- The app begins here.
+-- The app starts here.
 local app = {}
 
 function app.greeting(name)
@@ -130,11 +131,11 @@ def app(document: dict[str, Any]) -> dict[str, bytes]:
 
 
 def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, bytes]:
-    """Where the workflow of a build server belongs in the repository, and its text. `folder` is the
-    app's, from the top of the repository."""
+    """The path of a build server's workflow in the repository, and its text. `folder` is the app's,
+    relative to the top of the repository."""
     place = shlex.quote(f"./{folder}" if folder.startswith("-") else folder)
     text = WORKFLOW.format(
-        url=json.dumps(url),  # a JSON string is a scalar of YAML, whatever is in it
+        url=json.dumps(url),  # a JSON string is a valid YAML scalar, whatever its content
         package_id=package_id,
         check=json.dumps(f"python .mosis/mosis.pyz check {place}"),
         publish=json.dumps(f"python .mosis/mosis.pyz publish {place} --when-approved --no-wait"),
@@ -143,7 +144,8 @@ def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, by
 
 
 def icon(size: int, package_id: str) -> bytes:
-    """A PNG of size x size pixels: a disc in a colour of the app's own on a clear ground."""
+    """A PNG of size x size pixels: a disc in a colour derived from the app's id, on a transparent
+    background."""
     hue = zlib.crc32(package_id.encode())
     colour = bytes([64 + (hue & 0x7F), 64 + (hue >> 8 & 0x7F), 64 + (hue >> 16 & 0x7F), 255])
     middle, radius = (size - 1) / 2, size * 0.44

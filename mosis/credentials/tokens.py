@@ -25,6 +25,7 @@ MOST_REMEMBERED = 10_000  # verified access tokens; about 3 MiB
 KEY_PREFIX = "mk_live_"
 _REFRESH = b"mosis refresh token 1"
 _TICKET = b"mosis ticket 1"
+_STEP = b"mosis second step 1"
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
@@ -154,6 +155,26 @@ def read_ticket(secret: str, token: str) -> str:
     if not ticket_id or not same(token, make_ticket(secret, ticket_id)):
         raise Denied("invalid_token", "This link was not issued by this portal; ask for a new one.")
     return ticket_id
+
+
+def make_step(secret: str, developer_id: str, expires_at: int, password_hash: str) -> str:
+    """The ticket of somebody who has proved the first of two factors: `ms_` and 64 URL-safe
+    characters. It is stored nowhere, and another password makes it invalid."""
+    head = uuid.UUID(developer_id).bytes + expires_at.to_bytes(4, "big")
+    mac = _mac(secret, _STEP + password_hash.encode(), head)
+    return "ms_" + base64.urlsafe_b64encode(head + mac).decode().rstrip("=")
+
+
+def split_step(ticket: str) -> tuple[str, int]:
+    """(account id, expiry) as the ticket claims them, unverified. Raises Denied `invalid_token` for
+    one of another form."""
+    try:
+        raw = base64.b64decode(ticket.removeprefix("ms_"), altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    if not ticket.startswith("ms_") or len(raw) != 48:
+        raise Denied("invalid_token", "This ticket is not one of ours; sign in again.")
+    return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 
 def make_key() -> str:

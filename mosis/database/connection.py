@@ -333,7 +333,7 @@ class Connection:
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """Unavailable for errors that a retry may cure; any other error unchanged."""
+    """Unavailable for errors for which a retry may help; any other error unchanged."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable(
@@ -407,7 +407,7 @@ class Database:
         self._flushed = 0  # the last commit that is on disk
         self._flushing = threading.Lock()
         self._checkpointed = 0  # the commit after which the last checkpoint ran
-        self._kept = threading.local()
+        self._local = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
         self._writer: sqlite3.Connection | None = None
@@ -444,10 +444,10 @@ class Database:
 
     def connection(self) -> Connection:
         """This thread's connection, opened on first use."""
-        found: Connection | None = getattr(self._kept, "connection", None)
+        found: Connection | None = getattr(self._local, "connection", None)
         if found is None:
             try:
-                found = self._kept.connection = Connection(self)
+                found = self._local.connection = Connection(self)
             except sqlite3.OperationalError as error:
                 raise _translated(error) from error
             with self._opening:
@@ -520,4 +520,4 @@ class Database:
             if self._watcher is not None:
                 self._watcher.close()
                 self._watcher = None
-        self._kept = threading.local()
+        self._local = threading.local()

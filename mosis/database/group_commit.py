@@ -1,6 +1,6 @@
 """Group commit: many threads hand in what they want written, one of them writes it all in one transaction.
 
-A commit waits for the disk, whatever it contains. Whoever finds nobody writing leads: it takes what has
+A commit waits for the disk, whatever it contains. The first thread leads: it takes what has
 been handed in, commits once, and answers for all; meanwhile the next group gathers. Nobody is answered before its rows are
 on disk.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mosis.database import Connection, Database
-from mosis.database.turns import given_up
 
 Result = TypeVar("Result")
 LARGEST_GROUP = 64
@@ -47,7 +46,7 @@ class GroupCommit:
     def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work(db)` inside a transaction that others may share; its result, once that is committed.
 
-        `work` may run in another thread and, when somebody else's part of a group fails, a second time: it changes nothing
+        `work` may run in another thread and, when another part of the group fails, a second time: it changes nothing
         but the database. Raises what it raises; then nothing of it was changed. Raises Unavailable like `db.write()`.
         """
         entry = _Entry(work)
@@ -55,11 +54,10 @@ class GroupCommit:
             self._waiting.append(entry)
             entry.leads = not self._led
             self._led = True
-        with given_up():
-            if not entry.leads:
-                entry.gate.acquire()
-            if entry.leads:
-                self._lead()
+        if not entry.leads:
+            entry.gate.acquire()
+        if entry.leads:
+            self._lead()
         if entry.error is not None:
             raise entry.error
         return entry.result  # type: ignore[no-any-return]

@@ -45,7 +45,7 @@ SWITCHED_OFF_SECONDS = 7 * 24 * 3600
 OLD_SECRET_SECONDS = 24 * 3600
 LEASE_SECONDS = 60  # a delivery claimed by a process that was killed is retried after this
 TURN_SECONDS = 1.0  # a job that has sent for this long ends, so that others get their turn
-KEPT_SECONDS = 7 * 24 * 3600  # of the delivery log
+RETENTION_SECONDS = 7 * 24 * 3600  # of the delivery log
 MOST_LOGGED = 1000  # finished deliveries of one webhook in the log
 SECRET_PREFIX = "whsec_"
 
@@ -257,7 +257,7 @@ def sweep(env: Context) -> None:
     with db.write():
         db.change(
             "DELETE FROM webhook_deliveries WHERE finished_at < ?",
-            db.clock.now(-KEPT_SECONDS),
+            db.clock.now(-RETENTION_SECONDS),
         )
         crowded = db.all(
             "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?",

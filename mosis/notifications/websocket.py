@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mosis import events, problems
-from mosis.caller import Caller, client_address, household, is_in
+from mosis.caller import Caller, client_address, is_in, network_of
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest
@@ -153,7 +153,7 @@ class Listener:
         peer = connection.remote_address
         address = str(peer[0]).removeprefix("::ffff:") if peer else ""
         if not is_in(address, self.env.config.trusted_proxy):
-            connection.network = household(address)
+            connection.network = network_of(address)
         self._sockets += 1
         self._of_network[connection.network] += 1
         self._pending[connection] = connection.network
@@ -193,7 +193,9 @@ class Listener:
             try:
                 caller = self._caller(db, connection, credential)
             except Denied:
-                self.env.limits.take("address", Caller(address=self._address(connection)).household)
+                self.env.limits.take(
+                    "address", Caller(address=self._address(connection)).client_network
+                )
                 raise
             self.env.limits.take("account", caller.account)
             if self._open.total() >= CONNECTIONS or self._open[caller.account] >= OF_ONE:

@@ -15,7 +15,7 @@ from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection
-from mosis.idempotency import KEPT_SECONDS
+from mosis.idempotency import RETENTION_SECONDS
 from mosis.notifications import webhooks
 from mosis.people import device_login, email_tokens, first_administrator, identities
 from mosis.publishing import reviews, rollout_plans
@@ -24,7 +24,7 @@ from mosis.telemetry.rollups import DAY
 log = logging.getLogger("mosis.operations")
 STEADY_SECONDS = 6 * 3600
 AGAIN_SECONDS = 3600
-AHEAD_SECONDS = 300  # how far in the future the newest row may be dated before an operator is told
+AHEAD_SECONDS = 300  # how far in the future the newest row may be dated before operators are warned
 
 # How far ahead of now a column can truly lie, in seconds. 0: it says when something happened.
 LONGEST: dict[str, dict[str, int]] = {
@@ -77,7 +77,7 @@ LONGEST: dict[str, dict[str, int]] = {
         "finished_at": 0,
         "due_at": webhooks.DELAYS[-1],
     },
-    "idempotency": {"expires_at": KEPT_SECONDS},
+    "idempotency": {"expires_at": RETENTION_SECONDS},
 }
 # What stays as it is: a person's wish, what others correct, and what is made from the rows above.
 LEFT_ALONE = {
@@ -160,7 +160,7 @@ def _correct_telemetry(db: Connection) -> dict[str, int]:
                 found[f"{table}.{column}"] = db.change(
                     f"UPDATE {table} SET {column} = ? WHERE {column} > ?", now, latest
                 )
-        # These go by day and hour, and a row of today may be there already: what lies in the future cannot be moved.
+        # These go by day and hour, and a row of today may be there already: rows in the future cannot be moved.
         for table in ("seen", "intake", "crash_counts", "downloads"):
             found[table] = db.change(f"DELETE FROM {table} WHERE day > ?", tomorrow)
         found["rollups"] = db.change("DELETE FROM rollups WHERE start > ?", tomorrow * DAY)

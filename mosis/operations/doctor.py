@@ -17,7 +17,7 @@ from mosis import database as db
 from mosis import disk as disks
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import clock_steps
+from mosis.operations import clock_steps, other_hosts
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -56,7 +56,7 @@ def has_locks(folder: Path) -> bool:
         with open(path, "xb") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             command = [sys.executable, "-I", "-S", "-c", program, str(path)]
-            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program of ours)
+            return subprocess.run(command, timeout=20, check=False).returncode == 9  # noqa: S603  (a fixed program)
     except OSError:
         return False
     finally:
@@ -243,7 +243,9 @@ def _secret(config: Config) -> Iterator[Line]:
             f"{path} is damaged: remove it, and everybody has to sign in again.",
         )
     else:
-        yield Line("ok", "JWT_SECRET", f"{'kept' if path.exists() else 'will be made'} in {path}")
+        yield Line(
+            "ok", "JWT_SECRET", f"{'stored' if path.exists() else 'will be created'} in {path}"
+        )
 
 
 def _database(config: Config, newest: int) -> Iterator[Line]:
@@ -350,6 +352,8 @@ def _address(config: Config) -> Iterator[Line]:
             "clock",
             f"{config.base_url} is {away:.0f} s away from the clock here: switch on NTP on both.",
         )
+    if other := other_hosts.last_seen(config):
+        yield Line("warn", "BASE_URL", other.warning(config))
     yield Line("ok", "BASE_URL", f"{config.base_url} answers")
 
 

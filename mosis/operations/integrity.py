@@ -1,6 +1,6 @@
 """Integrity checks of portal.db: quick_check at start, integrity_check daily.
 
-A damaged database is read-only from then on, and all administrators are told by mail, because
+A damaged database is read-only from then on, and all administrators are notified by mail, because
 nobody reads logs. Every statement that meets corruption reports it too (`Connection`); this finds
 what no statement has met.
 """
@@ -46,7 +46,7 @@ def check(env: Context, *, quick: bool = False) -> None:
     )
 
 
-def tell(env: Context) -> None:
+def notify_administrators(env: Context) -> None:
     """Mail the administrators what is wrong."""
     addresses = {env.config.admin_email} if env.config.admin_email else set()
     with contextlib.suppress(Exception):  # these rows themselves may be damaged
@@ -90,17 +90,17 @@ class IntegrityMonitor:
         self._stopping.set()
 
     def _run(self) -> None:
-        whole_at, told = time.monotonic() + self.whole_seconds, False
+        whole_at, notified = time.monotonic() + self.whole_seconds, False
         self._look(quick=True)
         self._looked.set()
         while True:
-            if self.env.db.damage is not None and not told:
-                told = True
-                tell(self.env)
+            if self.env.db.damage is not None and not notified:
+                notified = True
+                notify_administrators(self.env)
             if self._stopping.wait(self.look_seconds):
                 return
             if time.monotonic() >= whole_at:
-                whole_at, told = whole_at + self.whole_seconds, False
+                whole_at, notified = whole_at + self.whole_seconds, False
                 self._look()
 
     def _look(self, *, quick: bool = False) -> None:

@@ -17,7 +17,7 @@ COUNTERS = {
     "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
     "portal_rollouts_total": "What rollout plans have done: steps taken, and versions halted.",
     "portal_uploads_total": "Packages that were sent, by result.",
-    "portal_upload_bytes_total": "Bytes of the packages that were taken in.",
+    "portal_upload_bytes_total": "Bytes of received packages.",
 }
 
 
@@ -112,7 +112,7 @@ def cache(env: Context) -> Iterator[Family]:
         "Lookups in the store's response cache, by result.",
     )
     yield asked.add(env.cache.hits, result="hit").add(env.cache.misses, result="miss")
-    yield from gauges({"portal_cache_bytes": ("What the kept answers take.", env.cache.size_bytes)})
+    yield from gauges({"portal_cache_bytes": ("Size of cached responses.", env.cache.size_bytes)})
 
 
 def disks(env: Context) -> Iterator[Family]:

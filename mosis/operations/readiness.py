@@ -34,10 +34,10 @@ class Readiness:
 
 def look(env: Context) -> Readiness:
     """The state, at most a second old."""
-    kept: tuple[float, Readiness] | None = env.remembered.get("readiness")
-    if kept is None or time.monotonic() > kept[0] + KEEP_SECONDS:
-        kept = env.remembered["readiness"] = (time.monotonic(), _look(env))
-    return kept[1]
+    cached: tuple[float, Readiness] | None = env.remembered.get("readiness")
+    if cached is None or time.monotonic() > cached[0] + KEEP_SECONDS:
+        cached = env.remembered["readiness"] = (time.monotonic(), _check_all(env))
+    return cached[1]
 
 
 def require(env: Context) -> Readiness:
@@ -55,7 +55,7 @@ def read_database(db: Connection) -> None:
     db.value("SELECT 1 FROM developers LIMIT 1")
 
 
-def _look(env: Context) -> Readiness:
+def _check_all(env: Context) -> Readiness:
     places = {env.config.data_dir, env.files.root}
     free = min(_free_bytes(str(place)) for place in places)
     age = queue_age_seconds(env)
@@ -110,7 +110,7 @@ def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
         yield _reason(
             "/disk",
             "disk_low",
-            f"{free >> 20} MiB are free of {reserve >> 20} MiB kept back: uploads are refused.",
+            f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused.",
         )
 
 
@@ -138,7 +138,7 @@ def _queue(age: int) -> Iterator[dict[str, Any]]:
 def _clock(env: Context) -> Iterator[dict[str, Any]]:
     try:
         ahead = clock_steps.ahead_seconds(env.db.connection())
-    except Exception:  # said by _database
+    except Exception:  # reported by _database
         return
     if ahead > clock_steps.AHEAD_SECONDS:
         yield _reason(

@@ -17,6 +17,7 @@ from mosis.packages import manifest as manifests
 from mosis.packages import signature as signatures
 from mosis.packages.archive import META, Archive, Unreadable
 from mosis.packages.findings import FINDINGS, Finding
+from mosis.packages.formats import format_of
 from mosis.packages.manifest import is_package_id, is_prerelease, is_version, version_key
 from mosis.packages.signature import fingerprint, parse_public_key, to_pem
 from mosis.validation.strict_json import load_json
@@ -99,7 +100,7 @@ class _Inspection:
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.findings = list(archive.findings)
-        self._kept: dict[str, bytes] = {}  # the few files whose content is needed
+        self._contents: dict[str, bytes] = {}  # the few files whose content is needed
         self._heads: dict[str, bytes] = {}
 
     def package(self, package_id: str, keys: Mapping[str, bytes]) -> Package | None:
@@ -142,13 +143,13 @@ class _Inspection:
         the headers of all PNGs, are stored."""
         digests = {}
         for name, member in self.archive.members.items():
-            digest, kept, size = hashlib.sha256(), bytearray(), 0
+            digest, start, size = hashlib.sha256(), bytearray(), 0
             limit = limits.get(name, len(_PNG) + 8)
             try:
                 for block in self.archive.blocks(member):
                     digest.update(block)
                     size += len(block)
-                    kept += block[: max(0, limit + 1 - len(kept))]
+                    start += block[: max(0, limit + 1 - len(start))]
             except Unreadable as error:
                 if (
                     error.finding.code != "file_too_large"
@@ -156,13 +157,22 @@ class _Inspection:
                     self.findings.append(error.finding)
                 continue
             digests[name] = digest.digest()
-            (self._kept if name in limits else self._heads)[name] = bytes(kept)
+            (self._contents if name in limits else self._heads)[name] = bytes(start)
         return digests
 
     def _manifest(self, package_id: str) -> dict[str, Any] | None:
-        content = self._kept.get("manifest.json")
+        content = self._contents.get("manifest.json")
         if "manifest.json" not in self.archive.members:
-            self._find("manifest_missing", "There is no manifest.json.")
+            nested = next(
+                (name for name in self.archive.members if name.endswith("/manifest.json")), None
+            )
+            hint = (
+                f" It is {nested!r}: pack what is in the folder, not the folder itself, as in `cd {nested.rpartition('/')[0]}` and"
+                " `zip -r ../app.mosis .`."
+                if nested
+                else " It must lie at the root of the archive."
+            )
+            self._find("manifest_missing", "There is no manifest.json." + hint)
         elif content is not None and len(content) > MANIFEST_BYTES:
             self._find(
                 "manifest_too_large",
@@ -191,13 +201,17 @@ class _Inspection:
         for size, path in icons.items():
             head = self._heads.get(path, b"")[: len(_PNG) + 8]
             if head != _PNG + int(size).to_bytes(4, "big") * 2:
-                detail = f"{path!r} is not a PNG of {size} x {size} pixels."
+                what = f"it is {format_of(head) or 'another kind of file'}"
+                if head.startswith(_PNG) and len(head) == len(_PNG) + 8:
+                    width, height = (int.from_bytes(head[at : at + 4]) for at in (16, 20))
+                    what = f"it has {width} x {height}"
+                detail = f"{path!r} is not a PNG of {size} x {size} pixels: {what}."
                 self.findings.append(
                     Finding("icon_invalid", detail, path, pointer=f"/icons/{size}")
                 )
 
     def _check_digests(self, found: Mapping[str, bytes]) -> None:
-        content = self._kept.get(signatures.DIGESTS)
+        content = self._contents.get(signatures.DIGESTS)
         if content is None:
             self._find("digests_missing", f"There is no readable {signatures.DIGESTS}.")
             return
@@ -217,7 +231,10 @@ class _Inspection:
 
     def _signer(self, keys: Mapping[str, bytes]) -> str | None:
         """The id of the key whose signature matches the exact bytes of MANIFEST.MF."""
-        content, message = self._kept.get(signatures.SIGNATURE), self._kept.get(signatures.DIGESTS)
+        content, message = (
+            self._contents.get(signatures.SIGNATURE),
+            self._contents.get(signatures.DIGESTS),
+        )
         if content is None:
             self._find("signature_missing", f"There is no readable {signatures.SIGNATURE}.")
             return None
@@ -225,7 +242,7 @@ class _Inspection:
         if signature is None:
             self._find(
                 "signature_malformed",
-                "It must be 64 bytes (Ed25519), raw or as base64.",
+                "It must be 64 bytes (Ed25519), raw or as base64; not hexadecimal, PEM or UTF-16.",
                 signatures.SIGNATURE,
             )
         elif not keys:
@@ -244,7 +261,7 @@ class _Inspection:
     def _check_certificate(self, keys: Mapping[str, bytes]) -> None:
         """CERT.PEM has no digest, so its content must be implied by the signature: it must be one
         of these keys."""
-        content = self._kept.get(signatures.CERTIFICATE)
+        content = self._contents.get(signatures.CERTIFICATE)
         if (
             keys
             and content is not None

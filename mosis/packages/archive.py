@@ -5,6 +5,7 @@ in headers. Here the records are checked first (zip_records.py), then the names 
 sizes are counted while reading.
 """
 
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ BLOCK = 64 * 1024
 
 TEXTS = {"rml", "rcss", "lua", "json", "txt", "md"}
 MEDIA = {"png", "jpg", "jpeg", "tga", "webp", "ttf", "otf", "ogg", "wav", "mp3"}
+# Files that macOS and Windows add on their own.
+_LITTER = re.compile(
+    r"(?:^|/)(?:\.DS_Store|__MACOSX/.*|\._[^/]*|Thumbs\.db|ehthumbs\.db|desktop\.ini)$",
+    re.IGNORECASE,
+)
 EXTENSIONS = frozenset(TEXTS | MEDIA)
 META = ("META-INF/MANIFEST.MF", "META-INF/CERT.SIG", "META-INF/CERT.PEM")
 # MS-DOS attributes (the low 16 bits): read-only, archive, normal, not indexed, and 7-Zip's "the upper half is a Unix mode". Not
@@ -199,7 +205,13 @@ class Archive:
                 self._find("file_type", detail, name)
             return
         _, dot, extension = name.rpartition("/")[2].rpartition(".")
-        if not dot or extension.lower() not in EXTENSIONS:
+        if _LITTER.search(name):
+            detail = (
+                f"{name!r} was written by an operating system; leave it out, as in"
+                " `zip -r app.mosis . -x '*.DS_Store' '__MACOSX/*'`."
+            )
+            self._find("file_type", detail, name)
+        elif not dot or extension.lower() not in EXTENSIONS:
             detail = f"{name!r}: files of this kind are not allowed. The name must end in one of: "
             self._find("file_type", detail + ", ".join(sorted(EXTENSIONS)) + ".", name)
 

@@ -47,6 +47,8 @@ def _problem(path: str) -> str | None:
         return "the path is absolute; paths are relative to the root of the package."
     for character in path.replace("/", ""):
         if not _is_allowed(character):
+            if character == "\\":
+                return "it is divided by backslashes, which .NET and PowerShell before 7 write; pack with slashes."
             what = unicodedata.name(character, "no printable character")
             return (
                 f"the character U+{ord(character):04X} ({what}) is not allowed in names; "

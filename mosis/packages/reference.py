@@ -111,7 +111,7 @@ def _limits() -> str:
 
 def _findings() -> str:
     return _table(
-        ("code", "cause", "cure"),
+        ("code", "cause", "remedy"),
         ((f"`{code}`", cause, CURES[code]) for code, cause in FINDINGS.items()),
     )
 

@@ -31,9 +31,7 @@ _SMALL_ORDER_Y = frozenset({
     2707385501144840649318225287225658788936804267575313519463743609750303402022,
     55188659117513257062467267217118295137698188065244968500265048394206261417927,
 })  # fmt: skip
-_PEM = re.compile(
-    r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*\Z"
-)
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----")
 _SPKI_ED25519 = bytes.fromhex(
     "302a300506032b6570032100"
 )  # SubjectPublicKeyInfo of RFC 8410, without the key
@@ -41,7 +39,11 @@ _SPKI_ED25519 = bytes.fromhex(
 
 def parse_public_key(text: str) -> bytes:
     """The 32 raw bytes of a public key given as PEM or base64. Raises Invalid for any other key, and for weak ones."""
-    found = _PEM.match(text)
+    found = _PEM.search(text)  # text around it is allowed (RFC 7468, section 2)
+    if "PRIVATE KEY" in text:
+        raise _bad_key(_other_key(text))
+    if found and len(_PEM.findall(text)) > 1:
+        raise _bad_key("There are several keys in this text; send them one by one.")
     encoded = "".join((found[1] if found else text).split()).replace("-", "+").replace("_", "/")
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
@@ -52,9 +54,7 @@ def parse_public_key(text: str) -> bytes:
     elif found:
         raw = b""
     if len(raw) != 32:
-        raise _bad_key(
-            "This must be an Ed25519 public key, as PEM (`openssl pkey -pubout`) or as the base64 of its 32 bytes."
-        )
+        raise _bad_key(_other_key(text))
     y = int.from_bytes(raw, "little") & (1 << 255) - 1
     if y >= _P or y in _SMALL_ORDER_Y:
         raise _bad_key(
@@ -62,6 +62,28 @@ def parse_public_key(text: str) -> bytes:
             "prove nothing; make a new key."
         )
     return raw
+
+
+def _other_key(text: str) -> str:
+    """What to send in place of a text that is no Ed25519 public key. Nothing of the text is repeated: it may be a secret."""
+    wanted = "This must be an Ed25519 public key, as PEM (`openssl pkey -pubout`) or as the base64 of its 32 bytes."
+    if "PRIVATE KEY" in text:
+        return (
+            "This is a private key, which nobody else may see. Make another one, and send its public key. "
+            + wanted
+        )
+    if re.match(r"\s*(?:ssh-|ecdsa-|sk-)", text) or "SSH2 PUBLIC KEY" in text:
+        return "This is a key of OpenSSH. " + wanted
+    if "BEGIN CERTIFICATE" in text:
+        return "This is a certificate. " + wanted
+    if "BEGIN PUBLIC KEY" in text:
+        return (
+            "This is a key of another kind, or damaged (`openssl genpkey -algorithm ed25519` makes one). "
+            + wanted
+        )
+    if re.fullmatch(r"\s*[0-9A-Fa-f]{64}\s*", text):
+        return "This is hexadecimal. " + wanted
+    return wanted
 
 
 def fingerprint(raw: bytes) -> str:
@@ -149,6 +171,10 @@ def _unfolded(content: bytes) -> Iterator[tuple[int, str]]:
     """The lines with their numbers, joined with their continuations; plus an empty line at the end."""
     pending: list[bytes] = []
     start = number = 1
+    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise _Malformed("It begins with a byte order mark; save it as UTF-8 without one.", 1)
+    if b"\r" in content and b"\n" not in content:
+        raise _Malformed("Its lines end with CR alone; end them with LF or CRLF.", 1)
     for number, line in enumerate(content.replace(b"\r\n", b"\n").split(b"\n"), 1):
         if not line.startswith(b" "):
             if pending:
@@ -221,7 +247,9 @@ def _listed(attributes: list[tuple[str, str]]) -> tuple[str, bytes]:
     except ValueError:
         digest = b""
     if len(digest) != 32 or base64.b64encode(digest).decode() != encoded:
-        raise ValueError("SHA-256-Digest must be the base64 of 32 bytes.")
+        is_hex = re.fullmatch("[0-9A-Fa-f]{64}", encoded)
+        hint = ", not their hexadecimal digits" if is_hex else ""
+        raise ValueError(f"SHA-256-Digest must be the base64 of 32 bytes{hint}.")
     return name, digest
 
 

@@ -111,7 +111,7 @@ class Files:
             with suppress(OSError):  # on a read-only file system nothing was created
                 path.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise _not_kept(error) from error
+                raise _not_stored(error) from error
             raise
         return Received(path, size, digest.hexdigest())
 
@@ -132,7 +132,7 @@ class Files:
                 if folder == self.root:
                     break
         except OSError as error:
-            raise _not_kept(error) from error
+            raise _not_stored(error) from error
 
     def find(
         self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False
@@ -222,7 +222,7 @@ def sha256_of(path: Path) -> str:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _not_kept(error: OSError) -> Unavailable:
+def _not_stored(error: OSError) -> Unavailable:
     if error.errno in _FULL:
         return Unavailable(
             "no_space", "The portal's disk is full; nothing was stored. Try again later."

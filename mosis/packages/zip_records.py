@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from mosis.packages.findings import Finding
+from mosis.packages.formats import HEAD_BYTES, format_of
 
 FILES = 1000
 ENTRIES = 2 * FILES  # directories are entries too
@@ -122,7 +123,9 @@ def read_entries(file: BinaryIO, findings: list[Finding]) -> list[Entry]:
 def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
     """(number of entries, length, start) of the central directory."""
     if size < _END.size:
-        raise Unreadable("not_a_zip", "The file is too small to be a ZIP archive.")
+        file.seek(0)
+        found = format_of(file.read(HEAD_BYTES)) or "too small for one"
+        raise Unreadable("not_a_zip", f"The file is not a ZIP archive: it is {found}.")
     file.seek(size - _END.size)
     signature, disk, first_disk, here, count, length, start, comment = _END.unpack(
         file.read(_END.size)
@@ -137,7 +140,9 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
         raise Unreadable("zip_multi_disk", "The archive is split over several disks.")
     if start + length != size - _END.size:
         raise Unreadable(
-            "not_a_zip", "The central directory does not lie where the end record says."
+            "not_a_zip",
+            "The central directory is not where the end record says: there are bytes before the archive, or bytes of it"
+            " were changed or are missing. Transfer it as binary, and send nothing but the archive.",
         )
     if not count:
         raise Unreadable("not_a_zip", "The archive is empty.")
@@ -158,7 +163,12 @@ def _no_end_record(file: BinaryIO, size: int) -> Unreadable:
             return _comment(behind)
     if _END_MARK in tail:
         return Unreadable("not_a_zip", "Bytes follow the end record, or the file is cut off.")
-    return Unreadable("not_a_zip", "The file does not end as a ZIP archive ends.")
+    file.seek(0)
+    what = format_of(file.read(HEAD_BYTES))
+    if what == "a ZIP archive":
+        return Unreadable("not_a_zip", "The archive has no end: it is cut off; transfer it again.")
+    reason = f"it is {what}" if what else "it does not end as one ends"
+    return Unreadable("not_a_zip", f"The file is not a ZIP archive: {reason}.")
 
 
 def _comment(length: int) -> Unreadable:
@@ -269,10 +279,14 @@ def _local(
     # A writer into a pipe leaves out what it does not know yet: `zip` the checksum and the
     # compressed size, others all three.
     sizes = [
-        0 if described and said == 0 else meant
-        for said, meant in zip(local[5:], (central.crc, central.packed, central.size), strict=True)
+        0 if described and local_value == 0 else central_value
+        for local_value, central_value in zip(
+            local[5:], (central.crc, central.packed, central.size), strict=True
+        )
     ]
     tail = file.read(name_length + extra_length)
+    if _extra_problem(tail[name_length:]) == _ZIP64:  # some write it into this header alone
+        raise Unreadable("zip64", f"{name!r}: {_ZIP64}", name)
     same = local == [*central[2:7], *sizes] and tail[:name_length] == raw_name
     if not same or len(tail) != name_length + extra_length:
         raise Unreadable(

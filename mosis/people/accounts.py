@@ -16,7 +16,7 @@ from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, Invalid, NotFound
-from mosis.people import email_tokens, revocation
+from mosis.people import email_tokens, revocation, second_factor
 from mosis.publishing import reviews
 
 GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for this long
@@ -183,7 +183,7 @@ def create(
 
 def login(env: Context, db: Connection, caller: Caller, email: str, password: str) -> SignedIn:
     """Sign in. Raises Denied `invalid_credentials` (the same for a wrong password and an unknown
-    address) or `suspended`."""
+    address), `suspended`, or `second_factor_required` with a ticket for the second step."""
     developer = find_by_email(db, email)
     if (
         not passwords.verify(
@@ -203,7 +203,10 @@ def login(env: Context, db: Connection, caller: Caller, email: str, password: st
             db.change(
                 "UPDATE developers SET password_hash = ? WHERE id = ?", new_hash, developer.id
             )
-        return sign_in(env, db, caller, developer)
+        refusal = second_factor.required(env, db, developer.id)
+        if refusal is None:
+            return sign_in(env, db, caller, developer)
+    raise refusal  # after the commit: the new hash is kept
 
 
 def unchanged(db: Connection, developer: Developer) -> Developer:
@@ -400,12 +403,18 @@ def sign_in(
     developer: Developer,
     scopes: str | None = None,
     made_by: str | None = None,
+    *,
+    proved: bool = False,
 ) -> SignedIn:
     """Create a session, in the running transaction. `scopes` (a JSON list) limits it and removes
     its role; `made_by` is the session that approved it. The owner is notified of a sign-in from
-    a network that the account was never used from. Raises Denied `suspended`."""
+    a network that the account was never used from. `proved`: the second factor was proved, or a
+    session that had proved it has approved this. Raises Denied `suspended`,
+    `second_factor_required`."""
     if developer.suspended:
         raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
+    if not proved and (refusal := second_factor.required(env, db, developer.id)):
+        raise refusal
     caller = replace(caller, developer_id=developer.id)
     known = db.all("SELECT DISTINCT address FROM sessions WHERE developer_id = ?", developer.id)
     session = Session(

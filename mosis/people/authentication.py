@@ -11,14 +11,18 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.errors import Denied
 
+_HAS_SECOND_FACTOR = "EXISTS (SELECT 1 FROM second_factors f WHERE f.developer_id = d.id AND f.confirmed_at IS NOT NULL)"
 _KEY = (
-    "SELECT k.developer_id, k.role, d.role, k.id, k.scopes, k.apps, k.expires_at, k.last_used_at"
-    " FROM api_keys k JOIN developers d ON d.id = k.developer_id WHERE k.{column} = ?"
+    "SELECT k.developer_id, k.role, d.role, k.id, k.scopes, k.apps, k.expires_at, k.last_used_at, "
+    + _HAS_SECOND_FACTOR
+    + " FROM api_keys k JOIN developers d ON d.id = k.developer_id WHERE k.{column} = ?"
     " AND k.revoked_at IS NULL AND d.suspended = 0 AND d.erased_at IS NULL"
     " AND (k.expires_at IS NULL OR k.expires_at > ?)"
 )
 _SESSION = (
-    "SELECT d.role, s.scopes FROM sessions s JOIN developers d ON d.id = s.developer_id"
+    "SELECT d.role, s.scopes, "
+    + _HAS_SECOND_FACTOR
+    + " FROM sessions s JOIN developers d ON d.id = s.developer_id"
     " WHERE s.id = ? AND d.id = ? AND s.ended_at IS NULL AND d.suspended = 0 AND d.erased_at IS NULL"
 )
 
@@ -28,7 +32,7 @@ def caller_of(env: Context, db: Connection, credential: str, address: str, clien
     if credential.startswith(tokens.KEY_PREFIX):
         return _caller_of_key(env, db, credential, address, client)
     claims = env.access_tokens.read(credential, env.clock.time())
-    found = caller_of_session(db, claims.developer_id, claims.session_id, address, client)
+    found = caller_of_session(env, db, claims.developer_id, claims.session_id, address, client)
     if found is None:
         raise Denied("invalid_token", "This session has ended; sign in again.")
     return found
@@ -41,10 +45,10 @@ def confirm(env: Context, db: Connection, caller: Caller) -> None:
     `invalid_token` if it has ended, `forbidden` if its rights have changed."""
     if caller.key_id is not None:
         row = db.one(_KEY.format(column="id"), caller.key_id, env.clock.now())
-        now = None if row is None else _of_key(row, caller.address, caller.client)
+        now = None if row is None else _of_key(env, row, caller.address, caller.client)
     else:
         now = caller_of_session(
-            db, caller.account, caller.session_id or "", caller.address, caller.client
+            env, db, caller.account, caller.session_id or "", caller.address, caller.client
         )
     if now is None:
         raise Denied(
@@ -60,17 +64,20 @@ def confirm(env: Context, db: Connection, caller: Caller) -> None:
 
 
 def caller_of_session(
-    db: Connection, developer_id: str, session_id: str, address: str, client: str
+    env: Context, db: Connection, developer_id: str, session_id: str, address: str, client: str
 ) -> Caller | None:
     """The caller of an active session of an active account, or None. A device login has no role."""
     row = db.one(_SESSION, session_id, developer_id)
     if row is None:
         return None
-    role, scopes = row
+    role, scopes, has_second_factor = row
+    lacks = _lacks(env, has_second_factor)
     if scopes is None:
-        return Caller(developer_id, role, address, client, session_id=session_id)
+        return Caller(developer_id, role, address, client, session_id=session_id, lacks=lacks)
     limited = frozenset(json.loads(scopes))
-    return Caller(developer_id, "developer", address, client, session_id, scopes=limited)
+    return Caller(
+        developer_id, "developer", address, client, session_id, scopes=limited, lacks=lacks
+    )
 
 
 def _caller_of_key(env: Context, db: Connection, secret: str, address: str, client: str) -> Caller:
@@ -81,10 +88,10 @@ def _caller_of_key(env: Context, db: Connection, secret: str, address: str, clie
     minute = now[:16] + ":00Z"
     if row[7] != minute:
         env.key_uses.add(f"{row[3]}|{minute}")
-    return _of_key(row, address, client)
+    return _of_key(env, row, address, client)
 
 
-def _of_key(row: Sequence[Any], address: str, client: str) -> Caller:
+def _of_key(env: Context, row: Sequence[Any], address: str, client: str) -> Caller:
     developer_id, role_of_key, role_of_account, key_id, scopes, limited = row[:6]
     return Caller(
         developer_id,
@@ -94,5 +101,12 @@ def _of_key(row: Sequence[Any], address: str, client: str) -> Caller:
         client,
         key_id=key_id,
         scopes=frozenset(json.loads(scopes)),
+        lacks=_lacks(env, row[8]),
         apps=None if limited is None else frozenset(json.loads(limited)),
     )
+
+
+def _lacks(env: Context, has_second_factor: int) -> str:
+    """What an account may not do before it has a second factor: REQUIRE_SECOND_FACTOR, or nothing."""
+    wanted = env.config.require_second_factor
+    return "" if has_second_factor or wanted == "off" else wanted

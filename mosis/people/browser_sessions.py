@@ -29,6 +29,12 @@ class BrowserSession:
     extended: bool
 
 
+def cookie_name(base_url: str) -> str:
+    """The name of the cookie. With https it says that no other host and no page without encryption can
+    have set it (RFC 6265bis, section 4.1.3.2)."""
+    return "__Host-session" if base_url.startswith("https://") else "session"
+
+
 def make_token() -> str:
     """A new token: 43 URL-safe characters, 256 random bits."""
     return secrets.token_urlsafe(32)
@@ -53,18 +59,11 @@ def find(
 ) -> BrowserSession | None:
     """The active session with this token, or None. Use extends a session: it ends 30 days after its
     last use."""
-    now, latest = env.clock.now(), env.clock.latest(tokens.REFRESH_SECONDS)
-    row = is_token(token) and db.one(
-        "SELECT id, developer_id, last_used_at FROM sessions WHERE browser_hash = ?"
-        " AND ended_at IS NULL AND expires_at > ? AND expires_at <= ?",
-        _hash(token),
-        now,
-        latest,
-    )
+    now, row = env.clock.now(), _row(env, db, token)
     if not row:
         return None
     session_id, developer_id, last_used_at = row
-    caller = authentication.caller_of_session(db, developer_id, session_id, address, client)
+    caller = authentication.caller_of_session(env, db, developer_id, session_id, address, client)
     if caller is None:
         return None
     if abs(seconds(now) - seconds(last_used_at)) < TOUCH_SECONDS:
@@ -75,9 +74,29 @@ def find(
     return BrowserSession(caller, False)
 
 
+def account_of(env: Context, db: Connection, token: str) -> str | None:
+    """The account of the active session with this token; the session counts as not used."""
+    row = _row(env, db, token)
+    return str(row[1]) if row else None
+
+
 def end(db: Connection, caller: Caller) -> None:
     """End the browser's session."""
     accounts.logout(db, caller)
+
+
+def _row(env: Context, db: Connection, token: str) -> tuple[str, str, str] | None:
+    """Id, account and last use of an active session."""
+    if not is_token(token):
+        return None
+    found: tuple[str, str, str] | None = db.one(
+        "SELECT id, developer_id, last_used_at FROM sessions WHERE browser_hash = ?"
+        " AND ended_at IS NULL AND expires_at > ? AND expires_at <= ?",
+        _hash(token),
+        env.clock.now(),
+        env.clock.latest(tokens.REFRESH_SECONDS),
+    )
+    return found
 
 
 def _touch(env: Context, db: Connection, caller: Caller) -> None:

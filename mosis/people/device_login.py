@@ -13,7 +13,7 @@ from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Malformed
-from mosis.people import accounts
+from mosis.people import accounts, second_factor
 from mosis.people.accounts import SignedIn
 
 LIFE_SECONDS = 15 * 60
@@ -76,11 +76,20 @@ def find(db: Connection, user_code: str) -> DeviceLogin:
     )
 
 
-def decide(db: Connection, caller: Caller, user_code: str, approve: bool) -> DeviceLogin:
+def decide(
+    env: Context,
+    db: Connection,
+    caller: Caller,
+    user_code: str,
+    approve: bool,
+    code: str | None = None,
+) -> DeviceLogin:
     """Approve or deny a device login to the caller's account. Raises NotFound."""
     account = caller.account
     with db.write():
         login = find(db, user_code)
+        if approve:
+            second_factor.prove_if_on(env, db, caller, code)
         db.change(
             "UPDATE device_logins SET state = ?, developer_id = ?, made_by = ? WHERE id = ? AND state = 'waiting'",
             "approved" if approve else "denied",
@@ -134,7 +143,9 @@ def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> Sign
         if refusal is None:
             db.change("UPDATE device_logins SET state = 'spent' WHERE id = ?", login.id)
             developer = accounts.get(db, login.developer_id or "")
-            return accounts.sign_in(env, db, caller, developer, login.scopes, login.made_by)
+            return accounts.sign_in(
+                env, db, caller, developer, login.scopes, login.made_by, proved=True
+            )
     raise refusal  # after the commit, which counts this poll
 
 

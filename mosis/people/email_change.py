@@ -1,7 +1,7 @@
 """Changing the e-mail address of an account, and undoing that from the old mailbox.
 
 The new mailbox gets a link that confirms the change, the old one a link that undoes it for three
-days, also after it was confirmed. So whoever gets into an account cannot take it away from the owner
+days, also after it was confirmed. So an intruder cannot take an account away from the owner
 of its mailbox.
 """
 
@@ -18,7 +18,7 @@ from mosis.people.email_tokens import Ticket
 
 def ask(env: Context, db: Connection, caller: Caller, email: str, password: str | None) -> None:
     """Mail the links. Nothing changes before the change is confirmed. An address that was never
-    verified gets no link to undo: it may be somebody else's.
+    verified gets no link to undo: it may belong to somebody else.
 
     Raises Denied `invalid_credentials`, Conflict `email_taken`.
     """

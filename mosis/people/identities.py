@@ -15,7 +15,7 @@ from mosis.credentials import oauth, tokens
 from mosis.credentials.oauth import Answer, Profile, Provider
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
-from mosis.people import accounts, authentication, email_tokens
+from mosis.people import accounts, authentication, email_tokens, second_factor
 from mosis.people.accounts import Developer, SignedIn
 
 BEGUN_SECONDS = 600
@@ -126,20 +126,28 @@ def answer(
     profile = provider.profile(
         _callback(env, provider.name), oauth.ties(env.secret, browser), answered
     )
+    refusal = None
     with db.write():
-        developer = resolve(env, db, caller, provider.name, profile, _linking(db, caller, pending))
+        linking = _linking(env, db, caller, pending)
+        developer = resolve(env, db, caller, provider.name, profile, linking)
         if pending.return_to is None:
             db.change("DELETE FROM oauth_states WHERE browser_hash = ?", pending.browser_hash)
-            return accounts.sign_in(env, db, caller, developer)
-        if developer.suspended:  # raised inside the transaction, so that linking is rolled back
+            proved = linking is not None  # the session that began it has
+            refusal = None if proved else second_factor.required(env, db, developer.id)
+            if refusal is None:
+                return accounts.sign_in(env, db, caller, developer, proved=True)
+        elif developer.suspended:  # raised inside the transaction, so that linking is rolled back
             raise Denied("suspended", "This account is suspended; ask the operator of the portal.")
-        db.change(
-            "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
-            developer.id,
-            env.clock.now(ANSWERED_SECONDS),
-            pending.browser_hash,
-        )
-        return None
+        else:
+            db.change(
+                "UPDATE oauth_states SET stage = 'answered', developer_id = ?, expires_at = ? WHERE browser_hash = ?",
+                developer.id,
+                env.clock.now(ANSWERED_SECONDS),
+                pending.browser_hash,
+            )
+    if refusal is not None:
+        raise refusal  # after the commit: this sign-in is spent
+    return None
 
 
 def collect(env: Context, db: Connection, caller: Caller, name: str, browser: str) -> SignedIn:
@@ -147,17 +155,25 @@ def collect(env: Context, db: Connection, caller: Caller, name: str, browser: st
     Malformed `oauth_state_invalid`, Denied `suspended`."""
     _provider(env, name)
     with db.write():
-        developer_id = db.value(
+        row = db.one(
             "DELETE FROM oauth_states WHERE browser_hash = ? AND provider = ? AND stage = 'answered' AND expires_at > ?"
-            " AND expires_at <= ? RETURNING developer_id",
+            " AND expires_at <= ? RETURNING developer_id, session_id",
             _hash(browser),
             name,
             db.now,
             env.clock.latest(ANSWERED_SECONDS),
         )
-        if developer_id is None:
+        if row is None:
             raise _not_begun()
-        return accounts.sign_in(env, db, caller, accounts.get(db, developer_id))
+        developer_id, session_id = row
+        began = session_id and authentication.caller_of_session(
+            env, db, developer_id, session_id, caller.address, caller.client
+        )
+        refusal = None if began else second_factor.required(env, db, developer_id)
+        if refusal is None:
+            developer = accounts.get(db, developer_id)
+            return accounts.sign_in(env, db, caller, developer, proved=True)
+    raise refusal  # after the commit: it is collected once
 
 
 def resolve(
@@ -185,6 +201,8 @@ def resolve(
         db.change("UPDATE identities SET last_used_at = ? WHERE id = ?", db.now, known.id)
         return accounts.get(db, known.developer_id)
     developer = linking or _with_address(db, name, profile)
+    if linking is None and developer is not None and second_factor.active(db, developer.id):
+        return developer  # an address alone links nothing to an account that asks for more
     if developer is None:
         developer = _new(env, db, caller, profile)
     else:
@@ -275,14 +293,14 @@ def _new(env: Context, db: Connection, caller: Caller, profile: Profile) -> Deve
     return developer
 
 
-def _linking(db: Connection, caller: Caller, pending: Pending) -> Developer | None:
+def _linking(env: Context, db: Connection, caller: Caller, pending: Pending) -> Developer | None:
     """The account that an identity is being linked to. Raises Malformed if its session or account
     has ended."""
     if pending.session_id is None:
         return None
     owner = db.value("SELECT developer_id FROM sessions WHERE id = ?", pending.session_id)
     alive = owner and authentication.caller_of_session(
-        db, owner, pending.session_id, caller.address, caller.client
+        env, db, owner, pending.session_id, caller.address, caller.client
     )
     if not alive:
         raise _not_begun()

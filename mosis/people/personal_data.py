@@ -39,6 +39,7 @@ EXPORTED = {
     "tickets": "SELECT purpose, email, created_at, expires_at, used_at FROM tickets WHERE developer_id = ?1"
     f" OR email = {VERIFIED}",
     "device_logins": "SELECT id, client_name, scopes, state, created_at FROM device_logins WHERE developer_id = ?1",
+    "second_factor": "SELECT created_at, confirmed_at FROM second_factors WHERE developer_id = ?1",
     "apps": "SELECT id, package_id, name, summary, description, category, tags, homepage, published, suspended, created_at,"
     " updated_at, rollout_plan FROM apps WHERE developer_id = ?1",
     "memberships": "SELECT a.package_id, m.role, m.created_at FROM app_members m JOIN apps a ON a.id = m.app_id"

@@ -69,12 +69,14 @@ ENDINGS: dict[str, Ending] = {
         SUSPENDED,
         "account now",
     ),
-    # whoever gets into an account could invite themselves and come back after a new password
+    # an intruder could invite themselves and return after the password is changed
     "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
     "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
     # identities stay linked while suspended, so that their owner cannot register again with them
     "identities": Ending(_deleted("identities"), CLAIMED),
+    # also one that whoever made the account has turned on
+    "second_factors": Ending(_deleted("second_factors"), CLAIMED),
     "webhooks": Ending(_deleted("webhooks"), CLAIMED),
 }
 

@@ -77,7 +77,7 @@ def create(db: Connection, config: Config, caller: Caller, fields: dict[str, Any
 
 
 def get(db: Connection, app: str) -> App:
-    """The app with this id or package_id, whoever owns it. Raises NotFound."""
+    """The app with this id or package_id, of any account. Raises NotFound."""
     return db.get(
         "app", f"SELECT {columns(App)} FROM apps WHERE id = ?1 OR package_id = ?1", app, into=App
     )
@@ -89,12 +89,15 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
     It is asked again at the beginning of every transaction that follows in the request, so that
     who is removed in the meantime changes nothing.
 
-    Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role.
+    Raises NotFound for anybody who is no member, Denied `forbidden` for a lower role,
+    `second_factor_missing`.
     """
     found = get(db, app)
     if caller.apps is not None and found.id not in caller.apps:
         raise NotFound("app")
     members.require_role(db, found.id, caller.account, role)
+    if role != "viewer":
+        caller.require_second_factor("publishers")
     db.check_again(
         ("role", found.id, role),
         lambda db: members.require_role(db, found.id, caller.account, role),

@@ -8,14 +8,15 @@ from math import exp, inf, lgamma, log, log1p
 from typing import Any
 
 ERROR_RATE = 0.01  # of all tests of a round together, for a version that is no worse
-LOOK_GROWTH = 1.3  # a test needs so many times the sessions of the one before
+LOOK_GROWTH = 1.4  # factor between the sessions of consecutive tests
 LEAST_CRASHED_DEVICES = 3  # fewer say more about themselves than about the version
+CRASHES_A_DAY = 3  # of a device that count in a test; its sessions count up to the last of them
 SESSIONS_AT_LEAST = 200  # unless the plan says otherwise
 
 
 @dataclass(frozen=True)
 class Condition:
-    """When to halt: the crash-free share of the sessions is below this, with at least so many
+    """When to halt: the crash-free share of the sessions is below this, with at least this many
     sessions; `compared` with the previous version."""
 
     crash_free_below: float
@@ -34,17 +35,23 @@ class Condition:
 
 @dataclass(frozen=True)
 class Counts:
-    """Sessions of one version. In the `independent` numbers a device counts at most one crash a day,
-    and its sessions of that day are reduced alike: what one device does again and again is no
-    further evidence."""
+    """Sessions of one version. In the `bounded` numbers a device counts CRASHES_A_DAY crashes a day
+    at most; `design_effect` says how many times more of them tell as much as independent ones."""
 
     version: str | None = None
     sessions: int = 0
     crashes: int = 0
-    independent_sessions: int = 0
-    independent_crashes: int = 0
     devices: int = 0
     crashed_devices: int = 0
+    bounded_sessions: float = 0
+    bounded_crashes: int = 0
+    design_effect: float = 1.0
+
+    @property
+    def effective(self) -> tuple[int, int]:
+        """Crashes and sessions for a test, as so many independent ones: (rounded down, rounded)."""
+        crashes = int(self.bounded_crashes / self.design_effect)
+        return crashes, max(crashes, round(self.bounded_sessions / self.design_effect))
 
     @property
     def crash_free_share(self) -> float | None:
@@ -75,34 +82,53 @@ class Verdict:
     next_look: int
 
 
-def is_due(condition: Condition, counts: Counts, next_look: int) -> bool:
-    """Whether there are enough sessions for the next test."""
-    return counts.sessions >= max(condition.sessions_at_least, next_look)
+def bounded_sessions(sessions: float, crashes: int) -> float:
+    """The sessions of a device and day up to its crash number CRASHES_A_DAY, on average over all
+    orders of its sessions. To stop counting at a crash leaves the rate of crashes as it is."""
+    if crashes <= CRASHES_A_DAY:
+        return sessions
+    return CRASHES_A_DAY * (sessions + 1) / (crashes + 1)
+
+
+def design_effect(
+    sessions: float, crashes: int, crashes_squared: int, both: float, sessions_squared: float
+) -> float:
+    """How many times larger the variance of the crashes is than that of independent sessions, from
+    the sums over devices of: sessions, crashes, crashes^2, crashes * sessions, sessions^2. At least 1.
+
+    Devices differ, and a broken one crashes at every start. To divide both numbers by this factor and
+    then test as usual is the method of Rao and Scott ("A simple method for the analysis of clustered
+    binary data", Biometrics 48, 1992).
+    """
+    if not 0 < crashes < sessions:
+        return 1.0
+    rate = crashes / sessions
+    between = crashes_squared - 2 * rate * both + rate * rate * sessions_squared
+    return max(1.0, between / (sessions * rate * (1 - rate)))
+
+
+def is_due(
+    condition: Condition, counts: Counts, next_look: int, *, before_step: bool = False
+) -> bool:
+    """Whether there are enough sessions for the next test. Before a step that grows the share, any
+    session since the last test is enough."""
+    due = next_look / LOOK_GROWTH if before_step else next_look
+    return counts.sessions >= condition.sessions_at_least and counts.sessions > due
 
 
 def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) -> Verdict:
     """Test whether a version crashes too often, after `looks` earlier tests of this round.
 
-    The k-th test may err with ERROR_RATE / (k (k + 1)), so that all together err with ERROR_RATE at
-    most, however often one looks and however the data depend on each other over time (Bonferroni).
+    The k-th test may err with 5 ERROR_RATE / ((k + 4) (k + 5)). These add up to ERROR_RATE, so all
+    tests together err with that at most, however often one looks and however the data depend on each
+    other over time (Bonferroni).
     """
-    look = looks + 1
-    bound = ERROR_RATE / (look * (look + 1))
+    bound = 5 * ERROR_RATE / ((looks + 5) * (looks + 6))
     compared = condition.compared and previous.sessions >= condition.sessions_at_least
-    p_value = (
-        fisher(
-            counts.independent_crashes,
-            counts.independent_sessions,
-            previous.independent_crashes,
-            previous.independent_sessions,
-        )
-        if compared
-        else binomial(
-            counts.independent_crashes,
-            counts.independent_sessions,
-            1 - condition.crash_free_below,
-        )
-    )
+    if compared:
+        p_value = fisher(*counts.effective, *previous.effective)
+    else:
+        p_value = binomial(*counts.effective, 1 - condition.crash_free_below)
     share = counts.crash_free_share
     halt = (
         share is not None
@@ -110,7 +136,7 @@ def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) ->
         and counts.crashed_devices >= LEAST_CRASHED_DEVICES
         and p_value <= bound
     )
-    return Verdict(halt, p_value, bound, compared, int(counts.sessions * LOOK_GROWTH) + 1)
+    return Verdict(halt, p_value, bound, compared, int(counts.sessions * LOOK_GROWTH))
 
 
 def fisher(crashes: int, sessions: int, other_crashes: int, other_sessions: int) -> float:

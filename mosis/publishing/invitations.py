@@ -1,6 +1,6 @@
 """Invitations to work on an app, and offers to take one over.
 
-Both go to a mailbox as a link with a token, are good once and for a week, and count for the account
+Both go to a mailbox as a link with a token, work once, within a week, and count for the account
 that has this address. They end when they are cancelled, and when the account that sent them is no
 owner any more.
 """
@@ -40,11 +40,11 @@ class Invitation:
 
 
 def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Invitation:
-    """Invite whoever has this mailbox to work on an app, in the running transaction. An earlier
+    """Invite the owner of this mailbox to work on an app, in the running transaction. An earlier
     invitation of the same address is void.
 
     Raises Conflict `already_member` or `limit_reached`, Denied `suspended`. Whether there is an
-    account with this address is not said.
+    account with this address is not disclosed.
     """
     members.check_open(db, app.id)
     members.check_room(db, app.id, _member_with(db, app, email))
@@ -58,7 +58,7 @@ def send(db: Connection, caller: Caller, app: App, email: str, role: str) -> Inv
 
 
 def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
-    """Offer an app to whoever has this mailbox, in the running transaction. Nothing changes until
+    """Offer an app to the owner of this mailbox, in the running transaction. Nothing changes until
     that account accepts; an earlier offer is void.
 
     Raises Conflict `invalid_state` if the app belongs to that account, Conflict `limit_reached`,
@@ -155,8 +155,8 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> App:
                 account_id=caller.account, role=invitation.role, invited_by=invitation.developer_id,
             )  # fmt: skip
             name = db.value("SELECT name FROM developers WHERE id = ?", caller.account)
-            said = {"name": name, "account_id": caller.account, "role": invitation.role}
-            members.tell(db, app.id, "owner", "app.member_added", **said)
+            details = {"name": name, "account_id": caller.account, "role": invitation.role}
+            members.tell(db, app.id, "owner", "app.member_added", **details)
         return apps.get(db, app.id)
 
 
@@ -182,7 +182,7 @@ def mail(env: Context, invitation_id: str) -> None:
         f"{paragraph(f'{inviter} invites you to {what}. Open this address to accept:')}\n\n"
         f"{env.url(PAGE)}#{token}\n\n"
         + paragraph(
-            f"You need an account with this e-mail address. The link is good once, until"
+            f"You need an account with this e-mail address. The link works once, until"
             f" {for_people(found.expires_at)}. With a program, send this token to POST"
             f" /v1/invitations/TOKEN/accept instead:"
         )

@@ -197,7 +197,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
 
 
 def remove(db: Connection, caller: Caller, member: Member) -> None:
-    """Remove a member, in the running transaction; the caller may be that member. What is under way
+    """Remove a member, in the running transaction; the caller may be that member. Requests that are running
     with the member's rights or keys and was never published is refused from now on.
 
     Raises Conflict `last_owner`, Denied `suspended`.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mosis import audit, jobs
 from mosis.caller import PORTAL, Caller
 from mosis.clock import seconds
+from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Conflict, Denied
@@ -49,7 +50,7 @@ def publish(
             return version if percent is None else _grow(db, caller, version, percent)
         if version.state != "approved":
             raise versions.not_allowed(version, "publish")
-        check_release(db, version)
+        check_release(db, env.config, version)
         if percent is None:
             percent = rollout_plans.first_percent(db, version)
         if publication.publish_at and publication.publish_at > db.now:
@@ -70,23 +71,30 @@ def publish(
                 publish_at=publication.publish_at,
             )
             return versions.by_id(db, version.id) or version
-        return _publish_now(db, caller, version, percent)
+        return _publish_now(env, db, caller, version, percent)
 
 
-def check_release(db: Connection, version: Version) -> None:
+def check_release(db: Connection, config: Config, version: Version) -> None:
     """Check whether a version may be offered to devices for the first time. Raises Denied
     `suspended` if its account is suspended or erased, Conflict `signing_key_revoked`. Versions
     that were released before are not checked: revoking a key takes nothing from devices; halt
     and yank do."""
     if version.released:
         return
-    suspended, erased_at = db.one(
-        "SELECT d.suspended, d.erased_at FROM apps a JOIN developers d ON d.id = a.developer_id"
+    suspended, erased_at, verified = db.one(
+        "SELECT d.suspended, d.erased_at, d.email_verified FROM apps a JOIN developers d ON d.id = a.developer_id"
         " WHERE a.id = ?",
         version.app_id,
     )
     if suspended or erased_at is not None:
         raise Denied("suspended", "The account of this version is suspended or erased.")
+    if config.verified_email_required and not verified:
+        raise Conflict(
+            "email_not_verified",
+            "The account that the app belongs to has to verify its e-mail address first; POST"
+            " /v1/auth/email/resend sends the link again.",
+            side="account",
+        )
     if not members.may_sign(db, version.app_id, version.signing_key_id):
         raise Conflict(
             "signing_key_revoked",
@@ -113,7 +121,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
         if version.publish_at > db.now:
             return Again(0)
         try:
-            _publish_now(db, PORTAL, version, version.rollout_percent)
+            _publish_now(env, db, PORTAL, version, version.rollout_percent)
         except (
             Conflict,
             Denied,
@@ -214,8 +222,10 @@ def rollback(
         return version
 
 
-def _publish_now(db: Connection, caller: Caller, version: Version, percent: float) -> Version:
-    check_release(db, version)
+def _publish_now(
+    env: Context, db: Connection, caller: Caller, version: Version, percent: float
+) -> Version:
+    check_release(db, env.config, version)
     versions.check_code(db, version.app_id, version.channel, version.version_code)
     version = versions.move(
         db,
@@ -245,6 +255,6 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
         )
     db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
     members.notify(db, version.app_id)
-    said = {"version": version.version, "percent": percent}
-    members.note(db, caller, version.app_id, "version.rollout", version.id, **said)
+    details = {"version": version.version, "percent": percent}
+    members.note(db, caller, version.app_id, "version.rollout", version.id, **details)
     return replace(version, rollout_percent=percent)

@@ -42,7 +42,7 @@ def add(
             raise Conflict("limit_reached", f"A version can have at most {MOST} messages.")
         message = Message(new_id(), version.id, caller.account, sender, int(internal), text, db.now)
         db.insert("messages", **vars(message))
-        said = {"message": message.id, "sender": sender, "text": text[:2000]}
+        details = {"message": message.id, "sender": sender, "text": text[:2000]}
         if sender == "reviewer" and not internal:
             members.tell(
                 db,
@@ -50,7 +50,7 @@ def add(
                 "publisher",
                 "review.message",
                 version=version.version,
-                **said,
+                **details,
             )
         reviewer = _reviewer_of(db, version) if sender == "developer" else None
         if reviewer is not None:
@@ -61,7 +61,7 @@ def add(
                 "review.message",
                 package_id=package_id,
                 version=version.version,
-                **said,
+                **details,
             )
         audit.add(
             db,

@@ -40,7 +40,7 @@ def announce(db: Connection, version: Version, review_id: str, because: list[str
 
 
 def send_digests(env: Context) -> None:
-    """The job: tell each reviewer which of the versions since the last digest still wait. Safe to run
+    """Job: notify each reviewer which of the versions since the last digest still wait. Safe to run
     twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
     for reviewer in _reviewers(db):

@@ -351,10 +351,10 @@ def next_step(
     plan does next."""
     steps = {
         "checking": "The package is being checked; this usually takes seconds.",
-        "failed": "The checks found errors: see findings, mend them and upload the package again.",
+        "failed": "The checks found errors: see findings, fix them and upload the package again.",
         "ready": "The checks found nothing that blocks. Submit it for review.",
         "approved": "Approved. Publish it when you like.",
-        "rejected": "A reviewer rejected it: see review.comment, mend it and upload the package again.",
+        "rejected": "A reviewer rejected it: see review.comment, make the changes and upload the package again.",
         "withdrawn": "Withdrawn. Upload a package to go on.",
         "published": f"Published: devices {'on the beta channel ' if version.channel == 'beta' else ''}are offered it.",
         "halted": "Halted: devices that have it keep it, no other is offered it. Publish goes on, yank takes it back.",
@@ -433,7 +433,7 @@ def _submit(
     env: Context, db: Connection, caller: Caller, version: Version, publish: bool | None = None
 ) -> Version:
     wanted = bool(version.publish_when_approved) if publish is None else publish
-    releases.check_release(db, version)
+    releases.check_release(db, env.config, version)
     version = versions.move(
         db, caller, version, "submit", submitted_at=db.now, publish_when_approved=int(wanted)
     )

@@ -124,8 +124,8 @@ def remove(db: Connection, caller: Caller, version: Version) -> None:
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
         db.change("UPDATE versions SET rollout_percent = 100 WHERE id = ?", version.id)
-    said = {"version": version.version}
-    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **said)
+    details = {"version": version.version}
+    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **details)
     members.notify(db, version.app_id)
 
 
@@ -212,9 +212,13 @@ def advance(db: Connection, seen: Plan, counts: tuple[Counts, Counts] | None) ->
 
 
 def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, Counts]) -> bool:
-    """Test the version if enough sessions have come since the last test; whether it was halted."""
+    """Test the version if enough sessions have come since the last test, and before each step;
+    whether it was halted."""
     condition = plan.condition
-    if condition is None or not halting.is_due(condition, counts[0], plan.next_look):
+    if condition is None:
+        return False
+    step = plan.next_step_at is not None and plan.next_step_at <= db.now
+    if not halting.is_due(condition, counts[0], plan.next_look, before_step=step):
         return False
     verdict = halting.judge(condition, plan.looks, *counts)
     if not verdict.halt:
@@ -246,7 +250,7 @@ def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, 
 
 
 def _step(db: Connection, plan: Plan, version: Version) -> bool:
-    """Take the next step if its time has come; whether it was taken."""
+    """Take the next step if it is due. Returns whether it was taken."""
     wait = plan.wait_seconds
     if wait is None:
         if plan.watched_until is None or plan.watched_until <= db.now:
@@ -322,7 +326,7 @@ def _begin_round(db: Connection, plan: Plan, state: str) -> None:
 
 
 def _after_step(db: Connection, plan: Plan, taken: int) -> Plan:
-    """Note that so many steps are taken, and when the next one is due or the watch ends."""
+    """Record the number of steps taken, and when the next one is due or the watch ends."""
     _change(db, plan, steps_taken=taken)
     now = get(db, plan.version_id)
     if now.state == "paused":

@@ -304,12 +304,12 @@ def move(
         raise not_allowed(now, name)
     members.notify(db, version.app_id)
     if name in EVENTS:
-        said = {"version": version.version, "state": after, **(facts or {})}
-        members.tell(db, version.app_id, "publisher", EVENTS[name], **said)
+        details = {"version": version.version, "state": after, **(facts or {})}
+        members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
         _tell_of_release(db, caller, version)
-    said = {"version": version.version, "state": after}
-    members.note(db, caller, version.app_id, f"version.{name}", version.id, **said)
+    details = {"version": version.version, "state": after}
+    members.note(db, caller, version.app_id, f"version.{name}", version.id, **details)
     return now
 
 

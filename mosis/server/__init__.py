@@ -1,14 +1,16 @@
-"""The HTTP server: an event loop of the portal's own, built from parts of waitress 3.0.2.
+"""The HTTP server: an event loop built from parts of waitress 3.0.2.
 
-    request.py    parses a request, asks for its admission, stores its body
-    channel.py    one connection: reading and sending without holding a thread
-    responses.py  response heads, cached responses, and the errors that the server answers itself
-    suspension.py what suspends a long-poll request
-    loop.py       the loop, the lanes of threads, the bounds on connections, time limits, stopping
-    stock.py      waitress as it comes, where a setting asks for it
+    request.py     parses a request, asks for its admission, stores its body
+    channel.py     one connection: reading and sending without holding a thread
+    responses.py   response heads, cached responses, errors of the server itself
+    suspension.py  the exception that suspends a long-poll request
+    loop.py        the loop, bounds on connections, time limits, stopping
+    lanes.py       the threads, in lanes that are shared among accounts
+    stock.py       unmodified waitress, if configured
 
-waitress is a supplier of parts: running WSGI applications, decoding bodies, the file wrapper, the dispatcher of events.
-Each override names the waitress method that it replaces or extends, so that an update of waitress can be checked against it.
+waitress supplies the execution of WSGI applications, the decoding of bodies, the file wrapper and the
+event dispatcher. Each override names the waitress method that it replaces or extends, so that an
+update of waitress can be compared with it.
 """
 
 from mosis.server.loop import Server

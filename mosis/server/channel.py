@@ -23,7 +23,7 @@ from typing import Any
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
-from mosis.caller import household
+from mosis.caller import network_of
 from mosis.errors import LimitReached
 from mosis.server.request import BODY_BYTES, Request
 from mosis.server.responses import Answer, Cached, Refusal
@@ -68,7 +68,7 @@ class Channel(HTTPChannel):
     ) -> None:
         """Extends HTTPChannel.__init__."""
         self.active_at = self.served_at = monotonic()  # last byte; last response, or the start
-        self.network = household(addr[0])
+        self.network = network_of(addr[0])
         self.addr = addr
         self.client = server.client_of(self)
         self.pending = b""  # input that is not parsed yet
@@ -164,7 +164,7 @@ class Channel(HTTPChannel):
                 self.request.close()
             if self.socket is not None:
                 self.close()
-            self.outbuf_lock.notify_all()  # a worker may wait for room
+            self.outbuf_lock.notify_all()  # a worker may be waiting for buffer space
         if self.suspended:
             self.resume(self.suspended)
 
@@ -194,7 +194,8 @@ class Channel(HTTPChannel):
             self.handle_close()
 
     def update_debt(self, now: float) -> None:
-        """Bring `debt_seconds` up to date. What the client's kernel has acknowledged counts as taken (tcp(7), SIOCOUTQ)."""
+        """Update `debt_seconds`. Bytes that the client's kernel has acknowledged count as read
+        (tcp(7), SIOCOUTQ)."""
         if self._fileno is None:
             return
         if self.total_outbufs_len:
@@ -221,7 +222,8 @@ class Channel(HTTPChannel):
         return bool(self.requests) and not self.pending
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client pipelines, or is behind the least rate in reading a response or in sending a body."""
+        """Whether the client pipelines, or reads a response or sends a body more slowly than the
+        minimum rate."""
         if self.pending:
             return True
         if self.total_outbufs_len:
@@ -284,7 +286,7 @@ class Channel(HTTPChannel):
     # Any thread
 
     def arm(self) -> None:
-        """Ask the loop to watch for what this channel can go on with now."""
+        """Ask the loop to wait for the events that this channel can handle now."""
         with self.outbuf_lock:
             if self._fileno is not None:
                 self.server.watch(

@@ -1,4 +1,5 @@
-"""The threads that run requests, in lanes; within a lane the threads are shared out by who asks."""
+"""The threads that run requests, in lanes; within a lane they are shared among accounts or
+addresses."""
 
 import logging
 import threading
@@ -6,8 +7,6 @@ from collections import deque
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
-
-from mosis.database import turns
 
 log = logging.getLogger("mosis.server")
 
@@ -21,21 +20,21 @@ THREADS = {
 }
 # Threads of a lane that one account may have at once, or one address where no account is known; in other lanes all.
 OF_ONE = {"uploads": 2, "publishing": 1, "outside": 3}
-# How many threads of a lane compute at the same time; see mosis/database/turns.py.
-COMPUTING = {"telemetry": 1}
 
 
 def lanes(quick_threads: int) -> "dict[str, Lane]":
     """Every lane, with its threads started."""
     sizes = {"quick": quick_threads} | THREADS
-    return {name: Lane(name, size, COMPUTING.get(name)) for name, size in sizes.items()}
+    return {name: Lane(name, size) for name, size in sizes.items()}
 
 
 class FairQueue:
-    """Hands items out in turn between keys, at most `of_one` of a key at a time until `done` is called for one of them.
+    """Hands out items in turn between keys, with at most `of_one` items of a key handed out until
+    `done` is called for one.
 
-    Of each key so many items are ready or taken, the others of the key wait behind it: a long queue of one key delays another
-    key by `of_one` items. (Round robin; the ready ones are in one queue, so taking one costs what a plain queue costs.)
+    That many items of each key are ready or taken, and the others wait: a long queue of one key
+    delays another key by `of_one` items. (Round robin. Ready items are in one queue, so taking one
+    costs the same as with a plain queue.)
     """
 
     def __init__(self, of_one: int) -> None:
@@ -56,7 +55,7 @@ class FairQueue:
                 self._behind.setdefault(key, deque()).append(item)
 
     def take(self) -> tuple[str, Any] | None:
-        """The next key and item, when there is one; None ends the thread that asks."""
+        """The next key and item, waiting for one; None tells the calling thread to end."""
         return self._ready.get()
 
     def done(self, key: str) -> None:
@@ -81,10 +80,9 @@ class FairQueue:
 
 
 class Lane:
-    """Some threads and the channels that wait for them; `at_once` of the threads compute at the same time (None: all)."""
+    """Some threads and the channels that wait for them."""
 
-    def __init__(self, name: str, threads: int, at_once: int | None = None) -> None:
-        self._turns = threading.Semaphore(at_once) if at_once else None
+    def __init__(self, name: str, threads: int) -> None:
         self._waiting = FairQueue(OF_ONE.get(name, threads))
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
@@ -118,28 +116,26 @@ class Lane:
             key, channel = taken
             self._busy[number] = True
             try:
-                if self._turns is None:
-                    channel.service()
-                else:
-                    with turns.taken(self._turns):
-                        channel.service()
+                channel.service()
             except Exception:
-                log.exception("crash in a worker")
+                log.exception("unhandled exception in a worker")
             finally:
                 self._waiting.done(key)
-            # An idle thread keeps nothing of its last request, least of all a stored body.
+            # An idle thread must not hold references to its last request, in particular to a stored
+            # body.
             taken = channel = None
 
 
 class Shares:
-    """How many large bodies each key may have at the server at once: arriving, waiting for a thread, or worked on."""
+    """Bounds the large bodies of each key that are in the server at once: arriving, waiting for a
+    thread, or processed."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def take(self, key: str, most: int) -> "Share | None":
-        """A place, until it is released or forgotten; None when all are taken."""
+        """A place, until it is released or dropped; None when all are taken."""
         with self._lock:
             taken = self._taken.get(key, 0)
             if taken >= most:
@@ -155,7 +151,7 @@ class Shares:
 
 
 class Share:
-    """A place taken in Shares. A request that is dropped on any way gives it back too."""
+    """A place in Shares. It is also released when the request is dropped at any point."""
 
     __slots__ = ("_key", "_shares")
 
@@ -164,7 +160,7 @@ class Share:
         self._key = key
 
     def release(self) -> None:
-        """Give the place back; once, however often it is called."""
+        """Release the place; safe to repeat."""
         shares, self._shares = self._shares, None
         if shares is not None:
             shares.give_back(self._key)

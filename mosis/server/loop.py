@@ -16,7 +16,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from mosis.caller import client_address, household, is_in
+from mosis.caller import client_address, is_in, network_of
 from mosis.metrics import Family, MetricsRegistry
 from mosis.rate_limits import TokenBuckets
 from mosis.server.channel import Channel
@@ -83,7 +83,7 @@ class Listening(TcpWSGIServer):
     def __init__(
         self, app: Any, sock: socket.socket, adj: Adjustments, dispatcher: Any = None
     ) -> None:
-        self._waking = threading.RLock()  # a signal handler may interrupt who holds it
+        self._waking = threading.RLock()  # a signal handler may interrupt the thread that holds it
         super().__init__(
             app,
             _sock=sock,
@@ -126,7 +126,8 @@ class Listening(TcpWSGIServer):
         self.wake()
 
     def wake(self) -> None:
-        """Make the loop look around; any thread. Nothing once it has ended: the descriptor may be another file's then."""
+        """Wake the loop; any thread may call it. Does nothing after the loop has ended, because the
+        descriptor may be reused."""
         with self._waking:
             if not self._ended:
                 self.trigger.pull_trigger()
@@ -244,11 +245,12 @@ class Server(Listening):
         self.lanes[request.lane].add(request.account or self._client(channel, request), channel)
 
     def _client(self, channel: Channel, request: Request) -> str:
-        """Whose turn a request takes where no account was looked up: the address's, behind a trusted proxy the client's."""
+        """The key of a request for which no account was looked up: its address; behind a trusted
+        proxy, the client's."""
         if not self.proxies:
             return channel.network
         forwarded_for = request.headers.get("X_FORWARDED_FOR", "")
-        return household(client_address(self.proxies, channel.addr[0], forwarded_for))
+        return network_of(client_address(self.proxies, channel.addr[0], forwarded_for))
 
     def take_suspension(self) -> bool:
         """Count another request as suspended, until `end_suspension`: whether it may be. Not while the server stops, and at most
@@ -277,7 +279,7 @@ class Server(Listening):
             self._epoll.modify(fd, events | select.EPOLLONESHOT)
 
     def unwatch(self, fd: int) -> None:
-        """Forget a channel that is about to be closed."""
+        """Stop watching a channel that is about to be closed."""
         self._epoll.unregister(fd)
 
     def pull_trigger(self) -> None:
@@ -297,7 +299,8 @@ class Server(Listening):
         channel.handle_close()
 
     def handle_accept(self) -> None:
-        """Replaces BaseWSGIServer.handle_accept: takes what waits, at most ACCEPT_AT_ONCE in a turn and TURN_SECONDS long."""
+        """Replaces BaseWSGIServer.handle_accept: accepts waiting connections, at most
+        ACCEPT_AT_ONCE in a turn, for at most TURN_SECONDS."""
         until = monotonic() + TURN_SECONDS
         for _ in range(ACCEPT_AT_ONCE):
             try:
@@ -380,7 +383,7 @@ class Server(Listening):
         all are taken also one that sends or reads. Connections whose request runs are not closed for others, except those
         that pipeline. Loopback has LOOPBACK_CONNECTIONS places more.
         """
-        network, extra = household(address), LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
+        network, extra = network_of(address), LOOPBACK_CONNECTIONS if _is_loopback(address) else 0
         limit = self.adj.connection_limit
         if (
             self.connections.number_of(network) >= self.share + extra
@@ -397,7 +400,8 @@ class Server(Listening):
     def _close_one(
         self, most: int, network: str | None = None, *, grace_seconds: float = 0.0
     ) -> bool:
-        """Close the best candidate of the kinds up to `most`, of this network alone where one is given; whether there was one."""
+        """Close the best candidate of the kinds up to `most`, of this network if one is
+        given. Returns whether there was one."""
         channel = self.connections.to_close(most, monotonic(), grace_seconds, network)
         if channel is None:
             return False

@@ -57,7 +57,7 @@ BODIES_OF_ONE = 6  # uploads of one account at the server at once; further ones 
 @dataclass(frozen=True)
 class Admission:
     """The largest body that a request may have, and the lane of threads that runs it. With the account, where it was looked up:
-    the lane is shared out by account, and `holds_share` bounds the uploads of one account that are at the server."""
+    the lane is shared among accounts, and `holds_share` bounds the uploads of one account that are at the server."""
 
     limit_bytes: int
     lane: LaneName = "quick"
@@ -125,7 +125,8 @@ class Request:
         self.adj = adj
         self.bounds = bounds
         self.headers: dict[str, str] = {}
-        self.memory: dict[str, Any] = {}  # what a handler remembers of a request that it suspended
+        # state that a handler stores for a request it has suspended
+        self.memory: dict[str, Any] = {}
         self.since = monotonic()
         self._head = b""
         self._spool: Spool | None = None
@@ -146,7 +147,9 @@ class Request:
             log.exception("unhandled exception while a request was parsed")
             self.refuse(
                 PortalError(
-                    "internal", "Something went wrong here. The operator finds it in the log."
+                    "internal",
+                    "An unexpected error occurred; the operator finds it "
+                    "in the log under this request id.",
                 )
             )
         return len(data)
@@ -159,7 +162,7 @@ class Request:
         self.lane, self.account = "quick", ""  # a refusal does not wait for what it was refused for
 
     def overdue(self, now: float) -> bool:
-        """Whether head or body take longer than they may. `now` is monotonic."""
+        """Whether head or body take longer than allowed. `now` is monotonic."""
         assert self.bounds is not None
         if not self.headers_finished:
             return now - self.since > self.bounds.head_seconds
@@ -224,7 +227,7 @@ class Request:
         self.command, self.request_uri = command.decode(), target.decode("latin-1")
         # A higher minor version is answered as the highest that is known (RFC 9110, section 2.5).
         self.version = "1.0" if minor == b"0" else "1.1"
-        # Clients repeat themselves: the same block of fields is not parsed for each of their requests.
+        # Clients send the same block of fields again, so its parsed form is cached.
         self.headers = _remembered_fields(block).copy() if len(block) <= 1024 else _fields(block)
         self._read_target()
         self._read_framing()
@@ -259,7 +262,10 @@ class Request:
             self.version == "1.1"
             and headers.get("EXPECT", "100-continue").lower() != "100-continue"
         ):
-            raise Malformed("expectation_failed", "Of Expect only 100-continue is understood.")
+            raise Malformed(
+                "expectation_failed",
+                "The only supported expectation is 100-continue; leave Expect out.",
+            )
         host = headers.get("HOST")
         if (host is None and self.version == "1.1") or (
             host is not None and not _HOST.fullmatch(host)
@@ -271,12 +277,10 @@ class Request:
         if coding is not None:
             if length is not None or self.version == "1.0":
                 raise _ambiguous(
-                    "Transfer-Encoding does not go together with Content-Length, nor with HTTP/1.0."
+                    "Transfer-Encoding cannot be combined with Content-Length or HTTP/1.0."
                 )
             if coding.lower() != "chunked":
-                raise Malformed(
-                    "not_implemented", "Of the transfer codings only chunked is understood."
-                )
+                raise Malformed("not_implemented", "The only supported transfer coding is chunked.")
         size = int(length or 0)
         if coding or size:
             self._expect_body(size, coding is not None)
@@ -300,7 +304,8 @@ class Request:
             if self._share is None:
                 raise LimitReached(
                     "too_many_uploads",
-                    f"{BODIES_OF_ONE} uploads of your account are under way; send this one again when one of them is done.",
+                    f"{BODIES_OF_ONE} uploads of your account are running; try again "
+                    "when one has finished.",
                     retry_after_seconds=RETRY_SECONDS,
                 )
         self._spool = Spool(self.bounds.temporary_dir)
@@ -334,7 +339,7 @@ class Request:
         return taken
 
     def _check_framing(self, receiver: Any, spool: Spool) -> None:
-        """Every chunk costs processor time: endless lines and crowds of tiny chunks are refused."""
+        """Every chunk costs processor time: long size lines and many small chunks are refused."""
         too_long = len(receiver.control_line) > LONGEST_LINE or len(receiver.trailer) > LONGEST_LINE
         if too_long or self.wire_bytes - len(spool) > SPARE_FRAMING + len(spool) // 16:
             raise Malformed(
@@ -372,8 +377,8 @@ def _fields(block: bytes) -> dict[str, str]:
             raise _ambiguous("A header is not `Name: value` on one line of printable characters.")
         name = match[1].upper().replace(b"-", b"_").decode()
         if b"_" in match[1]:
-            # A gateway takes `X_Api_Key` for `X-Api-Key`: like nginx, the field is left out. Where it would frame the
-            # message for somebody, the request is refused (RFC 9112, section 11.2).
+            # Gateways treat `X_Api_Key` as `X-Api-Key`: as in nginx, the field is dropped. If it
+            # could affect framing, the request is refused (RFC 9112, section 11.2).
             if name in _ONCE:
                 raise _ambiguous(f"Write the header {name} with a hyphen.")
             continue

@@ -1,4 +1,5 @@
-"""Response heads, and the three ways in which a request is answered: by the application, from a cache, or with an error.
+"""Response heads, and the three kinds of responses: from the application, from the cache, and
+errors.
 
 The classes are waitress tasks. Each override names the waitress method that it replaces.
 """
@@ -19,7 +20,7 @@ from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
 
-_date = lru_cache(2)(build_http_date)  # one text for each second
+_date = lru_cache(2)(build_http_date)  # formatted once a second
 
 
 class Head:
@@ -39,7 +40,7 @@ class Head:
             elif lowered == "date":
                 date = value
             lines.append(f"{name}: {value}")
-        if length == "0":  # WSGI wants a type of an empty body (PEP 3333), HTTP does not
+        if length == "0":  # PEP 3333 requires Content-Type of an empty body, HTTP does not
             lines = [line for line in lines if not line.lower().startswith("content-type:")]
         if length is None and has_body and self.content_length is not None:
             length = str(self.content_length)
@@ -60,7 +61,8 @@ class Head:
             self.chunked_response = True
             framing = "Transfer-Encoding: chunked\r\n"
         stays = asked == "keep-alive" if self.version == "1.0" else asked != "close"
-        if self.status.startswith("429"):  # who is over a limit does not keep a connection too
+        # a client over a limit does not keep its connection either
+        if self.status.startswith("429"):
             self.close_on_finish = self.channel.refused = True
         if open_ended or not stays or self.channel.server.stopping:
             self.close_on_finish = True
@@ -108,7 +110,8 @@ class Cached(Head, Task):
 
 
 class Refusal(Head, ErrorTask):
-    """Answers what never became a request of the application: a problem (RFC 9457) and a log line; the connection ends."""
+    """Answers a request that does not reach the application: a problem (RFC 9457) and a log line;
+    the connection is closed."""
 
     @property
     def has_body(self) -> bool:
@@ -120,7 +123,9 @@ class Refusal(Head, ErrorTask):
         request, error = self.request, self.request.error
         if not isinstance(error, PortalError):
             error = PortalError(
-                "internal", "Something went wrong here. The operator finds it in the log."
+                "internal",
+                "An unexpected error occurred; the operator finds it in "
+                "the log under this request id.",
             )
         request_id = request_id_of(request.headers.get("X_REQUEST_ID", ""))
         number = problems.status(error.code)

@@ -1,6 +1,7 @@
-"""waitress as it comes, behind the setting SERVER=waitress: for comparison, and for whoever does not trust our loop.
+"""Unmodified waitress, behind the setting SERVER=waitress: for comparison, and for operators who
+prefer it.
 
-It has the bounds that its settings can express and no others; docs/OPERATIONS.md says which are missing.
+It has only the bounds that its settings provide; docs/OPERATIONS.md lists the missing ones.
 """
 
 import logging
@@ -16,9 +17,9 @@ from mosis.server.loop import SETTINGS, TICK_SECONDS, Listening, sweep
 
 
 class StockServer(Listening):
-    """waitress's own loop, channels, parser and threads. No body may be larger than `limit_bytes`; larger ones than half a MiB
-    wait in `temporary_dir`, which is swept now and becomes the process's folder for temporary files: waitress has no
-    setting for its own."""
+    """waitress's own loop, channels, parser and threads. No body may be larger than `limit_bytes`;
+    bodies over half a MiB are stored in `temporary_dir`, which is emptied now and becomes the
+    process's temporary directory, because waitress has no setting for it."""
 
     def __init__(
         self, app: Any, listen: str, threads: int, limit_bytes: int, temporary_dir: Path
@@ -38,13 +39,13 @@ class StockServer(Listening):
         super().__init__(app, self.open(listen), Adjustments(**settings))
 
     def run(self) -> None:
-        """Serve until `stop` is called, then let what runs come to its end."""
+        """Serve until `stop` is called, then let running requests finish."""
         while not self.stopping:
             self._turn(TICK_SECONDS)
         deadline = monotonic() + self._stop_seconds
         wasyncore.dispatcher.close(
             self
-        )  # takes no new connection; the trigger goes on waking the loop
+        )  # accepts no new connections; the trigger still wakes the loop
         while monotonic() < deadline and any(
             each.requests or each.total_outbufs_len for each in self.active_channels.values()
         ):

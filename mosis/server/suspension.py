@@ -1,4 +1,4 @@
-"""What a long-poll handler raises to suspend its request."""
+"""Raised by a long-poll handler to suspend its request."""
 
 from collections.abc import Callable
 

@@ -84,13 +84,13 @@ def screenshot(env: Context, db: Connection, app_id: str, number: int) -> Pictur
 
 
 def count_download(
-    env: Context, household: str, version: Version, sent_bytes: int, *, ended: bool
+    env: Context, network: str, version: Version, sent_bytes: int, *, ended: bool
 ) -> None:
     """Count bytes of a package that were sent to a network address; `Fetched.sent` decides what
     counts as a download."""
     fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
     now, size = int(env.clock.time()), version.size_bytes
-    if fetched.sent(now, household, version.app_id, version.id, sent_bytes, size, ended=ended):
+    if fetched.sent(now, network, version.app_id, version.id, sent_bytes, size, ended=ended):
         env.downloads.add(version.id)
 
 

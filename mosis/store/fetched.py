@@ -30,7 +30,7 @@ class Fetched:
     def sent(
         self,
         now: int,
-        household: str,
+        network: str,
         app_id: str,
         version_id: str,
         sent_bytes: int,
@@ -41,7 +41,7 @@ class Fetched:
         """Record bytes of a package sent to a network. Returns whether this completes a download
         that counts: all bytes were sent, in one response or several, and no other version of the
         app was counted for this network today."""
-        app, version = self._key(household, app_id), self._key(household, version_id)
+        app, version = self._key(network, app_id), self._key(network, version_id)
         with self._lock:
             if now // DAY != self._day:
                 self._parts.clear()
@@ -61,7 +61,7 @@ class Fetched:
                 self._counted.popitem(last=False)
         return True
 
-    def _key(self, household: str, what: str) -> bytes:
+    def _key(self, network: str, what: str) -> bytes:
         return hashlib.blake2b(
-            f"{household} {what}".encode(), digest_size=8, key=self._secret
+            f"{network} {what}".encode(), digest_size=8, key=self._secret
         ).digest()

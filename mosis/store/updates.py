@@ -97,7 +97,7 @@ class _Offers:
 
 
 def published_before(env: Context, min_age_days: int) -> str:
-    """The latest publication that is so many days old; "" without a cooldown."""
+    """The latest publication that is this many days old; "" without a cooldown."""
     return env.clock.now(-min_age_days * 86_400) if min_age_days else ""
 
 

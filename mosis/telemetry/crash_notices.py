@@ -142,7 +142,7 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
         shown = found[:MOST_IN_DIGEST]
         summary = "; ".join(f"{each['type']}: {each['message']}" for each in shown[:3])
         more = f"; and {len(found) - 3} more." if len(found) > 3 else "."
-        said: dict[str, Any] = {"new": len(found), "groups": shown, "summary": summary + more}
+        details: dict[str, Any] = {"new": len(found), "groups": shown, "summary": summary + more}
         for account in members.accounts_of(db, app_id, "publisher"):
             if not db.value(
                 "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'crash.digest'"
@@ -151,7 +151,7 @@ def send_digest(env: Context, app_id: str, groups: list[str]) -> None:
                 package_id,
                 env.clock.now(DIGEST_AFTER_SECONDS - DAY),
             ):
-                events.add(db, account, "crash.digest", package_id=package_id, **said)
+                events.add(db, account, "crash.digest", package_id=package_id, **details)
 
 
 def _summary(telemetry: Connection, group: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Invalid
-from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps, watches
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -34,7 +34,7 @@ from mosis.telemetry.schemas import (
     moment_findings,
 )
 from mosis.telemetry.shares import DAY
-from mosis.validation import check
+from mosis.validation import check, timestamps
 
 TOP_FRAMES = 5
 LINES_READ = 60  # of a stack trace, for grouping
@@ -42,7 +42,7 @@ KEPT_TRACE_CHARACTERS = 16_000
 # of the quota: an app may send one report for a hundred events, and at least LEAST_REPORTS
 EVENTS_A_REPORT = 100
 LEAST_REPORTS = 100
-LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = (
+LEAST_OF_NETWORK, LEAST_OF_DEVICE = (
     50,
     20,
 )  # reports per day; otherwise a tenth (network) and a hundredth (device) of the app's
@@ -75,7 +75,7 @@ class Report:
 
     document: dict[str, Any]
     sender: Sender
-    household: str
+    network: str
     at: int
     truncated: bool
 
@@ -100,7 +100,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     now = int(env.clock.time())
     _check_quota(env, sender, caller, document["device_id"], now)
     cut = cut or len(document["crash"]["stack_trace"]) > KEPT_TRACE_CHARACTERS
-    report = Report(document, sender, caller.household, at, cut)
+    report = Report(document, sender, caller.client_network, at, cut)
     stored = env.telemetry_commits.run(lambda db: _store(env, db, report, now))
     return Receipt(int(stored), 0, not stored, sender.effective_sample_rate(env), [], cut)
 
@@ -228,7 +228,7 @@ def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now:
     space.check(env, KEPT_TRACE_CHARACTERS)
     if env.limits.on and not intake.day_shares(env).take(
         now,
-        (f"crash:{sender.app_id}:{caller.household}", 1, max(LEAST_OF_HOUSEHOLD, most // 10)),
+        (f"crash:{sender.app_id}:{caller.client_network}", 1, max(LEAST_OF_NETWORK, most // 10)),
         (f"crash:{sender.app_id}:{device}", 1, max(LEAST_OF_DEVICE, most // 100)),
     ):
         raise shares.used_up(
@@ -257,7 +257,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
             *key,
         )
     watches.add_report(db, app, sender.version, device, at)
-    keys = (f"{app}:{document['device_id']}", f"{app}:{report.household}")
+    keys = (f"{app}:{document['device_id']}", f"{app}:{report.network}")
     group = crash_groups.of_report(
         db,
         Arrived(app, mark, crash, frames, at, now),

@@ -78,7 +78,7 @@ def _copy(env: Context, version_ids: list[str]) -> None:
 
 
 def read_by(given: str | None) -> tuple[str, ...]:
-    """What to group by: `day`, `version` and `channel`, separated by commas; by day unless said.
+    """What to group by: `day`, `version` and `channel`, separated by commas; by day by default.
     Raises Malformed."""
     names = (given or "day").split(",")
     if len(set(names)) != len(names) or not set(names) <= set(BY):

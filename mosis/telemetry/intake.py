@@ -12,11 +12,11 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.publishing import apps
-from mosis.telemetry import pseudonyms, rollups, shares, space, timestamps
+from mosis.telemetry import pseudonyms, rollups, shares, space
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
-from mosis.validation import check, findings_of
+from mosis.validation import check, findings_of, timestamps
 from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (
@@ -30,8 +30,8 @@ EVENT_BYTES = 200  # of the day's quota per event: a sender of larger events may
 MOST_SYSTEMS = 64  # mosis_versions counted separately for each version of an app
 # Of an app's daily quota, a network may use a tenth and a device a hundredth, but at least so many
 # events.
-LEAST_OF_HOUSEHOLD, LEAST_OF_DEVICE = 5000, 1000
-HOUSEHOLDS = 20  # share of the disk space for telemetry that one network may use in a day
+LEAST_OF_NETWORK, LEAST_OF_DEVICE = 5000, 1000
+NETWORKS = 20  # share of the disk space for telemetry that one network may use in a day
 NOBODY = Caller()
 
 
@@ -154,9 +154,9 @@ def _take_shares(
     amount = max(events, stored_bytes / EVENT_BYTES)
     if not day_shares(env).take(
         now,
-        (f"app:{sender.app_id}:{caller.household}", amount, max(LEAST_OF_HOUSEHOLD, most / 10)),
+        (f"app:{sender.app_id}:{caller.client_network}", amount, max(LEAST_OF_NETWORK, most / 10)),
         (f"app:{sender.app_id}:{device}", amount, max(LEAST_OF_DEVICE, most / 100)),
-        (f"all:{caller.household}", stored_bytes, space.limit_bytes(env) / HOUSEHOLDS),
+        (f"all:{caller.client_network}", stored_bytes, space.limit_bytes(env) / NETWORKS),
     ):
         raise shares.used_up(
             now, "This device or its network has sent its share of telemetry for today."

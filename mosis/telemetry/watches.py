@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mosis.clock import CORRECTED_SECONDS
 from mosis.database import Connection
+from mosis.publishing import halting
 from mosis.publishing.halting import Counts
 from mosis.telemetry.schemas import TYPES
 from mosis.telemetry.shares import DAY
@@ -102,17 +103,28 @@ def counts(db: Connection, watch: int) -> tuple[Counts, Counts]:
 def _counts(
     db: Connection, watch: int, version: str | None, by_events: bool, is_new: int
 ) -> Counts:
-    row = db.one(
-        f"SELECT coalesce(sum({_SESSIONS}), 0), coalesce(sum({_CRASHED}), 0),"
-        f" coalesce(sum(iif({_CRASHED} > 1, max(1, {_SESSIONS} / {_CRASHED}), {_SESSIONS})), 0),"
-        f" coalesce(sum({_CRASHED} > 0), 0), count(DISTINCT device),"
-        f" count(DISTINCT iif({_CRASHED} > 0, device, NULL))"
-        " FROM watched_days WHERE watch = ?1 AND is_new = ?3",
+    sessions, crashes, devices, crashed, *sums = db.one(
+        "SELECT coalesce(sum(sessions), 0), coalesce(sum(crashes), 0), count(*), coalesce(sum(crashes > 0), 0),"
+        " coalesce(sum(s), 0), coalesce(sum(c), 0), coalesce(sum(c * c), 0), coalesce(sum(c * s), 0), coalesce(sum(s * s), 0)"
+        f" FROM (SELECT sum({_SESSIONS}) AS sessions, sum({_CRASHED}) AS crashes, sum(min({_CRASHED}, ?4)) AS c,"
+        # halting.bounded_sessions
+        f" sum(iif({_CRASHED} > ?4, ?4 * ({_SESSIONS} + 1.0) / ({_CRASHED} + 1), {_SESSIONS})) AS s"
+        " FROM watched_days WHERE watch = ?1 AND is_new = ?3 GROUP BY device)",
         watch,
         int(by_events),
         is_new,
+        halting.CRASHES_A_DAY,
     )
-    return Counts(version, *row)
+    return Counts(
+        version,
+        sessions,
+        crashes,
+        devices,
+        crashed,
+        bounded_sessions=sums[0],
+        bounded_crashes=sums[1],
+        design_effect=halting.design_effect(*sums),
+    )
 
 
 def watched(db: Connection) -> dict[tuple[int, str], list[Watched]]:

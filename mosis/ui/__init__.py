@@ -1,19 +1,23 @@
 """The pages: HTML from templates, over the same domain functions as the API.
 
-pages.py       the plugin that every page passes: session, form token, errors as pages, headers, cache
-rendering.py   templates, messages, addresses, and how dates and sizes are shown
-forms.py       reading a form
+pages.py       the plugin of all pages: session, form token, errors as pages, headers, cache
+rendering.py   templates, messages, and the format of dates and sizes
+forms.py       reading forms
 navigation.py  the links of the console
 assets.py      style sheets and scripts
-store.py       the store front, for everybody
-sign_in.py, account_links.py, device.py, setup.py   getting in
-console.py     the overview and the notifications of who is signed in
+store.py       the public store front
+sign_in.py, account_links.py, device.py, setup.py   sign-in
+console.py     the overview and the notifications of the signed-in account
+apps.py, quality.py, charts.py   a developer's apps, versions and figures
+account.py     the account; second_factor.py its second factor
+reviews.py     the review desk
+admin.py       the operator's pages
 
 How to add a page
 -----------------
-1. A handler in a module of this package. It takes `page`, and by name what it needs of `env`, `db`, `caller` and the
-   parts of its address; it calls domain functions and returns `page.render("reviews.tpl", reviews=...)`. No SQL, no
-   rules. `page.see_other("/console/reviews")` answers 303, which is how every form ends that has worked.
+1. A handler in a module of this package. It has a parameter `page`, and those it needs of `env`, `db`, `caller` and the
+   variables of its route; it calls domain functions and returns `page.render("reviews.tpl", reviews=...)`. No SQL, no
+   rules. `page.see_other("/console/reviews")` answers 303, the response to every successful form.
 
        def index(db: Connection, page: Page) -> bytes:
            \"""Versions that wait for a reviewer.\"""
@@ -24,25 +28,26 @@ How to add a page
        add(app, "GET", "/console/reviews", index, scope="reviewer")
        add(app, "POST", "/console/reviews/<review>/approve", approve, scope="reviewer", again=show)
 
-   scope   "public" (the same for everybody, no cookie is looked at, cached), "visitor" (anybody, and knows who is signed
-           in), "account" (signed in, else sent to sign in and back), or a role (else 403).
-   again   for a POST: the handler of the page with the form. When the POST is refused, that page is shown again with the
-           status of the refusal, `page.problem` (shown by the layout), `page.error_of(field)`, and what was typed in
-           `page.typed(field)`.
-   lane    as in mosis/web/plugins.py, such as "passwords" where one is hashed.
+   scope   "public" (the same for all callers, ignores cookies, cached), "visitor" (everybody; the caller is known if signed
+           in), "account" (signed in, otherwise redirected to sign in and back), or a role (otherwise 403).
+   again   for a POST: the handler of the page with the form. If the POST fails, that page is shown again with the
+           status of the error, `page.problem` (shown by the layout), `page.error_of(field)`, and the submitted values
+           in `page.typed(field)`.
+   lane    as in mosis/web/plugins.py, such as "passwords" for handlers that hash one.
    cache, cache_control, limit   as there.
 
-   The plugin has checked by then that a POST comes from a page of ours: `Sec-Fetch-Site` or `Origin`, and the form token.
+   Before the handler runs, the plugin has verified that a POST comes from a page of this portal, by `Sec-Fetch-Site`
+   or `Origin`, and by the form token.
 
 3. Its template in `templates/`, which begins with `% rebase("layout.tpl", title=t("reviews.title"))`. Every form with
-   method="post" has `% include("form_token.tpl")`. `{{value}}` is escaped; `{{!value}}` is not and is allowed for three
-   names alone (a test holds that). Attribute values stand in double quotes. `t("key", name=value)` is a message,
+   method="post" has `% include("form_token.tpl")`. `{{value}}` is escaped; `{{!value}}` is not, and a test allows it for three
+   names only. Attribute values are in double quotes. `t("key", name=value)` is a message,
    `url("/console/")` an address of this portal, `time_of(stamp)`, `size_of(size_bytes)` show times and sizes.
-4. Its texts in `messages/en.json`; a test says which are missing or not used.
-5. Its link in `navigation.py`, where it belongs into the console's navigation.
+4. Its texts in `messages/en.json`; a test reports missing and unused ones.
+5. Its link in `navigation.py`, if the page belongs to the console's navigation.
 6. Its row in docs/API.md, "Pages".
-7. A test in `tests/ui/` with `Browser` of `tests/browser.py`, which keeps cookies and sends forms as a browser does.
+7. A test in `tests/ui/` with `Browser` of `tests/browser.py`, which handles cookies and forms as a browser does.
 
-Scripts are files in `assets/`, loaded with `page.script("name.js")`; a page works without them. There is no inline
-script, no inline style and no style attribute: the Content-Security-Policy forbids them.
+Scripts are files in `assets/`, loaded with `page.script("name.js")`; pages must work without them. Inline
+scripts, inline styles and style attributes are forbidden by the Content-Security-Policy.
 """

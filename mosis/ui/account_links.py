@@ -1,5 +1,5 @@
-"""Pages that links in mails lead to. The token stands behind the #, which browsers do not send: a script
-puts it into the form; without scripts one copies it there."""
+"""Pages that links in mails lead to. The token is in the fragment, which browsers do not send: a
+script puts it into the form; without scripts the user copies it."""
 
 import bottle
 
@@ -68,8 +68,8 @@ def show_verify(page: Page) -> bytes:
 
 
 def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Verify an e-mail address, with the session or the password of its account. Another password becomes
-    the account's only when that is asked for."""
+    """Verify an e-mail address, with the session or the password of its account. A new password is
+    set only if the user asked for that."""
     form = page.form.checked(VERIFY_HERE, trimmed=("token",))
     spend(env, "sign_in_network", page.caller.network)
     account_recovery.verify(
@@ -98,7 +98,8 @@ def show_reset(page: Page) -> bytes:
 
 
 def ask(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Mail a link that sets a new password; the answer does not say whether there is an account."""
+    """Mail a link that sets a new password; the response does not disclose whether the account
+    exists."""
     email = page.form.checked(FORGOT, trimmed=("email",))["email"]
     spend(env, "mail_network", page.caller.network)
     spend(env, "mail", accounts.folded(email))
@@ -115,12 +116,12 @@ def reset(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
 
 
 def show_invitation(page: Page) -> bytes:
-    """The form to make an account by invitation."""
+    """The form to register by invitation."""
     return page.render("invitation.tpl")
 
 
 def accept(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Make an account by invitation, and sign in to it."""
+    """Register by invitation and sign in."""
     form = page.form.checked(INVITED, trimmed=("email", "name", "invitation"))
     spend(env, "registration", page.caller.network)
     page.sign_in(db, accounts.register(env, db, page.caller, **form))
@@ -156,5 +157,5 @@ def join(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
 
 
 def link(page: Page) -> bytes:
-    """Where links of older mails lead to: a script goes on to the page that they are for."""
+    """The target of links in older mails; a script leads on to the page for the token."""
     return page.render("link.tpl")

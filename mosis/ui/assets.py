@@ -1,4 +1,4 @@
-"""Style sheets and scripts of the pages. Nothing is loaded from another host."""
+"""Style sheets and scripts of the pages, all from this host."""
 
 from functools import cache
 
@@ -16,7 +16,7 @@ def routes(app: bottle.Bottle) -> None:
 
 
 def show(page: Page, file: str) -> bottle.HTTPResponse:
-    """A file; for ever when the address names its version."""
+    """A file; cached without limit if the address names its version."""
     if file not in names():
         raise NotFound("file")
     version = asset_version(file)

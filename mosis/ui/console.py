@@ -1,4 +1,4 @@
-"""The console's first pages: the caller's apps and what is next for each, and the notifications."""
+"""The first pages of the console: the caller's apps with their next steps, and the notifications."""
 
 import bottle
 
@@ -8,9 +8,11 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.notifications import feed, mails
 from mosis.people import accounts
-from mosis.publishing import apps, reviews, versions
+from mosis.publishing import apps, versions
 from mosis.publishing.apps import App
 from mosis.publishing.versions import Version
+from mosis.telemetry import crashes
+from mosis.ui.apps import next_step
 from mosis.ui.pages import Page, add
 from mosis.ui.rendering import message
 from mosis.web.plugins import Portal
@@ -24,7 +26,7 @@ def routes(app: Portal) -> None:
 
 
 def moved(page: Page) -> bottle.HTTPResponse:
-    """The console's address has a slash at its end."""
+    """Redirect to the console's address with a slash at its end."""
     return page.see_other("/console/")
 
 
@@ -34,7 +36,7 @@ def overview(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
     return page.render(
         "overview.tpl",
         account=accounts.get(db, caller.account),
-        apps=[(app, *_standing(db, app)) for app in found.rows],
+        apps=[(app, *_standing(db, app), _open_crashes(env, app)) for app in found.rows],
         total=total,
         next_cursor=found.next_cursor,
         unread=feed.unread_count(db, caller),
@@ -42,7 +44,7 @@ def overview(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
 
 
 def notifications(db: Connection, caller: Caller, page: Page) -> bytes:
-    """What the caller is told, the newest first."""
+    """The caller's notifications, newest first."""
     found = feed.index(db, caller, page.request(int))
     return page.render(
         "notifications.tpl",
@@ -59,14 +61,14 @@ def read_all(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
 
 
 def _standing(db: Connection, app: App) -> tuple[Version | None, str]:
-    """The app's newest version, and what is next for it."""
+    """The app's newest version, and its next step."""
     newest = versions.index(db, app, PageRequest(1)).rows
     if not newest:
         return None, message("overview.no_version")
-    version = newest[0]
-    return version, reviews.next_step(
-        version,
-        reviews.standing(db, version.id),
-        suspended=bool(app.suspended),
-        key_revoked=versions.key_is_revoked(db, version),
-    )
+    return newest[0], next_step(db, app, newest[0])
+
+
+def _open_crashes(env: Context, app: App) -> int:
+    """How many groups of crashes are open, up to a hundred."""
+    telemetry = env.telemetry.connection()
+    return len(crashes.index(telemetry, app.id, PageRequest(100), "open").rows)

@@ -6,15 +6,17 @@ import bottle
 
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import device_login
+from mosis.people import device_login, second_factor
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
+from mosis.web.auth import spend_code
 from mosis.web.device_login import APPROVE
 from mosis.web.plugins import Portal
 from mosis.web.request import spend
 
 DECIDE: Schema = {
     "user_code": APPROVE["user_code"],
+    "code": APPROVE["code"],
     "decision": {"type": "string", "required": True, "allowed": ["approve", "deny"]},
 }
 
@@ -25,14 +27,18 @@ def routes(app: Portal) -> None:
 
 
 def show(env: Context, db: Connection, page: Page) -> bytes:
-    """The form for a code; with `?code=`, what the device asks for."""
+    """The form for a code; with `?code=`, the details of the device login."""
     code = bottle.request.query.get("code", "")
     if not code:
         return ask(page)
     spend(env, "guess", page.caller.account)
     login = device_login.find(db, code)
     return page.render(
-        "device.tpl", login=login, scopes=json.loads(login.scopes), code=login.user_code
+        "device.tpl",
+        login=login,
+        scopes=json.loads(login.scopes),
+        code=login.user_code,
+        second_factor=second_factor.active(db, page.caller.account) is not None,
     )
 
 
@@ -42,9 +48,11 @@ def ask(page: Page) -> bytes:
 
 
 def decide(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Approve or deny what a device asks for."""
+    """Approve or deny a device login."""
     form = page.form.checked(DECIDE, trimmed=("user_code",))
     spend(env, "guess", page.caller.account)
     approved = form["decision"] == "approve"
-    device_login.decide(db, page.caller, form["user_code"], approved)
+    if "code" in form:
+        spend_code(env, page.caller, page.caller.account, form["code"])
+    device_login.decide(env, db, page.caller, form["user_code"], approved, form.get("code"))
     return page.see_other("/console/", notice="device_approved" if approved else "device_denied")

@@ -1,4 +1,4 @@
-"""Reading a form: application/x-www-form-urlencoded, checked by the same schemas as JSON bodies."""
+"""HTML forms: application/x-www-form-urlencoded, validated with the same schemas as JSON bodies."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TOKEN_FIELD = "form_token"
 
 
 class Form:
-    """The fields of a form as they were sent."""
+    """The submitted fields of a form."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -19,7 +19,7 @@ class Form:
             self._values.setdefault(name, []).append(value.replace("\r\n", "\n"))
 
     def get(self, name: str) -> str:
-        """A field; empty where it is absent or stands more than once."""
+        """A field; empty if it is missing or occurs more than once."""
         values = self._values.get(name, [])
         return values[0] if len(values) == 1 else ""
 
@@ -30,10 +30,10 @@ class Form:
     def checked(
         self, schema: Schema, *, trimmed: tuple[str, ...] = (), lists: tuple[str, ...] = ()
     ) -> dict[str, Any]:
-        """The fields that the schema names, checked. An empty field counts as left out; those in `trimmed`
-        lose spaces around them, those in `lists` may stand more than once.
+        """The fields of the schema, validated. An empty field counts as missing; fields in
+        `trimmed` lose surrounding spaces, those in `lists` may occur more than once.
 
-        Raises Malformed for another field twice, Invalid with every finding.
+        Raises Malformed for another repeated field, Invalid with every finding.
         """
         found: dict[str, Any] = {}
         for name in schema:

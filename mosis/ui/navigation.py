@@ -7,7 +7,7 @@ from mosis.caller import Caller
 
 @dataclass(frozen=True)
 class Entry:
-    """A link of the navigation: its path, the key of its text, and the role that it is shown to."""
+    """A link of the navigation: its path, the key of its text, and the role that sees it."""
 
     path: str
     text: str
@@ -17,10 +17,13 @@ class Entry:
 ENTRIES = (
     Entry("/console/", "navigation.overview"),
     Entry("/console/notifications", "navigation.notifications"),
+    Entry("/console/second-factor", "navigation.second_factor"),
     Entry("/console/reviews", "navigation.reviews", role="reviewer"),
+    Entry("/console/account", "navigation.account"),
+    Entry("/console/admin", "navigation.admin", role="admin"),
 )
 
 
 def entries_for(caller: Caller) -> list[Entry]:
-    """The links that somebody signed in sees."""
+    """The links for a signed-in account."""
     return [entry for entry in ENTRIES if caller.has_role(entry.role)]

@@ -1,6 +1,6 @@
-"""What every page goes through: who uses the browser, where the request comes from, errors as pages, headers.
+"""What all pages share: session, origin check, errors as pages, headers.
 
-`mosis/ui/__init__.py` says how to add a page.
+`mosis/ui/__init__.py` describes how to add a page.
 """
 
 import hashlib
@@ -39,14 +39,16 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
-    # not no-referrer: browsers would then send `Origin: null` with our own forms (Fetch, section 3.2)
+    # not no-referrer: browsers would then send `Origin: null` with the portal's own forms (Fetch,
+    # section 3.2)
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
 LOCAL = re.compile(r"(?:.+\.)?localhost|127(?:\.[0-9]{1,3}){3}|::1")
-# Where a sign-in may lead to: a path of the console, with one slash at a time and no control characters.
+# Valid targets after a sign-in: paths of the console, with single slashes and no control
+# characters.
 NEXT = re.compile(r"/console/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/){0,1000}")
 START = "/console/"
 _FORM_TOKEN = b"mosis form token 1"
@@ -61,18 +63,18 @@ def add(
 
 
 def is_secure(base_url: str) -> bool:
-    """Whether nobody between can read what a browser sends to this address: https, or this machine."""
+    """Whether requests to this address cannot be read on the way: https, or this machine."""
     parts = urlsplit(base_url)
     return parts.scheme == "https" or bool(LOCAL.fullmatch(parts.hostname or ""))
 
 
 class Page:
-    """One request for a page: who asks, what was typed, and how the answer is made."""
+    """A request for a page: the caller, the form, and the response."""
 
     def __init__(self, env: Context, *, public: bool) -> None:
         environ = bottle.request.environ
         self.env = env
-        self.public = public  # the same for everybody: knows no caller
+        self.public = public  # a public page, the same for all callers
         self.request_id: str = environ["mosis.request_id"]
         self.caller = Caller(
             address=address_of(env, environ),
@@ -81,15 +83,19 @@ class Page:
         self.form = Form([])
         self.problem: PortalError | None = None
         self._prefix = env.config.base_path
-        self._token = ""  # of the cookie, whether it opens a session or not
+        self._token = ""  # of the cookie, whether or not it belongs to a session
         self._new_cookie: tuple[str, int] | None = None
         self._scripts: list[str] = []
 
-    # what templates ask
+    # used by templates
 
     @property
     def signed_in(self) -> bool:
         return self.caller.developer_id is not None
+
+    @property
+    def store_name(self) -> str:
+        return self.env.config.store_name
 
     @property
     def scripts(self) -> list[str]:
@@ -97,8 +103,8 @@ class Page:
 
     @property
     def form_token(self) -> str:
-        """What every form of ours has in it: made from the cookie, which another site cannot read. A
-        browser without one gets one, which opens nothing."""
+        """The token in every form, derived from the cookie, which other sites cannot read. A
+        browser without a cookie gets one that is not a session."""
         if not self._token:
             self._token = browser_sessions.make_token()
             self._new_cookie = (self._token, 0)
@@ -106,22 +112,23 @@ class Page:
 
     @property
     def notice(self) -> str:
-        """The message that the page before has asked for; only those of the catalogue can be."""
+        """The message that the previous page requested; only messages of the catalogue are
+        possible."""
         return message_or(f"notice.{bottle.request.query.get('notice', '')}", "")
 
     @property
     def problem_text(self) -> str:
-        """What went wrong, in the words of the catalogue or else of the error."""
+        """The error, as a text of the catalogue or the error's own."""
         if self.problem is None:
             return ""
         return message_or(f"problem.{self.problem.code}", self.problem.detail)
 
     def words(self, key: str, default: str) -> str:
-        """A message that there may be none of."""
+        """A text of the catalogue, or None."""
         return message_or(key, default)
 
     def provider_name(self, name: str) -> str:
-        """A provider as people know it."""
+        """The display name of a provider."""
         return message_or(f"provider.{name}", name.capitalize())
 
     def navigation(self) -> list[navigation.Entry]:
@@ -133,7 +140,7 @@ class Page:
         return here == path or (path != START and here.startswith(path + "/"))
 
     def url(self, path: str, **query: str) -> str:
-        """A path of the portal as browsers need it: behind the path of BASE_URL."""
+        """The address of a path, including the path of BASE_URL."""
         return self._prefix + quote(path, safe="/#") + ("?" + urlencode(query) if query else "")
 
     def asset(self, name: str) -> str:
@@ -146,18 +153,18 @@ class Page:
         return ""
 
     def typed(self, field: str) -> str:
-        """What was typed in a field of a form that is shown again."""
+        """The submitted value of a field of a form that is shown again."""
         return self.form.get(field)
 
     def error_of(self, field: str) -> str:
         """What is wrong with a field of a form that is shown again."""
         found = self.problem.errors if self.problem is not None else []
         for each in found:
-            if each.get("pointer") == f"/{field}":
+            if f"{each.get('pointer')}/".startswith(f"/{field}/"):
                 return message_or(f"finding.{each.get('code')}", str(each.get("detail", "")))
         return ""
 
-    # what handlers call
+    # used by handlers
 
     def render(self, template: str, **values: Any) -> bytes:
         """The page from a template."""
@@ -173,19 +180,20 @@ class Page:
         return rendering.render(template, known | values)
 
     def request(self, *types: type | tuple[type, ...]) -> Any:
-        """Which part of a list is asked for, as `read_page` of the API reads it."""
+        """The requested part of a list, as `read_page` of the API."""
         return read_page(*types)
 
     def answer(self, body: bytes) -> bottle.HTTPResponse:
-        """200 with a page that is not for anybody else."""
+        """200 with a page that only this caller may see."""
         return bottle.HTTPResponse(body, 200, {"Content-Type": HTML, **PRIVATE})
 
     def see_other(self, path: str, **query: str) -> bottle.HTTPResponse:
-        """303 to another page of the portal: how a form ends that has worked."""
+        """303 to another page of the portal, the response to a successful form."""
         return bottle.HTTPResponse(b"", 303, {"Location": self.url(path, **query), **PRIVATE})
 
     def next_path(self) -> str:
-        """Where a sign-in leads to: `next` of the form or the query, when it is a path of the console."""
+        """The target after a sign-in: `next` of the form or the query, if it is a path of the
+        console."""
         wanted = self.form.get("next") or bottle.request.query.get("next", "")
         return wanted if NEXT.fullmatch(wanted) else START
 
@@ -196,31 +204,36 @@ class Page:
         )
 
     def sign_in(self, db: Connection, signed_in: SignedIn) -> None:
-        """The browser has this session from now on, under a new token; the one that it had ends."""
+        """Bind a session to the browser, under a new token; its previous session ends."""
         token = browser_sessions.open_session(db, signed_in.session_id)
-        if self.caller.session_id is not None:  # last: nothing can be written with it after that
+        # last, because nothing can be written with it afterwards
+        if self.caller.session_id is not None:
             browser_sessions.end(db, self.caller)
         self._new_cookie = (token, tokens.REFRESH_SECONDS)
 
     def sign_out(self, db: Connection) -> None:
-        """The session of this browser ends, and its cookie goes."""
+        """End the browser's session and delete its cookie."""
         browser_sessions.end(db, self.caller)
+        self._new_cookie = ("", 0)
+
+    def forget(self) -> None:
+        """The cookie of this browser goes: its session has ended."""
         self._new_cookie = ("", 0)
 
     def unless_known(
         self, body: bytes, headers: Mapping[str, str], tag: str
     ) -> bottle.HTTPResponse:
-        """The body, or 304 when the browser has it."""
+        """The body, or 304 if the browser has it."""
         require_tag(tag)
         if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
             unchanged = {name: value for name, value in headers.items() if name != "Content-Type"}
             return bottle.HTTPResponse(b"", 304, unchanged)
         return bottle.HTTPResponse(body, 200, dict(headers))
 
-    # what the plugin calls
+    # used by the plugin
 
     def read_cookie(self, db: Connection) -> None:
-        """Find out who uses this browser."""
+        """Find the caller by the cookie."""
         token = bottle.request.get_cookie(self._cookie, "")
         if not browser_sessions.is_token(token):
             return
@@ -232,17 +245,20 @@ class Page:
                 self._new_cookie = (token, tokens.REFRESH_SECONDS)
 
     def read_form(self) -> None:
-        """Read the form, which must come from a page of ours that this browser was shown.
+        """Read the form, which must have been served to this browser by this portal.
 
         Raises Denied `cross_site` or `form_expired`, Malformed.
         """
-        self._check_origin()
+        self.check_origin()
         self.form = forms.read()
-        given = self.form.get(forms.TOKEN_FIELD)
+        self.check_form_token(self.form.get(forms.TOKEN_FIELD))
+
+    def check_form_token(self, given: str) -> None:
+        """Raises Denied `form_expired` unless this is the token of the forms of this session."""
         if not self._token or not tokens.same(given, self._form_token_of(self._token)):
             raise Denied(
                 "form_expired",
-                "This form is older than your session in this browser; send it once more.",
+                "This form is older than your session in this browser; send it again.",
             )
 
     def error(self, error: PortalError) -> bottle.HTTPResponse:
@@ -262,7 +278,7 @@ class Page:
         return response
 
     def finish(self, response: bottle.HTTPResponse) -> None:
-        """Headers of every page, and the cookie where it changes."""
+        """Set the headers of every page, and the cookie if it has changed."""
         for name, value in HEADERS.items():
             if name not in response.headers:  # files of packages have a stricter policy
                 response.set_header(name, value)
@@ -281,18 +297,15 @@ class Page:
 
     @property
     def _cookie(self) -> str:
-        """With https the name says that no other host and no page without encryption can have set it
-        (RFC 6265bis, section 4.1.3.2)."""
-        secure = self.env.config.base_url.startswith("https://")
-        return "__Host-session" if secure else "session"
+        return browser_sessions.cookie_name(self.env.config.base_url)
 
     def _form_token_of(self, token: str) -> str:
         key = self.env.secret.encode()
         return hmac.new(key, _FORM_TOKEN + token.encode(), hashlib.sha256).hexdigest()
 
-    def _check_origin(self) -> None:
-        """Raises Denied `cross_site` unless a page of this portal sends the request. Browsers say so in
-        Sec-Fetch-Site, or in Origin where that is not sent (over http, and old ones)."""
+    def check_origin(self) -> None:
+        """Raises Denied `cross_site` unless a page of this portal sent the request, according to
+        Sec-Fetch-Site, or to Origin if that is missing (over http, and in old browsers)."""
         site = bottle.request.get_header("Sec-Fetch-Site")
         base = urlsplit(self.env.config.base_url)
         origin = bottle.request.get_header("Origin", "")
@@ -308,7 +321,7 @@ class Page:
 
 
 class Pages:
-    """Bottle plugin: runs the handlers of pages, and leaves those of the API alone."""
+    """Bottle plugin that runs the handlers of pages; handlers of the API are not affected."""
 
     api = 2
 
@@ -339,7 +352,7 @@ class Pages:
         return answered
 
     def error_page(self, code: str, detail: str) -> bottle.HTTPResponse:
-        """What the application itself refuses (no such address, a crash), as a page."""
+        """Errors of the application itself (unknown address, unhandled exception), as a page."""
         page = Page(self.env, public=True)
         response = page.error(PortalError(code, detail))
         page.finish(response)
@@ -362,7 +375,10 @@ class Pages:
         bottle.request.environ["mosis.caller"] = page.caller
         self._callers.count(limit_of(route), page.caller)
         if bottle.request.method not in ("GET", "HEAD"):
-            page.read_form()
+            if route.config.get("body") == "package":
+                page.check_origin()  # the handler reads the body, and checks the form token in it
+            else:
+                page.read_form()
         if route.config["scope"] != "visitor":
             if not page.signed_in and bottle.request.method in ("GET", "HEAD"):
                 return page.see_other("/console/sign-in", next=_here())
@@ -375,7 +391,7 @@ class Pages:
     def _public(
         self, page: Page, route: bottle.Route, arguments: dict[str, Any]
     ) -> bottle.HTTPResponse:
-        """A page that is the same for everybody; with `cache` it is cached, as responses of the API are."""
+        """A public page; with `cache` it is cached like responses of the API."""
         environ, place = bottle.request.environ, None
         accept = bottle.request.get_header("Accept", "")
         if route.config.get("cache") == "store" and accepts_html(accept):
@@ -407,17 +423,18 @@ class Pages:
     def _refusal(
         self, page: Page, route: bottle.Route, error: PortalError, arguments: dict[str, Any]
     ) -> bottle.HTTPResponse:
-        """The page with the form again, or a page that says what went wrong."""
+        """The page with the form again, or an error page."""
         again = route.config.get("again")
         if again is None or error.code in ("cross_site", "https_required"):
             return page.error(error)
-        if not _may(page.caller, route.config["scope"]):  # nor may they see the page with the form
+        # the caller may not see the page with the form either
+        if not _may(page.caller, route.config["scope"]):
             return page.error(error)
         page.problem = error
         try:
             made = self._call(again, page, self.env.db.connection(), arguments)
-        except PortalError as second:
-            return page.error(second)
+        except PortalError:  # there is no such page for them
+            return page.error(error)
         return page.refused(error, made) if isinstance(made, bytes) else page.error(error)
 
     def _call(
@@ -439,10 +456,12 @@ def _may(caller: Caller, scope: str) -> bool:
 
 
 def _require(caller: Caller, scope: str) -> None:
-    """Raises Denied when nobody is signed in or the role is too low."""
-    caller.account  # noqa: B018  (raises when nobody is signed in)
+    """Raises Denied if nobody is signed in or the role is too low."""
+    caller.account  # noqa: B018  (raises if nobody is signed in)
     if scope in ROLES and not caller.has_role(scope):
         raise Denied("forbidden", f"This page needs the role {scope}.")
+    if scope in ROLES and scope != "developer":
+        caller.require_second_factor("staff")
 
 
 def _here() -> str:

@@ -1,4 +1,5 @@
-"""Templates and messages: Bottle's SimpleTemplate, which escapes by itself, and one catalogue of texts."""
+"""Templates and messages: Bottle's SimpleTemplate, which escapes by default, and one catalogue of
+texts."""
 
 import hashlib
 import json
@@ -23,16 +24,17 @@ def messages() -> dict[str, str]:
 
 
 def message(key: str, **values: Any) -> str:
-    """A text of the catalogue, with values put in. It is plain text: the template escapes it.
+    """A text of the catalogue with its placeholders filled in. It is plain text; the template
+    escapes it.
 
-    Raises KeyError for a key that the catalogue does not have.
+    Raises KeyError for an unknown key.
     """
     text = messages()[key]
     return text.format(**values) if values else text
 
 
 def message_or(key: str, default: str) -> str:
-    """A text of the catalogue, or another text where it has none."""
+    """A text of the catalogue, or the given text if the key is unknown."""
     return messages().get(key, default)
 
 
@@ -43,19 +45,19 @@ def template(name: str) -> Any:
 
 
 def render(name: str, values: dict[str, Any]) -> bytes:
-    """A page as it is sent."""
+    """The bytes of a page."""
     html: str = template(name).render(values)
     return html.encode("utf-8", "replace")
 
 
 @cache
 def asset_version(name: str) -> str:
-    """A short hash of an asset, which its address carries, so that it may be cached for ever."""
+    """A short hash of an asset for its address, so that it can be cached without limit."""
     return hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
 
 
 def size_of(size_bytes: int) -> str:
-    """A size for people: MiB, or KiB below a tenth of one."""
+    """A size as text: MiB, or KiB below a tenth of one."""
     if size_bytes < 104_858:
         return f"{max(1, round(size_bytes / 1024))} KiB"
     return f"{size_bytes / 1_048_576:.1f} MiB"
@@ -67,7 +69,7 @@ def count_of(number: int) -> str:
 
 
 def day_of(stamp: str) -> str:
-    """The day of a time, as people write it: `31 January 2026`."""
+    """The date of a time: `31 January 2026`."""
     moment = _parsed(stamp)
     return f"{moment.day} {message(f'month.{moment.month}')} {moment.year}"
 

@@ -67,14 +67,14 @@ class Row:
     version: Version
     app: App
     developer: str
-    icon: str  # its address; empty if the package is gone
+    icon: str  # its address; empty if the package was removed
     because: list[str]
     severities: list[tuple[str, int]]
     claimed_by: str
 
 
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
-    """The reviews that wait, are claimed or decided, without those of the caller's own apps."""
+    """Reviews that are waiting, claimed or decided, except those of the caller's own apps."""
     state = str(read_choice("state", *STATES, default="waiting"))
     found = reviews.index(db, caller, page.request(str, str), state)
     return page.render(
@@ -87,7 +87,7 @@ def index(db: Connection, caller: Caller, page: Page) -> bytes:
 
 
 def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) -> bytes:
-    """One review with everything that a decision needs."""
+    """One review with everything needed for a decision."""
     found = reviews.for_reviewer(db, caller, review)
     version = reviews.version_of(db, found)
     changes = review_policy.since_last_published(db, version)
@@ -117,7 +117,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) 
 def file(
     env: Context, db: Connection, caller: Caller, review: str, path: str
 ) -> bottle.HTTPResponse:
-    """The content of one file, to look at: as the call of the API."""
+    """The content of one file, as the API returns it."""
     side = str(read_choice("side", *review_files.SIDES, default="after"))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return send_review_file(review_files.open_file(env, db, version, path, side), path)
@@ -151,7 +151,7 @@ def reject(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HT
 
 
 def say(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
-    """Write to the developer, or an internal message."""
+    """Send a message to the developer, or an internal one."""
     form = page.form.checked(SAY_HERE, trimmed=("text",))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     internal = "internal" in form
@@ -177,7 +177,7 @@ def _row(db: Connection, page: Page, review: Review) -> Row:
 
 
 def _name(db: Connection, account: str) -> str:
-    """An account's name; empty when it is not there any more."""
+    """An account's name; empty if the account does not exist any more."""
     try:
         return accounts.get(db, account).name
     except NotFound:
@@ -185,13 +185,13 @@ def _name(db: Connection, account: str) -> str:
 
 
 def _messages(db: Connection, version: Version) -> list[tuple[Any, str]]:
-    """The conversation with the names of who wrote."""
+    """The conversation, with the names of the authors."""
     found = review_messages.index(db, version, PageRequest(MESSAGES), internal=True).rows
     return [(message, _name(db, message.author_id)) for message in found]
 
 
 def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> ReviewFile | None:
-    """The file that the query names, else the one to look at first: changed, and with a finding."""
+    """The file named in the query, otherwise the first to look at: changed, and with a finding."""
     wanted = bottle.request.query.getunicode("file")
     if wanted is not None:
         found = next((each for each in tree if each.path == wanted), None)
@@ -216,7 +216,7 @@ def _file(
     chosen: ReviewFile,
     findings: Iterable[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the page shows of the chosen file: both pictures, or a part of the diff."""
+    """The view of the chosen file: both pictures, or a part of the diff."""
     path = chosen.path
     by_line: dict[int, list[dict[str, Any]]] = {}
     for finding in findings:
@@ -252,18 +252,18 @@ def _file(
 
 
 def _shown(line: Line) -> tuple[Line, str, int]:
-    """A line with its visible text, and how many characters are left out."""
+    """A line as visible text, and the number of characters left out."""
     return line, *line_diff.shown(line.text)
 
 
 def _first() -> int:
-    """Where the shown part of a long diff begins."""
+    """The start of the shown part of a long diff."""
     asked = bottle.request.query.get("from", "0")
     return int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 7 else 0
 
 
 def _address(page: Page, review: str, path: str, line: int = 0) -> str:
-    """The page with this file chosen, at this line."""
+    """The address of the page with this file selected, at this line."""
     place = f"line-{line}" if line else "file"
     return page.url(f"/console/reviews/{review}", file=path) + "#" + place
 

@@ -1,4 +1,4 @@
-"""Making the first administrator, with the link that the portal prints at its start."""
+"""Set-up of the first administrator, by the link that the portal prints at start."""
 
 import bottle
 
@@ -22,12 +22,12 @@ def routes(app: Portal) -> None:
 
 
 def show(page: Page) -> bytes:
-    """The form to make the first administrator. It does not say whether there is one: the link does."""
+    """The form to create the first administrator. It does not disclose whether there is one."""
     return page.render("setup.tpl")
 
 
 def create(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Make the first administrator, and sign in."""
+    """Create the first administrator and sign in."""
     form = page.form.checked(CREATE, trimmed=("token", "email", "name"))
     spend(env, "sign_in_network", page.caller.network)
     page.sign_in(db, first_administrator.create(env, db, page.caller, **form))

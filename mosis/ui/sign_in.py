@@ -1,9 +1,10 @@
-"""Signing in, with a password or at a provider; registering; signing out."""
+"""Sign-in with a password or at a provider; registration; sign-out."""
 
 import bottle
 
 from mosis.context import Context
 from mosis.database import Connection
+from mosis.errors import Denied
 from mosis.people import accounts, identities
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
@@ -43,7 +44,7 @@ def routes(app: Portal) -> None:
 
 
 def show(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
-    """The form to sign in, and a button for each provider."""
+    """The sign-in form, with a button for each provider."""
     if page.signed_in and page.problem is None:
         return page.go_on()
     return page.render("sign_in.tpl", providers=list(env.providers))
@@ -53,13 +54,23 @@ def sign_in(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     """Sign in with a password."""
     form = page.form.checked(LOGIN, trimmed=("email",))
     spend_sign_in(env, page.caller, form["email"])
-    page.sign_in(db, accounts.login(env, db, page.caller, **form))
+    try:
+        page.sign_in(db, accounts.login(env, db, page.caller, **form))
+    except Denied as refusal:
+        return _second_step(page, refusal)
     return page.go_on()
 
 
+def _second_step(page: Page, refusal: Denied) -> bottle.HTTPResponse:
+    """The page that asks for a code, if that is what is missing; else the refusal itself."""
+    if refusal.code != "second_factor_required":
+        raise refusal
+    return page.answer(page.render("second_step.tpl", ticket=refusal.facts["ticket"]))
+
+
 def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTTPResponse:
-    """Begin a sign-in at a provider. The answer is a page that goes there, because `form-action` of our
-    policy does not let a form lead to another host."""
+    """Start a sign-in at a provider. The response is a page that leads there, because `form-action`
+    of the Content-Security-Policy does not allow forms to lead to other hosts."""
     back = page.url(RETURN + provider, next=page.next_path())
     with oauth.turn(env, provider):
         spend(env, "sign_in_network", page.caller.network)
@@ -70,19 +81,22 @@ def begin(env: Context, db: Connection, page: Page, provider: str) -> bottle.HTT
 
 
 def collect(env: Context, db: Connection, page: Page, provider: str) -> bytes | bottle.HTTPResponse:
-    """Where the browser comes back to from a provider. What it collects was kept ready for this browser
-    alone, which has begun it with a form of ours, and is there once."""
+    """Complete a sign-in at a provider. The stored result is for this browser only and can be
+    collected once."""
     browser = oauth.browser_of(env)
     if not browser and page.signed_in:
         return page.go_on()  # a second time, by the back button
-    page.sign_in(db, identities.collect(env, db, page.caller, provider, browser))
-    response = page.go_on()
+    try:
+        page.sign_in(db, identities.collect(env, db, page.caller, provider, browser))
+        response = page.go_on()
+    except Denied as refusal:
+        response = _second_step(page, refusal)
     oauth.set_cookie(response, env, "", 0)
     return response
 
 
 def show_register(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
-    """The form to make an account."""
+    """The registration form."""
     if page.signed_in and page.problem is None:
         return page.go_on()
     return page.render(
@@ -91,7 +105,7 @@ def show_register(env: Context, page: Page) -> bytes | bottle.HTTPResponse:
 
 
 def register(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Make an account, and sign in to it."""
+    """Register and sign in."""
     form = page.form.checked(REGISTER_HERE, trimmed=("email", "name"))
     spend(env, "registration", page.caller.network)
     page.sign_in(db, accounts.register(env, db, page.caller, **form))
@@ -99,7 +113,7 @@ def register(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
 
 
 def sign_out(db: Connection, page: Page) -> bottle.HTTPResponse:
-    """End the session of this browser."""
+    """End the browser's session."""
     if page.signed_in:
         page.sign_out(db)
     return page.see_other("/console/sign-in", notice="signed_out")

@@ -1,4 +1,5 @@
-"""The store front: every published app, one app, and the Atom feed of new versions. Public and cached."""
+"""The store front: all published apps, one app, and the Atom feed of new versions. Public and
+cached."""
 
 import json
 import re
@@ -74,7 +75,7 @@ def index(env: Context, db: Connection, page: Page) -> bytes | bottle.HTTPRespon
 
 
 def show(env: Context, db: Connection, page: Page, package_id: str) -> bytes:
-    """One app: what it is, what it may do, its versions, and how to get it."""
+    """One app: description, permissions, versions, and how to install it."""
     listing = store.get(db, package_id)
     history = store.history(db, package_id, PageRequest(VERSIONS))
     return page.render(
@@ -112,7 +113,7 @@ def _xml_text(text: str) -> str:
 
 
 def _for_programs(env: Context) -> bottle.HTTPResponse:
-    """What a program gets here that takes JSON alone: where the API is."""
+    """The response for clients that accept JSON only: the address of the API."""
     document = {
         "api": env.url("/v1"),
         "openapi": env.url("/openapi.json"),

@@ -39,7 +39,7 @@ def load_json(body: bytes, depth: int = DEPTH) -> Any:
             value = _thorough.decode(text)
     except json.JSONDecodeError as error:
         place = f"at line {error.lineno}, column {error.colno}"
-        raise _malformed(f"{_syntax_error(text, error.pos)} {place}.") from None
+        raise _malformed(f"{_syntax_error(text, error.pos, error.msg)} {place}.") from None
     if "\\u" in text:
         _check_surrogates(value)
     return value
@@ -140,8 +140,10 @@ def _check_surrogates(value: Any) -> None:
             _check_surrogates(each)
 
 
-def _syntax_error(text: str, position: int) -> str:
+def _syntax_error(text: str, position: int, kind: str) -> str:
     """What is wrong with the syntax at this position, in the words of RFC 8259; those of the standard library change with it."""
+    if "control character" in kind or "escape" in kind:
+        return "A text has a control character or a wrong escape"
     rest = text[position:]
     if not text.strip(_BLANKS):
         return "It is empty"
@@ -156,8 +158,6 @@ def _syntax_error(text: str, position: int) -> str:
         return "There is a comma too many, or a value is missing"
     if found == '"':
         return "A text has no end, or a comma or colon is missing before it"
-    if found < " " or found == "\\":
-        return "A text has a control character or a wrong escape"
     shown = f"`{found}`" if found.isprintable() else f"U+{ord(found):04X}"
     return f"{shown} is not expected"
 

@@ -1,4 +1,4 @@
-"""The documents for programs and people: the API's description, what shows it, and our handbook."""
+"""Documents for programs and people: the OpenAPI document, its viewer, and the pages of docs/."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from mosis import VERSION
 from mosis.context import Context
 from mosis.errors import NotFound
 from mosis.packages import manifest_schema
-from mosis.web import docs_pages
+from mosis.web import docs_pages, docs_search
 from mosis.web.content_coding import compressed
 from mosis.web.file_response import is_known, send_file
 from mosis.web.openapi_schemas import File, operation
@@ -24,7 +24,8 @@ from mosis.web.request import etag
 HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
 PAGE = File("text/html")
-# Redoc's styles before it knows the nonce: an empty one, and the one for its scrollbars
+SEARCH = {"q": {"type": "string", "maxlength": docs_search.QUERY_CHARACTERS, "meta": "Words."}}
+# Styles that Redoc inserts before it knows the nonce: an empty one, and that of its scrollbars
 EARLY_STYLES = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
@@ -34,6 +35,7 @@ def routes(app: bottle.Bottle) -> None:
     app.get("/docs", callback=reference, scope="public")
     app.get("/docs/account", callback=account_page, scope="public")
     app.get("/docs/errors", callback=errors, scope="public")
+    app.get("/docs/search", callback=search, scope="public")
     app.get("/docs/assets/<file>", callback=asset, scope="public")
     app.get("/docs/decisions/<name>", callback=decision, scope="public")
     app.get(manifest_schema.PATH, callback=schema_of_manifest, scope="public")
@@ -42,9 +44,9 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(File("application/json"))
 def openapi(env: Context) -> bottle.HTTPResponse:
-    """This description, made from the portal's own tables.
+    """This OpenAPI 3.1 document, generated from the portal's own tables.
 
-    OpenAPI 3.1, for programs; people read /docs.
+    For programs; /docs shows it in the browser.
     """
     return _sent(
         *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
@@ -53,7 +55,7 @@ def openapi(env: Context) -> bottle.HTTPResponse:
 
 @operation(File("application/schema+json"))
 def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
-    """The JSON Schema of a package's manifest.json, for editors: name its address as `$schema`."""
+    """The JSON Schema of a package's manifest.json, for editors: use this address as `$schema`."""
     schema = manifest_schema.schema(env.url(manifest_schema.PATH))
     body = json.dumps(schema, ensure_ascii=False, indent=2).encode()
     return _sent(body, etag(body), {"Content-Type": "application/schema+json"})
@@ -61,7 +63,7 @@ def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
 
 @operation(PAGE)
 def reference() -> bottle.HTTPResponse:
-    """A page that shows this description to people."""
+    """A page that shows the OpenAPI document."""
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {EARLY_STYLES}; connect-src 'self';"
@@ -77,21 +79,27 @@ def reference() -> bottle.HTTPResponse:
 
 
 @operation(PAGE)
-def errors() -> bottle.HTTPResponse:
-    """What every error code means; `type` of a problem points here."""
-    return _page(docs_pages.errors())
+def errors(env: Context) -> bottle.HTTPResponse:
+    """The meaning of every error code; `type` of a problem leads here."""
+    return _page(docs_pages.errors(env.config.store_name))
+
+
+@operation(PAGE, query=SEARCH)
+def search(env: Context) -> bottle.HTTPResponse:
+    """The sections of the documents that contain every word of `q`, as a page."""
+    return _page(docs_search.page(bottle.request.query.get("q", ""), env.config.store_name))
 
 
 @operation(PAGE)
-def document(name: str) -> bottle.HTTPResponse:
+def document(env: Context, name: str) -> bottle.HTTPResponse:
     """One of the portal's documents as a page."""
-    return _page(docs_pages.page(name))
+    return _page(docs_pages.page(name, env.config.store_name))
 
 
 @operation(PAGE)
-def decision(name: str) -> bottle.HTTPResponse:
-    """A decision about how the portal is built, as a page."""
-    return _page(docs_pages.page(f"decisions/{name}"))
+def decision(env: Context, name: str) -> bottle.HTTPResponse:
+    """A decision about the design of the portal, as a page."""
+    return _page(docs_pages.page(f"decisions/{name}", env.config.store_name))
 
 
 @operation(File("text/javascript", ranges=True))
@@ -115,7 +123,7 @@ def asset(env: Context, file: str) -> bottle.HTTPResponse:
 
 @operation({302: None})
 def account_page(env: Context) -> bottle.HTTPResponse:
-    """Moved: links of older mails. What such a link carries stands behind its #; browsers take it along."""
+    """Redirect for links of older mails. The token is in the fragment, which browsers keep."""
     location = env.config.base_path + "/console/link"
     headers = {"Location": location, "Cache-Control": "public, max-age=300"}
     return bottle.HTTPResponse(b"", 302, headers | SAFE)
@@ -123,7 +131,7 @@ def account_page(env: Context) -> bottle.HTTPResponse:
 
 @lru_cache(maxsize=1)
 def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
-    """The description as it is sent, and its tag; made once, when first asked for."""
+    """The OpenAPI document and its tag, built at first use."""
     from mosis.web.openapi import description
 
     body = json.dumps(
@@ -138,7 +146,7 @@ def _page(page: bytes, policy: str = docs_pages.POLICY) -> bottle.HTTPResponse:
 
 
 def _sent(body: bytes, tag: str, headers: dict[str, str]) -> bottle.HTTPResponse:
-    """Something that changes only with the program."""
+    """A response that only changes with the program."""
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
     headers["Last-Modified"] = formatdate(_changed_at(), usegmt=True)
     if is_known(tag, headers["Last-Modified"]):

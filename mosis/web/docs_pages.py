@@ -1,4 +1,4 @@
-"""Our own documents (docs/*.md) as pages for people: rendered when first asked for, then kept."""
+"""The documents in docs/*.md as HTML pages, rendered at first use and then cached."""
 
 import re
 from functools import cache
@@ -10,29 +10,42 @@ from mosis import problems
 from mosis.errors import NotFound
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-POLICY = "default-src 'none'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'"
+POLICY = "default-src 'none'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'"
+GUIDES = ("GETTING-STARTED", "PERMISSIONS", "PUBLISHING", "PACKAGES", "CLI", "COOKBOOK")
 STYLES = ("pico.classless.min.css", "portal.css")  # of mosis/ui/assets/
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """The documents there are, without their ending."""
+    """The names of the documents, without extension."""
     return tuple(sorted(str(path.relative_to(DOCS))[:-3] for path in DOCS.rglob("*.md")))
 
 
 @cache
-def page(name: str) -> bytes:
-    """A document as a page. Raises NotFound; only what names() lists is ever opened."""
-    if name not in names():
-        raise NotFound("document")
-    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    root = "../" * (name.count("/") + 1)
-    return whole(name.rpartition("/")[2], _markdown()(text), root)
+def title(name: str) -> str:
+    """The first heading of a document."""
+    found = re.search(r"^# (.+)$", text_of(name), re.MULTILINE)
+    return found[1] if found else name
 
 
 @cache
-def errors() -> bytes:
-    """The page that `type` of a problem points into: every code under its own anchor, with the sentence of docs/API.md."""
+def text_of(name: str) -> str:
+    """The source of a document. Raises NotFound; only files listed by names() are opened."""
+    if name not in names():
+        raise NotFound("document")
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+@cache
+def page(name: str, store: str) -> bytes:
+    """A document as a page of the store with this name. Raises NotFound."""
+    root = "../" * (name.count("/") + 1)
+    return whole(title(name), _markdown()(text_of(name)), store, root)
+
+
+@cache
+def errors(store: str) -> bytes:
+    """The page with all error codes, each with its own anchor and the explanation from docs/API.md."""
     text = (
         (DOCS / "API.md")
         .read_text(encoding="utf-8")
@@ -44,28 +57,33 @@ def errors() -> bytes:
     for code, (status, title) in problems.PROBLEMS.items():
         parts.append(f'<h2 id="{code}"><code>{code}</code></h2>\n<p>{status} {escape(title)}.</p>')
         parts.append(_markdown()(meanings.get(code, "")))
-    return whole("Error codes", "\n".join(parts))
+    return whole("Error codes", "\n".join(parts), store)
 
 
-def whole(title: str, body: str, root: str = "../") -> bytes:
-    """A page around some HTML; `root` leads from there to where /docs is."""
+def whole(heading: str, body: str, store: str, root: str = "../") -> bytes:
+    """A page around HTML content; `root` leads from there to the directory of /docs."""
+    ordered = sorted((name for name in names() if "/" not in name), key=_place)
     links = "".join(
-        f'<li><a href="{root}docs/{name}">{name}</a></li>' for name in names() if "/" not in name
+        f'<li><a href="{root}docs/{name}">{escape(title(name))}</a></li>' for name in ordered
+    )
+    further = {"": "All calls", "/errors": "Error codes", "/search": "Search"}
+    links += "".join(
+        f'<li><a href="{root}docs{name}">{text}</a></li>' for name, text in further.items()
     )
     styles = "".join(f'<link rel="stylesheet" href="{root}ui/{name}">\n' for name in STYLES)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{escape(title)} - mosis-portal</title>
+<title>{escape(heading)} - {escape(store)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 {styles}<link rel="icon" href="{root}ui/icon.svg" type="image/svg+xml">
 </head>
 <body>
 <header class="top"><nav aria-label="Documents">
-<a class="brand" href="{root}"><img src="{root}ui/icon.svg" alt="" width="28" height="28">Mosis apps</a>
-<ul><li><a href="{root}docs">All calls</a></li><li><a href="{root}docs/errors">Error codes</a></li>{links}</ul>
+<a class="brand" href="{root}"><img src="{root}ui/icon.svg" alt="" width="28" height="28">{escape(store)}</a>
+<ul>{links}</ul>
 </nav></header>
 <main id="main" class="doc">
 {body}
@@ -75,26 +93,36 @@ def whole(title: str, body: str, root: str = "../") -> bytes:
 """.encode()
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Guides for app developers come first, then the others by name."""
+    return (GUIDES.index(name) if name in GUIDES else len(GUIDES), name)
+
+
+def anchor(heading_html: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    words = re.sub(r"<[^>]*>", "", heading_html).lower()
+    return re.sub(r"[^\w\- ]", "", words).strip().replace(" ", "-")
+
+
 @cache
 def _markdown() -> Any:
-    """Markdown to HTML, with the anchors that the documents' own links count on; HTML in it is shown, not passed through."""
+    """Markdown to HTML, with the anchors that links in the documents use; HTML in the source is
+    escaped."""
     import mistune
 
     class Renderer(mistune.HTMLRenderer):
         def heading(self, text: str, level: int, **_attributes: Any) -> str:
-            words = re.sub(r"<[^>]*>", "", text).lower()
-            anchor = re.sub(r"[^\w\- ]", "", words).strip().replace(" ", "-")
-            return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+            return f'<h{level} id="{anchor(text)}">{text}</h{level}>\n'
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
-            document, mark, anchor = url.partition("#")
+            document, mark, place = url.partition("#")
             if document.endswith(".md") and "://" not in document:
                 document = document[:-3]
             elif document.startswith(".."):
-                return text  # a file of the source, which is not served
-            return str(super().link(text, document + mark + anchor, title))
+                return text  # a source file, which is not served
+            return str(super().link(text, document + mark + place, title))
 
-        # What scrolls sideways can be reached and scrolled with the keyboard.
+        # Elements that scroll sideways can be reached and scrolled with the keyboard.
         def block_code(self, code: str, info: str | None = None) -> str:
             return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 

@@ -15,6 +15,7 @@ import yaml
 
 from mosis.clock import text
 from mosis.context import Context
+from mosis.telemetry import downloads
 from tests.client import Client, Person
 from tests.command_line.driver import Mosis, approve_all, ended
 from tests.conftest import START, Hands
@@ -130,6 +131,55 @@ def test_rollout_halt_rollback_and_yank(
     for name in ("halt", "rollback", "yank"):
         more = [] if name == "halt" else ["--reason", "x"]
         assert "not_found" in mosis(name, APP, "9.9.9", "--yes", *more).expect(1).err
+
+
+def test_a_rollout_plan_and_the_default_one(mosis: Mosis, client: Client, rita: Person) -> None:
+    release(mosis, client, rita)
+    mosis("publish", "notes", "--bump", "patch").expect(0)
+    approve_all(client, rita)
+    assert "not_found" in mosis("rollout", APP, "1.0.1").expect(1).err
+    plan = ("--plan", "1,5@24,100@72h", "--halt-below", "99.5%", "--sessions", "300")
+    assert "--yes" in mosis("rollout", APP, "1.0.1", *plan).expect(2).err
+    version = mosis("rollout", APP, "1.0.1", *plan, "--yes", "--json").expect(0).json
+    assert (version["state"], version["rollout_percent"]) == ("published", 1)
+    assert version["rollout_plan"]["halt_when"] == {
+        "crash_free_below": 0.995, "sessions_at_least": 300, "compared_with": "previous",
+    }  # fmt: skip
+    shown = mosis("rollout", APP, "1.0.1").expect(0).out
+    assert "1 % after 0 h, 5 % after 24 h, 100 % after 72 h" in shown
+    assert "running: 1 of 3 steps, next at" in shown
+    other = ("--plan", "2,60@1", "--halt-below", "99", "--compare", "bound", "--yes", "--json")
+    changed = mosis("rollout", APP, "1.0.1", *other).expect(0).json["rollout_plan"]
+    assert changed["halt_when"]["compared_with"] is None
+    assert mosis("rollout", APP, "1.0.1", "--no-plan", "--yes", "--json").expect(0).json[
+        "rollout_plan"
+    ] is None  # fmt: skip
+    assert "no rollout plan" in mosis("rollout", APP).expect(0).out
+    default = mosis("rollout", APP, "--plan", "10,100@48", "--yes", "--json").expect(0).json
+    assert len(default["rollout_plan"]["steps"]) == 2
+    mosis("rollout", APP, "--no-plan", "--yes").expect(0)
+    for wrong in (
+        ["--plan", "5,1"], ["--plan", "x"], ["--plan", "5@-1"], ["--halt-below", "99"], ["--sessions", "5"],
+        ["--plan", "5", "--no-plan"], ["--plan", "5", "--halt-below", "101"],
+    ):  # fmt: skip
+        mosis("rollout", APP, "1.0.1", *wrong, "--yes").expect(2)
+    refused = mosis("rollout", APP, "1.0.1", "--plan", "5,5@1", "--yes").expect(1)
+    assert "/steps/1/percent" in refused.err
+
+
+def test_downloads(mosis: Mosis, client: Client, rita: Person) -> None:
+    release(mosis, client, rita)
+    version = client.env.db.connection().value("SELECT id FROM versions WHERE released = 1")
+    for _ in range(3):
+        client.env.downloads.add(version)
+    downloads.flush(client.env)
+    found = mosis("downloads", APP, "--by", "version,channel", "--json").expect(0).json
+    assert found["downloads"] == [{"count": 3, "version": "1.0.0", "channel": "stable"}]
+    shown = mosis("downloads", APP).expect(0).out
+    assert "3 downloads" in shown
+    assert client.env.clock.now()[:10] in shown
+    mosis("downloads", APP, "--by", "week").expect(1)
+    mosis("downloads", "com.none.such").expect(1)
 
 
 def test_status_tells_of_versions_queue_and_downloads(

@@ -46,6 +46,58 @@ def test_every_document_is_a_page_whose_links_lead_somewhere(client: Client, pat
         client.get(f"/docs/{target}").expect(200)
 
 
+def test_the_documents_are_searched(client: Client) -> None:
+    text = client.get("/docs/search?q=rollout+plan").expect(200).body.decode()
+    first = re.search(r'<h2><a href="([^"]+)">', text)
+    assert first
+    assert first[1] == "API#rollout-plans"
+    assert "<mark>Rollout</mark>" in text or "<mark>rollout</mark>" in text
+    for address in re.findall(r'<h2><a href="([^"]+)">', text):
+        document, _, anchor = address.partition("#")
+        page = client.get(f"/docs/{document}").expect(200).body.decode()
+        assert f'id="{anchor}"' in page, address
+
+
+def test_every_section_can_be_found_and_leads_to_its_heading(client: Client) -> None:
+    from mosis.web import docs_search
+
+    sections = docs_search._sections()
+    assert len(sections) > 100
+    pages: dict[str, str] = {}
+    for section in sections:
+        if section.document not in pages:
+            answer = client.get(f"/docs/{section.document}").expect(200)
+            pages[section.document] = answer.body.decode()
+        assert f'id="{section.anchor}"' in pages[section.document], section.heading
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "   ",
+        "<script>alert(1)</script>",
+        "zzzzqqq",
+        "%00",
+        "a" * 100,
+        "( [ * \\ .",
+        "ü 天",
+        "&amp;",
+    ],
+)
+def test_a_search_shows_what_was_typed_as_text(client: Client, query: str) -> None:
+    from urllib.parse import quote
+
+    answer = client.get(f"/docs/search?q={quote(query)}")
+    text = answer.body.decode()
+    assert answer.status in (200, 400)
+    assert "<script" not in text
+    if answer.status == 200:
+        assert "form-action 'self'" in answer.headers["content-security-policy"]
+    client.get("/docs/search?q=" + "a" * 101).expect(400)
+    client.get("/docs/search").expect(200)
+
+
 @pytest.mark.parametrize(
     "name", ["nothing", "..%2F..%2Fsetup.cfg", "decisions", "%2e%2e", "API.md"]
 )

@@ -6,7 +6,7 @@ import re
 import bottle
 import pytest
 
-from mosis.caller import client_address, household, parse_address, truncated
+from mosis.caller import client_address, network_of, parse_address, truncated
 from tests import described
 from tests.client import Client
 
@@ -165,14 +165,14 @@ def test_every_form_of_an_address_is_the_same_address(form: str, expected: str |
         # an entry that is no address ends the search at the proxy; an empty one is none (RFC 9110, 5.6.1)
         own = str(parse_address(peer))
         assert found == (expected or (own if form.strip() else "203.0.113.9"))
-        assert household(found)
+        assert network_of(found)
         assert truncated(found)
     assert client_address((), "203.0.113.1", form) == "203.0.113.1"
 
 
-def test_households_of_all_forms_are_one() -> None:
-    assert {household(form) for form, expected in FORMS if expected == V4} == {V4}
-    assert {household(form) for form, expected in FORMS if expected == V6} == {"2001:db8::/64"}
+def test_networks_of_all_forms_are_one() -> None:
+    assert {network_of(form) for form, expected in FORMS if expected == V4} == {V4}
+    assert {network_of(form) for form, expected in FORMS if expected == V6} == {"2001:db8::/64"}
 
 
 @pytest.mark.parametrize(

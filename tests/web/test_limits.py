@@ -118,7 +118,7 @@ def test_rubbish_credentials_count_for_the_address(client: Client) -> None:
     client.get("/v1/auth/me", address="203.0.113.9").expect(401)
 
 
-def test_an_ipv6_household_is_one_address(client: Client) -> None:
+def test_an_ipv6_network_is_one_address(client: Client) -> None:
     quota = POLICIES["address"].quota
     for number in range(quota):
         client.get("/v1/auth/me", address=f"2001:db8:1:1::{number:x}").expect(401)

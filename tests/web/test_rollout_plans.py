@@ -332,7 +332,7 @@ def test_one_device_alone_halts_nothing(client: Client, alice: Person) -> None:
     sessions(client, "2.0.0", 150, 150, devices=lambda number: number % 2)
     advance(client)
     assert share(client, alice)[0] == "published"
-    sessions(client, "2.0.0", 60, 60, devices=lambda number: number % 12, prefix="more")
+    sessions(client, "2.0.0", 72, 72, devices=lambda number: number % 12, prefix="more")
     advance(client)
     assert share(client, alice)[0] == "halted", "a dozen devices do"
 

@@ -224,7 +224,7 @@ def counted(client: Client) -> int:
     return int(client.env.db.connection().value("SELECT coalesce(sum(count), 0) FROM downloads"))
 
 
-def test_one_download_counts_for_each_household_app_and_day(
+def test_one_download_counts_for_each_network_app_and_day(
     client: Client, alice: Person, hands: Hands
 ) -> None:
     client.published(alice, NOTES)
@@ -276,7 +276,7 @@ def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Pers
     assert counted(client) == 2 + len(parts)
 
 
-def test_what_households_have_had_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_counted_downloads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mosis.store.fetched.MOST_KEYS", 50)
     had = Fetched()
     for number in range(500):

@@ -22,7 +22,7 @@ from mosis.credentials.oauth.signed_claims import (
 from mosis.errors import PortalError, Unavailable
 from mosis.outbound.http import basic, complaint
 
-KEPT_SECONDS = 3600  # lifetime of cached discovery documents and keys
+CACHED_SECONDS = 3600  # lifetime of cached discovery documents and keys
 AGAIN_SECONDS = 30  # an unknown key is requested at most once in this time
 _RSA_BITS = 2048
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -88,7 +88,7 @@ class OpenID(Provider):
         return not self._is_fresh(self.clock.time())
 
     def _is_fresh(self, now: float) -> bool:
-        return now - KEPT_SECONDS < self._metadata[0] <= now
+        return now - CACHED_SECONDS < self._metadata[0] <= now
 
     def metadata(self) -> dict[str, Any]:
         """The issuer's metadata (OpenID Connect Discovery 1.0, section 4), cached for an hour.
@@ -142,8 +142,8 @@ class OpenID(Provider):
         import jwt
 
         now = self.clock.time()
-        for kept_seconds in (KEPT_SECONDS, AGAIN_SECONDS):
-            if not now - kept_seconds < self._keys[0] <= now:
+        for cached_seconds in (CACHED_SECONDS, AGAIN_SECONDS):
+            if not now - cached_seconds < self._keys[0] <= now:
                 self._keys = (now, self._ask_keys())
             fitting = [key for key in self._keys[1] if _fits(key, kid, algorithm)]
             if len(fitting) == 1:

@@ -1,7 +1,7 @@
 """What an issuer has signed: the claims of a JWT (RFC 7519), read strictly, and the rules for those of an ID token.
 
 PyJWT verifies the signature; the JSON is read as everywhere here, so that no key stands twice and no number is NaN. Each
-NotTrusted says in words what is wrong, for whoever set up the provider.
+NotTrusted explains what is wrong, for the operator who configured the provider.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
     copies.py     consistent copies while the portal runs; telemetry and the secrets      restoring.py   putting it back
     drills.py     the newest replica restored and looked at, every week
 
-Copies lie in BACKUPS_DIR/copies/TIME/ (without BACKUPS_DIR in data/copies/): portal.db, packages.sha256 (for `sha256sum -c` in
+Copies are in BACKUPS_DIR/copies/TIME/ (without BACKUPS_DIR in data/copies/): portal.db, packages.sha256 (for `sha256sum -c` in
 PACKAGES_DIR) and the secrets. BACKUPS_DIR also holds secrets/ as they are now and telemetry.db of the last day.
 """
 
@@ -16,7 +16,13 @@ from mosis.operations.backup.copies import (
     make_by_job,
     request_copy,
 )
-from mosis.operations.backup.drills import Drill, drill, drill_by_schedule, last_drill
+from mosis.operations.backup.drills import (
+    Drill,
+    drill,
+    drill_by_schedule,
+    last_drill,
+    request_drill,
+)
 from mosis.operations.backup.restoring import Restored, restore, restore_lost
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "make",
     "make_by_job",
     "request_copy",
+    "request_drill",
     "restore",
     "restore_lost",
 ]

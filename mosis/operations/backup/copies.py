@@ -194,7 +194,7 @@ def _keep_secrets(
     source: Path, target: Path, names: list[str] | tuple[str, ...] = SECRETS
 ) -> list[str]:
     """Copy the secrets that exist and differ; their names."""
-    kept = []
+    copied = []
     for name in names:
         path = source / name
         if not path.exists() or (
@@ -207,8 +207,8 @@ def _keep_secrets(
             file.flush()
             os.fsync(file.fileno())
         part.rename(target / name)
-        kept.append(name)
-    return kept
+        copied.append(name)
+    return copied
 
 
 def _rename_changed(source: Path, target: Path) -> None:
@@ -216,9 +216,11 @@ def _rename_changed(source: Path, target: Path) -> None:
     NAME.until-TIME: the new one may have been created by mistake in a lost data folder, and
     devices trust the old one."""
     for name in SECRETS:
-        path, kept = source / name, target / name
-        if path.exists() and kept.exists() and path.read_bytes() != kept.read_bytes():
-            kept.rename(target / f"{name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        path, existing = source / name, target / name
+        if path.exists() and existing.exists() and path.read_bytes() != existing.read_bytes():
+            existing.rename(
+                target / f"{name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            )
 
 
 def flush(path: Path) -> None:

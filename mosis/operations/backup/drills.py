@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mosis import audit, events
+from mosis import audit, events, jobs
 from mosis.caller import PORTAL
 from mosis.context import Context
 from mosis.database import Connection, faults
@@ -117,6 +117,12 @@ def drill_by_schedule(env: Context) -> None:
         audit.add(db, PORTAL, "backup.drill", **facts)
         for (admin,) in db.all("SELECT id FROM developers WHERE role = 'admin' AND suspended = 0"):
             events.add(db, admin, "operator.drill", **facts)
+
+
+def request_drill(db: Connection) -> None:
+    """Queue a drill now, unless one waits or runs."""
+    with db.write():
+        jobs.add(db, "drill", unique_key="drill:now")
 
 
 def last_drill(db: Connection) -> dict[str, Any] | None:

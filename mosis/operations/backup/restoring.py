@@ -20,9 +20,9 @@ def restore_lost(config: Config, litestream: Litestream) -> bool:
     if not litestream.restore_if_lost():
         return False
     restore_missing_secrets(config)
-    kept = config.backups_dir / "telemetry.db" if config.backups_dir else None
-    if kept and kept.exists() and not config.telemetry_path.exists():
-        shutil.copyfile(kept, config.telemetry_path)
+    copy = config.backups_dir / "telemetry.db" if config.backups_dir else None
+    if copy and copy.exists() and not config.telemetry_path.exists():
+        shutil.copyfile(copy, config.telemetry_path)
     return True
 
 
@@ -40,7 +40,7 @@ class Restored:
     @property
     def text(self) -> str:
         """For a terminal."""
-        aside = "".join(f"\nPut aside: {path}" for path in self.put_aside)
+        aside = "".join(f"\nRenamed: {path}" for path in self.put_aside)
         return (
             f"{self.path}: whole, schema {self.schema}, {self.accounts} accounts, {self.versions} versions,"
             f" newest change {self.newest_change or 'none'}{aside}"
@@ -49,7 +49,7 @@ class Restored:
 
 def moment(text: str) -> str:
     """A moment in Litestream's format. Raises BackupError if it is malformed, has no time zone, or
-    lies in the future."""
+    is in the future."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
@@ -117,7 +117,7 @@ def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path 
 
 
 def _copied(source: Path, target: Path) -> None:
-    """An earlier copy, or a database that was put aside, including the content of its WAL."""
+    """An earlier copy, or a database that an earlier restore renamed, including the content of its WAL."""
     database = source / "portal.db" if source.is_dir() else source
     if not has_tables(database):
         raise BackupError(

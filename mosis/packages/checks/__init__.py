@@ -44,13 +44,13 @@ class ChecksUnavailable(Exception):
 class _Answer:
     """The output of a child, and how it ended."""
 
-    said: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
     code: int
     hung: bool
 
     @property
     def last(self) -> dict[str, Any]:
-        return self.said[-1] if self.said else {}
+        return self.lines[-1] if self.lines else {}
 
 
 class Checks:
@@ -77,7 +77,7 @@ class Checks:
             answer = self._answer(package)
             if answer.code == -signal.SIGKILL and not answer.hung:
                 answer = self._answer(package)
-        if not answer.said:
+        if not answer.lines:
             raise ChecksUnavailable(
                 f"the child that checks packages did not start (exit code {answer.code})"
             )
@@ -112,15 +112,15 @@ class Checks:
             start_new_session=True,
         )
         assert process.stdout is not None
-        said: list[dict[str, Any]] = []
+        lines: list[dict[str, Any]] = []
         hung = False
         try:
             with process.stdout as output:
                 for line in _lines(output, time.monotonic() + 2 * self.cpu_seconds + 5):
-                    said.append(line)
+                    lines.append(line)
             process.wait(ENDING_SECONDS)
         except (TimeoutError, subprocess.TimeoutExpired):
-            hung = not _ended(said)
+            hung = not _ended(lines)
         except ValueError as trouble:  # not the child's output format
             log.error("unreadable output of the check process", extra={"why": str(trouble)})
         finally:
@@ -128,7 +128,7 @@ class Checks:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
-        return _Answer(said, code, hung)
+        return _Answer(lines, code, hung)
 
     def _program(self) -> list[str]:
         """The arguments for Python. The child cannot be run as a file out of a zipapp, and `-I` may
@@ -154,7 +154,7 @@ class Checks:
         else:
             code = "check_crashed"
         file: str | None = next(
-            (each["file"] for each in reversed(answer.said) if "file" in each), None
+            (each["file"] for each in reversed(answer.lines) if "file" in each), None
         )
         detail = _FAILURES[code].format(
             file=repr(file) if file else "the package",
@@ -164,8 +164,8 @@ class Checks:
         return Finding(code, detail, file, tier=2)
 
 
-def _ended(said: list[dict[str, Any]]) -> bool:
-    return bool(said) and "findings" in said[-1]
+def _ended(lines: list[dict[str, Any]]) -> bool:
+    return bool(lines) and "findings" in lines[-1]
 
 
 def _lines(output: Any, deadline: float) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ def _die_with(parent: int) -> bool:
 
 
 def _yield_to_other_sessions() -> None:
-    """Give way to the portal where the kernel shares the processor among sessions: there a nice
+    """Yield to the portal where the kernel shares the processor among sessions: there a nice
     value counts within the session alone (sched(7), autogroup). This process leads its own."""
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ not matter.
 import struct
 from collections.abc import Iterator
 
-from mosis.packages.checks.kinds import Broken, Contents, error
+from mosis.packages.checks.kinds import Broken, Contents, error, why_broken
 from mosis.packages.findings import Finding
 
 FACES = 64  # of a collection
@@ -32,7 +32,7 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
         for start in _faces(content):
             _read(content, start)
     except (Broken, struct.error) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off"
+        why = why_broken(trouble, content, ("OpenType font",))
         yield error("font_invalid", f"This is no font: {why}. Export it again.", path)
 
 

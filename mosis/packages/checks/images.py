@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from mosis.packages.checks import jpeg, png
-from mosis.packages.checks.kinds import Broken, Contents, error, warning
+from mosis.packages.checks.kinds import Broken, Contents, error, warning, why_broken
 from mosis.packages.findings import Finding
 
 HUGE_PIXELS = 4096 * 4096
@@ -22,7 +22,10 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
     try:
         width, height, spare = reader(content)
     except (Broken, struct.error, IndexError, zlib.error) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off or damaged"
+        own = {"png": "PNG image", "webp": "WebP image", "tga": "an ICO image"}.get(
+            ending, "JPEG image"
+        )
+        why = why_broken(trouble, content, (own,))
         yield error(
             "image_invalid", f"This is no {ending.upper()} image: {why}. Save it again.", path
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mosis.packages.findings import Finding
+from mosis.packages.formats import format_of
 
 
 @dataclass
@@ -22,6 +23,15 @@ class Contents:
 
 class Broken(Exception):
     """A file does not have the format of its name; the text gives the reason."""
+
+
+def why_broken(trouble: Exception, content: bytes, own: tuple[str, ...]) -> str:
+    """Why a file does not have the format of its name: it is cut off or damaged, or a file of another format, unless that is one
+    of its `own` (names in formats.py)."""
+    found = format_of(content)
+    if found and not found.endswith(own):
+        return f"it is {found}"
+    return str(trouble) if isinstance(trouble, Broken) else "it is cut off or damaged"
 
 
 def error(code: str, detail: str, path: str, line: int | None = None) -> Finding:

@@ -39,6 +39,9 @@ _WORD = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
     re.DOTALL,
 )
+# What stands behind a byte that Lua does not expect.
+_BYTES = dict.fromkeys(("254", "255"), " (the file is UTF-16; save it as UTF-8)")
+_BEYOND_ASCII = " (a character beyond ASCII outside of a text, such as a typographic quote or a non-breaking space)"
 _FIRST_LINE = re.compile(rb"\A#[^\n]*")  # skipped by luaL_loadfilex, after a byte order mark
 _LINE_END = re.compile(r"\r\n|\n\r|\r")
 Word = tuple[str, str, int]  # kind, word, line
@@ -66,12 +69,12 @@ def look(path: str, source: str, contents: Contents, first_line: int = 1) -> Ite
     """What a script uses: one finding for each name, at its first occurrence; permissions are added
     to `contents`."""
     words = [*_words(_LINE_END.sub("\n", source), first_line), *[("end", "", 0)] * 4]
-    said: set[str] = set()
+    seen: set[str] = set()
     for number, (kind, _, _) in enumerate(words):
         if kind == "name" and not _is_own_name(words, number):
             for finding in _uses(path, words, number, contents):
-                if finding.detail not in said:
-                    said.add(finding.detail)
+                if finding.detail not in seen:
+                    seen.add(finding.detail)
                     yield finding
 
 
@@ -207,7 +210,10 @@ def _said(message: bytes, first_line: int) -> tuple[int, str]:
     found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)
     if "C stack overflow" in text:
         text, found = "its expressions or blocks are nested too deep", None
-    return (int(found[1]), found[2][:200] + ".") if found else (first_line, text[:200] + ".")
+    if byte := re.search(r"near '<\\(\d+)>'", text):
+        text += _BYTES.get(byte[1], "" if int(byte[1]) < 128 else _BEYOND_ASCII)
+        found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)
+    return (int(found[1]), found[2][:300] + ".") if found else (first_line, text[:200] + ".")
 
 
 @cache

@@ -12,6 +12,18 @@ from mosis.packages.findings import Finding
 DEPTH = 8  # rules within rules: @media around @keyframes around a rule is three
 _OF_RULES = ("media", "keyframes", "supports", "layer")
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,()"]+)')  # a string, or a word without quotes
+# Kinds of tinycss2's errors, or the beginnings of its messages
+_WORDS = {
+    ")": "a closing ) has no opening one",
+    "]": "a closing ] has no opening one",
+    "}": "a closing } has no opening one",
+    "bad-string": "a text in quotes has no end on its line",
+    "bad-url": "an address in url() has a space, a quote or a bracket; put it into quotes",
+    "EOF reached before {} block": "this is a } or a selector without a { } block",
+    "Expected ':' after": "a declaration is `name: value;`, and here is no colon; rules cannot stand in rules",
+    "Expected <ident>": "a declaration begins with the name of a property",
+    "Expected declaration": "a declaration is `name: value;`",
+}
 _FILE = re.compile(r"(?![a-z][a-z0-9+.-]*:).*\.(?:png|jpe?g|tga|webp|ttf|otf|rcss)", re.IGNORECASE)
 
 
@@ -151,7 +163,10 @@ def _errors(values: list[Any]) -> Iterator[Any]:
 
 
 def _wrong(path: str, node: Any) -> Finding:
-    said = node.message.partition(", got {")[0].rstrip(".")[:200]
+    problem = next(
+        (words for mark, words in _WORDS.items() if mark in (node.kind, node.message[: len(mark)])),
+        "this is not a rule or a declaration",
+    )
     return error(
-        "rcss_malformed", f"The style sheet cannot be read here: {said}.", path, node.source_line
+        "rcss_malformed", f"The style sheet cannot be read here: {problem}.", path, node.source_line
     )

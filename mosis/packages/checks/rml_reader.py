@@ -172,7 +172,7 @@ class Reader:
         if name != opened:
             detail = (
                 f"</{name[:40]}> is not expected here, because <{opened[:40]}> of "
-                f"line {line} is open; write </{opened[:40]}> first."
+                f"line {line} is open; write </{opened[:40]}> first, or <{opened[:40]}/> for an empty element."
             )
             raise self._fail(detail, begin)
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from mosis.packages.checks import mp3
-from mosis.packages.checks.kinds import Broken, Contents, error, warning
+from mosis.packages.checks.kinds import Broken, Contents, error, warning, why_broken
 from mosis.packages.findings import Finding
 
 _CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
@@ -26,7 +26,8 @@ def check(path: str, content: bytes, contents: Contents) -> Iterator[Finding]:
     try:
         after, damaged = {"ogg": _ogg, "wav": _wav, "mp3": mp3.read}[ending](content)
     except (Broken, struct.error, IndexError) as trouble:
-        why = str(trouble) if isinstance(trouble, Broken) else "it is cut off"
+        own = {"ogg": "an Ogg file", "wav": "WAV sound", "mp3": "MP3 sound"}[ending]
+        why = why_broken(trouble, content, (own,))
         yield error(
             "sound_invalid", f"This is no {ending.upper()} sound: {why}. Save it again.", path
         )

@@ -57,9 +57,11 @@ def hint_for(source: bytes, code: int, at: int) -> str:
     if before.rfind(b"<!--") > max(before.rfind(b"-->"), -1):
         return "do not write -- within a comment."
     inside_tag = before.rfind(b"<") > before.rfind(b">")
+    if re.search(rb"&[^\s;<>&]{0,40}$", before):
+        return "write &amp; for &."
     if mark == b"<" or before.endswith(b"<"):
         return "write &lt; for <."
-    if b"&" in (mark, before[-1:]) or re.search(rb"&[^\s;<>]{0,40}$", before):
+    if mark == b"&":
         return "write &amp; for &."
     if inside_tag and before.rstrip().endswith(b"="):
         return 'put the value of the attribute into quotes, as in name="value".'

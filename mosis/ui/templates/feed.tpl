@@ -1,6 +1,6 @@
 <?xml version="1.0" encoding="utf-8"?>
 <feed xmlns="http://www.w3.org/2005/Atom">
-<title>{{t("site.name")}}</title>
+<title>{{page.store_name}}</title>
 <id>{{absolute("/feed.atom")}}</id>
 <link rel="self" href="{{absolute("/feed.atom")}}"/>
 <link rel="alternate" type="text/html" href="{{absolute("/")}}"/>

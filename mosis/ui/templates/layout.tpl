@@ -4,7 +4,7 @@
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{{title}} - {{t("site.name")}}</title>
+<title>{{title}} - {{page.store_name}}</title>
 <link rel="stylesheet" href="{{page.asset("pico.classless.min.css")}}">
 <link rel="stylesheet" href="{{page.asset("portal.css")}}">
 <link rel="icon" href="{{page.asset("icon.svg")}}" type="image/svg+xml">
@@ -20,7 +20,7 @@
 <a class="skip" href="#main">{{t("layout.skip")}}</a>
 <header class="top">
 <nav aria-label="{{t("layout.site")}}">
-<a class="brand" href="{{url("/")}}"><img src="{{page.asset("icon.svg")}}" alt="" width="28" height="28">{{t("site.name")}}</a>
+<a class="brand" href="{{url("/")}}"><img src="{{page.asset("icon.svg")}}" alt="" width="28" height="28">{{page.store_name}}</a>
 <ul>
 <li><a href="{{url("/docs")}}">{{t("layout.docs")}}</a></li>
 % if page.public or page.signed_in:
@@ -51,6 +51,13 @@
 % if page.problem and not get("is_error_page"):
 <div class="alert" role="alert">
 <p>{{page.problem_text}}</p>
+%     if page.problem.code == "package_rejected":
+<ul class="findings">
+%         for each in page.problem.errors:
+<li class="error"><code>{{each.get("code", "")}}</code> {{each.get("path") or ""}}{{":%s" % each["line"] if each.get("line") else ""}} {{each.get("detail", "")}}</li>
+%         end
+</ul>
+%     end
 <p><small>{{t("error.code", code=page.problem.code, request_id=page.request_id)}}</small></p>
 </div>
 % end

@@ -9,12 +9,14 @@ from mosis.caller import Caller
 from mosis.credentials import tokens
 from mosis.people import accounts
 from tests.client import PASSWORD, Client, Person
+from tests.conftest import Hands
 from tests.providers import (
     Browser,
     GitHubShape,
     Issuer,
 )
 from tests.web.oauth.conftest import ALICE, accounts_of, suspend, verify_address
+from tests.web.test_second_factor import step, turned_on
 
 
 def register(client: Client, *, verified: bool) -> Person:
@@ -287,3 +289,26 @@ def test_userinfo_does_not_verify_the_address_of_the_id_token_by_another(
     issuer.told_by_userinfo = other
     made = browser.sign_in("company").expect(200)["developer"]
     assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
+
+
+def test_a_provider_does_not_replace_the_second_factor(
+    browser: Browser, issuer: Issuer, hands: Hands
+) -> None:
+    """Neither by an address that both have verified, nor once it is linked, nor for a page that collects."""
+    client = browser.client
+    alice = register(client, verified=True)
+    phone = turned_on(client, hands, alice)
+    issuer.person["email"] = ALICE
+    ticket = browser.sign_in("company").expect(401, "second_factor_required")["ticket"]
+    assert client.get("/v1/auth/me", as_=alice)["providers"] == ["password"]
+    step(client, ticket, phone.next()).expect(200)
+
+    linked = browser.sign_in("company", as_=alice).expect(200)
+    assert linked["developer"]["providers"] == ["password", "company"]
+    browser.sign_in("company").expect(401, "second_factor_required")
+
+    browser.sign_in("company", return_to="/console/").expect(303)
+    at = "/v1/auth/oauth/company/collect"
+    ticket = browser.call("POST", at).expect(401, "second_factor_required")["ticket"]
+    browser.call("POST", at).expect(400, "oauth_state_invalid")
+    step(client, ticket, phone.next()).expect(200)

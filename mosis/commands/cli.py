@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.config import Config, ConfigError
+from mosis.commands.process import (
+    HERE,
+    check_preconditions,
+    migrate_databases,
+    open_migrated,
+    serve,
+    work,
+)
+from mosis.config import Config, ConfigError, read_env_file
 from mosis.context import Context
 from mosis.database import MigrationError
 from mosis.errors import PortalError
 from mosis.litestream import BackupError
-from mosis.process import HERE, check_preconditions, migrate_databases, open_migrated, serve, work
 from mosis.validation.strict_json import dump_json
 
 CONFIG, FAILED = 78, 1  # exit codes; 78 is EX_CONFIG of sysexits.h
@@ -32,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     os.umask(0o027)  # new files are readable by the portal's user and group only
     try:
+        if given.env_file:
+            for name, value in read_env_file(given.env_file).items():
+                if not os.environ.get(name, "").strip():
+                    os.environ[name] = value
         config = Config.read()
         configure_logging(config)
         if given.touches_data:
@@ -76,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
         prog="portal.py",
         description="A self-hosted app store backend for Mosis.",
         epilog="Settings come from the environment; docs/OPERATIONS.md lists them.",
+    )
+    top.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="settings from a file too, such as .env; the environment comes first",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)
@@ -200,7 +217,12 @@ def _admin_commands(commands: Any) -> None:
     create = command("create", "create an account with the role admin", run_admin_create)
     promote = command("promote", "give an account a role", run_admin_promote)
     password = command("password", "set a new password and end every session", run_admin_password)
-    for each in (create, promote, password):
+    factor = command(
+        "second-factor-off",
+        "turn the second factor of an account off, for somebody who has lost it",
+        run_admin_second_factor_off,
+    )
+    for each in (create, promote, password, factor):
         each.add_argument("email", metavar="EMAIL")
     promote.add_argument("--role", choices=("developer", "reviewer", "admin"), default="admin")
 
@@ -254,7 +276,7 @@ def run_routes(given: Given, config: Config) -> None:
 
 def run_simulate(given: Given, config: Config) -> int:
     """Send simulated telemetry, and print how it was answered."""
-    from mosis.demo import telemetry
+    from mosis.commands.demo import telemetry
 
     begun = time.monotonic()
     url = given.url or config.base_url
@@ -316,6 +338,22 @@ def run_admin_password(given: Given, config: Config) -> None:
                 raise NotFound("account")
             accounts.set_password(db, PORTAL, developer.id, password_hash)
     print(f"The new password of {developer.email} is {password}\nChange it after the next sign-in.")
+
+
+def run_admin_second_factor_off(given: Given, config: Config) -> None:
+    """Turn the second factor of an account off; its owner is told."""
+    from mosis.caller import PORTAL
+    from mosis.errors import NotFound
+    from mosis.people import accounts, second_factor
+
+    with open_context(config) as env:
+        db = env.db.connection()
+        with db.write():
+            developer = accounts.find_by_email(db, given.email)
+            if developer is None or second_factor.find(db, developer.id) is None:
+                raise NotFound("account with a second factor")
+            second_factor.remove(db, PORTAL, developer.id)
+    print(f"{developer.email} signs in without a second factor now.")
 
 
 def run_admin_promote(given: Given, config: Config) -> None:
@@ -409,7 +447,7 @@ def run_backup(given: Given, config: Config) -> None:
 
 def run_demo(given: Given, config: Config) -> None:
     """Fill the portal with an example catalogue."""
-    from mosis.demo.catalogue import APPS, fill
+    from mosis.commands.demo.catalogue import APPS, fill
 
     with open_context(config) as env:
         print(f"Making {APPS} apps; this takes about a minute.", file=sys.stderr, flush=True)

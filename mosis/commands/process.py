@@ -16,8 +16,9 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
+from mosis.operations import other_hosts
 
-HERE = Path(__file__).resolve().parents[1]  # the directory of portal.py, schema.sql and migrations/
+HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
@@ -301,6 +302,7 @@ def welcome(config: Config, port: int) -> str:
         "",
         f"  data in {config.data_dir}, packages in {config.packages_dir}",
         "",
+        *_notes(config),
         f"  Try:  curl -s {config.base_url}/healthz",
         "  Next: docs/COOKBOOK.md shows the way from an account to a published app, with curl.",
         f"        {_ourselves()} admin create you@example.net   creates the first administrator.",
@@ -308,6 +310,18 @@ def welcome(config: Config, port: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _notes(config: Config) -> list[str]:
+    """What the operator may not expect: requests for another address, and settings that are not read."""
+    notes = []
+    if other := other_hosts.last_seen(config):
+        notes.append(f"  Look: {other.warning(config)}")
+    if Path(".env").is_file() and "--env-file" not in " ".join(sys.argv):
+        notes.append(
+            "  Look: .env is not read; `portal.py --env-file .env serve` and `make run` do."
+        )
+    return [*notes, ""] if notes else []
 
 
 def _ourselves() -> str:

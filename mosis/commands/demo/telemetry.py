@@ -1,7 +1,9 @@
-"""`portal.py telemetry simulate`: plausible devices that send over HTTP, for people who want to look and for measuring.
+"""`portal.py telemetry simulate`: simulated devices that send telemetry over HTTP, for
+demonstrations and measurements.
 
-Traffic is made from a seed: the same seed makes the same devices, sessions and batches, and so the same batch_ids; sent twice,
-it counts once. Everything lies in the past days; a portal takes events of the last 30.
+Traffic depends on a seed: the same seed makes the same devices, sessions, batches and batch_ids,
+which count once if sent twice. All events are in the past days; a portal accepts those of the last
+30.
 """
 
 import gzip
@@ -44,7 +46,7 @@ _HOURS = [
     12,
     7,
     3,
-]  # how busy the hours of a day are
+]  # relative activity by hour of the day
 _CRASHES = [
     ("LuaError", "attempt to index a nil value (local 'note')", "notes.lua", "save"),
     ("LuaError", "attempt to compare number with nil", "list.lua", "sort"),
@@ -55,7 +57,7 @@ _CRASHES = [
 
 @dataclass(frozen=True)
 class Device:
-    """A device with its habits."""
+    """A simulated device."""
 
     id: str
     version: str
@@ -66,7 +68,7 @@ class Device:
 
 @dataclass
 class Sent:
-    """What became of what was sent."""
+    """Counts of what was sent and how it was answered."""
 
     batches: int = 0
     events: int = 0
@@ -76,7 +78,7 @@ class Sent:
 
 
 def fleet(dice: random.Random, devices: int, versions: list[str]) -> list[Device]:
-    """Devices of different speed; most have the newest version."""
+    """Devices of different speeds; most have the newest version."""
     return [
         Device(
             id=f"{dice.getrandbits(256):064x}",
@@ -123,7 +125,7 @@ def day_of(
 def _session(
     dice: random.Random, device: Device, at: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The events of a session, and the crash that it ended with if it did."""
+    """The events of a session, and its crash if it had one."""
     length = round(dice.lognormvariate(5, 1))
     events = [
         _event("app_start", at),
@@ -178,8 +180,9 @@ def simulate(
     seed: int = 1,
     connections: int = 4,
 ) -> Sent:
-    """Send what `devices` devices do in `days` days, shared out over the apps (package id, versions); what became of it."""
-    dice, sent = random.Random(seed), Sent()  # noqa: S311  (to be repeated, not to be secret)
+    """Send what `devices` devices produce in `days` days, distributed over the apps (package id,
+    versions). Returns the counts."""
+    dice, sent = random.Random(seed), Sent()  # noqa: S311  (must be reproducible, not secret)
     today = int(time.time()) // DAY * DAY
     queue: SimpleQueue[tuple[str, dict[str, Any]] | None] = SimpleQueue()
     threads = [
@@ -205,7 +208,8 @@ def simulate(
 def _send_all(
     url: str, queue: "SimpleQueue[tuple[str, dict[str, Any]] | None]", sent: Sent
 ) -> None:
-    """One connection. A refusal for want of room or rate waits as long as it is told; a lost connection is made again."""
+    """Send over one connection. After 429 or 507 it waits as long as the response says; a lost
+    connection is reopened."""
     connection = _connection(url)
     while each := queue.get():
         path, document = each
@@ -225,7 +229,7 @@ def _send_all(
 
 
 def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[int, float]:
-    """(status, seconds to wait); status 0 when there was no answer."""
+    """(status, seconds to wait); status 0 if there was no response."""
     try:
         connection.request(
             "POST", path, body, {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -239,7 +243,7 @@ def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tup
 
 
 def published_apps(url: str, most: int = 10) -> list[tuple[str, list[str]]]:
-    """The apps that a portal shows, with their versions, the oldest first."""
+    """The published apps of a portal with their versions, oldest first."""
     found = _get(url, f"/v1/store/apps?limit={most}")["apps"]
     return [(app["package_id"], _versions(url, app["package_id"])) for app in found]
 

@@ -1,4 +1,5 @@
-"""`portal.py demo`: a plausible catalogue in a portal without apps, made by the same functions as real requests."""
+"""`portal.py demo`: an example catalogue in a portal without apps, made by the functions that serve
+real requests."""
 
 import colorsys
 import io
@@ -47,9 +48,10 @@ _PERMISSIONS = {
 
 
 def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> str:
-    """Developers, apps, their versions and downloads; a sentence that says what was made. The same for every portal.
+    """Create developers, apps, versions and downloads, the same for every portal. Returns a
+    summary.
 
-    Raises Conflict when the portal has apps, or had a demo.
+    Raises Conflict if the portal has apps, or had a demo.
     """
     db, dice, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
     if db.value(
@@ -79,7 +81,8 @@ def _account(db: Connection, email: str, name: str, password_hash: str, role: st
         developer = accounts.create(
             db, Caller(), email, name, password_hash, role=role, verified=True
         )
-        events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))  # nobody is there
+        # no client address
+        events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))
     return Caller(developer.id, role)
 
 
@@ -132,7 +135,7 @@ def _app(
 
 
 def _wait_for_checks(db: Connection, worker: Worker, app: apps.App, version: str) -> None:
-    """Until a version is checked: by this process, or by a portal that runs beside it and was faster to take the job."""
+    """Wait until a version is checked, by this process or by a portal that has claimed the job."""
     until = time.monotonic() + PATIENCE_SECONDS
     while versions.get(db, app, version).state == "checking" and time.monotonic() < until:
         if not worker.run_due():
@@ -150,7 +153,7 @@ def _upload(
 ) -> str:
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
-    options = Upload(release_notes=f"Version {version}: mends and polish.")
+    options = Upload(release_notes=f"Version {version}: fixes and small improvements.")
     signing_keys = keys.that_sign(db, app.id)
     created = versions.upload(env, db, caller, app, received, options, signing_keys)
     return created.version.version

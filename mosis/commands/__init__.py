@@ -1,0 +1,1 @@
+"""What `portal.py` does: its command line, the process that serves, and the demonstration data."""

@@ -1,0 +1,1 @@
+"""An example catalogue and simulated telemetry."""

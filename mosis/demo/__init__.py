@@ -1,1 +1,0 @@
-"""A catalogue, packages and telemetry to look around in."""

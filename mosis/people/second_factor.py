@@ -1,0 +1,253 @@
+"""The second factor of an account: codes of an authenticator app, and recovery codes for when it is
+lost.
+
+A code is good once. Who has signed in with the first factor gets a ticket, which is good for ten
+minutes and dies with the password. `mosis/people/second_step.py` exchanges it for a session.
+"""
+
+import json
+from dataclasses import dataclass
+
+from mosis import audit, events
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.credentials import passwords, tokens, totp
+from mosis.database import Connection, columns
+from mosis.errors import Conflict, Denied
+
+TICKET_SECONDS = 600
+TELL_SECONDS = 3600  # at most one notice of wrong codes in this time
+
+
+@dataclass(frozen=True)
+class SecondFactor:
+    """A row of `second_factors`. `last_step` is the time step of the last code that was accepted."""
+
+    developer_id: str
+    seed: bytes
+    confirmed_at: str | None
+    last_step: int
+    recovery_hashes: str
+
+    @property
+    def codes_left(self) -> int:
+        """How many recovery codes have not been used."""
+        return len(json.loads(self.recovery_hashes))
+
+
+def find(db: Connection, developer_id: str) -> SecondFactor | None:
+    """The second factor of an account, confirmed or not."""
+    return db.one(
+        f"SELECT {columns(SecondFactor)} FROM second_factors WHERE developer_id = ?",
+        developer_id,
+        into=SecondFactor,
+    )
+
+
+def active(db: Connection, developer_id: str) -> SecondFactor | None:
+    """The second factor of an account, if it is confirmed."""
+    found = find(db, developer_id)
+    return found if found is not None and found.confirmed_at else None
+
+
+def required(env: Context, db: Connection, developer_id: str) -> Denied | None:
+    """What somebody is told who has proved the first factor of an account that has a second: the
+    error with the ticket. None if the account has none."""
+    if active(db, developer_id) is None:
+        return None
+    password_hash = db.value("SELECT password_hash FROM developers WHERE id = ?", developer_id)
+    expires_at = int(env.clock.time()) + TICKET_SECONDS
+    ticket = tokens.make_step(env.secret, developer_id, expires_at, password_hash or "")
+    return Denied(
+        "second_factor_required",
+        "Send this ticket with a code of your authenticator app, or a recovery code, to"
+        " POST /v1/auth/login/second-factor.",
+        ticket=ticket,
+    )
+
+
+def account_of(env: Context, db: Connection, ticket: str) -> str:
+    """The account of a ticket that is good. Raises Denied `invalid_token`."""
+    developer_id, expires_at = tokens.split_step(ticket)
+    row = db.one("SELECT password_hash FROM developers WHERE id = ?", developer_id)
+    now = env.clock.time()
+    if (
+        row is None
+        or not tokens.same(
+            ticket, tokens.make_step(env.secret, developer_id, expires_at, row[0] or "")
+        )
+        or not now < expires_at <= now + TICKET_SECONDS
+    ):
+        raise Denied("invalid_token", "This ticket is not valid any more; sign in again.")
+    return developer_id
+
+
+def begin(env: Context, db: Connection, caller: Caller, password: str | None) -> bytes:
+    """Make a new secret for an authenticator app; it counts once `turn_on` has seen a code of it.
+
+    Raises Denied `invalid_credentials` without the account's password (a stolen session must not lock
+    the owner out), Conflict `invalid_state` if a second factor is on.
+    """
+    stored = db.value("SELECT password_hash FROM developers WHERE id = ?", caller.account)
+    if stored and not passwords.verify(password or "", stored, env.password_cost):
+        raise Denied("invalid_credentials", "The password is wrong.")
+    with db.write():
+        if active(db, caller.account):
+            raise Conflict(
+                "invalid_state",
+                "Your account has a second factor: turn it off first.",
+                state="on",
+                allowed=["off"],
+            )
+        seed = totp.make_seed()
+        db.change("DELETE FROM second_factors WHERE developer_id = ?", caller.account)
+        db.insert("second_factors", developer_id=caller.account, seed=seed, created_at=db.now)
+    return totp.secret_of(env.secret, caller.account, seed)
+
+
+def uri(env: Context, db: Connection, developer_id: str, secret: bytes) -> str:
+    """The address of a secret for authenticator apps."""
+    email = db.value("SELECT email FROM developers WHERE id = ?", developer_id)
+    return totp.uri(secret, env.config.store_name, email)
+
+
+def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
+    """Turn the second factor on with the first code of the app: the recovery codes, shown once.
+
+    Raises Conflict `invalid_state` if it was not begun or is on, Denied `invalid_code`.
+    """
+    with db.write():
+        found = find(db, caller.account)
+        if found is None or found.confirmed_at:
+            raise Conflict(
+                "invalid_state",
+                "Begin with POST /v1/auth/totp; a second factor that is on stays as it is.",
+                state="on" if found else "off",
+                allowed=["off"] if found else ["begin"],
+            )
+        _spend_code(env, db, found, code)
+        db.change(
+            "UPDATE second_factors SET confirmed_at = ? WHERE developer_id = ?",
+            db.now,
+            caller.account,
+        )
+        audit.add(db, caller, "second_factor.on", caller.account)
+        events.add(db, caller.account, "security.second_factor_on", network=caller.network)
+        return _new_recovery_codes(db, caller.account)
+
+
+def turn_off(env: Context, db: Connection, caller: Caller, code: str) -> None:
+    """Turn it off, with a code. Raises Conflict `invalid_state`, Denied `invalid_code`."""
+    with db.write():
+        prove(env, db, caller, _on(db, caller.account), code)
+        remove(db, caller, caller.account)
+
+
+def remove(db: Connection, caller: Caller, developer_id: str) -> None:
+    """Turn the second factor of an account off, in the running transaction; also for the operator."""
+    if db.change("DELETE FROM second_factors WHERE developer_id = ?", developer_id):
+        audit.add(db, caller, "second_factor.off", developer_id, owner_id=developer_id)
+        events.add(db, developer_id, "security.second_factor_off", network=caller.network)
+
+
+def renew_recovery_codes(env: Context, db: Connection, caller: Caller, code: str) -> list[str]:
+    """New recovery codes instead of the old ones. Raises Conflict `invalid_state`, Denied
+    `invalid_code`."""
+    with db.write():
+        prove(env, db, caller, _on(db, caller.account), code)
+        audit.add(db, caller, "second_factor.codes_renewed", caller.account)
+        return _new_recovery_codes(db, caller.account)
+
+
+def prove(env: Context, db: Connection, caller: Caller, factor: SecondFactor, code: str) -> None:
+    """Use up a code of the app or a recovery code, in the running transaction. Raises Denied
+    `invalid_code`."""
+    hashed = totp.recovery_hash(code)
+    left = json.loads(factor.recovery_hashes)
+    if hashed not in left:
+        _spend_code(env, db, factor, code)
+        return
+    left.remove(hashed)
+    db.change(
+        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
+        json.dumps(left),
+        factor.developer_id,
+    )
+    audit.add(
+        db, caller, "second_factor.recovery_code_used", factor.developer_id,
+        owner_id=factor.developer_id, left=len(left),
+    )  # fmt: skip
+    events.add(
+        db,
+        factor.developer_id,
+        "security.recovery_code_used",
+        network=caller.network,
+        left=len(left),
+    )
+
+
+def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) -> None:
+    """As `prove` for the caller, in the running transaction, if the account has a second factor.
+    Raises Denied `second_factor_required` without a code."""
+    factor = active(db, caller.account)
+    if factor is None:
+        return
+    if not code:
+        raise Denied(
+            "second_factor_required",
+            "Send `code` too: a code of your authenticator app, or a recovery code.",
+        )
+    prove(env, db, caller, factor, code)
+
+
+def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
+    """Tell the owner that somebody knows the password and tries codes, once an hour."""
+    with db.write():
+        if not db.value(
+            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
+            " AND created_at > ?",
+            developer_id,
+            db.clock.now(-TELL_SECONDS),
+        ):
+            said = {"network": caller.network, "client": caller.client}
+            events.add(db, developer_id, "security.second_factor_failed", **said)
+
+
+def _on(db: Connection, developer_id: str) -> SecondFactor:
+    found = active(db, developer_id)
+    if found is None:
+        raise Conflict(
+            "invalid_state",
+            "Your account has no second factor.",
+            state="off",
+            allowed=["begin"],
+        )
+    return found
+
+
+def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -> None:
+    """Use up a code of the app: of two requests with the same code one wins. A last step beyond what
+    the clock allows was written while it was ahead, and does not count."""
+    secret, now = totp.secret_of(env.secret, factor.developer_id, factor.seed), env.clock.time()
+    step = totp.step_of(secret, code.replace(" ", ""), now)
+    latest = int(now) // totp.STEP_SECONDS + totp.STEPS_AROUND
+    if step is None or not db.change(
+        "UPDATE second_factors SET last_step = ?1 WHERE developer_id = ?2"
+        " AND (last_step < ?1 OR last_step > ?3)",
+        step,
+        factor.developer_id,
+        latest,
+    ):
+        raise Denied(
+            "invalid_code", "This code is wrong or was used already; wait for the next one."
+        )
+
+
+def _new_recovery_codes(db: Connection, developer_id: str) -> list[str]:
+    made = totp.make_recovery_codes()
+    db.change(
+        "UPDATE second_factors SET recovery_hashes = ? WHERE developer_id = ?",
+        json.dumps([totp.recovery_hash(each) for each in made]),
+        developer_id,
+    )
+    return made

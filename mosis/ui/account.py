@@ -1,0 +1,220 @@
+"""The account of who is signed in: name, password, sessions, API keys, signing keys, webhooks, mails, export, erasure."""
+
+import json
+from typing import Any
+
+import bottle
+
+from mosis import events, packages
+from mosis.caller import SCOPES, Caller
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.database.pagination import PageRequest
+from mosis.errors import NotFound
+from mosis.notifications import webhooks
+from mosis.people import accounts, identities, keys, personal_data
+from mosis.people.keys import NewKey
+from mosis.publishing import apps
+from mosis.ui.apps import CHECKBOX
+from mosis.ui.pages import PRIVATE, Page, add
+from mosis.validation import Schema
+from mosis.web import account_recovery as api_recovery
+from mosis.web import accounts as api_accounts
+from mosis.web import keys as api_keys
+from mosis.web import webhooks as api_webhooks
+from mosis.web.plugins import Portal
+from mosis.web.request import spend
+
+LISTED = 100  # sessions, keys and webhooks on the page
+DELIVERIES = 50
+PASSWORD_HERE: Schema = api_recovery.CHANGE
+KEY_HERE: Schema = {name: api_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
+HOOK_HERE: Schema = {
+    "url": api_webhooks.ADD["url"],
+    "kinds": api_webhooks.ADD["kinds"] | {"minlength": 0},
+}
+ERASE_HERE: Schema = {
+    "password": api_accounts.ERASE["password"],
+    "withdraw": CHECKBOX,
+    "sure": CHECKBOX | {"required": True},
+}
+WEBHOOK_MOVES = ("delete", "rotate", "switch")
+
+
+def routes(app: Portal) -> None:
+    here = "/console/account"
+    add(app, "GET", here, show, scope="developer")
+    add(app, "POST", here, change, scope="developer", again=show)
+    add(
+        app,
+        "POST",
+        here + "/password",
+        change_password,
+        scope="developer",
+        again=show,
+        lane="passwords",
+    )
+    add(app, "POST", here + "/mail", choose_mail, scope="developer", again=show)
+    add(app, "POST", here + "/sessions/<session>/end", end_session, scope="developer")
+    add(app, "POST", here + "/keys", add_key, scope="developer", again=show)
+    add(app, "POST", here + "/keys/<key>/revoke", revoke_key, scope="developer")
+    add(app, "POST", here + "/signing-keys", add_signing_key, scope="developer", again=show)
+    add(app, "POST", here + "/signing-keys/<key>/revoke", revoke_signing_key, scope="developer")
+    add(app, "POST", here + "/webhooks", add_webhook, scope="developer", again=show)
+    add(app, "GET", here + "/webhooks/<webhook>", show_webhook, scope="developer")
+    add(app, "POST", here + "/webhooks/<webhook>/<move>", change_webhook, scope="developer")
+    add(
+        app,
+        "POST",
+        here + "/webhooks/<webhook>/deliveries/<delivery>/redeliver",
+        redeliver,
+        scope="developer",
+    )
+    add(app, "GET", here + "/export", export, scope="developer")
+    add(app, "POST", here + "/erase", erase, scope="developer", again=show, lane="passwords")
+
+
+def show(db: Connection, caller: Caller, page: Page) -> bytes:
+    """Everything about the account on one page."""
+    everything = PageRequest(LISTED)
+    return page.render(
+        "account.tpl",
+        account=accounts.get(db, caller.account),
+        providers=identities.providers_of(db, caller.account),
+        sessions=accounts.sessions(db, caller, everything).rows,
+        current=caller.session_id,
+        keys=[(key, json.loads(key.scopes)) for key in keys.index(db, caller, everything).rows],
+        scopes=SCOPES,
+        apps=apps.index(db, caller, everything)[0].rows,
+        signing_keys=keys.signing_keys(db, caller.account, everything).rows,
+        webhooks=webhooks.index(db, caller, everything).rows,
+        mail=events.mail_choices(db, caller.account),
+        kinds=sorted(events.KINDS),
+    )
+
+
+def change(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+    """Change the name."""
+    form = page.form.checked({"name": api_accounts.CHANGE["name"]}, trimmed=("name",))
+    with db.write():
+        accounts.change(db, caller, form)
+    return page.see_other("/console/account", notice="name_changed")
+
+
+def change_password(env: Context, db: Connection, caller: Caller, page: Page) -> Any:
+    """Change the password; the account's other sessions end."""
+    form = page.form.checked(PASSWORD_HERE)
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
+    accounts.change_password(env, db, caller, form["current_password"], form["new_password"])
+    return page.see_other("/console/account", notice="password_changed")
+
+
+def choose_mail(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+    """Choose which notifications are mailed."""
+    wanted = {*page.form.all("kinds")}
+    with db.write():
+        events.choose_mail(db, caller.account, {kind: kind in wanted for kind in events.KINDS})
+    return page.see_other("/console/account", notice="mail_chosen")
+
+
+def end_session(db: Connection, caller: Caller, page: Page, session: str) -> bottle.HTTPResponse:
+    """End one of the account's sessions."""
+    accounts.revoke_session(db, caller, session)
+    return page.see_other("/console/account", notice="session_ended")
+
+
+def add_key(db: Connection, caller: Caller, page: Page) -> bytes:
+    """Make an API key, and show it this once."""
+    form = page.form.checked(KEY_HERE, trimmed=("name",), lists=("scopes", "apps"))
+    form["apps"] = form["apps"] or None
+    key, secret = keys.add(db, caller, NewKey(**form))
+    return page.render("secret.tpl", kind="key", name=key.name, secret=secret)
+
+
+def revoke_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
+    """Revoke an API key."""
+    with db.write():
+        keys.revoke(db, caller, key)
+    return page.see_other("/console/account", notice="key_revoked")
+
+
+def add_signing_key(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+    """Register a signing key."""
+    form = page.form.checked(api_keys.SIGNING_KEY, trimmed=("name", "public_key"))
+    packages.parse_public_key(form["public_key"])
+    keys.add_signing_key(db, caller, **form)
+    return page.see_other("/console/account", notice="signing_key_added")
+
+
+def revoke_signing_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
+    """Revoke a signing key."""
+    with db.write():
+        keys.revoke_signing_key(db, caller, key)
+    return page.see_other("/console/account", notice="signing_key_revoked")
+
+
+def add_webhook(env: Context, db: Connection, caller: Caller, page: Page) -> bytes:
+    """Have events sent to an address, and show the secret this once."""
+    form = page.form.checked(HOOK_HERE, trimmed=("url",), lists=("kinds",))
+    webhooks.check_address(env, form["url"])
+    webhook = webhooks.add(env, db, caller, form["url"], form["kinds"] or None)
+    return page.render("secret.tpl", kind="webhook", name=webhook.url, secret=webhook.secret)
+
+
+def show_webhook(db: Connection, caller: Caller, page: Page, webhook: str) -> bytes:
+    """A webhook and the log of its deliveries."""
+    found = webhooks.get(db, caller, webhook)
+    deliveries = webhooks.deliveries(db, found, page.request(str))
+    return page.render(
+        "webhook.tpl",
+        webhook=found,
+        kinds=found.kinds and json.loads(found.kinds),
+        deliveries=[(each, events.find(db, each.event_id)) for each in deliveries.rows],
+        next_cursor=deliveries.next_cursor,
+    )
+
+
+def change_webhook(
+    env: Context, db: Connection, caller: Caller, page: Page, webhook: str, move: str
+) -> Any:
+    """Delete a webhook, switch it on or off, or make a new secret, which is shown this once."""
+    if move not in WEBHOOK_MOVES:
+        raise NotFound("page")
+    if move == "rotate":
+        made = webhooks.rotate(db, caller, webhook)
+        return page.render("secret.tpl", kind="webhook", name=made.url, secret=made.secret)
+    with db.write():
+        found = webhooks.get(db, caller, webhook)
+        if move == "delete":
+            webhooks.delete(db, caller, found)
+            return page.see_other("/console/account", notice="webhook_deleted")
+        webhooks.change(env, db, caller, found, {"enabled": not found.enabled})
+    return page.see_other(f"/console/account/webhooks/{webhook}", notice="webhook_switched")
+
+
+def redeliver(
+    db: Connection, caller: Caller, page: Page, webhook: str, delivery: str
+) -> bottle.HTTPResponse:
+    """Send an event again."""
+    webhooks.redeliver(db, caller, webhook, delivery)
+    return page.see_other(f"/console/account/webhooks/{webhook}", notice="redelivered")
+
+
+def export(env: Context, db: Connection, caller: Caller) -> bottle.HTTPResponse:
+    """Everything stored about the account, as a file."""
+    document = personal_data.export(env, db, caller)
+    body = json.dumps(document, ensure_ascii=False, indent=2).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Disposition": 'attachment; filename="account.json"',
+    }
+    return bottle.HTTPResponse(body, 200, headers | PRIVATE)
+
+
+def erase(env: Context, db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
+    """Erase the account."""
+    form = page.form.checked(ERASE_HERE)
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
+    personal_data.erase(env, db, caller, form.get("password"), withdraw_apps="withdraw" in form)
+    page.forget()
+    return page.see_other("/console/sign-in", notice="erased")

@@ -1,0 +1,1 @@
+<noscript><meta http-equiv="refresh" content="3"></noscript>

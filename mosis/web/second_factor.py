@@ -1,0 +1,61 @@
+"""The caller's second factor over HTTP: authenticator apps (RFC 6238) and recovery codes."""
+
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.credentials import totp
+from mosis.database import Connection
+from mosis.people import second_factor
+from mosis.web.auth import SECOND_FACTOR_CODE, spend_code
+from mosis.web.openapi_schemas import TEXT, many, operation, shape
+from mosis.web.request import spend
+
+BEGIN: dict[str, dict[str, Any]] = {
+    "password": {"type": "string", "nullable": True, "maxlength": 1024}
+}
+CODE: dict[str, dict[str, Any]] = {"code": SECOND_FACTOR_CODE}
+SECRET = shape("AuthenticatorSecret", secret=TEXT, otpauth_uri=TEXT)
+CODES = shape("RecoveryCodes", recovery_codes=many(TEXT))
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.post("/auth/totp", callback=begin, scope="account", lane="passwords")
+    app.post("/auth/totp/confirm", callback=confirm, scope="account")
+    app.post("/auth/totp/recovery-codes", callback=renew, scope="account")
+    app.delete("/auth/totp", callback=turn_off, scope="account")
+
+
+@operation(SECRET, body=BEGIN, optional=True, refuses="invalid_credentials invalid_state")
+def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Get a secret for an authenticator app; it takes effect when a code is confirmed."""
+    spend(env, "sign_in", f"{caller.account} {caller.network}")
+    secret = second_factor.begin(env, db, caller, body.get("password"))
+    return {
+        "secret": totp.base32(secret),
+        "otpauth_uri": second_factor.uri(env, db, caller.account, secret),
+    }
+
+
+@operation(CODES, body=CODE, refuses="invalid_state invalid_code")
+def confirm(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Turn on the second factor with the first code of the app. The recovery codes are shown only
+    in this response."""
+    spend_code(env, caller, caller.account, body["code"])
+    return {"recovery_codes": second_factor.turn_on(env, db, caller, body["code"])}
+
+
+@operation(CODES, body=CODE, refuses="invalid_state invalid_code")
+def renew(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Get new recovery codes; the old ones become invalid."""
+    spend_code(env, caller, caller.account, body["code"])
+    return {"recovery_codes": second_factor.renew_recovery_codes(env, db, caller, body["code"])}
+
+
+@operation(body=CODE, refuses="invalid_state invalid_code")
+def turn_off(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
+    """Turn the second factor off, with a code."""
+    spend_code(env, caller, caller.account, body["code"])
+    second_factor.turn_off(env, db, caller, body["code"])

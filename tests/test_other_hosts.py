@@ -1,0 +1,140 @@
+"""Settings that follow from each other, and what the start says of those that do not fit."""
+
+import contextlib
+import logging
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from mosis.config import Config, ConfigError, read_env_file
+from mosis.operations import doctor, other_hosts
+from mosis.operations.other_hosts import HostWatch
+from tests.client import Client
+from tests.server import Running, command, free_port, running
+
+
+@pytest.mark.parametrize(("listen", "url"), [
+    (":8080", "http://localhost:8080"), (":9000", "http://localhost:9000"), (":80", "http://localhost"),
+    ("0.0.0.0:9000", "http://localhost:9000"), ("[::]:9000", "http://localhost:9000"),
+    ("127.0.0.1:9000", "http://127.0.0.1:9000"), ("[::1]:9000", "http://[::1]:9000"), ("NAS:9000", "http://nas:9000"),
+    ("127.0.0.1:0", "http://localhost:8080"),
+])  # fmt: skip
+def test_base_url_follows_listen_addr(listen: str, url: str) -> None:
+    assert Config.read({"LISTEN_ADDR": listen}).base_url == url
+    assert Config.read({"LISTEN_ADDR": listen, "BASE_URL": "https://a.example"}).base_url == (
+        "https://a.example"
+    )
+
+
+def test_an_env_file_is_read_as_docker_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text(
+        "# comment\n\nSTORE_NAME=Our apps\nBASE_URL = https://a.example\nexport THREADS=8\n"
+        'PUID=1000\nMAIL_FROM="portal@a.example"\nSMTP_URL=\nJWT_SECRET=a=b#c\n'
+    )
+    assert read_env_file(path) == {
+        "STORE_NAME": "Our apps", "BASE_URL": "https://a.example", "THREADS": "8", "PUID": "1000",
+        "MAIL_FROM": "portal@a.example", "SMTP_URL": "", "JWT_SECRET": "a=b#c",
+    }  # fmt: skip
+    path.write_text("BASE_URl=https://a.example\nnonsense\n")
+    with pytest.raises(ConfigError) as wrong:
+        read_env_file(path)
+    assert len(wrong.value.complaints) == 2
+    assert f"{path}:1: 'BASE_URl' is not a setting" in str(wrong.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_env_file(tmp_path / "nowhere")
+
+
+def test_the_example_is_such_a_file() -> None:
+    from portal import HERE
+
+    assert {*read_env_file(HERE / ".env.example")} == {*Config.names()}
+
+
+@pytest.mark.slow
+def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
+    port, other = free_port(), free_port()
+    tmp_path.joinpath(".env").write_text(f"LISTEN_ADDR=127.0.0.1:{other}\nSTORE_NAME=Our apps\n")
+    server = Running(tmp_path, port=port)
+    server.command[2:2] = ["--env-file", ".env"]
+    try:
+        server.start()
+        with urllib.request.urlopen(f"{server.url}/", timeout=10) as page:
+            assert "Our apps" in page.read().decode()
+    finally:
+        server.kill()
+    assert ".env is not read" not in server.log.read_text()
+    bad = command(tmp_path, "--env-file", "nowhere", "version")
+    assert bad.returncode == 78
+
+
+def ask(server: Running, host: str) -> None:
+    request = urllib.request.Request(f"{server.url}/docs/errors", headers={"Host": host})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.slow
+def test_the_start_and_the_doctor_tell_of_requests_for_another_host(tmp_path: Path) -> None:
+    tmp_path.joinpath(".env").write_text("")
+    with running(tmp_path) as server:
+        assert ".env is not read" in server.log.read_text()
+        assert "requests arrive for" not in server.log.read_text()
+        ask(server, "localhost:8080")
+        ask(server, "apps.example.net:8443")
+        ask(server, "other.example.net")
+        said = server.log.read_text()
+        assert said.count("requests arrive for apps.example.net") == 1
+        assert "other.example.net" not in said
+        config = Config.read(server.environment)
+        lines = [line for line in doctor._address(config) if line.subject == "BASE_URL"]
+        assert "requests arrive for apps.example.net" in lines[0].text
+        assert lines[0].level == "warn"
+        server.kill()
+        server.log.unlink()
+        server.start()
+        assert f"Look: requests arrive for apps.example.net, but BASE_URL is {server.url}" in (
+            server.log.read_text()
+        )
+
+
+def test_which_hosts_are_noted(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    config = client.env.config
+    for host in (
+        "",
+        "localhost",
+        "localhost:1",
+        "127.0.0.1:80",
+        "[::1]",
+        "portal",
+        "portal:8080",
+        "x.localhost",
+    ):
+        HostWatch(config).see(host)
+        assert other_hosts.last_seen(config) is None, host
+    watch = HostWatch(config)
+    with caplog.at_level(logging.WARNING):
+        for number in range(50):
+            watch.see(f"h{number}.example.net")
+    seen = other_hosts.last_seen(config)
+    assert seen is not None
+    assert seen.name == "h0.example.net"
+    assert len([each for each in caplog.records if "requests arrive" in each.message]) == 1
+    for content in ("", "[]", "{}", '{"host": "x.example", "at": 0}', "\x00"):
+        config.data_dir.joinpath(other_hosts.FILE).write_text(content)
+        assert other_hosts.last_seen(config) is None
+    HostWatch(config).see("192.168.1.5:8080")
+    assert (other_hosts.last_seen(config) or seen).name == "192.168.1.5"
+
+
+@pytest.mark.slow
+def test_a_port_in_use_says_how_to_choose_another(tmp_path: Path) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = command(tmp_path, "serve", settings={"LISTEN_ADDR": address})
+    assert said.returncode == 78
+    assert f"another program listens on {address} already" in said.stderr
+    assert "LISTEN_ADDR=:8081" in said.stderr
+    assert "Traceback" not in said.stderr
