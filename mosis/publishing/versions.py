@@ -149,8 +149,9 @@ def create(
     returns the existing version.
 
     Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
-    `package_rejected` if the signing key was revoked during the inspection.
+    `package_rejected` if the signing key was revoked during the inspection, Denied `trusted_only`.
     """
+    apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
     living = db.one(
