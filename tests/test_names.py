@@ -283,7 +283,7 @@ def test_apps_keep_each_tag_once_and_homepages_in_order(client: Client) -> None:
     refused = client.patch("/v1/apps/com.acme.notes", {"homepage": "https://[:::1]/"}, as_=alice)
     assert refused.expect(422).finding("/homepage") == "wrong_format"
     shown = client.patch("/v1/apps/com.acme.notes", {"name": "\u3164"}, as_=alice).expect(422)
-    assert shown["errors"][0]["detail"] == names.WHAT_IS_WRONG
+    assert shown["errors"][0]["detail"] == names.WHAT_IS_WRONG[names.NAME]
 
 
 COMPOSED = "pässwörter sind länger"

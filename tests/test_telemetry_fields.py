@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosis.telemetry import crashes, timestamps
+from mosis.telemetry import crashes
 from mosis.telemetry.schemas import crash_fits, event_fits
+from mosis.validation import timestamps
 from tests.client import Client, Person
 from tests.conftest import START
 from tests.test_telemetry_abuse import crash

@@ -126,7 +126,7 @@ def tokens(portal: Portal, output: Output, args: Namespace) -> int:
         if args.role:
             document["role"] = args.role
         made = portal.post("/keys", document)
-        output.note("This key is shown only once; whoever has it can use its scopes.")
+        output.note("This key is shown once; anybody who has it can use its scopes.")
         output.result(made, made["key"])
     elif args.action == "revoke":
         output.confirm(f"Revoke the API key {args.name}? Programs that use it stop working.")

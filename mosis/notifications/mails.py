@@ -1,6 +1,5 @@
 """Texts of notifications: one sentence in the portal; in a mail also the reasons and the next step."""
 
-import json
 from typing import Any
 
 from mosis.clock import for_people, is_time
@@ -8,7 +7,7 @@ from mosis.context import Context
 from mosis.events import Event
 from mosis.outbound.mail import paragraph
 
-SETTINGS = "/console/notifications"  # the page where a reader changes which mails are sent
+SETTINGS = "/console/account#mail"  # where readers of mails choose which they get
 SUBJECT_CHARACTERS = 150
 
 # One sentence per kind. Names in braces are fields or facts of the event.
@@ -171,7 +170,7 @@ def compose(env: Context, events: list[Event]) -> tuple[str, str]:
         for each in events:
             body.append(paragraph(f"{for_people(each.created_at)}\n{text(each)}"))
         body.append(f"All of them:\n{env.url(SETTINGS)}")
-    return f"{subject} - {store}", "\n\n".join([*body, _footer(env, events)]) + "\n"
+    return f"{subject} - {store}", "\n\n".join([*body, _footer(env)]) + "\n"
 
 
 def _why(event: Event) -> list[str]:
@@ -233,14 +232,10 @@ def _next(env: Context, event: Event) -> str:
     return paragraph(sentence.format_map(known)) + f"\n{env.url(path.format_map(known))}"
 
 
-def _footer(env: Context, events: list[Event]) -> str:
-    kinds = sorted({each.kind for each in events})
-    off = json.dumps({"mail": dict.fromkeys(kinds, False)})
-    what = "this kind" if len(kinds) == 1 else "these kinds"
+def _footer(env: Context) -> str:
     return (
-        f"-- \n{env.config.store_name}\n{env.config.base_url}\n"
-        + paragraph(f"No more mails of {what}: PATCH /v1/auth/me with")
-        + f"\n{off}"
+        f"-- \n{env.config.store_name}\n{env.config.base_url}\n\n"
+        f"Choose which mails you get:\n{env.url(SETTINGS)}"
     )
 
 

@@ -102,6 +102,9 @@ def complaint(url: str, *, private: bool = False) -> str | None:
         return "This must be an http or https address without user name and fragment."
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         return "This must be ASCII without spaces; write other host names in their xn-- form."
+    name = parts.hostname.rstrip(".")
+    if not private and (name == "localhost" or name.endswith(".localhost")):  # RFC 6761, 6.3
+        return "This must be an address of the public internet."
     address = _written_out(parts.hostname)
     if address and not private and not is_public(address):
         return "This must be an address of the public internet."

@@ -141,7 +141,8 @@ def _line(longest: int, pattern: str) -> Any:
         elif len(value) > longest:
             yield _finding(at, "too_long", f"At most {longest} characters are allowed.")
         elif not re.match(pattern, value):
-            yield _finding(at, "wrong_format", names.WHAT_IS_WRONG)
+            detail = names.WHAT_IS_WRONG.get(pattern, "Control characters are not allowed.")
+            yield _finding(at, "wrong_format", detail)
 
     return check_line
 

@@ -6,8 +6,9 @@ from typing import Any
 from mosis.clock import text
 from mosis.database import Connection
 from mosis.errors import Malformed
-from mosis.telemetry import histogram, rollups, timestamps
+from mosis.telemetry import histogram, rollups
 from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
+from mosis.validation import timestamps
 
 WIDTHS = {"hour": HOUR, "day": DAY}
 MOST_BUCKETS = {"hour": 8 * 24, "day": 400}

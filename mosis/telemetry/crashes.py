@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Invalid
-from mosis.telemetry import crash_groups, intake, rollups, shares, space, timestamps, watches
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -34,7 +34,7 @@ from mosis.telemetry.schemas import (
     moment_findings,
 )
 from mosis.telemetry.shares import DAY
-from mosis.validation import check
+from mosis.validation import check, timestamps
 
 TOP_FRAMES = 5
 LINES_READ = 60  # of a stack trace, for grouping

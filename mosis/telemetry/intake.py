@@ -12,11 +12,11 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.publishing import apps
-from mosis.telemetry import pseudonyms, rollups, shares, space, timestamps
+from mosis.telemetry import pseudonyms, rollups, shares, space
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
-from mosis.validation import check, findings_of
+from mosis.validation import check, findings_of, timestamps
 from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (

@@ -4,8 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mosis.telemetry import timestamps
-from mosis.validation import Finding, finding, pattern
+from mosis.validation import Finding, finding, pattern, timestamps
 from mosis.validation.fast_path import compiled
 
 # name: (number in the database, whether it is off until the developer enables it). The table
@@ -33,12 +32,7 @@ _DEVICE_ID = pattern(
     r"[0-9a-fA-F]{64}\Z",
     "This must be 64 hexadecimal digits, such as the SHA-256 of a random number.",
 )
-_STAMP: dict[str, Any] = {
-    "type": "string",
-    "required": True,
-    "maxlength": timestamps.LONGEST,
-    "regex": pattern(timestamps.PATTERN, timestamps.FORM),
-}
+_STAMP: dict[str, Any] = timestamps.RULES | {"required": True}
 # A flat object: names and plain values, no nested documents.
 _FLAT: dict[str, Any] = {
     "type": "dict",

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mosis.errors import Invalid
-from mosis.validation import addresses, names
+from mosis.validation import addresses, names, timestamps
 from mosis.validation.choices import one_of
 
 Finding = dict[str, Any]
@@ -52,8 +52,9 @@ _SENTENCES = {
 _WRONG_FORMAT = {
     LINES: "This must not have control characters other than tabs and line ends.",
     SENTENCE: "This needs a visible character, and no control characters other than tabs and line ends.",
+    timestamps.PATTERN: timestamps.FORM,
     **addresses.WHAT_IS_WRONG,
-    **dict.fromkeys((names.NAME, names.LINE, names.TAG), names.WHAT_IS_WRONG),
+    **names.WHAT_IS_WRONG,
 }
 _thread_local = threading.local()
 

@@ -19,17 +19,30 @@ _HIDDEN = (
 )
 _SELECTORS = r"\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _JOINERS = r"\u200c\u200d"
-_MARKS = r"\u0300-\u036f\u200e\u200f\u061c"  # accents without a letter, direction marks
+# accents without a letter, direction marks
+_MARKS = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\u200e\u200f\u061c"
+# Marks above and below letters: combining diacritics, Hebrew, Arabic, Thai. No language writes five on
+# one letter; those that do are for spilling over the lines around them.
+_STACKED = (
+    r"\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+    r"\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+)
+_FEW_MARKS = rf"(?![\s\S]*[{_STACKED}]{{5}})"
 _FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]{1,32}\U000e007f"
 _CHARACTER = rf"[^{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}]"
 _JOINED = rf"(?<=[^\x00-\x7f])[{_JOINERS}](?=[^\x00-\x7f])|(?<=[^\x00-\x23\x25-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTORS}]"
 VISIBLE = rf"[^\s{_CONTROLS}{_DIRECTIONS}{_HIDDEN}{_SELECTORS}{_JOINERS}{_MARKS}]"
 
-LINE = rf"(?:{_FLAG}|{_CHARACTER}|{_JOINED})*\Z"
+LINE = rf"{_FEW_MARKS}(?:{_FLAG}|{_CHARACTER}|{_JOINED})*\Z"
 NAME = rf"(?=[\s\S]*{VISIBLE}){LINE}"
-TAG = rf"(?=[\s\S]*{VISIBLE})(?:(?![\s,])(?:{_FLAG}|{_CHARACTER}|{_JOINED}))+\Z"
+TAG = rf"(?=[\s\S]*{VISIBLE}){_FEW_MARKS}(?:(?![\s,])(?:{_FLAG}|{_CHARACTER}|{_JOINED}))+\Z"
 
-WHAT_IS_WRONG = (
-    "This needs a visible character, and must not contain control characters, "
-    "invisible characters or characters that change the direction of the text."
+_LINE = (
+    "must not contain control characters, invisible characters, characters that change the direction of the text, or more than"
+    " four marks on one letter."
 )
+WHAT_IS_WRONG = {
+    LINE: f"This must be one line and {_LINE}",
+    NAME: f"This needs a visible character, and {_LINE}",
+    TAG: f"A tag needs a visible character, has no spaces and commas, and {_LINE}",
+}

@@ -1,1 +1,2 @@
-"""The HTTP faces of the nouns: the only place that imports bottle. Each module has its URL table in routes()."""
+"""The HTTP handlers of the nouns, the only package besides mosis.ui that imports bottle. Each
+module has its URL table in routes()."""

@@ -1,4 +1,4 @@
-"""Passwords and addresses over HTTP: change, forget, reset, verify."""
+"""Passwords and addresses over HTTP: change, reset, verification."""
 
 from typing import Any
 
@@ -52,7 +52,8 @@ def change(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 @operation({202: None}, body=FORGOT)
 def forgot(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
-    """Ask for a link that sets a new password; the answer does not say whether there is an account."""
+    """Request a link that sets a new password. The response does not disclose whether the account
+    exists."""
     email = body["email"]
     spend(env, "mail_network", caller.network)
     spend(env, "mail", accounts.folded(email))
@@ -69,12 +70,12 @@ def reset(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 @operation(body=VERIFY, refuses="unauthenticated forbidden invalid_credentials email_taken")
 def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
-    """Verify an e-mail address with the token of the mail that registration sends, and with a session or
-    the password of the account.
+    """Verify an e-mail address with the token of the verification mail, and with a session or the
+    password of the account.
 
-    Another password becomes the account's password, and everything that is older ends: who holds the
-    mailbox takes over an account that somebody else has made with its address. The token of POST
-    /auth/email/change confirms the new address.
+    Any other password becomes the account's password, and all earlier credentials are revoked: the
+    owner of the mailbox takes over an account that somebody else registered with its address. The
+    token of POST /auth/email/change confirms the new address.
     """
     spend(env, "sign_in_network", caller.network)
     account_recovery.verify(env, db, caller, body["token"], body.get("password"))
@@ -82,9 +83,10 @@ def verify(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 @operation({202: None}, body=CHANGE_EMAIL, refuses="invalid_credentials email_taken")
 def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
-    """Ask for another e-mail address.
+    """Request a change of the e-mail address.
 
-    The new address gets a link that confirms it, the old one a link that undoes it for 72 hours.
+    The new address gets a link that confirms it, the old one a link that undoes the change for 72
+    hours.
     """
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     spend(env, "mail", caller.account)
@@ -95,7 +97,8 @@ def change_email(env: Context, db: Connection, caller: Caller, body: dict[str, A
 
 @operation(body=UNDO, refuses="email_taken")
 def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
-    """Undo a change of the address from the old mailbox: every other way into the account ends."""
+    """Undo a change of the address from the old mailbox. All sessions and keys of the account are
+    revoked."""
     token = body["token"]
     spend(env, "sign_in_network", caller.network)
     email_change.undo(env, db, caller, token)
@@ -103,7 +106,7 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
 
 @operation({202: None})
 def resend(env: Context, db: Connection, caller: Caller) -> None:
-    """Send that mail again."""
+    """Send the verification mail again."""
     spend(env, "mail", caller.account)
     account_recovery.ask_to_verify(db, caller)
     bottle.response.status = 202

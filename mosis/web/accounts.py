@@ -90,7 +90,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation({200: {"oneOf": [OWN, HOLDER]}})
 def me(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The caller's account; for an API key or a device login, who it belongs to and what it may do."""
+    """The caller's account; for an API key or a device login, its account and its rights."""
     developer = accounts.get(db, caller.account)
     if caller.scopes is None:
         return _own(db, developer)
@@ -117,7 +117,8 @@ def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, An
 
 @operation(body=ERASE, optional=True, matches=True, refuses="invalid_credentials")
 def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> None:
-    """Erase the caller's account: what is personal goes, published apps stay under a pseudonym or are withdrawn."""
+    """Erase the caller's account: personal data is deleted, published apps stay under a pseudonym
+    or are withdrawn."""
     require_match(lambda: _own(db, accounts.get(db, caller.account)))
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     personal_data.erase(
@@ -127,13 +128,13 @@ def erase(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 @operation(each(many(FREE)))
 def export(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
-    """Everything stored about the caller, a list of rows for each kind of thing."""
+    """All data about the caller: lists of rows by name."""
     return personal_data.export(env, db, caller)
 
 
 @operation(list_of("entries", ENTRY))
 def trail(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The lines of the audit trail that touch the caller's account and apps, the newest first."""
+    """The lines of the audit trail about the caller's account and apps, newest first."""
     page = audit.index(db, read_page(int), owner_id=caller.account)
     return listed(
         "entries",
@@ -154,5 +155,5 @@ def entry(each: Entry) -> dict[str, Any]:
 
 
 def _own(db: Connection, developer: Developer) -> dict[str, Any]:
-    """The developer, with what only the owner sees."""
+    """The account as its owner sees it."""
     return public(db, developer) | {"mail": events.mail_choices(db, developer.id)}

@@ -1,4 +1,4 @@
-"""What operators do over HTTP (role admin): people, apps, the trail."""
+"""Administration over HTTP (role admin): accounts, apps, audit trail."""
 
 from typing import Any
 
@@ -31,11 +31,15 @@ SEARCH: dict[str, dict[str, Any]] = {
     "q": {"type": "string", "maxlength": 200, "meta": "A part of the names."}
 }
 OF_TRAIL: dict[str, dict[str, Any]] = {
-    "owner": {"type": "string", "maxlength": 100, "meta": "An account's id: what touches it."},
+    "owner": {
+        "type": "string",
+        "maxlength": 100,
+        "meta": "The id of an account: lines that concern it.",
+    },
     "action": {
         "type": "string",
         "maxlength": 100,
-        "meta": "What was done, such as `version.uploaded`.",
+        "meta": "An action, such as `version.uploaded`.",
     },
 }
 INVITATION = shape("Invitation", email=TEXT, invitation=TEXT, expires_at=TIME)
@@ -54,7 +58,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("developers", people.DEVELOPER), query=SEARCH)
 def developers(db: Connection) -> dict[str, Any]:
-    """All developers, the newest first; q is a part of the name or address."""
+    """All accounts, newest first; q is a part of the name or address."""
     page = accounts.index(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("developers", page, [people.public(db, each) for each in page.rows])
 
@@ -63,7 +67,7 @@ def developers(db: Connection) -> dict[str, Any]:
 def change_developer(
     db: Connection, caller: Caller, developer: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Give a developer a role, suspend them, or let them in again."""
+    """Change an account's role, suspend it, or lift its suspension."""
     if developer == caller.account:
         raise Denied(
             "forbidden", "Nobody changes their own role or suspension; ask another administrator."
@@ -79,7 +83,7 @@ def change_developer(
 
 @operation({201: INVITATION}, body=INVITE, refuses="email_taken")
 def invite(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Invite somebody to register; the invitation is shown once and mailed."""
+    """Invite somebody to register. The invitation is mailed, and shown once in the response."""
     ticket, token = account_recovery.invite(env, db, caller, body["email"])
     bottle.response.status = 201
     return {"email": ticket.email, "invitation": token, "expires_at": ticket.expires_at}
@@ -87,7 +91,7 @@ def invite(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -
 
 @operation(list_of("apps", catalogue.APP), query=SEARCH)
 def all_apps(env: Context, db: Connection) -> dict[str, Any]:
-    """All apps, the newest first; q is a part of the name or package_id."""
+    """All apps, newest first; q is a part of the name or package_id."""
     page = apps.all_apps(db, read_page(str), bottle.request.query.getunicode("q", ""))
     return listed("apps", page, catalogue.public_list(env, db, page.rows))
 
@@ -96,7 +100,7 @@ def all_apps(env: Context, db: Connection) -> dict[str, Any]:
 def change_app(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Suspend an app, or let it back into the store."""
+    """Suspend an app, or lift its suspension."""
     with db.write():
         found = apps.get(db, app)
         return catalogue.public(
@@ -106,7 +110,7 @@ def change_app(
 
 @operation(list_of("entries", people.ENTRY), query=OF_TRAIL)
 def trail(db: Connection) -> dict[str, Any]:
-    """The audit trail, the newest line first."""
+    """The audit trail, newest line first."""
     query = bottle.request.query
     page = audit.index(
         db, read_page(int), owner_id=query.get("owner") or None, action=query.get("action") or None

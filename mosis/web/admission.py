@@ -1,4 +1,5 @@
-"""How large a request's body may be and in which lane it runs: read off the URL table when the head has arrived."""
+"""Admission: the maximum size of a request's body, and its lane, decided from the request head and
+the URL table."""
 
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -19,27 +20,29 @@ MULTIPART_EXTRA_BYTES = 64 * 1024
 
 
 def limit_bytes(config: Config) -> int:
-    """The largest body that any route takes: a package in a form."""
+    """The largest body of any route: a package in a form."""
     return config.package_limit_bytes + MULTIPART_EXTRA_BYTES
 
 
 class Admissions:
-    """Decides for the server, before a byte of the body is stored. Only what the table calls a package may be large, only with a
-    good credential, only while the disk has room. Where the account is looked up the lane is shared out by account."""
+    """Called by the server before any of the body is stored. Only routes for packages accept large
+    bodies, only with a valid credential, and only while the disk has room. Where the account is
+    looked up, the lane is shared among accounts."""
 
     def __init__(self, app: bottle.Bottle, env: Context) -> None:
         self.app = app
         self.env = env
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Admission:
-        """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an upload that is not let in."""
+        """Raises Denied `unauthenticated` or `invalid_token`, or Unavailable `no_space`, for an
+        upload that is not admitted."""
         path = split_version(own_path(self.app.prefix, path))[1]
         try:
             route, named = self.app.router.match(
                 {"REQUEST_METHOD": method, "PATH_INFO": path or "/"}
             )
         except bottle.HTTPError:
-            return Admission(JSON_LIMIT_BYTES, "quick")  # the application will say 404 or 405
+            return Admission(JSON_LIMIT_BYTES, "quick")  # the application will answer 404 or 405
         lane = route.config.get("lane", "quick")
         if callable(lane):
             lane = lane(self.env, **named)
@@ -51,11 +54,13 @@ class Admissions:
         limit = limit_bytes(self.env.config)
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit
-        self.env.files.check_room(2 * expected)  # once spooled by the server, once received
+        # stored twice: by the server, then by the application
+        self.env.files.check_room(2 * expected)
         return Admission(limit, lane, account, holds_share=True)
 
     def _account_if_known(self, lane: str, headers: Mapping[str, str]) -> str:
-        """Whose turn it is, for the lane where that is worth a look; the application refuses who is nobody."""
+        """The account whose turn the request takes in lanes that are shared; None if unknown, the
+        application will refuse the request."""
         if lane != "publishing":
             return ""
         try:
@@ -79,7 +84,7 @@ class Admissions:
         return account
 
     def _account(self, headers: Mapping[str, str]) -> str:
-        """Whose credential this is. Raises Denied."""
+        """The account of the credential. Raises Denied."""
         bearer = headers.get("AUTHORIZATION", "").partition(" ")[2]
         credential = headers.get("X_API_KEY", bearer).strip()
         if not tokens.plausible(credential):

@@ -1,9 +1,10 @@
-"""How a response leaves: its body, its headers, and the cache.
+"""Responses: body, headers, and the cache.
 
-Routes with the option `cache` answer from memory while their source has the same revision. There are two exits. `Answers`
-wraps the handler in a worker's thread. `CachedResponses` is called by the server's event loop and sends a cached response
-without a thread, because waking one and passing through Bottle costs several times as much as all the rest. tests/client.py
-compares both exits at every GET of every test.
+Routes with the option `cache` are answered from memory while their source has the same revision.
+There are two exits. `Answers` wraps the handler in a worker thread. `CachedResponses` is called by
+the server's event loop and sends a cached response without a thread, because waking one and passing
+through Bottle costs several times as much as the rest. tests/client.py compares both exits at every
+GET of every test.
 """
 
 import re
@@ -74,9 +75,11 @@ class Place:
 
 
 def place_of(env: Context, path: str, query: str) -> Place:
-    """The place of the response to a GET of this path, as the client sent it without the path of BASE_URL.
+    """The place of the response to a GET of this path, as sent by the client, without the path of
+    BASE_URL.
 
-    What the store says of an app is valid until that app changes, a list until the store changes, all else for ever.
+    A response about an app is valid until that app changes, a list until the store changes, all
+    others without limit.
     """
     words = split_version(path)[1].split("/")[1:]
     if words[0] == "app":
@@ -95,16 +98,16 @@ def place_of(env: Context, path: str, query: str) -> Place:
 
 
 def _aged(env: Context, query: str, revision: Hashable) -> Hashable:
-    """The revision of a response that changes with the time too: with a cooldown it is valid for a minute. A name of a
-    parameter can be spelled with percent signs."""
+    """The revision of a response that also depends on time: with a cooldown it is valid for a
+    minute. Parameter names may be percent-encoded."""
     if "min_age_days" in query or "%" in query:
         return revision, int(env.clock.time() // 60)
     return revision
 
 
 def _key(path: str, query: str, known: frozenset[str]) -> str:
-    """The path and the known parameters, sorted. A query that names a parameter twice or in an unusual spelling is used as it
-    is: it may be refused, or be another spelling of a known name."""
+    """The path and the known parameters, sorted. A query with a repeated parameter or an unusual
+    encoding is used as it is: it may be refused, or be another spelling of a known name."""
     if not query:
         return path
     parts = [(part.partition("=")[0], part) for part in query.split("&") if part]
@@ -198,8 +201,8 @@ class Answers:
 
 
 class CachedResponses:
-    """Answers from the cache, called by the event loop for each request without a body. None sends the request to the
-    application, which also answers every refusal."""
+    """Answers from the cache, called by the event loop for each request without a body. None passes
+    the request to the application, which also sends all errors."""
 
     def __init__(self, app: "Portal", env: Context) -> None:
         self.app = app
@@ -215,7 +218,7 @@ class CachedResponses:
             return None
         path = own_path(self.app.prefix, request.path)
         if path == "/" and not accepts_html(sent.get("ACCEPT", "")):
-            return None  # the application tells programs where the API is
+            return None  # the application responds with the address of the API
         try:
             place = place_of(self.env, path, request.query)
             cached: CachedResponse | None = self.env.cache.get(
@@ -257,8 +260,8 @@ def final_headers(
     headers: list[tuple[str, str]],
     common: list[tuple[str, str]],
 ) -> list[tuple[str, str]]:
-    """The headers of a response as they are sent. What shared caches may store has no header about one caller (RFC 9111, section
-    3), and the response to a POST is never for them."""
+    """The final headers of a response. What shared caches may store has no header about one caller
+    (RFC 9111, section 3), and the response to a POST is never public."""
     public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
     if public and method not in ("GET", "HEAD"):
         headers = [
@@ -274,7 +277,7 @@ def final_headers(
 def common_headers(
     request_id: str, taken: Sequence[Taken], route: bottle.Route | None
 ) -> list[tuple[str, str]]:
-    """The headers of every response: its request id, what is left of the rate limits, and the end of a deprecated address."""
+    """The headers of every response: request id, rate limits, and the end of a deprecated address."""
     headers = [
         ("X-Request-Id", request_id),
         ("X-Content-Type-Options", "nosniff"),
@@ -305,7 +308,7 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _unless_known(body: bytes, tag: str) -> bytes:
-    """The body, or 304 when the client has it."""
+    """The body, or 304 if the client has it."""
     require_tag(tag)
     if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
         bottle.response.status = 304

@@ -107,7 +107,7 @@ APP = shape(
 
 
 def further_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
-    """What the schema cannot express."""
+    """Rules that the schema cannot express."""
     found = []
     if fields.get("rollout_plan"):
         found += findings_of(rollout_plans.check, fields["rollout_plan"], "/rollout_plan")
@@ -132,7 +132,7 @@ def routes(app: bottle.Bottle) -> None:
     query={"status": {"type": "string", "allowed": [*STATUSES], "meta": "Only these."}},
 )
 def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
-    """The caller's apps, the newest first."""
+    """The caller's apps, newest first."""
     status = read_choice("status", *STATUSES)
     page, total = apps.index(db, caller, read_page(str), status)
     return listed("apps", page, public_list(env, db, page.rows), total=total)
@@ -145,7 +145,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
     refuses="package_id_taken quota_exceeded prefix_reserved",
 )
 def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Make an app; its package_id is unique in the portal."""
+    """Create an app. Its package_id is unique in the portal."""
     app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
@@ -160,7 +160,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 def change(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Change what an app says of itself."""
+    """Change the description of an app."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
@@ -178,7 +178,7 @@ def change_fields(
 
 @operation(matches=True, refuses="invalid_state")
 def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
-    """Delete an app of which nothing was ever published."""
+    """Delete an app that was never published."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
@@ -186,7 +186,8 @@ def delete(env: Context, db: Connection, caller: Caller, app: str) -> None:
 
 
 def _normal(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields as they are stored: each tag once, whatever its case, and the homepage's host in lower case."""
+    """The fields in their stored form: each tag once, regardless of case, and the homepage's host
+    in lower case."""
     if "tags" in fields:
         once: dict[str, str] = {}
         for tag in fields["tags"]:
@@ -202,7 +203,7 @@ def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
 
 
 def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
-    """As `public` for each, with one question to the database for all."""
+    """As `public` for each, with one query for all."""
     latest = versions.latest_of(db, [app.id for app in found])
     return [_public(env, app, latest.get(app.id)) for app in found]
 

@@ -1,4 +1,4 @@
-"""Signing in and out, and where one is signed in."""
+"""Sign-in, sign-out and sessions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -83,7 +83,7 @@ SESSION = shape(
 
 
 def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
-    """Whether a new password is a weak one, in a body that may name the address too."""
+    """Findings about a weak new password, in a body that may contain the address too."""
     return [
         found
         for name in ("password", "new_password")
@@ -122,7 +122,7 @@ def routes(app: bottle.Bottle) -> None:
     refuses="email_taken registration_closed",
 )
 def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Make an account; the answer is signed in."""
+    """Register an account. The response is signed in."""
     spend(env, "registration", caller.network)
     return created(public(db, accounts.register(env, db, caller, **body)), "/v1/auth/me")
 
@@ -131,8 +131,8 @@ def register(env: Context, db: Connection, caller: Caller, body: dict[str, Any])
 def login(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Sign in with a password.
 
-    401 is the same answer in the same time whether the account exists or not. An account with a second
-    factor answers 401 `second_factor_required` with a `ticket` for the second step.
+    401 is the same, after the same time, whether the account exists or not. An account with a
+    second factor gets 401 `second_factor_required` with a `ticket` for the second step.
     """
     spend_sign_in(env, caller, body["email"])
     return public(db, accounts.login(env, db, caller, **body))
@@ -150,9 +150,9 @@ def second_factor_step(
 
 @operation(SIGNED_IN, body=REFRESH)
 def refresh(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Get a new pair of tokens; the old refresh token is spent.
+    """Exchange a refresh token for a new pair of tokens; each refresh token is valid once.
 
-    A spent one that is presented again ends the whole session, because one of its two holders is a thief.
+    Using one again ends the session, because it may have been stolen.
     """
     return public(db, accounts.refresh(env, db, caller, body["refresh_token"]))
 
@@ -165,30 +165,31 @@ def logout(db: Connection, caller: Caller, body: dict[str, Any]) -> None:
 
 @operation(list_of("sessions", SESSION))
 def sessions(db: Connection, caller: Caller) -> dict[str, Any]:
-    """Where the caller is signed in, the newest first."""
+    """The active sessions of the caller, newest first."""
     page = accounts.sessions(db, caller, read_page(str))
     return listed("sessions", page, [_session(each, caller) for each in page.rows])
 
 
 @operation()
 def revoke(db: Connection, caller: Caller, session: str) -> None:
-    """End a session; its tokens die at once."""
+    """End a session; its tokens are refused at once."""
     accounts.revoke_session(db, caller, session)
 
 
 def spend_sign_in(env: Context, caller: Caller, email: str) -> None:
     """Count a sign-in. Raises LimitReached `rate_limited`."""
-    # The account together with the network: whoever guesses from elsewhere does not lock the owner out.
+    # The account together with the network, so that attempts from elsewhere do not lock the owner
+    # out.
     spend(env, "sign_in", f"{accounts.folded(email)} {caller.network}")
     spend(env, "sign_in_network", caller.network)
     spend(env, "sign_in_all", "")
 
 
 def spend_code(env: Context, caller: Caller, developer_id: str, code: str) -> None:
-    """Count a code that somebody tries for an account. Raises LimitReached `rate_limited`.
+    """Count a code that is tried for an account. Raises LimitReached `rate_limited`.
 
-    Recovery codes cannot be guessed, so they are not counted over all networks: whoever knows the
-    password and uses up that limit does not lock out the owner, who has them.
+    Recovery codes cannot be guessed, so they are not counted over all networks: an attacker with
+    the password cannot lock out the owner, who has them.
     """
     spend(env, "code", f"{developer_id} {caller.network}")
     if len(code.replace(" ", "")) <= totp.DIGITS:

@@ -33,7 +33,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("backups", COPY, replica=nullable(FREE), drill=nullable(FREE)))
 def index(env: Context, db: Connection) -> dict[str, Any]:
-    """The copies there are, the replica and the last drill."""
+    """The existing copies, the replica and the last drill."""
     page = backup.index(env.config, read_page(str))
     copies = [
         {"name": each.name, "size_bytes": each.size_bytes, "packages": each.packages}
@@ -45,7 +45,7 @@ def index(env: Context, db: Connection) -> dict[str, Any]:
 
 @operation({202: ASKED}, body=EMPTY)
 def make(db: Connection, caller: Caller) -> dict[str, Any]:
-    """Ask for a copy of everything; it is made as a job."""
+    """Request a copy of the database, the package list and the secrets; it is made by a job."""
     actor = caller.account
     bottle.response.status = 202
     return {"job": backup.request_copy(db, actor)}

@@ -1,4 +1,5 @@
-"""The command line as one file, made of the portal's own source (a zipapp, PEP 441), with its address inside."""
+"""The command line as one file, built from the portal's own source (a zipapp, PEP 441), containing
+the portal's address."""
 
 import hashlib
 import io
@@ -14,11 +15,12 @@ from mosis.web.openapi_schemas import File, operation
 from mosis.web.request import etag, names_tag, require_tag
 
 HERE = Path(__file__).parents[1]
-# Of the portal's source, what the client runs (tests/client/test_zipapp.py imports it without the rest).
+# The part of the portal's source that the client needs (tests/client/test_zipapp.py imports it
+# without the rest).
 ROOMS = ("client", "packages", "validation")
 FILES = ("__init__.py", "errors.py")
 LEFT_OUT = ("packages/storage.py", "validation/fast_path.py")
-# Also read by Python 2, so that an old one can say what is wrong.
+# Also valid for Python 2, so that an old interpreter prints what is wrong.
 START = b"""\
 import sys
 
@@ -38,7 +40,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(File("application/vnd.python.zipapp"))
 def program(env: Context) -> bottle.HTTPResponse:
-    """The command line `mosis`, which knows this portal's address: `python3 mosis.pyz --help`."""
+    """The command line `mosis` with this portal's address: `python3 mosis.pyz --help`."""
     content = zipapp(env.config.base_url)
     headers = {
         "Content-Type": "application/vnd.python.zipapp",
@@ -49,14 +51,14 @@ def program(env: Context) -> bottle.HTTPResponse:
 
 @operation(File("text/plain"))
 def checksum(env: Context) -> bottle.HTTPResponse:
-    """Its SHA-256, for `sha256sum --check`."""
+    """The SHA-256 of the command line, for `sha256sum --check`."""
     digest = hashlib.sha256(zipapp(env.config.base_url)).hexdigest()
     return _sent(f"{digest}  mosis.pyz\n".encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
 
 @lru_cache(maxsize=2)
 def zipapp(base_url: str) -> bytes:
-    """The program for a portal with this address: the same bytes for the same source and address."""
+    """The program for a portal with this address; reproducible from source and address."""
     files = {
         "__main__.py": START,
         "mosis/client/portal.json": json.dumps({"url": base_url}).encode(),

@@ -1,13 +1,14 @@
-"""Compression of responses with gzip: a representation of its own, with a tag of its own (RFC 9110, section 8.8.3.3).
+"""Compression of responses with gzip: a separate representation with its own entity tag (RFC 9110,
+section 8.8.3.3).
 
-`content_coding` names the routes that take part, because compression shows in its length how much two parts of a response
-are alike: a secret must not be compressed together with what somebody else chose (the BREACH attack,
-https://breachattack.com). So nothing under /auth, /keys, /signing-keys and /webhooks is compressed, nor what is stored about
-a device or an account, nor a page of the console, nor a response to a change. Problems (RFC 9457) never hold a secret, and
-are compressed on every route.
+`content_coding` names the compressed routes. The length of a compressed response shows how similar
+its parts are, so a secret must not be compressed together with text that somebody else chose (the
+BREACH attack, https://breachattack.com). Therefore nothing under /auth, /keys, /signing-keys and
+/webhooks is compressed, nor data about a device or an account, pages of the console, or responses
+to changes. Problems (RFC 9457) contain no secrets, and are compressed on every route.
 
-Packages, pictures and parts of files (206) are sent as they are. Files of the store and the documentation are stored compressed
-too, see mosis/web/file_response.py.
+Packages, pictures and parts of files (206) are not compressed. Files of the store and the
+documentation are also stored in compressed form, see mosis/web/file_response.py.
 """
 
 from collections.abc import Callable
@@ -54,17 +55,19 @@ PRECONDITIONS = (
 
 
 def is_file(route: bottle.Route) -> bool:
-    """Whether the handler negotiates itself: a file of which parts can be asked for."""
+    """Whether the handler negotiates itself: for files with range requests."""
     if route.config.get("page"):
         return False
     return any(getattr(each, "ranges", False) for each in route.callback.operation.answers.values())
 
 
 class Compression:
-    """Bottle plugin: chooses between the two forms of a response, and decides preconditions by the tag of the chosen one.
+    """Bottle plugin that chooses the representation of a response, and evaluates preconditions with
+    its tag.
 
-    It is the outermost plugin. Where the client takes gzip, preconditions are hidden from the handler, which therefore makes the
-    whole response; only then is known which form is sent.
+    It is the outermost plugin. If the client accepts gzip, preconditions are hidden from the
+    handler, which therefore makes the whole response; only then it is known which representation is
+    sent.
     """
 
     api = 2
@@ -114,8 +117,8 @@ class Compression:
         return answered
 
     def _compress(self, route: bottle.Route, headers: Any, body: bytes) -> bytes:
-        """Turn the headers into those of the compressed form, and return its bytes. What shared caches may store is compressed
-        once."""
+        """Change the headers to those of the compressed form, and return its bytes. Responses for
+        shared caches are compressed once."""
         tag: str = headers.get_header("ETag", "")
         cacheable = bool(tag) and (
             "public" in headers.get_header("Cache-Control", "")
@@ -136,7 +139,7 @@ class Compression:
         return packed
 
     def _unless_known(self, answer: Any, headers: Any, body: bytes) -> Any:
-        """The response, or 304, or 412, by the preconditions of the request."""
+        """The response, 304 or 412, according to the request's preconditions."""
         tag, changed = headers.get_header("ETag", ""), headers.get_header("Last-Modified", "")
         try:
             known = bool(tag) and is_known(tag, changed)

@@ -1,4 +1,4 @@
-"""Which responses are compressed, whether the client takes gzip, and gzip itself (RFC 9110, sections 8.4 and 12.5.3)."""
+"""Which responses are compressed, negotiation, and gzip itself (RFC 9110, sections 8.4 and 12.5.3)."""
 
 import re
 import zlib
@@ -43,8 +43,8 @@ def _least_bytes(accept_encoding: str) -> int | None:
 
 
 def least_bytes(accept_encoding: str) -> int | None:
-    """From which size on a response to this Accept-Encoding is compressed (RFC 9110, section 12.5.3): None for never, 0 for
-    always, where the client refuses what is not compressed."""
+    """The minimum size of a response for compression with this Accept-Encoding (RFC 9110, section
+    12.5.3): None for never, 0 for always, if the client refuses uncompressed responses."""
     return _least_bytes(accept_encoding) if len(accept_encoding) <= MOST_HEADER else None
 
 
@@ -63,17 +63,18 @@ def merged_vary(vary: str) -> str:
 
 
 def takes_part(route: bottle.Route) -> bool:
-    """Whether responses of this route may be compressed. Long polls may not: they compare tags while they wait. Of the pages only
-    those may that are the same for everybody: the others hold a form token beside what was typed."""
+    """Whether responses of this route may be compressed. Not for long polls, which compare tags
+    while waiting. Of the pages, only public ones: others contain a form token together with
+    submitted text."""
     if route.config.get("page"):
         return bool(route.config["scope"] == "public")
-    if route.rule == "/store/updates":  # a question so long that it is sent as a body
+    if route.rule == "/store/updates":  # a query so long that it is sent as a body
         return True
-    said = route.callback.operation
-    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in said.query
+    declared = route.callback.operation
+    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in declared.query
 
 
 def form_key(route: bottle.Route, headers: list[tuple[str, str]]) -> Hashable:
-    """What identifies the compressed form of a response: its route and all its headers, the tag among them. Two lists may
-    have one body and lead to different next pages."""
+    """The identity of the compressed form of a response: its route and all headers, including the
+    tag. Two lists may have the same body and different next pages."""
     return route.rule, tuple(sorted((name.lower(), value) for name, value in headers))

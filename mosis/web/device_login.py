@@ -1,4 +1,5 @@
-"""Device login over HTTP (RFC 8628). What machines call takes forms, as the RFC has it, and JSON."""
+"""Device login over HTTP (RFC 8628). The addresses for devices accept forms, as the RFC requires,
+and JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -62,7 +63,7 @@ DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES
 
 
 def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
-    """A device login names its scopes in a list, or as OAuth clients do in one text."""
+    """A device login names its scopes in a list, or, as OAuth clients do, in one text."""
     if "scopes" in fields:
         return
     scopes = fields.get("scope", "").split()
@@ -82,7 +83,8 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(BEGUN, body=BEGIN, further=_scope_findings, form=True)
 def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Begin a device login (RFC 8628); show user_code to the owner and ask POST /auth/token every interval seconds."""
+    """Start a device login (RFC 8628). Show user_code to the user, and poll POST /auth/token every
+    interval seconds."""
     spend(env, "device", caller.network)
     scopes = body.get("scopes") or body["scope"].split()
     device_code, login = device_login.begin(db, body["client_name"], scopes)
@@ -104,7 +106,7 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
 )
 def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Ask whether a device login has been approved; in the end, its tokens."""
+    """Poll whether a device login has been approved; finally returns its tokens."""
     if body["grant_type"] != GRANT:
         raise Malformed(
             "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
@@ -121,7 +123,7 @@ def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 @operation(ASKED)
 def show(env: Context, db: Connection, caller: Caller, user_code: str) -> dict[str, Any]:
-    """Who asks for what under the code that a device shows."""
+    """The details of the device login with this user code."""
     spend(env, "guess", caller.account)
     login = device_login.find(db, user_code)
     return {

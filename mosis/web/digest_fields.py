@@ -1,8 +1,9 @@
 """Content-Digest and Repr-Digest of a request (RFC 9530), and the older Digest (RFC 3230).
 
-The first two are dictionaries of structured fields (RFC 8941): several algorithms, on several lines, with parameters. Of these,
-`sha-256` and `sha-512` are compared; others are ignored, as RFC 9530 allows. A packed body is compared as it is sent, so that
-both fields mean the same bytes. A field that cannot be read is refused: whoever sends one wants it to be compared.
+The first two are dictionaries of structured fields (RFC 8941): several algorithms, on several
+lines, with parameters. `sha-256` and `sha-512` are verified; others are ignored, as RFC 9530
+allows. A compressed body is verified as sent, so both fields mean the same bytes. A field that
+cannot be parsed is refused, because the client wants it to be verified.
 """
 
 import base64
@@ -29,7 +30,7 @@ _OLD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(.+)")
 
 
 class Expected:
-    """The digests that a request announces. The body goes through `update`; `check` compares."""
+    """The digests that a request declares. The body is passed to `update`; `check` compares."""
 
     def __init__(self, announced: Mapping[tuple[str, str], bytes]) -> None:
         self._announced = announced
@@ -44,7 +45,7 @@ class Expected:
             each.update(block)
 
     def check(self) -> None:
-        """Raises Invalid `digest_mismatch` when the body is another than what was announced."""
+        """Raises Invalid `digest_mismatch` if the body differs from the declared digests."""
         wrong = [
             {
                 "pointer": "",
@@ -66,7 +67,7 @@ class Expected:
 
 
 def expected(header: Callable[[str], str | None]) -> Expected:
-    """The digests that the headers announce. Raises Malformed for a field that cannot be read."""
+    """The digests declared in the headers. Raises Malformed for a field that cannot be parsed."""
     found: dict[tuple[str, str], bytes] = {}
     for field in FIELDS:
         value = header(field)
@@ -81,7 +82,7 @@ def expected(header: Callable[[str], str | None]) -> Expected:
 
 
 def check_digests(header: Callable[[str], str | None], body: bytes) -> None:
-    """Compare a body with what its headers announce. Raises Malformed, Invalid `digest_mismatch`."""
+    """Compare a body with its digest headers. Raises Malformed, Invalid `digest_mismatch`."""
     announced = expected(header)
     if announced:
         announced.update(body)
@@ -89,7 +90,8 @@ def check_digests(header: Callable[[str], str | None], body: bytes) -> None:
 
 
 def _dictionary(field: str, text: str) -> dict[str, bytes]:
-    """The digests of known algorithms in a dictionary (RFC 8941, section 4.2.2); of a key that is repeated the last counts."""
+    """The digests of known algorithms in a dictionary (RFC 8941, section 4.2.2); the last value of
+    a repeated key counts."""
     found: dict[str, Any] = {}
     text, position = text.strip(" "), 0
     while position < len(text):
@@ -119,7 +121,7 @@ def _old_list(text: str) -> dict[str, bytes]:
 
 
 def _decoded(field: str, name: str, text: str) -> bytes:
-    """Base64 with or without its padding, whatever its last bits are (RFC 8941, section 4.2.7)."""
+    """Base64 with or without padding, ignoring unused bits at the end (RFC 8941, section 4.2.7)."""
     content = text.rstrip("=")
     if not re.fullmatch(r"[A-Za-z0-9+/]*", content) or len(content) % 4 == 1:
         raise _unreadable(field, f"the value of {name} is not base64")

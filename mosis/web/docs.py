@@ -1,4 +1,4 @@
-"""The documents for programs and people: the API's description, what shows it, and our handbook."""
+"""Documents for programs and people: the OpenAPI document, its viewer, and the pages of docs/."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("redoc.standalone.js", "start.js")
 PAGE = File("text/html")
 SEARCH = {"q": {"type": "string", "maxlength": docs_search.QUERY_CHARACTERS, "meta": "Words."}}
-# Redoc's styles before it knows the nonce: an empty one, and the one for its scrollbars
+# Styles that Redoc inserts before it knows the nonce: an empty one, and that of its scrollbars
 EARLY_STYLES = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 SAFE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 
@@ -44,9 +44,9 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(File("application/json"))
 def openapi(env: Context) -> bottle.HTTPResponse:
-    """This description, made from the portal's own tables.
+    """This OpenAPI 3.1 document, generated from the portal's own tables.
 
-    OpenAPI 3.1, for programs; people read /docs.
+    For programs; /docs shows it in the browser.
     """
     return _sent(
         *_openapi(bottle.request.app, env.config.base_url), {"Content-Type": "application/json"}
@@ -55,7 +55,7 @@ def openapi(env: Context) -> bottle.HTTPResponse:
 
 @operation(File("application/schema+json"))
 def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
-    """The JSON Schema of a package's manifest.json, for editors: name its address as `$schema`."""
+    """The JSON Schema of a package's manifest.json, for editors: use this address as `$schema`."""
     schema = manifest_schema.schema(env.url(manifest_schema.PATH))
     body = json.dumps(schema, ensure_ascii=False, indent=2).encode()
     return _sent(body, etag(body), {"Content-Type": "application/schema+json"})
@@ -63,7 +63,7 @@ def schema_of_manifest(env: Context) -> bottle.HTTPResponse:
 
 @operation(PAGE)
 def reference() -> bottle.HTTPResponse:
-    """A page that shows this description to people."""
+    """A page that shows the OpenAPI document."""
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}' {EARLY_STYLES}; connect-src 'self';"
@@ -80,13 +80,13 @@ def reference() -> bottle.HTTPResponse:
 
 @operation(PAGE)
 def errors(env: Context) -> bottle.HTTPResponse:
-    """What every error code means; `type` of a problem points here."""
+    """The meaning of every error code; `type` of a problem leads here."""
     return _page(docs_pages.errors(env.config.store_name))
 
 
 @operation(PAGE, query=SEARCH)
 def search(env: Context) -> bottle.HTTPResponse:
-    """The sections of the documents that have every word of `q`, as a page."""
+    """The sections of the documents that contain every word of `q`, as a page."""
     return _page(docs_search.page(bottle.request.query.get("q", ""), env.config.store_name))
 
 
@@ -98,7 +98,7 @@ def document(env: Context, name: str) -> bottle.HTTPResponse:
 
 @operation(PAGE)
 def decision(env: Context, name: str) -> bottle.HTTPResponse:
-    """A decision about how the portal is built, as a page."""
+    """A decision about the design of the portal, as a page."""
     return _page(docs_pages.page(f"decisions/{name}", env.config.store_name))
 
 
@@ -123,7 +123,7 @@ def asset(env: Context, file: str) -> bottle.HTTPResponse:
 
 @operation({302: None})
 def account_page(env: Context) -> bottle.HTTPResponse:
-    """Moved: links of older mails. What such a link carries stands behind its #; browsers take it along."""
+    """Redirect for links of older mails. The token is in the fragment, which browsers keep."""
     location = env.config.base_path + "/console/link"
     headers = {"Location": location, "Cache-Control": "public, max-age=300"}
     return bottle.HTTPResponse(b"", 302, headers | SAFE)
@@ -131,7 +131,7 @@ def account_page(env: Context) -> bottle.HTTPResponse:
 
 @lru_cache(maxsize=1)
 def _openapi(app: bottle.Bottle, base_url: str) -> tuple[bytes, str]:
-    """The description as it is sent, and its tag; made once, when first asked for."""
+    """The OpenAPI document and its tag, built at first use."""
     from mosis.web.openapi import description
 
     body = json.dumps(
@@ -146,7 +146,7 @@ def _page(page: bytes, policy: str = docs_pages.POLICY) -> bottle.HTTPResponse:
 
 
 def _sent(body: bytes, tag: str, headers: dict[str, str]) -> bottle.HTTPResponse:
-    """Something that changes only with the program."""
+    """A response that only changes with the program."""
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300"} | headers
     headers["Last-Modified"] = formatdate(_changed_at(), usegmt=True)
     if is_known(tag, headers["Last-Modified"]):

@@ -1,4 +1,4 @@
-"""Our own documents (docs/*.md) as pages for people: rendered when first asked for, then kept."""
+"""The documents in docs/*.md as HTML pages, rendered at first use and then cached."""
 
 import re
 from functools import cache
@@ -17,7 +17,7 @@ STYLES = ("pico.classless.min.css", "portal.css")  # of mosis/ui/assets/
 
 @cache
 def names() -> tuple[str, ...]:
-    """The documents there are, without their ending."""
+    """The names of the documents, without extension."""
     return tuple(sorted(str(path.relative_to(DOCS))[:-3] for path in DOCS.rglob("*.md")))
 
 
@@ -30,7 +30,7 @@ def title(name: str) -> str:
 
 @cache
 def text_of(name: str) -> str:
-    """The source of a document. Raises NotFound; only what names() lists is ever opened."""
+    """The source of a document. Raises NotFound; only files listed by names() are opened."""
     if name not in names():
         raise NotFound("document")
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def page(name: str, store: str) -> bytes:
 
 @cache
 def errors(store: str) -> bytes:
-    """The page that `type` of a problem points into: every code under its own anchor, with the sentence of docs/API.md."""
+    """The page with all error codes, each with its own anchor and the explanation from docs/API.md."""
     text = (
         (DOCS / "API.md")
         .read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def errors(store: str) -> bytes:
 
 
 def whole(heading: str, body: str, store: str, root: str = "../") -> bytes:
-    """A page around some HTML; `root` leads from there to where /docs is."""
+    """A page around HTML content; `root` leads from there to the directory of /docs."""
     ordered = sorted((name for name in names() if "/" not in name), key=_place)
     links = "".join(
         f'<li><a href="{root}docs/{name}">{escape(title(name))}</a></li>' for name in ordered
@@ -106,7 +106,8 @@ def anchor(heading_html: str) -> str:
 
 @cache
 def _markdown() -> Any:
-    """Markdown to HTML, with the anchors that the documents' own links count on; HTML in it is shown, not passed through."""
+    """Markdown to HTML, with the anchors that links in the documents use; HTML in the source is
+    escaped."""
     import mistune
 
     class Renderer(mistune.HTMLRenderer):
@@ -118,10 +119,10 @@ def _markdown() -> Any:
             if document.endswith(".md") and "://" not in document:
                 document = document[:-3]
             elif document.startswith(".."):
-                return text  # a file of the source, which is not served
+                return text  # a source file, which is not served
             return str(super().link(text, document + mark + place, title))
 
-        # What scrolls sideways can be reached and scrolled with the keyboard.
+        # Elements that scroll sideways can be reached and scrolled with the keyboard.
         def block_code(self, code: str, info: str | None = None) -> str:
             return str(super().block_code(code, info)).replace("<pre>", '<pre tabindex="0">', 1)
 

@@ -1,4 +1,5 @@
-"""Search in the documents: every word of a query in one section. The index is made of the documents themselves, once."""
+"""Full-text search in the documents: every word of the query in one section. The index is built
+once from the documents."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Hit:
-    """A section that was found. `excerpt_html` has the words marked."""
+    """A section in the result. `excerpt_html` has the words marked."""
 
     document: str
     heading: str
@@ -37,8 +38,8 @@ class Hit:
 
 
 def search(query: str) -> list[Hit]:
-    """The sections that have every word of the query, the best first: words in headings count most, then
-    how often they occur for the length of the section."""
+    """Sections with every word of the query, best first: words in headings count most, then their
+    frequency in relation to the length of the section."""
     words = query[:QUERY_CHARACTERS].lower().split()[:MOST_WORDS]
     if not words:
         return []
@@ -96,7 +97,7 @@ def _sections() -> tuple[Section, ...]:
 
 def _section(document: str, heading: str, lines: list[str]) -> Section:
     plain = heading.replace("`", "")
-    text = re.sub(r"\]\([^)]*\)", "", "\n".join(lines))  # addresses of links are not read
+    text = re.sub(r"\]\([^)]*\)", "", "\n".join(lines))  # targets of links are not indexed
     text = " ".join(re.sub(r"[`*|\[]|^[-:| ]+$", " ", text, flags=re.MULTILINE).split())
     return Section(
         document, plain, docs_pages.anchor(plain), text, f"{plain} {text}".lower(), plain.lower()
@@ -104,7 +105,7 @@ def _section(document: str, heading: str, lines: list[str]) -> Section:
 
 
 def _excerpt(section: Section, words: list[str]) -> str:
-    """The text around the first word that is in it, with all words marked."""
+    """The text around the first matching word, with all words marked."""
     lower = section.text.lower()
     places = [lower.find(word) for word in words if word in lower]
     start = max(0, min(places, default=0) - EXCERPT_CHARACTERS // 4)

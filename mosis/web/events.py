@@ -1,4 +1,4 @@
-"""The caller's events in order, at once or as soon as there are some; for browsers as Server-Sent Events."""
+"""The caller's events in order, with long polling, or for browsers as Server-Sent Events."""
 
 from typing import Any
 
@@ -16,9 +16,7 @@ from mosis.web.notifications import NOTIFICATION, public
 from mosis.web.openapi_schemas import list_of, operation
 from mosis.web.request import listed, read_page
 
-AFTER = {
-    "after": {"type": "string", "maxlength": 100, "meta": "The id of the last event that is known."}
-}
+AFTER = {"after": {"type": "string", "maxlength": 100, "meta": "The id of the last known event."}}
 
 
 EVENT_STREAM = "text/event-stream"
@@ -32,7 +30,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("events", NOTIFICATION), query=WAIT | AFTER, streams=True)
 def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any] | bottle.HTTPResponse:
-    """The caller's events in order; with `wait` the answer comes when there are some."""
+    """The caller's events in order. With `wait`, an empty list is delayed until there is an event."""
     if EVENT_STREAM in bottle.request.get_header("Accept", ""):
         return stream(env, db, caller)
     seconds, wanted = wait_seconds(), read_page(int)

@@ -1,7 +1,7 @@
-"""Sending a file: entity tags, conditional and range requests (RFC 9110, sections 13 and 14), never through a generator.
+"""Sending files: entity tags, conditional and range requests (RFC 9110, sections 13 and 14).
 
-The file object itself is what is returned, already at the right place: the server then sends it without holding a thread,
-however slowly the client reads.
+The open file itself is returned, at the right position: the server sends it without holding a
+thread, however slowly the client reads.
 """
 
 import base64
@@ -41,14 +41,14 @@ def send_file(
     sent: Callable[[int, bool], None] | None = None,
     gzipped: Callable[[], tuple[BinaryIO, int, str] | None] | None = None,
 ) -> bottle.HTTPResponse:
-    """The file as a whole, a part of it (206), or that it is unchanged (304). `sha256` becomes its tag and Repr-Digest;
-    `surrogate_key` names it for caches that can be told to drop all that has this name. `sent` is called when the server is done
-    with the file, with the number of bytes that went out and whether the last one of the file was among them.
-    `gzipped` opens the compressed form, and returns it with its size and SHA-256; None where there is none. Parts are always parts
-    of the plain form.
+    """The whole file, a part of it (206), or 304. `sha256` becomes its tag and Repr-Digest;
+    `surrogate_key` lets caches purge all responses with this key. `sent` is called when the server
+    is done with the file, with the number of bytes sent and whether the last byte was among them.
+    `gzipped` opens the compressed form and returns it with its size and SHA-256, or None if there
+    is none. Parts are always parts of the plain form.
 
-    Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Of several ranges none is honoured:
-    the whole is sent, as RFC 9110, section 14.2 allows.
+    Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Several
+    ranges are ignored and the whole file is sent, as RFC 9110, section 14.2 allows.
     """
     request = bottle.request
     headers = {
@@ -84,7 +84,7 @@ def send_file(
             return bottle.HTTPResponse(b"", 304, headers)
         wanted = (
             request.get_header("Range") if request.method == "GET" else None
-        )  # for others it means nothing (section 14.2)
+        )  # ignored for other methods (section 14.2)
         part = _part(wanted, request.get_header("If-Range"), tag, changed, size_bytes)
     except PortalError:
         file.close()
@@ -101,19 +101,20 @@ def send_file(
         file = _Watched(file, first, size_bytes, sent)
     bounded = (
         "wsgi.file_wrapper" in request.environ
-    )  # by Content-Length, as serving and most servers do
+    )  # by Content-Length, as our server and most others do
     return bottle.HTTPResponse(
         file if bounded else _Bounded(file, last - first + 1), status, headers
     )
 
 
 class _Watched(io.FileIO):
-    """A file that says how far it was read when it is closed; a real one, so that the kernel can send from it."""
+    """A file that records how far it was read when it is closed; a real file, so that the kernel
+    can send from it."""
 
     def __init__(
         self, file: BinaryIO, first: int, size_bytes: int, sent: Callable[[int, bool], None]
     ) -> None:
-        super().__init__(os.dup(file.fileno()), "rb")  # the same file at the same place
+        super().__init__(os.dup(file.fileno()), "rb")  # the same file at the same position
         file.close()
         self.seek(first)
         self._first, self._size_bytes, self._sent = first, size_bytes, sent
@@ -126,7 +127,7 @@ class _Watched(io.FileIO):
 
 
 class _Bounded:
-    """The next so many bytes of a file, for servers without a file wrapper."""
+    """A part of a file of the given length, for servers without a file wrapper."""
 
     def __init__(self, file: BinaryIO, size_bytes: int) -> None:
         self.file = file
@@ -140,8 +141,8 @@ class _Bounded:
 
 
 def is_known(tag: str, changed: str) -> bool:
-    """Whether the client has it: the preconditions in the order of RFC 9110, section 13.2.2. Raises Conflict when one that must
-    hold does not."""
+    """Whether the client has the current representation: preconditions in the order of RFC 9110,
+    section 13.2.2. Raises Conflict if a required one fails."""
     given = bottle.request.get_header
     if_match, if_none_match = given("If-Match"), given("If-None-Match")
     if if_match is not None:
@@ -154,7 +155,9 @@ def is_known(tag: str, changed: str) -> bool:
             or parsedate_to_datetime(changed) <= unmodified_since
         )
     if not holds:
-        raise Conflict("precondition_failed", "It is another one than the request is about.")
+        raise Conflict(
+            "precondition_failed", "The resource has changed since the tag or date in the request."
+        )
     if if_none_match is not None:
         return bool(tag) and names_tag(if_none_match, tag)
     modified_since = _moment(given("If-Modified-Since"))
@@ -166,7 +169,8 @@ def is_known(tag: str, changed: str) -> bool:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """The time that a header names; None for none and for what is no HTTP date, which is ignored (section 13.1.3)."""
+    """The time in a header; None if it is missing or not an HTTP date, which is ignored (section
+    13.1.3)."""
     try:
         found = parsedate_to_datetime(text) if text else None
     except ValueError:
@@ -179,7 +183,7 @@ def _moment(text: str | None) -> datetime | None:
 def _part(
     wanted: str | None, if_range: str | None, tag: str, changed: str, size: int
 ) -> tuple[int, int] | None:
-    """First and last byte of the one range that is asked for, None for the whole."""
+    """The first and last byte of the single requested range, None for the whole file."""
     found = _RANGE.match(wanted) if wanted else None
     if found is None or (
         if_range is not None and (not if_range.strip() or if_range.strip() not in (tag, changed))

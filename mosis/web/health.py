@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Liveness and readiness."""
 
 from dataclasses import asdict
 from typing import Any
@@ -36,20 +36,20 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(ALIVE)
 def healthz() -> dict[str, Any]:
-    """Whether the process lives. The event loop answers; it says nothing about threads and the database."""
+    """Whether the process runs. The event loop answers; threads and the database are not checked."""
     return {"status": "ok"}
 
 
 @operation(ALIVE, refuses="database_unavailable")
 def livez(db: Connection) -> dict[str, Any]:
-    """Whether a thread answers and the database can be read: what the image's HEALTHCHECK asks."""
+    """Whether a thread answers and the database can be read; used by the HEALTHCHECK of the image."""
     readiness.read_database(db)
     return {"status": "ok"}
 
 
 @operation(READY, refuses="not_ready")
 def readyz(env: Context) -> dict[str, Any]:
-    """Whether the portal can do its work; 503 with every reason why not."""
+    """Whether the portal can do its work; 503 with every reason if not."""
     found = readiness.require(env)
     replica = asdict(found.replica) if found.replica else None
     if replica:

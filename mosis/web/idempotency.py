@@ -1,5 +1,5 @@
-"""Idempotency-Key on the routes that say `idempotent`: the change and its response are committed together, and the same request
-again gets the same response."""
+"""Idempotency-Key on routes with the option `idempotent`: the change and its response are committed
+together, and a retry gets the same response."""
 
 import io
 import re
@@ -21,8 +21,9 @@ _KEY = re.compile(r"[!-~][ -~]{0,253}[!-~]\Z|[!-~]\Z")
 
 
 class Retries:
-    """Plugin that stores responses and sends them again. Only what was done (2xx) is stored: a refusal has changed nothing and
-    may end otherwise the next time. Stands between the plugin that knows the caller and the one that makes the response."""
+    """Plugin that stores responses and sends them again. Only successful responses (2xx) are
+    stored: an error has changed nothing and may end differently the next time. It is between the
+    plugin that finds the caller and the one that makes the response."""
 
     api = 2
 
@@ -74,7 +75,8 @@ class Retries:
 
     @contextmanager
     def alone(self, asked: Request) -> Iterator[None]:
-        """Nobody else runs this request meanwhile. Raises Conflict `idempotency_in_progress`."""
+        """Prevents concurrent requests with the same key. Raises Conflict
+        `idempotency_in_progress`."""
         with self._lock:
             if asked.id in self._running:
                 raise idempotency.in_progress()
@@ -94,8 +96,8 @@ class Retry:
         self._retries, self._key, self._until_answered = retries, key, until_answered
 
     def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:
-        """Called before anything is changed, with everything that is asked for: what the same request got before, to be sent
-        again; None for the first one.
+        """Called before anything is changed, with everything that identifies the request. Returns
+        the stored response to send again; None for the first request.
 
         Raises Conflict `idempotency_in_progress`, Invalid `idempotency_key_reused`.
         """

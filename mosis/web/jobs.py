@@ -46,14 +46,14 @@ def routes(app: bottle.Bottle) -> None:
     query={"state": {"type": "string", "allowed": [*jobs.STATES], "meta": "Only these."}},
 )
 def index(db: Connection) -> dict[str, Any]:
-    """The background jobs, the newest first."""
+    """The background jobs, newest first."""
     page = jobs.index(db, read_page(str), read_choice("state", *jobs.STATES))
     return listed("jobs", page, [public(job) for job in page.rows])
 
 
 @operation(JOB, body=EMPTY, refuses="invalid_state")
 def retry(db: Connection, caller: Caller, job: str) -> dict[str, Any]:
-    """Run a job once more that was given up."""
+    """Run a dead job again."""
     return public(jobs.retry(db, caller, job))
 
 

@@ -7,14 +7,14 @@ import bottle
 
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
-from mosis.clock import is_time, seconds
+from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
-from mosis.validation import Finding, finding, findings_of
+from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
 from mosis.web.openapi_schemas import (
     ID,
@@ -54,7 +54,7 @@ API_KEY: dict[str, dict[str, Any]] = {
         "maxlength": 100,
         "schema": {"type": "string", "maxlength": 255},
     },
-    "expires_at": {"type": "string", "nullable": True, "maxlength": 20},
+    "expires_at": timestamps.RULES | {"nullable": True},
     "role": {"type": "string", "allowed": list(ROLES)},
 }
 REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
@@ -132,7 +132,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("keys", KEY))
 def api_keys(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The living API keys of the caller, the newest first."""
+    """The active API keys of the caller, newest first."""
     page = keys.index(db, caller, read_page(str))
     return listed("keys", page, [public_api_key(key) for key in page.rows])
 
@@ -144,11 +144,10 @@ def _signing_key_findings(env: Context, fields: Mapping[str, Any]) -> list[Findi
 
 
 def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
-    expires_at = fields.get("expires_at")
-    if expires_at is not None and not is_time(expires_at):
-        yield finding(
-            "/expires_at", "wrong_format", "This must be a time such as 2027-01-31T12:00:00Z."
-        )
+    given = fields.get("expires_at")
+    expires_at = timestamps.stored(given)
+    if given is not None and expires_at is None:
+        yield finding("/expires_at", "wrong_format", timestamps.NO_MOMENT)
     elif expires_at is not None and seconds(expires_at) <= env.clock.time():
         yield finding("/expires_at", "too_small", "This time is in the past.")
     if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
@@ -157,20 +156,22 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
 
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
 def add_api_key(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Make an API key; `key` is shown this once."""
-    key, secret = keys.add(db, caller, NewKey(**body))
+    """Create an API key. `key` is shown only in this response."""
+    key, secret = keys.add(
+        db, caller, NewKey(**body | {"expires_at": timestamps.stored(body.get("expires_at"))})
+    )
     return created(public_api_key(key) | {"key": secret}, f"/v1/keys/{key.id}")
 
 
 @operation(KEY)
 def show_api_key(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
-    """One living API key; the key itself nobody can show again."""
+    """One active API key, without the key itself."""
     return public_api_key(keys.get(db, caller, key))
 
 
 @operation(matches=True)
 def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
-    """Revoke an API key and what was made with it; the very next request is refused."""
+    """Revoke an API key and the keys made with it, effective immediately."""
     with db.write():
         require_match(lambda: public_api_key(keys.get(db, caller, key)))
         keys.revoke(db, caller, key)
@@ -178,14 +179,14 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
 
 @operation(REPORTED, body=REPORT)
 def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Report a leaked API key by presenting it: it is revoked, and its owner is told."""
+    """Report a leaked API key by presenting it: it is revoked, and its owner is notified."""
     spend(env, "report", caller.network)
     return {"revoked": keys.report(db, caller, body["key"])}
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    """All signing keys of the caller, the newest first."""
+    """All signing keys of the caller, newest first."""
     page = keys.signing_keys(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
@@ -210,7 +211,7 @@ def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
 
 @operation(matches=True)
 def revoke(db: Connection, caller: Caller, key: str) -> None:
-    """Revoke a signing key: no new upload may use it, what is installed stays."""
+    """Revoke a signing key: no new upload may use it; installed versions stay."""
     with db.write():
         require_match(lambda: public(keys.get_signing_key(db, caller.account, key)))
         keys.revoke_signing_key(db, caller, key)
@@ -218,7 +219,8 @@ def revoke(db: Connection, caller: Caller, key: str) -> None:
 
 @operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
 def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
-    """Whether the package of a version of the caller is signed by this key, read anew from the disk."""
+    """Whether the package of a version of the caller is signed with this key; the file is read
+    again."""
     found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:

@@ -1,4 +1,5 @@
-"""Suspends requests: long polls (`?wait=SECONDS`), and requests that wait for a turn. A suspended request holds no thread."""
+"""Suspends requests: long polls (`?wait=SECONDS`), and requests that wait for their turn. A
+suspended request holds no thread."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -14,7 +15,7 @@ WAIT = {
         "type": "integer",
         "min": 0,
         "max": LONGEST_SECONDS,
-        "meta": "Seconds to wait for something new.",
+        "meta": "Seconds to wait for a change.",
     }
 }
 MOST_OF_ONE = 16  # waiting requests of one account; further ones are answered at once
@@ -31,8 +32,8 @@ def wait_seconds() -> int:
 
 
 def wait(env: Context, developer_id: str, seconds: int, changed: Callable[[], bool]) -> None:
-    """Suspend this request until something has happened to the account, as `suspend` does; at most MOST_OF_ONE of an account.
-    `changed` looks once more, after the subscription."""
+    """Suspend this request until there is an event of the account, as `suspend`; at most
+    MOST_OF_ONE per account. `changed` is checked again after the subscription."""
     memory = bottle.request.environ.get("mosis.memory", {})
     if memory.get("too many"):
         return
@@ -49,13 +50,13 @@ def wait(env: Context, developer_id: str, seconds: int, changed: Callable[[], bo
 
 
 def nothing() -> None:
-    """End a subscription that was not made."""
+    """Ends a subscription that was not made."""
 
 
 def suspend(seconds: float, arm: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
-    """Suspend this request, and run it again from its beginning when the subscription that `arm` makes fires or the time,
-    counted from its first suspension, is over. Returns when it cannot be suspended: then too, or in a server that has no way
-    to do it."""
+    """Suspend this request, and run it again from the start when the subscription made by `arm`
+    fires, or the time since its first suspension is over. Returns if the time is over, or if the
+    server cannot suspend it."""
     environ = bottle.request.environ
     park, memory = environ.get("mosis.park"), environ.get("mosis.memory")
     if park is None or memory is None:
@@ -67,7 +68,8 @@ def suspend(seconds: float, arm: Callable[[Callable[[], None]], Callable[[], Non
 
 
 def first_seen(tag: str) -> str:
-    """The entity tags that the client knows: those of If-None-Match, or the one that was current when it began to wait."""
+    """The entity tags that the client knows: those of If-None-Match, or the one that was current
+    when it started to wait."""
     given = bottle.request.environ.get("HTTP_IF_NONE_MATCH")
     memory = bottle.request.environ.get("mosis.memory", {})
     return str(given or memory.setdefault("tag", tag))

@@ -1,4 +1,4 @@
-"""Members of an app, invitations, and apps that change hands, over HTTP."""
+"""Members of an app, invitations and transfers, over HTTP."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("members", MEMBER))
 def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """Who works on an app, in the order of their ids."""
+    """The members of an app, in the order of their ids."""
     found = apps.with_role(db, caller, app, "viewer")
     page = members.index(db, found.id, read_page(str))
     return listed("members", page, [public(member) for member in page.rows])
@@ -83,7 +83,7 @@ def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
 def invite(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Invite whoever has this mailbox to work on the app; a link to accept is mailed there."""
+    """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
     _count_mail(env, caller, body["email"])
     with db.write():
@@ -116,7 +116,7 @@ def change(
 
 @operation(matches=True, refuses="last_owner suspended")
 def remove(db: Connection, caller: Caller, app: str, member: str) -> None:
-    """Remove a member from the app, or leave it oneself."""
+    """Remove a member from the app; members can remove themselves."""
     with db.write():
         leaves = member == caller.account
         found = apps.with_role(db, caller, app, "viewer" if leaves else "owner")
@@ -127,7 +127,7 @@ def remove(db: Connection, caller: Caller, app: str, member: str) -> None:
 
 @operation(list_of("invitations", INVITATION))
 def invited(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """The open invitations and transfer offers of an app, the newest first."""
+    """The open invitations and transfer offers of an app, newest first."""
     found = apps.with_role(db, caller, app, "owner")
     page = invitations.index(db, found, read_page(str))
     return listed("invitations", page, [public_invitation(each) for each in page.rows])
@@ -142,7 +142,7 @@ def show_invitation(db: Connection, caller: Caller, app: str, invitation: str) -
 
 @operation(matches=True)
 def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
-    """Cancel an open invitation or transfer offer; its link is good no more."""
+    """Cancel an open invitation or transfer offer; its link becomes invalid."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         one = invitations.get(db, found, invitation)
@@ -154,7 +154,7 @@ def cancel(db: Connection, caller: Caller, app: str, invitation: str) -> None:
 def offer(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Offer the app to whoever has this mailbox; it changes hands when that account accepts."""
+    """Offer the app to the owner of this mailbox; it is transferred when that account accepts."""
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
     _count_mail(env, caller, email)
@@ -168,7 +168,7 @@ def offer(
 
 @operation(RECEIVED)
 def received(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
-    """What the invitation with this token is for; only for the account with its address."""
+    """The invitation with this token; only for the account with its address."""
     invitation, app = invitations.read(env, db, caller, token)
     return {
         "package_id": app.package_id,
@@ -182,12 +182,13 @@ def received(env: Context, db: Connection, caller: Caller, token: str) -> dict[s
 
 @operation(APP, refuses="suspended already_member limit_reached quota_exceeded")
 def accept(env: Context, db: Connection, caller: Caller, token: str) -> dict[str, Any]:
-    """Accept an invitation, or take the app over; the answer is the app."""
+    """Accept an invitation or a transfer. Returns the app."""
     return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
 
 
 def _count_mail(env: Context, caller: Caller, email: str) -> None:
-    """Count a mail that somebody has asked for to somebody else. Raises LimitReached `rate_limited`."""
+    """Count a mail that an account causes to be sent to another address. Raises LimitReached
+    `rate_limited`."""
     spend(env, "invitations", caller.account)
     spend(env, "invitations_to", accounts.folded(email))
 

@@ -1,4 +1,4 @@
-"""What the process measures, for Prometheus, and for nobody outside the networks that METRICS names."""
+"""Metrics for Prometheus, for the networks in METRICS."""
 
 import bottle
 
@@ -16,7 +16,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(File("text/plain"), refuses="not_found")
 def read(env: Context, caller: Caller) -> bottle.HTTPResponse:
-    """What the process measures, as text for Prometheus; not found for who is in none of the networks of METRICS."""
+    """The metrics of the process for Prometheus; 404 outside the networks in METRICS."""
     if not may_read(env, caller.address):
         raise NotFound("address")
     return bottle.HTTPResponse(
@@ -27,8 +27,8 @@ def read(env: Context, caller: Caller) -> bottle.HTTPResponse:
 
 
 def may_read(env: Context, address: str) -> bool:
-    """Whether the caller is in one of the networks. Somebody behind a proxy that is not trusted is not: such a proxy on
-    this machine would lend everybody its own address."""
+    """Whether the caller is in one of the networks. Clients behind an untrusted proxy are not,
+    because a proxy on this machine would give all of them its own address."""
     peer, request = bottle.request.environ.get("REMOTE_ADDR", ""), bottle.request
     if parse_address(address) == parse_address(peer) and (
         request.get_header("X-Forwarded-For") or request.get_header("X-Real-IP")

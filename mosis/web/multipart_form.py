@@ -1,8 +1,9 @@
 """A multipart form (RFC 7578) with one large field, which is read as a stream while it arrives.
 
-The library finds the parts. What their headers say is read here: names in the forms of browsers (quoted, with %22), of RFC 2047
-times (backslashes) and of RFC 5987 and 2231 (`name*`, `name*0`); the character set of a text field (its own, or that of the field
-`_charset_`). File names are not used. What could be read in two ways is refused.
+The library finds the parts; their headers are parsed here: names as browsers write them (quoted,
+with %22), with backslashes (RFC 2047), and in the forms of RFC 5987 and 2231 (`name*`, `name*0`);
+the character set of a text field (its own, or that of the field `_charset_`). File names are
+ignored. Ambiguous forms are refused.
 """
 
 import re
@@ -16,7 +17,7 @@ from mosis.validation.choices import one_of
 BLOCK = 64 * 1024
 PARTS = 16
 HEADER_BYTES = 2048  # of one header of a part
-LONGEST_BOUNDARY = 200  # RFC 2046 allows 70 characters; longer ones do no harm
+LONGEST_BOUNDARY = 200  # RFC 2046 allows 70 characters; longer ones are harmless
 CHARSET_FIELD = "_charset_"
 # Declared character set: codec. That of ISO 8859-1 is as browsers read it (https://encoding.spec.whatwg.org/#names-and-labels).
 CHARSETS = {
@@ -36,7 +37,8 @@ _CONTINUED = re.compile(r"(?:\*([0-9]{1,2}))?(\*)?\Z")
 
 
 class Form:
-    """The field `file` as a stream. `fields` has the text fields once the stream is at its end, wherever they stood."""
+    """The field `file` as a stream. `fields` has the text fields when the stream has ended,
+    wherever they were in the form."""
 
     def __init__(
         self,
@@ -65,7 +67,8 @@ class Form:
     def _parse(self, body: Readable, boundary: bytes) -> Iterator[bytes]:
         import multipart
 
-        # Bounds on what is not the file: few parts, small headers; the file itself is bounded where it is received.
+        # Bounds on everything but the file: few parts, small headers. The file itself is bounded
+        # where it is received.
         parser = multipart.PushMultipartParser(
             boundary,
             max_segment_count=PARTS,
@@ -106,7 +109,7 @@ class Form:
     def _begin(
         self, headers: list[tuple[str, str]], found: dict[str, tuple[bytearray, str]]
     ) -> str:
-        """The name of a part that begins. Raises Malformed for one that cannot be used."""
+        """The name of a part that begins. Raises Malformed if it cannot be used."""
         name = part_name(_only(headers, "Content-Disposition"))
         known = (self._file, *self._texts, CHARSET_FIELD)
         if name not in known:
@@ -168,16 +171,19 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_name(disposition: str) -> str:
-    """The name that the Content-Disposition of a part gives; empty where it gives none. Raises Malformed for two names."""
+    """The name in the Content-Disposition of a part; empty if there is none. Raises Malformed for
+    two names."""
     return parameters(disposition, _percent_decoded).get("name", "")
 
 
 def parameters(header: str, decoded: Callable[[str], str] = str) -> dict[str, str]:
-    """The parameters of a header value by their names in lower case; `decoded` is applied to plain values.
+    """The parameters of a header value by their names in lower case; `decoded` is applied to plain
+    values.
 
-    Extended values (RFC 5987) and continuations (RFC 2231, section 3) are put together; an extended value counts more than a
-    plain one (RFC 6266, section 4.3). Raises Malformed for a parameter that stands twice or cannot be read; but file names, which
-    many clients write without escaping them, are passed over.
+    Extended values (RFC 5987) and continuations (RFC 2231, section 3) are joined; an extended value
+    takes precedence over a plain one (RFC 6266, section 4.3). Raises Malformed for a parameter that
+    is repeated or cannot be parsed, except file names, which many clients do not escape and which
+    are ignored.
     """
     found: dict[str, dict[tuple[int, bool], str]] = {}
     name, position = "", header.find(";")
@@ -232,8 +238,8 @@ def _joined(values: dict[tuple[int, bool], str]) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """A value without its quotes. Of backslashes only those before a quote or a backslash are taken off: old browsers write
-    paths of Windows with single ones."""
+    """A value without its quotes. Only backslashes before a quote or a backslash are removed: old
+    browsers send Windows paths with single ones."""
     if text.startswith('"'):
         return re.sub(r'\\(["\\])', r"\1", text[1:-1])
     return text.strip()
@@ -245,7 +251,7 @@ def _percent_decoded(text: str) -> str:
 
 
 def _only(headers: list[tuple[str, str]], name: str) -> str:
-    """The value of a header of a part; empty where it has none. Raises Malformed when it stands twice."""
+    """The value of a header of a part; empty if it is missing. Raises Malformed if it is repeated."""
     values = [value for each, value in headers if each == name]
     if len(values) > 1:
         raise Malformed("malformed_request", f"A part of the form has the header {name} twice.")
@@ -253,6 +259,6 @@ def _only(headers: list[tuple[str, str]], name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A text of the client as an error may show it; bytes of UTF-8 that were read as Latin-1 are put right."""
+    """A text of the client for use in an error; UTF-8 that was read as Latin-1 is decoded."""
     text = text.encode("latin-1", "replace").decode("utf-8", "replace") if text else ""
     return "".join(filter(str.isprintable, text))[:50]

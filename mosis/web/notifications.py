@@ -46,7 +46,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("notifications", NOTIFICATION, unread=COUNT), query=UNREAD)
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    """What the caller is told, the newest first."""
+    """The caller's notifications, newest first."""
     unread = read_switch("unread")
     page = feed.index(db, caller, read_page(int), unread=unread)
     return listed(

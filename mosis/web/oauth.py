@@ -1,4 +1,4 @@
-"""Signing in at a provider: there, back, and what the browser carries in between."""
+"""Sign-in at a provider: redirect, callback, and the browser's cookie."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,8 @@ from mosis.web.long_poll import suspend
 from mosis.web.openapi_schemas import EMPTY, LINK, operation, shape
 from mosis.web.request import spend
 
-# A path of our own: one slash first, never two in a row, no backslash, no control character, no fragment (ours comes there).
+# A path of this portal: one slash first, never two in a row, no backslash, no control character, no
+# fragment (the portal adds its own).
 _PATH = pattern(
     r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-]|(?<!/)/)*\Z",
     "This must be a path of this portal, such as /console/; without a host, `//`, backslashes or a fragment.",
@@ -28,7 +29,7 @@ _PATH = pattern(
 BEGIN = {"return_to": {"type": "string", "maxlength": 2000, "regex": _PATH}}
 _WORD = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 
-WAIT_SECONDS = 10  # for other conversations with the same provider
+WAIT_SECONDS = 10  # for other exchanges with the same provider
 
 BEGUN = shape("SignInBegun", redirect_url=LINK)
 OF_PROVIDER: dict[str, dict[str, Any]] = {
@@ -58,7 +59,7 @@ def routes(app: bottle.Bottle) -> None:
 def begin(
     env: Context, db: Connection, caller: Caller, provider: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Begin a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
+    """Start a sign-in at a provider: send the browser to redirect_url within 10 minutes."""
     with turn(env, provider):
         spend(env, "sign_in_network", caller.network)
         address, browser = identities.begin(env, db, caller, provider, body.get("return_to"))
@@ -68,11 +69,11 @@ def begin(
 
 @operation({200: auth.SIGNED_IN, 303: None}, query=OF_PROVIDER, refuses=REFUSED)
 def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> Any:
-    """Where the provider sends the browser back to."""
+    """The address to which the provider redirects the browser."""
     answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = browser_of(env)
-    # Spent before it waits, so that the second of two equal requests is refused and takes no place;
-    # a suspended request is run again from here, and has spent it already.
+    # Used up before it waits, so that the second of two equal requests is refused and takes no
+    # place; a suspended request is run again from here, and has used it up already.
     memory = bottle.request.environ.get("mosis.memory", {})
     pending = memory.get("pending")
     if pending is None:
@@ -94,7 +95,8 @@ def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> An
 
 @operation(auth.SIGNED_IN, body=EMPTY, refuses=REFUSED)
 def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict[str, Any]:
-    """Collect the sign-in that is kept ready for the page at return_to: once, within a minute, by the same browser."""
+    """Fetch the result of a sign-in that was started with return_to: once, within a minute, by the
+    same browser."""
     signed_in = identities.collect(env, db, caller, provider, browser_of(env))
     set_cookie(bottle.response, env, "", 0)
     return auth.public(db, signed_in)
@@ -102,12 +104,13 @@ def collect(env: Context, db: Connection, caller: Caller, provider: str) -> dict
 
 @operation(refuses="last_way_in")
 def unlink(db: Connection, caller: Caller, provider: str) -> None:
-    """Take a provider's identity off the account."""
+    """Remove a provider's identity from the account."""
     identities.unlink(db, caller, provider)
 
 
 def lane_of_begin(env: Context, provider: str) -> str:
-    """The lane of `begin`: only who must ask the provider first takes a thread for other servers."""
+    """The lane of `begin`: only a request to the provider needs a thread of the lane for other
+    servers."""
     known = env.providers.get(provider)
     return "outside" if known is not None and known.needs_network else "quick"
 
@@ -124,7 +127,7 @@ def turn(env: Context, name: str, without: Callable[[], None] = lambda: None) ->
     if not provider.enter():
         suspend(WAIT_SECONDS, provider.when_free)
         without()
-        raise provider.unavailable("has not answered others in time")
+        raise provider.unavailable("has not answered in time")
     try:
         yield
     finally:
@@ -132,7 +135,8 @@ def turn(env: Context, name: str, without: Callable[[], None] = lambda: None) ->
 
 
 def _back(env: Context, path: str, fragment: str) -> bottle.HTTPResponse:
-    """To the page that began it. What it gets to know is a word in the fragment, never a token."""
+    """Redirect to the page that started the sign-in. Its fragment contains a result code, never a
+    token."""
     own = urlsplit(env.config.base_url)
     location = f"{own.scheme}://{own.netloc}{path}#{fragment}"
     headers = {"Location": location, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -151,7 +155,8 @@ def _parameter(name: str) -> str | None:
 
 
 def _cookie(env: Context) -> str:
-    """With https the name says that no other host and no page without encryption can have set it (RFC 6265bis, 4.1.3.2)."""
+    """With https, the prefix guarantees that no other host and no unencrypted page has set the
+    cookie (RFC 6265bis, 4.1.3.2)."""
     return "__Host-mosis_sign_in" if _encrypted(env) else "mosis_sign_in"
 
 
@@ -160,13 +165,13 @@ def _encrypted(env: Context) -> bool:
 
 
 def browser_of(env: Context) -> str:
-    """The secret of the sign-in that this browser has begun; empty where it has begun none."""
+    """The secret of the sign-in that this browser started; empty if there is none."""
     value = bottle.request.get_cookie(_cookie(env), "")
     return value if _WORD.match(value) and len(value) == 43 else ""
 
 
 def set_cookie(response: Any, env: Context, value: str, seconds: int) -> None:
-    """Put the secret of a sign-in that was begun into the browser's cookie; an empty one takes it away."""
+    """Set the cookie with the secret of a sign-in; an empty one deletes it."""
     response.set_cookie(
         _cookie(env),
         value,

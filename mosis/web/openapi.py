@@ -1,4 +1,5 @@
-"""The API described for programs: OpenAPI 3.1, made from the URL table, what the handlers say, and the table of codes."""
+"""The OpenAPI 3.1 document, generated from the URL table, the declarations of the handlers, and the
+table of codes."""
 
 import inspect
 import re
@@ -38,7 +39,7 @@ PACKAGE = {
     "contentMediaType": "application/vnd.mosis.package+zip",
 }
 
-# What any call can be refused with, then what depends on its line in the URL table.
+# Errors that every call can return, then those that depend on its line in the URL table.
 ALWAYS = (
     "malformed_request",
     "too_large",
@@ -56,13 +57,13 @@ WITH_BODY = (
     "no_space",
 )
 SIGNED_IN = ("unauthenticated", "forbidden")
-ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential is looked at wherever one is sent
+ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential that is sent is checked
 
 TAGLESS = (
     "/docs",
     "/metrics",
-)  # GETs without a tag: a page that is made anew for each request, figures of the moment
-# Public, and does more for somebody who is signed in.
+)  # GETs without a tag: a page that is built for each request, current figures
+# Public, with more for signed-in callers.
 EITHER_WAY = (
     "POST /auth/oauth/<provider>",
     "POST /auth/email/verify",
@@ -80,7 +81,7 @@ PARAMETERS = {
     "developer": "The developer's id.",
     "developer_id": "The developer's id.",
     "app_id": "The app's id.",
-    "provider": "`github`, `google`, or what the operator has named the issuer.",
+    "provider": "`github`, `google`, or the operator's name for the issuer.",
     "member": "The account id of the member.",
     "invitation": "The invitation's id.",
     "token": "The token of the mail.",
@@ -88,15 +89,15 @@ PARAMETERS = {
     "device_id": "64 hex characters, as the device sends them.",
     "event": "The notification's id.",
     "job": "The job's id.",
-    "user_code": "The code that the device shows.",
+    "user_code": "The code shown by the device.",
     "webhook": "The webhook's id.",
     "delivery": "The delivery's id.",
     "size": "Pixels.",
-    "sequence": "As `index_url` of the signatures names it.",
+    "sequence": "As in `index_url` of the signatures.",
     "number": "Counted from 0.",
     "name": "Without `.md`.",
-    "file": "As the page names it.",
-    "path": "The file's path in the package, with its slashes.",
+    "file": "As in the page.",
+    "path": "The file's path in the package, including slashes.",
 }
 LONGEST_IN_PATH = 255  # characters: nothing has a longer name
 IN_PATH: dict[str, Shape] = {
@@ -110,7 +111,7 @@ IN_PATH: dict[str, Shape] = {
     "number": {"type": "integer", "minimum": 0, "maximum": 99},
     "sequence": {"type": "integer", "minimum": 0, "maximum": 9_223_372_036_854_775_807},
 }
-# Where an answer's shape holds what the addresses of other calls ask for: parameter -> field.
+# Fields of responses that are parameters of other calls: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
     "App": {"app": "package_id"}, "Version": {"app": "package_id", "version": "version"}, "SigningKey": {"key": "id"},
     "NewApiKey": {"key": "id"}, "NewWebhook": {"webhook": "id"},
@@ -118,7 +119,7 @@ LINKED: dict[str, dict[str, str]] = {
 
 
 def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, Any]:
-    """The whole description of an application, by the address that clients know it under."""
+    """The OpenAPI document of an application, with the address that clients use."""
     made = _Made()
     calls = [route for route in app.routes if not route.config.get("page")]  # pages are for people
     for route in sorted(calls, key=lambda route: (route.rule, METHODS.index(route.method))):
@@ -146,7 +147,7 @@ def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, An
 
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The faces in the order in which one needs them, and what pages call them; generated clients go by the names.
+# The tags in order of use; generated clients use their names.
 TAGS = {
     "Auth": "Signing in",
     "Accounts": "Accounts",
@@ -172,7 +173,7 @@ TAGS = {
     "Docs": "Documents",
     "Cli": "Command line",
 }
-MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's name
+MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module's name
     "account_recovery": "Recovery",
     "device_login": "Devices",
     "second_factor": "Auth",
@@ -181,15 +182,16 @@ MODULE_TAGS = {  # module of the handler: its tag, where it is not the module's 
     "rollout_plans": "Versions",
     "store_changes": "Store",
 }
-ABOUT = """What a REST client or a curl script can count on. The same [in words](docs/API); what [every code](docs/errors) means.
+ABOUT = """The contract for REST clients and curl scripts. See the same [as text](docs/API), and the meaning of [every error
+code](docs/errors).
 
-Everything under `/v1` answers without the prefix too. Lists are pages: follow `next_cursor` or the `Link` header. Every answer
-carries `X-Request-Id`; every GET of a resource a strong `ETag`."""
+All paths under `/v1` also work without the prefix. Lists are paginated: follow `next_cursor` or the `Link` header. Every response
+has `X-Request-Id`; every GET of a resource has a strong `ETag`."""
 SECURITY = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token of somebody signed in, or an API key.",
+        "description": "An access token of a session, or an API key.",
     },
     "key": {
         "type": "apiKey",
@@ -199,32 +201,35 @@ SECURITY = {
     },
 }
 HEADERS: dict[str, Any] = {
-    "X-Request-Id": {"description": "Stands in the log and in every error.", "schema": TEXT},
+    "X-Request-Id": {"description": "Also in the log and in every error.", "schema": TEXT},
     "Idempotency-Replayed": {
-        "description": "`true`: this was answered before to the same request.",
+        "description": "`true`: this is the stored response to an earlier identical request.",
         "schema": TEXT,
     },
-    "ETag": {"description": "The strong entity tag of this state of the resource.", "schema": TEXT},
+    "ETag": {"description": "The strong entity tag of the current representation.", "schema": TEXT},
     "Location": {
-        "description": "Where it is found.",
+        "description": "The address of the resource.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
     "RateLimit": {
-        "description": "What is left of which limit (draft-ietf-httpapi-ratelimit-headers).",
+        "description": (
+            "The remaining requests of the limits that apply "
+            "(draft-ietf-httpapi-ratelimit-headers)."
+        ),
         "schema": TEXT,
     },
-    "RateLimit-Policy": {"description": "The limit itself.", "schema": TEXT},
+    "RateLimit-Policy": {"description": "The limits that apply.", "schema": TEXT},
     "Retry-After": {
-        "description": "After how many seconds it is worth trying again.",
+        "description": "Seconds until a retry may succeed.",
         "schema": COUNT,
     },
-    "WWW-Authenticate": {"description": "What to authenticate with (RFC 6750).", "schema": TEXT},
+    "WWW-Authenticate": {"description": "The required authentication (RFC 6750).", "schema": TEXT},
 }
 
 
 class _Made:
-    """What has been described so far."""
+    """What was generated so far."""
 
     def __init__(self) -> None:
         self.paths: dict[str, dict[str, Any]] = {}
@@ -233,7 +238,9 @@ class _Made:
         self._known: dict[str, Shape] = {}
 
     def operation(self, route: bottle.Route, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-        said: Operation = getattr(route.callback, "operation", Operation({200: {"type": "object"}}))
+        declared: Operation = getattr(
+            route.callback, "operation", Operation({200: {"type": "object"}})
+        )
         summary, _, more = (inspect.getdoc(route.callback) or route.callback.__name__).partition(
             "\n"
         )
@@ -246,42 +253,44 @@ class _Made:
             "security": [{}, {"bearer": []}]
             if f"{route.method} {route.rule}" in EITHER_WAY
             else security(route.config["scope"]),
-            "parameters": parameters + query_parameters(said) + header_parameters(route, said),
+            "parameters": parameters
+            + query_parameters(declared)
+            + header_parameters(route, declared),
         }
         if more.strip():
             made["description"] = more.strip()
         if "deprecated" in route.config:
             made["deprecated"] = True
-        content = self.body(route, said)
+        content = self.body(route, declared)
         if content:
-            made["requestBody"] = {"required": not said.optional, "content": content}
-        made["responses"] = self.answers(route, said) | self.refusals(codes(route, said))
+            made["requestBody"] = {"required": not declared.optional, "content": content}
+        made["responses"] = self.answers(route, declared) | self.refusals(codes(route, declared))
         return made
 
-    def body(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
+    def body(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
         if route.config.get("body") == "package":
-            form = json_schema(said.body or {})
+            form = json_schema(declared.body or {})
             form["properties"] = {"package": PACKAGE} | form["properties"]
             return {
                 "application/vnd.mosis.package+zip": {"schema": PACKAGE},
                 "multipart/form-data": {"schema": form | {"required": ["package"]}},
             }
-        if said.body is None:
+        if declared.body is None:
             return {}
         media = {
-            "schema": json_schema(said.body),
-            "example": body_of(operation_id(route), said.body),
+            "schema": json_schema(declared.body),
+            "example": body_of(operation_id(route), declared.body),
         }
         return {"application/json": media} | (
-            {"application/x-www-form-urlencoded": media} if said.form else {}
+            {"application/x-www-form-urlencoded": media} if declared.form else {}
         )
 
-    def answers(self, route: bottle.Route, said: Operation) -> dict[str, Any]:
+    def answers(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
         headers = ["X-Request-Id"] + (
             [] if limit_of(route) == "none" else ["RateLimit", "RateLimit-Policy"]
         )
         found: dict[str, Any] = {}
-        for status, answer in said.answers.items():
+        for status, answer in declared.answers.items():
             names = list(headers)
             if status in (201, 302, 303):
                 names.append("Location")
@@ -290,7 +299,7 @@ class _Made:
             if route.method == "GET" and status == 200 and route.rule not in TAGLESS:
                 names.append("ETag")
                 found["304"] = {
-                    "description": "It is as you know it.",
+                    "description": "Not modified.",
                     "headers": _headers([*headers, "ETag"]),
                 }
             made: dict[str, Any] = {"description": problems_title(status)}
@@ -306,7 +315,7 @@ class _Made:
                 }
                 if answer.ranges:
                     found["206"] = made | {
-                        "description": "The part that was asked for.",
+                        "description": "The requested part.",
                         "headers": _headers(names),
                     }
             elif answer is not None:
@@ -318,13 +327,13 @@ class _Made:
                         "example": example_of("", answer),
                     }
                 }
-                if said.streams:
+                if declared.streams:
                     made["content"]["text/event-stream"] = {"schema": {"type": "string"}}
             found[str(status)] = made | {"headers": _headers(names)}
         return dict(sorted(found.items()))
 
     def refusals(self, by: Iterable[str]) -> dict[str, Any]:
-        """The refusals by status. The same set of codes is described once."""
+        """The errors by status. Equal sets of codes are described once."""
         grouped: dict[int, list[str]] = {}
         for code in sorted(set(by)):
             grouped.setdefault(problems.status(code), []).append(code)
@@ -359,7 +368,7 @@ class _Made:
         return found
 
     def named(self, what: Shape) -> Shape:
-        """The shape, with everything that has a name put among the schemas and referred to."""
+        """The schema, with named parts moved to the components and referenced."""
         if isinstance(what, list):
             return [self.named(part) for part in what]
         if not isinstance(what, dict):
@@ -374,12 +383,12 @@ class _Made:
             return inside
         name = what["title"]
         if self._known.setdefault(name, what) != what:
-            raise ValueError(f"there are two shapes with the name {name}")
+            raise ValueError(f"there are two schemas with the name {name}")
         self.schemas[name] = inside
         return {"$ref": f"#/components/schemas/{name}"}
 
     def link(self) -> None:
-        """From what makes a thing to the calls whose address it is part of (OpenAPI links)."""
+        """Links from a call that creates an object to the calls whose address contains its id."""
         calls = [(path, call) for path, calls in self.paths.items() for call in calls.values()]
         for path, call in calls:
             made = call["responses"].get("201", {}).get("content", {}).get("application/json", {})
@@ -406,16 +415,16 @@ class _Made:
 KEYS = (
     "SigningKey",
     "NewApiKey",
-)  # both are {key}: each links only to what lies under its own list
+)  # both are {key}: each links only to addresses under its own list
 
 
 def operation_id(route: bottle.Route) -> str:
-    """What a call is called in generated clients: face and handler."""
+    """The operation id: module and handler."""
     return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
 
 
 def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
-    """A rule of the URL table as a path of OpenAPI, and its parameters."""
+    """A rule of the URL table as an OpenAPI path, and its parameters."""
     parameters = []
     for name in re.findall(r"<(\w+)", rule):
         schema = IN_PATH.get(name, {"type": "string", "minLength": 1, "maxLength": LONGEST_IN_PATH})
@@ -436,7 +445,7 @@ def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def security(scope: str) -> list[dict[str, list[str]]]:
-    """Who may call: nobody in particular, a session, or also a key with the scope."""
+    """The security requirement: none, a session, or also a key with the scope."""
     if scope == "public":
         return []
     if scope in ("account", "session"):
@@ -446,8 +455,8 @@ def security(scope: str) -> list[dict[str, list[str]]]:
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
-def query_parameters(said: Operation) -> list[dict[str, Any]]:
-    """What may stand in the query; a list that is answered in pages has limit and cursor."""
+def query_parameters(declared: Operation) -> list[dict[str, Any]]:
+    """The query parameters; paginated lists have limit and cursor."""
     found = [
         {
             "name": name,
@@ -456,9 +465,9 @@ def query_parameters(said: Operation) -> list[dict[str, Any]]:
             "schema": _rule(rules),
         }
         | ({"description": rules["meta"]} if "meta" in rules else {})
-        for name, rules in said.query.items()
+        for name, rules in declared.query.items()
     ]
-    if any(is_page(answer) for answer in said.answers.values()):
+    if any(is_page(answer) for answer in declared.answers.values()):
         limit = {
             "type": "integer",
             "minimum": 1,
@@ -467,25 +476,31 @@ def query_parameters(said: Operation) -> list[dict[str, Any]]:
         }
         cursor = TEXT | {"maxLength": pagination.LONGEST}
         found += [
-            {"name": "limit", "in": "query", "schema": limit, "description": "How many at most."},
+            {
+                "name": "limit",
+                "in": "query",
+                "schema": limit,
+                "description": "Maximum number of items.",
+            },
             {
                 "name": "cursor",
                 "in": "query",
                 "schema": cursor,
-                "description": "`next_cursor` of the page before.",
+                "description": "`next_cursor` of the previous page.",
             },
         ]
     return found
 
 
-def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, Any]]:
-    """Preconditions and ranges (RFC 9110) where they are honoured, and the key of safe retries."""
+def header_parameters(route: bottle.Route, declared: Operation) -> list[dict[str, Any]]:
+    """Headers for preconditions and ranges (RFC 9110) where they are supported, and the idempotency
+    key."""
     method, in_parts = (
         route.method,
-        any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()),
+        any(isinstance(answer, File) and answer.ranges for answer in declared.answers.values()),
     )
     names = ["If-None-Match"] * (
-        method == "GET" and 200 in said.answers and route.rule not in TAGLESS
+        method == "GET" and 200 in declared.answers and route.rule not in TAGLESS
     )
     names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
     found = [
@@ -506,7 +521,7 @@ def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, An
                 "name": "If-Range",
                 "in": "header",
                 "schema": TEXT,
-                "description": "A range, if it is still this tag.",
+                "description": "Send the range only if the tag is still this one.",
             }
         )
     if "idempotent" in route.config:
@@ -517,20 +532,18 @@ def header_parameters(route: bottle.Route, said: Operation) -> list[dict[str, An
         }
         found.append(
             name
-            | {
-                "description": "The same request with the same key within 24 hours gets the same answer."
-            }
+            | {"description": ("Retries with the same key within 24 hours get the same response.")}
         )
     return found
 
 
-def codes(route: bottle.Route, said: Operation) -> set[str]:
-    """Every code that a call can be refused with."""
-    found = {*ALWAYS, *ANY_CREDENTIAL, *said.refuses}
+def codes(route: bottle.Route, declared: Operation) -> set[str]:
+    """Every error code that a call can return."""
+    found = {*ALWAYS, *ANY_CREDENTIAL, *declared.refuses}
     scope = route.config["scope"]
     if route.method in ("POST", "PATCH", "PUT", "DELETE"):
         found |= {*WITH_BODY}
-    if said.body is not None or said.query:
+    if declared.body is not None or declared.query:
         found |= {"invalid"}
     if scope != "public":
         found |= {*SIGNED_IN}
@@ -542,23 +555,23 @@ def codes(route: bottle.Route, said: Operation) -> set[str]:
         found |= {"second_factor_missing"}
     if "<" in route.rule:
         found |= {"not_found"}
-    if any(is_page(answer) for answer in said.answers.values()):
+    if any(is_page(answer) for answer in declared.answers.values()):
         found |= {"bad_cursor"}
-    tagged = route.method == "GET" and 200 in said.answers and route.rule not in TAGLESS
+    tagged = route.method == "GET" and 200 in declared.answers and route.rule not in TAGLESS
     if tagged or route.method in ("PUT", "PATCH", "DELETE"):
         found |= {"precondition_failed"}
-    if any(isinstance(answer, File) and answer.ranges for answer in said.answers.values()):
+    if any(isinstance(answer, File) and answer.ranges for answer in declared.answers.values()):
         found |= {"range_not_satisfiable", "package_unavailable", "precondition_failed"}
     if "idempotent" in route.config:
         found |= {"idempotency_in_progress", "idempotency_key_reused"}
-    if limit_of(route) != "none" or "rate_limited" in said.refuses:
+    if limit_of(route) != "none" or "rate_limited" in declared.refuses:
         found |= {"rate_limited"}
     assert scope in {"public", "any", "account", "session", *ROLES, *SCOPES}
     return found
 
 
 def json_schema(schema: Schema) -> Shape:
-    """An object as Cerberus checks it, as JSON Schema says it: nothing more is allowed than what is named."""
+    """A Cerberus schema as JSON Schema; unknown fields are not allowed."""
     found: Shape = {
         "type": "object",
         "properties": {name: _rule(rules) for name, rules in schema.items()},
@@ -578,8 +591,11 @@ _BOUNDS = {
 
 def _rule(rules: dict[str, Any]) -> Shape:
     """The rules of one value."""
-    said = rules.get("type", [])
-    types = [_TYPES.get(kind, kind) for kind in ([said] if isinstance(said, str) else said)]
+    types_of_rule = rules.get("type", [])
+    types = [
+        _TYPES.get(kind, kind)
+        for kind in ([types_of_rule] if isinstance(types_of_rule, str) else types_of_rule)
+    ]
     found: Shape = {}
     for kind in types:
         least, most = _BOUNDS.get(kind, ("", ""))
@@ -623,12 +639,12 @@ def _headers(names: Iterable[str]) -> dict[str, Any]:
 
 
 def problems_title(status: int) -> str:
-    """What a good answer is called."""
+    """The description of a successful response."""
     return {
-        200: "As asked.",
-        201: "Made.",
-        202: "Taken; it is done later.",
-        204: "Done; there is nothing to say.",
-        302: "It is elsewhere.",
-        303: "Back to the page that began it.",
-    }.get(status, "As asked.")
+        200: "OK.",
+        201: "Created.",
+        202: "Accepted; processed in the background.",
+        204: "No content.",
+        302: "Redirect.",
+        303: "Redirect to the page that started the sign-in.",
+    }.get(status, "OK.")

@@ -1,11 +1,11 @@
-"""Plausible values for the fields of requests and answers: what the description of the API shows."""
+"""Example values for the fields of requests and responses in the OpenAPI document."""
 
 from typing import Any
 
 ID = "0198c0de-0000-7000-8000-000000000000"
 NOON = "2027-01-31T12:00:00Z"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-# By the name of a field or parameter, wherever it stands; or by the name of the shape or call that it belongs to, and its own.
+# By the name of a field or parameter; or by the name of its schema or call and its own name.
 EXAMPLES: dict[str, Any] = {
     "path": "assets/main.lua",
     "app": "com.acme.notes",
@@ -161,7 +161,8 @@ EXAMPLES: dict[str, Any] = {
 
 
 def example_of(name: str, what: dict[str, Any], where: str = "") -> Any:
-    """A plausible value for a field of this name that is declared so, as a schema of either kind, in the shape or call `where`."""
+    """An example for a field with this name and declaration (of either kind of schema), in the
+    schema or call `where`."""
     kinds = what.get("type", "")
     kind = kinds if isinstance(kinds, str) else kinds[0]
     words = what.get("enum") or what.get("allowed")
@@ -201,7 +202,7 @@ def example_of(name: str, what: dict[str, Any], where: str = "") -> Any:
 
 
 def body_of(call: str, schema: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A plausible body of a call: what it must have, and what there is a good example of."""
+    """An example body of a call: its required fields, and those with an example."""
     return {
         name: example_of(name, rules, call)
         for name, rules in schema.items()

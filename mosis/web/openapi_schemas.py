@@ -1,8 +1,9 @@
-"""Request and response schemas, declared on the handlers: `@operation({201: APP}, body=CREATE)`. JSON Schema under short names.
+"""Request and response schemas, declared on the handlers: `@operation({201: APP}, body=CREATE)`.
+Short names for JSON Schema.
 
-`openapi` makes the OpenAPI document of them. Schemas of responses are declared once, beside the function that fills them
-(`shown`); the plugin `Inputs` checks a body against its schema and hands it over. The whole test suite holds every response,
-and every accepted request, to the document.
+`openapi` generates the OpenAPI document from them. Schemas of responses are declared once, next to
+the function that fills them (`shown`); the plugin `Inputs` validates a body and passes it to the
+handler. The test suite compares every response, and every accepted request, with the document.
 """
 
 import json
@@ -32,19 +33,20 @@ EMPTY: Schema = {}  # of a body without fields, which may be absent
 
 @dataclass(frozen=True)
 class File:
-    """An answer that is bytes of a media type."""
+    """A response with bytes of a media type."""
 
     media_type: str
-    ranges: bool = False  # whether a part of it can be asked for
+    ranges: bool = False  # whether ranges are supported
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a call takes and answers. `refuses` are the error codes of its own; `openapi` adds those of every call."""
+    """Inputs and responses of a call. `refuses` are its own error codes; `openapi` adds those of
+    every call."""
 
     answers: Mapping[int, Shape | File | None] = field(default_factory=dict)
     body: Schema | None = None
-    further: Further | None = None  # the rules of the body that its schema cannot express
+    further: Further | None = None  # rules for the body that its schema cannot express
     optional: bool = False  # whether the body may be absent
     gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
@@ -67,14 +69,15 @@ def operation(
     refuses: str = "",
     streams: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Declare what a handler takes and answers: a shape or a file with 200, nothing with 204, or a mapping by status."""
+    """Declare what a handler accepts and returns: a schema or a file with 200, nothing with 204, or
+    a mapping by status."""
     if answer is None:
         answers: Mapping[int, Any] = {204: None}
     elif isinstance(answer, File) or any(isinstance(key, str) for key in answer):
         answers = {200: answer}
     else:
         answers = answer  # type: ignore[assignment]
-    said = Operation(
+    declared = Operation(
         answers,
         body,
         further,
@@ -88,21 +91,23 @@ def operation(
     )
 
     def mark(handler: Handler) -> Handler:
-        handler.operation = said  # type: ignore[attr-defined]
+        handler.operation = declared  # type: ignore[attr-defined]
         return handler
 
     return mark
 
 
 def shape(name: str, /, **fields: Shape) -> Shape:
-    """An object that always has all of these fields; with a name it is described once and referred to."""
+    """An object with exactly these fields, all required; if named, it is described once and
+    referenced."""
     found: Shape = {"type": "object", "properties": fields, "required": list(fields)}
     return {"title": name} | found if name else found
 
 
 def shown(what: Shape, record: object, /, **more: Any) -> dict[str, Any]:
-    """An object of this shape (a constant): what `more` names, and the rest from the attributes of the record. Where the shape
-    says so, a number of the database becomes a boolean or a time, and stored JSON a list or an object."""
+    """An object with this schema (a constant): the fields in `more`, and the others from the
+    attributes of the record. If the schema says so, a number of the database becomes a boolean or a
+    time, and stored JSON a list or an object."""
     known = _conversions.get(id(what))
     if known is None:
         fields = [(name, _conversion(field)) for name, field in what["properties"].items()]
@@ -137,7 +142,7 @@ def extended_with(name: str, narrow: Shape, /, **fields: Shape) -> Shape:
 
 
 def nullable(what: Shape) -> Shape:
-    """That, or null."""
+    """The schema, or null."""
     if "type" in what and "title" not in what and isinstance(what["type"], str):
         return (
             what
@@ -148,20 +153,20 @@ def nullable(what: Shape) -> Shape:
 
 
 def one_of(*words: str) -> Shape:
-    """One of a few words."""
+    """One of several words."""
     return {"type": "string", "enum": list(words)}
 
 
 def many(what: Shape) -> Shape:
-    """A list of that."""
+    """A list of this schema."""
     return {"type": "array", "items": what}
 
 
 def each(what: Shape) -> Shape:
-    """An object with any names, and that behind each of them."""
+    """An object with arbitrary names and values of this schema."""
     return {"type": "object", "additionalProperties": what}
 
 
 def list_of(name: str, what: Shape, /, **more: Shape) -> Shape:
-    """A list as request.listed() answers it, a page at a time."""
+    """A page of a list, as returned by request.listed()."""
     return shape("", **{name: many(what), "next_cursor": nullable(TEXT)}, **more)

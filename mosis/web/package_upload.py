@@ -1,4 +1,4 @@
-"""An upload: a package and its parameters, as the raw body with a query string or as a multipart form."""
+"""Uploads: a package and its parameters, as a raw body with a query string or as a multipart form."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from mosis.web.request import refuse_coding
 
 LONGEST_NOTES = 5000
 _NOTES = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z")
-# Parameters, and how many bytes of a form each may take.
+# Parameters, with their maximum size in bytes in a form.
 PARAMETERS = {"channel": 100, "release_notes": 4 * LONGEST_NOTES, "submit": 100, "publish": 100}
 CHOICES = {
     "channel": ("stable", "beta"),
@@ -27,13 +27,13 @@ CHOICES = {
 
 
 class SentPackage:
-    """The request for an upload: a package, and the options, which may come after it in a form."""
+    """The request for an upload: a package and its options, which may follow it in a form."""
 
     def __init__(self, also: Mapping[str, int] | None = None) -> None:
         """`also` are further text fields of a form and their longest forms in bytes. Raises Malformed."""
         request = bottle.request
         refuse_coding()
-        # As it came: Bottle gives it in lower case, and in a boundary capital letters count.
+        # The original header: Bottle returns it in lower case, and boundaries are case-sensitive.
         kind = request.environ.get("CONTENT_TYPE", "")
         self._query = {
             name: request.query.getunicode(name, "\ufffd")
@@ -58,9 +58,11 @@ class SentPackage:
 
     @contextmanager
     def received(self, env: Context) -> Iterator[tuple[Received, Upload]]:
-        """The package as a file, removed at the end unless it has got another name, and the options.
+        """The package as a file, which is removed at the end unless it was moved to its final name,
+        and the options.
 
-        Raises as `Files.receive`, Invalid `digest_mismatch` when the body is not what its headers announce, and as `_options`.
+        Raises as `Files.receive`, Invalid `digest_mismatch` if the body does not match its digest
+        headers, and as `_options`.
         """
         received = env.files.receive(self.stream, env.config.package_limit_bytes, self.length)
         try:
@@ -77,9 +79,9 @@ class SentPackage:
         return self._form.fields.get(name, "") if self._form else ""
 
     def _options(self) -> Upload:
-        """What the query and the form say.
+        """The options of query and form.
 
-        Raises Invalid with every finding, Malformed for one that stands in the query and in the form.
+        Raises Invalid with every finding, Malformed for an option that is in both.
         """
         given = dict(self._query)
         for name, value in (self._form.fields if self._form else {}).items():
@@ -88,9 +90,9 @@ class SentPackage:
             if name in given:
                 raise Malformed(
                     "malformed_request",
-                    f"`{name}` stands in the query and in the form; send it once.",
+                    f"`{name}` is in the query and in the form; send it once.",
                 )
-            if value:  # a form sends what was left out as an empty text
+            if value:  # forms send an empty text for fields that were left out
                 given[name] = value
         wrong = [
             _finding(name, "not_allowed", one_of(given[name], allowed))
@@ -118,7 +120,7 @@ class SentPackage:
 
 
 class _Counted:
-    """A body whose blocks go through the digests that are expected of it."""
+    """A body whose blocks are added to its expected digests."""
 
     def __init__(self, body: Readable, digests: digest_fields.Expected) -> None:
         self._body = body

@@ -1,20 +1,20 @@
-"""What every request passes: request id, log line, errors in one form, the caller, and the checks of its input.
+"""The plugins of all requests: request id, log line, errors, the caller, and validation of inputs.
 
-A line of the URL table gives the rest in options:
+A line of the URL table has these options:
     scope  who may call: "public", "any" (any credential), "account" (signed in), "session" (also a device login, which has
         only some scopes), a role, or a scope of API keys
-    limited  what a credential that is limited to some apps may do where the path names no app: "filtered" (the handler shows
-        and changes only what belongs to these apps or was made with the credential) or "refused"
-    auth  "none" where one signs in or recovers an account: credentials that the client still sends are ignored
+    limited  what a credential limited to some apps may do if the path names no app: "filtered" (the handler shows and
+        changes only what belongs to these apps or was made with the credential) or "refused"
+    auth  "none" for sign-in and account recovery: credentials that the client still sends are ignored
     body  "package" (up to the package limit) or "telemetry" (up to 64 KiB); otherwise JSON of up to 1 MiB
-    limit  "none" where requests are not counted, or the name of a rate limit; see limit_of
-    cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" for ever
-    cache_control  Cache-Control of the response, where it is not the usual one
-    idempotent  where an Idempotency-Key makes a retry safe, see mosis/web/idempotency.py: "yes", or "deferred" where the
-        handler gets the key as `retry` and says what is asked for, because the body is too large to be read beforehand
-    deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date on which it is
-        removed, and the address that replaces it; stated in headers and in the OpenAPI document
-    lane  the threads that it shares: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
+    limit  "none" if requests are not counted, or the name of a rate limit; see limit_of
+    cache  which responses are cached, see mosis/web/answers.py: "store" until the store changes, "always" without limit
+    cache_control  Cache-Control of the response, if not the default
+    idempotent  whether an Idempotency-Key makes retries safe, see mosis/web/idempotency.py: "yes", or "deferred" if the
+        handler gets the key as `retry` and identifies the request itself, because the body is too large to be read before
+    deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date of its
+        removal, and the address that replaces it; reported in headers and in the OpenAPI document
+    lane  the threads that run it: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
         for other servers), "telemetry" (intake); "quick" otherwise
 """
 
@@ -60,7 +60,8 @@ _BOTTLES_CODES = {
 
 
 class Portal(bottle.Bottle):
-    """Bottle with our front: /v1, request ids, one log line a request, and the error shape for what it refuses itself."""
+    """Bottle with the portal's paths: /v1, request ids, one log line per request, and its own error
+    format."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class Portal(bottle.Bottle):
         took_seconds: float,
         developer_id: str | None = None,
     ) -> None:
-        """The measures and the log line of a request."""
+        """Record metrics and log line of a request."""
         rule = route.rule if route is not None else None
         self.measures.request(
             method if method in METHODS else "other", rule or "none", status, took_seconds
@@ -153,7 +154,7 @@ class Portal(bottle.Bottle):
             )
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
-        """Bottle's own refusals, and crashes, in the shape of ours."""
+        """Errors of Bottle itself, and unhandled exceptions, in the portal's error format."""
         environ = bottle.request.environ
         code = _BOTTLES_CODES.get(res.status_code, "internal")
         if code in ("not_found", "method_not_allowed"):
@@ -192,7 +193,8 @@ class Portal(bottle.Bottle):
         return problems.body(code, detail, environ["mosis.request_id"])
 
     def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
-        """OPTIONS of an address (RFC 9110, section 9.3.7), and addresses with a slash too many at their end."""
+        """OPTIONS of an address (RFC 9110, section 9.3.7), and redirects of addresses with a
+        surplus slash at the end."""
         response, method, path = bottle.response, environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method == "OPTIONS" and code == "method_not_allowed":
             response.status = 204
@@ -247,7 +249,8 @@ class Errors:
 
 
 class Callers:
-    """Finds out who is calling and whether the route's scope lets them; hands over `caller`, `db` and `env` by name."""
+    """Finds the caller, checks the scope of the route, and passes `caller`, `db` and `env` to the
+    handler by name."""
 
     api = 2
 
@@ -278,10 +281,11 @@ class Callers:
         return called
 
     def _caller(self, db: Any, limit: str, looks: bool, public: bool) -> Caller:
-        """Who is calling (nobody, unless it `looks`); the request is counted, for the account or, without one, for the address.
+        """The caller (nobody, unless it `looks`). The request is counted, for the account or,
+        without one, for the address.
 
-        Where nobody needs to be signed in, credentials of another scheme are not meant for the portal (a proxy with passwords
-        of its own sends them on), and for a read a credential that is not good any more is none.
+        On public addresses, credentials of another scheme are ignored (a proxy with its own
+        passwords forwards them), and for reads so are invalid credentials.
         """
         nobody = Caller(
             address=address_of(self.env, bottle.request.environ),
@@ -304,7 +308,7 @@ class Callers:
         return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
 
     def count(self, limit: str, caller: Caller) -> None:
-        """Count the request, for the account or, where nobody is signed in, for the address.
+        """Count the request, for the account or, without one, for the address.
 
         Raises LimitReached `rate_limited`.
         """
@@ -324,8 +328,9 @@ class Callers:
 
 
 class Inputs:
-    """Reads and checks what the operation declares (mosis/web/openapi_schemas.py): the query, If-Match, and the body, which it
-    hands over as `body`. Packages are left to the handler, which reads them as a stream."""
+    """Reads and validates what the operation declares (mosis/web/openapi_schemas.py): the query,
+    If-Match, and the body, which is passed as `body`. Packages are left to the handler, which reads
+    them as a stream."""
 
     api = 2
 
@@ -358,13 +363,14 @@ class Inputs:
 
 
 def _allowed() -> str:
-    """The methods of the address, from Bottle's own list."""
+    """The methods of the address, from the URL table."""
     allowed = set(bottle.response.get_header("Allow").split(",")) | {"OPTIONS"}
     return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 def _is_for_people(environ: Mapping[str, Any]) -> bool:
-    """Whether an error is shown as a page: a page's own, or one without a route, where a browser asks outside of /v1/."""
+    """Whether an error is shown as a page: errors of pages, and of unknown addresses outside /v1/
+    if a browser requests them."""
     route = environ.get("bottle.route")
     if route is not None:
         return bool(route.config.get("page"))
@@ -373,8 +379,8 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
 
 
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
-    """The address that a request comes from. Of a proxy's headers only X-Forwarded-For counts; one that sends another is told
-    of in the log, once."""
+    """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
+    another one, that is logged once."""
     if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
         peer = environ.get("REMOTE_ADDR", "")
         if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
@@ -391,14 +397,14 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
 
 
 def _readable(value: str) -> str:
-    """A header's value (PEP 3333: bytes as Latin-1) as UTF-8 throughout, which is what Bottle takes it for: what is none of it
-    becomes U+FFFD, and is refused, or not found, by whoever looks at it."""
+    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
+    for: other bytes become U+FFFD, and are refused or not found later."""
     return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:
-    """Raises Denied when the caller does not have what a route's scope asks for, or is limited to some
-    apps where the route is not."""
+    """Raises Denied if the caller does not have the scope of the route, or is limited to some apps
+    and the route does not allow that."""
     if scope == "public":
         return
     caller.account  # noqa: B018  (raises when nobody is signed in)
@@ -427,7 +433,7 @@ def require(caller: Caller, scope: str, limited: str = "") -> None:
 
 
 def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
-    """The answer to an error, with the headers that its code asks for."""
+    """The response to an error, with the headers that its code requires."""
     facts = dict(error.facts)
     headers = {"Content-Type": problems.CONTENT_TYPE, "Cache-Control": "no-store"}
     status = problems.status(error.code)
@@ -455,14 +461,14 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
 
 
 def _is_bearer() -> bool:
-    """Whether the request presents something in the way in which credentials of the portal are presented."""
+    """Whether the request has a credential in the form of this portal."""
     kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
     key: str = bottle.request.get_header("X-API-Key", "").strip()
     return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
 
 
 def _credential() -> str | None:
-    """What the request presents: a bearer token or an API key. Raises Denied when it is neither."""
+    """The credential of the request: a bearer token or an API key. Raises Denied if it is neither."""
     key: str | None = bottle.request.get_header("X-API-Key")
     header: str | None = bottle.request.get_header("Authorization")
     if key is not None:

@@ -1,4 +1,4 @@
-"""Reading a request: the body, the query, the page that is asked for."""
+"""Reading requests: body, query, and the requested page of a list."""
 
 import hashlib
 import zlib
@@ -22,15 +22,16 @@ from mosis.web.digest_fields import check_digests
 from mosis.web.openapi_schemas import Operation
 
 JSON_LIMIT_BYTES = 1 << 20
-_CURSOR = "`cursor` with the `next_cursor` of the answer before"
+_CURSOR = "`cursor` with the `next_cursor` of the previous response"
 OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
-GZIP_MEMBERS = 100  # of a body; each costs a little, however short it is
+GZIP_MEMBERS = 100  # of a body; each costs some time, however short it is
 
 
 def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
-    """The body as the operation declares it: JSON, where it says so also a form or compressed.
+    """Read the body as the operation declares it: JSON, optionally also as a form or compressed.
 
-    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached `too_large`, Invalid.
+    Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached
+    `too_large`, Invalid.
     """
     assert operation.body is not None
     if operation.gzip_limit_bytes:
@@ -43,9 +44,8 @@ def read_declared(operation: Operation, further: FurtherRules | None) -> dict[st
 def _json(
     schema: Schema, *, optional: bool = False, further: FurtherRules | None = None
 ) -> dict[str, Any]:
-    """The JSON object of the body, checked. With `optional` an absent body is an empty object; `further`
-    has the rules that no schema can express, see `validation.check`.
-    """
+    """The JSON object of the body, validated. With `optional`, a missing body is an empty object;
+    `further` has the rules that no schema can express, see `validation.check`."""
     body = read_body(JSON_LIMIT_BYTES)
     if optional and not body:
         return check({}, schema, further)
@@ -54,15 +54,17 @@ def _json(
 
 
 def refuse_coding() -> None:
-    """Raises Malformed `unsupported_media_type` when the body is packed: what it would unpack to is not bounded."""
-    if bottle.request.get_header("Content-Encoding", "identity").strip().lower() != "identity":
+    """Raises Malformed `unsupported_media_type` if the body is compressed, because its decompressed
+    size is not bounded."""
+    if _coding() != "identity":
         raise Malformed(
             "unsupported_media_type", "Send the body as it is, without Content-Encoding."
         )
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
-    """As `_json`, and takes a form too (application/x-www-form-urlencoded), as OAuth clients send it."""
+    """As `_json`, but also accepts a form (application/x-www-form-urlencoded), which OAuth clients
+    send."""
     if (
         bottle.request.content_type.partition(";")[0].strip().lower()
         != "application/x-www-form-urlencoded"
@@ -106,12 +108,13 @@ def read_form_pairs() -> list[tuple[str, str]]:
 
 
 def _packed_json(limit_bytes: int) -> dict[str, Any]:
-    """The JSON object of a body that may be packed with gzip, unchecked; both forms may have at most `limit_bytes`.
+    """The JSON object of a body that may be compressed with gzip, not validated; compressed and
+    decompressed size are limited to `limit_bytes`.
 
     Raises Malformed, LimitReached `too_large`.
     """
     body = read_body(limit_bytes)
-    coding = bottle.request.get_header("Content-Encoding", "identity").strip().lower()
+    coding = _coding()
     if coding in ("gzip", "x-gzip"):
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
@@ -133,8 +136,8 @@ def read_body(limit_bytes: int) -> bytes:
 
 
 def _unpacked(body: bytes, limit_bytes: int) -> bytes:
-    """What the members of a gzip file (RFC 1952, section 2.2: one or more) contain, never unpacking more than the limit and a
-    byte."""
+    """Decompress the members of a gzip file (RFC 1952, section 2.2: one or more), never more than
+    the limit and one byte."""
     content = b""
     for _ in range(GZIP_MEMBERS):
         unpacker = zlib.decompressobj(wbits=31)
@@ -150,11 +153,17 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
         if not unpacker.eof:
             raise Malformed("malformed_request", "The gzip body is cut off.")
         body = unpacker.unused_data
-        if not body:
+        if not body.strip(b"\0"):  # zeros at the end are padding, as for gzip(1)
             return content
     raise Malformed(
         "malformed_request", f"A gzip body may have at most {GZIP_MEMBERS} members; send one."
     )
+
+
+def _coding() -> str:
+    """The content coding of the body; an empty header is none."""
+    coding: str = bottle.request.get_header("Content-Encoding", "").strip().lower()
+    return coding or "identity"
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -162,6 +171,11 @@ def _object(body: bytes) -> dict[str, Any]:
     if kind != "application/json" and not kind.endswith("+json"):
         raise Malformed(
             "unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`."
+        )
+    if body.startswith(b"\x1f\x8b"):
+        raise Malformed(
+            "malformed_json",
+            "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
         )
     document = load_json(body)
     if not isinstance(document, dict):
@@ -178,7 +192,8 @@ def _too_large(limit_bytes: int) -> LimitReached:
 
 
 def read_page(*types: type | tuple[type, ...]) -> PageRequest:
-    """`limit` and `cursor` of the query; the cursor's parts must have these types. Raises Malformed."""
+    """`limit` and `cursor` of the query; the parts of the cursor must have these types. Raises
+    Malformed."""
     query = bottle.request.query
     limit = query.get("limit", str(pagination.DEFAULT))
     if not (
@@ -193,7 +208,7 @@ def read_page(*types: type | tuple[type, ...]) -> PageRequest:
 
 
 def read_choice(name: str, *choices: str, default: str | None = None) -> str | None:
-    """A query parameter that is one of a few words. Raises Malformed."""
+    """A query parameter that is one of several words. Raises Malformed."""
     value = bottle.request.query.get(name)
     if value is None:
         return default
@@ -203,8 +218,8 @@ def read_choice(name: str, *choices: str, default: str | None = None) -> str | N
 
 
 def check_query(known: Schema) -> None:
-    """A parameter stands once in the query; a blank one counts as left out. Raises Malformed for one that stands twice, and for
-    those by which other APIs turn pages."""
+    """Every parameter may occur once; an empty one counts as missing. Raises Malformed for a
+    repeated one, and for the pagination parameters of other APIs."""
     query = bottle.request.query.dict
     for name, values in [*query.items()]:
         if len(values) > 1:
@@ -223,7 +238,7 @@ def _shown(name: str) -> str:
 
 
 def read_number(name: str, most: int) -> int:
-    """A whole number in the query; 0 without one. Raises Malformed."""
+    """A whole number in the query; 0 if it is missing. Raises Malformed."""
     value = bottle.request.query.get(name, "0")
     if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= most):
         raise Malformed("malformed_request", f"{name} must be a number from 0 to {most}.")
@@ -231,19 +246,20 @@ def read_number(name: str, most: int) -> int:
 
 
 def read_switch(name: str) -> bool:
-    """A query parameter that is `true` or `false`; false when it is left out. Raises Malformed."""
+    """A query parameter that is `true` or `false`; false if it is missing. Raises Malformed."""
     return read_choice(name, "true", "false", default="false") == "true"
 
 
 def check_lengths(longest: dict[str, int]) -> None:
-    """Raises Malformed when a parameter of the query is longer than it may be."""
+    """Raises Malformed if a parameter of the query is too long."""
     for name, most in longest.items():
         if len(bottle.request.query.getunicode(name) or "") > most:
             raise Malformed("malformed_request", f"{name} may have at most {most} characters.")
 
 
 def spend(env: Context, name: str, key: str) -> None:
-    """Count the request for a limit of its own, which the answer speaks of too. Raises LimitReached `rate_limited`."""
+    """Count the request for an additional limit, which the response reports too. Raises
+    LimitReached `rate_limited`."""
     taken = env.limits.take(name, key)
     if taken is not None:
         environ = bottle.request.environ
@@ -251,24 +267,25 @@ def spend(env: Context, name: str, key: str) -> None:
 
 
 def listed(name: str, page: Page[Any], shown: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A list as it is answered: in an object, with the cursor of what follows, and as a Link header (RFC 8288)."""
+    """A page of a list as a response: an object with the cursor of the next page, and a Link header
+    (RFC 8288)."""
     if page.next_cursor:
         query = bottle.request.query
         route = bottle.request.environ.get("bottle.route")
         known = {"limit", *route.callback.operation.query} if route is not None else set()
-        # what nobody reads is no part of the answer, which may be kept for others
+        # unknown parameters are left out, because the response may be cached for others
         parts = [(key, value) for key, value in query.allitems() if key in known] + [
             ("cursor", page.next_cursor)
         ]
         address = (
             bottle.request.fullpath + "?" + bottle.urlencode(parts, encoding="latin-1")
-        )  # as Bottle has taken them apart
+        )  # as decoded by Bottle
         bottle.response.set_header("Link", f'<{address}>; rel="next"')
     return {name: shown, "next_cursor": page.next_cursor, **more}
 
 
 def created(document: dict[str, Any], location: str) -> dict[str, Any]:
-    """201 and where the new thing is found."""
+    """201 with the address of the new object."""
     bottle.response.status = 201
     bottle.response.set_header(
         "Location", bottle.request.environ.get("mosis.prefix", "") + location
@@ -277,22 +294,23 @@ def created(document: dict[str, Any], location: str) -> dict[str, Any]:
 
 
 def accepts_html(accept: str) -> bool:
-    """Whether an Accept header takes a page: anything but a program's that names JSON alone."""
+    """Whether an Accept header allows a page: everything except programs that accept JSON only."""
     return "json" not in accept or "text/html" in accept
 
 
 def etag(body: bytes) -> str:
-    """A strong entity tag (RFC 9110, section 8.8.3): the hash of what is sent."""
+    """A strong entity tag (RFC 9110, section 8.8.3): the hash of the response body."""
     return '"' + urlsafe_b64encode(hashlib.sha256(body).digest()[:15]).decode() + '"'
 
 
 def gzip_tag(tag: str) -> str:
-    """The strong entity tag of the gzip form of what has this tag: two representations never share one (section 8.8.3)."""
+    """The strong entity tag of the gzip form of a response with this tag: two representations never
+    share one (section 8.8.3)."""
     return f'{tag[:-1]}-gzip"'
 
 
 def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
-    """Whether If-None-Match, or with `strong` If-Match, names this tag (RFC 9110, section 13.1)."""
+    """Whether If-None-Match, or with `strong` If-Match, contains this tag (RFC 9110, section 13.1)."""
     tags = (
         each.strip() if strong else each.strip().removeprefix("W/") for each in header.split(",")
     )
@@ -300,24 +318,28 @@ def names_tag(header: str, tag: str, *, strong: bool = False) -> bool:
 
 
 def require_tag(tag: str) -> None:
-    """Raises Conflict `precondition_failed` when If-Match of a GET names another state (RFC 9110, section 13.1.1)."""
+    """Raises Conflict `precondition_failed` if If-Match of a GET names another state (RFC 9110,
+    section 13.1.1)."""
     header = bottle.request.get_header("If-Match")
     if header is not None and not names_tag(header, tag, strong=True):
-        raise Conflict("precondition_failed", "It is another one than the request is about.")
+        raise Conflict(
+            "precondition_failed", "The resource has changed since the tag in the request."
+        )
 
 
 def require_match(now: Callable[[], dict[str, Any]] | None) -> None:
-    """Raises Conflict `precondition_failed` when If-Match names another state of the resource than what it is now; None: there
-    is no address that tells its tag, so that only `*` fits."""
+    """Raises Conflict `precondition_failed` if If-Match names another state than the current one;
+    None: no address returns a tag for this resource, so only `*` matches."""
     header = bottle.request.get_header("If-Match")
     if header is None or header.strip() == "*":
         return
     tag = etag(dump(now())) if now else ""
-    # Both representations are of the same state, and the client may have read either.
+    # Both representations have the same state, and the client may have read either.
     if not tag or not any(names_tag(header, each, strong=True) for each in (tag, gzip_tag(tag))):
         raise Conflict(
             "precondition_failed",
-            "It has changed since you read it; read it again and decide anew.",
+            "The resource has changed since you read it; read it again and repeat the "
+            "change if it still applies.",
         )
 
 

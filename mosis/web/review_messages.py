@@ -54,7 +54,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("messages", MESSAGE))
 def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """The conversation with the reviewers about a version, the oldest message first."""
+    """The conversation with the reviewers about a version, oldest message first."""
     found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     page = review_messages.index(db, found, read_page(str), internal=False)
     return listed("messages", page, [public(message, to_reviewer=False) for message in page.rows])
@@ -64,7 +64,7 @@ def index(db: Connection, caller: Caller, app: str, version: str) -> dict[str, A
 def say(
     db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write to the reviewers."""
+    """Send a message to the reviewers."""
     found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
     return made(
         review_messages.add(db, caller, found, "developer", body["text"]), to_reviewer=False
@@ -73,7 +73,7 @@ def say(
 
 @operation(list_of("messages", MESSAGE))
 def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
-    """The conversation about a version with the internal messages, the oldest first."""
+    """The conversation about a version including internal messages, oldest first."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     page = review_messages.index(db, found, read_page(str), internal=True)
     return listed("messages", page, [public(message, to_reviewer=True) for message in page.rows])
@@ -83,7 +83,7 @@ def index_for_reviewer(db: Connection, caller: Caller, review: str) -> dict[str,
 def say_as_reviewer(
     db: Connection, caller: Caller, review: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write to the developer, or an internal message that only reviewers see."""
+    """Send a message to the developer, or an internal message that only reviewers see."""
     found = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return made(
         review_messages.add(
@@ -99,6 +99,6 @@ def made(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
 
 
 def public(message: Message, *, to_reviewer: bool) -> dict[str, Any]:
-    """Developers are not told which reviewer speaks to them."""
+    """A message without the reviewer's name, which developers do not see."""
     author = message.author_id if to_reviewer or message.sender == "developer" else None
     return shown(MESSAGE, message, author_id=author)

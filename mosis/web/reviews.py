@@ -87,10 +87,10 @@ SIDE: Schema = {
     "side": {
         "type": "string",
         "allowed": [*review_files.SIDES],
-        "meta": "`after`, the version under review, unless said otherwise; `before`, the last published one.",
+        "meta": "`after` (default): the version under review; `before`: the last published one.",
     }
 }
-# Never a type that a browser would run: no HTML, no SVG, no script.
+# Never a type that browsers execute: no HTML, no SVG, no script.
 TEXT_FILE, OTHER_FILE = "text/plain; charset=utf-8", "application/octet-stream"
 IMAGES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
 SANDBOX = "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -128,7 +128,7 @@ def routes(app: bottle.Bottle) -> None:
     query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
 )
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The reviews that wait, are claimed or decided; the longest wait first."""
+    """Reviews that are waiting, claimed or decided; longest wait first."""
     state = read_choice("state", *STATES, default="waiting")
     page = reviews.index(db, caller, read_page(str, str), str(state))
     return listed("reviews", page, [public(db, review) for review in page.rows])
@@ -136,7 +136,7 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 
 @operation(WHOLE)
 def show(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
-    """One review with what a reviewer needs to decide."""
+    """One review with everything that a reviewer needs to decide."""
     return whole(db, reviews.for_reviewer(db, caller, review))
 
 
@@ -156,7 +156,7 @@ def whole(db: Connection, found: Review) -> dict[str, Any]:
 
 @operation(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
 def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
-    """The bytes of the package under review."""
+    """The package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     file = versions.open_file(env, db, version)
     return send_file(
@@ -183,7 +183,7 @@ def files(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
 def file(
     env: Context, db: Connection, caller: Caller, review: str, path: str
 ) -> bottle.HTTPResponse:
-    """The content of one file. Text is `text/plain`, whatever it is."""
+    """The content of one file. Text is always `text/plain`."""
     side = read_choice("side", *review_files.SIDES, default="after")
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
     return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
@@ -191,13 +191,13 @@ def file(
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
 def claim(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
-    """Claim a review for two hours; again: another two."""
+    """Claim a review for two hours; repeating extends the claim by two hours."""
     return public(db, reviews.claim(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")
 def release(db: Connection, caller: Caller, review: str) -> dict[str, Any]:
-    """Give a review back to the queue, at its old place."""
+    """Return a review to the queue, at its old place."""
     return public(db, reviews.release(db, caller, reviews.for_reviewer(db, caller, review)))
 
 
@@ -237,7 +237,7 @@ def reject(db: Connection, caller: Caller, review: str, body: dict[str, Any]) ->
 
 
 def send_review_file(content: review_files.Content, path: str) -> bottle.HTTPResponse:
-    """A file of a package as it is sent: to look at, never to run."""
+    """A file of a package as a response that browsers display but never execute."""
     extension = path.rpartition(".")[2].lower()
     kind = TEXT_FILE if extension in TEXTS else IMAGES.get(extension, OTHER_FILE)
     response = send_file(
@@ -259,7 +259,7 @@ def public_file(file: ReviewFile) -> dict[str, Any]:
 
 
 def changed(found: Changes, version: Version) -> dict[str, Any]:
-    """What a version changes, as it is shown."""
+    """The changes of a version, in the form of responses."""
     return {
         "since": found.since and found.since.version,
         "permissions": {"added": found.permissions_added, "removed": found.permissions_removed},

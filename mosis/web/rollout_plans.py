@@ -26,7 +26,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(WHOLE)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """The rollout plan of a version, with what was counted of it so far."""
+    """The rollout plan of a version, with the figures counted so far."""
     found = versions.get(db, apps.with_role(db, caller, app, "viewer"), version)
     return whole(env, db, found)
 
@@ -35,7 +35,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 def put(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Give a version a rollout plan, or another one."""
+    """Set or replace the rollout plan of a version."""
     rollout_plans.check(body)
     with db.write():
         found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
@@ -47,7 +47,7 @@ def put(
 
 @operation(matches=True)
 def remove(env: Context, db: Connection, caller: Caller, app: str, version: str) -> None:
-    """Remove the rollout plan of a version; its share of the devices stays as it is."""
+    """Remove the rollout plan of a version; its share of the devices does not change."""
     with db.write():
         found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))

@@ -1,4 +1,4 @@
-"""The URL table, and what can be read from a path and from a line of the table."""
+"""The URL table, and what follows from a path and from a line of the table."""
 
 import contextlib
 import re
@@ -32,16 +32,18 @@ UNVERSIONED = (
 _WILDCARD: Final = re.compile(r"([^<>:]*)<([a-z_]+)(:int|:path)?>([^<>:]*)")
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-)  # a client may send any word
+)  # clients may send any word as the method
 
 
 def own_path(prefix: str, path: str) -> str:
-    """The path of a request without the path of BASE_URL, which some proxies pass on and others remove."""
+    """The path of a request without the path of BASE_URL, which some proxies pass on and others
+    remove."""
     return path[len(prefix) :] or "/" if prefix and f"{path}/".startswith(f"{prefix}/") else path
 
 
 def split_version(path: str) -> tuple[str, str]:
-    """A path as the version of the API that it names ("/v1" or "") and the rest, which the URL table has."""
+    """A path split into the version of the API ("/v1" or "") and the rest, which is in the URL
+    table."""
     rest = path.removeprefix(API_PREFIX)
     if path.startswith(f"{API_PREFIX}/") and rest != "/" and not rest.startswith(UNVERSIONED):
         return API_PREFIX, rest
@@ -55,8 +57,8 @@ def environ_path(environ: Mapping[str, Any]) -> str:
 
 
 def limit_of(route: bottle.Route) -> str:
-    """The rate limit that counts requests without an account: the store is read by whole networks, telemetry counts
-    by itself."""
+    """The rate limit for requests without an account: the store is read by whole networks,
+    telemetry has its own."""
     rule: str = route.rule
     if "limit" in route.config:
         return str(route.config["limit"])
@@ -66,11 +68,12 @@ def limit_of(route: bottle.Route) -> str:
 
 
 class SegmentRouter(bottle.Router):  # type: ignore[misc]
-    """The URL table as a tree of path segments, in the place of Bottle's own router, which compiles
-    all rules again with each added rule: a fifth of the time that the portal takes to start.
+    """The URL table as a tree of path segments. It replaces Bottle's router, which compiles all
+    rules again with each added rule: a fifth of the portal's start time.
 
-    A segment has at most one wildcard, `<name>` or `<name:int>`, with or without text around it;
-    `<name:path>` takes the rest of the path. Fixed text wins over a wildcard."""
+    A segment has at most one wildcard, `<name>` or `<name:int>`, with optional text around it;
+    `<name:path>` matches the rest of the path. Fixed text takes precedence over a wildcard.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
 
 
 class _Node:
-    """What may follow the segments so far, and the targets by method of the rules that end here."""
+    """The continuations of a path prefix, and the targets by method of the rules that end here."""
 
     __slots__ = ("affixes", "fixed", "open", "takes_rest", "targets", "to_value")
 
@@ -124,7 +127,7 @@ class _Node:
     def find(
         self, segments: list[str], at: int, values: list[Any]
     ) -> Iterator[tuple["_Node", list[Any]]]:
-        """The nodes that the segments from `at` on lead to, with the values on the way."""
+        """The nodes that match the segments from `at` on, with the values of wildcards."""
         if at == len(segments):
             yield self, values
             return
@@ -144,7 +147,7 @@ class _Node:
 
 
 def _integer(text: str) -> int:
-    """The number that `<name:int>` takes: ASCII digits, perhaps after a minus."""
+    """The number matched by `<name:int>`: ASCII digits, optionally after a minus."""
     if not (text.isascii() and text.removeprefix("-").isdigit()):
         raise ValueError(text)
     return int(text)

@@ -30,7 +30,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(SECRET, body=BEGIN, optional=True, refuses="invalid_credentials invalid_state")
 def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Get a secret for an authenticator app; it counts once a code of it is confirmed."""
+    """Get a secret for an authenticator app; it takes effect when a code is confirmed."""
     spend(env, "sign_in", f"{caller.account} {caller.network}")
     secret = second_factor.begin(env, db, caller, body.get("password"))
     return {
@@ -41,14 +41,15 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
 def confirm(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Turn the second factor on with the first code of the app; the recovery codes are shown this once."""
+    """Turn on the second factor with the first code of the app. The recovery codes are shown only
+    in this response."""
     spend_code(env, caller, caller.account, body["code"])
     return {"recovery_codes": second_factor.turn_on(env, db, caller, body["code"])}
 
 
 @operation(CODES, body=CODE, refuses="invalid_state invalid_code")
 def renew(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Get new recovery codes; the old ones are good no more."""
+    """Get new recovery codes; the old ones become invalid."""
     spend_code(env, caller, caller.account, body["code"])
     return {"recovery_codes": second_factor.renew_recovery_codes(env, db, caller, body["code"])}
 

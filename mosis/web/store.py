@@ -56,8 +56,9 @@ UPDATES: Schema = {
 }
 TEXTS = ("pkgs", "channel", "device", "mosis_version")
 _CODE = re.compile(r"[0-9]{1,10}\Z")
-ASK_AGAIN = "public, no-cache"  # may be kept, and is asked for again each time
-# For ever in a client; in shared caches a short time only, because it may have to be taken back.
+ASK_AGAIN = "public, no-cache"  # may be stored, but is revalidated each time
+# Clients may cache it without limit, shared caches for a short time only, because it may have to be
+# withdrawn.
 IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable"
 
 STORE_APP = shape(
@@ -138,41 +139,44 @@ COOLDOWN: Schema = {
         "type": "integer",
         "min": 0,
         "max": store.LONGEST_AGE_DAYS,
-        "meta": "Nothing that was published within so many days, but for security releases.",
+        "meta": (
+            "Leaves out versions that were published within this many days, "
+            "except security releases."
+        ),
     }
 }
 INDEX: Schema = {
     "min_age_days": {
         "type": "integer",
         "allowed": [*store.AGES],
-        "meta": "The index with this cooldown; it is another one, with `min_age_days` in it.",
+        "meta": "The index with this cooldown; a separate index that contains `min_age_days`.",
     }
 }
 SEARCH: Schema = {
-    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; its first 8 words count."},
-    "category": {"type": "string", "maxlength": 100, "meta": "Only of this category."},
-    "tag": {"type": "string", "maxlength": 100, "meta": "Only with this tag."},
+    "q": {"type": "string", "maxlength": 4000, "meta": "Any text; the first 8 words are used."},
+    "category": {"type": "string", "maxlength": 100, "meta": "Only apps of this category."},
+    "tag": {"type": "string", "maxlength": 100, "meta": "Only apps with this tag."},
     "sort": {
         "type": "string",
         "allowed": [*store.SORTS],
-        "meta": "The order, instead of the best first.",
+        "meta": "The order (default: best match first).",
     },
 }
 DEVICE: Schema = {
     "channel": {
         "type": "string",
         "allowed": ["", *CHANNELS],
-        "meta": "`stable` unless said otherwise.",
+        "meta": "Default: `stable`.",
     },
     "device": {
         "type": "string",
         "maxlength": store.LONGEST_DEVICE,
-        "meta": "Any text that stays; places it in a rollout.",
+        "meta": "Any constant text of the device; determines its place in rollouts.",
     },
     "mosis_version": {
         "type": "string",
         "maxlength": 64,
-        "meta": "What the device runs; leaves out what needs more.",
+        "meta": "The device's version of Mosis; leaves out versions that need a newer one.",
     },
 }
 DEVICE |= COOLDOWN
@@ -184,7 +188,7 @@ PKGS: Schema = {
     }
 }
 OF_PICTURE: Schema = {
-    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as our answers name it."}
+    "v": {"type": "string", "maxlength": 100, "meta": "The version's id, as in responses."}
 }
 
 
@@ -213,13 +217,13 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("apps", STORE_APP), query=SEARCH | COOLDOWN)
 def index(env: Context, db: Connection) -> dict[str, Any]:
-    """Published apps: all of them, or those that a search fits; any text is a search."""
-    said = bottle.request.query
+    """Published apps: all, or those that match a search; any text is a valid search."""
+    query = bottle.request.query
     sort = read_choice("sort", *store.SORTS, default="") or ""
     query = Query(
-        said.getunicode("q", ""),
-        said.getunicode("category", ""),
-        said.getunicode("tag", ""),
+        query.getunicode("q", ""),
+        query.getunicode("category", ""),
+        query.getunicode("tag", ""),
         sort,
         store.published_before(env, read_age()),
     )
@@ -235,22 +239,22 @@ def show(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
 
 @operation(list_of("versions", STORE_VERSION))
 def history(env: Context, db: Connection, package_id: str) -> dict[str, Any]:
-    """The published versions of an app, the newest first."""
+    """The published versions of an app, newest first."""
     page = store.history(db, package_id, read_page(str, str))
     return listed("versions", page, [public_version(version) for version in page.rows])
 
 
 @operation(list_of("categories", CATEGORY))
 def categories(db: Connection) -> dict[str, Any]:
-    """The categories with the number of their apps, by name."""
+    """The categories by name, each with the number of its apps."""
     page = store.categories(db, read_page(str))
     return listed("categories", page, [{"name": name, "apps": count} for name, count in page.rows])
 
 
 @operation({302: None}, query=DEVICE)
 def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPResponse:
-    """The way to an app's package."""
-    offer = store.offered(env, db, package_id, read_device(said_in_query(), read_age()))
+    """Redirect to an app's package."""
+    offer = store.offered(env, db, package_id, read_device(query_of_updates(), read_age()))
     return bottle.HTTPResponse(
         b"", 302, {"Location": env.url(package_path(offer)), "Cache-Control": "no-store"}
     )
@@ -258,9 +262,9 @@ def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPRespon
 
 @operation(OFFERS, query=DEVICE | PKGS)
 def updates(env: Context, db: Connection) -> bytes:
-    """What is newer than what a device has: pkgs=com.acme.notes:12,com.acme.todo:3."""
-    said = said_in_query()
-    pairs = [pair.rpartition(":") for pair in said["pkgs"].split(",") if pair]
+    """Newer versions of the installed apps: pkgs=com.acme.notes:12,com.acme.todo:3."""
+    query = query_of_updates()
+    pairs = [pair.rpartition(":") for pair in query["pkgs"].split(",") if pair]
     installed = {
         package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs
     }
@@ -271,40 +275,39 @@ def updates(env: Context, db: Connection) -> bytes:
             "malformed_request",
             f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
         )
-    return shown_updates(env, db, installed, read_device(said, read_age()))
+    return shown_updates(env, db, installed, read_device(query, read_age()))
 
 
 @operation(OFFERS, body=UPDATES)
 def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes:
-    """The same question as JSON, for up to 500 apps."""
+    """The same as JSON, for up to 500 apps."""
     device = read_device(body, body.get("min_age_days", 0))
     return shown_updates(env, db, body["pkgs"], device)
 
 
-def said_in_query() -> dict[str, str]:
+def query_of_updates() -> dict[str, str]:
     return {name: bottle.request.query.getunicode(name, "") for name in TEXTS}
 
 
 def read_age() -> int:
-    """The cooldown that the query asks for, in days. Raises Malformed."""
+    """The requested cooldown in days. Raises Malformed."""
     return read_number("min_age_days", store.LONGEST_AGE_DAYS)
 
 
 def read_index_age() -> int:
     """As `read_age`, for an index. Raises Malformed."""
-    age = read_age()
-    if age and age not in store.AGES:
-        days = ", ".join(map(str, store.AGES))
-        raise Malformed("malformed_request", f"There is an index for a min_age_days of {days}.")
-    return age
+    age = bottle.request.query.get("min_age_days", "0")
+    if age not in ("0", *map(str, store.AGES)):
+        raise Malformed("malformed_request", choices.one_of(age, store.AGES, "min_age_days"))
+    return int(age)
 
 
-def read_device(said: Mapping[str, str], min_age_days: int) -> Device:
-    """What a device says of itself, in a query or a JSON object. Raises Malformed."""
+def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
+    """What a device reports about itself, in a query or a JSON object. Raises Malformed."""
     device = Device(
-        said.get("channel") or "stable",
-        said.get("device") or "",
-        said.get("mosis_version") or "",
+        query.get("channel") or "stable",
+        query.get("device") or "",
+        query.get("mosis_version") or "",
         min_age_days,
     )
     if device.channel not in CHANNELS:
@@ -323,10 +326,11 @@ def read_device(said: Mapping[str, str], min_age_days: int) -> Device:
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The answer, put together from parts that are kept: most devices ask about the same versions."""
+    """The response, joined from cached parts: most devices ask about the same versions."""
     parts = []
     for offer in store.updates(env, db, installed, device):
-        part = env.cache.get(offer, None, room="offers")  # by all that it says: never out of date
+        # by its whole content, so never out of date
+        part = env.cache.get(offer, None, room="offers")
         if part is None:
             part = dump(public_offer(env, offer))
             env.cache.put(offer, None, part, len(part), room="offers")
@@ -352,13 +356,13 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
 
 @operation(SIGNATURES, query=INDEX, refuses="package_unavailable")
 def index_signatures(env: Context, db: Connection) -> bytes:
-    """Where the newest index is, and the signatures of exactly these bytes."""
+    """The address of the newest index, and the signatures of its exact bytes."""
     return store.current_index(env, db, read_index_age()).signatures
 
 
 @operation(File("application/json", ranges=True))
 def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
-    """The index with this number, for ten minutes after a newer one was made."""
+    """The index with this number; available for ten minutes after it is replaced."""
     if not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
         raise NotFound("index")
     file, size_bytes, sha256 = store.index_at(env, int(sequence))
@@ -374,13 +378,13 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
 
 
 def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, str] | None] | None:
-    """What opens the compressed form of an index; None where nothing is compressed."""
+    """A function that opens the compressed form of an index; None if compression is off."""
     return (lambda: store.gzip_index_at(env, sequence)) if env.config.compression else None
 
 
 @operation(STORE_KEYS)
 def store_key(env: Context) -> dict[str, Any]:
-    """The public keys that sign the store's index, the one that signs now first."""
+    """The public keys that sign the store's index, the current one first."""
     return {"keys": [
         {
             "fingerprint": key.fingerprint, "algorithm": "Ed25519", "public_key": base64.b64encode(key.public).decode(),
@@ -394,7 +398,7 @@ def store_key(env: Context) -> dict[str, Any]:
 def package(
     env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
-    """The bytes of a published package; all of them, sent to the end, are a download."""
+    """The bytes of a published package; counted as a download when all were sent."""
     found = store.package(db, developer_id, app_id, version)
     file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
     return send_file(
@@ -425,7 +429,8 @@ def screenshot(env: Context, db: Connection, app_id: str, number: int) -> bottle
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
-    """A picture; for ever when the address names its version, as those in our answers do, else for an hour."""
+    """A picture; cached without limit if the address names its version, as in responses, otherwise
+    for an hour."""
     named = bottle.request.query.get("v") == found.version_id
     return send_file(
         found.file,
@@ -439,12 +444,13 @@ def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file that was there a moment ago. Raises Unavailable when it has been cleared away since."""
+    """A file that existed a moment ago. Raises Unavailable if it has been removed since."""
     try:
         return open(path, "rb")
     except FileNotFoundError:
         raise Unavailable(
-            "package_unavailable", "This file was just replaced by a newer one; ask again."
+            "package_unavailable",
+            "This file was just replaced by a newer one; send the request again.",
         ) from None
 
 

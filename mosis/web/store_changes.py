@@ -1,4 +1,4 @@
-"""Changes of the store in order, for mirrors. Public."""
+"""The changes of the store in order, for mirrors. Public."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ AFTER: Schema = {
         "type": "integer",
         "min": 0,
         "max": LARGEST_NUMBER,
-        "meta": "The number of the last change that is known; 0 for all.",
+        "meta": "The number of the last known change; 0 for all.",
     }
 }
 
@@ -38,7 +38,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("changes", CHANGE, last=COUNT), query=AFTER)
 def changes(db: Connection) -> dict[str, Any]:
-    """What came into the store, changed and left it, in order: the last change of each app."""
+    """Apps that were added to the store, changed or removed, in order: the last change of each app."""
     after, wanted = read_number("after", LARGEST_NUMBER), read_page(int)
     page = store.changes(db, after, wanted)
     last = page.rows[-1].number if page.rows else max(after, wanted.position or 0)

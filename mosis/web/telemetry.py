@@ -1,4 +1,4 @@
-"""Telemetry over HTTP: what devices send, and what developers see of it."""
+"""Telemetry over HTTP: intake from devices, and analytics for developers."""
 
 import re
 from typing import Any
@@ -137,9 +137,9 @@ ANALYTICS = shape(
     },
 )
 RANGE: dict[str, dict[str, Any]] = {
-    "granularity": {"type": "string", "allowed": [*SPANS], "meta": "What a bucket is."},
-    "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or moment."},
-    "to": {"type": "string", "maxlength": 64, "meta": "The last one."},
+    "granularity": {"type": "string", "allowed": [*SPANS], "meta": "The width of a bucket."},
+    "from": {"type": "string", "maxlength": 64, "meta": "The first day (`2026-01-31`) or time."},
+    "to": {"type": "string", "maxlength": 64, "meta": "The last day or time."},
     "version": {"type": "string", "maxlength": 255, "meta": "Only of this version of the app."},
 }
 DOWNLOADS = shape(
@@ -214,7 +214,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation({202: RECEIPT}, body=EVENTS, gzip_limit_bytes=BODY_LIMIT_BYTES)
 def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Take in what a device has to tell; the answer comes once it is on disk."""
+    """Send a batch of events; the response is sent when it is stored on disk."""
     receipt = intake.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt)
@@ -222,7 +222,7 @@ def events(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]
 
 @operation({202: CRASH_RECEIPT}, body=CRASH_SENT, gzip_limit_bytes=CRASH_BODY_LIMIT_BYTES)
 def crash(env: Context, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Take in a crash with its trace; what is too long is shortened."""
+    """Send a crash report with its stack trace; fields that are too long are shortened."""
     receipt = crashes.take(env, body, caller)
     bottle.response.status = 202
     return public_receipt(receipt) | ({"truncated": True} if receipt.truncated else {})
@@ -234,7 +234,7 @@ def public_receipt(receipt: Receipt) -> dict[str, Any]:
 
 @operation(list_of("batches", FREE, crash_reports=many(FREE), days=many(FREE)))
 def export(env: Context, device_id: str) -> dict[str, Any]:
-    """Everything that is stored about a device, for whoever knows its id."""
+    """Everything stored about a device, for anybody who knows its id."""
     wanted = read_page(int)
     stored = devices.export(env, _device(device_id), wanted.position or 0, wanted.limit)
     page = Page(stored.batches, None if stored.last is None else cursor((stored.last,)))
@@ -260,7 +260,7 @@ def _device(device_id: str) -> str:
     query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
 )
 def groups(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """The crashes of an app, grouped by type and top frames, the newest group first."""
+    """The crashes of an app, grouped by type and top frames, newest group first."""
     owned, telemetry = apps.with_role(db, caller, app, "viewer"), env.telemetry.connection()
     page = crashes.index(
         telemetry, owned.id, read_page(str), read_choice("state", "open", "resolved")
@@ -279,7 +279,7 @@ def group(env: Context, db: Connection, caller: Caller, app: str, group: str) ->
 def decide(
     env: Context, db: Connection, caller: Caller, app: str, group: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Say that a group of crashes is resolved, or open again."""
+    """Mark a group of crashes as resolved or open."""
     owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
     with telemetry.write():
@@ -321,7 +321,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 
 @operation(DOWNLOADS, query=DAYS)
 def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """How often an app was downloaded, betas too, by day, version or channel."""
+    """The downloads of an app, betas included, by day, version or channel."""
     owned, query = apps.with_role(db, caller, app, "viewer"), bottle.request.query
     by = downloads.read_by(query.get("by"))
     wanted = analytics.read_range("day", query.get("from"), query.get("to"), int(env.clock.time()))
@@ -341,7 +341,7 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 
 @operation(SETTINGS)
 def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """Which telemetry an app takes."""
+    """The telemetry settings of an app."""
     return public_settings(
         settings.get(env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id)
     )
@@ -351,7 +351,7 @@ def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str,
 def choose(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Choose which telemetry an app takes."""
+    """Change the telemetry settings of an app."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
         require_match(lambda: public_settings(settings.get(telemetry, owned.id)))

@@ -1,4 +1,4 @@
-"""Uploading versions and moving them, over HTTP."""
+"""Uploads of versions and their state changes, over HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import astuple
@@ -8,7 +8,6 @@ from urllib.parse import quote
 import bottle
 
 from mosis.caller import Caller
-from mosis.clock import is_time
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import keys
@@ -16,7 +15,7 @@ from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.reviews import Standing
 from mosis.publishing.versions import Version
-from mosis.validation import LINES, SENTENCE, Finding, finding, pattern
+from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.idempotency import Retry
 from mosis.web.long_poll import WAIT, first_seen, wait, wait_seconds
@@ -51,14 +50,7 @@ from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
     "rollout_percent": {"type": "number", "min": 0.1, "max": 100},
-    "publish_at": {
-        "type": "string",
-        "maxlength": 20,
-        "regex": pattern(
-            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z",
-            "This must be a time in UTC such as 2027-01-31T12:00:00Z.",
-        ),
-    },
+    "publish_at": timestamps.RULES,
 }
 SUBMIT = {"publish": {"type": "boolean"}}
 ROLLOUT = {"percent": {"type": "number", "required": True, "min": 0.1, "max": 100}}
@@ -118,16 +110,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "channel": {
         "type": "string",
         "allowed": [*CHANNELS],
-        "meta": "Unless said: beta for a version with a pre-release suffix.",
+        "meta": "Default: beta for a version with a pre-release suffix, otherwise stable.",
     },
     "release_notes": {
         "type": "string",
         "maxlength": LONGEST_NOTES,
         "regex": LINES,
-        "meta": "What is new.",
+        "meta": "What is new in this version.",
     },
-    "submit": _FLAG | {"meta": "`true`: submit it when the checks are through."},
-    "publish": _FLAG | {"meta": "`true`: publish it once it is approved."},
+    "submit": _FLAG | {"meta": "`true`: submit it when the checks have passed."},
+    "publish": _FLAG | {"meta": "`true`: publish it when it is approved."},
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
@@ -137,9 +129,9 @@ UPLOAD_REFUSED = (
 
 
 def time_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
-    if "publish_at" not in fields or is_time(fields["publish_at"]):
+    if "publish_at" not in fields or timestamps.stored(fields["publish_at"]):
         return []
-    return [finding("/publish_at", "wrong_format", "There is no such time.")]
+    return [finding("/publish_at", "wrong_format", timestamps.NO_MOMENT)]
 
 
 def routes(app: bottle.Bottle) -> None:
@@ -209,7 +201,7 @@ def routes(app: bottle.Bottle) -> None:
 def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry) -> Any:
     """Upload a package, as the raw body or as a form.
 
-    The same bytes sent again give 200 and the version that is there.
+    Uploading the same bytes again returns 200 and the existing version.
     """
     found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
     spend(env, "upload", caller.account)
@@ -226,7 +218,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
 
 @operation(list_of("versions", VERSION))
 def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
-    """The versions of an app, the newest upload first."""
+    """The versions of an app, newest upload first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = versions.index(db, found, read_page(str))
     return listed("versions", page, [public(env, db, found, version) for version in page.rows])
@@ -234,7 +226,7 @@ def index(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, A
 
 @operation(VERSION, query=WAIT)
 def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """One version, with its findings, its review and what happens next."""
+    """One version, with its findings, its review and the next step."""
     seconds, found = wait_seconds(), apps.with_role(db, caller, app, "viewer")
     current = public(env, db, found, versions.get(db, found, version))
     if seconds:
@@ -258,7 +250,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str, version: str) -
 def submit(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Hand a version to the reviewers."""
+    """Submit a version for review."""
     found = apps.with_role(db, caller, app, "publisher")
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, reviews.submit(env, db, caller, moving, body.get("publish")))
@@ -268,7 +260,7 @@ def submit(
 def withdraw(
     env: Context, db: Connection, caller: Caller, app: str, version: str
 ) -> dict[str, Any]:
-    """Take back what was never published; the version string is free again."""
+    """Withdraw a version that was never published; its version string becomes available again."""
     found = apps.with_role(db, caller, app, "publisher")
     return public(env, db, found, reviews.withdraw(db, caller, versions.get(db, found, version)))
 
@@ -284,9 +276,12 @@ def withdraw(
 def publish(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Publish an approved version: now, at a time, or to a share of the devices; or resume a halted one."""
+    """Publish an approved version: now, at a time, or for a share of the devices; or resume a
+    halted one."""
     found = apps.with_role(db, caller, app, "publisher")
-    publication = Publication(body.get("rollout_percent"), body.get("publish_at"))
+    publication = Publication(
+        body.get("rollout_percent"), timestamps.stored(body.get("publish_at"))
+    )
     moving = _counted(env, versions.get(db, found, version))
     return public(env, db, found, releases.publish(env, db, caller, moving, publication))
 
@@ -304,7 +299,7 @@ def rollout(
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def halt(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """Offer a version to no further device."""
+    """Halt a version: no further device is offered it."""
     return _moved(env, db, caller, app, version, "halt")
 
 
@@ -323,20 +318,20 @@ def rollback(
 def yank(
     env: Context, db: Connection, caller: Caller, app: str, version: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Take a version out of the store: it cannot be fetched any more."""
+    """Withdraw a published version from the store: it can no longer be downloaded."""
     return _moved(env, db, caller, app, version, "yank", yank_reason=body["reason"])
 
 
 @operation(VERSION, body=EMPTY, refuses=MOVE_REFUSED)
 def unyank(env: Context, db: Connection, caller: Caller, app: str, version: str) -> dict[str, Any]:
-    """Bring a yanked version back."""
+    """Undo yanking a version."""
     _counted(env, versions.get(db, apps.with_role(db, caller, app, "publisher"), version))
     return _moved(env, db, caller, app, version, "unyank", yank_reason=None)
 
 
 def _counted(env: Context, version: Version) -> Version:
-    """Count a move that brings a version forward. Halting and yanking are not counted: they must always be possible, and each
-    needs another move before it can be made again."""
+    """Count a change that brings a version forward. Halting and yanking are not counted: they must
+    always be possible, and each requires another change before it can be repeated."""
     spend(env, "version_moves", version.id)
     return version
 

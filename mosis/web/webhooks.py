@@ -85,7 +85,7 @@ def routes(app: bottle.Bottle) -> None:
 
 @operation(list_of("webhooks", WEBHOOK))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
-    """The account's webhooks, the newest first."""
+    """The account's webhooks, newest first."""
     page = webhooks.index(db, caller, read_page(str))
     return listed("webhooks", page, [public(each) for each in page.rows])
 
@@ -96,7 +96,7 @@ def _address_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 @operation({201: NEW_WEBHOOK}, body=ADD, further=_address_findings, refuses="limit_reached")
 def add(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Have events sent to an address; `secret` is shown this once."""
+    """Create a webhook. `secret` is shown only in this response."""
     webhook = webhooks.add(env, db, caller, body["url"], body.get("kinds"))
     return created(public(webhook) | {"secret": webhook.secret}, f"/v1/webhooks/{webhook.id}")
 
@@ -111,7 +111,7 @@ def show(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
 def change(
     env: Context, db: Connection, caller: Caller, webhook: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Change the address or the kinds, switch it on or off."""
+    """Change the address or the kinds, or switch it on or off."""
     with db.write():
         found = webhooks.get(db, caller, webhook)
         require_match(lambda: public(found))
@@ -129,21 +129,21 @@ def delete(db: Connection, caller: Caller, webhook: str) -> None:
 
 @operation(NEW_WEBHOOK, body=EMPTY)
 def rotate(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
-    """Make a new secret; for a day deliveries are signed with both."""
+    """Create a new secret; for a day deliveries are signed with both."""
     changed = webhooks.rotate(db, caller, webhook)
     return public(changed) | {"secret": changed.secret}
 
 
 @operation(list_of("deliveries", DELIVERY))
 def deliveries(db: Connection, caller: Caller, webhook: str) -> dict[str, Any]:
-    """The log of a webhook, the newest first."""
+    """The deliveries of a webhook, newest first."""
     page = webhooks.deliveries(db, webhooks.get(db, caller, webhook), read_page(str))
     return listed("deliveries", page, [_delivery(each) for each in page.rows])
 
 
 @operation(DELIVERY, body=EMPTY, refuses="invalid_state")
 def redeliver(db: Connection, caller: Caller, webhook: str, delivery: str) -> dict[str, Any]:
-    """Send it again."""
+    """Send a delivery again."""
     return _delivery(webhooks.redeliver(db, caller, webhook, delivery))
 
 

