@@ -167,7 +167,8 @@ CREATE TABLE apps (
     description     TEXT NOT NULL DEFAULT '',
     rollout_plan    TEXT CHECK (json_type(rollout_plan) = 'object'),    -- of versions that have none of their own
     first_owner_id  TEXT,                       -- the id in the path of its packages, once it was transferred; NULL: developer_id
-    transferred_at  TEXT                        -- when another account took it over last
+    transferred_at  TEXT,                       -- when another account took it over last
+    publish_by      TEXT NOT NULL DEFAULT 'anyone' CHECK (publish_by IN ('anyone', 'trusted'))   -- who may upload
 ) STRICT;
 CREATE INDEX apps_by_developer ON apps (developer_id, id);
 
@@ -201,6 +202,36 @@ CREATE TABLE app_invitations (
 CREATE INDEX app_invitations_by_app ON app_invitations (app_id, id);
 CREATE INDEX app_invitations_by_developer ON app_invitations (developer_id);
 CREATE INDEX app_invitations_expiring ON app_invitations (expires_at);
+
+-- Build servers that may publish an app without a stored secret: an ID token of this issuer with these claims is exchanged for a
+-- token of 15 minutes.
+CREATE TABLE trusted_publishers (
+    id              TEXT PRIMARY KEY,
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    developer_id    TEXT NOT NULL REFERENCES developers (id) ON DELETE CASCADE,    -- the owner who has added it
+    issuer          TEXT NOT NULL,
+    claims          TEXT NOT NULL CHECK (json_type(claims) = 'object'),
+    scopes          TEXT NOT NULL CHECK (json_type(scopes) = 'array'),
+    created_at      TEXT NOT NULL,
+    last_used_at    TEXT
+) STRICT;
+CREATE INDEX trusted_publishers_by_app ON trusted_publishers (app_id, id);
+CREATE INDEX trusted_publishers_by_developer ON trusted_publishers (developer_id);
+CREATE TABLE publisher_tokens (
+    id              TEXT PRIMARY KEY,
+    publisher_id    TEXT NOT NULL REFERENCES trusted_publishers (id) ON DELETE CASCADE,
+    token_hash      TEXT NOT NULL UNIQUE,       -- SHA-256
+    created_at      TEXT NOT NULL,
+    expires_at      TEXT NOT NULL
+) STRICT;
+CREATE INDEX publisher_tokens_by_publisher ON publisher_tokens (publisher_id);
+CREATE INDEX publisher_tokens_expiring ON publisher_tokens (expires_at);
+-- ID tokens that were exchanged: each is good once.
+CREATE TABLE exchanged_tokens (
+    use_hash        TEXT PRIMARY KEY,           -- SHA-256 of issuer and jti
+    expires_at      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX exchanged_tokens_expiring ON exchanged_tokens (expires_at);
 
 -- One uploaded package and where it stands. The long texts come last: SQLite reads a row from its beginning. `released` is 1 once devices were ever offered it: its version string is spent.
 CREATE TABLE versions (

@@ -48,6 +48,8 @@ def add(
     listed."""
     if caller.key_id is not None:
         details["api_key_id"] = caller.key_id
+    if caller.token_id is not None:
+        details["publisher_token_id"] = caller.token_id
     count, last_hash = db.one(
         f"SELECT ({COUNT}), (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)"
     )

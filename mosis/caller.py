@@ -28,6 +28,7 @@ ROLES = ("developer", "reviewer", "admin")  # each includes the rights of the on
 @dataclass(frozen=True)
 class Caller:
     """`scopes` None: all rights of a session. `apps` None: all apps of the account.
+    `token_id`: the token of a trusted publisher that it presents.
     `lacks`: the value of REQUIRE_SECOND_FACTOR, if the account has no second factor."""
 
     developer_id: str | None = None
@@ -39,6 +40,7 @@ class Caller:
     scopes: frozenset[str] | None = None
     apps: frozenset[str] | None = None
     lacks: str = ""
+    token_id: str | None = None
 
     @property
     def account(self) -> str:

@@ -12,7 +12,7 @@ from mosis.cache import RevisionCache
 from mosis.clock import Clock
 from mosis.config import Config, ConfigError
 from mosis.credentials import passwords
-from mosis.credentials.oauth import Provider, providers
+from mosis.credentials.oauth import Provider, TrustedIssuers, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
@@ -60,6 +60,7 @@ class Context:
         None  # of portal.db, if configured; started by `portal.py serve`
     )
     providers: dict[str, Provider] = field(default_factory=dict)  # of sign-in, by name
+    issuers: TrustedIssuers | None = None  # of trusted publishers
     downloads: WriteBehindCounters = field(default_factory=WriteBehindCounters)
     cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
@@ -115,6 +116,7 @@ def make_context(
         ),
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         providers=providers(config, clock),
+        issuers=TrustedIssuers(clock, private=config.webhooks_private == "allow"),
         replication=Replication(config, db) if replicated else None,
     )
 

@@ -38,6 +38,7 @@ KINDS: dict[str, bool] = {
     "app.member_removed": True,
     "app.transfer_offered": True,
     "app.transferred": True,
+    "app.publisher_added": True,
     "crash.new_group": False,
     "crash.digest": True,
     "security.signed_in_elsewhere": True,

@@ -52,7 +52,13 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
     not count as the same. Refreshing a session's tokens does not change it. For callers who are not
     signed in, the key is valid for the network address."""
     if caller.developer_id:
-        credential = [caller.developer_id, caller.session_id, caller.key_id, caller.role]
+        credential = [
+            caller.developer_id,
+            caller.session_id,
+            caller.key_id,
+            caller.token_id,
+            caller.role,
+        ]
         limits = [None if each is None else sorted(each) for each in (caller.scopes, caller.apps)]
         who = json.dumps([credential, limits])
     else:

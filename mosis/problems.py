@@ -29,6 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "authorization_pending": (400, "Authorization pending"),
     "slow_down": (400, "Slow down"),
     "access_denied": (400, "Access denied"),
+    "invalid_grant": (400, "ID token not taken"),
     "expired_token": (400, "Expired"),
     # authentication and rights
     "unauthenticated": (401, "Not signed in"),
@@ -39,6 +40,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "second_factor_missing": (403, "Second factor missing"),
     "insufficient_scope": (403, "Insufficient scope"),
     "forbidden": (403, "Forbidden"),
+    "trusted_only": (403, "Trusted publishers only"),
     "limited_to_apps": (403, "Credential limited to apps"),
     "suspended": (403, "Suspended"),
     "prefix_reserved": (403, "Prefix reserved"),

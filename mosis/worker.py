@@ -20,7 +20,7 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.outbound import mail
-from mosis.people import account_recovery, account_rows, email_tokens, keys
+from mosis.people import account_recovery, account_rows, email_tokens, keys, trusted_publishers
 from mosis.publishing import (
     invitations,
     quotas,
@@ -50,6 +50,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": keys.tell_of_expiring,
     "sweep_invitations": invitations.sweep,
+    "sweep_publisher_tokens": trusted_publishers.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
     "end_stuck_checks": versions.end_stuck_checks,
@@ -73,6 +74,7 @@ SCHEDULE: list[tuple[int, str]] = [
     (3600, "tell_of_expiring_keys"),
     (3600, "sweep_sign_in"),
     (3600, "sweep_invitations"),
+    (3600, "sweep_publisher_tokens"),
     (3600, "sweep_jobs"),
     (3600, "end_stuck_checks"),
     (3600, "sweep_accounts"),

@@ -40,6 +40,7 @@ FACTS: dict[str, dict[str, Any]] = {
         "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
     },
     "app.released": {"by": "Bob"},
+    "app.publisher_added": {"host": "token.actions.githubusercontent.com"},
     "app.member_invited": {"email": "bob@example.net", "role": "publisher"},
     "app.member_added": {"name": "Bob", "role": "publisher"},
     "app.member_changed": {"name": "Bob", "role": "owner"},

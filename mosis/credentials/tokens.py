@@ -23,6 +23,7 @@ REFRESH_SECONDS = 30 * 24 * 3600
 AUDIENCE = "mosis-portal"
 MOST_REMEMBERED = 10_000  # verified access tokens; about 3 MiB
 KEY_PREFIX = "mk_live_"
+PUBLISHER_PREFIX = "mp_"
 _REFRESH = b"mosis refresh token 1"
 _TICKET = b"mosis ticket 1"
 _STEP = b"mosis second step 1"
@@ -202,10 +203,24 @@ def same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
 
 
+def make_publisher_token() -> str:
+    """A new token of a trusted publisher: `mp_` and 43 URL-safe characters, 256 random bits."""
+    return PUBLISHER_PREFIX + secrets.token_urlsafe(32)
+
+
+def is_publisher_token(token: str) -> bool:
+    """Whether this has the form of a token of a trusted publisher."""
+    body = token.removeprefix(PUBLISHER_PREFIX)
+    plain = body.replace("-", "a").replace("_", "a")
+    return len(token) == 46 and len(body) == 43 and plain.isascii() and plain.isalnum()
+
+
 def plausible(credential: str) -> bool:
     """Whether a text has the form of a credential; checked before a large body is admitted and
     before the database is asked."""
-    return 40 <= len(credential) <= 4096 and (credential.count(".") == 2 or is_key(credential))
+    return 40 <= len(credential) <= 4096 and (
+        credential.count(".") == 2 or is_key(credential) or is_publisher_token(credential)
+    )
 
 
 def _mac(secret: str, salt: bytes, head: bytes) -> bytes:

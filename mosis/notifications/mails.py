@@ -33,6 +33,7 @@ TEXTS = {
     "app.member_changed": "{name} is {role} of {package_id} now.",
     "app.member_removed": "{name} does not work on {package_id} any more.",
     "app.transfer_offered": "The transfer of {package_id} was offered to {email}.",
+    "app.publisher_added": "Builds at {host} may publish {package_id} now.",
     "app.transferred": "{package_id} belongs to another account now.",
     "crash.new_group": "{package_id} has a new kind of crash.",
     "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
@@ -120,6 +121,7 @@ NEXT = {
     "app.member_changed": ("Who may do what:", _MEMBERS),
     "app.member_removed": ("Who may do what:", _MEMBERS),
     "app.transfer_offered": ("If that is not right, cancel the offer:", _MEMBERS),
+    "app.publisher_added": ("If that is not right, remove it:", "/docs/API#trusted-publishers"),
     "app.transferred": ("What that means:", _MEMBERS),
     "crash.new_group": (
         "GET /v1/apps/{package_id}/crashes has the reports:",

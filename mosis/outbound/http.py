@@ -131,19 +131,25 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 
 def ask(
-    url: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    url: str,
+    *,
+    form: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    private: bool = True,
 ) -> Reply:
-    """GET the address, or POST the form to it. Raises Unreachable, also for redirects, 429 and 5xx."""
-    if complaint(url, private=True):
-        raise Unreachable("not an http or https address")
+    """GET the address, or POST the form to it. Without `private` only addresses of the public internet
+    are asked, and no proxy. Raises Unreachable, also for redirects, 429 and 5xx."""
+    if complaint(url, private=private):
+        raise Unreachable("not an http or https address, or not one of the public internet")
     sent = {"Accept": "application/json", **(headers or {})}
     body = None
     if form is not None:
         body = urlencode(form).encode()
         sent["Content-Type"] = "application/x-www-form-urlencoded"
     parts = urlsplit(url)
-    request = _Request("GET" if form is None else "POST", parts, body, sent, _proxy_for(parts))
-    status, content = _converse(request, PROVIDER_SECONDS, private=True, whole=True)
+    proxy = _proxy_for(parts) if private else None  # behind a proxy no name can be looked at
+    request = _Request("GET" if form is None else "POST", parts, body, sent, proxy)
+    status, content = _converse(request, PROVIDER_SECONDS, private=private, whole=True)
     if 300 <= status < 400:
         raise Unreachable(f"answers {status}, and redirects are not followed")
     if status >= 500 or status == 429:

@@ -19,6 +19,12 @@ _KEY = (
     " AND k.revoked_at IS NULL AND d.suspended = 0 AND d.erased_at IS NULL"
     " AND (k.expires_at IS NULL OR k.expires_at > ?)"
 )
+_TOKEN = (
+    "SELECT a.developer_id, t.id, a.id, p.scopes FROM publisher_tokens t"
+    " JOIN trusted_publishers p ON p.id = t.publisher_id JOIN apps a ON a.id = p.app_id"
+    " JOIN developers d ON d.id = a.developer_id WHERE t.{column} = ? AND t.expires_at > ?"
+    " AND d.suspended = 0 AND d.erased_at IS NULL"
+)
 _SESSION = (
     "SELECT d.role, s.scopes, "
     + _HAS_SECOND_FACTOR
@@ -31,6 +37,8 @@ def caller_of(env: Context, db: Connection, credential: str, address: str, clien
     """The caller with this access token or API key. Raises Denied `invalid_token`."""
     if credential.startswith(tokens.KEY_PREFIX):
         return _caller_of_key(env, db, credential, address, client)
+    if credential.startswith(tokens.PUBLISHER_PREFIX):
+        return _caller_of_publisher(env, db, credential, address, client)
     claims = env.access_tokens.read(credential, env.clock.time())
     found = caller_of_session(env, db, claims.developer_id, claims.session_id, address, client)
     if found is None:
@@ -46,6 +54,9 @@ def confirm(env: Context, db: Connection, caller: Caller) -> None:
     if caller.key_id is not None:
         row = db.one(_KEY.format(column="id"), caller.key_id, env.clock.now())
         now = None if row is None else _of_key(env, row, caller.address, caller.client)
+    elif caller.token_id is not None:
+        row = db.one(_TOKEN.format(column="id"), caller.token_id, env.clock.now())
+        now = None if row is None else _of_publisher(row, caller.address, caller.client)
     else:
         now = caller_of_session(
             env, db, caller.account, caller.session_id or "", caller.address, caller.client
@@ -103,6 +114,35 @@ def _of_key(env: Context, row: Sequence[Any], address: str, client: str) -> Call
         scopes=frozenset(json.loads(scopes)),
         lacks=_lacks(env, row[8]),
         apps=None if limited is None else frozenset(json.loads(limited)),
+    )
+
+
+def _caller_of_publisher(
+    env: Context, db: Connection, token: str, address: str, client: str
+) -> Caller:
+    row = tokens.is_publisher_token(token) and db.one(
+        _TOKEN.format(column="token_hash"), tokens.key_hash(token), env.clock.now()
+    )
+    if not row:
+        raise Denied(
+            "invalid_token",
+            "This token of a trusted publisher has expired; exchange another ID token.",
+        )
+    return _of_publisher(row, address, client)
+
+
+def _of_publisher(row: Sequence[Any], address: str, client: str) -> Caller:
+    """Acts for the account that the app belongs to, within one app, and has no role. It is exempt
+    from REQUIRE_SECOND_FACTOR: whoever has added the publisher was asked for that."""
+    developer_id, token_id, app_id, scopes = row
+    return Caller(
+        developer_id,
+        "developer",
+        address,
+        client,
+        scopes=frozenset(json.loads(scopes)),
+        apps=frozenset([app_id]),
+        token_id=token_id,
     )
 
 

@@ -44,6 +44,10 @@ EXPORTED = {
     " updated_at, rollout_plan FROM apps WHERE developer_id = ?1",
     "memberships": "SELECT a.package_id, m.role, m.created_at FROM app_members m JOIN apps a ON a.id = m.app_id"
     " WHERE m.developer_id = ?1",
+    "trusted_publishers": "SELECT p.id, a.package_id, p.issuer, p.claims, p.scopes, p.created_at, p.last_used_at FROM"
+    " trusted_publishers p JOIN apps a ON a.id = p.app_id WHERE p.developer_id = ?1",
+    "publisher_tokens": "SELECT t.id, t.publisher_id, t.created_at, t.expires_at FROM publisher_tokens t JOIN"
+    " trusted_publishers p ON p.id = t.publisher_id WHERE p.developer_id = ?1",
     "app_invitations": "SELECT a.package_id, i.email, i.role, i.transfer, i.created_at, i.expires_at FROM app_invitations i"
     f" JOIN apps a ON a.id = i.app_id WHERE i.developer_id = ?1 OR i.email = {VERIFIED}",
     "versions": "SELECT v.id, a.package_id, v.version, v.version_code, v.channel, v.state, v.release_notes, v.manifest,"
@@ -70,6 +74,7 @@ EXPORTED = {
 }
 
 JSON_COLUMNS = (
+    "claims",
     "scopes",
     "apps",
     "kinds",

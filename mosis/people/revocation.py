@@ -71,6 +71,7 @@ ENDINGS: dict[str, Ending] = {
     ),
     # an intruder could invite themselves and return after the password is changed
     "app_invitations": Ending(_deleted("app_invitations"), SIGNED_OUT),
+    "trusted_publishers": Ending(_deleted("trusted_publishers"), SUSPENDED),
     "app_members": Ending(_deleted("app_members"), ERASED),
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
     # identities stay linked while suspended, so that their owner cannot register again with them

@@ -10,7 +10,7 @@ from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, Invalid, NotFound
+from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.publishing import members, quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -38,6 +38,7 @@ class App:
     rollout_plan: str | None
     first_owner_id: str | None
     transferred_at: str | None
+    publish_by: str
 
     @property
     def home(self) -> str:
@@ -105,6 +106,17 @@ def with_role(db: Connection, caller: Caller, app: str, role: str) -> App:
     return found
 
 
+def check_uploader(caller: Caller, app: App) -> None:
+    """Raises Denied `trusted_only` if only trusted publishers may upload to the app, and the caller is
+    none."""
+    if app.publish_by == "trusted" and caller.token_id is None:
+        raise Denied(
+            "trusted_only",
+            "Only trusted publishers upload to this app: publish from the build server, or have an"
+            " owner set publish_by to `anyone`.",
+        )
+
+
 def index(
     db: Connection, caller: Caller, wanted: PageRequest, status: str | None = None
 ) -> tuple[Page[App], int]:
@@ -161,7 +173,15 @@ def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, rea
 
 
 def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> App:
-    """Change fields of an app, in the running transaction. Its package_id never changes."""
+    """Change fields of an app, in the running transaction. Its package_id never changes. Raises Denied
+    `forbidden` if an API key or a device login changes `publish_by`: that is what a stolen one must
+    not do."""
+    if "publish_by" in fields and (caller.session_id is None or caller.scopes is not None):
+        raise Denied(
+            "forbidden",
+            "Who may upload (publish_by) is changed by somebody who is signed in, not with an API key"
+            " or a device login.",
+        )
     if fields:
         row = _columns_of(fields) | {"updated_at": db.now}
         db.change(

@@ -176,7 +176,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         member.developer_id,
     )
     if role != "owner":
-        withdraw_invitations(db, member.app_id, member.developer_id)
+        _withdraw_trust(db, member.app_id, member.developer_id)
     note(
         db,
         caller,
@@ -261,13 +261,16 @@ def check_open(db: Connection, app_id: str) -> None:
         )
 
 
-def withdraw_invitations(db: Connection, app_id: str, account: str) -> None:
-    """Delete the open invitations to an app that an account has sent, in the running transaction."""
+def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
+    """Delete what an owner who is none any more has let in: open invitations and trusted publishers."""
+    db.change(
+        "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
+    )
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND developer_id = ?", app_id, account)
 
 
 def _end(db: Connection, app_id: str, account: str) -> None:
-    withdraw_invitations(db, app_id, account)
+    _withdraw_trust(db, app_id, account)
     db.change("DELETE FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account)
     db.notify(account)
 

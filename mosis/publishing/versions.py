@@ -149,8 +149,9 @@ def create(
     returns the existing version.
 
     Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
-    `package_rejected` if the signing key was revoked during the inspection.
+    `package_rejected` if the signing key was revoked during the inspection, Denied `trusted_only`.
     """
+    apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
     living = db.one(
@@ -172,6 +173,36 @@ def create(
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
+    version_id = _insert(db, app, channel, package, received, upload)
+    members.note(
+        db,
+        caller,
+        app.id,
+        "version.uploaded",
+        version_id,
+        app=app.package_id,
+        version=package.version,
+        sha256=received.sha256,
+    )
+    jobs.add(
+        db,
+        "check_version",
+        owner=app.developer_id,
+        unique_key=f"check:{version_id}",
+        version_id=version_id,
+    )
+    return Created(get(db, app, version_id))
+
+
+def _insert(
+    db: Connection,
+    app: App,
+    channel: str,
+    package: Package,
+    received: Received,
+    upload: Upload,
+) -> str:
+    """Insert the row; returns its id."""
     version_id = new_id()
     db.insert(
         "versions",
@@ -193,24 +224,7 @@ def create(
         signing_key_id=package.signing_key_id,
         created_at=db.now,
     )
-    members.note(
-        db,
-        caller,
-        app.id,
-        "version.uploaded",
-        version_id,
-        app=app.package_id,
-        version=package.version,
-        sha256=received.sha256,
-    )
-    jobs.add(
-        db,
-        "check_version",
-        owner=app.developer_id,
-        unique_key=f"check:{version_id}",
-        version_id=version_id,
-    )
-    return Created(get(db, app, version_id))
+    return version_id
 
 
 def get(db: Connection, app: App, version: str) -> Version:

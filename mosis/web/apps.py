@@ -83,7 +83,8 @@ CREATE = (
         "name": _FIELDS["name"] | {"required": True},
     }
 )
-CHANGE = _FIELDS | _DEFAULT_PLAN
+PUBLISH_BY = ("anyone", "trusted")
+CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": list(PUBLISH_BY)}}
 
 STATUSES = ("draft", "published", "suspended")
 APP = shape(
@@ -101,6 +102,7 @@ APP = shape(
     icon_url=nullable(LINK),
     latest_version=nullable(TEXT),
     rollout_plan=nullable(DEFAULT_PLAN),
+    publish_by=one_of(*PUBLISH_BY),
     created_at=TIME,
     updated_at=TIME,
 )

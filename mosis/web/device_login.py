@@ -10,9 +10,10 @@ import bottle
 from mosis.caller import SCOPES, Caller
 from mosis.context import Context
 from mosis.credentials import tokens
+from mosis.credentials.oauth.trusted import LONGEST
 from mosis.database import Connection
 from mosis.errors import Malformed
-from mosis.people import device_login
+from mosis.people import device_login, trusted_publishers
 from mosis.validation import Finding, finding
 from mosis.validation.choices import one_of
 from mosis.validation.names import NAME
@@ -38,10 +39,15 @@ BEGIN = {
     },
     "scope": {"type": "string", "maxlength": 500},
 }
-TOKEN = {
+EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
+TOKEN: dict[str, dict[str, Any]] = {
     "grant_type": {"type": "string", "required": True, "maxlength": 100},
-    "device_code": {"type": "string", "required": True, "maxlength": 100},
+    "device_code": {"type": "string", "maxlength": 100},
     "client_id": {"type": "string", "maxlength": 100},
+    "subject_token": {"type": "string", "maxlength": LONGEST},
+    "subject_token_type": {"type": "string", "allowed": [ID_TOKEN]},
+    "audience": {"type": "string", "maxlength": 255},
 }
 APPROVE = {
     "user_code": {"type": "string", "required": True, "minlength": 8, "maxlength": 20},
@@ -59,6 +65,14 @@ BEGUN = shape(
     interval=COUNT,
 )
 ASKED = shape("DeviceRequest", user_code=TEXT, client_name=TEXT, scopes=many(TEXT), expires_at=TIME)
+EXCHANGED = shape(
+    "ExchangedToken",
+    access_token=TEXT,
+    issued_token_type=TEXT,
+    token_type={"const": "Bearer"},
+    expires_in=COUNT,
+    scope=TEXT,
+)
 DECIDED = shape("DeviceDecision", user_code=TEXT, client_name=TEXT, approved=YES)
 
 
@@ -74,9 +88,25 @@ def _scope_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding
             yield finding("/scope", "not_allowed", one_of(name, SCOPES, f"The scope {name[:50]}"))
 
 
+def _token_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
+    """Each grant has parameters of its own; an unknown one is refused in the words of OAuth."""
+    if "grant_type" not in fields:
+        return
+    if fields["grant_type"] not in (GRANT, EXCHANGE_GRANT):
+        raise Malformed(
+            "unsupported_grant_type",
+            f"grant_type must be {GRANT} or {EXCHANGE_GRANT}.",
+            error="unsupported_grant_type",
+        )
+    exchanged = ("subject_token", "subject_token_type", "audience")
+    for name in exchanged if fields["grant_type"] == EXCHANGE_GRANT else ("device_code",):
+        if name not in fields:
+            yield finding(f"/{name}", "required", "This grant needs this field.")
+
+
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/device", callback=begin, scope="public", auth="none")
-    app.post("/auth/token", callback=token, scope="public", auth="none")
+    app.post("/auth/token", callback=token, scope="public", auth="none", lane="outside")
     app.get("/auth/device/<user_code>", callback=show, scope="account")
     app.post("/auth/device/approve", callback=approve, scope="account", idempotent="yes")
 
@@ -100,17 +130,30 @@ def begin(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
 
 
 @operation(
-    TOKENS,
+    {200: {"oneOf": [TOKENS, EXCHANGED]}},
     body=TOKEN,
+    further=_token_findings,
     form=True,
-    refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token",
+    refuses="unsupported_grant_type authorization_pending slow_down access_denied expired_token"
+    " invalid_grant provider_unavailable",
 )
 def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Poll whether a device login has been approved; finally returns its tokens."""
-    if body["grant_type"] != GRANT:
-        raise Malformed(
-            "unsupported_grant_type", f"grant_type must be {GRANT}.", error="unsupported_grant_type"
-        )
+    """Poll whether a device login has been approved; or exchange an ID token of a build server.
+
+    A device login gets its tokens in the end (RFC 8628), a trusted publisher one of 15 minutes for one
+    app (RFC 8693).
+    """
+    if body["grant_type"] == EXCHANGE_GRANT:
+        spend(env, "exchange", caller.network)
+        spend(env, "exchange_app", body["audience"])
+        made = trusted_publishers.exchange(env, db, caller, body["audience"], body["subject_token"])
+        return {
+            "access_token": made.token,
+            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "token_type": "Bearer",
+            "expires_in": trusted_publishers.LIFE_SECONDS,
+            "scope": " ".join(made.scopes),
+        }
     signed_in = device_login.poll(env, db, caller, body["device_code"])
     return {
         "access_token": signed_in.access_token,

@@ -123,7 +123,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 MOVE_REFUSED = "invalid_state version_code_not_higher"
 UPLOAD_REFUSED = (
-    "version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
+    "trusted_only version_exists version_code_not_higher package_rejected quota_exceeded invalid_state suspended"
     " package_unavailable"
 )
 
@@ -204,6 +204,7 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
     Uploading the same bytes again returns 200 and the existing version.
     """
     found, sent = apps.with_role(db, caller, app, "publisher"), SentPackage()
+    apps.check_uploader(caller, found)
     spend(env, "upload", caller.account)
     with sent.received(env) as (received, options):
         earlier = retry.earlier_response(dump([received.sha256, *astuple(options)]))

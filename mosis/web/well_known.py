@@ -62,7 +62,10 @@ def oauth_metadata(env: Context) -> bottle.HTTPResponse:
         "issuer": env.config.base_url,
         "token_endpoint": env.url("/v1/auth/token"),
         "device_authorization_endpoint": env.url("/v1/auth/device"),
-        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:device_code"],
+        "grant_types_supported": [
+            "urn:ietf:params:oauth:grant-type:device_code",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": ["none"],
         "scopes_supported": list(SCOPES),

@@ -10,7 +10,7 @@ import pytest
 from mosis import events
 from mosis.credentials import tokens
 from mosis.people import device_login
-from mosis.web.openapi import is_page
+from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
 from tests import described
 from tests.client import Answer, Client, Person
@@ -156,10 +156,16 @@ def world(client: Client) -> World:
         f"/v1/apps/{app}/members", {"email": "eve@example.net", "role": "viewer"}, as_=root
     ).expect(201)["id"]
     client.joins(bob, app, "publisher")
+    trusted = {
+        "issuer": "https://ci.example.org",
+        "claims": {"repository_id": "1"},
+        "scopes": ["apps:read"],
+    }
+    publisher = client.post(f"/v1/apps/{app}/publishers", trusted, as_=root).expect(201)["id"]
     names = {
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
         "developer": bob.id,
-        "member": bob.id, "invitation": invitation, "token": token,
+        "member": bob.id, "invitation": invitation, "token": token, "publisher": publisher,
         "provider": "oidc", "size": "64", "number": "0", "file": "start.js", "name": "API",
         "sequence": str(client.get("/v1/store/index.json")["sequence"]), "path": "assets/main.lua",
         "review": client.get(f"/v1/apps/{app}/versions/2.0.0", as_=root)["review"]["id"], "device_id": DEVICE, "webhook": webhook,

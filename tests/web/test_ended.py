@@ -72,7 +72,7 @@ def overtaken(client: Client, statement: str, call: Callable[[], Answer]) -> tup
 def dump(client: Client) -> list[str]:
     """Everything in the database but what triggers derive for the store."""
     lines = client.env.db.connection()._raw.iterdump()
-    derived = ("listing", "store_state", "app_revisions")
+    derived = ("listing", "store_state", "store_changes", "app_revisions")
     return [line for line in lines if not any(name in line for name in derived)]
 
 

@@ -261,6 +261,7 @@ def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> N
         "store_state": "a row of the store's own",
         "setup_links": "of nobody yet",
         "app_revisions": "counters of changes of listings",
+        "exchanged_tokens": "hashes of what others have issued",
         "store_changes": "the same",
     }
     db = env.db.connection()

@@ -37,6 +37,12 @@ def alice(client: Client) -> Person:
     client.post(
         "/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=person
     ).expect(204)
+    trusted = {
+        "issuer": "https://ci.example.org",
+        "claims": {"repository_id": "1"},
+        "scopes": ["apps:read"],
+    }
+    client.post(f"/v1/apps/{app}/publishers", trusted, as_=person).expect(201)
     said = {"email": "carol@example.net", "role": "viewer"}
     client.post(f"/v1/apps/{app}/members", said, as_=person).expect(201)
     return person
@@ -49,7 +55,8 @@ def addresses(client: Client, rule: str, alice: Person) -> list[str]:
              "review": [db.value("SELECT id FROM reviews")], "session": [db.value("SELECT id FROM sessions")],
              "key": [db.value(f"SELECT id FROM {'signing_keys' if 'signing' in rule else 'api_keys'}")],
              "event": [db.value("SELECT id FROM events")], "webhook": [db.value("SELECT id FROM webhooks")],
-             "member": [alice.id], "invitation": [db.value("SELECT id FROM app_invitations")],
+             "publisher": [db.value("SELECT id FROM trusted_publishers")], "member": [alice.id],
+             "invitation": [db.value("SELECT id FROM app_invitations")],
              "token": [tokens.make_ticket(client.env.secret, db.value("SELECT id FROM app_invitations"))],
              "delivery": [db.value("SELECT id FROM webhook_deliveries")]}  # fmt: skip
     assert all(None not in values for values in names.values())
@@ -69,6 +76,7 @@ BODIES: dict[str, Any] = {
     "reject": {"reasons": ["spam"], "comment": "x"}, "<group>": {"state": "resolved"},
     "members": {"email": "x@example.net", "role": "owner"},
     "<member>": {"role": "owner"}, "transfer": {"email": "x@example.net"},
+    "publishers": {"issuer": "https://ci.example.org", "claims": {"repository_id": "2"}, "scopes": ["apps:read"]},
     "rollout-plan": {"steps": [{"percent": 1, "after_hours": 0}]},
 }  # fmt: skip
 # What each role may do with an app, beside reading: the least role of every route that changes something.
@@ -77,6 +85,7 @@ LEAST = {
     "PATCH /apps/<app>/members/<member>": "owner", "DELETE /apps/<app>/members/<member>": "owner",
     "GET /apps/<app>/invitations": "owner", "GET /apps/<app>/invitations/<invitation>": "owner",
     "DELETE /apps/<app>/invitations/<invitation>": "owner", "POST /apps/<app>/transfer": "owner",
+    "POST /apps/<app>/publishers": "owner", "DELETE /apps/<app>/publishers/<publisher>": "owner",
     "PATCH /apps/<app>/telemetry": "owner", "PATCH /apps/<app>/crashes/<group>": "publisher",
     "PUT /apps/<app>/versions/<version>/rollout-plan": "publisher",
     "DELETE /apps/<app>/versions/<version>/rollout-plan": "publisher",

@@ -3,6 +3,7 @@ Connect Core 1.0.
 
     provider.py  what all providers share: PKCE, `iss`, the exchange of the code, errors
     openid.py    OpenID Connect: discovery, keys, the ID token
+    trusted.py   ID tokens of build servers, for trusted publishers
     github.py    OAuth 2.0 without ID tokens: GitHub, GitHub Enterprise, Gitea, Forgejo
 
 These modules do not know accounts or the database.
@@ -13,8 +14,17 @@ from mosis.config import Config
 from mosis.credentials.oauth.github import GitHub
 from mosis.credentials.oauth.openid import OpenID
 from mosis.credentials.oauth.provider import Answer, AuthorizationState, Profile, Provider, ties
+from mosis.credentials.oauth.trusted import TrustedIssuers
 
-__all__ = ["Answer", "AuthorizationState", "Profile", "Provider", "providers", "ties"]
+__all__ = [
+    "Answer",
+    "AuthorizationState",
+    "Profile",
+    "Provider",
+    "TrustedIssuers",
+    "providers",
+    "ties",
+]
 GOOGLE = "https://accounts.google.com"  # https://developers.google.com/identity/openid-connect/openid-connect
 
 

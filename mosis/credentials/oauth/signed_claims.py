@@ -48,6 +48,19 @@ def signed_claims(token: Any, key_of: Callable[[Any, str], Any]) -> dict[str, An
     return _object(payload, "claims")
 
 
+def read_unsigned(token: Any) -> dict[str, Any]:
+    """The claims of a token before its signature is verified: good to find out whose keys to ask for.
+    Raises NotTrusted."""
+    import jwt
+
+    if not isinstance(token, str) or not token.isascii() or token.count(".") != 2:
+        raise NotTrusted("is not a signed JWT")
+    try:
+        return _object(jwt.utils.base64url_decode(token.split(".")[1]), "claims")
+    except (ValueError, TypeError) as error:
+        raise NotTrusted("is not a signed JWT") from error
+
+
 def check_id_token(
     claims: dict[str, Any], issuer: str, client_id: str, nonce: str, now: float
 ) -> None:
@@ -66,10 +79,10 @@ def check_id_token(
         raise NotTrusted("is for several audiences and does not say in azp who asked for it")
     if party not in (None, client_id):
         raise NotTrusted("names another client in azp")
-    if now >= _moment(claims, "exp") + LEEWAY_SECONDS:
+    if now >= moment(claims, "exp") + LEEWAY_SECONDS:
         raise NotTrusted(f"has expired; the clocks may differ by {LEEWAY_SECONDS} seconds")
     for name in ("iat", "nbf"):
-        if claims.get(name) is not None and _moment(claims, name) > now + LEEWAY_SECONDS:
+        if claims.get(name) is not None and moment(claims, name) > now + LEEWAY_SECONDS:
             raise NotTrusted(
                 f"is from the future ({name}); the clocks may differ by {LEEWAY_SECONDS} seconds"
             )
@@ -90,7 +103,7 @@ def check_origin(claims: dict[str, Any], issuer: str, client_id: str) -> None:
         raise NotTrusted("is for another audience")
 
 
-def _moment(claims: dict[str, Any], name: str) -> float:
+def moment(claims: dict[str, Any], name: str) -> float:
     """Seconds since 1970 (RFC 7519, section 2: NumericDate, which may have a fraction)."""
     value = claims[name]
     if not isinstance(value, (int, float)) or isinstance(value, bool):

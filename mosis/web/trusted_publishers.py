@@ -1,0 +1,120 @@
+"""Trusted publishers of an app over HTTP; the exchange of their tokens is in device_login.py, at the
+token endpoint."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.people import trusted_publishers
+from mosis.people.trusted_publishers import SCOPES, TrustedPublisher
+from mosis.publishing import apps
+from mosis.validation import Finding
+from mosis.web.openapi_schemas import (
+    ID,
+    TEXT,
+    TIME,
+    each,
+    list_of,
+    many,
+    nullable,
+    one_of,
+    operation,
+    shape,
+)
+from mosis.web.request import created, listed, read_page, require_match
+
+ADD: dict[str, dict[str, Any]] = {
+    "issuer": {"type": "string", "required": True, "minlength": 8, "maxlength": 500},
+    "claims": {
+        "type": "dict",
+        "required": True,
+        "minlength": 1,
+        "maxlength": 20,
+        "keysrules": {"type": "string", "minlength": 1, "maxlength": 100},
+        "valuesrules": {"type": "string", "minlength": 1, "maxlength": 500},
+    },
+    "scopes": {
+        "type": "list",
+        "required": True,
+        "minlength": 1,
+        "maxlength": len(SCOPES),
+        "schema": {"type": "string", "allowed": list(SCOPES)},
+    },
+}
+PUBLISHER = shape(
+    "TrustedPublisher",
+    id=ID,
+    issuer=TEXT,
+    claims=each(TEXT),
+    scopes=many(one_of(*SCOPES)),
+    added_by=ID,
+    created_at=TIME,
+    last_used_at=nullable(TIME),
+)
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps/<app>/publishers", callback=index, scope="apps:read")
+    app.post("/apps/<app>/publishers", callback=add, scope="account", idempotent="yes")
+    app.get("/apps/<app>/publishers/<publisher>", callback=show, scope="apps:read")
+    app.delete("/apps/<app>/publishers/<publisher>", callback=remove, scope="account")
+
+
+def _findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
+    """What the schema cannot express."""
+    if "issuer" not in fields or "claims" not in fields:
+        return []
+    return trusted_publishers.findings(env, fields["issuer"], fields["claims"])
+
+
+@operation(list_of("publishers", PUBLISHER))
+def index(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The trusted publishers of an app, the newest first."""
+    found = apps.with_role(db, caller, app, "viewer")
+    page = trusted_publishers.index(db, found, read_page(str))
+    return listed("publishers", page, [public(publisher) for publisher in page.rows])
+
+
+@operation({201: PUBLISHER}, body=ADD, further=_findings, refuses="limit_reached")
+def add(
+    env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Trust a build server: ID tokens of this issuer with these claims may be exchanged for tokens of the app."""
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        made = trusted_publishers.add(env, db, caller, found, body)
+        return created(public(made), f"/v1/apps/{found.package_id}/publishers/{made.id}")
+
+
+@operation(PUBLISHER)
+def show(db: Connection, caller: Caller, app: str, publisher: str) -> dict[str, Any]:
+    """One trusted publisher."""
+    found = apps.with_role(db, caller, app, "viewer")
+    return public(trusted_publishers.get(db, found, publisher))
+
+
+@operation(matches=True)
+def remove(db: Connection, caller: Caller, app: str, publisher: str) -> None:
+    """Trust it no more; tokens that it has got end at once."""
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        one = trusted_publishers.get(db, found, publisher)
+        require_match(lambda: public(one))
+        trusted_publishers.remove(db, caller, one)
+
+
+def public(publisher: TrustedPublisher) -> dict[str, Any]:
+    return {
+        "id": publisher.id,
+        "issuer": publisher.issuer,
+        "claims": json.loads(publisher.claims),
+        "scopes": json.loads(publisher.scopes),
+        "added_by": publisher.developer_id,
+        "created_at": publisher.created_at,
+        "last_used_at": publisher.last_used_at,
+    }
