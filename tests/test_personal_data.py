@@ -26,7 +26,7 @@ LEFT_OUT = {
     "about an app or a package, and in the API for as long as the account has it": "apps.transferred_at apps.publish_by"
     " versions.released versions.submit_when_ready versions.publish_when_approved versions.permissions"
     " versions.min_mosis_version versions.rollout_percent versions.publish_at versions.findings versions.files"
-    " versions.package_removed_at versions.security reviews.because",
+    " versions.package_removed_at versions.security versions.offered_at reviews.because",
     "empty as long as there is an account to export": "developers.erased_at",
 }
 
