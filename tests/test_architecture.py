@@ -81,6 +81,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "digest_fields",
         "long_poll",
         "openapi",
+        "openapi_parameters",
         "openapi_schemas",
         "rollout_schemas",
         "openapi_examples",
@@ -99,6 +100,18 @@ def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
     nouns = {noun(path) for path in MODULES} - {"__init__"}
     assert nouns == set(ORDER) & nouns, f"without a place in the order: {nouns - set(ORDER)}"
     assert not nouns & {"utils", "helpers", "common", "core", "base", "manager"}
+
+
+def test_sizes_are_bounded() -> None:
+    """At most 36 names under mosis/, 550 lines a file and 65 lines a function."""
+    assert len({noun(path) for path in MODULES}) <= 36
+    for path in [*MODULES, portal.HERE / "portal.py"]:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 550, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= 65, f"{path.name}: {node.name} has {lines} lines"
 
 
 def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Path) -> None:

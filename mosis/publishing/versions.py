@@ -173,6 +173,36 @@ def create(
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
+    version_id = _insert(db, app, channel, package, received, upload)
+    members.note(
+        db,
+        caller,
+        app.id,
+        "version.uploaded",
+        version_id,
+        app=app.package_id,
+        version=package.version,
+        sha256=received.sha256,
+    )
+    jobs.add(
+        db,
+        "check_version",
+        owner=app.developer_id,
+        unique_key=f"check:{version_id}",
+        version_id=version_id,
+    )
+    return Created(get(db, app, version_id))
+
+
+def _insert(
+    db: Connection,
+    app: App,
+    channel: str,
+    package: Package,
+    received: Received,
+    upload: Upload,
+) -> str:
+    """Insert the row; returns its id."""
     version_id = new_id()
     db.insert(
         "versions",
@@ -194,24 +224,7 @@ def create(
         signing_key_id=package.signing_key_id,
         created_at=db.now,
     )
-    members.note(
-        db,
-        caller,
-        app.id,
-        "version.uploaded",
-        version_id,
-        app=app.package_id,
-        version=package.version,
-        sha256=received.sha256,
-    )
-    jobs.add(
-        db,
-        "check_version",
-        owner=app.developer_id,
-        unique_key=f"check:{version_id}",
-        version_id=version_id,
-    )
-    return Created(get(db, app, version_id))
+    return version_id
 
 
 def get(db: Connection, app: App, version: str) -> Version:

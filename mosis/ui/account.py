@@ -31,7 +31,7 @@ PASSWORD_HERE: Schema = api_recovery.CHANGE
 KEY_HERE: Schema = {name: api_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
 HOOK_HERE: Schema = {
     "url": api_webhooks.ADD["url"],
-    "kinds": api_webhooks.ADD["kinds"] | {"minlength": 0},
+    "kinds": api_webhooks.ADD["kinds"],
 }
 ERASE_HERE: Schema = {
     "password": api_accounts.ERASE["password"],
@@ -126,7 +126,6 @@ def end_session(db: Connection, caller: Caller, page: Page, session: str) -> bot
 def add_key(db: Connection, caller: Caller, page: Page) -> bytes:
     """Make an API key, and show it this once."""
     form = page.form.checked(KEY_HERE, trimmed=("name",), lists=("scopes", "apps"))
-    form["apps"] = form["apps"] or None
     key, secret = keys.add(db, caller, NewKey(**form))
     return page.render("secret.tpl", kind="key", name=key.name, secret=secret)
 
@@ -157,7 +156,7 @@ def add_webhook(env: Context, db: Connection, caller: Caller, page: Page) -> byt
     """Have events sent to an address, and show the secret this once."""
     form = page.form.checked(HOOK_HERE, trimmed=("url",), lists=("kinds",))
     webhooks.check_address(env, form["url"])
-    webhook = webhooks.add(env, db, caller, form["url"], form["kinds"] or None)
+    webhook = webhooks.add(env, db, caller, form["url"], form.get("kinds"))
     return page.render("secret.tpl", kind="webhook", name=webhook.url, secret=webhook.secret)
 
 

@@ -39,7 +39,8 @@ class Form:
         for name in schema:
             values = self._values.get(name, [])
             if name in lists:
-                found[name] = values
+                if values or schema[name].get("required"):
+                    found[name] = values
                 continue
             if len(values) > 1:
                 raise Malformed("malformed_request", f"The form has `{name}` more than once.")

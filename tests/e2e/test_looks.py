@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import portal
+from mosis.clock import text
 from mosis.context import Context
 from mosis.credentials.passwords import Cost
 from mosis.packages.build import png
-from mosis.people import device_login, first_administrator
+from mosis.people import accounts, device_login, first_administrator
+from mosis.telemetry import maintenance
 from tests.client import PASSWORD, Client, Person
 from tests.conftest import CHEAP
 from tests.e2e.chromium import SIZES, Chromium
@@ -33,6 +35,7 @@ def settings() -> dict[str, str]:
         "LISTEN_ADDR": f"127.0.0.1:{port}",
         "BASE_URL": f"http://127.0.0.1:{port}",
         "GITHUB_CLIENT_ID": "x",
+        "WEBHOOKS_PRIVATE": "allow",
         "GITHUB_CLIENT_SECRET": "x",
     }
 
@@ -85,8 +88,37 @@ def world(env: Context, client: Client) -> Iterator[World]:
     client.post(f"/v1/reviews/{review}/messages", {"text": "What is the network for?"}, as_=rita)
     note = {"text": "Looks like the app of last month.", "internal": True}
     client.post(f"/v1/reviews/{review}/messages", note, as_=rita).expect(201)
+    figures(client)
+    client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/hook"}, as_=alice).expect(201)
+    client.post(
+        "/v1/keys", {"name": "build server", "scopes": ["versions:upload"]}, as_=alice
+    ).expect(201)
+    accounts.promote(env.db.connection(), alice.email, "admin")
     with serving(env):
         yield World(env, client, alice, rita, review)
+
+
+def figures(client: Client) -> None:
+    """What devices have sent in the last weeks."""
+    now = client.env.clock.time()
+    for day in range(14):
+        at = text(now - day * 86_400 - 60)
+        for number in range(4 + day % 5):
+            kinds = [{"type": "app_start", "timestamp": at},
+                     {"type": "perf_startup", "timestamp": at, "data": {"startup_ms": 300 + 20 * number + 9 * day}},
+                     {"type": "perf_frame", "timestamp": at, "data": {"frame_ms": 15 + number % 3}},
+                     {"type": "perf_memory", "timestamp": at, "data": {"used_mb": 40 + number + day}}]  # fmt: skip
+            if number == 3 and day % 4 == 0:
+                kinds.append({"type": "app_crash", "timestamp": at})
+            batch = {"app_id": NOTES, "app_version": "1.0.0", "mosis_version": "1.4.0", "events": kinds,
+                     "device_id": f"{number:064x}", "session_id": f"{day}-{number}"}  # fmt: skip
+            client.post("/v1/telemetry/events", batch).expect(202)
+    crash = {"type": "LuaError", "message": "attempt to index a nil value (field 'note')",
+             "stack_trace": "assets/main.lua:12: in function 'save'\nassets/main.lua:40: in main chunk"}  # fmt: skip
+    report = {"app_id": NOTES, "app_version": "1.0.0", "mosis_version": "1.4.0", "device_id": f"{1:064x}",
+              "timestamp": text(now - 60), "crash": crash}  # fmt: skip
+    client.post("/v1/telemetry/crashes", report).expect(202)
+    maintenance.turn(client.env)
 
 
 OLD = "".join(
@@ -104,7 +136,8 @@ def pages(world: World) -> dict[str, dict[str, str]]:
     """Who sees which pages: a name for the screenshot, and the path."""
     db = world.env.db.connection()
     code = device_login.begin(db, "build machine", ["apps:read", "versions:upload"])[1].user_code
-    review = f"/console/reviews/{world.review}"
+    review, own = f"/console/reviews/{world.review}", f"/console/apps/{NOTES}"
+    (hook,) = db.one("SELECT id FROM webhooks")
     return {
         "": {
             "store": "/", "store-search": "/?q=chess", "store-nothing": "/?q=zzzz", "app": f"/app/{NOTES}",
@@ -114,7 +147,11 @@ def pages(world: World) -> dict[str, dict[str, str]]:
         },
         world.alice.email: {
             "overview": "/console/", "notifications": "/console/notifications", "device-code": "/console/device",
-            "device": f"/console/device?code={code}",
+            "device": f"/console/device?code={code}", "app-create": "/console/apps", "own-app": own,
+            "version": f"{own}/versions/1.1.0", "version-published": f"{own}/versions/1.0.0", "quality": f"{own}/quality",
+            "account": "/console/account", "webhook": f"/console/account/webhooks/{hook}",
+            "second-factor": "/console/second-factor", "admin": "/console/admin", "admin-accounts": "/console/admin/accounts",
+            "admin-apps": "/console/admin/apps", "admin-audit": "/console/admin/audit",
         },
         world.rita.email: {
             "reviews": "/console/reviews", "review": f"{review}?file=assets/main.lua", "review-picture":

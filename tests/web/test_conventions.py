@@ -10,7 +10,7 @@ import pytest
 from mosis import events
 from mosis.credentials import tokens
 from mosis.people import device_login
-from mosis.web.openapi import is_page
+from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
 from tests import described
 from tests.client import Answer, Client, Person
