@@ -18,7 +18,7 @@ HERE = Path(__file__).parents[1]
 # The part of the portal's source that the client needs (tests/client/test_zipapp.py imports it
 # without the rest).
 ROOMS = ("client", "packages", "validation")
-FILES = ("__init__.py", "errors.py")
+FILES = ("__init__.py", "clock.py", "errors.py")
 LEFT_OUT = ("packages/storage.py", "validation/fast_path.py")
 # Also valid for Python 2, so that an old interpreter prints what is wrong.
 START = b"""\
