@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import jsonschema
-from mosis.web.openapi_parameters import address
 
 import portal
 from mosis.problems import CONTENT_TYPE
 from mosis.web.openapi import description
+from mosis.web.openapi_parameters import address
 from mosis.web.openapi_schemas import Operation
 from tests import browser
 

@@ -1,13 +1,16 @@
 """The house holds: who imports whom, and that importing does nothing."""
 
 import ast
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import portal
+from mosis.web.cli import zipapp
 
 MOSIS = portal.HERE / "mosis"
 # Seven floors, from the ground up. A module imports from a lower floor, or from a room to its left.
@@ -127,3 +130,20 @@ def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Pa
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_is_served_with_every_module_that_it_imports() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(zipapp("https://apps.example.net")))
+    served = {name for name in archive.namelist() if name.startswith("mosis/")}
+    for name in sorted(each for each in served if each.endswith(".py")):
+        for imported in imports(portal.HERE / name):
+            if imported.startswith("mosis."):
+                assert module_file(imported) in served, f"{name} imports {imported}"
+
+
+def module_file(name: str) -> str:
+    """The file of `mosis.x.y`: of the module y, else of the module x that has y in it."""
+    place = name.replace(".", "/")
+    above = place.rpartition("/")[0]
+    candidates = (f"{place}.py", f"{place}/__init__.py", f"{above}.py", f"{above}/__init__.py")
+    return next(each for each in candidates if portal.HERE.joinpath(each).exists())

@@ -54,6 +54,7 @@ LONGEST: dict[str, dict[str, int]] = {
         "submitted_at": 0,
         "decided_at": 0,
         "published_at": 0,
+        "offered_at": 0,
     },
     "rollout_plans": {
         "next_step_at": rollout_plans.MOST_HOURS * 3600,

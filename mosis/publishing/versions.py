@@ -83,6 +83,12 @@ class Version:
     published_at: str | None
     package_removed_at: str | None
     security: int
+    offered_at: str | None
+
+    @property
+    def listed_at(self) -> str | None:
+        """When everybody was first offered it, if everybody is."""
+        return self.offered_at or self.published_at
 
     @property
     def moves(self) -> list[str]:
@@ -425,6 +431,17 @@ def end_stuck_checks(env: Context) -> None:
                 found = [finding.as_dict()]
                 facts = {"errors": _errors(found)}
                 move(db, PORTAL, version, "refused", facts=facts, findings=json.dumps(found))
+
+
+def set_rollout(db: Connection, version: Version, percent: float) -> None:
+    """Set the share of the devices that are offered a published version, in the running transaction."""
+    db.change(
+        "UPDATE versions SET rollout_percent = ?1, offered_at = iif(rollout_percent < 100 AND ?1 >= 100, ?2, offered_at)"
+        " WHERE id = ?3",
+        percent,
+        db.now,
+        version.id,
+    )
 
 
 def last_published(db: Connection, version: Version) -> Version | None:

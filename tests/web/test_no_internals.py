@@ -10,11 +10,11 @@ from typing import Any
 
 import bottle
 import pytest
-from mosis.web.openapi_parameters import address
 
 from mosis.context import Context
 from mosis.errors import Malformed
 from mosis.validation.strict_json import load_json
+from mosis.web.openapi_parameters import address
 from tests import described
 from tests.client import Client
 from tests.web.test_inputs import path_of

@@ -129,6 +129,21 @@ def test_a_plan_takes_each_step_at_its_time(client: Client, alice: Person, hands
     assert sum(line["action"] == "version.rollout_step" for line in lines) == 2
 
 
+def test_the_feed_has_a_version_when_everybody_is_offered_it(
+    client: Client, alice: Person, hands: Hands
+) -> None:
+    planned(client, alice)
+    later(client, alice, hands, 10 * DAY)
+    client.published(alice, client.app_of(alice, "com.acme.todo"))
+    assert "Notes 2.0.0" not in client.get("/feed.atom").body.decode()
+    for _ in STEPS[1:]:
+        later(client, alice, hands, 48 * HOUR)
+        advance(client)
+    feed = client.get("/feed.atom").body.decode()
+    assert feed.index("Notes 2.0.0") < feed.index("Todo 1.0.0") < feed.index("Notes 1.0.0")
+    assert feed.count(f"<updated>{client.env.clock.now()}</updated>") == 2, "of feed and entry"
+
+
 def test_a_late_step_makes_the_next_ones_late(client: Client, alice: Person, hands: Hands) -> None:
     planned(client, alice)
     later(client, alice, hands, 30 * DAY)  # the portal was off
