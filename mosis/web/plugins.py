@@ -454,6 +454,9 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
             *bottle.request.environ.get("mosis.taken", ()),
             empty,
         ]
+    for name in ("Accept", "Accept-Encoding"):  # of a 415 (RFC 9110, section 15.5.16)
+        if value := facts.pop(name.lower().replace("-", "_"), None):
+            headers[name] = value
     if "retry_after_seconds" in facts:
         headers["Retry-After"] = str(facts["retry_after_seconds"])
     body = problems.body(error.code, error.detail, request_id, errors=error.errors or None, **facts)

@@ -72,7 +72,10 @@ class World:
             "as_": self.client._rita if route.rule.startswith("/reviews/") else self.root
         } | more
         return self.client.call(
-            route.method, "?".join([path, "&".join(asked)]).rstrip("?"), body, **more
+            more.pop("method", route.method),
+            "?".join([path, "&".join(asked)]).rstrip("?"),
+            body,
+            **more,
         )
 
     def path(self, route: Any, names: dict[str, str] | None = None) -> str:
