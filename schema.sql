@@ -262,7 +262,8 @@ CREATE TABLE versions (
     manifest          TEXT NOT NULL CHECK (json_type(manifest) = 'object'),
     files             TEXT NOT NULL CHECK (json_type(files) = 'object'),   -- name: {size_bytes, sha256}
     package_removed_at TEXT,                    -- the row stays; nothing on the disk belongs to it
-    security          INTEGER NOT NULL DEFAULT 0 CHECK (security IN (0, 1))    -- a reviewer: devices should have it at once
+    security          INTEGER NOT NULL DEFAULT 0 CHECK (security IN (0, 1)),   -- a reviewer: devices should have it at once
+    offered_at        TEXT                      -- to everybody, if that was later than its publication
 ) STRICT;
 -- A version string belongs to one living version: failed, rejected and withdrawn ones give it back, unless it was released.
 CREATE UNIQUE INDEX versions_living ON versions (app_id, version)
@@ -271,7 +272,7 @@ CREATE INDEX versions_by_app ON versions (app_id, id);
 CREATE INDEX versions_dead ON versions (app_id, id)
     WHERE released = 0 AND state IN ('failed', 'rejected', 'withdrawn') AND package_removed_at IS NULL;
 CREATE INDEX versions_published ON versions (app_id, channel, version_code) WHERE state = 'published';
-CREATE INDEX versions_offered ON versions (published_at, id)
+CREATE INDEX versions_offered ON versions (coalesce(offered_at, published_at), id)
     WHERE state = 'published' AND channel = 'stable' AND rollout_percent >= 100;    -- what the Atom feed lists
 CREATE INDEX versions_watched ON versions (state) WHERE state IN ('checking', 'in_review', 'halted');  -- what metrics count
 

@@ -10,22 +10,34 @@ from mosis.operations.other_hosts import HostWatch
 
 def build(env: Context) -> Any:
     """The WSGI application for a context."""
-    from mosis.ui import (
-        account,
-        account_links,
-        assets,
-        console,
-        device,
-        quality,
-        setup,
-        sign_in,
-    )
-    from mosis.ui import admin as operator_pages
-    from mosis.ui import apps as own_apps
-    from mosis.ui import reviews as review_desk
-    from mosis.ui import second_factor as second_factor_pages
-    from mosis.ui import store as store_front
     from mosis.ui.pages import Pages
+    from mosis.web.answers import Answers
+    from mosis.web.compression import Compression
+    from mosis.web.idempotency import Retries
+    from mosis.web.plugins import Callers, Errors, Inputs, Portal
+
+    prefix = env.config.base_path if env else ""
+    pages = Pages(env)
+    see_host = HostWatch(env.config).see if env else None
+    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
+    if env:
+        problems.document_errors_under(prefix)
+    if env and env.config.compression:
+        app.install(Compression(env))  # first, that is, around all others
+    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
+        app.install(plugin)
+    for module in (*_api(), *_pages()):
+        module.routes(app)
+    first = prefix.split("/")[1] if prefix else None
+    if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
+        raise ConfigError(
+            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
+        )
+    return app
+
+
+def _api() -> tuple[Any, ...]:
+    """The modules with the API's part of the URL table."""
     from mosis.web import (
         account_recovery,
         accounts,
@@ -56,22 +68,8 @@ def build(env: Context) -> Any:
         well_known,
     )
     from mosis.web import device_login as devices
-    from mosis.web.answers import Answers
-    from mosis.web.compression import Compression
-    from mosis.web.idempotency import Retries
-    from mosis.web.plugins import Callers, Errors, Inputs, Portal
 
-    prefix = env.config.base_path if env else ""
-    pages = Pages(env)
-    see_host = HostWatch(env.config).see if env else None
-    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
-    if env:
-        problems.document_errors_under(prefix)
-    if env and env.config.compression:
-        app.install(Compression(env))  # first, that is, around all others
-    for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
-        app.install(plugin)
-    for face in (
+    return (
         health,
         metrics,
         docs,
@@ -100,7 +98,28 @@ def build(env: Context) -> Any:
         jobs,
         backups,
         well_known,
-        # pages
+    )
+
+
+def _pages() -> tuple[Any, ...]:
+    """The modules with the pages' part of the URL table."""
+    from mosis.ui import (
+        account,
+        account_links,
+        assets,
+        console,
+        device,
+        quality,
+        setup,
+        sign_in,
+    )
+    from mosis.ui import admin as operator_pages
+    from mosis.ui import apps as own_apps
+    from mosis.ui import reviews as review_desk
+    from mosis.ui import second_factor as second_factor_pages
+    from mosis.ui import store as store_front
+
+    return (
         assets,
         store_front,
         setup,
@@ -114,11 +133,4 @@ def build(env: Context) -> Any:
         quality,
         account,
         operator_pages,
-    ):
-        face.routes(app)
-    first = prefix.split("/")[1] if prefix else None
-    if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
-        raise ConfigError(
-            [f"BASE_URL: its path must not begin with /{first}, which the portal uses itself."]
-        )
-    return app
+    )

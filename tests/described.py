@@ -12,7 +12,8 @@ import jsonschema
 
 import portal
 from mosis.problems import CONTENT_TYPE
-from mosis.web.openapi import address, description
+from mosis.web.openapi import description
+from mosis.web.openapi_parameters import address
 from mosis.web.openapi_schemas import Operation
 from tests import browser
 

@@ -1,13 +1,17 @@
 """The house holds: who imports whom, and that importing does nothing."""
 
 import ast
+import io
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import portal
+from mosis.web.cli import zipapp
 
 MOSIS = portal.HERE / "mosis"
 # Seven floors, from the ground up. A module imports from a lower floor, or from a room to its left.
@@ -81,6 +85,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "digest_fields",
         "long_poll",
         "openapi",
+        "openapi_parameters",
         "openapi_schemas",
         "rollout_schemas",
         "openapi_examples",
@@ -101,6 +106,55 @@ def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
     assert not nouns & {"utils", "helpers", "common", "core", "base", "manager"}
 
 
+# Tables that a second module may write, and why; everything else is written in one room.
+WRITTEN_ELSEWHERE = {
+    "people/personal_data.py": "erasure goes through the tables of all rooms",
+    "events.py": "an event and its deliveries are inserted in one transaction",
+    "publishing/members.py": "who leaves an app takes their trusted publishers with them",
+    "publishing/invitations.py": "the same, when an app changes hands",
+    "operations/clock_steps.py": "rows dated by a clock that was wrong",
+}
+WRITES = re.compile(
+    r"""(?:INSERT(?: OR \w+)? INTO|UPDATE(?: OR \w+)?|DELETE FROM)\s+([a-z_]+)\b|\.insert\(\s*"([a-z_]+)\""""
+)
+
+
+def test_each_table_is_written_in_one_room() -> None:
+    telemetry = set(re.findall(r"CREATE TABLE (\w+)", _text("schema-telemetry.sql")))
+    tables = set(re.findall(r"CREATE (?:VIRTUAL )?TABLE (\w+)", _text("schema.sql"))) | telemetry
+    rooms: dict[tuple[str, bool], set[str]] = {}
+    unused = set(WRITTEN_ELSEWHERE)
+    for path in MODULES:
+        name, room = str(path.relative_to(MOSIS)), noun(path)
+        for written in WRITES.findall(path.read_text(encoding="utf-8")):
+            table = written[0] or written[1]
+            if table not in tables:
+                continue
+            if name in WRITTEN_ELSEWHERE:
+                unused.discard(name)
+            else:  # both databases have a table `apps`
+                rooms.setdefault((table, room == "telemetry"), set()).add(room)
+    several = {table: found for (table, _), found in rooms.items() if len(found) > 1}
+    assert not several
+    assert not unused
+
+
+def _text(name: str) -> str:
+    return (portal.HERE / name).read_text(encoding="utf-8")
+
+
+def test_sizes_are_bounded() -> None:
+    """At most 36 names under mosis/, 550 lines a file and 65 lines a function."""
+    assert len({noun(path) for path in MODULES}) <= 36
+    for path in [*MODULES, portal.HERE / "portal.py"]:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 550, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= 65, f"{path.name}: {node.name} has {lines} lines"
+
+
 def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Path) -> None:
     script = (
         "import sys, threading, portal, mosis.worker, mosis.server\n"
@@ -114,3 +168,20 @@ def test_importing_does_nothing_and_leaves_the_heavy_packages_alone(tmp_path: Pa
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_is_served_with_every_module_that_it_imports() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(zipapp("https://apps.example.net")))
+    served = {name for name in archive.namelist() if name.startswith("mosis/")}
+    for name in sorted(each for each in served if each.endswith(".py")):
+        for imported in imports(portal.HERE / name):
+            if imported.startswith("mosis."):
+                assert module_file(imported) in served, f"{name} imports {imported}"
+
+
+def module_file(name: str) -> str:
+    """The file of `mosis.x.y`: of the module y, else of the module x that has y in it."""
+    place = name.replace(".", "/")
+    above = place.rpartition("/")[0]
+    candidates = (f"{place}.py", f"{place}/__init__.py", f"{above}.py", f"{above}/__init__.py")
+    return next(each for each in candidates if portal.HERE.joinpath(each).exists())

@@ -15,7 +15,7 @@ from mosis.caller import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
-from mosis.web.openapi import is_page
+from mosis.web.openapi_schemas import is_page
 from mosis.worker import HANDLERS, SCHEDULE
 from tests import described
 

@@ -114,6 +114,25 @@ def parser() -> argparse.ArgumentParser:
         "copy the database, a list of packages and the secrets, also while the portal runs",
         run_backup,
     )
+    _restore_commands(command)
+    command(
+        "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
+    )
+    command("routes", "print every address, and the scope it requires", run_routes, False)
+    command("demo", "fill a portal without apps with an example catalogue", run_demo)
+    audit = command("audit", "verify the hash chain of the audit trail", run_audit)
+    audit.add_argument("action", choices=("verify",))
+    command("version", "print the version", lambda given, config: print(VERSION), False)
+    _telemetry_commands(commands)
+    key = command(
+        "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
+    )
+    key.add_argument("action", choices=("show", "rotate"))
+    _admin_commands(commands)
+    return top
+
+
+def _restore_commands(command: "Commands") -> None:
     restoring = command(
         "restore",
         "restore the database from the replica or a copy; the portal must be stopped",
@@ -140,21 +159,6 @@ def parser() -> argparse.ArgumentParser:
     drill.add_argument(
         "--whole", action="store_true", help="hash every package instead of a sample"
     )
-    command(
-        "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
-    )
-    command("routes", "print every address, and the scope it requires", run_routes, False)
-    command("demo", "fill a portal without apps with an example catalogue", run_demo)
-    audit = command("audit", "verify the hash chain of the audit trail", run_audit)
-    audit.add_argument("action", choices=("verify",))
-    command("version", "print the version", lambda given, config: print(VERSION), False)
-    _telemetry_commands(commands)
-    key = command(
-        "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
-    )
-    key.add_argument("action", choices=("show", "rotate"))
-    _admin_commands(commands)
-    return top
 
 
 class Commands:
@@ -337,7 +341,7 @@ def run_admin_password(given: Given, config: Config) -> None:
             if developer is None:
                 raise NotFound("account")
             accounts.set_password(db, PORTAL, developer.id, password_hash)
-    print(f"The new password of {developer.email} is {password}\nChange it after the next sign-in.")
+    print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
 
 
 def run_admin_second_factor_off(given: Given, config: Config) -> None:

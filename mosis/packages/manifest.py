@@ -152,7 +152,9 @@ def _semantic_version(at: str, value: Any, sizes: Mapping[str, int]) -> Iterator
         yield _type(at, "a string")
     elif not is_version(value):
         yield _finding(
-            at, "wrong_format", "This must be a semantic version such as 1.4.0 or 2.0.0-beta.1."
+            at,
+            "wrong_format",
+            f"This must be a semantic version of at most {LONGEST_VERSION} characters, such as 1.4.0 or 2.0.0-beta.1.",
         )
 
 

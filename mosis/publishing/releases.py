@@ -253,7 +253,7 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
             state=version.state,
             allowed=version.moves,
         )
-    db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+    versions.set_rollout(db, version, percent)
     members.notify(db, version.app_id)
     details = {"version": version.version, "percent": percent}
     members.note(db, caller, version.app_id, "version.rollout", version.id, **details)

@@ -264,7 +264,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
     if plan.next_step_at > db.now:
         return False
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
-    db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", percent, version.id)
+    versions.set_rollout(db, version, percent)
     taken = _after_step(db, plan, plan.steps_taken + 1)
     members.tell(
         db,

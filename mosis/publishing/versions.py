@@ -83,6 +83,12 @@ class Version:
     published_at: str | None
     package_removed_at: str | None
     security: int
+    offered_at: str | None
+
+    @property
+    def listed_at(self) -> str | None:
+        """When everybody was first offered it, if everybody is."""
+        return self.offered_at or self.published_at
 
     @property
     def moves(self) -> list[str]:
@@ -173,6 +179,36 @@ def create(
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
+    version_id = _insert(db, app, channel, package, received, upload)
+    members.note(
+        db,
+        caller,
+        app.id,
+        "version.uploaded",
+        version_id,
+        app=app.package_id,
+        version=package.version,
+        sha256=received.sha256,
+    )
+    jobs.add(
+        db,
+        "check_version",
+        owner=app.developer_id,
+        unique_key=f"check:{version_id}",
+        version_id=version_id,
+    )
+    return Created(get(db, app, version_id))
+
+
+def _insert(
+    db: Connection,
+    app: App,
+    channel: str,
+    package: Package,
+    received: Received,
+    upload: Upload,
+) -> str:
+    """Insert the row; returns its id."""
     version_id = new_id()
     db.insert(
         "versions",
@@ -194,24 +230,7 @@ def create(
         signing_key_id=package.signing_key_id,
         created_at=db.now,
     )
-    members.note(
-        db,
-        caller,
-        app.id,
-        "version.uploaded",
-        version_id,
-        app=app.package_id,
-        version=package.version,
-        sha256=received.sha256,
-    )
-    jobs.add(
-        db,
-        "check_version",
-        owner=app.developer_id,
-        unique_key=f"check:{version_id}",
-        version_id=version_id,
-    )
-    return Created(get(db, app, version_id))
+    return version_id
 
 
 def get(db: Connection, app: App, version: str) -> Version:
@@ -412,6 +431,17 @@ def end_stuck_checks(env: Context) -> None:
                 found = [finding.as_dict()]
                 facts = {"errors": _errors(found)}
                 move(db, PORTAL, version, "refused", facts=facts, findings=json.dumps(found))
+
+
+def set_rollout(db: Connection, version: Version, percent: float) -> None:
+    """Set the share of the devices that are offered a published version, in the running transaction."""
+    db.change(
+        "UPDATE versions SET rollout_percent = ?1, offered_at = iif(rollout_percent < 100 AND ?1 >= 100, ?2, offered_at)"
+        " WHERE id = ?3",
+        percent,
+        db.now,
+        version.id,
+    )
 
 
 def last_published(db: Connection, version: Version) -> Version | None:

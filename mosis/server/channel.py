@@ -38,7 +38,7 @@ FLUSH_BYTES = (
     1024 * 1024
 )  # sent to one client in one turn, so that a fast reader does not delay the others
 AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
-CACHED_AT_ONCE = 4  # pipelined requests that are answered from a cache in one turn
+CACHED_AT_ONCE = 2  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
     3.0  # input of a refused client is read and discarded for so long, so that it gets the response
 )

@@ -28,9 +28,7 @@ log = logging.getLogger("mosis.server")
 
 MIB = 1024 * 1024
 ACCEPT_AT_ONCE = 64  # connections
-TURN_SECONDS = (
-    0.002  # for the events of one turn; what is left waits for new connections and for new events
-)
+TURN_SECONDS = 0.001  # for the events of one turn; the others wait for the next one
 GRACE_SECONDS = 1.0  # a connection is not closed for another so soon after it was opened or served
 TICK_SECONDS = 0.5  # how often the time limits of each connection are checked
 CHECK_AT_ONCE = 64  # connections whose time limits are checked in one turn
@@ -318,7 +316,8 @@ class Server(Listening):
             if self._make_room(peer[0]):
                 with suppress(OSError):  # the client may be gone already
                     self.set_socket_options(sock)
-                    self.channel_class(self, sock, peer, self.adj, self._map)
+                    channel = self.channel_class(self, sock, peer, self.adj, self._map)
+                    self._turns.put(channel, select.EPOLLIN)  # most have sent their request already
             else:
                 self.measures.count("portal_connections_closed_total", reason="refused")
                 sock.close()
@@ -326,8 +325,8 @@ class Server(Listening):
                 return
 
     def _turn(self, timeout_seconds: float) -> None:
-        """Wait for events and handle them, in turn between clients, for TURN_SECONDS; take new connections; check time limits when
-        it is time."""
+        """Wait for events, take new connections, and handle the events in turn between clients for TURN_SECONDS; check time limits
+        when it is time."""
         accept, every = (
             False,
             TICK_SECONDS * min(1.0, CHECK_AT_ONCE / max(1, len(self.connections))),
@@ -339,16 +338,18 @@ class Server(Listening):
                 self._turns.put(dispatcher, flags)
             elif dispatcher:
                 wasyncore.readwrite(dispatcher, flags)
+        if accept:
+            self.handle_accept()
         until = monotonic() + TURN_SECONDS
         while self._turns and monotonic() < until:
             channel, flags = self._turns.take()
             if channel.connected:
+                if not channel.readable():  # the end of the input is read when nothing runs
+                    flags &= ~select.EPOLLIN
                 wasyncore.readwrite(channel, flags)
                 channel.arm()
         if self._unsent > self._unsent_limit:
             self._close_slowest_readers()
-        if accept:
-            self.handle_accept()
         now = monotonic()
         if now >= self._next_check:
             self._next_check = now + every

@@ -118,11 +118,11 @@ def history(db: Connection, package_id: str, wanted: PageRequest) -> Page[Versio
 
 
 def latest_releases(db: Connection, most: int) -> list[tuple[Listing, Version]]:
-    """The most recently published versions that everybody is offered, each with its app."""
+    """The versions that everybody is offered, the latest offer first, each with its app."""
     rows = db.all(
         f"SELECT {columns(Version)} FROM versions INDEXED BY versions_offered WHERE state = 'published'"
         " AND channel = 'stable' AND rollout_percent >= 100"
-        " AND app_id IN (SELECT app_id FROM listings) ORDER BY published_at DESC, id DESC LIMIT ?",
+        " AND app_id IN (SELECT app_id FROM listings) ORDER BY coalesce(offered_at, published_at) DESC, id DESC LIMIT ?",
         most,
         into=Version,
     )

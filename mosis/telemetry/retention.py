@@ -8,6 +8,7 @@ smaller. Free pages are returned to the file system when there are more than wil
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from mosis.context import Context
@@ -126,10 +127,7 @@ def _delete_slices(
 def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delete]]:
     """What to find (at most this many rows) and how to delete it. Rows dated in the future are
     deleted too, since clocks jump."""
-
-    def rows(sql: str, *values: Any) -> Find:
-        return lambda limit: db.all(sql, *values, limit)
-
+    rows = partial(_rows, db)
     yield lambda limit: _old_batches(db, now, limit), delete_batches
     yield (
         rows(
@@ -175,9 +173,20 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
         ),
         watches.delete_ended,
     )
+    yield from _steps_of_apps_gone(env, db)
+    yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
+
+
+def _rows(db: Connection, sql: str, *values: Any) -> Find:
+    return lambda limit: db.all(sql, *values, limit)
+
+
+def _steps_of_apps_gone(env: Context, db: Connection) -> Iterator[tuple[Find, Delete]]:
+    """The same for everything of apps that are deleted."""
     gone = json.dumps(_apps_gone(env, db))
     yield (
-        rows(
+        _rows(
+            db,
             "SELECT id FROM batches WHERE source IN (SELECT s.id FROM sources s JOIN json_each(?) gone ON gone.value = s.app)"
             " LIMIT ?",
             gone,
@@ -186,13 +195,13 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
     )  # before their app, because they are found through it
     for table, column in (("crash_groups", "app"), ("rollups", "app"), ("apps", "id")):
         yield (
-            rows(
+            _rows(
+                db,
                 f"SELECT rowid FROM {table} WHERE {column} IN (SELECT value FROM json_each(?)) LIMIT ?",
                 gone,
             ),
             _by(table),
         )
-    yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
 
 
 def _old_batches(db: Connection, now: int, limit: int) -> list[tuple[int, int]]:

@@ -103,7 +103,7 @@ def feed(env: Context, db: Connection, page: Page) -> bytes:
         releases=releases,
         absolute=env.url,
         text=_xml_text,
-        updated=releases[0][1].published_at if releases else "1970-01-01T00:00:00Z",
+        updated=releases[0][1].listed_at if releases else "1970-01-01T00:00:00Z",
     )
 
 

@@ -197,7 +197,10 @@ def _sentence(code: str, error: Any) -> str:
         limit = error.constraint
         limits = limit if isinstance(limit, (list, tuple)) else [limit]
         shown = ", ".join(
-            {"dict": "object", "list": "array"}.get(str(each), str(each)) for each in limits
+            f"{each:.15g}"
+            if isinstance(each, float)
+            else {"dict": "object", "list": "array"}.get(str(each), str(each))
+            for each in limits
         )
         return _SENTENCES[code].format(limit=shown)
     return str(error.info[0]) if error.info else "This value is not allowed here."

@@ -70,8 +70,8 @@ def takes_part(route: bottle.Route) -> bool:
         return bool(route.config["scope"] == "public")
     if route.rule == "/store/updates":  # a query so long that it is sent as a body
         return True
-    declared = route.callback.operation
-    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in declared.query
+    operation = route.callback.operation
+    return route.method == "GET" and route.rule.startswith(READS) and "wait" not in operation.query
 
 
 def form_key(route: bottle.Route, headers: list[tuple[str, str]]) -> Hashable:

@@ -41,14 +41,14 @@ def send_file(
     sent: Callable[[int, bool], None] | None = None,
     gzipped: Callable[[], tuple[BinaryIO, int, str] | None] | None = None,
 ) -> bottle.HTTPResponse:
-    """The whole file, a part of it (206), or 304. `sha256` becomes its tag and Repr-Digest;
-    `surrogate_key` lets caches purge all responses with this key. `sent` is called when the server
-    is done with the file, with the number of bytes sent and whether the last byte was among them.
-    `gzipped` opens the compressed form and returns it with its size and SHA-256, or None if there
-    is none. Parts are always parts of the plain form.
+    """The whole file, a part of it (206), or 304.
 
-    Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Several
-    ranges are ignored and the whole file is sent, as RFC 9110, section 14.2 allows.
+    `sha256` becomes its tag and Repr-Digest. `surrogate_key` names it for caches that can drop everything with this name. `sent` is
+    called when the server is done with the file, with the number of bytes sent and whether the last byte was among them.
+    `gzipped` opens the compressed form and returns it with its size and SHA-256, or None; parts are of the plain form.
+
+    Raises Conflict `precondition_failed` (412), LimitReached `range_not_satisfiable` (416). Several ranges get the whole file, as
+    RFC 9110, section 14.2 allows.
     """
     request = bottle.request
     headers = {
@@ -59,32 +59,22 @@ def send_file(
     tag = f'"{sha256}"' if sha256 else ""
     if gzipped:
         headers["Vary"] = "Accept-Encoding"
-        least = least_bytes(request.get_header("Accept-Encoding", ""))
-        wants_all = request.get_header("Range") is None
-        if least is not None and size_bytes >= least and wants_all and (packed := gzipped()):
-            file.close()
-            file, size_bytes, sha256 = packed
-            tag = gzip_tag(tag)
-            headers["Content-Encoding"] = "gzip"
-    if sha256:
-        headers["ETag"] = tag
-        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
-    if changed_at:
-        at = seconds(changed_at) if isinstance(changed_at, str) else int(changed_at)
-        headers["Last-Modified"] = format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
-    if name:
-        headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    if surrogate_key:
-        headers["Surrogate-Key"] = headers["Cache-Tag"] = surrogate_key
+    if gzipped and _takes_gzip(size_bytes) and (packed := gzipped()):
+        file.close()
+        file, size_bytes, sha256 = packed
+        tag = gzip_tag(tag)
+        headers["Content-Encoding"] = "gzip"
+    headers |= _validators(tag, sha256, changed_at)
+    headers |= {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
+    headers |= dict.fromkeys(("Surrogate-Key", "Cache-Tag"), surrogate_key) if surrogate_key else {}
     changed = headers.get("Last-Modified", "")
     try:
         if is_known(tag, changed):
             file.close()
             headers.pop("Content-Encoding", None)
             return bottle.HTTPResponse(b"", 304, headers)
-        wanted = (
-            request.get_header("Range") if request.method == "GET" else None
-        )  # ignored for other methods (section 14.2)
+        # only for GET (section 14.2)
+        wanted = request.get_header("Range") if request.method == "GET" else None
         part = _part(wanted, request.get_header("If-Range"), tag, changed, size_bytes)
     except PortalError:
         file.close()
@@ -99,12 +89,28 @@ def send_file(
     file.seek(first)
     if sent:
         file = _Watched(file, first, size_bytes, sent)
-    bounded = (
-        "wsgi.file_wrapper" in request.environ
-    )  # by Content-Length, as our server and most others do
+    bounded = "wsgi.file_wrapper" in request.environ  # the server stops at Content-Length
     return bottle.HTTPResponse(
         file if bounded else _Bounded(file, last - first + 1), status, headers
     )
+
+
+def _takes_gzip(size_bytes: int) -> bool:
+    """Whether the client takes the whole file compressed."""
+    least = least_bytes(bottle.request.get_header("Accept-Encoding", ""))
+    return least is not None and size_bytes >= least and bottle.request.get_header("Range") is None
+
+
+def _validators(tag: str, sha256: str | None, changed_at: str | float | None) -> dict[str, str]:
+    """ETag, Repr-Digest and Last-Modified, as far as they are known."""
+    found = {}
+    if sha256:
+        found["ETag"] = tag
+        found["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
+    if changed_at:
+        at = seconds(changed_at) if isinstance(changed_at, str) else int(changed_at)
+        found["Last-Modified"] = format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+    return found
 
 
 class _Watched(io.FileIO):

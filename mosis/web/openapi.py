@@ -1,5 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the URL table, the declarations of the handlers, and the
-table of codes."""
+"""The OpenAPI 3.1 document: made from the URL table, what the handlers declare, and the table of error codes."""
 
 import inspect
 import re
@@ -10,11 +9,24 @@ import bottle
 
 from mosis import problems
 from mosis.caller import ROLES, SCOPES
-from mosis.database import pagination
-from mosis.validation import Schema
-from mosis.web.openapi_examples import EXAMPLES, ID, body_of, example_of
-from mosis.web.openapi_schemas import COUNT, TEXT, File, Operation, Shape, nullable, shape
-from mosis.web.routing import API_PREFIX, UNVERSIONED, limit_of
+from mosis.web.openapi_examples import ID, body_of, example_of
+from mosis.web.openapi_parameters import (
+    TAGLESS,
+    address,
+    header_parameters,
+    query_parameters,
+)
+from mosis.web.openapi_schemas import (
+    COUNT,
+    TEXT,
+    File,
+    Operation,
+    Shape,
+    is_page,
+    json_schema,
+    shape,
+)
+from mosis.web.routing import limit_of
 
 TITLE = "mosis-portal"
 FINDING = shape("Finding", pointer=TEXT, code=TEXT, detail=TEXT)
@@ -39,7 +51,7 @@ PACKAGE = {
     "contentMediaType": "application/vnd.mosis.package+zip",
 }
 
-# Errors that every call can return, then those that depend on its line in the URL table.
+# Error codes of every operation, then those that depend on its line in the URL table.
 ALWAYS = (
     "malformed_request",
     "too_large",
@@ -59,11 +71,7 @@ WITH_BODY = (
 SIGNED_IN = ("unauthenticated", "forbidden")
 ANY_CREDENTIAL = ("invalid_token", "suspended")  # a credential that is sent is checked
 
-TAGLESS = (
-    "/docs",
-    "/metrics",
-)  # GETs without a tag: a page that is built for each request, current figures
-# Public, with more for signed-in callers.
+# Public, and does more with a credential.
 EITHER_WAY = (
     "POST /auth/oauth/<provider>",
     "POST /auth/email/verify",
@@ -71,48 +79,7 @@ EITHER_WAY = (
     "POST /telemetry/crashes",
 )
 
-PARAMETERS = {
-    "app": "The app's package_id or id.",
-    "version": "The version string or the version's id.",
-    "review": "The review's id.",
-    "package_id": "The app's package_id.",
-    "key": "The key's id.",
-    "session": "The session's id.",
-    "developer": "The developer's id.",
-    "developer_id": "The developer's id.",
-    "app_id": "The app's id.",
-    "provider": "`github`, `google`, or the operator's name for the issuer.",
-    "member": "The account id of the member.",
-    "publisher": "The trusted publisher's id.",
-    "invitation": "The invitation's id.",
-    "token": "The token of the mail.",
-    "group": "The crash group's id.",
-    "device_id": "64 hex characters, as the device sends them.",
-    "event": "The notification's id.",
-    "job": "The job's id.",
-    "user_code": "The code shown by the device.",
-    "webhook": "The webhook's id.",
-    "delivery": "The delivery's id.",
-    "size": "Pixels.",
-    "sequence": "As in `index_url` of the signatures.",
-    "number": "Counted from 0.",
-    "name": "Without `.md`.",
-    "file": "As in the page.",
-    "path": "The file's path in the package, including slashes.",
-}
-LONGEST_IN_PATH = 255  # characters: nothing has a longer name
-IN_PATH: dict[str, Shape] = {
-    "device_id": {
-        "type": "string",
-        "pattern": "^[0-9a-fA-F]{64}$",
-        "minLength": 64,
-        "maxLength": 64,
-    },
-    "size": {"type": "integer", "enum": [32, 64, 128]},
-    "number": {"type": "integer", "minimum": 0, "maximum": 99},
-    "sequence": {"type": "integer", "minimum": 0, "maximum": 9_223_372_036_854_775_807},
-}
-# Fields of responses that are parameters of other calls: parameter -> field.
+# Schemas with fields that are path parameters of other operations: parameter -> field.
 LINKED: dict[str, dict[str, str]] = {
     "App": {"app": "package_id"}, "Version": {"app": "package_id", "version": "version"}, "SigningKey": {"key": "id"},
     "NewApiKey": {"key": "id"}, "NewWebhook": {"webhook": "id"},
@@ -120,7 +87,7 @@ LINKED: dict[str, dict[str, str]] = {
 
 
 def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, Any]:
-    """The OpenAPI document of an application, with the address that clients use."""
+    """The document of an application that clients reach at `base_url`."""
     made = _Made()
     calls = [route for route in app.routes if not route.config.get("page")]  # pages are for people
     for route in sorted(calls, key=lambda route: (route.rule, METHODS.index(route.method))):
@@ -148,7 +115,7 @@ def description(app: bottle.Bottle, base_url: str, version: str) -> dict[str, An
 
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The tags in order of use; generated clients use their names.
+# Tags in their order, and how /docs shows them. Generated clients use the names.
 TAGS = {
     "Auth": "Signing in",
     "Accounts": "Accounts",
@@ -184,16 +151,15 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "rollout_plans": "Versions",
     "store_changes": "Store",
 }
-ABOUT = """The contract for REST clients and curl scripts. See the same [as text](docs/API), and the meaning of [every error
-code](docs/errors).
+ABOUT = """The contract of this API. The same [in words](docs/API); the meaning of [every error code](docs/errors).
 
-All paths under `/v1` also work without the prefix. Lists are paginated: follow `next_cursor` or the `Link` header. Every response
-has `X-Request-Id`; every GET of a resource has a strong `ETag`."""
+Everything under `/v1` is also available without the prefix. Lists are paginated: follow `next_cursor` or the `Link` header. Every
+response has `X-Request-Id`; every GET of a resource has a strong `ETag`."""
 SECURITY = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token of a session, or an API key.",
+        "description": "An access token from a sign-in, or an API key.",
     },
     "key": {
         "type": "apiKey",
@@ -203,35 +169,35 @@ SECURITY = {
     },
 }
 HEADERS: dict[str, Any] = {
-    "X-Request-Id": {"description": "Also in the log and in every error.", "schema": TEXT},
-    "Idempotency-Replayed": {
-        "description": "`true`: this is the stored response to an earlier identical request.",
+    "X-Request-Id": {
+        "description": "The id of the request in the log and in every error.",
         "schema": TEXT,
     },
-    "ETag": {"description": "The strong entity tag of the current representation.", "schema": TEXT},
+    "Idempotency-Replayed": {
+        "description": "`true`: the response of an earlier request with the same key.",
+        "schema": TEXT,
+    },
+    "ETag": {"description": "The strong entity tag of the resource.", "schema": TEXT},
     "Location": {
         "description": "The address of the resource.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Link": {"description": 'The next page: `<...>; rel="next"` (RFC 8288).', "schema": TEXT},
     "RateLimit": {
-        "description": (
-            "The remaining requests of the limits that apply "
-            "(draft-ietf-httpapi-ratelimit-headers)."
-        ),
+        "description": "Remaining requests by policy (draft-ietf-httpapi-ratelimit-headers).",
         "schema": TEXT,
     },
-    "RateLimit-Policy": {"description": "The limits that apply.", "schema": TEXT},
+    "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
     "Retry-After": {
-        "description": "Seconds until a retry may succeed.",
+        "description": "Seconds to wait before the next attempt.",
         "schema": COUNT,
     },
-    "WWW-Authenticate": {"description": "The required authentication (RFC 6750).", "schema": TEXT},
+    "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
 }
 
 
 class _Made:
-    """What was generated so far."""
+    """The document while it is made."""
 
     def __init__(self) -> None:
         self.paths: dict[str, dict[str, Any]] = {}
@@ -304,7 +270,7 @@ class _Made:
                     "description": "Not modified.",
                     "headers": _headers([*headers, "ETag"]),
                 }
-            made: dict[str, Any] = {"description": problems_title(status)}
+            made: dict[str, Any] = {"description": _meaning(status)}
             if isinstance(answer, File):
                 bytes_of_it = {
                     "type": "string",
@@ -317,7 +283,7 @@ class _Made:
                 }
                 if answer.ranges:
                     found["206"] = made | {
-                        "description": "The requested part.",
+                        "description": "Partial content: the requested range.",
                         "headers": _headers(names),
                     }
             elif answer is not None:
@@ -335,7 +301,7 @@ class _Made:
         return dict(sorted(found.items()))
 
     def refusals(self, by: Iterable[str]) -> dict[str, Any]:
-        """The errors by status. Equal sets of codes are described once."""
+        """The error responses by status. Each set of codes is described once."""
         grouped: dict[int, list[str]] = {}
         for code in sorted(set(by)):
             grouped.setdefault(problems.status(code), []).append(code)
@@ -370,7 +336,7 @@ class _Made:
         return found
 
     def named(self, what: Shape) -> Shape:
-        """The schema, with named parts moved to the components and referenced."""
+        """The schema, in which everything with a title is a reference to the components."""
         if isinstance(what, list):
             return [self.named(part) for part in what]
         if not isinstance(what, dict):
@@ -390,7 +356,7 @@ class _Made:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def link(self) -> None:
-        """Links from a call that creates an object to the calls whose address contains its id."""
+        """Links (OpenAPI) from operations that create a resource to those whose path it is part of."""
         calls = [(path, call) for path, calls in self.paths.items() for call in calls.values()]
         for path, call in calls:
             made = call["responses"].get("201", {}).get("content", {}).get("application/json", {})
@@ -421,33 +387,12 @@ KEYS = (
 
 
 def operation_id(route: bottle.Route) -> str:
-    """The operation id: module and handler."""
+    """The operationId: module and handler."""
     return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
 
 
-def address(rule: str) -> tuple[str, list[dict[str, Any]]]:
-    """A rule of the URL table as an OpenAPI path, and its parameters."""
-    parameters = []
-    for name in re.findall(r"<(\w+)", rule):
-        schema = IN_PATH.get(name, {"type": "string", "minLength": 1, "maxLength": LONGEST_IN_PATH})
-        found = {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": schema,
-            "description": PARAMETERS[name],
-        }
-        wanted = ID if name in ("app_id", "developer_id") else EXAMPLES.get(name)
-        parameters.append(
-            found
-            | ({"example": wanted} if wanted is not None and not rule.startswith("/docs/") else {})
-        )
-    path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", rule)
-    return path if rule.startswith(UNVERSIONED) else API_PREFIX + path, parameters
-
-
 def security(scope: str) -> list[dict[str, list[str]]]:
-    """The security requirement: none, a session, or also a key with the scope."""
+    """The security requirement of a scope: none, a session, or also an API key with this scope."""
     if scope == "public":
         return []
     if scope in ("account", "session"):
@@ -457,90 +402,8 @@ def security(scope: str) -> list[dict[str, list[str]]]:
     return [{"bearer": [scope]}, {"key": [scope]}]
 
 
-def query_parameters(declared: Operation) -> list[dict[str, Any]]:
-    """The query parameters; paginated lists have limit and cursor."""
-    found = [
-        {
-            "name": name,
-            "in": "query",
-            "required": bool(rules.get("required")),
-            "schema": _rule(rules),
-        }
-        | ({"description": rules["meta"]} if "meta" in rules else {})
-        for name, rules in declared.query.items()
-    ]
-    if any(is_page(answer) for answer in declared.answers.values()):
-        limit = {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": pagination.MOST,
-            "default": pagination.DEFAULT,
-        }
-        cursor = TEXT | {"maxLength": pagination.LONGEST}
-        found += [
-            {
-                "name": "limit",
-                "in": "query",
-                "schema": limit,
-                "description": "Maximum number of items.",
-            },
-            {
-                "name": "cursor",
-                "in": "query",
-                "schema": cursor,
-                "description": "`next_cursor` of the previous page.",
-            },
-        ]
-    return found
-
-
-def header_parameters(route: bottle.Route, declared: Operation) -> list[dict[str, Any]]:
-    """Headers for preconditions and ranges (RFC 9110) where they are supported, and the idempotency
-    key."""
-    method, in_parts = (
-        route.method,
-        any(isinstance(answer, File) and answer.ranges for answer in declared.answers.values()),
-    )
-    names = ["If-None-Match"] * (
-        method == "GET" and 200 in declared.answers and route.rule not in TAGLESS
-    )
-    names += ["If-Match"] * (method in ("PUT", "PATCH", "DELETE") or in_parts)
-    found = [
-        {"name": name, "in": "header", "schema": TEXT, "description": "Entity tags, or `*`."}
-        for name in names
-    ]
-    if in_parts:
-        found.append(
-            {
-                "name": "Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "One range of bytes (RFC 9110).",
-            }
-        )
-        found.append(
-            {
-                "name": "If-Range",
-                "in": "header",
-                "schema": TEXT,
-                "description": "Send the range only if the tag is still this one.",
-            }
-        )
-    if "idempotent" in route.config:
-        name = {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "schema": TEXT | {"minLength": 1, "maxLength": 255},
-        }
-        found.append(
-            name
-            | {"description": ("Retries with the same key within 24 hours get the same response.")}
-        )
-    return found
-
-
 def codes(route: bottle.Route, declared: Operation) -> set[str]:
-    """Every error code that a call can return."""
+    """Every error code of an operation."""
     found = {*ALWAYS, *ANY_CREDENTIAL, *declared.refuses}
     scope = route.config["scope"]
     if route.method in ("POST", "PATCH", "PUT", "DELETE"):
@@ -572,81 +435,17 @@ def codes(route: bottle.Route, declared: Operation) -> set[str]:
     return found
 
 
-def json_schema(schema: Schema) -> Shape:
-    """A Cerberus schema as JSON Schema; unknown fields are not allowed."""
-    found: Shape = {
-        "type": "object",
-        "properties": {name: _rule(rules) for name, rules in schema.items()},
-        "additionalProperties": False,
-    }
-    required = [name for name, rules in schema.items() if rules.get("required")]
-    return found | ({"required": required} if required else {})
-
-
-_TYPES = {"dict": "object", "list": "array"}
-_BOUNDS = {
-    "string": ("minLength", "maxLength"),
-    "array": ("minItems", "maxItems"),
-    "object": ("minProperties", "maxProperties"),
-}
-
-
-def _rule(rules: dict[str, Any]) -> Shape:
-    """The rules of one value."""
-    types_of_rule = rules.get("type", [])
-    types = [
-        _TYPES.get(kind, kind)
-        for kind in ([types_of_rule] if isinstance(types_of_rule, str) else types_of_rule)
-    ]
-    found: Shape = {}
-    for kind in types:
-        least, most = _BOUNDS.get(kind, ("", ""))
-        found |= {
-            name: rules[rule]
-            for name, rule in ((least, "minlength"), (most, "maxlength"))
-            if name and rule in rules
-        }
-    found |= {
-        name: rules[rule]
-        for name, rule in (("minimum", "min"), ("maximum", "max"))
-        if rule in rules
-    }
-    if "regex" in rules:
-        found["pattern"] = f"^(?:{rules['regex'].removesuffix(chr(92) + 'Z')})$"
-    if "allowed" in rules:
-        found["enum"] = list(rules["allowed"])
-    if "schema" in rules and "array" in types:
-        found["items"] = _rule(rules["schema"])
-    elif "schema" in rules:
-        found |= json_schema(rules["schema"])
-    if "keysrules" in rules:
-        found["propertyNames"] = _rule(rules["keysrules"])
-    if "valuesrules" in rules:
-        found["additionalProperties"] = _rule(rules["valuesrules"])
-    if rules.get("nullable"):
-        types, found = (
-            [*types, "null"],
-            found | ({"enum": [*found["enum"], None]} if "enum" in found else {}),
-        )
-    return found | {"type": types[0] if len(types) == 1 else types} if types else found
-
-
-def is_page(answer: Any) -> bool:
-    properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
-    return properties.get("next_cursor") == nullable(TEXT)
-
-
 def _headers(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def problems_title(status: int) -> str:
+def _meaning(status: int) -> str:
     """The description of a successful response."""
     return {
         200: "OK.",
         201: "Created.",
         202: "Accepted; processed in the background.",
         204: "No content.",
-        302: "Redirect.",
-        303: "Redirect to the page that started the sign-in.",
+        302: "Redirect to the file.",
+        303: "Redirect to the page that began the sign-in.",
     }.get(status, "OK.")

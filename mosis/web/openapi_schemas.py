@@ -170,3 +170,65 @@ def each(what: Shape) -> Shape:
 def list_of(name: str, what: Shape, /, **more: Shape) -> Shape:
     """A page of a list, as returned by request.listed()."""
     return shape("", **{name: many(what), "next_cursor": nullable(TEXT)}, **more)
+
+
+def is_page(answer: Any) -> bool:
+    """Whether a response is a page of a list."""
+    properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
+    return properties.get("next_cursor") == nullable(TEXT)
+
+
+def json_schema(schema: Schema) -> Shape:
+    """A Cerberus schema as JSON Schema; other fields are not allowed."""
+    found: Shape = {
+        "type": "object",
+        "properties": {name: parameter_schema(rules) for name, rules in schema.items()},
+        "additionalProperties": False,
+    }
+    required = [name for name, rules in schema.items() if rules.get("required")]
+    return found | ({"required": required} if required else {})
+
+
+_TYPES = {"dict": "object", "list": "array"}
+_BOUNDS = {
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+    "object": ("minProperties", "maxProperties"),
+}
+
+
+def parameter_schema(rules: dict[str, Any]) -> Shape:
+    """The rules of one value as JSON Schema."""
+    kinds = rules.get("type", [])
+    types = [_TYPES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+    found: Shape = {}
+    for kind in types:
+        least, most = _BOUNDS.get(kind, ("", ""))
+        found |= {
+            name: rules[rule]
+            for name, rule in ((least, "minlength"), (most, "maxlength"))
+            if name and rule in rules
+        }
+    found |= {
+        name: rules[rule]
+        for name, rule in (("minimum", "min"), ("maximum", "max"))
+        if rule in rules
+    }
+    if "regex" in rules:
+        found["pattern"] = f"^(?:{rules['regex'].removesuffix(chr(92) + 'Z')})$"
+    if "allowed" in rules:
+        found["enum"] = list(rules["allowed"])
+    if "schema" in rules and "array" in types:
+        found["items"] = parameter_schema(rules["schema"])
+    elif "schema" in rules:
+        found |= json_schema(rules["schema"])
+    if "keysrules" in rules:
+        found["propertyNames"] = parameter_schema(rules["keysrules"])
+    if "valuesrules" in rules:
+        found["additionalProperties"] = parameter_schema(rules["valuesrules"])
+    if rules.get("nullable"):
+        types, found = (
+            [*types, "null"],
+            found | ({"enum": [*found["enum"], None]} if "enum" in found else {}),
+        )
+    return found | {"type": types[0] if len(types) == 1 else types} if types else found

@@ -22,6 +22,7 @@ from mosis.web.digest_fields import check_digests
 from mosis.web.openapi_schemas import Operation
 
 JSON_LIMIT_BYTES = 1 << 20
+FORM = "application/x-www-form-urlencoded"
 _CURSOR = "`cursor` with the `next_cursor` of the previous response"
 OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page_size": "`limit`"}
 GZIP_MEMBERS = 100  # of a body; each costs some time, however short it is
@@ -58,17 +59,16 @@ def refuse_coding() -> None:
     size is not bounded."""
     if _coding() != "identity":
         raise Malformed(
-            "unsupported_media_type", "Send the body as it is, without Content-Encoding."
+            "unsupported_media_type",
+            "Send the body as it is, without Content-Encoding.",
+            accept_encoding="identity",
         )
 
 
 def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dict[str, Any]:
     """As `_json`, but also accepts a form (application/x-www-form-urlencoded), which OAuth clients
     send."""
-    if (
-        bottle.request.content_type.partition(";")[0].strip().lower()
-        != "application/x-www-form-urlencoded"
-    ):
+    if _media_type() != FORM:
         return _json(schema, further=further)
     pairs = read_form_pairs()
     fields = dict(pairs)
@@ -81,13 +81,11 @@ def _form_or_json(schema: Schema, *, further: FurtherRules | None = None) -> dic
 
 def read_form_pairs() -> list[tuple[str, str]]:
     """The fields of a form (application/x-www-form-urlencoded) in their order. Raises Malformed, LimitReached `too_large`."""
-    if (
-        bottle.request.content_type.partition(";")[0].strip().lower()
-        != "application/x-www-form-urlencoded"
-    ):
+    if _media_type() != FORM:
         raise Malformed(
             "unsupported_media_type",
-            "Send a form, with the header `Content-Type: application/x-www-form-urlencoded`.",
+            f"Send a form, with the header `Content-Type: {FORM}`.",
+            accept=FORM,
         )
     refuse_coding()
     body = read_body(JSON_LIMIT_BYTES)
@@ -119,7 +117,9 @@ def _packed_json(limit_bytes: int) -> dict[str, Any]:
         body = _unpacked(body, limit_bytes)
     elif coding != "identity":
         raise Malformed(
-            "unsupported_media_type", "Send the body as it is, or with Content-Encoding gzip."
+            "unsupported_media_type",
+            "Send the body as it is, or with Content-Encoding gzip.",
+            accept_encoding="gzip, identity",
         )
     return _object(body)
 
@@ -160,6 +160,11 @@ def _unpacked(body: bytes, limit_bytes: int) -> bytes:
     )
 
 
+def _media_type() -> str:
+    """The media type of the body, without parameters."""
+    return str(bottle.request.content_type.partition(";")[0].strip().lower())
+
+
 def _coding() -> str:
     """The content coding of the body; an empty header is none."""
     coding: str = bottle.request.get_header("Content-Encoding", "").strip().lower()
@@ -167,10 +172,12 @@ def _coding() -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    kind = bottle.request.content_type.partition(";")[0].strip().lower()
+    kind = _media_type()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Malformed(
-            "unsupported_media_type", "Send JSON, with the header `Content-Type: application/json`."
+            "unsupported_media_type",
+            "Send JSON, with the header `Content-Type: application/json`.",
+            accept="application/json" + f", {FORM}" * bottle.request.route.callback.operation.form,
         )
     if body.startswith(b"\x1f\x8b"):
         raise Malformed(

@@ -275,6 +275,8 @@ def updates(env: Context, db: Connection) -> bytes:
             "malformed_request",
             f"pkgs is up to {store.MOST_APPS} apps, such as com.acme.notes:12,com.acme.todo:3.",
         )
+    if len(installed) < len(pairs):
+        raise Malformed("malformed_request", "pkgs names an app more than once.")
     return shown_updates(env, db, installed, read_device(query, read_age()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from mosis import events
 from mosis.credentials import tokens
 from mosis.people import device_login
-from mosis.web.openapi import is_page
+from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
 from tests import described
 from tests.client import Answer, Client, Person
@@ -72,7 +72,10 @@ class World:
             "as_": self.client._rita if route.rule.startswith("/reviews/") else self.root
         } | more
         return self.client.call(
-            route.method, "?".join([path, "&".join(asked)]).rstrip("?"), body, **more
+            more.pop("method", route.method),
+            "?".join([path, "&".join(asked)]).rstrip("?"),
+            body,
+            **more,
         )
 
     def path(self, route: Any, names: dict[str, str] | None = None) -> str:

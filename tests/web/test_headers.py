@@ -2,7 +2,9 @@
 
 import re
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter
@@ -23,6 +25,9 @@ ACCEPTED = {
     "STORE_PUBLIC_UNNECESSARY": "tells operators, and our own code, that it is for everybody",
     "STATUS_BAD_REQUEST": "the address of a sign-in that nobody has begun",
 }
+IN_REFUSALS = ACCEPTED | {
+    "REQUEST_HDR_IN_RESPONSE": "Accept of a 415 (RFC 9110, sections 12.5.1 and 15.5.16)",
+}
 
 
 def is_public(answer: Answer) -> bool:
@@ -39,7 +44,7 @@ def lint(path: str, method: str, sent: dict[str, str], answer: Answer, at: float
         [(b"Host", b"localhost:8080"), *((n.encode(), v.encode()) for n, v in sent.items())]
     )
     request.finish_content(True)
-    linter = HttpResponseLinter(start_time=at)
+    linter = HttpResponseLinter(start_time=at, no_content=method == "HEAD")
     linter.request = request
     linter.process_response_topline(b"HTTP/1.1", str(answer.status).encode(), b"x")
     headers = {"date": formatdate(at, usegmt=True)} | answer.headers
@@ -54,26 +59,95 @@ def lint(path: str, method: str, sent: dict[str, str], answer: Answer, at: float
     return [type(note).__name__ for note in linter.notes if note.level in (levels.BAD, levels.WARN)]
 
 
-def test_the_linter_finds_nothing_in_any_form_of_a_public_address(world: World) -> None:  # noqa: F811
+def forms_of(world: World, route: Any) -> Iterator[tuple[str, dict[str, str]]]:  # noqa: F811
+    """Methods and headers by which a resource can be read, and in which this is refused."""
+    yield from (("GET", {}), ("HEAD", {}))
+    for sent in ({"Accept-Encoding": "gzip, identity;q=0"}, {"Accept-Encoding": "gzip"}):
+        yield from (("GET", sent), ("HEAD", sent))
+    yield from (("GET", {"Range": "bytes=0-9"}), ("GET", {"Range": "bytes=99999999-"}))
+    yield from (("GET", {"If-Match": '"x"'}), ("HEAD", {"If-Match": '"x"'}))
+    first = world.call(route)
+    if tag := first.headers.get("etag"):
+        yield from (("GET", {"If-None-Match": tag}), ("HEAD", {"If-None-Match": tag}))
+    if changed := first.headers.get("last-modified"):
+        yield ("GET", {"If-Modified-Since": changed})
+
+
+def unexpected(found: dict[str, set[str]], accepted: dict[str, str]) -> str:
+    """What the linter says beyond the accepted notes, or which of these it says no more."""
+    lines = [f"{note}: {sorted(where)}" for note, where in found.items() if note not in accepted]
+    lines += [f"{note} does not occur any more" for note in accepted if note not in found]
+    return "\n".join(lines)
+
+
+def test_the_linter_finds_nothing_in_any_form_of_any_address(world: World) -> None:  # noqa: F811
     found: dict[str, set[str]] = {}
     at = world.client.env.clock.time()
-    for route in PUBLIC:
-        first = world.call(route)
-        forms: list[tuple[str, dict[str, str]]] = [("GET", {}), ("GET", {"Range": "bytes=0-9"})]
-        forms += [("GET", {"Range": "bytes=99999999-"}), ("GET", {"If-Match": '"x"'})]
-        if tag := first.headers.get("etag"):
-            forms.append(("GET", {"If-None-Match": tag}))
-        if changed := first.headers.get("last-modified"):
-            forms.append(("GET", {"If-Modified-Since": changed}))
-        for method, sent in forms:
-            answer = world.call(route, headers=sent)
+    for route in GETS:
+        for method, sent in forms_of(world, route):
+            answer = world.call(route, headers=sent, method=method)
             for note in lint("/x", method, sent, answer, at):
-                found.setdefault(note, set()).add(f"{route.rule} {sent} {answer.status}")
-    unexpected = [
-        f"{note}: {sorted(where)}" for note, where in found.items() if note not in ACCEPTED
-    ]
-    assert not unexpected, "\n".join(unexpected)
-    assert set(ACCEPTED) <= set(found), "a note that is accepted does not occur any more"
+                found.setdefault(note, set()).add(f"{route.rule} {method} {sent} {answer.status}")
+    assert unexpected(found, ACCEPTED) == ""
+
+
+def test_the_linter_finds_nothing_in_refusals_of_any_address(world: World) -> None:  # noqa: F811
+    """Addresses that do not exist (404), methods that they do not take (405), bodies of another kind (415), no credential (401),
+    and for browsers too."""
+    found: dict[str, set[str]] = {}
+    seen: set[int] = set()
+    at = world.client.env.clock.time()
+    methods: dict[str, set[str]] = {}
+    for route in ROUTES:
+        methods.setdefault(route.rule, set()).add(route.method)
+    for route in ROUTES:
+        path = world.path(route)
+        wrong = next(each for each in ("PUT", "PATCH", "GET") if each not in methods[route.rule])
+        sent = {"Content-Type": "text/csv"}
+        asked: list[tuple[str, str, dict[str, str], dict[str, Any]]] = [
+            (wrong, path, {}, {"as_": world.root}),
+            ("GET", path + "/nothing/there", {}, {}),
+            ("HEAD", path + "/nothing/there", {}, {}),
+            ("GET", path + "/nothing/there", {"Accept": "text/html"}, {}),
+            (route.method, path, {}, {}),
+        ]
+        if route.method not in ("GET", "DELETE"):
+            asked.append((route.method, path, sent, {"body": b"a,b", "as_": world.root}))
+        for method, address, headers, more in asked:
+            answer = world.client.call(method, address, headers=headers, **more)
+            seen.add(answer.status)
+            for note in lint("/x", method, headers, answer, at):
+                found.setdefault(note, set()).add(f"{route.rule} {method} {answer.status}")
+    assert unexpected(found, IN_REFUSALS) == ""
+    assert all(each.endswith(" 415") for each in found["REQUEST_HDR_IN_RESPONSE"])
+    assert {401, 404, 405, 415} <= seen
+
+
+def test_what_is_of_another_kind_is_told_which_kinds_there_are(world: World) -> None:  # noqa: F811
+    """RFC 9110, section 15.5.16."""
+    kinds: dict[str, set[str]] = {}
+    for route in ROUTES:
+        if route.method in ("GET", "DELETE") or route.config.get("body") == "package":
+            continue
+        path, more = world.path(route), {"as_": world.root}
+        for sent in ({"Content-Type": "text/csv"}, {"Content-Encoding": "br"}):
+            headers = {"Content-Type": "application/json"} | sent
+            answer = world.client.call(route.method, path, b"{}", headers=headers, **more)
+            if answer.status != 415:
+                continue
+            name = "accept" if "Content-Type" in sent else "accept-encoding"
+            other = {"accept", "accept-encoding"} - {name}
+            assert not other & set(answer.headers), route
+            kinds.setdefault(answer.headers[name], set()).add(route.rule)
+    assert "/auth/token" in kinds["application/json, application/x-www-form-urlencoded"]
+    assert "/auth/login" in kinds["application/json"]
+    assert "/telemetry/events" in kinds["gzip, identity"]
+    assert "/auth/login" in kinds["identity"]
+    page = world.client.call(
+        "POST", "/console/sign-in", b"{}", headers={"Content-Type": "text/csv"}
+    )
+    assert page.status in (403, 415)
+    assert sum(map(len, kinds.values())) > 40
 
 
 def test_no_header_of_one_caller_is_in_what_shared_caches_may_store(world: World) -> None:  # noqa: F811

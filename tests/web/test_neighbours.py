@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.client import Client, Person
+from tests.package_builder import manifest_of
 
 NOTES = "com.acme.notes"
 DAY = "2027-02-01T00:00:00Z"
@@ -288,3 +289,173 @@ def test_packed_bodies_in_every_form(
     assert answer.status == status
     if body in (PACKED, gzip.compress(PACKED)) and status == 400:
         assert "compress it at most once" in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("pkgs", "status"),
+    [
+        ("com.acme.notes:0", 200),
+        ("com.acme.notes%3A0", 200),
+        ("com.acme.notes:00", 200),
+        ("com.acme.notes:0,", 200),
+        (",com.acme.notes:0", 200),
+        ("COM.ACME.NOTES:0", 200),
+        ("com.acme.notes:0,com.acme.todo:5", 200),
+        ("", 200),
+        ("com.acme.notes:0,com.acme.notes:5", 400),
+        ("com.acme.notes:0,com.acme.notes:0", 400),
+        ("com.acme.notes", 400),
+        ("com.acme.notes:", 400),
+        ("com.acme.notes:-1", 400),
+        ("com.acme.notes:1.0", 400),
+        ("com.acme.notes:1e3", 400),
+        ("com.acme.notes:%201", 400),
+        ("com.acme.notes:%D9%A3", 400),
+        ("com.acme.notes:99999999999", 400),
+        ("com.acme.notes;0", 400),
+        ("com.acme.notes:%2B1", 400),
+    ],
+)
+def test_an_update_check_names_each_app_once(
+    client: Client, alice: Person, pkgs: str, status: int
+) -> None:
+    client.get(f"/v1/store/updates?pkgs={pkgs}").expect(status)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("q=%25", 200),
+        ("q=%", 200),
+        ("q=%zz", 200),
+        ("q=%ff", 200),
+        ("q=%00", 200),
+        ("q=a%00b", 200),
+        ("q=%22notes", 200),
+        ("q=notes*", 200),
+        ("q=NEAR(a%20b)", 200),
+        ("q=-notes", 200),
+        ("q=a:b", 200),
+        ("q=%F0%9F%98%80", 200),
+        ("q=x%26y", 200),
+        ("q==x", 200),
+        ("q", 200),
+        ("sort=", 200),
+        ("cursor=", 200),
+        ("&&q=a&", 200),
+        ("limit=%32%30", 200),
+        ("limit=020", 200),
+        ("q=a&q=b", 400),
+        ("tag=x&tag=", 400),
+        ("sort=NAME", 400),
+        ("sort=name%00", 400),
+        ("cursor=x", 400),
+        ("cursor=%2B", 400),
+        ("limit=0", 400),
+        ("limit=101", 400),
+        ("limit=%2B20", 400),
+        ("limit=+20", 400),
+        ("limit=20.0", 400),
+        ("limit=1e1", 400),
+        ("limit=-1", 400),
+        ("limit=%EF%BC%92", 400),
+        ("limit=1;cursor=x", 400),
+        ("limit=5?", 400),
+        ("page=2", 400),
+        ("offset=0", 400),
+    ],
+)
+def test_queries_in_every_form(client: Client, query: str, status: int) -> None:
+    client.get(f"/v1/store/apps?{query}").expect(status)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        ("1.0.0", True),
+        ("0.0.0", True),
+        ("1.0.0-beta", True),
+        ("1.0.0-beta+exp.sha.5114f85", True),
+        ("1.0.0+build", True),
+        ("1.0.0--", True),
+        ("1.0.0-0a", True),
+        ("9" * 20 + ".0.0", True),
+        ("1.0", False),
+        ("1", False),
+        ("v1.0.0", False),
+        ("1.0.0.0", False),
+        ("01.0.0", False),
+        ("1.0.0-", False),
+        ("1.0.0+", False),
+        ("1.0.0-beta.01", False),
+        ("1.0.0-rc_1", False),
+        ("1.0.0 ", False),
+        ("1.0.0\n", False),
+        ("\uff11.0.0", False),
+        ("1.0.0-\xfc", False),
+        ("", False),
+        ("1.0.0-" + "a" * 80, False),
+        (1.0, False),
+        (None, False),
+        (["1.0.0"], False),
+    ],
+)
+def test_versions_in_every_form(client: Client, alice: Person, version: object, good: bool) -> None:
+    manifest = json.dumps(manifest_of() | {"version": version}).encode()
+    answer = client.upload(NOTES, client.package(alice, manifest=manifest), as_=alice)
+    assert answer.status == (201 if good else 422)
+    if good:
+        at = answer.headers["location"]
+        assert client.get(at, as_=alice).expect(200)["version"] == version
+    else:
+        assert [each["pointer"] for each in answer["errors"]] == ["/version"]
+
+
+ICON = {size: f"icons/icon-{size}.png" for size in ("32", "64", "128")}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "pointer"),
+    [
+        ("version_code", 1.0, "/version_code"),
+        ("version_code", "7", "/version_code"),
+        ("version_code", True, "/version_code"),
+        ("version_code", 0, "/version_code"),
+        ("version_code", 2**31, "/version_code"),
+        ("entry", "/assets/main.rml", "/entry"),
+        ("entry", "./assets/main.rml", "/entry"),
+        ("entry", "assets\\main.rml", "/entry"),
+        ("entry", "ASSETS/main.rml", "/entry"),
+        ("entry", "assets/../assets/main.rml", "/entry"),
+        ("entry", "assets/main.lua", "/entry"),
+        ("entry", ["assets/main.rml"], "/entry"),
+        ("permissions", ["storage", "storage"], "/permissions/1"),
+        ("permissions", "storage", "/permissions"),
+        ("permissions", {}, "/permissions"),
+        ("screenshots", ["x.png"], "/screenshots/0"),
+        ("screenshots", "x.png", "/screenshots"),
+        ("locales", {"default": "en_US"}, "/locales/default"),
+        ("locales", {"default": "zh-hant"}, "/locales/default"),
+        ("locales", {"supported": ["de", "de"]}, "/locales/supported/1"),
+        ("locales", {"supported": ["de", 5]}, "/locales/supported/1"),
+        ("author", "Alice", "/author"),
+        ("author", {"name": "A", "email": "a@example.1"}, "/author/email"),
+        ("author", {"name": "A", "email": "a@example.net", "url": "https://1.2.3"}, "/author/url"),
+        ("icons", ["icons/icon-32.png"], "/icons"),
+        ("icons", ICON | {"32": ICON["64"]}, "/icons/32"),
+        ("icons", ICON | {"128": "icons/icon-12.png"}, "/icons/128"),
+        ("category", "Tools", "/category"),
+        ("category", "", "/category"),
+        ("description", None, "/description"),
+        ("min_mosis_version", ">=1.0.0", "/min_mosis_version"),
+        ("$schema", 5, "/$schema"),
+        ("id", "com.acme.Notes", "/id"),
+    ],
+)
+def test_fields_of_a_manifest_beside_what_they_may_be(
+    client: Client, alice: Person, field: str, value: object, pointer: str
+) -> None:
+    manifest = json.dumps(manifest_of() | {field: value}).encode()
+    answer = client.upload(NOTES, client.package(alice, manifest=manifest), as_=alice).expect(422)
+    assert [each["pointer"] for each in answer["errors"]] == [pointer]
+    assert len(answer["errors"][0]["detail"]) > 15

@@ -14,7 +14,7 @@ import pytest
 from mosis.context import Context
 from mosis.errors import Malformed
 from mosis.validation.strict_json import load_json
-from mosis.web.openapi import address
+from mosis.web.openapi_parameters import address
 from tests import described
 from tests.client import Client
 from tests.web.test_inputs import path_of

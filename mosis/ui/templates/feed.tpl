@@ -10,7 +10,8 @@
 <title>{{text(listing.name)}} {{version.version}}</title>
 <id>urn:uuid:{{version.id}}</id>
 <link rel="alternate" type="text/html" href="{{absolute("/app/" + listing.package_id)}}"/>
-<updated>{{version.published_at}}</updated>
+<published>{{version.published_at}}</published>
+<updated>{{version.listed_at}}</updated>
 <author><name>{{text(listing.developer_name)}}</name></author>
 <summary type="text">{{text(version.release_notes or listing.summary)}}</summary>
 </entry>
