@@ -1,4 +1,4 @@
-# `make` alone is the manual.
+# `make` without a target lists all targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -12,13 +12,13 @@ ENV_FILE = $(if $(wildcard .env),--env-file .env)
 run: $(VENV)/.installed ## start the portal on :8080, with the settings in .env, if there is one, and its data in data/ and packages/
 	@$(BIN)/python portal.py $(ENV_FILE) serve
 
-demo: $(VENV)/.installed ## fill a portal without apps with a catalogue to look around in
+demo: $(VENV)/.installed ## fill a portal without apps with an example catalogue
 	@$(BIN)/python portal.py $(ENV_FILE) demo
 
-test: $(VENV)/.installed-test ## pass the tests (three minutes on two cores)
+test: $(VENV)/.installed-test ## run the tests (three minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 
-test-fast: $(VENV)/.installed-test ## pass the tests that start no process of their own (45 seconds on two cores): for every change
+test-fast: $(VENV)/.installed-test ## run the tests that start no processes (45 seconds on two cores): for every change
 	@$(BIN)/python -m pytest -n auto -m "not slow and not campaign"
 
 screenshots: $(VENV)/.installed-test ## every page at 360 and 1280 pixels, light and dark, into build/screenshots/ (needs chromium and chromedriver)
@@ -30,11 +30,11 @@ campaigns: $(VENV)/.installed-test ## kills, power cuts, fuzz and long property 
 	@$(BIN)/python bench/slow_clients.py
 	@$(MAKE) contract
 
-coverage: $(VENV)/.installed-test ## pass the tests and show what they do not reach; fails below the bound in setup.cfg
+coverage: $(VENV)/.installed-test ## run the tests and show the code they do not reach; fails below the bound in setup.cfg
 	@$(BIN)/python -m coverage erase && $(BIN)/python -m coverage run -m pytest -n auto -m "not slow and not campaign"
 	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
-lint: $(VENV)/.installed-lint ## read the code for common mistakes, and look whether it is formatted (make format does that)
+lint: $(VENV)/.installed-lint ## check the code for common mistakes and its format (`make format` corrects it)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 format: $(VENV)/.installed-lint ## format the code
@@ -43,16 +43,16 @@ format: $(VENV)/.installed-lint ## format the code
 types: $(VENV)/.installed-lint ## check the types
 	@$(BIN)/mypy
 
-check: lint types test ## everything that must be green before a commit
+check: lint types test ## everything that must pass before a commit
 
 reference: $(VENV)/.installed ## write the tables of docs/PACKAGES.md from the rules of the checks
 	@$(BIN)/python -m mosis.packages.reference
 
 SECONDS ?= 600
-fuzz: $(VENV)/.installed-test ## throw spoiled packages at their readers, and compare accepted ones with other ZIP readers: make fuzz SECONDS=600
+fuzz: $(VENV)/.installed-test ## read damaged packages, and compare accepted ones with other ZIP readers: make fuzz SECONDS=600
 	@$(BIN)/python -m bench.fuzz --seconds $(SECONDS)
 
-bench: $(VENV)/.installed-test ## the portal beside other stacks: writes bench/results-*.md (needs wrk, go, nginx, node; half an hour)
+bench: $(VENV)/.installed-test ## compare the portal with other stacks: writes bench/results-*.md (needs wrk, go, nginx, node; half an hour)
 	@$(BIN)/python -m bench.compare --write bench
 	@$(BIN)/python -m bench.compare --apps 100000 --only go --write bench
 

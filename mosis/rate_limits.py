@@ -77,7 +77,6 @@ POLICIES = {
     "mail_network": Policy(30, 3600),  # requested from one network
     "device": Policy(30, 900),  # device logins started from one network
     "exchange": Policy(120, 900),  # ID tokens of build servers exchanged from one network
-    "exchange_app": Policy(120, 3600),  # for one app
     "guess": Policy(10, 900),  # user codes tried by one account
     "changes": Policy(
         1000, 3600

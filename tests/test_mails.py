@@ -176,7 +176,7 @@ def test_a_new_password_from_the_command_line_opens_the_account(
         monkeypatch.setenv(name.upper(), str(getattr(env.config, name)))
     assert portal.main(["admin", "password", "nobody@example.net"]) == 1
     assert portal.main(["admin", "password", "alice@example.net"]) == 0
-    found = re.search(r"The new password of \S+ is (\S+)", capsys.readouterr().out)
+    found = re.search(r"has the new password (\S+)", capsys.readouterr().out)
     assert found
     signed_in = {"email": "alice@example.net", "password": found[1]}
     client.post("/v1/auth/login", signed_in).expect(200)

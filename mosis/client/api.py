@@ -79,6 +79,8 @@ class Portal:
         self.output = output
         self.retry_seconds = RETRY_SECONDS
         self.reached = False
+        self._exchange: Callable[[], str] | None = None
+        self._trusted = ""
 
     def get(
         self,
@@ -167,8 +169,15 @@ class Portal:
             else:
                 raise problem if public else _explained(problem, self.url)
 
+    def trust(self, exchange: Callable[[], str]) -> None:
+        """Use the token that `exchange` gets, now and whenever it has expired."""
+        self._exchange = exchange
+        self._trusted = exchange()
+
     def credential(self) -> str:
         """The access token or API key to send. Raises Stop if not signed in."""
+        if self._trusted:
+            return self._trusted
         stored = self.config.credentials(self.url)
         found = stored.token or stored.access_token
         if not found:
@@ -180,6 +189,9 @@ class Portal:
     def _refresh(self, refused: str) -> bool:
         """Get a new access token; False if that is not possible. A refresh token is valid once, so
         one process at a time refreshes, and the others use its result."""
+        if self._exchange is not None:
+            self._trusted = self._exchange()
+            return True
         with self.config.lock():
             stored = self.config.credentials(self.url)
             if stored.token or not stored.refresh_token:

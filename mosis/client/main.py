@@ -33,6 +33,7 @@ Exit codes:
 Environment:
   MOSIS_URL           the portal, instead of the one of the last login
   MOSIS_TOKEN         an API key, instead of the stored session
+  MOSIS_ID_TOKEN      the ID token of a build, which `publish` exchanges (trusted publishers)
   MOSIS_SIGNING_KEY   a private key as PEM, instead of a stored one
   MOSIS_CONFIG_DIR    the folder of the configuration (~/.config/mosis)
   CI, NO_COLOR        no colours, no progress, no questions (CI)

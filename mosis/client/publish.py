@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis.client import check as checks
-from mosis.client import develop, project, signing
+from mosis.client import develop, project, signing, trusted
 from mosis.client.api import Body, Portal, Problem, content_digest, segment
 from mosis.client.output import DONE, REFUSED, REJECTED, USAGE, Output, Stop, printable
 
@@ -50,7 +50,8 @@ def publish(portal: Portal, output: Output, args: Namespace) -> int:
             USAGE,
         )
     notes = _notes(args.notes)
-    portal.credential()  # before anything is built or changed
+    if not trusted.is_available():
+        portal.credential()  # before anything is built or changed
     work = _prepare(portal, output, args)
     if work is None:
         return REFUSED
@@ -132,6 +133,8 @@ def _prepare(portal: Portal, output: Output, args: Namespace) -> Work | None:
         checks.show(output, report, str(place), place)
         return None
     _note_report(output, report, str(place), place)
+    if trusted.is_available():
+        trusted.sign_in(portal, built.manifest["id"])
     signing.ensure_registered(portal, key)
     return _work(built.content, built.manifest)
 
@@ -146,6 +149,8 @@ def _from_file(portal: Portal, output: Output, path: Path) -> Work | None:
     _note_report(output, report, str(path), None)
     content = path.read_bytes()
     manifest = checks.manifest_in(path)
+    if trusted.is_available():
+        trusted.sign_in(portal, manifest["id"])
     for key in keys.values():
         if checks.is_signed_by(path, key.public):
             signing.ensure_registered(portal, key)

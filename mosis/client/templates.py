@@ -57,9 +57,14 @@ return app
 WORKFLOW = """\
 # Checks every push, and hands a tagged version to the reviewers.
 #
-# Secrets of the repository:
-#   MOSIS_TOKEN         mosis tokens create "build server" --scopes apps:read,versions:upload --apps {package_id}
+# The build signs in with its ID token, so no API key is stored: make this repository a trusted publisher
+# of the app, see {url}/docs/COOKBOOK#a-build-server-without-a-stored-key
+#
+# Secret of the repository:
 #   MOSIS_SIGNING_KEY   mosis keys export
+#
+# A build server without ID tokens needs another secret, passed on as MOSIS_TOKEN below:
+#   mosis tokens create "build server" --scopes apps:read,versions:upload --apps {package_id}
 name: mosis
 on:
   push:
@@ -67,6 +72,7 @@ on:
     tags: ["v*"]
 permissions:
   contents: read
+  id-token: write
 jobs:
   package:
     runs-on: ubuntu-latest
@@ -89,7 +95,6 @@ jobs:
       - name: Publish
         if: startsWith(github.ref, 'refs/tags/v')
         env:
-          MOSIS_TOKEN: ${{{{ secrets.MOSIS_TOKEN }}}}
           MOSIS_SIGNING_KEY: ${{{{ secrets.MOSIS_SIGNING_KEY }}}}
         run: {publish}
 """

@@ -341,7 +341,7 @@ def run_admin_password(given: Given, config: Config) -> None:
             if developer is None:
                 raise NotFound("account")
             accounts.set_password(db, PORTAL, developer.id, password_hash)
-    print(f"The new password of {developer.email} is {password}\nChange it after the next sign-in.")
+    print(f"{developer.email} has the new password {password}\nChange it after the next sign-in.")
 
 
 def run_admin_second_factor_off(given: Given, config: Config) -> None:

@@ -17,8 +17,14 @@ from mosis.credentials import tokens
 from mosis.database import Connection
 from mosis.idempotency import RETENTION_SECONDS
 from mosis.notifications import webhooks
-from mosis.people import device_login, email_tokens, first_administrator, identities
-from mosis.publishing import reviews, rollout_plans
+from mosis.people import (
+    device_login,
+    email_tokens,
+    first_administrator,
+    identities,
+    trusted_publishers,
+)
+from mosis.publishing import invitations, reviews, rollout_plans
 from mosis.telemetry.rollups import DAY
 
 log = logging.getLogger("mosis.operations")
@@ -47,7 +53,12 @@ LONGEST: dict[str, dict[str, int]] = {
     "device_logins": {"created_at": 0, "polled_at": 0, "expires_at": device_login.LIFE_SECONDS},
     "api_keys": {"created_at": 0, "notified_at": 0, "last_used_at": 0, "revoked_at": 0},
     "signing_keys": {"created_at": 0, "revoked_at": 0},
-    "apps": {"created_at": 0, "updated_at": 0},
+    "apps": {"created_at": 0, "updated_at": 0, "transferred_at": 0},
+    "app_members": {"created_at": 0},
+    "app_invitations": {"created_at": 0, "expires_at": invitations.LIFE_SECONDS},
+    "second_factors": {"created_at": 0, "confirmed_at": 0},
+    "trusted_publishers": {"created_at": 0, "last_used_at": 0},
+    "publisher_tokens": {"created_at": 0, "expires_at": trusted_publishers.LIFE_SECONDS},
     "versions": {
         "package_removed_at": 0,
         "created_at": 0,
@@ -83,6 +94,7 @@ LONGEST: dict[str, dict[str, int]] = {
 # What stays as it is: a person's wish, what others correct, and what is made from the rows above.
 LEFT_ALONE = {
     "api_keys.expires_at",
+    "exchanged_tokens.expires_at",  # the issuer's; earlier, a token could be exchanged twice
     "versions.publish_at",
     "jobs.run_at",
     "jobs.lease_until",
@@ -100,8 +112,8 @@ TELEMETRY: dict[str, tuple[str, ...]] = {
 class _Watch:
     """`offset`: wall clock minus monotonic clock; `since`, `corrected`: monotonic seconds."""
 
-    offset: float
-    since: float
+    offset: float | None = None
+    since: float = 0.0
     corrected: float | None = None
 
 
@@ -109,7 +121,9 @@ def look(env: Context) -> None:
     """Notice a step of the clock, bring forward jobs that wait for a date too far ahead, and correct rows once it is steady."""
     now = env.clock.monotonic()
     offset = env.clock.time() - now
-    watch: _Watch = env.remembered.setdefault("clock", _Watch(offset, now))
+    watch = env.state(_Watch)
+    if watch.offset is None:
+        watch.offset, watch.since = offset, now
     if abs(offset - watch.offset) > CORRECTED_SECONDS:
         log.warning("clock stepped", extra={"seconds": round(offset - watch.offset)})
         watch.since, watch.corrected = now, None

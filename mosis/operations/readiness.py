@@ -32,12 +32,19 @@ class Readiness:
     sqlite_version: str = SQLITE_VERSION
 
 
+@dataclass
+class _Cached:
+    """The last result and when it was made (monotonic)."""
+
+    result: tuple[float, Readiness] | None = None
+
+
 def look(env: Context) -> Readiness:
     """The state, at most a second old."""
-    cached: tuple[float, Readiness] | None = env.remembered.get("readiness")
-    if cached is None or time.monotonic() > cached[0] + KEEP_SECONDS:
-        cached = env.remembered["readiness"] = (time.monotonic(), _check_all(env))
-    return cached[1]
+    cached = env.state(_Cached)
+    if cached.result is None or time.monotonic() > cached.result[0] + KEEP_SECONDS:
+        cached.result = (time.monotonic(), _check_all(env))
+    return cached.result[1]
 
 
 def require(env: Context) -> Readiness:

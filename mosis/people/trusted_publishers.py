@@ -26,6 +26,7 @@ from mosis.publishing.apps import App
 
 MOST = 20  # of one app
 LIFE_SECONDS = 15 * 60
+MOST_TOKENS = 100  # valid ones of one publisher
 SCOPES = ("apps:read", "versions:upload", "versions:publish")
 # Claims that name a repository or project by what never changes and is never given out again. A name
 # alone is not enough: whoever takes over an abandoned name would be trusted.
@@ -217,6 +218,9 @@ def _issued(
         text(int(identity.expires_at)),
     ):
         raise _refusal("was exchanged already; each is good once")
+    valid = "SELECT count(*) FROM publisher_tokens WHERE publisher_id = ? AND expires_at > ?"
+    if db.value(valid, publisher.id, db.now) >= MOST_TOKENS:
+        raise _refusal(f"would be one of more than {MOST_TOKENS} at the same time")
     token, scopes = tokens.make_publisher_token(), list(json.loads(publisher.scopes))
     token_id = new_id()
     db.insert(

@@ -78,6 +78,13 @@ class IndexCache:
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
 
 
+@dataclass
+class Indexes:
+    """The indexes by the least age of their versions, in days."""
+
+    by_age: dict[int, IndexCache] = field(default_factory=dict)
+
+
 def current_index(env: Context, db: Connection, min_age_days: int = 0) -> SignedIndex:
     """The current index. It is at most SECONDS_BETWEEN behind the catalogue; more if it is large or
     slow to make, or cannot be made because the disk is full.
@@ -137,7 +144,7 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
 
 
 def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
-    found: IndexCache = env.remembered.setdefault(f"index:{min_age_days}", IndexCache())
+    found = env.state(Indexes).by_age.setdefault(min_age_days, IndexCache())
     return found
 
 

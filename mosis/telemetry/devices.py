@@ -91,7 +91,7 @@ def erase(env: Context, device_id: str) -> None:
 def _exclusive_search(env: Context) -> Iterator[None]:
     """One search at a time, and one that waits; others are refused at once. Raises Unavailable
     `busy`."""
-    search: Search = env.remembered.setdefault("device_search", Search())
+    search = env.state(Search)
     if not search.waiting.acquire(blocking=False):
         raise _busy()
     try:

@@ -145,7 +145,6 @@ def token(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) ->
     """
     if body["grant_type"] == EXCHANGE_GRANT:
         spend(env, "exchange", caller.network)
-        spend(env, "exchange_app", body["audience"])
         made = trusted_publishers.exchange(env, db, caller, body["audience"], body["subject_token"])
         return {
             "access_token": made.token,

@@ -45,7 +45,13 @@ class SentPackage:
         self._form: Form | None = None
         self.stream: Readable = body
         self.length: int | None = None
-        if kind.partition(";")[0].strip().lower() == "multipart/form-data":
+        media_type = kind.partition(";")[0].strip().lower()
+        if media_type.startswith("multipart/") and media_type != "multipart/form-data":
+            raise Malformed(
+                "unsupported_media_type",
+                "Of multipart bodies only multipart/form-data is read; or send the package alone.",
+            )
+        if media_type == "multipart/form-data":
             self.stream = self._form = Form(body, kind, "package", PARAMETERS | dict(also or {}))
             return
         length = request.content_length

@@ -23,6 +23,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -401,13 +402,20 @@ def _is_for_people(environ: Mapping[str, Any]) -> bool:
     return not path.startswith(f"{API_PREFIX}/") and "text/html" in environ.get("HTTP_ACCEPT", "")
 
 
+@dataclass
+class _Logged:
+    """What is logged once in a process."""
+
+    real_ip: bool = False
+
+
 def address_of(env: Context, environ: Mapping[str, Any]) -> str:
     """The client's address. Of a proxy's headers only X-Forwarded-For is read; if a request has
     another one, that is logged once."""
     if "HTTP_X_REAL_IP" in environ and "HTTP_X_FORWARDED_FOR" not in environ:
         peer = environ.get("REMOTE_ADDR", "")
-        if is_in(peer, env.config.trusted_proxy) and not env.remembered.get("real_ip"):
-            env.remembered["real_ip"] = True
+        if is_in(peer, env.config.trusted_proxy) and not env.state(_Logged).real_ip:
+            env.state(_Logged).real_ip = True
             log.warning(
                 "X-Real-IP is not read: have the proxy send X-Forwarded-For, or all clients count as one address",
                 extra={"proxy": peer},

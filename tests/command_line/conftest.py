@@ -15,7 +15,11 @@ PORT = free_port()
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    return {"LISTEN_ADDR": f"127.0.0.1:{PORT}", "BASE_URL": f"http://127.0.0.1:{PORT}"}
+    return {
+        "LISTEN_ADDR": f"127.0.0.1:{PORT}",
+        "BASE_URL": f"http://127.0.0.1:{PORT}",
+        "WEBHOOKS_PRIVATE": "allow",
+    }
 
 
 @pytest.fixture

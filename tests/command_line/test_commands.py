@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mosis.telemetry import downloads
 from tests.client import Client, Person
 from tests.command_line.driver import Mosis, approve_all, ended
 from tests.conftest import START, Hands
+from tests.providers import Issuer, signed
 from tests.server import wait_until
 
 APP = "app.alice.notes"
@@ -352,7 +354,7 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
     document = yaml.safe_load(workflow.read_bytes())
     assert set(document) == {"name", True, "permissions", "jobs"}  # YAML 1.1 reads `on` as true
     assert document[True] == {"push": {"branches": ["**"], "tags": ["v*"]}}
-    assert document["permissions"] == {"contents": "read"}
+    assert document["permissions"] == {"contents": "read", "id-token": "write"}
     (job,) = document["jobs"].values()
     done = []
     for step in job["steps"]:
@@ -383,8 +385,9 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
 @pytest.mark.parametrize("kind", ["github", "gitea"])
 @pytest.mark.parametrize("place", [".", "the app's $(folder)"])
 def test_the_workflow_of_a_build_server_runs(
-    mosis: Mosis, client: Client, alice: Person, env: Context, kind: str, place: str
+    mosis: Mosis, client: Client, alice: Person, env: Context, hands: Hands, kind: str, place: str
 ) -> None:
+    """It signs in with the ID token of its build, as GitHub and Gitea give it to a job that may ask."""
     checkout = mosis.folder / "checkout"
     checkout.joinpath(".git").mkdir(parents=True)
     folder = str(checkout / place)
@@ -394,10 +397,7 @@ def test_the_workflow_of_a_build_server_runs(
     assert "already" in mosis("init", folder, "--ci", kind).expect(1).err
     mosis("publish", folder).expect(0)
     key = mosis("keys", "export").expect(0).out
-    asked = re.search(r"mosis (tokens create .*)", workflow.read_text())
-    assert asked
-    words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', asked[1])]
-    token = mosis(*words, "--json").expect(0).json["key"]
+    assert "id-token: write" in workflow.read_text()
     programs = mosis.folder / "bin"
     programs.mkdir()
     python = programs / "python"
@@ -406,10 +406,10 @@ def test_the_workflow_of_a_build_server_runs(
     names = ("MOSIS_", "GITHUB_")
     environment = {name: each for name, each in os.environ.items() if not name.startswith(names)}
     environment |= {
-        "PATH": f"{programs}:{os.environ['PATH']}", "CI": "true", "MOSIS_TOKEN": token, "MOSIS_SIGNING_KEY": key,
+        "PATH": f"{programs}:{os.environ['PATH']}", "CI": "true", "MOSIS_SIGNING_KEY": key,
         "MOSIS_CONFIG_DIR": str(mosis.folder / "runner"), "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
-    secrets = {name: environment.pop(name) for name in ("MOSIS_TOKEN", "MOSIS_SIGNING_KEY")}
+    secrets = {name: environment.pop(name) for name in ("MOSIS_SIGNING_KEY",)}
 
     def steps(ref: str) -> list[str]:
         class Secrets(dict[str, str]):  # seen by a step that names them, and by no other
@@ -422,8 +422,61 @@ def test_the_workflow_of_a_build_server_runs(
     manifest = Path(folder, "manifest.json")
     document = json.loads(manifest.read_bytes())
     manifest.write_text(json.dumps(document | {"version": "1.1.0", "version_code": 2}))
-    assert steps("refs/tags/v1.1.0") == ["Fetch mosis", "Check", "Publish"]
+    with Runner(lambda: hands.at, env.config.base_url) as runner:
+        environment |= {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{runner.url}/request?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job",
+        }
+        said = {
+            "issuer": runner.url,
+            "claims": {"repository_id": "74"},
+            "scopes": ["apps:read", "versions:upload"],
+        }
+        client.post(f"/v1/apps/{APP}/publishers", said, as_=alice).expect(201)
+        client.patch(f"/v1/apps/{APP}", {"publish_by": "trusted"}, as_=alice).expect(200)
+        assert steps("refs/tags/v1.1.0") == ["Fetch mosis", "Check", "Publish"]
     assert states(mosis)["1.1.0"] in ("checking", "ready", "in_review")
+
+
+class Runner(Issuer):
+    """An issuer that gives a job its ID token."""
+
+    def __init__(self, now: Callable[[], float], audience: str) -> None:
+        super().__init__(now)
+        self.audience = audience
+
+    def answer(
+        self, path: str, query: dict[str, str], form: dict[str, str], headers: Any
+    ) -> tuple[int, dict[str, str], Any]:
+        if path != "/request":
+            return super().answer(path, query, form, headers)
+        if headers["Authorization"] != "Bearer of the job" or query["audience"] != self.audience:
+            return 401, {}, {"message": "no"}
+        at = int(self.now())
+        claims = {
+            "iss": self.url,
+            "aud": query["audience"],
+            "sub": "repo:o/r",
+            "repository_id": "74",
+        }
+        return (
+            200,
+            {},
+            {"value": signed(claims | {"iat": at, "exp": at + 300, "jti": str(len(self.asked))})},
+        )
+
+
+def test_an_id_token_that_is_not_trusted_is_refused_in_words(
+    mosis: Mosis, env: Context, hands: Hands
+) -> None:
+    mosis("init", "app", "--id", APP).expect(0)
+    runner = {"MOSIS_CONFIG_DIR": str(mosis.folder / "runner"), "MOSIS_SIGNING_KEY": ""}
+    pem = mosis("keys", "export").expect(0).out
+    for token in ("nonsense", signed({"iss": "https://ci.example.org"})):
+        refused = mosis(
+            "publish", "app", env=runner | {"MOSIS_ID_TOKEN": token, "MOSIS_SIGNING_KEY": pem}
+        )
+        assert "ID token is not taken" in refused.expect(1).err
 
 
 def test_a_workflow_needs_a_package_id(offline: Mosis) -> None:

@@ -326,3 +326,35 @@ def test_everything_wrong_with_the_parameters_is_said_at_once(
         "/submit",
     ]
     assert errors[0]["detail"] == "This must be one of: stable, beta."
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/mixed",
+        "multipart/related",
+        "Multipart/Digest",
+        "multipart/form-data-x",
+        "multipart/",
+    ],
+)
+def test_another_multipart_body_is_refused(client: Client, alice: Person, kind: str) -> None:
+    refused = send(client, alice, part(PACKAGE, client.package(alice)), kind=f"{kind}; boundary=b")
+    assert "multipart/form-data" in refused.expect(415, code="unsupported_media_type")["detail"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "application/zip",
+        "application/x-www-form-urlencoded",
+        "text/plain; charset=utf-8",
+    ],
+)
+def test_a_raw_package_is_taken_whatever_it_is_called(
+    client: Client, alice: Person, kind: str
+) -> None:
+    headers = {"Content-Type": kind}
+    at = f"/v1/apps/{NOTES}/versions"
+    client.post(at, client.package(alice), as_=alice, headers=headers).expect(201)

@@ -374,7 +374,9 @@ class TestIssuers:
     ) -> None:
         """It resolves to 127.0.0.1, which shows only when it is asked."""
         local = issuer.url.replace("http://127.0.0.1", "https://localhost")
-        trust(client, alice, local, {"repository_id": "74"}).expect(201)
+        trust(client, alice, "https://ci.example.org", {"repository_id": "74"}).expect(201)
+        with client.env.db.connection().write() as db:
+            db.change("UPDATE trusted_publishers SET issuer = ?", local)
         token = signed({"iss": local, "aud": HERE})
         Build(client, hands, issuer, GITHUB).exchange(token).expect(503, "provider_unavailable")
 
