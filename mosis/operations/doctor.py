@@ -17,7 +17,7 @@ from mosis import database as db
 from mosis import disk
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import clock_steps, other_hosts
+from mosis.operations import clock_steps, other_hosts, other_proxies
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -353,6 +353,8 @@ def _address(config: Config) -> Iterator[Line]:
         )
     if other := other_hosts.last_seen(config):
         yield Line("warn", "BASE_URL", other.warning(config))
+    if proxy := other_proxies.last_seen(config):
+        yield Line("warn", "proxy", other_proxies.warning(proxy))
     yield Line("ok", "BASE_URL", f"{config.base_url} answers")
 
 
