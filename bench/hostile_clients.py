@@ -34,7 +34,9 @@ TIMES, MOST_MS, GROWTH_BYTES = 3.0, 2000.0, 32 << 20
 FAILED_MS = 20_000.0
 PERIOD_SECONDS = 0.25  # from one upload to the next
 READS, SIGN_INS = 8, 2  # for each upload
-ACCOUNTS = 16  # of each at most 20 versions may wait for their checks
+ACCOUNTS = (
+    80  # of each at most 20 versions may wait for their checks, which are slower than uploads
+)
 CALLS = ("read", "sign in", "upload")
 Samples = dict[str, list[float]]
 

@@ -6,7 +6,7 @@ import stat
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mosis.cache import RevisionCache
 from mosis.clock import Clock
@@ -24,6 +24,7 @@ from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
 from mosis.subscriptions import Subscriptions
 
+State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
 # responses, senders of telemetry.
 ROOMS = {
@@ -65,7 +66,7 @@ class Context:
     cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
     )  # cached responses, and parts of them
-    remembered: dict[str, Any] = field(default_factory=dict)  # revisions of the store as last read
+    states: dict[type, Any] = field(default_factory=dict)  # see `state`
     measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
     telemetry_search: threading.Lock = field(
         default_factory=threading.Lock
@@ -73,6 +74,14 @@ class Context:
     key_uses: WriteBehindCounters = field(
         default_factory=WriteBehindCounters
     )  # "key id|time to the minute"
+
+    def state(self, kind: type[State]) -> State:
+        """What a module keeps between requests in this process: one object of its class, made when
+        it is first asked for."""
+        found = self.states.get(kind)
+        if found is None:
+            found = self.states.setdefault(kind, kind())
+        return found  # type: ignore[no-any-return]
 
     def url(self, path: str) -> str:
         """An absolute address of this portal."""

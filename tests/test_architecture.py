@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import zipfile
@@ -103,6 +104,43 @@ def test_every_module_has_its_place_and_none_is_a_drawer() -> None:
     nouns = {noun(path) for path in MODULES} - {"__init__"}
     assert nouns == set(ORDER) & nouns, f"without a place in the order: {nouns - set(ORDER)}"
     assert not nouns & {"utils", "helpers", "common", "core", "base", "manager"}
+
+
+# Tables that a second module may write, and why; everything else is written in one room.
+WRITTEN_ELSEWHERE = {
+    "people/personal_data.py": "erasure goes through the tables of all rooms",
+    "events.py": "an event and its deliveries are inserted in one transaction",
+    "publishing/members.py": "who leaves an app takes their trusted publishers with them",
+    "publishing/invitations.py": "the same, when an app changes hands",
+    "operations/clock_steps.py": "rows dated by a clock that was wrong",
+}
+WRITES = re.compile(
+    r"""(?:INSERT(?: OR \w+)? INTO|UPDATE(?: OR \w+)?|DELETE FROM)\s+([a-z_]+)\b|\.insert\(\s*"([a-z_]+)\""""
+)
+
+
+def test_each_table_is_written_in_one_room() -> None:
+    telemetry = set(re.findall(r"CREATE TABLE (\w+)", _text("schema-telemetry.sql")))
+    tables = set(re.findall(r"CREATE (?:VIRTUAL )?TABLE (\w+)", _text("schema.sql"))) | telemetry
+    rooms: dict[tuple[str, bool], set[str]] = {}
+    unused = set(WRITTEN_ELSEWHERE)
+    for path in MODULES:
+        name, room = str(path.relative_to(MOSIS)), noun(path)
+        for written in WRITES.findall(path.read_text(encoding="utf-8")):
+            table = written[0] or written[1]
+            if table not in tables:
+                continue
+            if name in WRITTEN_ELSEWHERE:
+                unused.discard(name)
+            else:  # both databases have a table `apps`
+                rooms.setdefault((table, room == "telemetry"), set()).add(room)
+    several = {table: found for (table, _), found in rooms.items() if len(found) > 1}
+    assert not several
+    assert not unused
+
+
+def _text(name: str) -> str:
+    return (portal.HERE / name).read_text(encoding="utf-8")
 
 
 def test_sizes_are_bounded() -> None:

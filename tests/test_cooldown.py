@@ -8,6 +8,7 @@ import pytest
 
 from mosis.context import Context
 from mosis.store import AGES, LONGEST_AGE_DAYS
+from mosis.store.signed_index import Indexes
 from tests.catalogue import add_app, add_developer, add_version
 from tests.client import Client
 from tests.conftest import Hands
@@ -133,7 +134,7 @@ def test_random_histories_agree_everywhere(client: Client, acme: str, hands: Han
         published.append((code, hands.at, security))
         days = dice.choice([1, 3, 7, 14, 30])
         fits = [c for c, at, safe in published if safe or at <= hands.at - days * DAY]
-        client.env.remembered.pop(f"index:{days}", None)  # made anew, not up to an hour old
+        client.env.state(Indexes).by_age.pop(days, None)  # made anew, not up to an hour old
         assert everywhere(f"1.{max(fits)}.0" if fits else None, asked(client, days))
 
 

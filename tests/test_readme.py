@@ -15,6 +15,7 @@ from mosis.config import Config, read_env_file
 from tests.client import PASSWORD, Client, Person
 from tests.command_line.conftest import alice, settings, url  # noqa: F401  (fixtures)
 from tests.command_line.driver import Mosis
+from tests.server import command
 
 README = portal.HERE.joinpath("README.md").read_text(encoding="utf-8")
 
@@ -98,3 +99,18 @@ def test_the_commands_publish_an_app(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1.0.0: in_review" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_copy_made_before_an_upgrade_brings_the_portal_back(tmp_path: Path) -> None:
+    """The way back in docs/OPERATIONS.md: `backup` prints the folder that `restore --from` takes."""
+    page = portal.HERE.joinpath("docs/OPERATIONS.md").read_text(encoding="utf-8")
+    upgrade = page.partition("## Upgrade")[2].partition("\n### ")[0]
+    assert "portal.py backup\n" in upgrade
+    assert "portal.py restore --from FOLDER" in upgrade
+    command(tmp_path, "admin", "create", "a@example.net")
+    copy = command(tmp_path, "backup").stdout.partition(": ")[0]
+    command(tmp_path, "admin", "create", "b@example.net")
+    done = command(tmp_path, "restore", "--from", copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 accounts" in done.stdout + done.stderr

@@ -260,7 +260,7 @@ def test_signatures_name_their_own_index_which_stays_for_ten_minutes(
 def test_the_index_of_before_stays_after_a_restart(client: Client, acme: str, hands: Hands) -> None:
     signatures = client.get("/v1/store/index.json.sig").expect(200)
     hands.turn(30 * 86400)
-    client.env.remembered.clear()  # as a new process has it
+    client.env.states.clear()  # as a new process has it
     assert sequence(client) > signatures["sequence"]
     answer = client.get(signatures["index_url"]).expect(200)
     assert answer.headers["etag"] == f'"{signatures["sha256"]}"'
@@ -291,7 +291,7 @@ def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
     client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", -1.0)
-    monkeypatch.setattr("mosis.store.signed_index.flush_folder", lambda _: hands.turn(2))
+    monkeypatch.setattr("mosis.store.signed_index.disk.flush", lambda _: hands.turn(2))
     first = sequence(client)
     change(client, 1)
     for _ in range(10):

@@ -17,6 +17,7 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.rate_limits import TokenBuckets
 from mosis.store import Query
+from mosis.store.revisions import Revisions
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client, Person
 from tests.conftest import Hands
@@ -137,9 +138,7 @@ def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
     shown()
     kept = [ready(client, path) for path in paths[:2]]
     assert [status(each) for each in kept] == ["200 OK"] * 2
-    client.env.remembered["revisions"].listings = TokenBuckets(
-        1e-9, 0
-    )  # lists have had their share
+    client.env.state(Revisions).listings = TokenBuckets(1e-9, 0)  # lists have had their share
     change(client, "UPDATE apps SET name = name || '!' WHERE package_id = 'a.c'")
     assert [ready(client, path)[2] for path in paths[:2]] == [each[2] for each in kept]  # type: ignore[index]
     app = db.value("SELECT id FROM apps WHERE package_id = 'a.b'")
@@ -148,7 +147,7 @@ def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
     after = shown()
     client.env.cache.__init__(rooms=ROOMS)  # type: ignore[misc]
     assert after == shown(), "as it is without anything kept"
-    client.env.remembered.pop("revisions")
+    client.env.states.pop(Revisions)
     assert after == shown()
 
 
@@ -174,7 +173,7 @@ def test_many_changes_are_noticed_too(
 def test_lists_are_made_anew_once_a_second_at_most(client: Client, acme: str, hands: Hands) -> None:
     path = "/v1/store/apps?limit=5"
     client.get(path).expect(200)
-    client.env.remembered["revisions"].listings = TokenBuckets(1.0, 3, lambda: hands.at)
+    client.env.state(Revisions).listings = TokenBuckets(1.0, 3, lambda: hands.at)
     made = 0
     for number in range(100):  # ten seconds of an account that changes its app all the time
         change(client, "UPDATE apps SET summary = ?", str(number))

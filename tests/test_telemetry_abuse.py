@@ -434,7 +434,7 @@ class TestDevices:
     ) -> None:
         path = f"/v1/telemetry/devices/{DEVICE}"
         client.get(path).expect(200)
-        waiting = client.env.remembered["device_search"].waiting
+        waiting = client.env.state(devices.Search).waiting
         with waiting, waiting:
             for method in ("GET", "DELETE"):
                 refused = client.call(method, path).expect(503, code="busy")

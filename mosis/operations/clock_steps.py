@@ -112,8 +112,8 @@ TELEMETRY: dict[str, tuple[str, ...]] = {
 class _Watch:
     """`offset`: wall clock minus monotonic clock; `since`, `corrected`: monotonic seconds."""
 
-    offset: float
-    since: float
+    offset: float | None = None
+    since: float = 0.0
     corrected: float | None = None
 
 
@@ -121,7 +121,9 @@ def look(env: Context) -> None:
     """Notice a step of the clock, bring forward jobs that wait for a date too far ahead, and correct rows once it is steady."""
     now = env.clock.monotonic()
     offset = env.clock.time() - now
-    watch: _Watch = env.remembered.setdefault("clock", _Watch(offset, now))
+    watch = env.state(_Watch)
+    if watch.offset is None:
+        watch.offset, watch.since = offset, now
     if abs(offset - watch.offset) > CORRECTED_SECONDS:
         log.warning("clock stepped", extra={"seconds": round(offset - watch.offset)})
         watch.since, watch.corrected = now, None

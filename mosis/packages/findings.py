@@ -41,7 +41,7 @@ FINDINGS: dict[str, str] = {
     "required": "A required field is missing.",
     "unknown_field": "There is no such field.",
     "wrong_type": "A field is of another type.",
-    "wrong_format": "A field does not have the form that is asked for.",
+    "wrong_format": "A field does not have the required form.",
     "too_long": "A text or list is too long.",
     "id_mismatch": "The id is not the package_id of the app.",
     "permission_unknown": "There is no such permission.",

@@ -88,7 +88,7 @@ def count_download(
 ) -> None:
     """Count bytes of a package that were sent to a network address; `Fetched.sent` decides what
     counts as a download."""
-    fetched: Fetched = env.remembered.setdefault("fetched", Fetched())
+    fetched = env.state(Fetched)
     now, size = int(env.clock.time()), version.size_bytes
     if fetched.sent(now, network, version.app_id, version.id, sent_bytes, size, ended=ended):
         env.downloads.add(version.id)

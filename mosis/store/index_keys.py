@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mosis import packages
+from mosis import disk, packages
 from mosis.clock import seconds, text
 from mosis.config import ConfigError
 from mosis.context import Context
@@ -54,6 +54,13 @@ class IndexKey:
         return Ed25519PrivateKey.from_private_bytes(self.private)
 
 
+@dataclass
+class _Cached:
+    """The keys as last read, and the state of the file then (inode, time, size)."""
+
+    keys: tuple[tuple[int, int, int], list[IndexKey]] | None = None
+
+
 def index_keys(env: Context) -> list[IndexKey]:
     """The keys that sign now, the current one first; created if there are none. Keys whose
     announcement has ended are dropped.
@@ -74,10 +81,10 @@ def index_keys(env: Context) -> list[IndexKey]:
     if stat.S_IMODE(state.st_mode) & 0o077:
         path.chmod(0o600)
     seen = (state.st_ino, state.st_mtime_ns, state.st_size)
-    known, keys = env.remembered.get("index_keys", (None, []))
-    if known != seen:
-        keys = _read(path)
-        env.remembered["index_keys"] = (seen, keys)
+    cached = env.state(_Cached)
+    if cached.keys is None or cached.keys[0] != seen:
+        cached.keys = (seen, _read(path))
+    keys = cached.keys[1]
     return [key for key in keys if key.announced_until is None or key.announced_until > now]
 
 
@@ -148,13 +155,4 @@ def _write(path: Path, keys: list[IndexKey]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Flush a directory, so that new names in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.flush(path.parent)

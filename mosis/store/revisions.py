@@ -17,7 +17,7 @@ CHANGES_AT_ONCE, CHANGES_A_SECOND = 30, 1.0  # between two revisions of lists
 
 
 @dataclass
-class _Revisions:
+class Revisions:
     """The store's revisions as last read by this process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -62,12 +62,10 @@ def list_revision(env: Context) -> Revision:
     return known.listed
 
 
-def _read(env: Context) -> _Revisions:
+def _read(env: Context) -> Revisions:
     """Read the revisions if there was a commit, by any process, since the last call. `PRAGMA
     data_version` costs 3 us; rows are read only if it has changed."""
-    known: _Revisions | None = env.remembered.get("revisions")
-    if known is None:
-        known = env.remembered.setdefault("revisions", _Revisions())
+    known = env.state(Revisions)
     version = env.db.data_version()
     if known.data_version == version:
         return known

@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from mosis import disk
 from mosis.clock import seconds, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
-from mosis.store.index_keys import IndexKey, flush_folder, index_keys
+from mosis.store.index_keys import IndexKey, index_keys
 from mosis.store.listings import OLD_ENOUGH
 from mosis.store.revisions import revision
 
@@ -76,6 +77,13 @@ class IndexCache:
     cooldown_until: float = 0.0  # monotonic
     failed: bool = False  # the last try
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 by file name
+
+
+@dataclass
+class Indexes:
+    """The indexes by the least age of their versions, in days."""
+
+    by_age: dict[int, IndexCache] = field(default_factory=dict)
 
 
 def current_index(env: Context, db: Connection, min_age_days: int = 0) -> SignedIndex:
@@ -137,7 +145,7 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
 
 
 def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
-    found: IndexCache = env.remembered.setdefault(f"index:{min_age_days}", IndexCache())
+    found = env.state(Indexes).by_age.setdefault(min_age_days, IndexCache())
     return found
 
 
@@ -209,7 +217,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int)
         unfinished.unlink(missing_ok=True)
         packed.unlink(missing_ok=True)
         raise
-    flush_folder(folder)
+    disk.flush(folder)
     _sweep(env, folder, sequence)
     return SignedIndex(
         sequence,

@@ -296,7 +296,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
 
 
 def _authors(env: Context) -> Authors:
-    found: Authors = env.remembered.setdefault("crash_authors", Authors())
+    found = env.state(Authors)
     return found
 
 

@@ -1,7 +1,7 @@
 """Export and erasure of a device's telemetry. A device is stored under a pseudonym that only this
 server can compute, a different one for each app.
 
-Whoever knows a device_id may export and erase what is stored under it: it is 256 random bits that
+Anybody who knows a device_id may export and erase what is stored under it: it is 256 random bits that
 only the device has.
 """
 
@@ -91,7 +91,7 @@ def erase(env: Context, device_id: str) -> None:
 def _exclusive_search(env: Context) -> Iterator[None]:
     """One search at a time, and one that waits; others are refused at once. Raises Unavailable
     `busy`."""
-    search: Search = env.remembered.setdefault("device_search", Search())
+    search = env.state(Search)
     if not search.waiting.acquire(blocking=False):
         raise _busy()
     try:

@@ -134,7 +134,7 @@ def nothing_accepted(number: int) -> Receipt:
 
 def day_shares(env: Context) -> Shares:
     """What networks and devices have used today, in this process."""
-    found: Shares = env.remembered.setdefault("telemetry_shares", Shares())
+    found = env.state(Shares)
     return found
 
 

@@ -1,12 +1,15 @@
 """The job that advances rollout plans: it brings together the plans in the portal's database and what is
 counted of their versions in the telemetry database."""
 
+from typing import Any
+
 from mosis.context import Context
+from mosis.errors import Invalid
 from mosis.publishing import rollout_plans, versions
 from mosis.publishing.halting import Counts
 from mosis.publishing.rollout_plans import Plan
 from mosis.publishing.versions import Version
-from mosis.telemetry import rollups, watches
+from mosis.telemetry import rollups, settings, watches
 
 
 def advance(env: Context) -> None:
@@ -47,6 +50,22 @@ def _counts(env: Context, plan: Plan, version: Version) -> tuple[Counts, Counts]
     previous = rollout_plans.previous_version(db, version)
     watch = watches.begin(telemetry, version.app_id, version.version, previous, plan.round)
     return watches.counts(telemetry, watch)
+
+
+def check_counted(
+    env: Context, app_id: str | None, plan: dict[str, Any] | None, at: str = ""
+) -> None:
+    """Check that sessions of the app (None: a new one) are counted, if a plan shall halt by them. Raises
+    Invalid with a pointer that begins with `at`."""
+    if not plan or not plan.get("halt_when"):
+        return
+    if not env.config.telemetry:
+        detail = "The operator has switched telemetry off, so crashes are not counted: leave out halt_when."
+    elif app_id and not settings.get(env.telemetry.connection(), app_id).enabled:
+        detail = "Telemetry of this app is off, so crashes are not counted: switch it on, or leave out halt_when."
+    else:
+        return
+    raise Invalid([{"pointer": f"{at}/halt_when", "code": "not_allowed", "detail": detail}])
 
 
 def figures(env: Context, version: Version) -> dict[str, object] | None:

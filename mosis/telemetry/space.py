@@ -2,8 +2,10 @@
 and must never take the space that uploads need."""
 
 import os
+from dataclasses import dataclass
 from time import monotonic
 
+from mosis import disk
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
@@ -19,8 +21,8 @@ def limit_bytes(env: Context) -> int:
     """The maximum size of the database."""
     if env.config.telemetry_max_bytes:
         return int(env.config.telemetry_max_bytes)
-    disk = os.statvfs(env.telemetry.path.parent)
-    return disk.f_blocks * disk.f_frsize // SHARE_OF_DISK
+    whole = os.statvfs(env.telemetry.path.parent)
+    return whole.f_blocks * whole.f_frsize // SHARE_OF_DISK
 
 
 def used_bytes(db: Connection) -> int:
@@ -29,23 +31,30 @@ def used_bytes(db: Connection) -> int:
     return int((pages - free) * db.value("PRAGMA page_size"))
 
 
+@dataclass
+class _LastCheck:
+    """When the disk was checked (monotonic), and the bytes accepted since."""
+
+    at: float = float("-inf")
+    unchecked_bytes: int = 0
+
+
 def check(env: Context, size_bytes: int) -> None:
     """Raises Unavailable `no_space` if telemetry has no room for this many bytes: the limit is
     reached, or the disk has less than twice its reserve. Checks the disk once a second or every
     UNCHECKED_BYTES, whichever comes first."""
-    at, unchecked = env.remembered.get("telemetry_room", (float("-inf"), 0))
-    now = monotonic()
-    if now - at < 1 and unchecked + size_bytes < UNCHECKED_BYTES:
-        env.remembered["telemetry_room"] = (at, unchecked + size_bytes)
+    last, now = env.state(_LastCheck), monotonic()
+    if now - last.at < 1 and last.unchecked_bytes + size_bytes < UNCHECKED_BYTES:
+        last.unchecked_bytes += size_bytes
         return
     if _missing_bytes(env) > 0 or used_bytes(env.telemetry.connection()) > limit_bytes(env) * SLACK:
-        env.remembered.pop("telemetry_room", None)
+        last.at = float("-inf")
         raise Unavailable(
             "no_space",
             "There is no room for telemetry at the moment; store it and send it again in an hour.",
             retry_after_seconds=3600,
         )
-    env.remembered["telemetry_room"] = (now, 0)
+    last.at, last.unchecked_bytes = now, 0
 
 
 def excess_bytes(env: Context, db: Connection) -> int:
@@ -62,5 +71,4 @@ def is_tight(env: Context) -> bool:
 
 
 def _missing_bytes(env: Context) -> int:
-    disk = os.statvfs(env.telemetry.path.parent)
-    return 2 * int(env.config.disk_reserve_bytes) - disk.f_bavail * disk.f_frsize
+    return 2 * int(env.config.disk_reserve_bytes) - disk.free_bytes(env.telemetry.path.parent)

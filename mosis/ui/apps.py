@@ -168,7 +168,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
         review=standing and standing.review,
         reasons=json.loads(standing.review.reasons) if standing else [],
         messages=messages.rows,
-        moves=[*shown.moves, *(["rollback"] if shown.state in ("published", "halted") else [])],
+        moves=_moves_of(db, found, shown),
         submits=shown.state in ("ready", "in_review", "approved", "rejected"),
     )
 
@@ -228,6 +228,23 @@ def _move(
         reason = {"yank": {"yank_reason": form.get("reason")}, "unyank": {"yank_reason": None}}
         with db.write():
             versions.move(db, caller, version, name, **reason.get(name, {}))
+
+
+def _moves_of(db: Connection, app: App, version: Version) -> list[str]:
+    """What can be done with a version now, in the order of the buttons."""
+    found = list(version.moves)
+    if version.rollout_percent >= 100 and "rollout" in found:
+        found.remove("rollout")
+    newer = [
+        each
+        for each in versions.index(db, app, PageRequest(100)).rows
+        if each.state == "published"
+        and each.channel == version.channel
+        and each.version_code > version.version_code
+    ]
+    if newer and version.state in ("published", "halted"):
+        found.append("rollback")
+    return found
 
 
 def _percent(given: str | None, field: str) -> float | None:

@@ -12,6 +12,7 @@ from mosis.database import Connection
 from mosis.packages.manifest import PACKAGE_ID
 from mosis.publishing import apps, rollout_plans, versions
 from mosis.publishing.apps import App
+from mosis.telemetry import rollout_health
 from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
@@ -148,6 +149,7 @@ def index(env: Context, db: Connection, caller: Caller) -> dict[str, Any]:
 )
 def create(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Create an app. Its package_id is unique in the portal."""
+    rollout_health.check_counted(env, None, body.get("rollout_plan"), "/rollout_plan")
     app = apps.create(db, env.config, caller, _normal(body))
     return created(public(env, db, app), f"/v1/apps/{app.package_id}")
 
@@ -172,7 +174,9 @@ def change(
 def change_fields(
     env: Context, db: Connection, caller: Caller, found: App, fields: dict[str, Any]
 ) -> App:
-    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached."""
+    """Change fields that were checked by CHANGE, in the running transaction. Raises LimitReached,
+    Invalid."""
+    rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
     if found.published and fields:
         spend(env, "listing", caller.account)
     return apps.change(db, caller, found, _normal(fields))

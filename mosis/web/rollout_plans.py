@@ -40,6 +40,7 @@ def put(
     with db.write():
         found = versions.get(db, apps.with_role(db, caller, app, "publisher"), version)
         require_match(lambda: whole(env, db, found))
+        rollout_health.check_counted(env, found.app_id, body)
         spend(env, "version_moves", found.id)
         rollout_plans.put(db, caller, found, body)
         return whole(env, db, versions.by_id(db, found.id) or found)

@@ -17,6 +17,7 @@ import pytest
 from mosis.client import install
 from mosis.context import Context
 from mosis.store.index_keys import IndexKey
+from mosis.store.signed_index import Indexes
 from tests.client import Client, Person
 from tests.command_line.driver import Mosis, approve_all, ended
 from tests.conftest import Hands
@@ -237,7 +238,7 @@ def test_an_expired_index_of_the_store_is_refused(
     """The portal's clock is behind by years: what it signs has expired."""
     device("install", APP).expect(0)
     hands.turn(-2 * 365 * 86400)
-    client.env.remembered.pop("index:0")
+    client.env.state(Indexes).by_age.pop(0)
     refused(device, "expired")
 
 
@@ -339,7 +340,7 @@ def test_a_download_that_was_cut_is_resumed(device: Mosis, mirror: Mirror, relea
 
 def test_a_download_goes_on_in_the_next_run(device: Mosis, mirror: Mirror, released: None) -> None:
     mirror.cut_after = [1000] + [0] * 20
-    assert "it goes on where it stopped" in device("install", APP).expect(4).err
+    assert "it resumes where it stopped" in device("install", APP).expect(4).err
     assert not device.folder.joinpath(APP).exists()
     mirror.cut_after, mirror.ranges = [], []
     device("install", APP).expect(0)

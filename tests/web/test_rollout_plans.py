@@ -11,7 +11,7 @@ from mosis.clock import Clock, text
 from mosis.config import Config
 from mosis.context import make_context
 from mosis.publishing import rollout_plans
-from mosis.telemetry import rollout_health, rollups
+from mosis.telemetry import intake, rollout_health, rollups
 from mosis.worker import HANDLERS
 from tests.client import Answer, Client, Person
 from tests.conftest import CHEAP, Hands
@@ -100,7 +100,7 @@ def sessions(
             "batch_id": f"{prefix}{version}-{each}-{now}",
             "events": events,
         }
-        client.post("/v1/telemetry/events", batch).expect(202)
+        intake.take(client.env, batch)
     rollups.catch_up(client.env.telemetry.connection())
 
 
@@ -239,6 +239,26 @@ def test_a_plan_can_be_removed_and_is_checked(client: Client, alice: Person) -> 
     client.call("PUT", plan, {"steps": STEPS}, as_=alice).expect(409, code="invalid_state")
     other = client.register("bob")
     client.call("PUT", plan, {"steps": STEPS}, as_=other).expect(404)
+
+
+def test_a_plan_cannot_halt_by_what_is_not_counted(client: Client, alice: Person) -> None:
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    plan, at_app = {"steps": STEPS, "halt_when": HALT}, f"/v1/apps/{NOTES}"
+    client.patch(at_app + "/telemetry", {"enabled": False}, as_=alice).expect(200)
+    for method, path, body, pointer in (
+        ("PUT", at("1.0.0") + "/rollout-plan", plan, "/halt_when"),
+        ("PATCH", at_app, {"rollout_plan": plan}, "/rollout_plan/halt_when"),
+    ):
+        refused = client.call(method, path, body, as_=alice).expect(422, code="invalid")
+        assert refused.finding(pointer) == "not_allowed"
+    client.call("PUT", at("1.0.0") + "/rollout-plan", {"steps": STEPS}, as_=alice).expect(200)
+    client.patch(at_app + "/telemetry", {"enabled": True}, as_=alice).expect(200)
+    object.__setattr__(client.env.config, "telemetry", False)
+    new = {"package_id": "com.acme.new", "name": "New", "rollout_plan": plan}
+    refused = client.post("/v1/apps", new, as_=alice).expect(422, code="invalid")
+    assert refused.finding("/rollout_plan/halt_when") == "not_allowed"
+    object.__setattr__(client.env.config, "telemetry", True)
+    client.post("/v1/apps", new, as_=alice).expect(201)
 
 
 def test_versions_without_a_plan_get_that_of_their_app(

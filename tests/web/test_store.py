@@ -241,7 +241,7 @@ def test_one_download_counts_for_each_network_app_and_day(
     hands.turn(86400)
     fetched(client).expect(200)
     assert counted(client) == 6
-    everything = str(client.env.remembered["fetched"].__dict__)
+    everything = str(client.env.state(Fetched).__dict__)
     assert not any(address in everything for address in homes)
 
 

@@ -110,7 +110,7 @@
 <ul class="rows">
 % for webhook in webhooks:
 <li><div><a href="{{url(here + "/webhooks/" + webhook.id)}}">{{webhook.url}}</a>
-<small>{{t("account.on" if webhook.enabled else "account.off")}}{{", " + t("account.failing") if webhook.failing_since else ""}}</small></div></li>
+<small>{{t("account.on" if webhook.enabled else "account.off")}}{{", " + t("account.fails") if webhook.failing_since else ""}}</small></div></li>
 % end
 </ul>
 <details {{"open" if page.is_here(here + "/webhooks") else ""}}>

@@ -10,7 +10,7 @@
 </ul>
 </nav>
 <dl class="figures">
-<div><dt>{{t("quality.devices")}}</dt><dd>{{written(totals["unique_devices"])}}</dd></div>
+<div><dt>{{t("quality.devices_all")}}</dt><dd>{{written(totals["unique_devices"])}}</dd></div>
 <div><dt>{{t("quality.starts")}}</dt><dd>{{written(totals["starts"])}}</dd></div>
 <div><dt>{{t("quality.crashes")}}</dt><dd>{{written(totals["crashes"])}}</dd></div>
 <div><dt>{{t("quality.crash_free")}}</dt><dd>{{"\u2013" if totals["crash_free_share"] is None else written(totals["crash_free_share"] * 100) + " %"}}</dd></div>
