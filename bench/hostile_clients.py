@@ -1,4 +1,5 @@
-"""What hostile clients do to an honest one: slow readers, slow senders, hoarders of connections, pipeliners, a greedy account.
+"""Measures what hostile clients do to an honest one: slow readers and senders, many connections, pipelining, a greedy
+account.
 
 `python -m bench.hostile_clients` starts a portal of its own on 127.0.0.1, without rate limits. Honest accounts on another
 loopback address read the store, sign in and upload: some seconds alone, some seconds beside an attack, and so on through
@@ -34,7 +35,9 @@ TIMES, MOST_MS, GROWTH_BYTES = 3.0, 2000.0, 32 << 20
 FAILED_MS = 20_000.0
 PERIOD_SECONDS = 0.25  # from one upload to the next
 READS, SIGN_INS = 8, 2  # for each upload
-ACCOUNTS = 16  # of each at most 20 versions may wait for their checks
+ACCOUNTS = (
+    80  # of each at most 20 versions may wait for their checks, which are slower than uploads
+)
 CALLS = ("read", "sign in", "upload")
 Samples = dict[str, list[float]]
 

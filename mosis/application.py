@@ -6,6 +6,7 @@ from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
 from mosis.operations.other_hosts import HostWatch
+from mosis.operations.other_proxies import ProxyWatch
 
 
 def build(env: Context) -> Any:
@@ -18,8 +19,11 @@ def build(env: Context) -> Any:
 
     prefix = env.config.base_path if env else ""
     pages = Pages(env)
+    measures, limits = (env.measures, env.limits) if env else (None, None)
     see_host = HostWatch(env.config).see if env else None
-    app = Portal(env.measures if env else None, prefix, pages.error_page, see_host)
+    see_proxy = ProxyWatch(env.config).see if env else None
+    trusted = env.config.trusted_proxy if env else ()
+    app = Portal(measures, prefix, pages.error_page, see_host, see_proxy, limits, trusted)
     if env:
         problems.document_errors_under(prefix)
     if env and env.config.compression:

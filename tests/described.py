@@ -17,7 +17,13 @@ from mosis.web.openapi_parameters import address
 from mosis.web.openapi_schemas import Operation
 from tests import browser
 
-NO_ROUTE = {"not_found", "method_not_allowed", "malformed_request", "not_implemented"}
+NO_ROUTE = {
+    "rate_limited",
+    "not_found",
+    "method_not_allowed",
+    "malformed_request",
+    "not_implemented",
+}
 
 
 @cache

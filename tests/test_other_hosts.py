@@ -4,13 +4,16 @@ import contextlib
 import logging
 import socket
 import urllib.request
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from mosis.config import Config, ConfigError, read_env_file
-from mosis.operations import doctor, other_hosts
+from mosis.operations import doctor, other_hosts, other_proxies
 from mosis.operations.other_hosts import HostWatch
+from mosis.operations.other_proxies import ProxyWatch
 from tests.client import Client
 from tests.server import Running, command, free_port, running
 
@@ -127,6 +130,38 @@ def test_which_hosts_are_noted(client: Client, caplog: pytest.LogCaptureFixture)
         assert other_hosts.last_seen(config) is None
     HostWatch(config).see("192.168.1.5:8080")
     assert (other_hosts.last_seen(config) or seen).name == "192.168.1.5"
+
+
+def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_are_not(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, header = client.env.config, {"X-Forwarded-For": "203.0.113.9"}
+    client.get("/v1/store/apps", headers=header, address="198.51.100.7").expect(200)
+    client.get("/v1/store/apps", headers=header, address="93.184.216.34").expect(200)
+    client.get("/v1/store/apps", address="10.0.0.5").expect(200)
+    config.data_dir.joinpath(other_proxies.FILE).unlink(missing_ok=True)
+    watch = ProxyWatch(config)
+    for address, sent in (("93.184.216.34", True), ("10.0.0.5", False), ("unix", True)):
+        watch.see(
+            {"REMOTE_ADDR": address} | ({"HTTP_X_FORWARDED_FOR": "203.0.113.9"} if sent else {})
+        )
+        assert other_proxies.last_seen(config) is None, address
+    with caplog.at_level(logging.WARNING):
+        for number in range(5, 50):
+            watch.see({"REMOTE_ADDR": f"10.0.0.{number}", "HTTP_X_FORWARDED_FOR": "203.0.113.9"})
+    assert other_proxies.last_seen(config) == "10.0.0.5"
+    assert len([each for each in caplog.records if "10.0.0.5 share" in each.message]) == 1
+    trusting = replace(config, trusted_proxy=(ip_network("10.0.0.0/24"),))
+    assert other_proxies.last_seen(trusting) is None
+    for content in (
+        "",
+        "[]",
+        "{}",
+        '{"address": "10.0.0.5", "at": 0}',
+        '{"address": "x", "at": 1}',
+    ):
+        config.data_dir.joinpath(other_proxies.FILE).write_text(content)
+        assert other_proxies.last_seen(config) is None
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def fetch(
             trouble = reason(error)
     raise Stop(
         f"{address} cannot be fetched ({trouble}). Run the same command again"
-        + (": it goes on where it stopped." if tag else "."),
+        + (": it resumes where it stopped." if tag else "."),
         FAILED,
     )
 

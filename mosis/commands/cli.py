@@ -345,7 +345,7 @@ def run_admin_password(given: Given, config: Config) -> None:
 
 
 def run_admin_second_factor_off(given: Given, config: Config) -> None:
-    """Turn the second factor of an account off; its owner is told."""
+    """Turn the second factor of an account off; its owner is notified."""
     from mosis.caller import PORTAL
     from mosis.errors import NotFound
     from mosis.people import accounts, second_factor

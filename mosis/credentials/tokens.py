@@ -174,7 +174,7 @@ def split_step(ticket: str) -> tuple[str, int]:
     except ValueError:
         raw = b""
     if not ticket.startswith("ms_") or len(raw) != 48:
-        raise Denied("invalid_token", "This ticket is not one of ours; sign in again.")
+        raise Denied("invalid_token", "This ticket was not issued by this portal; sign in again.")
     return str(uuid.UUID(bytes=raw[:16])), int.from_bytes(raw[16:20], "big")
 
 

@@ -15,7 +15,7 @@ DIGITS = 6
 STEPS_AROUND = 1  # steps before and after now that count: clocks differ (RFC 6238, section 5.2)
 RECOVERY_CODES = 10
 _SALT = b"mosis totp 1"
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without similar characters
 
 
 def make_seed() -> bytes:
@@ -30,12 +30,12 @@ def secret_of(server_secret: str, developer_id: str, seed: bytes) -> bytes:
 
 
 def base32(secret: bytes) -> str:
-    """A secret as people type it into an app."""
+    """The secret in the form that users type into an app."""
     return base64.b32encode(secret).decode()
 
 
 def uri(secret: bytes, issuer: str, account: str) -> str:
-    """The address that a QR code carries, in the form that Google Authenticator has introduced."""
+    """The address in the QR code, in the format introduced by Google Authenticator."""
     label = quote(f"{issuer}:{account}", safe="")
     return f"otpauth://totp/{label}?{urlencode({'secret': base32(secret), 'issuer': issuer}, quote_via=quote)}"
 
@@ -68,7 +68,7 @@ def make_recovery_codes() -> list[str]:
 
 
 def recovery_hash(code: str) -> str:
-    """What is stored of a recovery code; a plain hash is enough for that many random bits. Case,
-    blanks and hyphens do not count."""
+    """The stored form of a recovery code; a plain hash is sufficient for that many random bits.
+    Case, spaces and hyphens are ignored."""
     plain = "".join(letter for letter in code.lower() if letter.isalnum())
     return hashlib.sha256(plain.encode()).hexdigest()

@@ -41,7 +41,7 @@ FINDINGS: dict[str, str] = {
     "required": "A required field is missing.",
     "unknown_field": "There is no such field.",
     "wrong_type": "A field is of another type.",
-    "wrong_format": "A field does not have the form that is asked for.",
+    "wrong_format": "A field does not have the required form.",
     "too_long": "A text or list is too long.",
     "id_mismatch": "The id is not the package_id of the app.",
     "permission_unknown": "There is no such permission.",
@@ -95,6 +95,7 @@ FINDINGS: dict[str, str] = {
     "permission_undeclared": "A permission seems to be used that is not asked for.",
     "permission_new": "A permission is asked for that the last published version did not ask for.",
     "first_app": "It is the developer's first app.",
+    "look_alike": "The package id is easily taken for that of another developer's published app.",
 }
 
 # The remedy of each finding, for docs/PACKAGES.md.
@@ -180,6 +181,7 @@ CURES: dict[str, str] = {
     "permission_undeclared": "Ask for it in `permissions`: without it the device refuses the call.",
     "permission_new": "Say in the release notes what it is for.",
     "first_app": "Nothing: the review takes a little longer.",
+    "look_alike": "Choose a package id under a domain of yours, or tell the reviewer why it is so near.",
 }
 
 

@@ -284,7 +284,7 @@ def _list(at: str, value: Any, longest: int) -> Iterator[Finding]:
         for index, each in enumerate(value):
             if each in value[:index]:
                 yield _finding(
-                    f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} stands twice."
+                    f"{at}/{index}", "duplicate_value", f"{str(each)[:80]!r} occurs twice."
                 )
 
 

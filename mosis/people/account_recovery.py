@@ -1,7 +1,7 @@
 """Email verification, password reset and invitations.
 
 A link proves control of the mailbox, not who registered the account. It therefore never gives
-access to both: whoever registered proves that with the password or a session; otherwise all earlier
+access to both: the registrant proves that with the password or a session; otherwise all earlier
 credentials end.
 """
 

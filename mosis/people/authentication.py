@@ -133,7 +133,7 @@ def _caller_of_publisher(
 
 def _of_publisher(row: Sequence[Any], address: str, client: str) -> Caller:
     """Acts for the account that the app belongs to, within one app, and has no role. It is exempt
-    from REQUIRE_SECOND_FACTOR: whoever has added the publisher was asked for that."""
+    from REQUIRE_SECOND_FACTOR: the owner who added the publisher was asked for it."""
     developer_id, token_id, app_id, scopes = row
     return Caller(
         developer_id,

@@ -43,8 +43,9 @@ def ask(env: Context, db: Connection, caller: Caller, email: str, password: str 
 
 
 def confirm(env: Context, db: Connection, caller: Caller, token: str, password: str | None) -> None:
-    """Give the account its new address, which is verified by that. The link alone is not enough: its
-    receiver may be a stranger to whom somebody has addressed their own account.
+    """Give the account its new address, which thereby counts as verified. The link alone is not
+    sufficient: its receiver may be another person, whose address somebody entered for their own
+    account.
 
     Raises Denied `invalid_token`, `forbidden`, `unauthenticated` or `invalid_credentials`, Conflict
     `email_taken`.
@@ -70,8 +71,9 @@ def confirm(env: Context, db: Connection, caller: Caller, token: str, password: 
 
 
 def undo(env: Context, db: Connection, caller: Caller, token: str) -> None:
-    """Give the account back to the mailbox that it had: it has that address again, no password, and
-    every session, key and other way into it ends. A link that sets a new password is mailed there.
+    """Give the account back to its previous mailbox: it has that address again and no password, and
+    all its sessions, keys and other ways to sign in are revoked. A password-reset link is mailed
+    there.
 
     Raises Denied `invalid_token`, Conflict `email_taken`.
     """
@@ -99,11 +101,11 @@ def _check_free(db: Connection, email: str, developer_id: str) -> None:
     if (found is not None and found.id != developer_id) or accounts.is_held(
         db, email, developer_id
     ):
-        raise Conflict("email_taken", "There is an account with this address already.")
+        raise Conflict("email_taken", "An account with this address exists already.")
 
 
 def _alive(db: Connection, ticket: Ticket) -> Developer:
     developer = accounts.get(db, ticket.developer_id or "")
     if developer.suspended:
-        raise Denied("invalid_token", "This link is not valid any more; ask for a new one.")
+        raise Denied("invalid_token", "This link is no longer valid; ask for a new one.")
     return developer

@@ -76,7 +76,7 @@ ENDINGS: dict[str, Ending] = {
     "idempotency": Ending(_deleted("idempotency"), SUSPENDED),
     # identities stay linked while suspended, so that their owner cannot register again with them
     "identities": Ending(_deleted("identities"), CLAIMED),
-    # also one that whoever made the account has turned on
+    # also one turned on by somebody else who registered the account
     "second_factors": Ending(_deleted("second_factors"), CLAIMED),
     "webhooks": Ending(_deleted("webhooks"), CLAIMED),
 }

@@ -1,8 +1,8 @@
-"""The second factor of an account: codes of an authenticator app, and recovery codes for when it is
+"""The second factor of an account: codes of an authenticator app, and recovery codes in case it is
 lost.
 
-A code is good once. Who has signed in with the first factor gets a ticket, which is good for ten
-minutes and dies with the password. `mosis/people/second_step.py` exchanges it for a session.
+Each code is valid once. After the first factor a client gets a ticket, which is valid for ten
+minutes or until the password changes. `mosis/people/second_step.py` exchanges it for a session.
 """
 
 import json
@@ -51,8 +51,8 @@ def active(db: Connection, developer_id: str) -> SecondFactor | None:
 
 
 def required(env: Context, db: Connection, developer_id: str) -> Denied | None:
-    """What somebody is told who has proved the first factor of an account that has a second: the
-    error with the ticket. None if the account has none."""
+    """The error with a ticket, for a caller who has proved the first factor of an account with a
+    second one. None if the account has none."""
     if active(db, developer_id) is None:
         return None
     password_hash = db.value("SELECT password_hash FROM developers WHERE id = ?", developer_id)
@@ -67,7 +67,7 @@ def required(env: Context, db: Connection, developer_id: str) -> Denied | None:
 
 
 def account_of(env: Context, db: Connection, ticket: str) -> str:
-    """The account of a ticket that is good. Raises Denied `invalid_token`."""
+    """The account of a valid ticket. Raises Denied `invalid_token`."""
     developer_id, expires_at = tokens.split_step(ticket)
     row = db.one("SELECT password_hash FROM developers WHERE id = ?", developer_id)
     now = env.clock.time()
@@ -78,15 +78,15 @@ def account_of(env: Context, db: Connection, ticket: str) -> str:
         )
         or not now < expires_at <= now + TICKET_SECONDS
     ):
-        raise Denied("invalid_token", "This ticket is not valid any more; sign in again.")
+        raise Denied("invalid_token", "This ticket is no longer valid; sign in again.")
     return developer_id
 
 
 def begin(env: Context, db: Connection, caller: Caller, password: str | None) -> bytes:
-    """Make a new secret for an authenticator app; it counts once `turn_on` has seen a code of it.
+    """Create a secret for an authenticator app; it takes effect when `turn_on` gets a code of it.
 
-    Raises Denied `invalid_credentials` without the account's password (a stolen session must not lock
-    the owner out), Conflict `invalid_state` if a second factor is on.
+    Raises Denied `invalid_credentials` without the account's password (a stolen session must not
+    lock the owner out), Conflict `invalid_state` if a second factor is on.
     """
     stored = db.value("SELECT password_hash FROM developers WHERE id = ?", caller.account)
     if stored and not passwords.verify(password or "", stored, env.password_cost):
@@ -121,7 +121,7 @@ def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str
         if found is None or found.confirmed_at:
             raise Conflict(
                 "invalid_state",
-                "Begin with POST /v1/auth/totp; a second factor that is on stays as it is.",
+                "Start with POST /v1/auth/totp; a second factor that is on is not changed.",
                 state="on" if found else "off",
                 allowed=["off"] if found else ["begin"],
             )
@@ -201,7 +201,7 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
 
 
 def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
-    """Tell the owner that somebody knows the password and tries codes, once an hour."""
+    """Notify the owner, at most once an hour, that somebody knows the password and tries codes."""
     with db.write():
         if not db.value(
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
@@ -226,8 +226,8 @@ def _on(db: Connection, developer_id: str) -> SecondFactor:
 
 
 def _spend_code(env: Context, db: Connection, factor: SecondFactor, code: str) -> None:
-    """Use up a code of the app: of two requests with the same code one wins. A last step beyond what
-    the clock allows was written while it was ahead, and does not count."""
+    """Use up a code of the app; of two requests with the same code one fails. A last step beyond
+    what the clock allows was written while it was ahead, and does not count."""
     secret, now = totp.secret_of(env.secret, factor.developer_id, factor.seed), env.clock.time()
     step = totp.step_of(secret, code.replace(" ", ""), now)
     latest = int(now) // totp.STEP_SECONDS + totp.STEPS_AROUND

@@ -11,7 +11,8 @@ from mosis.people.accounts import SignedIn
 
 
 def sign_in(env: Context, db: Connection, caller: Caller, ticket: str, code: str) -> SignedIn:
-    """Sign in. Raises Denied `invalid_token`, `invalid_code` (the owner is told) or `suspended`."""
+    """Sign in. Raises Denied `invalid_token`, `invalid_code` (the owner is notified) or
+    `suspended`."""
     developer_id = second_factor.account_of(env, db, ticket)
     try:
         with db.write():

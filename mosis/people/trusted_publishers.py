@@ -1,8 +1,8 @@
 """Trusted publishers: build servers that publish an app without a stored secret.
 
-An owner names an issuer of ID tokens and the claims that a token must have. A build presents its ID
-token and gets a token of ours for 15 minutes and one app (RFC 8693). Packages still need a signature
-with a key of a publisher or owner of the app.
+An owner names an issuer of ID tokens and the required claims. A build presents its ID token and
+gets a token of this portal for one app, valid for 15 minutes (RFC 8693). Packages still need a
+signature with a key of a publisher or owner of the app.
 """
 
 import json
@@ -28,10 +28,11 @@ MOST = 20  # of one app
 LIFE_SECONDS = 15 * 60
 MOST_TOKENS = 100  # valid ones of one publisher
 SCOPES = ("apps:read", "versions:upload", "versions:publish")
-# Claims that name a repository or project by what never changes and is never given out again. A name
-# alone is not enough: whoever takes over an abandoned name would be trusted.
-# GitHub: https://docs.github.com/en/actions/reference/security/oidc (repository_id); GitLab:
-# https://docs.gitlab.com/ci/secrets/id_token_authentication (project_id); Gitea and Forgejo: as GitHub.
+# Claims that identify a repository or project by an id that is never reused. A name is not
+# sufficient: anybody who takes over an abandoned name would be trusted. GitHub:
+# https://docs.github.com/en/actions/reference/security/oidc (repository_id); GitLab:
+# https://docs.gitlab.com/ci/secrets/id_token_authentication (project_id); Gitea and Forgejo: as
+# GitHub.
 LASTING = (
     "repository_id",
     "project_id",
@@ -39,7 +40,7 @@ LASTING = (
     "oidc.circleci.com/project-id",
 )
 LASTING_SUBJECTS = ("https://accounts.google.com",)  # issuers whose `sub` is such a claim
-# What the audit trail says of a build, as far as its token does.
+# Claims that the audit trail records, if the token has them.
 NOTED = (
     "repository", "repository_id", "project_path", "project_id", "ref", "sha", "workflow_ref",
     "run_id", "pipeline_id", "job_id", "environment",
@@ -86,8 +87,10 @@ def findings(env: Context, issuer: str, claims: Mapping[str, str]) -> list[dict[
             {
                 "pointer": "/claims",
                 "code": "required",
-                "detail": f"One claim must name the repository by its id, because names are given out"
-                f" again: {', '.join(lasting)}.",
+                "detail": (
+                    "One claim must identify the repository by its id, because "
+                    f"names can be reused: {', '.join(lasting)}."
+                ),
             }
         )
     return found
@@ -96,8 +99,8 @@ def findings(env: Context, issuer: str, claims: Mapping[str, str]) -> list[dict[
 def add(
     env: Context, db: Connection, caller: Caller, app: App, publisher: Mapping[str, Any]
 ) -> TrustedPublisher:
-    """Trust a build server, in the running transaction; every owner is told. Raises Invalid, Conflict
-    `limit_reached`."""
+    """Add a trusted publisher, in the running transaction; every owner is notified. Raises Invalid,
+    Conflict `limit_reached`."""
     if found := findings(env, publisher["issuer"], publisher["claims"]):
         raise Invalid(found)
     if db.value("SELECT count(*) FROM trusted_publishers WHERE app_id = ?", app.id) >= MOST:
@@ -147,7 +150,7 @@ def get(db: Connection, app: App, publisher_id: str) -> TrustedPublisher:
 
 
 def remove(db: Connection, caller: Caller, publisher: TrustedPublisher) -> None:
-    """Trust it no more, in the running transaction: its tokens end too."""
+    """Remove a trusted publisher, in the running transaction: its tokens are revoked too."""
     db.change("DELETE FROM trusted_publishers WHERE id = ?", publisher.id)
     members.note(db, caller, publisher.app_id, "app.publisher_removed", publisher.id)
 
@@ -217,7 +220,7 @@ def _issued(
         identity.use_hash,
         text(int(identity.expires_at)),
     ):
-        raise _refusal("was exchanged already; each is good once")
+        raise _refusal("was exchanged already; each is valid once")
     valid = "SELECT count(*) FROM publisher_tokens WHERE publisher_id = ? AND expires_at > ?"
     if db.value(valid, publisher.id, db.now) >= MOST_TOKENS:
         raise _refusal(f"would be one of more than {MOST_TOKENS} at the same time")
@@ -252,6 +255,4 @@ def _issued(
 
 def _refusal(why: str) -> PortalError:
     """RFC 6749, section 5.2, as RFC 8693, section 2.2.2, has it."""
-    return Malformed(
-        "invalid_grant", f"The ID token is not taken: it {why}.", error="invalid_grant"
-    )
+    return Malformed("invalid_grant", f"The ID token was refused: it {why}.", error="invalid_grant")

@@ -1,4 +1,4 @@
-"""When a rollout halts by itself: the decision from numbers of sessions and crashes, without a database.
+"""The decision to halt a rollout, from numbers of sessions and crashes, without a database.
 
 docs/decisions/0080-halting-by-exact-tests.md has the reasons and the sources.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 ERROR_RATE = 0.01  # of all tests of a round together, for a version that is no worse
 LOOK_GROWTH = 1.4  # factor between the sessions of consecutive tests
-LEAST_CRASHED_DEVICES = 3  # fewer say more about themselves than about the version
+LEAST_CRASHED_DEVICES = 3  # fewer are dominated by the individual devices
 CRASHES_A_DAY = 3  # of a device that count in a test; its sessions count up to the last of them
 SESSIONS_AT_LEAST = 200  # unless the plan says otherwise
 
@@ -35,8 +35,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class Counts:
-    """Sessions of one version. In the `bounded` numbers a device counts CRASHES_A_DAY crashes a day
-    at most; `design_effect` says how many times more of them tell as much as independent ones."""
+    """Sessions of one version. In the `bounded` numbers a device counts at most CRASHES_A_DAY
+    crashes a day; `design_effect` is the number of sessions that carry as much information as one
+    independent session."""
 
     version: str | None = None
     sessions: int = 0
@@ -49,7 +50,7 @@ class Counts:
 
     @property
     def effective(self) -> tuple[int, int]:
-        """Crashes and sessions for a test, as so many independent ones: (rounded down, rounded)."""
+        """Crashes and sessions as numbers of independent ones, for a test: (rounded down, rounded)."""
         crashes = int(self.bounded_crashes / self.design_effect)
         return crashes, max(crashes, round(self.bounded_sessions / self.design_effect))
 
@@ -59,7 +60,7 @@ class Counts:
         return max(0.0, 1 - self.crashes / self.sessions) if self.sessions else None
 
     def public(self) -> dict[str, Any]:
-        """As shown in events, mails and answers."""
+        """In the form of events, mails and responses."""
         share = self.crash_free_share
         return {
             "version": self.version,
@@ -125,10 +126,14 @@ def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) ->
     """
     bound = 5 * ERROR_RATE / ((looks + 5) * (looks + 6))
     compared = condition.compared and previous.sessions >= condition.sessions_at_least
-    if compared:
-        p_value = fisher(*counts.effective, *previous.effective)
-    else:
-        p_value = binomial(*counts.effective, 1 - condition.crash_free_below)
+    crashes, sessions = counts.effective
+    others = previous.effective
+    p_value, rate = 1.0, 1 - condition.crash_free_below
+    # Where it does not crash more often, the sum would be long and its result plain.
+    if compared and crashes * others[1] > others[0] * sessions:
+        p_value = fisher(crashes, sessions, *others)
+    elif not compared and crashes > sessions * rate:
+        p_value = binomial(crashes, sessions, rate)
     share = counts.crash_free_share
     halt = (
         share is not None
@@ -140,8 +145,8 @@ def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) ->
 
 
 def fisher(crashes: int, sessions: int, other_crashes: int, other_sessions: int) -> float:
-    """Fisher's exact test, one-sided: the probability of at least so many crashes among `sessions`
-    if all crashes were spread over all sessions by chance (R. A. Fisher, 1935)."""
+    """Fisher's exact test, one-sided: the probability of at least this many crashes among
+    `sessions` if all crashes were distributed over all sessions by chance (R. A. Fisher, 1935)."""
     total, crashed = sessions + other_sessions, crashes + other_crashes
     whole = _choose(total, sessions)
 
@@ -152,7 +157,7 @@ def fisher(crashes: int, sessions: int, other_crashes: int, other_sessions: int)
 
 
 def binomial(crashes: int, sessions: int, rate: float) -> float:
-    """The probability of at least so many crashes among `sessions` at this rate of crashes."""
+    """The probability of at least this many crashes among `sessions` at this rate of crashes."""
     if rate <= 0:
         return 1.0 if crashes == 0 else 0.0
     if rate >= 1:

@@ -1,8 +1,8 @@
 """Members of apps: which account may do what with which app.
 
 A viewer reads. A publisher also uploads, submits and publishes versions. An owner also changes the
-app, its members and who it belongs to. The account in `apps.developer_id` is always an owner: the
-store shows its name, and its quotas count.
+app, its members and its ownership. The account in `apps.developer_id` is always an owner: the store
+shows its name, and its quotas count.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _SELECT = (
 
 
 def role_of(db: Connection, app_id: str, account: str) -> str | None:
-    """What an account is in an app; None if it is no member."""
+    """The role of an account in an app; None if it is not a member."""
     found: str | None = db.value(
         "SELECT role FROM app_members WHERE app_id = ? AND developer_id = ?", app_id, account
     )
@@ -46,8 +46,8 @@ def role_of(db: Connection, app_id: str, account: str) -> str | None:
 
 
 def require_role(db: Connection, app_id: str, account: str, role: str) -> None:
-    """Raises NotFound for an account that is no member of the app, Denied `forbidden` for one whose
-    role is lower than `role`."""
+    """Raises NotFound for an account that is not a member of the app, Denied `forbidden` for one
+    whose role is lower than `role`."""
     has = role_of(db, app_id, account)
     if has is None:
         raise NotFound("app")
@@ -249,8 +249,8 @@ def belong_to(db: Connection, app_id: str, account: str) -> None:
 
 
 def check_open(db: Connection, app_id: str) -> None:
-    """Raises Denied `suspended` while the account that the app belongs to is suspended: else its
-    partners could take the app out of the suspension."""
+    """Raises Denied `suspended` while the account that the app belongs to is suspended: otherwise
+    its members could circumvent the suspension."""
     if db.value(
         "SELECT d.suspended FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.id = ?",
         app_id,
@@ -262,7 +262,7 @@ def check_open(db: Connection, app_id: str) -> None:
 
 
 def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
-    """Delete what an owner who is none any more has let in: open invitations and trusted publishers."""
+    """Delete what a former owner has added: open invitations and trusted publishers."""
     db.change(
         "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
     )
@@ -276,8 +276,8 @@ def _end(db: Connection, app_id: str, account: str) -> None:
 
 
 def _pass_on(db: Connection, member: Member) -> None:
-    """An owner is about to be none: if the app belongs to that account, it belongs to the owner who
-    joined next from now on. Raises Conflict `last_owner`."""
+    """Before an owner is removed: if the app belongs to that account, it now belongs to the owner
+    who joined next. Raises Conflict `last_owner`."""
     others = [
         each for each in accounts_of(db, member.app_id, "owner") if each != member.developer_id
     ]
@@ -292,7 +292,7 @@ def _pass_on(db: Connection, member: Member) -> None:
 
 
 def _tell_one(db: Connection, member: Member, kind: str, **data: Any) -> None:
-    """Tell somebody what became of their own membership."""
+    """Notify a member of a change of their own membership."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", member.app_id)
     events.add(
         db,

@@ -1,8 +1,9 @@
-"""Proven publishers: accounts with a record of releases that reviewers have approved. The review policy
-`changes` asks less often for a review of their versions.
+"""Proven publishers: accounts with a record of releases that reviewers have approved. The review
+policy `changes` requires fewer reviews of their versions.
 
-The record belongs to whoever signed the packages, so it does not move with an app that is transferred,
-and a stolen session or API key does not inherit it: the key of the new version must be known too.
+The record belongs to the account that signed the packages, so it does not move with a transferred
+app, and a stolen session or API key does not inherit it: the key of the new version must be known
+too.
 """
 
 from mosis.context import Context
@@ -10,13 +11,13 @@ from mosis.database import Connection
 from mosis.publishing.versions import Version
 
 DAY = 24 * 3600
-RECORD_DAYS = 90  # the record must go back so far
-CLEAN_DAYS = 180  # and nothing of what follows may have happened since
-KEY_DAYS = 30  # a package that the signing key has signed was approved so long ago
+RECORD_DAYS = 90  # the record must go back this far
+CLEAN_DAYS = 180  # and there must be no offence since
+KEY_DAYS = 30  # age of the approval of an earlier package signed with the key
 
 
 def is_proven(env: Context, db: Connection, version: Version) -> bool:
-    """Whether the account that signed this version is a proven publisher; see docs/OPERATIONS.md for
+    """Whether the account that signed this version is a proven publisher; docs/OPERATIONS.md lists
     the conditions. Always false with REVIEW_PROVEN_RELEASES=0."""
     least = env.config.review_proven_releases
     if not least:

@@ -1,4 +1,4 @@
-"""What reviewers learn of the queue: a notification for each version that waits, and a digest of those that still wait
+"""Notifications for reviewers: one for each waiting version, and a digest of those that still wait
 after an hour, by mail and webhook."""
 
 from typing import Any
@@ -11,7 +11,7 @@ from mosis.publishing import members
 from mosis.publishing.versions import Version
 
 DIGEST_AFTER_SECONDS = 3600
-MOST_REVIEWERS = 100  # who are notified; a portal with more has shifts of its own
+MOST_REVIEWERS = 100  # number of reviewers that are notified
 MOST_IN_DIGEST = 20
 
 

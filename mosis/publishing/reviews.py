@@ -138,7 +138,7 @@ def get(db: Connection, review_id: str) -> Review:
 
 
 def for_reviewer(db: Connection, caller: Caller, review_id: str) -> Review:
-    """A review, for a reviewer. Raises NotFound, Denied `forbidden` for an app of the caller's own."""
+    """A review, for a reviewer. Raises NotFound, Denied `forbidden` for the caller's own app."""
     review = get(db, review_id)
     _check_impartial(db, caller, version_of(db, review))
     return review
@@ -266,14 +266,13 @@ def approve(
     db: Connection, caller: Caller, review: Review, comment: str, *, security: bool = False
 ) -> Review:
     """Approve a version; `security` marks it as a security release. Raises Conflict
-    `already_decided`, Denied for an app of the caller's own."""
+    `already_decided`, Denied for the caller's own app."""
     return _decide(db, caller, review, "approve", [], comment, security=security)
 
 
 def mark_security(db: Connection, caller: Caller, review: Review, security: bool) -> Review:
     """Mark an approved version as a security release, which no cooldown holds back, or remove the
-    mark; in the running transaction. Raises Conflict `invalid_state`, Denied for an app of the
-    caller's own."""
+    mark; in the running transaction. Raises Conflict `invalid_state`, Denied for the caller's own app."""
     version = version_of(db, for_reviewer(db, caller, review.id))
     if bool(version.security) == security:
         return review

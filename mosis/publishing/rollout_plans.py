@@ -1,10 +1,10 @@
-"""Rollout plans: the share of the devices that are offered a version grows by time, and the version is
-halted by itself when it crashes too often.
+"""Rollout plans: the share of the devices that are offered a version grows by time, and a version
+that crashes too often is halted automatically.
 
-A plan begins with the publication. Each step has its full time: a step that is late (the portal was
-down, the version was halted) makes the following ones late as well. All changes of a plan are made
-in one transaction with the change of the version, so a step is taken once, whatever dies and however
-many processes there are.
+A plan begins at publication. Each step has its full time: a late step (the portal was down, the
+version was halted) delays the following ones. Changes of a plan are made in one transaction with
+the change of the version, so each step is taken once, whatever is killed and however many processes
+there are.
 """
 
 import json
@@ -21,7 +21,7 @@ from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
 from mosis.publishing.versions import Version
 
-EVERY_SECONDS = 60  # how often plans are looked at
+EVERY_SECONDS = 60  # interval between checks of plans
 WATCHED_SECONDS = 7 * 24 * 3600  # after the last step; until then crashes still halt the version
 MOST_HOURS = 24 * 365
 HOUR = 3600
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def condition(self) -> Condition | None:
-        """When the version is halted; None: never by itself."""
+        """The condition for halting the version; None: never automatically."""
         return Condition.of(json.loads(self.halt_when)) if self.halt_when else None
 
     @property
@@ -316,7 +316,8 @@ def _start(db: Connection, version: Version) -> None:
 
 
 def _resume(db: Connection, plan: Plan) -> None:
-    """Go on after a pause: sessions are counted anew, and the next step has its full time."""
+    """Continue after a pause: the counts of sessions start at zero, and the next step has its full
+    time."""
     _begin_round(db, plan, "running")
     _after_step(db, get(db, plan.version_id), plan.steps_taken)
 

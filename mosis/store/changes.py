@@ -1,7 +1,7 @@
-"""What came into the store, changed and left it, in order: what a mirror follows.
+"""Changes of the store in order, for mirrors.
 
-Each app has one row, with the number of its last change; triggers write it in the transaction of the
-change. Whoever knows all changes up to a number asks for those after it.
+Each app has one row with the number of its last change; triggers write it in the transaction of the
+change. A client that knows all changes up to a number requests the later ones.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Change:
     updated_at: str | None
 
     def kind(self, after: int) -> str:
-        """What happened for somebody who knows the store up to a number."""
+        """The kind of the change for a client that knows the store up to a number."""
         return "removed" if self.removed else "added" if self.added > after else "updated"
 
 

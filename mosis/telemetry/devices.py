@@ -1,7 +1,7 @@
 """Export and erasure of a device's telemetry. A device is stored under a pseudonym that only this
 server can compute, a different one for each app.
 
-Whoever knows a device_id may export and erase what is stored under it: it is 256 random bits that
+Anybody who knows a device_id may export and erase what is stored under it: it is 256 random bits that
 only the device has.
 """
 

@@ -1,8 +1,8 @@
-"""What is counted of a version while its rollout plan watches it, and of the version before it: starts
-and crashes of each device and day.
+"""Starts and crashes by device and day, of a version that a rollout plan watches and of the version
+before it.
 
 Rows are written together with the sums, in the same transaction, so each batch counts once, late or
-not. Only events since the round began count, of both versions alike.
+not. Only events since the beginning of the round count, for both versions.
 """
 
 import json
@@ -21,7 +21,7 @@ _START, _CRASH = TYPES["app_start"][0], TYPES["app_crash"][0]
 
 Key = tuple[int, int, int, bytes]  # watch, is_new, day, device
 Batch = tuple[int, bytes, list[list[object]]]  # source, device, events
-# A device's sessions and crashes of a day. A session whose start is not known has crashed all the same.
+# A device's sessions and crashes of a day. A session without a known start can still crash.
 _CRASHED = "iif(?2, crashes, reports)"
 _SESSIONS = f"max(starts, {_CRASHED})"
 
@@ -47,7 +47,8 @@ def begin(
     with db.write():
         found = _find(db, app_id, version)
         if found is not None and found[1] == round_number:
-            if found[2] > now + CORRECTED_SECONDS:  # it began by a clock that was ahead
+            # its start was written while the clock was ahead
+            if found[2] > now + CORRECTED_SECONDS:
                 db.change("UPDATE watches SET since = ? WHERE id = ?", now, found[0])
             return found[0]
         end(db, app_id, version)
@@ -88,10 +89,10 @@ def end_others(db: Connection, watched: Iterable[tuple[str, str]]) -> None:
 
 
 def counts(db: Connection, watch: int) -> tuple[Counts, Counts]:
-    """What was counted of the watched version and of the previous one.
+    """The counts of the watched version and of the previous one.
 
-    Crashes are those that came as events; crash reports are used where no crash came as an event,
-    like in the analytics: reports come from all sessions, starts only from the sampled ones.
+    Crashes are those reported as events; crash reports are used if no crash was reported as an
+    event, as in the analytics: reports come from all sessions, starts only from the sampled ones.
     """
     by_events = bool(
         db.value("SELECT 1 FROM watched_days WHERE watch = ? AND crashes > 0 LIMIT 1", watch)

@@ -74,7 +74,7 @@ class Row:
 
 
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
-    """Reviews that are waiting, claimed or decided, except those of the caller's own apps."""
+    """Reviews that are waiting, claimed or decided, except those of apps that the caller works on."""
     state = str(read_choice("state", *STATES, default="waiting"))
     found = reviews.index(db, caller, page.request(str, str), state)
     return page.render(

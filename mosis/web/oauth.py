@@ -149,7 +149,7 @@ def _parameter(name: str) -> str | None:
     if len(values) > 1 or any(not _WORD.match(value) for value in values):
         raise Malformed(
             "malformed_request",
-            f"{name} stands twice in the address, or is not what a provider sends.",
+            f"{name} occurs twice in the address, or is not what a provider sends.",
         )
     return values[0] if values else None
 

@@ -31,10 +31,10 @@ from urllib.parse import quote
 import bottle
 
 from mosis import problems, rate_limits
-from mosis.caller import ROLES, SCOPES, Caller, client_address, is_in
+from mosis.caller import ROLES, SCOPES, Caller, Network, client_address, is_in, network_of
 from mosis.context import Context
 from mosis.credentials import tokens
-from mosis.errors import Denied, PortalError
+from mosis.errors import Denied, LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
@@ -70,6 +70,9 @@ class Portal(bottle.Bottle):
         prefix: str = "",
         error_page: Callable[[str, str], bottle.HTTPResponse] | None = None,
         see_host: Callable[[str], None] | None = None,
+        see_proxy: Callable[[Mapping[str, Any]], None] | None = None,
+        limits: rate_limits.Limits | None = None,
+        trusted_proxy: tuple[Network, ...] = (),
     ) -> None:
         super().__init__()
         self.__dict__["router"] = SegmentRouter()  # Bottle refuses a second assignment
@@ -78,6 +81,9 @@ class Portal(bottle.Bottle):
         self.measures = measures or MetricsRegistry()
         self.error_page = error_page  # of a code and a detail
         self.see_host = see_host  # called with each Host field
+        self.see_proxy = see_proxy  # called with each environ
+        self.limits = limits or rate_limits.Limits(on=False)
+        self.trusted_proxy = trusted_proxy
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()
@@ -90,6 +96,8 @@ class Portal(bottle.Bottle):
         environ["mosis.prefix"] = self.prefix
         if self.see_host is not None:
             self.see_host(environ.get("HTTP_HOST", ""))
+        if self.see_proxy is not None:
+            self.see_proxy(environ)
         version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
@@ -164,6 +172,8 @@ class Portal(bottle.Bottle):
                 bottle.response.headers.pop("Allow", None)
             elif self._is_answered_without_route(environ, code):
                 return b""
+            if refusal := self._over_limit(environ):
+                return refusal
         if code == "internal":
             log.error(
                 "unhandled exception",
@@ -192,6 +202,19 @@ class Portal(bottle.Bottle):
         bottle.response.content_type = problems.CONTENT_TYPE
         bottle.response.set_header("Cache-Control", "no-store")
         return problems.body(code, detail, environ["mosis.request_id"])
+
+    def _over_limit(self, environ: Mapping[str, Any]) -> bytes | None:
+        """Count a request that no route counts, for its address; the body of a 429 when that is over its limit."""
+        forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
+        address = client_address(self.trusted_proxy, environ.get("REMOTE_ADDR", ""), forwarded_for)
+        try:
+            taken = self.limits.take("address", network_of(address))
+            bottle.request.environ["mosis.taken"] = [taken] if taken else []
+        except LimitReached as error:
+            response = problem(error, environ["mosis.request_id"])
+            response.apply(bottle.response)
+            return bytes(response.body)
+        return None
 
     def _is_answered_without_route(self, environ: Mapping[str, Any], code: str) -> bool:
         """OPTIONS of an address (RFC 9110, section 9.3.7), and redirects of addresses with a

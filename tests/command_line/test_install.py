@@ -340,7 +340,7 @@ def test_a_download_that_was_cut_is_resumed(device: Mosis, mirror: Mirror, relea
 
 def test_a_download_goes_on_in_the_next_run(device: Mosis, mirror: Mirror, released: None) -> None:
     mirror.cut_after = [1000] + [0] * 20
-    assert "it goes on where it stopped" in device("install", APP).expect(4).err
+    assert "it resumes where it stopped" in device("install", APP).expect(4).err
     assert not device.folder.joinpath(APP).exists()
     mirror.cut_after, mirror.ranges = [], []
     device("install", APP).expect(0)

@@ -26,7 +26,7 @@ def test_every_answer_says_what_is_left(client: Client) -> None:
         '"account";r=1198;t=1',
     )
     assert client.get("/v1/store/apps/nothing").headers["ratelimit"].startswith('"store"')
-    assert client.get("/v1/nowhere").headers.get("ratelimit") is None
+    assert client.get("/v1/nowhere").headers["ratelimit"].startswith('"address";r=59')
     assert "ratelimit" not in client.get("/healthz").headers
 
 
@@ -116,6 +116,24 @@ def test_rubbish_credentials_count_for_the_address(client: Client) -> None:
     assert (statuses[0], statuses[-1]) == (401, 429)
     client.get("/v1/store/apps").expect(200)
     client.get("/v1/auth/me", address="203.0.113.9").expect(401)
+
+
+def test_addresses_that_do_not_exist_count_too(client: Client) -> None:
+    quota = POLICIES["address"].quota
+    asked = (("GET", "/v1/nowhere"), ("POST", "/healthz"), ("HEAD", "/nothing"), ("DELETE", "/"))
+    limits = client.env.limits
+    for number in range(20):
+        client.call(*asked[number % len(asked)], address="203.0.113.9")
+    taken = limits.take("address", "203.0.113.9")
+    assert taken is not None
+    assert taken.left <= quota - 20
+    limits.take("address", "203.0.113.9", taken.left)
+    refused = client.get("/nowhere", address="203.0.113.9").expect(429, "rate_limited")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["ratelimit"].startswith('"address";r=0;')
+    client.call("PUT", "/v1/apps", address="203.0.113.9").expect(429, "rate_limited")
+    client.get("/nowhere", address="203.0.113.10").expect(404)
+    client.get("/v1/store/apps", address="203.0.113.9").expect(200)
 
 
 def test_an_ipv6_network_is_one_address(client: Client) -> None:

@@ -16,7 +16,7 @@ from tests.client import Client, Person
 from tests.package_builder import manifest_of
 from tests.web.test_inputs import path_of
 
-VAGUE = "does not have the form"
+VAGUE = "does not have the required form"
 
 
 def bodies() -> dict[str, Schema]:

@@ -1,7 +1,7 @@
-"""What an issuer has signed: the claims of a JWT (RFC 7519), read strictly, and the rules for those of an ID token.
+"""The claims of signed tokens (JWT, RFC 7519), parsed strictly, and the rules for ID tokens.
 
-PyJWT verifies the signature; the JSON is read as everywhere here, so that no key stands twice and no number is NaN. Each
-NotTrusted explains what is wrong, for the operator who configured the provider.
+PyJWT verifies the signature; the JSON is parsed like request bodies, without repeated keys and NaN.
+Each NotTrusted explains what is wrong, for the operator who configured the provider.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from mosis.credentials.tokens import same
 from mosis.errors import Malformed
 from mosis.validation.strict_json import load_json
 
-# Algorithms that are taken and the types of their keys: none is symmetric.
+# Accepted algorithms and the types of their keys: none is symmetric.
 KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 LEEWAY_SECONDS = (
-    300  # between the issuer's clock and ours; the nonce keeps an old token from being used again
+    300  # between the issuer's clock and the portal's; the nonce prevents the reuse of old tokens
 )
 _REQUIRED = ("iss", "aud", "sub", "exp", "iat", "nonce")
 
 
 class NotTrusted(Exception):
-    """Why a token is not believed, as the end of a sentence that begins with its name."""
+    """Why a token is refused, as the end of a sentence that begins with its name."""
 
 
 def signed_claims(token: Any, key_of: Callable[[Any, str], Any]) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def signed_claims(token: Any, key_of: Callable[[Any, str], Any]) -> dict[str, An
 
 
 def read_unsigned(token: Any) -> dict[str, Any]:
-    """The claims of a token before its signature is verified: good to find out whose keys to ask for.
-    Raises NotTrusted."""
+    """The claims of a token before its signature is verified, to find its issuer. Raises
+    NotTrusted."""
     import jwt
 
     if not isinstance(token, str) or not token.isascii() or token.count(".") != 2:
@@ -89,7 +89,7 @@ def check_id_token(
 
 
 def check_origin(claims: dict[str, Any], issuer: str, client_id: str) -> None:
-    """Raises NotTrusted when `iss` or `aud`, as far as they are there, name somebody else."""
+    """Raises NotTrusted if `iss` or `aud`, where present, do not match."""
     found = claims.get("iss", issuer)
     if found != issuer:
         slash = isinstance(found, str) and found.rstrip("/") == issuer.rstrip("/")

@@ -39,7 +39,7 @@ _WORD = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\.\.\.|\.\.|::|[.:=(){},\[\]])|(?P<line>\n)",
     re.DOTALL,
 )
-# What stands behind a byte that Lua does not expect.
+# The text after a byte that Lua does not expect.
 _BYTES = dict.fromkeys(("254", "255"), " (the file is UTF-16; save it as UTF-8)")
 _BEYOND_ASCII = " (a character beyond ASCII outside of a text, such as a typographic quote or a non-breaking space)"
 _FIRST_LINE = re.compile(rb"\A#[^\n]*")  # skipped by luaL_loadfilex, after a byte order mark
