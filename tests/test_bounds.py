@@ -307,6 +307,5 @@ def test_a_persons_mail_says_how_to_end_it(client: Client, env: Context) -> None
     happen(env, alice.id, 1, "version.rejected")
     client.work()
     (summary,) = [each for each in env.mailer._folder() if "notifications" in each.subject]
-    text = summary.path.read_text()
-    assert env.url(mails.SETTINGS) in text
-    assert f"List-Unsubscribe: <{env.url(mails.SETTINGS)}>" in text
+    text = summary.path.read_text().replace("=\n", "")  # quoted-printable
+    assert f"{env.config.base_url}/console/account#mail" in text

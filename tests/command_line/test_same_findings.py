@@ -16,7 +16,7 @@ from tests.packages.raw_zip import KEY
 from tests.test_checks import EARNED, GOOD
 
 APP = "com.acme.notes"
-OF_CIRCUMSTANCE = {"permission_new", "first_app"}
+OF_CIRCUMSTANCE = {"permission_new", "first_app", "look_alike"}
 
 
 @pytest.fixture
