@@ -1,4 +1,4 @@
-"""Cuts the power under a portal that registers, changes and stores packages, and looks what is left.
+"""Simulates power cuts under a portal that registers, changes and stores packages, and checks what was acknowledged.
 
     python -m bench.power_cut --minutes 15 --inside ext4        (root; needs losetup, mkfs.xfs and mkfs.ext4 or mkfs.btrfs)
     python -m bench.power_cut --minutes 2 --plant flush
