@@ -1,4 +1,4 @@
-"""Two revisions of the portal beside each other: the same requests, turn by turn, in one run.
+"""Compares two revisions of the portal in one run, with the same requests in turn.
 
     python -m bench.before_after 9fc3b51 [HEAD] [--rounds 7] [--requests 1000]
 

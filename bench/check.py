@@ -1,4 +1,5 @@
-"""What became slower: two results of bench/compare.py, as ratios of the portal to a peer, so that the machine drops out.
+"""Finds what became slower: compares two results of bench/compare.py as ratios of the portal to a peer, which
+cancels the speed of the machine out.
 
     python -m bench.check OLD.json NEW.json [--peer "Go, Chi"] [--tolerance 0.1]
 

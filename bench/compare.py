@@ -1,4 +1,4 @@
-"""The portal beside the stacks it was chosen against: the same data, the same load, one core each, turn by turn.
+"""Compares the portal with other stacks: the same data, the same load, one core each, in turn.
 
     python -m bench.compare [--apps 10000] [--seconds 3] [--rounds 3] [--only go,fastify] [--write bench]
 

@@ -1,4 +1,4 @@
-"""A file system in an image, behind a loop device, whose power can be cut. Root only; for bench/power_cut.py.
+"""A file system in a loop-mounted image that can be cut off like a disk without power. Root only; for bench/power_cut.py.
 
 XFS lets two files share blocks: the image's copy is made in an instant, while the file system in it is written.
 """

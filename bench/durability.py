@@ -1,4 +1,4 @@
-"""What it costs that an acknowledged change is on disk: commits a second, side by side, on the file system of FOLDER.
+"""Measures the cost of durable commits: commits per second of several modes, on the file system of FOLDER.
 
     python -m bench.durability [FOLDER]
 

@@ -1,4 +1,4 @@
-"""Start-up time, idle memory, and what a large upload adds to the peak memory of the process.
+"""Measures start-up time, idle memory, and the memory that a large upload adds.
 
 python -m bench.footprint
 """

@@ -1,4 +1,4 @@
-"""Throws spoiled packages, manifests and files at their readers; whatever is not a clean answer is a find.
+"""Fuzzes the readers of packages, manifests and files; every result other than a clean answer is reported.
 
     python -m bench.fuzz --seconds 600 --seed 7
 

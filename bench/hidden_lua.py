@@ -1,4 +1,4 @@
-"""Tries to hide from the checks that a script uses `os`: random programs that Lua itself runs, where whoever reaches `os` is seen.
+"""Tries to hide from the checks that a script uses `os`: random programs that Lua runs, which record access to `os`.
 
     python -m bench.hidden_lua --seconds 300 --seed 3
 

@@ -1,4 +1,5 @@
-"""What hostile clients do to an honest one: slow readers, slow senders, hoarders of connections, pipeliners, a greedy account.
+"""Measures what hostile clients do to an honest one: slow readers and senders, many connections, pipelining, a greedy
+account.
 
 `python -m bench.hostile_clients` starts a portal of its own on 127.0.0.1, without rate limits. Honest accounts on another
 loopback address read the store, sign in and upload: some seconds alone, some seconds beside an attack, and so on through

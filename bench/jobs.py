@@ -1,4 +1,4 @@
-"""How long it takes to claim a job, with a short and a long queue behind it.
+"""Measures the time to claim a job, with a short and a long queue.
 
     python -m bench.jobs --backlog 10000
 

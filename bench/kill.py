@@ -1,4 +1,4 @@
-"""Kills the portal with SIGKILL in the middle of registrations and uploads, and looks what is left.
+"""Kills the portal with SIGKILL during registrations and uploads, and checks what was acknowledged.
 
     python -m bench.kill --cycles 200
 

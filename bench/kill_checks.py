@@ -1,4 +1,4 @@
-"""Kills the portal with SIGKILL while packages are being checked, and looks whether every version reaches its end state.
+"""Kills the portal with SIGKILL during package checks, and verifies that every version reaches a final state.
 
     python -m bench.kill_checks --cycles 100
 

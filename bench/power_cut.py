@@ -1,4 +1,4 @@
-"""Cuts the power under a portal that registers, changes and stores packages, and looks what is left.
+"""Simulates power cuts under a portal that registers, changes and stores packages, and checks what was acknowledged.
 
     python -m bench.power_cut --minutes 15 --inside ext4        (root; needs losetup, mkfs.xfs and mkfs.ext4 or mkfs.btrfs)
     python -m bench.power_cut --minutes 2 --plant flush
@@ -122,9 +122,13 @@ class Client(threading.Thread):
                 self.work(self)
 
     def ask(self, method: str, path: str, body: bytes | dict[str, Any]) -> Any:
-        """The answer, which must be a good one: what was acknowledged before is known, and nothing is refused."""
+        """The response, which must be a good one: what was acknowledged before is known, and nothing is refused. On a busy machine
+        the checks of an account's versions are waited for, of which only some may be under way."""
         sent = json.dumps(body).encode() if isinstance(body, dict) else body
         status, answer = call(self.port, method, "/v1" + path, sent, self.developer.token)
+        while status == 409 and answer.get("quota") == "checking_versions":
+            time.sleep(0.1)
+            status, answer = call(self.port, method, "/v1" + path, sent, self.developer.token)
         if status not in (200, 201):
             with self.ledger.lock:
                 self.ledger.faults.append(

@@ -1,4 +1,4 @@
-"""Kills the portal and Litestream together, deletes the data folder, starts again, and looks how much is gone.
+"""Kills the portal and Litestream together, deletes the data directory, restarts, and measures what was lost.
 
     python -m bench.restore --cycles 100             the data folder is lost each time; at most the last second may be
     python -m bench.restore --cycles 100 --phantom   the portal alone is killed in mid-commit; nothing may be lost, and the replica

@@ -1,4 +1,4 @@
-"""A burst of sign-ins, and what a stranger could learn from the time of an answer.
+"""Measures a burst of sign-ins, and whether response times disclose the existence of accounts.
 
     python -m bench.sign_in
 

@@ -1,4 +1,4 @@
-"""The portal under a mixed load for a while: does its memory, or the number of its descriptors, grow?
+"""Runs the portal under a mixed load for a while, and checks whether memory or descriptors grow.
 
     python -m bench.soak --minutes 60
 

@@ -1,4 +1,4 @@
-"""What telemetry costs with ten million events on disk, and what the store notices of it.
+"""Measures the cost of telemetry with ten million events on disk, and its effect on the store.
 
     python -m bench.telemetry --events 10000000
 

@@ -1,4 +1,4 @@
-"""From the first byte of an upload until a device sees the version, with the policy `changes` and nothing for a person to look at.
+"""Measures the time from the first byte of an upload until a device sees the version, with the policy `changes`.
 
     python -m bench.visible --versions 30
 

@@ -1,4 +1,4 @@
-"""What 1,000 WebSocket connections cost the portal: memory, and how long until all of them have an event.
+"""Measures what 1,000 WebSocket connections cost: memory, and the time until all have received an event.
 
     python -m bench.websockets
 

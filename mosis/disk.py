@@ -1,5 +1,6 @@
-"""The file system that a folder is on."""
+"""Disks: their file system, free space, and flushing."""
 
+import os
 from pathlib import Path
 
 # Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
@@ -17,6 +18,21 @@ NETWORK = {
     "ceph",
     "glusterfs",
 }
+
+
+def free_bytes(folder: Path) -> int:
+    """The free space for processes without privileges on the file system of a directory. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or a directory so that new names in it survive a power cut. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def file_system(folder: Path) -> str:

@@ -387,6 +387,7 @@ def test_every_code_of_the_deep_checks_has_its_test() -> None:
         "permission_unused",
         "permission_new",
         "first_app",
+        "look_alike",
         "check_timeout",
         "check_memory",
         "check_crashed",

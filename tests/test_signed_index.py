@@ -291,7 +291,7 @@ def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
     client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", -1.0)
-    monkeypatch.setattr("mosis.store.signed_index.flush_folder", lambda _: hands.turn(2))
+    monkeypatch.setattr("mosis.store.signed_index.disk.flush", lambda _: hands.turn(2))
     first = sequence(client)
     change(client, 1)
     for _ in range(10):

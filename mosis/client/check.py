@@ -21,7 +21,7 @@ from mosis.validation.strict_json import load_json
 # The defaults of a portal (mosis/config.py).
 PACKAGE_BYTES = 50 << 20
 MEMORY_BYTES, CPU_SECONDS = 512 << 20, 20
-ALSO = "the checks that depend on earlier versions and on the account (permission_new, first_app)"
+ALSO = "the checks that depend on earlier versions and on the account (permission_new, first_app, look_alike)"
 
 
 @dataclass

@@ -2,11 +2,11 @@
 migrations."""
 
 import errno
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from mosis import disk
 from mosis.database.connection import BUSY_SECONDS
 from mosis.database.files import faults
 
@@ -90,8 +90,7 @@ def migrate(
 def _copy_before(raw: sqlite3.Connection, path: Path, number: int) -> None:
     """The copy for a downgrade; refused if the disk has no room for it."""
     size = path.stat().st_size
-    room = os.statvfs(path.parent)
-    if room.f_bavail * room.f_frsize < size * 2:
+    if disk.free_bytes(path.parent) < size * 2:
         raise MigrationError(
             f"the upgrade needs {2 * size} free bytes beside {path.name}: one copy of it, and room to work"
         )

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from mosis import database as db
-from mosis import disk as disks
+from mosis import disk
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import clock_steps, other_hosts, other_proxies
@@ -67,7 +67,7 @@ def has_locks(folder: Path) -> bool:
 class Machine:
     """What is asked of the machine; tests pass answers of their own."""
 
-    file_system: Callable[[Path], str] = disks.file_system
+    file_system: Callable[[Path], str] = disk.file_system
     has_locks: Callable[[Path], bool] = has_locks
     has_full_text_search: Callable[[], bool] = db.has_full_text_search
 
@@ -143,7 +143,7 @@ def _folder(
         )
         return
     kind = machine.file_system(place)
-    if kind in disks.NETWORK:
+    if kind in disk.NETWORK:
         level, why = (
             ("bad", "SQLite needs a disk of this machine")
             if database
@@ -156,8 +156,7 @@ def _folder(
             name,
             f"{folder} ({kind}) has no locks, two writers would damage the database: use a local disk.",
         )
-    disk = os.statvfs(place)
-    free = disk.f_bavail * disk.f_frsize
+    free = disk.free_bytes(place)
     if free < reserve_bytes:
         yield Line(
             "bad",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mosis import disk
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
@@ -130,10 +131,9 @@ def disks(env: Context) -> Iterator[Family]:
     )
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:
-            disk = os.statvfs(folder)
+            free.add(disk.free_bytes(folder), folder=name)
         except OSError:
             continue
-        free.add(disk.f_bavail * disk.f_frsize, folder=name)
     yield from (size, wal, free)
     yield from gauges(
         {

@@ -1,12 +1,12 @@
 """Readiness: whether the portal can do its work, as /readyz reports it, and why not."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mosis import disk
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import SQLITE_VERSION, Connection, Database
@@ -64,7 +64,7 @@ def read_database(db: Connection) -> None:
 
 def _check_all(env: Context) -> Readiness:
     places = {env.config.data_dir, env.files.root}
-    free = min(_free_bytes(str(place)) for place in places)
+    free = min(disk.free_bytes(place) for place in places)
     age = queue_age_seconds(env)
     replica = env.replication.state if env.replication else None
     reasons = [
@@ -168,8 +168,3 @@ def _replica(state: State | None) -> Iterator[dict[str, Any]]:
             "replica_behind",
             f"Commits have waited {state.behind_seconds:.0f} s for the replica; {why}.",
         )
-
-
-def _free_bytes(folder: str) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize

@@ -95,6 +95,7 @@ FINDINGS: dict[str, str] = {
     "permission_undeclared": "A permission seems to be used that is not asked for.",
     "permission_new": "A permission is asked for that the last published version did not ask for.",
     "first_app": "It is the developer's first app.",
+    "look_alike": "The package id is easily taken for that of another developer's published app.",
 }
 
 # The remedy of each finding, for docs/PACKAGES.md.
@@ -180,6 +181,7 @@ CURES: dict[str, str] = {
     "permission_undeclared": "Ask for it in `permissions`: without it the device refuses the call.",
     "permission_new": "Say in the release notes what it is for.",
     "first_app": "Nothing: the review takes a little longer.",
+    "look_alike": "Choose a package id under a domain of yours, or tell the reviewer why it is so near.",
 }
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from mosis import disk
 from mosis.cache import RevisionCache
 from mosis.database import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
@@ -61,8 +62,7 @@ class Files:
     def check_room(self, size_bytes: int, folder: Path | None = None) -> None:
         """Raises Unavailable `no_space` if this many bytes in the packages directory (or another)
         would use the reserve."""
-        disk = os.statvfs(folder or self.root)
-        free, wanted = disk.f_bavail * disk.f_frsize, self.reserve_bytes + size_bytes
+        free, wanted = disk.free_bytes(folder or self.root), self.reserve_bytes + size_bytes
         if free < wanted and folder is not None:  # for the operator's own commands and jobs
             raise Unavailable(
                 "no_space",
@@ -128,7 +128,7 @@ class Files:
                 target.parents
                 # also existing ones: the process that made them may have been stopped before flushing
             ):
-                _flush_folder(folder)
+                disk.flush(folder)
                 if folder == self.root:
                     break
         except OSError as error:
@@ -239,11 +239,3 @@ def _write_all(file: BinaryIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[file.write(view) :]
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -126,10 +126,14 @@ def judge(condition: Condition, looks: int, counts: Counts, previous: Counts) ->
     """
     bound = 5 * ERROR_RATE / ((looks + 5) * (looks + 6))
     compared = condition.compared and previous.sessions >= condition.sessions_at_least
-    if compared:
-        p_value = fisher(*counts.effective, *previous.effective)
-    else:
-        p_value = binomial(*counts.effective, 1 - condition.crash_free_below)
+    crashes, sessions = counts.effective
+    others = previous.effective
+    p_value, rate = 1.0, 1 - condition.crash_free_below
+    # Where it does not crash more often, the sum would be long and its result plain.
+    if compared and crashes * others[1] > others[0] * sessions:
+        p_value = fisher(crashes, sessions, *others)
+    elif not compared and crashes > sessions * rate:
+        p_value = binomial(crashes, sessions, rate)
     share = counts.crash_free_share
     halt = (
         share is not None

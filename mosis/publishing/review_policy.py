@@ -15,7 +15,7 @@ from mosis.publishing import proven, versions
 from mosis.publishing.versions import Version
 
 # Findings that repeat `permissions_added`, or that every first version has.
-_OF_CIRCUMSTANCE = ("permission_new", "first_app")
+_OF_CIRCUMSTANCE = ("permission_new", "first_app", "look_alike")
 
 
 @dataclass(frozen=True)

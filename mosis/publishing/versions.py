@@ -20,7 +20,7 @@ from mosis.errors import Conflict, NotFound
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
 from mosis.packages.storage import Files, Received
-from mosis.publishing import apps, members, quotas
+from mosis.publishing import apps, look_alikes, members, quotas
 from mosis.publishing.apps import App
 
 # transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
@@ -504,6 +504,14 @@ def verify_file(env: Context, db: Connection, version: Version) -> None:
 def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
     """Findings that follow from the app's history, not from the package."""
     before = last_published(db, version)
+    if before is None:
+        package_id, developer_id = db.one(
+            "SELECT package_id, developer_id FROM apps WHERE id = ?", version.app_id
+        )
+        other = look_alikes.find(db, package_id, developer_id)
+        if other is not None:
+            detail = f"{package_id} is easily taken for {other}, which another developer publishes."
+            yield Finding("look_alike", detail, "manifest.json", tier=3, severity="warning")
     if before is not None:
         for name in sorted(
             set(json.loads(version.permissions)) - set(json.loads(before.permissions))

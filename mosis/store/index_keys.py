@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mosis import packages
+from mosis import disk, packages
 from mosis.clock import seconds, text
 from mosis.config import ConfigError
 from mosis.context import Context
@@ -155,13 +155,4 @@ def _write(path: Path, keys: list[IndexKey]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Flush a directory, so that new names in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.flush(path.parent)

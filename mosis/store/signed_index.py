@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from mosis import disk
 from mosis.clock import seconds, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
-from mosis.store.index_keys import IndexKey, flush_folder, index_keys
+from mosis.store.index_keys import IndexKey, index_keys
 from mosis.store.listings import OLD_ENOUGH
 from mosis.store.revisions import revision
 
@@ -216,7 +217,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int)
         unfinished.unlink(missing_ok=True)
         packed.unlink(missing_ok=True)
         raise
-    flush_folder(folder)
+    disk.flush(folder)
     _sweep(env, folder, sequence)
     return SignedIndex(
         sequence,

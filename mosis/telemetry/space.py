@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from time import monotonic
 
+from mosis import disk
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Unavailable
@@ -20,8 +21,8 @@ def limit_bytes(env: Context) -> int:
     """The maximum size of the database."""
     if env.config.telemetry_max_bytes:
         return int(env.config.telemetry_max_bytes)
-    disk = os.statvfs(env.telemetry.path.parent)
-    return disk.f_blocks * disk.f_frsize // SHARE_OF_DISK
+    whole = os.statvfs(env.telemetry.path.parent)
+    return whole.f_blocks * whole.f_frsize // SHARE_OF_DISK
 
 
 def used_bytes(db: Connection) -> int:
@@ -70,5 +71,4 @@ def is_tight(env: Context) -> bool:
 
 
 def _missing_bytes(env: Context) -> int:
-    disk = os.statvfs(env.telemetry.path.parent)
-    return 2 * int(env.config.disk_reserve_bytes) - disk.f_bavail * disk.f_frsize
+    return 2 * int(env.config.disk_reserve_bytes) - disk.free_bytes(env.telemetry.path.parent)

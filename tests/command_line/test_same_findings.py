@@ -16,7 +16,7 @@ from tests.packages.raw_zip import KEY
 from tests.test_checks import EARNED, GOOD
 
 APP = "com.acme.notes"
-OF_CIRCUMSTANCE = {"permission_new", "first_app"}
+OF_CIRCUMSTANCE = {"permission_new", "first_app", "look_alike"}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_for_the_packages_of_the_other_tests(both: Both) -> None:
     both.agree(build_package(key=KEY, files=GOOD), "every kind of file")
 
 
-@pytest.mark.parametrize("packages", short_and_full(200, 10_000))
+@pytest.mark.parametrize("packages", short_and_full(60, 10_000))
 def test_for_generated_packages(both: Both, packages: int) -> None:
     """Contents are spoiled before they are signed, so that the deep checks see them; archives after."""
     chance, seed = seeded()

@@ -12,19 +12,20 @@ const keys = [
 const algorithms = ['RS256', 'ES256', 'EdDSA']
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
-  clients: algorithms.map((algorithm) => ({
-    client_id: `portal-${algorithm}`, client_secret: 'a secret: with / signs & spaces', redirect_uris: [redirectUri],
+  // and one for a build server, whose ID tokens have the portal's own address as their audience
+  clients: [...algorithms, 'RS256'].map((algorithm, number) => ({
+    client_id: number < algorithms.length ? `portal-${algorithm}` : new URL(redirectUri).origin, client_secret: 'a secret: with / signs & spaces', redirect_uris: [redirectUri],
     id_token_signed_response_alg: algorithm,
   })),
   jwks: { keys },
   enabledJWA: { idTokenSigningAlgValues: algorithms },
   pkce: { required: () => true },
-  claims: { email: ['email', 'email_verified'], profile: ['name'] },
+  claims: { openid: ['sub', 'repository_id'], email: ['email', 'email_verified'], profile: ['name'] },
   cookies: { keys: [randomUUID()] },
   // the name that is typed into the provider's form: its address is verified unless it begins with "unverified"
   findAccount: (ctx, id) => ({
     accountId: id,
-    claims: () => ({ sub: id, email: `${id}@example.net`, email_verified: !id.startsWith('unverified'), name: `${id} at the provider` }),
+    claims: () => ({ sub: id, repository_id: '74', email: `${id}@example.net`, email_verified: !id.startsWith('unverified'), name: `${id} at the provider` }),
   }),
 })
 provider.listen(Number(port), '127.0.0.1')

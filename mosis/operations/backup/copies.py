@@ -16,6 +16,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, Database, faults
 from mosis.database.pagination import Page, PageRequest, page
+from mosis.disk import flush
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.packages.storage import NAME
@@ -221,15 +222,6 @@ def _rename_changed(source: Path, target: Path) -> None:
             existing.rename(
                 target / f"{name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
             )
-
-
-def flush(path: Path) -> None:
-    """fsync a file or folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _folders(config: Config) -> list[Path]:

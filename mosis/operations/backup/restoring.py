@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mosis.config import Config
 from mosis.database import Connection, faults, has_tables, in_use
+from mosis.disk import flush
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import beside, discard
-from mosis.operations.backup.copies import flush, open_checked, restore_missing_secrets
+from mosis.operations.backup.copies import open_checked, restore_missing_secrets
 
 
 def restore_lost(config: Config, litestream: Litestream) -> bool:
