@@ -17,7 +17,6 @@ class Entry:
 ENTRIES = (
     Entry("/console/", "navigation.overview"),
     Entry("/console/notifications", "navigation.notifications"),
-    Entry("/console/second-factor", "navigation.second_factor"),
     Entry("/console/reviews", "navigation.reviews", role="reviewer"),
     Entry("/console/account", "navigation.account"),
     Entry("/console/admin", "navigation.admin", role="admin"),
