@@ -205,7 +205,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
         file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
     backup.drill_by_schedule(replicated)
     newest = client.told(root)[0]
-    assert (newest["data"]["passed"], "would not help" in newest["text"]) == (False, True)
+    assert (newest["data"]["passed"], "could not be restored" in newest["text"]) == (False, True)
     assert client.get("/v1/admin/backups", as_=root)["drill"]["passed"] is False
     client.work()
     mails = [path.read_text() for path in (tmp_path / "data/mail").glob("*.eml")]

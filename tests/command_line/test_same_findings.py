@@ -79,7 +79,7 @@ def test_for_the_packages_of_the_other_tests(both: Both) -> None:
     both.agree(build_package(key=KEY, files=GOOD), "every kind of file")
 
 
-@pytest.mark.parametrize("packages", short_and_full(200, 10_000))
+@pytest.mark.parametrize("packages", short_and_full(60, 10_000))
 def test_for_generated_packages(both: Both, packages: int) -> None:
     """Contents are spoiled before they are signed, so that the deep checks see them; archives after."""
     chance, seed = seeded()
