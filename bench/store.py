@@ -164,7 +164,7 @@ def catalogue(sizes: list[int]) -> None:
 
 
 def figures_over_http(folder: Path, apps: int, words: list[str]) -> None:
-    """The same over one connection to the real portal: fresh and kept answers, and what memory it takes."""
+    """The same over one connection to the real portal: fresh and cached responses, and the memory used."""
     with running(folder) as server:
         line = http.client.HTTPConnection("127.0.0.1", server.port)
 

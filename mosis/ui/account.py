@@ -1,4 +1,4 @@
-"""The account of who is signed in: name, password, sessions, API keys, signing keys, webhooks, mails, export, erasure."""
+"""The signed-in account: name, password, sessions, API keys, signing keys, webhooks, mails, export, erasure."""
 
 import json
 from typing import Any

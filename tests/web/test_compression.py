@@ -14,6 +14,10 @@ from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # n
 
 GZIP = {"Accept-Encoding": "gzip, deflate, br"}
 ONLY_GZIP = {"Accept-Encoding": "gzip, identity;q=0"}
+SECRETS = {
+    "token", "access_token", "refresh_token", "id_token", "secret", "key", "password", "code_verifier", "user_code",
+    "device_code", "recovery_codes", "form_token",
+}  # fmt: skip
 NEVER = ("/auth/", "/keys", "/signing-keys", "/webhooks", "/telemetry/", "/packages/", "/assets/")
 
 
@@ -42,6 +46,8 @@ def test_every_route_has_two_forms_or_one(world: World) -> None:  # noqa: F811
             assert plain.status != 200 or not varies, route
             continue
         forms.add(route.rule)
+        if route.config["scope"] != "public" and "json" in other.headers["content-type"]:
+            assert not SECRETS & set(re.findall(r'"(\w+)":', plain.body.decode())), route
         assert varies, route
         assert other.headers["vary"] == plain.headers["vary"], route
         assert not route.rule.startswith(NEVER), route

@@ -199,7 +199,7 @@ def test_gzip_is_unpacked_within_bounds(client: Client, alice: Person) -> None:
         ends = [0, *cuts, len(body)]
         parts = [body[start:end] for start, end in itertools.pairwise(ends)]
         assert packed(b"".join(map(gzip.compress, parts))).expect(202)["accepted"] == 1
-    packed(gzip.compress(body) + b"\0").expect(400, code="malformed_request")
+    packed(gzip.compress(body) + b"\0\0").expect(202)
     packed(gzip.compress(body) + gzip.compress(b"")[:-1]).expect(400, code="malformed_request")
     packed(gzip.compress(b"") * 500 + gzip.compress(body)).expect(400, code="malformed_request")
     packed(gzip.compress(b" " * 40_000) * 2).expect(413, code="too_large")
