@@ -277,7 +277,7 @@ class _Made:
                     "format": "binary",
                     "contentMediaType": answer.media_type,
                 }
-                is_json = answer.media_type == "application/json"
+                is_json = answer.media_type.endswith(("/json", "+json"))
                 made["content"] = {
                     answer.media_type: {"schema": {"type": "object"} if is_json else bytes_of_it}
                 }

@@ -43,6 +43,7 @@ from mosis.web.openapi_schemas import Operation
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
 from mosis.web.routing import (
     API_PREFIX,
+    KNOWN_METHODS,
     METHODS,
     SegmentRouter,
     environ_path,
@@ -167,7 +168,7 @@ class Portal(bottle.Bottle):
         environ = bottle.request.environ
         code = _BOTTLES_CODES.get(res.status_code, "internal")
         if code in ("not_found", "method_not_allowed"):
-            if environ["REQUEST_METHOD"] not in METHODS:
+            if environ["REQUEST_METHOD"] not in KNOWN_METHODS:
                 code, bottle.response.status = "not_implemented", 501
                 bottle.response.headers.pop("Allow", None)
             elif self._is_answered_without_route(environ, code):

@@ -207,11 +207,18 @@ def test_options_of_the_server_itself_names_every_method(client: Client) -> None
     client.call("OPTIONS", "/v1/nothing").expect(404, "not_found")
 
 
-@pytest.mark.parametrize("method", ["BREW", "TRACE", "PROPFIND", "M-SEARCH"])
+@pytest.mark.parametrize("method", ["BREW", "PROPFIND", "M-SEARCH"])
 @pytest.mark.parametrize("path", ["/v1/store/apps", "/v1/nothing", "/healthz"])
 def test_an_unknown_method_is_not_implemented(client: Client, method: str, path: str) -> None:
     answer = client.call(method, path).expect(501, "not_implemented")
     assert "allow" not in answer.headers
+
+
+def test_a_method_of_the_standard_that_no_address_takes_is_not_allowed(client: Client) -> None:
+    for path in ("/v1/store/apps", "/healthz", "/console/sign-in"):
+        answer = client.call("TRACE", path).expect(405)
+        assert "GET" in answer.headers["allow"]
+    client.call("TRACE", "/v1/nothing").expect(404, "not_found")
 
 
 @pytest.mark.parametrize(("path", "to"), [
