@@ -33,7 +33,11 @@ _WILDCARD: Final = re.compile(r"([^<>:]*)<([a-z_]+)(:int|:path)?>([^<>:]*)")
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 )  # clients may send any word as the method
-KNOWN_METHODS = METHODS | {"TRACE", "CONNECT"}  # of RFC 9110: others are 501, these 405
+KNOWN_METHODS = METHODS | {
+    "TRACE",
+    "CONNECT",
+    "QUERY",
+}  # registered at IANA and taken nowhere: 405, others 501
 
 
 def own_path(prefix: str, path: str) -> str:
