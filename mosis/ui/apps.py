@@ -169,6 +169,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
         reasons=json.loads(standing.review.reasons) if standing else [],
         messages=messages.rows,
         moves=_moves_of(db, found, shown),
+        plan=rollout_plans.public(rollout_plans.find(db, shown.id)),
         submits=shown.state in ("ready", "in_review", "approved", "rejected"),
     )
 

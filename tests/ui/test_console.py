@@ -17,6 +17,7 @@ from tests import described
 from tests.browser import Browser, forms_of, text_of
 from tests.client import PASSWORD, Answer, Client, Person
 from tests.ui.test_security import SCRIPT
+from tests.web import test_rollout_plans as rollouts
 
 NOTES = "com.acme.notes"
 APP = f"/console/apps/{NOTES}"
@@ -100,6 +101,29 @@ def test_a_bad_release_is_rolled_back(client: Client, alice: Person, browser: Br
     page = browser.send(page, APP + "/versions/1.0.0/rollback", reason="1.1.0 loses notes.")
     assert "Rolled back" in text_of(page)
     assert client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice)["state"] == "halted"
+
+
+def test_a_plan_and_the_figures_that_halted_it_are_shown(
+    client: Client, alice: Person, browser: Browser
+) -> None:
+    client.app_of(alice)
+    rollouts.planned(client, alice, halt_when=rollouts.HALT)
+    shown = text_of(browser.open(APP + "/versions/2.0.0"))
+    assert "1 % after 0 h, 10 % after 24 h, 100 % after 72 h. It is running." in shown
+    assert "fewer than 99 % of at least 100 starts" in shown
+    assert "Halted by its plan" not in shown
+    rollouts.advance(client)
+    rollouts.sessions(client, "1.0.0", 300, 1)
+    rollouts.sessions(client, "2.0.0", 300, 60)
+    rollouts.advance(client)
+    assert client.get(f"/v1/apps/{NOTES}/versions/2.0.0", as_=alice)["state"] == "halted"
+    shown = text_of(browser.open(APP + "/versions/2.0.0"))
+    assert "Halted by its plan" in shown
+    assert "It is paused." in shown
+    assert (
+        "60 crashes in 300 starts on 300 devices, 80.00 % without a crash. 1.0.0: 99.67 %." in shown
+    )
+    assert "Halted by its plan" not in text_of(browser.open(APP + "/versions/1.0.0"))
 
 
 def sent(client: Client, kind: str, number: int, version: str = "1.0.0", **data: object) -> None:

@@ -72,6 +72,20 @@
 % if version.released:
 <dt>{{t("move.share")}}</dt><dd>{{"%g" % version.rollout_percent}} %</dd>
 % end
+% if plan:
+<dt>{{t("plan.title")}}</dt><dd>{{", ".join(t("plan.step", percent="%g" % step["percent"], hours="%g" % step["after_hours"]) for step in plan["steps"])}}. {{t("plan.state." + plan["state"])}}</dd>
+%     if plan["halt_when"]:
+<dt>{{t("plan.halts")}}</dt><dd>{{t("plan.below", share="%g" % (100 * plan["halt_when"]["crash_free_below"]), sessions=plan["halt_when"]["sessions_at_least"])}}</dd>
+%     end
+%     if plan["halted"]:
+%         halted, before = plan["halted"], plan["halted"]["previous"]
+<dt>{{t("plan.halted")}}</dt><dd><time datetime="{{halted["at"]}}">{{minute_of(halted["at"])}}</time>: {{t("plan.figures", crashes=halted["crashes"], sessions=halted["sessions"], devices=halted["devices"], share="%.2f" % (100 * halted["crash_free_share"]))}}
+%         if before and before["crash_free_share"] is not None:
+{{t("plan.before", version=before["version"], share="%.2f" % (100 * before["crash_free_share"]))}}
+%         end
+</dd>
+%     end
+% end
 <dt>{{t("app.size")}}</dt><dd>{{size_of(version.size_bytes)}}</dd>
 <dt>SHA-256</dt><dd><code>{{version.sha256}}</code></dd>
 <dt>{{t("app.permissions")}}</dt><dd>{{", ".join(page.words("permission." + name, name) for name in permissions) or t("app.no_permissions")}}</dd>
