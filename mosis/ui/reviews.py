@@ -28,6 +28,7 @@ from mosis.publishing.line_diff import Line
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
+from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
 from mosis.web.plugins import Portal
@@ -137,8 +138,14 @@ def release(db: Connection, caller: Caller, page: Page, review: str) -> bottle.H
 
 def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
     """Approve the version."""
-    form = page.form.checked(APPROVE, trimmed=("comment",))
-    reviews.approve(db, caller, reviews.get(db, review), form.get("comment", ""))
+    form = page.form.checked(APPROVE | {"security": CHECKBOX}, trimmed=("comment",))
+    reviews.approve(
+        db,
+        caller,
+        reviews.get(db, review),
+        form.get("comment", ""),
+        security="security" in form,
+    )
     return page.see_other("/console/reviews", notice="approved")
 
 

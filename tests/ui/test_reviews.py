@@ -83,10 +83,12 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
     assert "The internal note is saved." in text_of(page)
     told = client.get(f"/v1/apps/{NOTES}/versions/1.1.0/messages", as_=alice)["messages"]
     assert [message["text"] for message in told] == ["Why\nthe microphone?"]
-    page = browser.send(browser.open(path), path + "/approve", comment="Nice.")
+    page = browser.send(browser.open(path), path + "/approve", comment="Nice.", security="yes")
     assert "The version is approved." in text_of(page)
     shown = client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice)
     assert (shown["state"], shown["review"]["comment"]) == ("approved", "Nice.")
+    row = client.env.db.connection().one("SELECT security FROM versions WHERE version = '1.1.0'")
+    assert row == (1,)
     decided = browser.open(path)
     assert not [form for form in forms_of(decided) if form.action.endswith(("approve", "reject"))]
 

@@ -152,6 +152,7 @@
 <form method="post" action="{{url("/console/reviews/" + row.review.id + "/approve")}}" id="approve">
 %     include("form_token.tpl")
 %     include("text_field.tpl", name="comment", label=t("review.comment"), form_id="approve-", optional=True, hint=t("review.approve_hint"))
+<label><input type="checkbox" name="security" value="yes" {{"checked" if page.form.get("security") else ""}}> {{t("review.security")}}</label>
 <button data-key="a">{{t("review.approve")}}</button>
 </form>
 <form method="post" action="{{url("/console/reviews/" + row.review.id + "/reject")}}" id="reject">
