@@ -8,7 +8,7 @@ from typing import Any
 
 from mosis.caller import Caller
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 
 FIRST = "0" * 64
 COUNT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"  # the count of all lines ever written, including deleted ones
@@ -72,16 +72,15 @@ def index(
 ) -> Page[Entry]:
     """The audit trail, newest line first: all of it, the lines of one account, or those of one
     action."""
-    rows = db.all(
-        f"SELECT {columns(Entry)} FROM audit WHERE (?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)"
-        " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
+    return newest_first(
+        db,
+        f"SELECT {columns(Entry)} FROM audit WHERE (?1 IS NULL OR owner_id = ?1) AND (?2 IS NULL OR action = ?2)",
         owner_id,
         action,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Entry,
+        by="number",
     )
-    return page(rows, wanted, lambda entry: (entry.number,))
 
 
 def redacted_for_owner(entry: Entry, owner_id: str) -> Entry:

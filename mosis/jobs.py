@@ -20,7 +20,7 @@ from typing import Any
 from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict
 
 # Each lane has its own threads, so that different kinds of work do not delay each other:
@@ -303,15 +303,15 @@ def recover(db: Connection) -> int:
 
 def index(db: Connection, wanted: PageRequest, state: str | None = None) -> Page[Job]:
     """The jobs, newest first: all, or those in a state."""
-    among, after = (state,) if state else STATES, wanted.position or "~"
-    rows = db.all(
-        f"SELECT {columns(Job)} FROM jobs WHERE state IN ({', '.join('?' * len(among))}) AND id < ? ORDER BY id DESC LIMIT ?",
+    among = (state,) if state else STATES
+    numbers = ", ".join(f"?{number}" for number in range(1, len(among) + 1))
+    return newest_first(
+        db,
+        f"SELECT {columns(Job)} FROM jobs WHERE state IN ({numbers})",
         *among,
-        after,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Job,
     )
-    return page(rows, wanted, lambda job: (job.id,))
 
 
 def retry(db: Connection, caller: Caller, job_id: str) -> Job:

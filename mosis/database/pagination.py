@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mosis.database.connection import Connection
 from mosis.errors import Malformed
 
 Item = TypeVar("Item")
@@ -43,6 +44,22 @@ def page(
     if len(rows) <= wanted.limit:
         return Page(rows, None)
     return Page(rows[: wanted.limit], cursor(position(rows[wanted.limit - 1])))
+
+
+def newest_first(
+    db: Connection, select: str, *values: Any, wanted: PageRequest, into: type[Item], by: str = "id"
+) -> Page[Item]:
+    """A page of rows, the largest `by` first: a column that grows, such as a UUIDv7. `select` ends
+    with its WHERE clause, whose numbered placeholders take the values."""
+    most, after = len(values) + 1, len(values) + 2
+    rows = db.all(
+        f"{select}{f' AND {by} < ?{after}' if wanted.after else ''} ORDER BY {by} DESC LIMIT ?{most}",
+        *values,
+        wanted.limit + 1,
+        *(wanted.after or ()),
+        into=into,
+    )
+    return page(rows, wanted, lambda row: (getattr(row, by.rpartition(".")[2]),))
 
 
 def cursor(position: tuple[Any, ...]) -> str:

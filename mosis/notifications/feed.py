@@ -11,7 +11,7 @@ from mosis.caller import Caller
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import NotFound
 from mosis.events import Event
 from mosis.jobs import Again
@@ -42,16 +42,15 @@ def index(
     db: Connection, caller: Caller, wanted: PageRequest, *, unread: bool = False
 ) -> Page[Event]:
     """The caller's notifications, newest first."""
-    rows = db.all(
-        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)"
-        " AND (?3 IS NULL OR number < ?3) ORDER BY number DESC LIMIT ?4",
+    return newest_first(
+        db,
+        f"SELECT {columns(Event)} FROM events WHERE developer_id = ?1 AND (?2 = 0 OR read_at IS NULL)",
         caller.account,
         int(unread),
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Event,
+        by="number",
     )
-    return page(rows, wanted, lambda event: (event.number,))
 
 
 def unread_count(db: Connection, caller: Caller) -> int:

@@ -22,7 +22,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid
 from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
@@ -88,14 +88,13 @@ class Delivery:
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Webhook]:
     """The caller's webhooks, newest first."""
-    rows = db.all(
-        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    return newest_first(
+        db,
+        f"SELECT {columns(Webhook)} FROM webhooks WHERE developer_id = ?1",
         caller.account,
-        wanted.position or "~",
-        wanted.limit + 1,
+        wanted=wanted,
         into=Webhook,
     )
-    return page(rows, wanted, lambda webhook: (webhook.id,))
 
 
 def get(db: Connection, caller: Caller, webhook_id: str) -> Webhook:
@@ -190,14 +189,13 @@ def delete(db: Connection, caller: Caller, webhook: Webhook) -> None:
 
 def deliveries(db: Connection, webhook: Webhook, wanted: PageRequest) -> Page[Delivery]:
     """Deliveries, sent and waiting, newest first."""
-    rows = db.all(
-        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    return newest_first(
+        db,
+        f"SELECT {columns(Delivery)} FROM webhook_deliveries WHERE webhook_id = ?1",
         webhook.id,
-        wanted.position or "~",
-        wanted.limit + 1,
+        wanted=wanted,
         into=Delivery,
     )
-    return page(rows, wanted, lambda delivery: (delivery.id,))
 
 
 def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:

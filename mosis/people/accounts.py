@@ -14,7 +14,7 @@ from mosis.clock import Clock, seconds
 from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
 from mosis.publishing import reviews
@@ -356,30 +356,27 @@ def change_password(env: Context, db: Connection, caller: Caller, current: str, 
 
 def index(db: Connection, wanted: PageRequest, query: str = "") -> Page[Developer]:
     """All accounts, newest first, for operators; `query` is a substring of address or name."""
-    rows = db.all(
-        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))"
-        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    return newest_first(
+        db,
+        f"SELECT {columns(Developer)} FROM developers WHERE (?1 = '' OR instr(lower(email || ' ' || name), lower(?1)))",
         query,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Developer,
     )
-    return page(rows, wanted, lambda developer: (developer.id,))
 
 
 def sessions(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Session]:
     """The active sessions of the caller's account, newest first."""
-    rows = db.all(
-        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL AND expires_at > ?2"
-        " AND (?3 IS NULL OR id < ?3) AND expires_at <= ?5 ORDER BY id DESC LIMIT ?4",
+    return newest_first(
+        db,
+        f"SELECT {columns(Session)} FROM sessions WHERE developer_id = ?1 AND ended_at IS NULL"
+        " AND expires_at > ?2 AND expires_at <= ?3",
         caller.account,
         db.clock.now(),
-        wanted.position,
-        wanted.limit + 1,
         _latest_expiry(db.clock),
+        wanted=wanted,
         into=Session,
     )
-    return page(rows, wanted, lambda session: (session.id,))
 
 
 def revoke_session(db: Connection, caller: Caller, session_id: str) -> None:

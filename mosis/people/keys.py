@@ -9,7 +9,7 @@ from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
 from mosis.publishing import apps
@@ -114,16 +114,14 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
     """The active API keys that the caller may see, newest first."""
-    rows = db.all(
-        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL"
-        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+    return newest_first(
+        db,
+        f"SELECT {columns(ApiKey)} FROM api_keys WHERE developer_id = ?1 AND {_SEEN} AND revoked_at IS NULL",
         caller.account,
         _limited(caller),
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=ApiKey,
     )
-    return page(rows, wanted, lambda key: (key.id,))
 
 
 def get(db: Connection, caller: Caller, key_id: str) -> ApiKey:
@@ -314,15 +312,13 @@ def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) 
 
 def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
     """All signing keys of an account, newest first."""
-    rows = db.all(
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1 AND (?2 IS NULL OR id < ?2)"
-        " ORDER BY id DESC LIMIT ?3",
+    return newest_first(
+        db,
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1",
         developer_id,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=SigningKey,
     )
-    return page(rows, wanted, lambda key: (key.id,))
 
 
 def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:

@@ -19,7 +19,7 @@ from mosis.credentials import tokens
 from mosis.credentials.oauth.signed_claims import NotTrusted
 from mosis.credentials.oauth.trusted import Identity, issuer_of
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, Malformed, PortalError
 from mosis.publishing import members
 from mosis.publishing.apps import App
@@ -127,15 +127,13 @@ def add(
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[TrustedPublisher]:
     """The trusted publishers of an app, the newest first."""
-    rows = db.all(
-        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE app_id = ?1"
-        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    return newest_first(
+        db,
+        f"SELECT {columns(TrustedPublisher)} FROM trusted_publishers WHERE app_id = ?1",
         app.id,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=TrustedPublisher,
     )
-    return page(rows, wanted, lambda publisher: (publisher.id,))
 
 
 def get(db: Connection, app: App, publisher_id: str) -> TrustedPublisher:

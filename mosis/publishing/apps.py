@@ -9,7 +9,7 @@ from mosis import audit, packages
 from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.publishing import members, quotas
 
@@ -130,29 +130,26 @@ def index(
         status,
         None if caller.apps is None else json.dumps(sorted(caller.apps)),
     )
-    rows = db.all(
-        f"SELECT {columns(App)} FROM apps WHERE {where} AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5",
-        *values,
-        wanted.position,
-        wanted.limit + 1,
-        into=App,
-    )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
-    return page(rows, wanted, lambda app: (app.id,)), total
+    return newest_first(
+        db,
+        f"SELECT {columns(App)} FROM apps WHERE {where}",
+        *values,
+        wanted=wanted,
+        into=App,
+    ), total
 
 
 def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
     """The apps of all accounts, newest first, for operators; `query` is a substring of package_id
     or name, in any case."""
-    rows = db.all(
-        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))"
-        " AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    return newest_first(
+        db,
+        f"SELECT {columns(App)} FROM apps WHERE (?1 = '' OR instr(lower(package_id || ' ' || name), lower(?1)))",
         query,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=App,
     )
-    return page(rows, wanted, lambda app: (app.id,))
 
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:

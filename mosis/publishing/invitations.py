@@ -14,7 +14,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.outbound.mail import paragraph
 from mosis.publishing import apps, members, quotas
@@ -81,16 +81,14 @@ def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Invitation]:
     """The open invitations and offers of an app, the newest first."""
-    rows = db.all(
-        f"SELECT {columns(Invitation)} FROM app_invitations WHERE app_id = ?1 AND expires_at > ?2"
-        " AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4",
+    return newest_first(
+        db,
+        f"SELECT {columns(Invitation)} FROM app_invitations WHERE app_id = ?1 AND expires_at > ?2",
         app.id,
         db.clock.now(),
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Invitation,
     )
-    return page(rows, wanted, lambda invitation: (invitation.id,))
 
 
 def get(db: Connection, app: App, invitation_id: str) -> Invitation:

@@ -15,7 +15,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, NotFound
 from mosis.packages import Finding, Package
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
@@ -269,14 +269,13 @@ def by_id(db: Connection, version_id: str) -> Version | None:
 
 def index(db: Connection, app: App, wanted: PageRequest) -> Page[Version]:
     """The versions of an app, newest upload first."""
-    rows = db.all(
-        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    return newest_first(
+        db,
+        f"SELECT {columns(Version)} FROM versions WHERE app_id = ?1",
         app.id,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Version,
     )
-    return page(rows, wanted, lambda version: (version.id,))
 
 
 def latest(db: Connection, app_id: str) -> str | None:

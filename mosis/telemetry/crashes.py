@@ -15,7 +15,7 @@ from mosis.caller import Caller
 from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, columns
-from mosis.database.pagination import Page, PageRequest, page
+from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Invalid
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
@@ -122,16 +122,16 @@ def fingerprint(kind: str, frames: list[str], message: str) -> str:
 
 def index(db: Connection, app_id: str, wanted: PageRequest, state: str | None) -> Page[Group]:
     """The groups of an app, newest first."""
-    rows = db.all(
+    return newest_first(
+        db,
         f"SELECT {columns(Group, 'g')} FROM crash_groups g JOIN apps a ON a.id = g.app WHERE a.app_id = ?1"
-        " AND (?2 IS NULL OR g.state = ?2) AND (?3 IS NULL OR g.id < ?3) ORDER BY g.id DESC LIMIT ?4",
+        " AND (?2 IS NULL OR g.state = ?2)",
         app_id,
         state,
-        wanted.position,
-        wanted.limit + 1,
+        wanted=wanted,
         into=Group,
+        by="g.id",
     )
-    return page(rows, wanted, lambda group: (group.id,))
 
 
 def get(db: Connection, app_id: str, group_id: str) -> Group:
