@@ -8,6 +8,7 @@ from typing import Any
 
 from mosis.client.api import Body, Portal, segment
 from mosis.client.output import DONE, USAGE, Output, Stop, printable, table
+from mosis.client.status import show_version, version_path
 
 GROUPS = ("day", "version", "channel")
 
@@ -64,11 +65,11 @@ def rollout(portal: Portal, output: Output, args: Namespace) -> int:
         return _default_plan(portal, output, args)
     if args.percent is not None:
         return _by_hand(portal, output, args)
-    address = f"{_at(args)}/rollout-plan"
+    address = f"{version_path(args)}/rollout-plan"
     if args.no_plan:
         output.confirm(f"Remove the rollout plan of {args.app} {args.version}?")
         portal.delete(address)
-        return _show(output, portal.get(_at(args)))
+        return show_version(output, portal.get(version_path(args)))
     if args.plan is None:
         plan = portal.get(address)
         output.result(plan, *map(printable, _lines(plan)))
@@ -90,19 +91,19 @@ def downloads(portal: Portal, output: Output, args: Namespace) -> int:
 
 
 def _by_hand(portal: Portal, output: Output, args: Namespace) -> int:
-    at = _at(args)
+    at = version_path(args)
     if portal.get(at)["state"] in ("approved", "halted"):
         output.confirm(f"Publish {args.app} {args.version} for {args.percent:g} % of the devices?")
-        return _show(output, portal.post(f"{at}/publish", {"rollout_percent": args.percent}))
+        return show_version(output, portal.post(f"{at}/publish", {"rollout_percent": args.percent}))
     output.confirm(
         f"Offer {args.app} {args.version} to {args.percent:g} % of the devices? The share only grows."
     )
-    return _show(output, portal.post(f"{at}/rollout", {"percent": args.percent}))
+    return show_version(output, portal.post(f"{at}/rollout", {"percent": args.percent}))
 
 
 def _by_plan(portal: Portal, output: Output, args: Namespace, address: str) -> int:
     """Set the plan; an approved or halted version is published with it."""
-    plan, at = _plan(args), _at(args)
+    plan, at = _plan(args), version_path(args)
     publishes = portal.get(at)["state"] in ("approved", "halted")
     what = "Publish" if publishes else "Offer"
     output.confirm(f"{what} {args.app} {args.version} by this plan: {_words(plan['steps'])}?")
@@ -110,7 +111,7 @@ def _by_plan(portal: Portal, output: Output, args: Namespace, address: str) -> i
     portal.send("PUT", address, body)
     if publishes:
         portal.post(f"{at}/publish")
-    return _show(output, portal.get(at))
+    return show_version(output, portal.get(at))
 
 
 def _default_plan(portal: Portal, output: Output, args: Namespace) -> int:
@@ -167,13 +168,3 @@ def _lines(plan: dict[str, Any]) -> list[str]:
 
 def _words(found: list[dict[str, Any]]) -> str:
     return ", ".join(f"{step['percent']:g} % after {step['after_hours']:g} h" for step in found)
-
-
-def _at(args: Namespace) -> str:
-    return f"/apps/{segment(args.app)}/versions/{segment(args.version)}"
-
-
-def _show(output: Output, version: dict[str, Any]) -> int:
-    title = f"{version['package_id']} {version['version']}"
-    output.result(version, printable(f"{title}: {version['state']}. {version['next_step']}"))
-    return DONE

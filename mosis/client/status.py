@@ -51,19 +51,21 @@ def status(portal: Portal, output: Output, args: Namespace) -> int:
 def halt(portal: Portal, output: Output, args: Namespace) -> int:
     """Offer a version to no further device."""
     output.confirm(f"Halt {args.app} {args.version}? Devices that have installed it keep it.")
-    return _show(output, portal.post(f"{_at(args)}/halt"))
+    return show_version(output, portal.post(f"{version_path(args)}/halt"))
 
 
 def rollback(portal: Portal, output: Output, args: Namespace) -> int:
     """Offer an older version again, and halt all newer ones of its channel."""
     output.confirm(f"Go back to {args.app} {args.version}, and halt all newer versions?")
-    return _show(output, portal.post(f"{_at(args)}/rollback", {"reason": args.reason}))
+    return show_version(
+        output, portal.post(f"{version_path(args)}/rollback", {"reason": args.reason})
+    )
 
 
 def yank(portal: Portal, output: Output, args: Namespace) -> int:
     """Take a version out of the store."""
     output.confirm(f"Yank {args.app} {args.version}? It can no longer be downloaded.")
-    return _show(output, portal.post(f"{_at(args)}/yank", {"reason": args.reason}))
+    return show_version(output, portal.post(f"{version_path(args)}/yank", {"reason": args.reason}))
 
 
 def crashes(portal: Portal, output: Output, args: Namespace) -> int:
@@ -151,11 +153,13 @@ def _queue(version: dict[str, Any]) -> Any:
     return (version.get("review") or {}).get("position")
 
 
-def _at(args: Namespace) -> str:
+def version_path(args: Namespace) -> str:
+    """The address of the version that the command names."""
     return f"/apps/{segment(args.app)}/versions/{segment(args.version)}"
 
 
-def _show(output: Output, version: dict[str, Any]) -> int:
+def show_version(output: Output, version: dict[str, Any]) -> int:
+    """Print the state of a version and what happens next; the exit code."""
     title = f"{version['package_id']} {version['version']}"
     output.result(version, printable(f"{title}: {version['state']}. {version['next_step']}"))
     return DONE

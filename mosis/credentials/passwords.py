@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from mosis.errors import Denied
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -54,6 +56,12 @@ def verify(password: str, phc: str | None, cost: Cost = OWASP) -> bool:
     # no short circuit, so that the time discloses nothing
     found = [_fits(form, phc, cost) for form in forms]
     return any(found)
+
+
+def require(password: str | None, phc: str | None, cost: Cost = OWASP) -> None:
+    """Raise Denied `invalid_credentials` unless the hash fits, or the account has none."""
+    if phc and not verify(password or "", phc, cost):
+        raise Denied("invalid_credentials", "The password is wrong.")
 
 
 def is_outdated(password: str, phc: str, cost: Cost = OWASP) -> bool:

@@ -23,10 +23,7 @@ def ask(env: Context, db: Connection, caller: Caller, email: str, password: str 
     Raises Denied `invalid_credentials`, Conflict `email_taken`.
     """
     developer = accounts.get(db, caller.account)
-    if developer.password_hash and not passwords.verify(
-        password or "", developer.password_hash, env.password_cost
-    ):
-        raise Denied("invalid_credentials", "The password is wrong.")
+    passwords.require(password, developer.password_hash, env.password_cost)
     with db.write():
         developer = accounts.unchanged(db, developer)
         _check_free(db, email, developer.id)

@@ -9,7 +9,6 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.database import Connection
-from mosis.errors import Denied
 from mosis.outbound.mail import Written
 from mosis.people import accounts, revocation
 from mosis.people.accounts import Developer
@@ -117,10 +116,7 @@ def erase(
     it.
     """
     developer = accounts.get(db, caller.account)
-    if developer.password_hash and not passwords.verify(
-        password or "", developer.password_hash, env.password_cost
-    ):
-        raise Denied("invalid_credentials", "The password is wrong.")
+    passwords.require(password, developer.password_hash, env.password_cost)
     with db.write():
         developer = accounts.unchanged(db, developer)
         own = _own_mails(db, developer)

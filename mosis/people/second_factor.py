@@ -89,8 +89,7 @@ def begin(env: Context, db: Connection, caller: Caller, password: str | None) ->
     lock the owner out), Conflict `invalid_state` if a second factor is on.
     """
     stored = db.value("SELECT password_hash FROM developers WHERE id = ?", caller.account)
-    if stored and not passwords.verify(password or "", stored, env.password_cost):
-        raise Denied("invalid_credentials", "The password is wrong.")
+    passwords.require(password, stored, env.password_cost)
     with db.write():
         if active(db, caller.account):
             raise Conflict(
@@ -209,8 +208,8 @@ def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
             developer_id,
             db.clock.now(-TELL_SECONDS),
         ):
-            said = {"network": caller.network, "client": caller.client}
-            events.add(db, developer_id, "security.second_factor_failed", **said)
+            facts = {"network": caller.network, "client": caller.client}
+            events.add(db, developer_id, "security.second_factor_failed", **facts)
 
 
 def _on(db: Connection, developer_id: str) -> SecondFactor:

@@ -118,10 +118,10 @@ def add(
         None,
     )
     db.insert("trusted_publishers", **vars(made))
-    said: dict[str, Any] = {"issuer": made.issuer, "claims": dict(publisher["claims"])}
-    members.note(db, caller, app.id, "app.publisher_added", made.id, **said)
+    facts: dict[str, Any] = {"issuer": made.issuer, "claims": dict(publisher["claims"])}
+    members.note(db, caller, app.id, "app.publisher_added", made.id, **facts)
     host = urlsplit(made.issuer).hostname or ""
-    members.tell(db, app.id, "owner", "app.publisher_added", host=host, **said)
+    members.tell(db, app.id, "owner", "app.publisher_added", host=host, **facts)
     return made
 
 
