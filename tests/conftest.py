@@ -17,7 +17,7 @@ from mosis.commands import cli
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
-from tests.client import PASSWORD, Client
+from tests.client import PASSWORD, Client, Person
 from tests.server import Backed
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -145,6 +145,19 @@ def env(
 def client(env: Context) -> Client:
     """The real WSGI application, spoken to without a socket."""
     return Client(portal.build(env), env)
+
+
+@pytest.fixture
+def alice(client: Client) -> Person:
+    """A developer with an app, com.acme.notes."""
+    person = client.register()
+    client.app_of(person)
+    return person
+
+
+@pytest.fixture
+def rita(client: Client) -> Person:
+    return client.reviewer()
 
 
 @pytest.fixture

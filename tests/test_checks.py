@@ -396,13 +396,6 @@ def test_every_code_of_the_deep_checks_has_its_test() -> None:
     assert set(EARNED) | elsewhere == set(codes[codes.index("rml_malformed") :])
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def test_what_blocks_makes_a_version_fail(client: Client, alice: Person) -> None:
     broken = client.package(
         alice,

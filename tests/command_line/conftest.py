@@ -35,11 +35,6 @@ def alice(client: Client) -> Person:
 
 
 @pytest.fixture
-def rita(client: Client) -> Person:
-    return client.reviewer()
-
-
-@pytest.fixture
 def mosis(tmp_path: Path, url: str, alice: Person) -> Mosis:
     """`mosis` of somebody who is signed in."""
     made = Mosis(tmp_path / "home", url)

@@ -14,18 +14,6 @@ NOTES = "com.acme.notes"
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
-@pytest.fixture
-def rita(client: Client) -> Person:
-    return client.reviewer()
-
-
-@pytest.fixture
 def browser(client: Client, rita: Person) -> Browser:
     found = Browser(client)
     found.sign_in(rita.email)

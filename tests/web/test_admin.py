@@ -12,13 +12,6 @@ def root(client: Client) -> Person:
     return client.admin()
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def test_a_suspended_account_is_out_at_once_and_can_come_back(
     client: Client, alice: Person, root: Person
 ) -> None:

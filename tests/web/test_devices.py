@@ -12,13 +12,6 @@ from tests.conftest import Hands
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def begin(client: Client) -> Answer:
     return client.post(
         "/v1/auth/device",

@@ -150,13 +150,6 @@ def test_each_of_several_fields_is_compared() -> None:
     assert refusal({"Content-Digest": good, "Digest": f"SHA-256={WRONG}"}) == "digest_mismatch"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def upload(client: Client, alice: Person, body: bytes, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers=named)

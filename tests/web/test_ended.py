@@ -174,13 +174,6 @@ def test_no_change_is_made_to_an_app_by_who_was_removed_meanwhile(
     assert len(tried) > 15
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 @pytest.mark.parametrize(
     "what", ["signing key", "API key", "report", "session", "account", "erasure"]
 )

@@ -13,13 +13,6 @@ from tests.package_builder import signing_key
 NOTES = "com.acme.notes"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def new_key(client: Client, person: Person | str, **said: Any) -> Answer:
     return client.post(
         "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=person

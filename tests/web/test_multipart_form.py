@@ -10,13 +10,6 @@ NOTES = "com.acme.notes"
 PACKAGE = 'form-data; name="package"; filename="n.mosis"'
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def part(disposition: str, content: bytes, *headers: str) -> bytes:
     lines = [f"Content-Disposition: {disposition}", *headers]
     return b"--b\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + content + b"\r\n"

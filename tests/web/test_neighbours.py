@@ -13,13 +13,6 @@ NOTES = "com.acme.notes"
 DAY = "2027-02-01T00:00:00Z"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 @pytest.mark.parametrize(
     "stamp",
     [

@@ -21,13 +21,6 @@ from tests.client import PASSWORD, Client, Person
 NOTES = "com.acme.notes"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def kinds(client: Client, person: Person) -> list[str]:
     return [each["kind"] for each in client.told(person)]
 

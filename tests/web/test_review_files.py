@@ -15,18 +15,6 @@ HTML = b"<html><script>alert(document.domain)</script></html>\n"
 SECRET = "../../../../data/portal.db"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
-@pytest.fixture
-def rita(client: Client) -> Person:
-    return client.reviewer()
-
-
 def review_of(client: Client, person: Person, version: str, code: int, **more: Any) -> str:
     """The address of the review of a new version."""
     package = client.package(person, version=version, code=code, **more)

@@ -13,18 +13,6 @@ NOTES = "com.acme.notes"
 TWO_HOURS = 2 * 3600
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
-@pytest.fixture
-def rita(client: Client) -> Person:
-    return client.reviewer()
-
-
 def submitted(
     client: Client,
     person: Person,

@@ -26,13 +26,6 @@ STEPS = [
 HALT = {"crash_free_below": 0.99, "sessions_at_least": 100}
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def at(version: str) -> str:
     return f"/v1/apps/{NOTES}/versions/{version}"
 

@@ -20,13 +20,6 @@ NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/versions"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def updates(client: Client, pkgs: str = f"{NOTES}:0", **more: Any) -> dict[str, str]:
     """{package_id: version} that are offered."""
     query = "".join(f"&{name}={value}" for name, value in more.items())

@@ -15,13 +15,6 @@ NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/versions/1.0.0"
 
 
-@pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.app_of(person)
-    return person
-
-
 def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
     uploaded = client.upload(
         NOTES, client.package(alice), as_=alice, query="?release_notes=First%20one"
