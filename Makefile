@@ -15,7 +15,7 @@ run: $(VENV)/.installed ## start the portal on :8080, with the settings in .env,
 demo: $(VENV)/.installed ## fill a portal without apps with an example catalogue
 	@$(BIN)/python portal.py $(ENV_FILE) demo
 
-test: $(VENV)/.installed-test ## run the tests (three minutes on two cores)
+test: $(VENV)/.installed-test ## run the tests (six to seven minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 
 test-fast: $(VENV)/.installed-test ## run the tests that start no processes (45 seconds on two cores): for every change
