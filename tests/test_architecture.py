@@ -36,6 +36,7 @@ ONLY_IN = {
     "lupa": ("packages",),
     "tinycss2": ("packages",),
     "smtplib": ("outbound",),
+    "obstore": ("outbound",),
     "websockets": ("notifications",),
     "mistune": ("web",),
 }
