@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from wsgiref.validate import validator
 
 from mosis.context import Context
+from mosis.events import KINDS
 from mosis.people import accounts
 from mosis.publishing import apps, members
 from mosis.server.request import Answer as Ready
@@ -259,9 +260,11 @@ class Client:
             members.add(db, apps.get(db, app).id, account.id, role)
 
     def notifications(self, account: Account) -> list[dict[str, Any]]:
-        """The notifications of an account, newest first."""
+        """The notifications of an account, newest first, each with facts that its kind names."""
         page = self.get("/v1/notifications?limit=100", as_=account).expect(200)
         found: list[dict[str, Any]] = page["notifications"]
+        for each in found:
+            assert set(each["data"]) <= set(KINDS[each["kind"]].data.split()), each
         return found
 
     told = notifications  # the former name
