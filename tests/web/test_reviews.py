@@ -549,7 +549,10 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
     hands.turn(1801)
     client.work()
     rita, bob = client.sign_in(rita), client.sign_in(bob)
-    digest = ("review.digest", "1 version(s) wait for a review, the oldest for about 1 hour(s).")
+    digest = (
+        "review.digest",
+        "Versions that wait for a review: 1; the oldest has waited for about 1 hour.",
+    )
     for person in (rita, bob):
         assert about_the_queue(client, person)[-1] == digest
         (found,) = (each for each in client.told(person) if each["kind"] == "review.digest")
