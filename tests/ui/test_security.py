@@ -13,7 +13,7 @@ from mosis.ui import rendering
 from tests import described
 from tests.browser import Browser, forms_of, text_of
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 # Every form of every page: the URL table says which there are.
 POSTS = sorted(
@@ -173,7 +173,7 @@ def test_no_message_has_two_texts() -> None:
 
 
 def test_the_set_up_link_is_good_once_and_for_an_hour(
-    env: Context, client: Client, hands: Hands
+    env: Context, client: Client, clock: FakeClock
 ) -> None:
     def fill(link: str, name: str) -> tuple[int, str]:
         browser = Browser(client)
@@ -187,7 +187,7 @@ def test_the_set_up_link_is_good_once_and_for_an_hour(
     assert old
     assert link
     assert fill(old, "mallory")[0] == 401  # a newer one was printed
-    hands.turn(3600)
+    clock.advance(3600)
     assert fill(link, "mallory")[0] == 401  # too late
     link = first_administrator.make_link(env)
     assert link
