@@ -97,6 +97,21 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
     return ticket
 
 
+def cancel(db: Connection, purpose: str, developer_id: str) -> None:
+    """Make an account's tokens for a purpose invalid, in the running transaction."""
+    db.change(
+        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL",
+        db.now,
+        developer_id,
+        purpose,
+    )
+
+
+def delete_expired(db: Connection, before: str) -> None:
+    """Delete tokens that expired before this time, in the running transaction."""
+    db.change("DELETE FROM tickets WHERE expires_at < ?", before)
+
+
 def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """The row of a valid token. Raises Denied `invalid_token` if it is used, expired or for another
     purpose."""

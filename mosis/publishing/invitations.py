@@ -215,9 +215,7 @@ def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None
         from_id=app.developer_id,
     )
     members.tell(db, app.id, "viewer", "app.transferred", but=caller.account)
-    db.change("DELETE FROM app_invitations WHERE app_id = ?", app.id)
-    db.change("DELETE FROM trusted_publishers WHERE app_id = ?", app.id)
-    db.change("DELETE FROM app_members WHERE app_id = ?", app.id)
+    members.remove_all(db, app.id)
     members.add(db, app.id, caller.account, "owner")
     members.belong_to(db, app.id, caller.account)
     members.note(db, caller, app.id, "app.received", app.id, from_id=app.developer_id)
