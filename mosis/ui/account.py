@@ -89,7 +89,7 @@ def show(db: Connection, caller: Caller, page: Page) -> bytes:
         signing_keys=signing_keys.index(db, caller.account, everything).rows,
         webhooks=webhooks.index(db, caller, everything).rows,
         mail=events.mail_choices(db, caller.account),
-        kinds=sorted(events.KINDS),
+        kinds=[*events.KINDS],
     )
 
 
