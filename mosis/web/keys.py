@@ -13,9 +13,10 @@ from mosis.database import Connection
 from mosis.errors import Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
-from mosis.publishing import apps, versions
+from mosis.publishing import apps, package_files, versions
 from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
+from mosis.web.long_poll import in_turn
 from mosis.web.openapi_schemas import (
     ID,
     TEXT,
@@ -233,8 +234,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
         if app
         else versions.with_role(db, caller, version, "viewer")
     )
-    versions.verify_file(env, db, signed)
-    by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)
+    with package_files.open_file(env, db, signed, anew=True, turn=in_turn(caller)) as package:
+        by_it = packages.is_signed_by(package, found.public_key)
     return {
         "signing_key_id": found.id,
         "fingerprint": found.fingerprint,
