@@ -41,7 +41,7 @@ def send_file(
     sent: Callable[[int, bool], None] | None = None,
     gzipped: Callable[[], tuple[BinaryIO, int, str] | None] | None = None,
 ) -> bottle.HTTPResponse:
-    """The whole file, a part of it (206), or 304. A function that opens it is called only if content is sent.
+    """The whole file, a part of it (206), or 304. A function that opens it is called if content is sent.
 
     `sha256` becomes its tag and Repr-Digest. `surrogate_key` names it for caches that can drop everything with this name. `sent` is
     called when the server is done with the file, with the number of bytes sent and whether the last byte was among them.
@@ -91,9 +91,8 @@ def send_file(
     if sent:
         content = _Watched(content, first, size_bytes, sent)
     bounded = "wsgi.file_wrapper" in request.environ  # the server stops at Content-Length
-    return bottle.HTTPResponse(
-        content if bounded else _Bounded(content, last - first + 1), status, headers
-    )
+    body = content if bounded else _Bounded(content, last - first + 1)
+    return bottle.HTTPResponse(body, status, headers)
 
 
 def _close(file: BinaryIO | Callable[[], BinaryIO]) -> None:
