@@ -106,18 +106,22 @@ class Running:
 
 
 class Backed(Running):
-    """A portal with a replica in `backups/`."""
+    """A portal with a replica in `backups/`, or where `settings` say."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, {"BACKUPS_DIR": str(folder / "backups")})
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
+        super().__init__(folder, settings or {"BACKUPS_DIR": str(folder / "backups")}, port)
         self.data, self.backups = folder / "data", folder / "backups"
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, token: str | None = None
+    ) -> tuple[int, Any]:
         """Status and document of one call."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data, {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(self.url + path, data, headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
