@@ -20,7 +20,7 @@ from mosis.packages.checks import Checks, ChecksUnavailable
 from mosis.publishing import versions
 from tests.campaign import short_and_full
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.package_builder import build_package, signing_key
 from tests.server import Running, wait_until
 
@@ -167,7 +167,7 @@ def test_then_the_version_waits_and_is_checked_later(
     assert client.get(at, as_=alice)["state"] == "ready"
 
 
-def test_two_processes_share_one_queue(tmp_path: Path, env: Context, hands: Hands) -> None:
+def test_two_processes_share_one_queue(tmp_path: Path, env: Context, clock: FakeClock) -> None:
     """Beside this process `portal.py worker` does what it queues, and ends in order."""
     environment = Running(tmp_path).environment | {
         "DATABASE_PATH": str(env.config.database_path),
@@ -175,7 +175,7 @@ def test_two_processes_share_one_queue(tmp_path: Path, env: Context, hands: Hand
         "ASSETS_DIR": str(env.config.assets_dir),
     }
     db = env.db.connection()
-    hands.at = time.time()
+    clock.at = time.time()
     worker = subprocess.Popen(
         [sys.executable, str(portal.HERE / "portal.py"), "worker"],
         env=environment,

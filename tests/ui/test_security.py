@@ -12,7 +12,7 @@ from mosis.ui import rendering
 from tests import described
 from tests.browser import Browser, forms_of, text_of
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 # Every form of every page: the URL table says which there are.
 POSTS = sorted(
@@ -159,8 +159,15 @@ def test_every_message_is_there_and_is_used() -> None:
     json.dumps(rendering.messages())
 
 
+def test_no_message_has_two_texts() -> None:
+    for path in rendering.MESSAGES.glob("*.json"):
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+        keys = [key for key, _ in pairs]
+        assert [key for key in keys if keys.count(key) > 1] == [], path.name
+
+
 def test_the_set_up_link_is_good_once_and_for_an_hour(
-    env: Context, client: Client, hands: Hands
+    env: Context, client: Client, clock: FakeClock
 ) -> None:
     def fill(link: str, name: str) -> tuple[int, str]:
         browser = Browser(client)
@@ -174,7 +181,7 @@ def test_the_set_up_link_is_good_once_and_for_an_hour(
     assert old
     assert link
     assert fill(old, "mallory")[0] == 401  # a newer one was printed
-    hands.turn(3600)
+    clock.advance(3600)
     assert fill(link, "mallory")[0] == 401  # too late
     link = first_administrator.make_link(env)
     assert link
