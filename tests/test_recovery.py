@@ -24,11 +24,12 @@ from mosis.credentials import totp
 from mosis.litestream import BackupError
 from mosis.operations import backup, doctor
 from mosis.operations.backup import bucket_copies, recovery
+from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.worker import Worker
 from tests.client import PASSWORD, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.server import Backed, command, free_port, wait_until
 from tests.test_signed_index import pinned, verify
 from tests.web.test_second_factor import turned_on
@@ -55,9 +56,9 @@ def settings(bucket_url: str, port: int) -> dict[str, str]:
 
 
 @pytest.fixture
-def hands() -> Hands:
+def clock() -> FakeClock:
     """The real time, so that a process may go on with what the test began."""
-    made = Hands()
+    made = FakeClock()
     made.at = time.time()
     return made
 
@@ -92,13 +93,13 @@ def lost(env: Context, tmp_path: Path, settings: dict[str, str], port: int) -> I
 
 
 def test_an_empty_machine_becomes_the_portal_that_was_lost(
-    env: Context, client: Client, hands: Hands, lost: Backed
+    env: Context, client: Client, clock: FakeClock, lost: Backed
 ) -> None:
     alice = client.register("alice")
     client.published(alice, client.app_of(alice))
-    phone = turned_on(client, hands, alice)
+    phone = turned_on(client, clock, alice)
     trusted = pinned(client)
-    send(client, event(at=hands.at - 60)).expect(202)
+    send(client, event(at=clock.at - 60)).expect(202)
     backup.daily(env)  # of yesterday
     before = secrets_in(env.config.data_dir)
     env.close()
@@ -300,7 +301,7 @@ def test_a_new_key_encrypts_everything_again(keyed: Context, objects: Bucket) ->
     bucket = RecoveryBucket(objects, new)
     assert bucket.newest_secrets() == secrets_in(keyed.config.data_dir)
     assert len(names(objects, "telemetry")) == 2
-    with pytest.raises(recovery.WrongKey):
+    with pytest.raises(WrongKey):
         RecoveryBucket(objects, KEY).newest_secrets()
 
 

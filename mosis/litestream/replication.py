@@ -169,6 +169,7 @@ class Replication:
         self._child = subprocess.Popen(  # noqa: S603  (our own program)
             wrapper + command,
             cwd=self.litestream.folder,
+            env=self.litestream.environment,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._lock,),
             process_group=0,  # Ctrl-C is for the portal; Litestream ends after it

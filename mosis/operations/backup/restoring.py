@@ -22,7 +22,7 @@ log = logging.getLogger("mosis.operations.backup")
 def restore_lost(config: Config, litestream: Litestream) -> bool:
     """At start: restore missing secrets, and a lost database with the telemetry of the last copy;
     whether the database was restored. The database comes last, so that an interrupted restore
-    begins anew at the next start. Raises BackupError."""
+    starts again at the next start. Raises BackupError."""
     lost = litestream.lost()
     restore_secrets(config)
     if not lost:
