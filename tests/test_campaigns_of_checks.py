@@ -17,7 +17,7 @@ from bench import fuzz, hidden_lua, kill_checks
 from mosis import jobs
 from mosis.context import Context
 from mosis.packages.checks import Checks, ChecksUnavailable
-from mosis.publishing import versions
+from mosis.publishing import version_checks
 from tests.campaign import short_and_full
 from tests.client import Client
 from tests.conftest import FakeClock
@@ -163,7 +163,7 @@ def test_then_the_version_waits_and_is_checked_later(
     at = "/v1/apps/com.acme.notes/versions/1.0.0"
     assert client.get(at, as_=alice)["state"] == "checking"
     monkeypatch.undo()
-    versions.check(client.env, client.get(at, as_=alice)["id"])
+    version_checks.check(client.env, client.get(at, as_=alice)["id"])
     assert client.get(at, as_=alice)["state"] == "ready"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mosis.context import Context
+from mosis.events import KINDS
 from mosis.people import first_administrator
 from mosis.ui import rendering
 from tests import described
@@ -151,12 +152,17 @@ def test_every_message_is_there_and_is_used() -> None:
     assert used <= known | {"key"} | {key for key in used if key.endswith((".", "_"))}
     prefixes = ("notice.", "problem.", "finding.", "provider.", "permission.", "scope.", "state.", "month.", "register.",
                 "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
-                "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.",
+                "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.", "mail_kind.",
                 "move.", "version.from_", "quality.show_", "secret.", "delivery.", "role.", "admin.", "plan.state.")  # fmt: skip
     assert {
         key for key in known - used if not key.startswith(prefixes) and f'"{key}"' not in whole
     } == set()
     json.dumps(rendering.messages())
+
+
+def test_every_kind_of_event_has_words_for_the_choice_of_mails() -> None:
+    words = {key for key in rendering.messages() if key.startswith("mail_kind.")}
+    assert words == {f"mail_kind.{kind}" for kind in KINDS}, "mosis/ui/messages/en.json"
 
 
 def test_no_message_has_two_texts() -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mosis.credentials import tokens
-from mosis.people import keys
+from mosis.people import api_keys
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
 from tests.package_builder import signing_key
@@ -227,11 +227,11 @@ def test_last_use_is_known_to_the_minute(client: Client, alice: Account, clock: 
     made = new_key(client, alice)
     for _ in range(3):
         client.get("/v1/apps", as_=made["key"]).expect(200)
-    keys.flush_uses(client.env)
+    api_keys.flush_uses(client.env)
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:00:00Z"
     clock.advance(90)
     client.get("/v1/apps", as_=made["key"]).expect(200)
-    keys.flush_uses(client.env)
+    api_keys.flush_uses(client.env)
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:01:00Z"
 
 
@@ -388,19 +388,19 @@ def test_an_owner_is_told_once_before_a_key_ends(
     client: Client, alice: Account, clock: FakeClock
 ) -> None:
     new_key(client, alice, expires_at="2027-01-25T08:00:00Z")
-    keys.tell_of_expiring(client.env)
+    api_keys.tell_of_expiring(client.env)
     assert client.notifications(alice) == []
     clock.advance(4 * 24 * 3600)
     alice = client.sign_in(alice)
-    keys.tell_of_expiring(client.env)
-    keys.tell_of_expiring(client.env)
+    api_keys.tell_of_expiring(client.env)
+    api_keys.tell_of_expiring(client.env)
     assert [each["kind"] for each in client.notifications(alice)] == ["key.expiring"]
 
 
 def test_there_are_at_most_a_hundred_living_keys(
     client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "LIVE_API_KEYS", 2)
+    monkeypatch.setattr(api_keys, "MOST_ACTIVE", 2)
     first = new_key(client, alice)
     new_key(client, alice)
     client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"]}, as_=alice).expect(

@@ -233,8 +233,8 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Account
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
     assert subjects == [  # none of the reviewer's
         "Verify your address",
-        f"{NOTES} 1.0.0 was approved; publish it at any time, unless it is set to be published automatically",
-        f"{NOTES} 1.0.0 is offered to devices. It was released by Alice",
+        f"{NOTES} 1.0.0 was approved",
+        f"Alice released {NOTES} 1.0.0",
     ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))

@@ -557,7 +557,10 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
     clock.advance(1801)
     client.work()
     rita, bob = client.sign_in(rita), client.sign_in(bob)
-    digest = ("review.digest", "1 version(s) wait for a review, the oldest for about 1 hour(s).")
+    digest = (
+        "review.digest",
+        "Versions that wait for a review: 1; the oldest has waited for about 1 hour.",
+    )
     for account in (rita, bob):
         assert about_the_queue(client, account)[-1] == digest
         (found,) = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mosis.publishing import versions
+from mosis.publishing import version_checks
 from tests.client import Account, Client
 from tests.conftest import FakeClock
 
@@ -383,15 +383,15 @@ def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(
     client: Client, alice: Account
 ) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
-    versions.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
     assert (
         client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["state"] == "checking"
     )  # its job waits
     db = client.env.db.connection()
     with db.write():
         db.change("UPDATE jobs SET state = 'dead' WHERE kind = 'check_version'")
-    versions.end_stuck_checks(client.env)
-    versions.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
     failed = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
     assert (failed["state"], [each["code"] for each in failed["findings"]]) == (
         "failed",
