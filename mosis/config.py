@@ -175,6 +175,12 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _passphrase(value: str) -> str:
+    if len(value.strip()) < 20:
+        raise ValueError("must have at least 20 characters; `openssl rand -base64 32` makes one")
+    return value.strip()
+
+
 def _store_name(value: str) -> str:
     if not value.isprintable() or len(value.strip()) > 50:
         raise ValueError("must be a name of at most 50 printable characters")
@@ -260,6 +266,7 @@ class Config:
     assets_dir: Path = _setting(Path("assets").absolute(), _path)
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
+    backup_key: str | None = _setting(None, _passphrase, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None, _mailbox)
     github_client_id: str | None = _setting(None)
@@ -340,7 +347,17 @@ class Config:
         config = cls(**values)
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
+        if complaints := config._missing_for_recovery():
+            raise ConfigError(complaints)
         return config
+
+    def _missing_for_recovery(self) -> list[str]:
+        """An error for each setting without which another one would have no effect."""
+        in_bucket = (self.backup_url or "").startswith("s3://")
+        complaints = []
+        if self.backup_key is not None and not in_bucket:
+            complaints.append("BACKUP_KEY: needs BACKUP_URL=s3://BUCKET/PATH, where it is used.")
+        return complaints
 
     @property
     def verified_email_required(self) -> bool:

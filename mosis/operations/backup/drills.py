@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mosis.context import Context
 from mosis.database import Connection, faults
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
+from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.copies import Packed, copy, open_checked, packages_of
 from mosis.operations.backup.restoring import newest_change
 from mosis.packages.bucket_storage import BucketFiles
@@ -41,6 +42,7 @@ class Drill:
     packages_checked: int
     packages: int
     findings: list[str]
+    recovered: str = ""  # what else was restored from the bucket, for a terminal
 
     @property
     def passed(self) -> bool:
@@ -69,6 +71,7 @@ class Drill:
             f"newest change in the replica {self.newest_change or 'none'}, here {self.newest_change_here or 'none'}",
             f"lost, had the disk gone when the drill began: {lost}",
             f"packages: {self.packages_checked} of {self.packages} hashed",
+            *([self.recovered] if self.recovered else []),
             *(f"BAD  {finding}" for finding in self.findings),
             "passed" if self.passed else f"FAILED with {len(self.findings)} finding(s)",
         ]
@@ -77,7 +80,8 @@ class Drill:
 
 def drill(env: Context, whole: bool = False) -> Drill:
     """Restore the newest replica into a temporary folder and check it, beside a running portal. A
-    replica that cannot be restored is a finding. Raises BackupError if there is no replica,
+    replica that cannot be restored is a finding, and so are secrets or telemetry in the bucket that
+    cannot be read or are not those of this portal. Raises BackupError if there is no replica,
     Unavailable `no_space`."""
     litestream = Litestream(env.config)
     if not litestream.wanted:
@@ -95,7 +99,9 @@ def drill(env: Context, whole: bool = False) -> Drill:
         except BackupError as error:
             return Drill(time.monotonic() - begun, 0, 0, None, None, {}, 0, 0, [str(error)])
         took = round(time.monotonic() - begun, 2)
-        return _compared(env, here, there, took, whole)
+        recovered, findings = bucket_copies.drill(env, Path(folder))
+        compared = _compared(env, here, there, took, whole)
+        return replace(compared, findings=compared.findings + findings, recovered=recovered)
 
 
 def drill_by_schedule(env: Context) -> None:
