@@ -228,6 +228,8 @@ class Config:
     assets_dir: Path = _setting(Path("assets").absolute(), _path)
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
+    primary_url: str | None = _setting(None, _url)
+    front_end_secret: str | None = _setting(None, _secret, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None, _mailbox)
     github_client_id: str | None = _setting(None)
