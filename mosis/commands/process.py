@@ -16,7 +16,7 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import front_end, other_hosts
+from mosis.operations import front_end, heartbeat, other_hosts
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
@@ -161,6 +161,7 @@ def serve(config: Config) -> int:
         env.replication is not None and lock is not None and env.db.damage is None
     ):  # Litestream writes to the database, too
         env.replication.start(lock)
+        heartbeat.beat(env)
     asked: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:

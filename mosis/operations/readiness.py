@@ -88,7 +88,7 @@ def _front_end(env: Context) -> Readiness:
     state = env.states[FrontEnd].state
     reasons = []
     if state.behind_seconds is None:
-        detail = "There is no copy of the store yet. " + (state.trouble or "It is being fetched.")
+        detail = "There is no copy of the store yet; the log says why."
         reasons.append(_reason("/store", "store_missing", detail))
     elif state.behind_seconds > BEHIND_FRONT_END_SECONDS:
         reasons.append(

@@ -122,10 +122,11 @@ def _seal(path: Path, day: str) -> Path:
 
 def _sent(env: Context, path: Path) -> bool:
     found = _SEALED.match(path.name)
-    assert found is not None and env.config.primary_url is not None
+    assert found is not None
     document = {"batch": found[2], "day": found[1], "counts": _read(path)}
     try:
-        status = send(env.config.primary_url + PATH, document, env.config.front_end_secret or "")
+        url, secret = f"{env.config.primary_url}{PATH}", env.config.front_end_secret or ""
+        status = send(url, document, secret)
     except Unreachable as error:
         log.warning("download counts not sent", extra={"reason": str(error)})
         return False
