@@ -229,6 +229,7 @@ class Config:
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
     primary_url: str | None = _setting(None, _url)
+    follow_seconds: int = _setting(2, _number(1, 60))
     front_end_secret: str | None = _setting(None, _secret, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None, _mailbox)

@@ -405,7 +405,7 @@ def _uncompressed(content: bytes, size_bytes: int) -> bytes:
 class Database:
     """A database file: one reading connection per thread, one writing connection and its lock, checkpoints."""
 
-    epoch = 0  # another number where revisions may have begun anew, see snapshots.py
+    epoch = 0  # another number where revisions may have started again, see snapshots.py
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path

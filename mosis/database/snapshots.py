@@ -74,7 +74,7 @@ class SnapshotConnection(Connection):
 
 class SnapshotDatabase(Database):
     """The copies. `generation` is the number of the newest one, 0 while there is none; `epoch`
-    changes when the numbers of revisions may have begun anew."""
+    changes when the numbers of revisions may have started again."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(Path("none"), clock)

@@ -57,6 +57,7 @@ class Follow:
         self.restarts = -1  # the first start is none
         self.restores = 0  # how often the whole database was fetched
         self.trouble: str | None = None
+        self._every_seconds = config.follow_seconds
         self._monotonic = monotonic
         self._number = self.path.with_name(f"{_NAME}-txid")
         self._child: subprocess.Popen[bytes] | None = None
@@ -120,7 +121,7 @@ class Follow:
 
     def start_anew(self, reason: str) -> None:
         """End the child and discard its file: the next child fetches the whole database."""
-        log.error("following begins anew", extra={"reason": reason})
+        log.error("the whole database is fetched again", extra={"reason": reason})
         self._end()
         self._remove()
         self._start_at = self._monotonic()
@@ -154,7 +155,7 @@ class Follow:
             self.restores += 1
         try:
             self.litestream.write_settings()
-            arguments = ("-f", "-follow-interval", "500ms", "-o", str(self.path))
+            arguments = ("-f", "-follow-interval", f"{self._every_seconds}s", "-o", str(self.path))
             command = self.litestream.command("restore", *arguments, str(self.litestream.database))
         except (BackupError, OSError) as error:
             self._fail(str(error), now)

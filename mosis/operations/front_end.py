@@ -27,7 +27,7 @@ COPY_SECONDS = 2.0  # between two copies, at least
 COPY_SHARE = 5  # a copy that takes long is followed by so many times its duration without one
 COUNTS_SECONDS = 60.0  # between two copies of which the first differs by download counts alone
 BEHIND_SECONDS = 60  # /readyz fails
-ANEW_SECONDS = 120  # the followed file is thrown away; each time in vain doubles the time
+ANEW_SECONDS = 120  # the followed file is thrown away; each time without result doubles the time
 LONGEST_ANEW_SECONDS = 960
 DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
@@ -250,7 +250,7 @@ class FrontEnd:
         )
 
     def _watch_age(self) -> None:
-        """Begin anew when the data is too old, whatever the reason, or damaged."""
+        """Discard the followed file when the data is too old, whatever the reason, or damaged."""
         now, behind = self.env.clock.monotonic(), self._behind_seconds()
         refused = self._refused.code if self._refused else ""
         if behind is not None and behind <= BEHIND_SECONDS and not refused:

@@ -23,7 +23,7 @@ from mosis.store.signed_index import document, index_folder, sweep, write_index
 log = logging.getLogger("mosis.store.front_index")
 
 FETCH_SECONDS = 10.0
-AGAIN_SECONDS = 5.0  # after a fetch in vain
+AGAIN_SECONDS = 5.0  # after a fetch without result
 
 
 class Differs(Exception):

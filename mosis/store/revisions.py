@@ -20,7 +20,7 @@ CHANGES_AT_ONCE, CHANGES_A_SECOND = 30, 1.0  # between two revisions of lists
 @dataclass
 class Revisions:
     """The store's revisions as last read by this process. Each has the number of the database's epoch
-    added, so that numbers which begin anew are not taken for the old ones."""
+    added, so that numbers which start again are not taken for the old ones."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     data_version: int = -1
