@@ -19,6 +19,7 @@ from mosis.context import Context
 from mosis.database import Connection, new_id
 from mosis.outbound.http import Unreachable
 from mosis.outbound.primary import send
+from mosis.store.downloads import add_counts
 
 log = logging.getLogger("mosis.store.download_batches")
 
@@ -41,13 +42,7 @@ def add_batch(db: Connection, batch: str, day: str, counts: Mapping[str, int]) -
         db.insert("download_batches", id=batch, received_at=db.now)
         if not db.clock.now(-KEPT_DAYS * DAY)[:10] <= day <= db.clock.now(DAY)[:10]:
             day = db.now[:10]
-        db.change(
-            "INSERT INTO downloads (version_id, day, count)"
-            " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
-            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            day,
-            json.dumps(counts),
-        )
+        add_counts(db, day, counts)
     return True
 
 
