@@ -27,6 +27,9 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+# SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
+# two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
+READING_CACHE_KIB = 256
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
@@ -268,8 +271,7 @@ class Connection:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Statements of this thread read one state of the database, whatever others commit meanwhile.
-        Keep it short: the WAL cannot start anew while it lasts."""
+        """Statements of this thread read one state of the database. Keep it short, for the WAL."""
         self._execute("BEGIN")
         try:
             self._execute(
@@ -461,6 +463,7 @@ class Database:
         """A connection that only reads, for one thread."""
         raw = _prepared(self.path)
         raw.execute("PRAGMA query_only = ON")
+        raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         return raw
 
     def connection(self) -> Connection:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mosis.clock import Clock
-from mosis.database.connection import Connection, Database
+from mosis.database.connection import READING_CACHE_KIB, Connection, Database
 from mosis.errors import Unavailable
 
 NONE_YET = "This store front end has no copy of the store yet; try again in a moment."
@@ -132,10 +132,12 @@ class SnapshotDatabase(Database):
 
 def open_immutable(path: Path) -> sqlite3.Connection:
     """A connection to a file that nobody changes while it is open."""
-    return sqlite3.connect(
+    raw = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro&immutable=1",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
     )
+    raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
+    return raw
