@@ -20,6 +20,8 @@ from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.mail import Mailer
+from mosis.outbound.objects import open_bucket
+from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
@@ -91,6 +93,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.files.close()
         self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
@@ -112,7 +115,7 @@ def make_context(
         clock=clock,
         db=db,
         news=Subscriptions(db),
-        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
         password_cost=password_cost,
@@ -145,7 +148,7 @@ def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
         clock=clock,
         db=db,
         news=Subscriptions(db),
-        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        files=open_files(config),
         secret=unused,
         access_tokens=AccessTokens(unused, config.base_url),
         password_cost=passwords.OWASP,
@@ -156,6 +159,22 @@ def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
         telemetry_secret=unused,
         checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
         read_only=True,
+    )
+
+
+def open_files(config: Config) -> Files:
+    """The packages on the disk, or in the bucket that the settings name. Raises ConfigError."""
+    url = config.packages_url or config.packages_moved_from
+    if url is None:
+        return Files(config.packages_dir, config.disk_reserve_bytes)
+    return BucketFiles(
+        config.packages_dir,
+        config.disk_reserve_bytes,
+        open_bucket(url),
+        writes=config.packages_url is not None,
+        cache_bytes=config.packages_cache_bytes,
+        cdn=config.packages_cdn,
+        redirects=config.packages_serve == "redirect",
     )
 
 
