@@ -149,6 +149,7 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "second_factor": "Auth",
     "trusted_publishers": "Members",
     "well_known": "Docs",
+    "front_ends": "Admin",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
     "store_changes": "Store",
