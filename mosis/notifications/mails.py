@@ -26,7 +26,10 @@ TEXTS = {
     "version.yanked": "{package_id} {version} was withdrawn.",
     "review.message": "The {sender} wrote about {package_id} {version}.",
     "review.waiting": "{package_id} {version} waits for a review.",
-    "review.digest": "{waiting} version(s) wait for a review, the oldest for about {hours} hour(s).",
+    "review.digest": "{waiting} version(s) or listing change(s) wait for a review, the oldest for about {hours} hour(s).",
+    "listing.waiting": "A change of what the store shows of {package_id} waits for a review.",
+    "listing.approved": "The store shows your change of {package_id} now.",
+    "listing.rejected": "Your change of what the store shows of {package_id} was rejected.",
     "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
     "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
     "app.member_added": "{name} works on {package_id} now, as {role}.",
@@ -112,6 +115,9 @@ NEXT = {
     "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
     "review.waiting": ("The review desk:", "/console/reviews"),
     "review.digest": ("The review desk:", "/console/reviews"),
+    "listing.waiting": ("The review desk:", "/console/reviews"),
+    "listing.approved": ("The page of the app:", "/app/{package_id}"),
+    "listing.rejected": ("Change it and save it again:", "/console/apps/{package_id}"),
     "app.released": (
         "If it was not you or a colleague, halt it, and revoke the credential that was used:",
         "/docs/API#versions",
@@ -191,7 +197,8 @@ def _why(event: Event) -> list[str]:
         parts += [paragraph(line, "  ") for line in _health(facts)]
     for each in facts.get("reviews", ()):
         since = for_people(each["submitted_at"])
-        parts.append(paragraph(f"{each['package_id']} {each['version']}, since {since}", "  "))
+        what = each.get("version") or "(what the store shows)"
+        parts.append(paragraph(f"{each['package_id']} {what}, since {since}", "  "))
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":

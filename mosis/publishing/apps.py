@@ -180,14 +180,19 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
             " or a device login.",
         )
     if fields:
-        row = _columns_of(fields) | {"updated_at": db.now}
-        db.change(
-            f"UPDATE apps SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
-            *row.values(),
-            app.id,
-        )
+        set_fields(db, app, fields)
         members.note(db, caller, app.id, "app.changed", app.id, fields=sorted(fields))
     return get(db, app.id)
+
+
+def set_fields(db: Connection, app: App, fields: dict[str, Any]) -> None:
+    """Write fields of an app, in the running transaction."""
+    row = _columns_of(fields) | {"updated_at": db.now}
+    db.change(
+        f"UPDATE apps SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
+        *row.values(),
+        app.id,
+    )
 
 
 def delete(db: Connection, caller: Caller, app: App) -> None:

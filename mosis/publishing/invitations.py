@@ -219,6 +219,7 @@ def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None
     members.tell(db, app.id, "viewer", "app.transferred", but=caller.account)
     db.change("DELETE FROM app_invitations WHERE app_id = ?", app.id)
     db.change("DELETE FROM trusted_publishers WHERE app_id = ?", app.id)
+    db.change("DELETE FROM listing_changes WHERE app_id = ? AND state = 'waiting'", app.id)
     db.change("DELETE FROM app_members WHERE app_id = ?", app.id)
     members.add(db, app.id, caller.account, "owner")
     members.belong_to(db, app.id, caller.account)

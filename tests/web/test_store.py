@@ -373,7 +373,8 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person
         client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
     )
     assert client.call("HEAD", path).expect(200).body == b""
-    client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice).expect(200)
+    pending = client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice)["pending"]
+    client.approve_listing(pending)
     assert (
         client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(200)["name"]
         == "Notes 2"
