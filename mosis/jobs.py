@@ -25,38 +25,73 @@ from mosis.errors import Conflict
 
 # Each lane has its own threads, so that different kinds of work do not delay each other:
 # publication does not wait for a hundred checks, nor a password reset for notifications.
-# `urgent_mail` is mail that somebody is waiting for. Kinds that are not listed belong to `quick`.
+# `urgent_mail` is mail that somebody is waiting for.
 LANES = ("quick", "checks", "urgent_mail", "mail", "webhooks", "upkeep")
-LANE_OF = {
-    "check_version": "checks",
-    "mail_ticket": "urgent_mail",
-    "mail_invitation": "mail",
-    "mail_reset": "urgent_mail",
-    "mail_security": "urgent_mail",
-    "mail_event": "mail",
-    "deliver_webhook": "webhooks",
-    "copy_database": "upkeep",
-    "copy_telemetry": "upkeep",
-    "drill": "upkeep",
-    "remove_package": "upkeep",
-    "expire_packages": "upkeep",
-    "sweep_packages": "upkeep",
-    "add_up_downloads": "upkeep",
-}
 STATES = ("waiting", "running", "done", "dead")
 LEASE_SECONDS = 15  # the worker extends it every 5 seconds while a job runs
 MAX_LOST_LEASES = 40  # expired leases after which a job is dead
 ATTEMPTS = 8  # the last attempt is four to six minutes after the first
 # Mail servers may be down for hours, and some accept a message only at a later attempt
 # (greylisting): these attempts cover more than a day.
-ATTEMPTS_OF = {"mail_event": 36, "mail_security": 36, "mail_ticket": 36, "mail_invitation": 36}
+MAIL_ATTEMPTS = 36
 LONGEST_DELAY_SECONDS = 3600
-# The longest delay that is ever requested, by kind. A waiting job that is due later was queued
-# while the clock was ahead.
 LONGEST_WAIT_SECONDS = LONGEST_DELAY_SECONDS * 1.5
-LONGEST_WAIT_OF = {"lapse_claim": 7200, "deliver_webhook": 33_600}
 SHORTEST_TURN_SECONDS = 0.05  # minimum cost of a job, so that many short ones have a price too
 LONGEST_REST_SECONDS = 3600
+HOUR, DAY = 3600, 24 * 3600
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How jobs of a kind are run; `HANDLERS` of `mosis/worker.py` has the function. `every_seconds`:
+    queued once per interval, by whichever process comes first. `longest_wait_seconds`: the longest
+    delay that is ever requested; a waiting job that is due later was queued while the clock was
+    ahead."""
+
+    lane: str = "quick"
+    every_seconds: int | None = None
+    attempts: int = ATTEMPTS
+    longest_wait_seconds: float = LONGEST_WAIT_SECONDS
+
+
+KINDS: dict[str, Kind] = {
+    "check_version": Kind("checks"),
+    "submit_version": Kind(),
+    "publish_version": Kind(),
+    "advance_rollouts": Kind(),
+    "lapse_claim": Kind(longest_wait_seconds=7200),
+    "mail_event": Kind("mail", attempts=MAIL_ATTEMPTS),
+    "mail_security": Kind("urgent_mail", attempts=MAIL_ATTEMPTS),
+    "mail_ticket": Kind("urgent_mail", attempts=MAIL_ATTEMPTS),
+    "mail_invitation": Kind("mail", attempts=MAIL_ATTEMPTS),
+    "mail_reset": Kind("urgent_mail"),
+    "deliver_webhook": Kind("webhooks", longest_wait_seconds=33_600),
+    "crash_new_group": Kind(),
+    "crash_digest": Kind(),
+    "review_digest": Kind(),
+    "tell_of_expiring_keys": Kind(every_seconds=HOUR),
+    "end_stuck_checks": Kind(every_seconds=HOUR),
+    "sweep_sign_in": Kind(every_seconds=HOUR),
+    "sweep_invitations": Kind(every_seconds=HOUR),
+    "sweep_publisher_tokens": Kind(every_seconds=HOUR),
+    "sweep_jobs": Kind(every_seconds=HOUR),
+    "sweep_accounts": Kind(every_seconds=HOUR),
+    "sweep_events": Kind(every_seconds=HOUR),
+    "sweep_idempotency": Kind(every_seconds=HOUR),
+    "sweep_webhooks": Kind(every_seconds=HOUR),
+    "expire_packages": Kind("upkeep", every_seconds=HOUR),
+    "sweep_packages": Kind("upkeep", every_seconds=HOUR),
+    "remove_package": Kind("upkeep"),
+    "add_up_downloads": Kind("upkeep", every_seconds=HOUR),
+    "copy_database": Kind("upkeep"),
+    "copy_telemetry": Kind("upkeep", every_seconds=DAY),
+    "drill": Kind("upkeep", every_seconds=7 * DAY),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind with this name; with the usual values for a row of an earlier release."""
+    return KINDS.get(name, Kind())
 
 
 @dataclass(frozen=True)
@@ -89,7 +124,7 @@ class Job:
 
     @property
     def is_last_attempt(self) -> bool:
-        return self.attempts >= ATTEMPTS_OF.get(self.kind, ATTEMPTS)
+        return self.attempts >= kind_of(self.kind).attempts
 
 
 def add(
@@ -128,7 +163,7 @@ def add(
         "jobs",
         id=job_id,
         kind=kind,
-        lane=LANE_OF.get(kind, "quick"),
+        lane=kind_of(kind).lane,
         owner_id=owner,
         arguments=json.dumps(arguments),
         unique_key=unique_key,
@@ -245,7 +280,7 @@ def correct_times(db: Connection) -> int:
     late = [
         (job_id, wanted or now)
         for job_id, kind, run_at, wanted in late
-        if run_at > clock.later(wanted or now, LONGEST_WAIT_OF.get(kind, LONGEST_WAIT_SECONDS))
+        if run_at > clock.later(wanted or now, kind_of(kind).longest_wait_seconds)
     ]
     leases = "SELECT 1 FROM jobs WHERE state = 'running' AND lease_until > ? LIMIT 1"
     if not late and not db.value(leases, lease):
@@ -349,12 +384,12 @@ def sweep(env: Any) -> None:
             # the last finished one of a kind records when it ran; a time in the future does not
             # count
             " OR id < (SELECT max(id) FROM jobs AS later WHERE later.unique_key = jobs.unique_key AND later.created_at <= ?2))",
-            db.clock.now(-24 * 3600),
+            db.clock.now(-DAY),
             db.now,
         )
         db.change(
             "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
-            db.clock.now(-30 * 24 * 3600),
+            db.clock.now(-30 * DAY),
         )
         db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="

@@ -1,7 +1,7 @@
-"""The worker: handlers of job kinds, the schedule, and the threads that run jobs.
+"""The worker: handlers of job kinds, and the threads that run jobs.
 
-To add a job: a function (env, **arguments) in its noun that is safe to run twice, and a line in
-HANDLERS.
+To add a job: a function (env, **arguments) in its noun that is safe to run twice, a line in HANDLERS
+and one in `jobs.KINDS`.
 """
 
 import logging
@@ -67,24 +67,6 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "copy_telemetry": backup.daily,
     "drill": backup.drill_by_schedule,
 }
-# (interval in seconds, kind): queued once per interval, by whichever process comes first
-SCHEDULE: list[tuple[int, str]] = [
-    (3600, "expire_packages"),
-    (3600, "sweep_packages"),
-    (3600, "tell_of_expiring_keys"),
-    (3600, "sweep_sign_in"),
-    (3600, "sweep_invitations"),
-    (3600, "sweep_publisher_tokens"),
-    (3600, "sweep_jobs"),
-    (3600, "end_stuck_checks"),
-    (3600, "sweep_accounts"),
-    (3600, "sweep_events"),
-    (3600, "sweep_idempotency"),
-    (3600, "sweep_webhooks"),
-    (3600, "add_up_downloads"),
-    (24 * 3600, "copy_telemetry"),
-    (7 * 24 * 3600, "drill"),
-]
 # (interval in seconds, function): run by each process for itself, because it concerns its own
 # memory
 TICKS: list[tuple[int, Callable[[Context], None]]] = [
@@ -257,13 +239,12 @@ class Worker:
         for every_seconds, tick in TICKS:
             if self._is_due(tick, every_seconds):
                 tick(self.env)
-        for every_seconds, kind in SCHEDULE:
-            if self._is_due(
-                kind, min(every_seconds, 3600)
-            ):  # the table records the last run, also of another process
+        for name, kind in jobs.KINDS.items():
+            # the table records the last run, also of another process
+            if kind.every_seconds and self._is_due(name, min(kind.every_seconds, jobs.HOUR)):
                 db = self.env.db.connection()
                 with db.write():
-                    jobs.add_scheduled(db, kind, every_seconds)
+                    jobs.add_scheduled(db, name, kind.every_seconds)
 
     def _is_due(self, what: object, every_seconds: int) -> bool:
         now = time.monotonic()

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from wsgiref.validate import validator
 
 from mosis.context import Context
+from mosis.events import KINDS
 from mosis.people import accounts
 from mosis.publishing import apps, members
 from mosis.server.request import Answer as Ready
@@ -256,10 +257,12 @@ class Client:
             members.add(db, apps.get(db, app).id, person.id, role)
 
     def told(self, person: Person) -> list[dict[str, Any]]:
-        """Somebody's notifications, the newest first."""
+        """Somebody's notifications, the newest first, each with facts that its kind names."""
         told: list[dict[str, Any]] = self.get("/v1/notifications?limit=100", as_=person).expect(
             200
         )["notifications"]
+        for each in told:
+            assert set(each["data"]) <= set(KINDS[each["kind"]].data.split()), each
         return told
 
     def app_of(self, person: Person, package_id: str = "com.acme.notes") -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from mosis.commands import cli
 from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
+from mosis.outbound.objects import Bucket, open_bucket
 from tests.client import PASSWORD, Client, Person
+from tests.seaweed import SeaweedFS
 from tests.server import Backed
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -175,3 +178,30 @@ def server(tmp_path: Path) -> Iterator[Backed]:
     finally:
         if made.process is not None and made.process.poll() is None:
             made.kill()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """SeaweedFS on loopback, one per worker, started when a test first needs it. A test that stops
+    or damages it starts one of its own instead."""
+    store = SeaweedFS(tmp_path_factory.mktemp("seaweed"))
+    try:
+        store.start()
+        yield store
+    finally:
+        store.remove()
+
+
+@pytest.fixture
+def bucket_url(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket (a prefix of its own); the credentials are in the environment
+    of this process and those that it starts."""
+    for name, value in seaweed.environment.items():
+        monkeypatch.setenv(name, value)
+    return seaweed.url("tests", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def bucket(bucket_url: str) -> Bucket:
+    """The bucket of `bucket_url`."""
+    return open_bucket(bucket_url)

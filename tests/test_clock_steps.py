@@ -81,11 +81,11 @@ def test_every_kind_of_job_runs_within_its_longest_wait(
     with db.write():
         jobs.add(db, kind, after_seconds=3600)
         jobs.add(db, kind)
-    running = jobs.claim(db, jobs.LANE_OF.get(kind, "quick"))  # its worker dies over it
+    running = jobs.claim(db, jobs.KINDS[kind].lane)  # its worker dies over it
     assert running is not None
     hands.set(-ahead)
     clock_steps.look(env)
-    longest = jobs.LONGEST_WAIT_OF.get(kind, jobs.LONGEST_WAIT_SECONDS)
+    longest = jobs.KINDS[kind].longest_wait_seconds
     hands.turn(longest + jobs.LEASE_SECONDS + 2)
     jobs.recover(db)
     Worker(env).run_due()
@@ -93,7 +93,10 @@ def test_every_kind_of_job_runs_within_its_longest_wait(
 
 
 @ahead
-@pytest.mark.parametrize(("every", "kind"), worker.SCHEDULE)
+@pytest.mark.parametrize(
+    ("every", "kind"),
+    [(kind.every_seconds, name) for name, kind in jobs.KINDS.items() if kind.every_seconds],
+)
 def test_every_entry_of_the_schedule_goes_on(
     env: Context, hands: Wall, every: int, kind: str, ahead: int
 ) -> None:

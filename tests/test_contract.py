@@ -11,12 +11,13 @@ from pathlib import Path
 import jsonschema
 
 import portal
+from mosis import events, jobs
 from mosis.caller import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
 from mosis.web.openapi_schemas import is_page
-from mosis.worker import HANDLERS, SCHEDULE
+from mosis.worker import HANDLERS
 from tests import described
 
 API = (portal.HERE / "docs/API.md").read_text(encoding="utf-8")
@@ -169,13 +170,29 @@ def test_the_example_settings_are_the_defaults() -> None:
 
 def test_every_kind_of_job_has_a_handler_and_a_row() -> None:
     chapter = OPERATIONS.partition("## Jobs")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)) == set(HANDLERS)
-    assert {kind for _, kind in SCHEDULE} <= set(HANDLERS)
+    every = {None: "", 3600: "every hour", 24 * 3600: "every day", 7 * 24 * 3600: "every week"}
+    rows = [
+        (name, kind.lane, every[kind.every_seconds] + " " * bool(kind.every_seconds))
+        for name, kind in jobs.KINDS.items()
+    ]
+    assert re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]*)\|", chapter, re.MULTILINE) == rows
+    assert set(jobs.KINDS) == set(HANDLERS)
+    assert {kind.lane for kind in jobs.KINDS.values()} == set(jobs.LANES)
     queued = set()
     for path in Path(portal.HERE / "mosis").rglob("*.py"):
-        queued |= set(re.findall(r'jobs\.add\(\s*db, "(\w+)"', path.read_text(encoding="utf-8")))
+        queued |= set(re.findall(r'jobs\.add\(\s*db,\s*"(\w+)"', path.read_text(encoding="utf-8")))
     assert queued <= set(HANDLERS)
-    assert queued
+    assert len(queued) > 10
+
+
+def test_every_kind_of_event_has_its_row() -> None:
+    chapter = API.partition("\n## Notifications")[2].partition("\n## ")[0]
+    rows = []
+    for name, kind in events.KINDS.items():
+        mailed = "failures" if kind.failure else "yes" if kind.mailed else "no"
+        data = "".join(f"`{fact}` " for fact in kind.data.split())
+        rows.append(f"| `{name}` | {kind.recipients} | {data}| {mailed} |")
+    assert re.findall(r"^\| `[a-z_]+\.[a-z_]+` \|.*", chapter, re.MULTILINE) == rows
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

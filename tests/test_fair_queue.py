@@ -16,7 +16,7 @@ from mosis.worker import Worker
 from tests.conftest import Hands
 
 OWNED = sorted(
-    set(worker.HANDLERS) - {kind for _, kind in worker.SCHEDULE} - {"copy_database"}
+    name for name, kind in jobs.KINDS.items() if not kind.every_seconds and name != "copy_database"
 )  # what accounts cause
 
 
@@ -44,7 +44,7 @@ def test_three_accounts_share_each_lane_whatever_the_greedy_one_queued_before(
     for _ in range(3):
         for owner in ("modest", "other"):
             add(env, kind, owner)
-    lane = jobs.LANE_OF.get(kind, "quick")
+    lane = jobs.KINDS[kind].lane
     order = drained(env, lane, dict.fromkeys(("greedy", "modest", "other"), 1.0))
     assert order[:3] in (["greedy", "modest", "other"],)
     assert all(order[at : at + 3].count("greedy") == 1 for at in range(0, 9, 3))

@@ -96,7 +96,7 @@ def test_mail_waits_for_its_server_for_more_than_a_day(
         while (due := jobs.next_due(db)) and due > env.clock.now():
             hands.turn(60)
             assert hands.at - last <= 1.5 * jobs.LONGEST_DELAY_SECONDS + 60
-    assert state(env, job) == ("dead", jobs.ATTEMPTS_OF["mail_event"])
+    assert state(env, job) == ("dead", jobs.KINDS["mail_event"].attempts)
     assert last - begun > 24 * 3600
 
 

@@ -4,67 +4,12 @@ from typing import Any
 
 from mosis.clock import for_people, is_time
 from mosis.context import Context
-from mosis.events import Event
+from mosis.events import KINDS, Event
+from mosis.events.kinds import Failure
 from mosis.outbound.mail import paragraph
 
 SETTINGS = "/console/account#mail"  # where readers of mails choose which they get
 SUBJECT_CHARACTERS = 150
-
-# One sentence per kind. Names in braces are fields or facts of the event.
-TEXTS = {
-    "version.checked": "{package_id} {version} passed the checks.",
-    "version.submitted": "{package_id} {version} waits for a reviewer.",
-    "version.approved": (
-        "{package_id} {version} was approved; publish it at any time, "
-        "unless it is set to be published automatically."
-    ),
-    "version.rejected": "{package_id} {version} was rejected; the review says why.",
-    "version.published": "{package_id} {version} is published.",
-    "version.halted": "{package_id} {version} is halted: no further device is offered it.",
-    "version.rollout": "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout"
-    " plan.",
-    "version.yanked": "{package_id} {version} was withdrawn.",
-    "review.message": "The {sender} wrote about {package_id} {version}.",
-    "review.waiting": "{package_id} {version} waits for a review.",
-    "review.digest": "{waiting} version(s) or listing change(s) wait for a review, the oldest for about {hours} hour(s).",
-    "listing.waiting": "A change of what the store shows of {package_id} waits for a review.",
-    "listing.approved": "The store shows your change of {package_id} now.",
-    "listing.rejected": "Your change of what the store shows of {package_id} was rejected.",
-    "app.released": "{package_id} {version} is offered to devices. It was released by {by}.",
-    "app.member_invited": "{email} was invited to work on {package_id} as {role}.",
-    "app.member_added": "{name} works on {package_id} now, as {role}.",
-    "app.member_changed": "{name} is {role} of {package_id} now.",
-    "app.member_removed": "{name} does not work on {package_id} any more.",
-    "app.transfer_offered": "The transfer of {package_id} was offered to {email}.",
-    "app.publisher_added": "Builds at {host} may publish {package_id} now.",
-    "app.transferred": "{package_id} belongs to another account now.",
-    "crash.new_group": "{package_id} has a new kind of crash.",
-    "crash.digest": "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
-    "security.signed_in_elsewhere": "A sign-in to your account from {network} ({client}), which was never used for it before.",
-    "security.token_reused": "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
-    "security.key_reported": (
-        "The API key {name!r} ({prefix}...) was found in a public place and has been revoked."
-    ),
-    "security.password_changed": "Your password was changed and your other sessions were ended.",
-    "security.provider_linked": "{provider} was linked to your account from {network}. If it was not you, unlink it.",
-    "security.email_changed": "Your account has a new e-mail address, set from {network}.",
-    "security.email_change_undone": "Your account has its old e-mail address again; all its sessions and keys were revoked.",
-    "security.second_factor_on": "A second factor was turned on for your account, from {network}.",
-    "security.second_factor_off": "The second factor of your account was turned off.",
-    "security.recovery_code_used": "A recovery code was used to sign in from {network}; {left} are left.",
-    "security.second_factor_failed": "Somebody who knows your password gave a wrong second-factor code, from {network} ({client}).",
-    "key.expiring": "The API key {name!r} ({prefix}...) expires at {expires_at}.",
-    "operator.drill": "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
-    "webhook.switched_off": (
-        "The webhook to {host} was switched off: {why}. Switch it on again when the receiver works."
-    ),
-}
-
-FAILED = {
-    "version.halted": "{package_id} {version} was halted by its rollout plan: it crashes too often.",
-    "version.checked": "The checks of {package_id} {version} found errors; see its findings.",
-    "operator.drill": "The restore drill FAILED; the backup could not be restored: {findings}.",
-}
 
 
 class _Facts(dict[str, Any]):
@@ -76,7 +21,7 @@ class _Facts(dict[str, Any]):
 
 def text(event: Event) -> str:
     """The event as a sentence."""
-    sentence = (FAILED if _failed(event) else TEXTS)[event.kind]
+    sentence = (_failure(event) or KINDS[event.kind]).text
     facts = {
         name: for_people(value) if isinstance(value, str) and is_time(value) else value
         for name, value in event.facts.items()
@@ -89,75 +34,6 @@ def _headline(event: Event) -> str:
     """The sentence, without what the rest of the mail lists in detail."""
     whole = text(event)
     return whole.partition(":")[0] + "." if event.kind == "crash.digest" else whole
-
-
-# The next step, and the page for it. Braces as above.
-_KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
-_MEMBERS = "/docs/API#members"
-NEXT = {
-    "version.checked": ("What each finding means, and how to fix it:", "/docs/PACKAGES#findings"),
-    "version.submitted": ("Your apps:", "/console/"),
-    "version.approved": ("How to publish it:", "/docs/COOKBOOK#publish"),
-    "version.rejected": (
-        "Change what the reviewer asks for and upload a package again. Questions can be asked in the review:",
-        "/docs/API#review-desk",
-    ),
-    "version.published": ("The page of the app:", "/app/{package_id}"),
-    "version.halted": (
-        "Publish it to go on, yank it, or publish the next version:",
-        "/docs/API#versions",
-    ),
-    "version.rollout": ("The rollout plan:", "/docs/API#versions"),
-    "version.yanked": (
-        "Devices that have this version keep it. Unyank it or publish the next version:",
-        "/docs/API#versions",
-    ),
-    "review.message": ("How to answer in the review:", "/docs/API#review-desk"),
-    "review.waiting": ("The review desk:", "/console/reviews"),
-    "review.digest": ("The review desk:", "/console/reviews"),
-    "listing.waiting": ("The review desk:", "/console/reviews"),
-    "listing.approved": ("The page of the app:", "/app/{package_id}"),
-    "listing.rejected": ("Change it and save it again:", "/console/apps/{package_id}"),
-    "app.released": (
-        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
-        "/docs/API#versions",
-    ),
-    "app.member_invited": ("If that is not right, cancel the invitation:", _MEMBERS),
-    "app.member_added": ("If that is not right, remove this member:", _MEMBERS),
-    "app.member_changed": ("Who may do what:", _MEMBERS),
-    "app.member_removed": ("Who may do what:", _MEMBERS),
-    "app.transfer_offered": ("If that is not right, cancel the offer:", _MEMBERS),
-    "app.publisher_added": ("If that is not right, remove it:", "/docs/API#trusted-publishers"),
-    "app.transferred": ("What that means:", _MEMBERS),
-    "crash.new_group": (
-        "GET /v1/apps/{package_id}/crashes has the reports:",
-        "/docs/API#telemetry",
-    ),
-    "crash.digest": ("GET /v1/apps/{package_id}/crashes has the reports:", "/docs/API#telemetry"),
-    "security.signed_in_elsewhere": (
-        "If it was not you, set a new password, which ends every session:",
-        "/console/reset",
-    ),
-    "security.token_reused": ("Set a new password:", "/console/reset"),
-    "security.key_reported": ("Make a new key, and keep it out of repositories:", _KEYS),
-    "security.password_changed": ("If it was not you, set a new password:", "/console/reset"),
-    "security.provider_linked": ("Set a new password:", "/console/reset"),
-    "security.email_changed": (
-        "If it was not you, use the link in the mail that the old address got:",
-        "/console/reset",
-    ),
-    "security.email_change_undone": ("Set a new password:", "/console/reset"),
-    "security.second_factor_on": (
-        "If it was not you, set a new password and ask the operator:",
-        "/console/reset",
-    ),
-    "security.second_factor_off": ("If it was not you, set a new password:", "/console/reset"),
-    "security.recovery_code_used": ("Make new ones when few are left:", "/console/second-factor"),
-    "security.second_factor_failed": ("If it was not you, set a new password:", "/console/reset"),
-    "key.expiring": ("Make a new key before that:", _KEYS),
-    "operator.drill": ("What to do:", "/docs/OPERATIONS#drill"),
-    "webhook.switched_off": ("How webhooks are delivered:", "/docs/API#webhooks"),
-}
 
 
 def compose(env: Context, events: list[Event]) -> tuple[str, str]:
@@ -193,7 +69,7 @@ def _why(event: Event) -> list[str]:
     for each in facts.get("errors", ()):
         at = ":".join(str(each[name]) for name in ("path", "line") if each[name] is not None)
         parts.append(paragraph(f"{at or 'package'}: {each['detail']} ({each['code']})", "  "))
-    if event.kind == "version.halted" and _failed(event):
+    if event.kind == "version.halted" and _failure(event):
         parts += [paragraph(line, "  ") for line in _health(facts)]
     for each in facts.get("reviews", ()):
         since = for_people(each["submitted_at"])
@@ -236,9 +112,9 @@ def _crash(group: dict[str, Any]) -> str:
 
 
 def _next(env: Context, event: Event) -> str:
-    sentence, path = NEXT[event.kind]
+    kind = KINDS[event.kind]
     known = _Facts(event.facts, package_id=event.package_id, version=event.version)
-    return paragraph(sentence.format_map(known)) + f"\n{env.url(path.format_map(known))}"
+    return paragraph(kind.next.format_map(known)) + f"\n{env.url(kind.page.format_map(known))}"
 
 
 def _footer(env: Context) -> str:
@@ -255,13 +131,10 @@ def _lines(value: str) -> str:
 
 def is_good_news(event: Event) -> bool:
     """Whether the event is a success of a kind that is only mailed on failure."""
-    return event.kind in FAILED and not _failed(event)
+    return KINDS[event.kind].failure is not None and _failure(event) is None
 
 
-def _failed(event: Event) -> bool:
-    facts = event.facts
-    return (
-        (event.kind == "version.checked" and facts.get("state") == "failed")
-        or (event.kind == "version.halted" and bool(facts.get("automatic")))
-        or (event.kind == "operator.drill" and not facts.get("passed"))
-    )
+def _failure(event: Event) -> Failure | None:
+    """The bad outcome of the event's kind, if it has two and the event is that one."""
+    failure = KINDS[event.kind].failure
+    return failure if failure and event.facts.get(failure.name) == failure.value else None

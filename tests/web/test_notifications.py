@@ -12,7 +12,7 @@ import pytest
 
 from mosis import audit, events
 from mosis.context import Context
-from mosis.notifications import feed, mails
+from mosis.notifications import feed
 from mosis.outbound.mail import Mailer
 from mosis.people import email_tokens
 from mosis.people.personal_data import EXPORTED
@@ -43,13 +43,6 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
     assert set(told[0]) == {"id", "kind", "created_at", "app", "version", "data", "text", "read_at"}
     assert (told[0]["app"], told[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
     assert told[0]["text"] == "com.acme.notes 1.0.0 was withdrawn."
-
-
-def test_every_kind_has_a_text_that_its_facts_complete() -> None:
-    assert set(mails.TEXTS) == set(events.KINDS)
-    for kind in events.KINDS:
-        event = events.Event(1, "id", "me", kind, NOTES, "1.0.0", "{}", "now", None)
-        assert mails.text(event)
 
 
 def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(

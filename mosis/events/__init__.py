@@ -11,6 +11,7 @@ from mosis.clock import CORRECTED_SECONDS, seconds
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Malformed
+from mosis.events.kinds import KINDS as KINDS
 
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up
@@ -18,47 +19,6 @@ RETENTION_SECONDS = 90 * 24 * 3600
 MOST_KEPT = 5000  # events of one account
 SWEPT_AT_ONCE = 1000  # rows per transaction, so that others can write in between
 URGENT = "security."  # kinds whose mail is not delayed by others
-# kind: whether it is mailed unless the owner has chosen otherwise
-KINDS: dict[str, bool] = {
-    "version.checked": True,
-    "version.submitted": False,
-    "version.approved": True,
-    "version.rejected": True,
-    "version.published": False,
-    "version.halted": True,
-    "version.rollout": False,
-    "version.yanked": False,
-    "review.message": True,
-    "review.waiting": False,
-    "review.digest": True,
-    "listing.waiting": False,
-    "listing.approved": True,
-    "listing.rejected": True,
-    "app.released": True,
-    "app.member_invited": True,
-    "app.member_added": True,
-    "app.member_changed": True,
-    "app.member_removed": True,
-    "app.transfer_offered": True,
-    "app.transferred": True,
-    "app.publisher_added": True,
-    "crash.new_group": False,
-    "crash.digest": True,
-    "security.signed_in_elsewhere": True,
-    "security.token_reused": True,
-    "security.key_reported": True,
-    "security.password_changed": True,
-    "security.provider_linked": True,
-    "security.second_factor_on": True,
-    "security.second_factor_off": True,
-    "security.recovery_code_used": True,
-    "security.second_factor_failed": True,
-    "security.email_changed": True,
-    "security.email_change_undone": True,
-    "key.expiring": True,
-    "operator.drill": True,
-    "webhook.switched_off": True,
-}
 
 
 @dataclass(frozen=True)
@@ -192,11 +152,11 @@ def _forget(db: Connection, numbers: list[tuple[int]]) -> None:
 
 
 def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
-    """The kinds of events that are mailed to this account."""
+    """For each kind of event, whether it is mailed to this account."""
     chosen: dict[str, bool] = json.loads(
         db.value("SELECT mail_choices FROM developers WHERE id = ?", developer_id)
     )
-    return KINDS | chosen
+    return {name: kind.mailed for name, kind in KINDS.items()} | chosen
 
 
 def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:

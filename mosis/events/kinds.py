@@ -1,0 +1,334 @@
+"""The kinds of events: who gets each, its data, and its text in the portal and in mails."""
+
+from dataclasses import dataclass
+from typing import Any
+
+ACCOUNT = "the account"
+PUBLISHERS = "publishers and owners of the app"
+OWNERS = "owners of the app"
+REVIEWERS = "reviewers and administrators"
+
+_KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+_MEMBERS = "/docs/API#members"
+_VERSIONS = "/docs/API#versions"
+_DESK = "/docs/API#review-desk"
+_RESET = "/console/reset"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The bad outcome of a kind that has two: it is one if the fact `name` has this `value`. Only
+    failures of such a kind are mailed."""
+
+    name: str
+    value: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`text` is one sentence; `next` and `page` are the next step in a mail. Names in braces are
+    fields or facts of the event. `data` are the names of its facts; an older event may lack some.
+    `mailed`: unless the account has chosen otherwise."""
+
+    recipients: str
+    data: str
+    text: str
+    next: str
+    page: str
+    mailed: bool = True
+    failure: Failure | None = None
+
+
+KINDS: dict[str, Kind] = {
+    "version.checked": Kind(
+        PUBLISHERS,
+        "state errors",
+        "{package_id} {version} passed the checks.",
+        "What each finding means, and how to fix it:",
+        "/docs/PACKAGES#findings",
+        failure=Failure(
+            "state",
+            "failed",
+            "The checks of {package_id} {version} found errors; see its findings.",
+        ),
+    ),
+    "version.submitted": Kind(
+        PUBLISHERS,
+        "state",
+        "{package_id} {version} waits for a reviewer.",
+        "Your apps:",
+        "/console/",
+        mailed=False,
+    ),
+    "version.approved": Kind(
+        PUBLISHERS,
+        "state comment",
+        "{package_id} {version} was approved; publish it at any time, "
+        "unless it is set to be published automatically.",
+        "How to publish it:",
+        "/docs/COOKBOOK#publish",
+    ),
+    "version.rejected": Kind(
+        PUBLISHERS,
+        "state reasons comment",
+        "{package_id} {version} was rejected; the review says why.",
+        "Change what the reviewer asks for and upload a package again. Questions can be asked in the review:",
+        _DESK,
+    ),
+    "version.published": Kind(
+        PUBLISHERS,
+        "state",
+        "{package_id} {version} is published.",
+        "The page of the app:",
+        "/app/{package_id}",
+        mailed=False,
+    ),
+    "version.halted": Kind(
+        PUBLISHERS,
+        "state automatic sessions crashes devices crashed_devices crash_free_share crash_free_below"
+        " previous p_value p_value_bound rollout_percent",
+        "{package_id} {version} is halted: no further device is offered it.",
+        "Publish it to go on, yank it, or publish the next version:",
+        _VERSIONS,
+        failure=Failure(
+            "automatic",
+            True,
+            "{package_id} {version} was halted by its rollout plan: it crashes too often.",
+        ),
+    ),
+    "version.rollout": Kind(
+        PUBLISHERS,
+        "percent step steps next_step_at",
+        "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout plan.",
+        "The rollout plan:",
+        _VERSIONS,
+        mailed=False,
+    ),
+    "version.yanked": Kind(
+        PUBLISHERS,
+        "state",
+        "{package_id} {version} was withdrawn.",
+        "Devices that have this version keep it. Unyank it or publish the next version:",
+        _VERSIONS,
+        mailed=False,
+    ),
+    "review.message": Kind(
+        PUBLISHERS + ", or the reviewer",
+        "message sender text",
+        "The {sender} wrote about {package_id} {version}.",
+        "How to answer in the review:",
+        _DESK,
+    ),
+    "review.waiting": Kind(
+        REVIEWERS + " who are not members of the app",
+        "review because",
+        "{package_id} {version} waits for a review.",
+        "The review desk:",
+        "/console/reviews",
+        mailed=False,
+    ),
+    "review.digest": Kind(
+        REVIEWERS,
+        "waiting hours reviews",
+        "{waiting} version(s) or listing change(s) wait for a review, the oldest for about {hours} hour(s).",
+        "The review desk:",
+        "/console/reviews",
+    ),
+    "listing.waiting": Kind(
+        f"{REVIEWERS} who are not members of the app",
+        "listing_change because",
+        "A change of what the store shows of {package_id} waits for a review.",
+        "The review desk:",
+        "/console/reviews",
+        mailed=False,
+    ),
+    "listing.approved": Kind(
+        OWNERS,
+        "fields comment",
+        "The store shows your change of {package_id} now.",
+        "The page of the app:",
+        "/app/{package_id}",
+    ),
+    "listing.rejected": Kind(
+        OWNERS,
+        "fields reasons comment",
+        "Your change of what the store shows of {package_id} was rejected.",
+        "Change it and save it again:",
+        "/console/apps/{package_id}",
+    ),
+    "app.released": Kind(
+        OWNERS,
+        "sha256 by by_id with_api_key",
+        "{package_id} {version} is offered to devices. It was released by {by}.",
+        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
+        _VERSIONS,
+    ),
+    "app.member_invited": Kind(
+        OWNERS,
+        "email role",
+        "{email} was invited to work on {package_id} as {role}.",
+        "If that is not right, cancel the invitation:",
+        _MEMBERS,
+    ),
+    "app.member_added": Kind(
+        OWNERS,
+        "name account_id role",
+        "{name} works on {package_id} now, as {role}.",
+        "If that is not right, remove this member:",
+        _MEMBERS,
+    ),
+    "app.member_changed": Kind(
+        OWNERS + ", and the member",
+        "name account_id role",
+        "{name} is {role} of {package_id} now.",
+        "Who may do what:",
+        _MEMBERS,
+    ),
+    "app.member_removed": Kind(
+        OWNERS + ", and the member",
+        "name account_id role",
+        "{name} does not work on {package_id} any more.",
+        "Who may do what:",
+        _MEMBERS,
+    ),
+    "app.transfer_offered": Kind(
+        OWNERS,
+        "email",
+        "The transfer of {package_id} was offered to {email}.",
+        "If that is not right, cancel the offer:",
+        _MEMBERS,
+    ),
+    "app.transferred": Kind(
+        "all members of the app",
+        "",
+        "{package_id} belongs to another account now.",
+        "What that means:",
+        _MEMBERS,
+    ),
+    "app.publisher_added": Kind(
+        OWNERS,
+        "host issuer claims",
+        "Builds at {host} may publish {package_id} now.",
+        "If that is not right, remove it:",
+        "/docs/API#trusted-publishers",
+    ),
+    "crash.new_group": Kind(
+        PUBLISHERS,
+        "group type message frame reopened_at",
+        "{package_id} has a new kind of crash.",
+        "GET /v1/apps/{package_id}/crashes has the reports:",
+        "/docs/API#telemetry",
+        mailed=False,
+    ),
+    "crash.digest": Kind(
+        PUBLISHERS,
+        "new groups summary",
+        "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
+        "GET /v1/apps/{package_id}/crashes has the reports:",
+        "/docs/API#telemetry",
+    ),
+    "security.signed_in_elsewhere": Kind(
+        ACCOUNT,
+        "client network",
+        "A sign-in to your account from {network} ({client}), which was never used for it before.",
+        "If it was not you, set a new password, which ends every session:",
+        _RESET,
+    ),
+    "security.token_reused": Kind(
+        ACCOUNT,
+        "client network",
+        "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
+        "Set a new password:",
+        _RESET,
+    ),
+    "security.key_reported": Kind(
+        ACCOUNT,
+        "name prefix",
+        "The API key {name!r} ({prefix}...) was found in a public place and has been revoked.",
+        "Make a new key, and keep it out of repositories:",
+        _KEYS,
+    ),
+    "security.password_changed": Kind(
+        ACCOUNT,
+        "network",
+        "Your password was changed and your other sessions were ended.",
+        "If it was not you, set a new password:",
+        _RESET,
+    ),
+    "security.provider_linked": Kind(
+        ACCOUNT,
+        "provider network",
+        "{provider} was linked to your account from {network}. If it was not you, unlink it.",
+        "Set a new password:",
+        _RESET,
+    ),
+    "security.second_factor_on": Kind(
+        ACCOUNT,
+        "network",
+        "A second factor was turned on for your account, from {network}.",
+        "If it was not you, set a new password and ask the operator:",
+        _RESET,
+    ),
+    "security.second_factor_off": Kind(
+        ACCOUNT,
+        "network",
+        "The second factor of your account was turned off.",
+        "If it was not you, set a new password:",
+        _RESET,
+    ),
+    "security.recovery_code_used": Kind(
+        ACCOUNT,
+        "network left",
+        "A recovery code was used to sign in from {network}; {left} are left.",
+        "Make new ones when few are left:",
+        "/console/second-factor",
+    ),
+    "security.second_factor_failed": Kind(
+        ACCOUNT,
+        "network client",
+        "Somebody who knows your password gave a wrong second-factor code, from {network} ({client}).",
+        "If it was not you, set a new password:",
+        _RESET,
+    ),
+    "security.email_changed": Kind(
+        ACCOUNT,
+        "network",
+        "Your account has a new e-mail address, set from {network}.",
+        "If it was not you, use the link in the mail that the old address got:",
+        _RESET,
+    ),
+    "security.email_change_undone": Kind(
+        ACCOUNT,
+        "network",
+        "Your account has its old e-mail address again; all its sessions and keys were revoked.",
+        "Set a new password:",
+        _RESET,
+    ),
+    "key.expiring": Kind(
+        ACCOUNT,
+        "name prefix expires_at",
+        "The API key {name!r} ({prefix}...) expires at {expires_at}.",
+        "Make a new key before that:",
+        _KEYS,
+    ),
+    "operator.drill": Kind(
+        "administrators",
+        "passed seconds size_bytes newest_change lost_rows packages_checked packages findings",
+        "The restore drill passed in {seconds} s: {lost_rows} rows behind, {packages_checked} packages hashed.",
+        "What to do:",
+        "/docs/OPERATIONS#drill",
+        failure=Failure(
+            "passed",
+            False,
+            "The restore drill FAILED; the backup could not be restored: {findings}.",
+        ),
+    ),
+    "webhook.switched_off": Kind(
+        ACCOUNT,
+        "webhook_id host why",
+        "The webhook to {host} was switched off: {why}. Switch it on again when the receiver works.",
+        "How webhooks are delivered:",
+        "/docs/API#webhooks",
+    ),
+}
