@@ -39,6 +39,7 @@ FACTS: dict[str, dict[str, Any]] = {
         "waiting": 1, "hours": 3,
         "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
     },
+    "listing.rejected": {"fields": ["name"], "reasons": ["metadata"], "comment": "Not your bank."},
     "app.released": {"by": "Bob"},
     "app.publisher_added": {"host": "token.actions.githubusercontent.com"},
     "app.member_invited": {"email": "bob@example.net", "role": "publisher"},
@@ -67,8 +68,9 @@ TOLD = {
     "version.checked": ("assets/main.lua:7: Lua does not compile", "lua_syntax", "package: The checks took"),
     "version.approved": ("Nice and small.",),
     "version.rejected": ("Reasons: privacy, quality.", "  Say what the camera is for.\n  Thanks – Rita"),
+    "listing.rejected": ("Reasons: metadata.", "  Not your bank."),
     "review.message": ("  Is the camera needed?",),
-    "review.digest": ("1 version(s) wait for a review", "com.acme.notes 1.1.0, since 31 January 2026, 09:00 UTC"),
+    "review.digest": ("1 version(s) or listing change(s)", "com.acme.notes 1.1.0, since 31 January 2026, 09:00 UTC"),
     "crash.new_group": ("LuaError: attempt to index nil", "at scripts/notes.lua:41 in save"),
     "crash.digest": ("12 report(s), versions 1.0.0, 1.1.0", "at scripts/notes.lua:41 in save"),
 }  # fmt: skip
@@ -102,7 +104,10 @@ def test_every_kind_says_what_happened_why_and_what_to_do_next(client: Client, k
         assert f'id="{anchor}"' in client.get(path).expect(200).body.decode()
     else:
         known = {route.rule for route in build(client.env).routes}
-        assert path in known or re.sub(r"/app/.*", "/app/<package_id>", path) in known
+        assert path in known or (
+            re.sub(r"/(app|console/apps)/com\.acme\.notes", r"/\1/<.*>", path)
+            in {re.sub("<.*>", "<.*>", rule) for rule in known}
+        )
 
 
 def test_several_come_in_one_mail_with_a_date_each(client: Client) -> None:

@@ -136,7 +136,7 @@ KINDS: dict[str, Kind] = {
         "/console/reviews",
     ),
     "listing.waiting": Kind(
-        f"{REVIEWERS} who are not members of the app",
+        REVIEWERS + " who are not members of the app",
         "listing_change because",
         "A change of what the store shows of {package_id} waits for a review.",
         "The review desk:",

@@ -11,11 +11,16 @@ from mosis.database import Connection
 LEAST = 8  # characters: of two short ids many differ in one
 _ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "2": "z", "8": "b", "9": "g"})
 _PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("nn", "m"))
-# Cyrillic and Greek letters that look like Latin ones (confusables.txt of UTS 39), after folding of case.
+# Cyrillic and Greek letters that look like Latin ones (confusables.txt of UTS 39). Capitals first: the
+# small letters of some look like others.
+_CAPITALS = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "ABEKMHOPCTYXIJSABEZHIKMNOPTYX",
+)
 _LETTERS = str.maketrans(
-    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455\u0501\u051b"
-    "\u03b1\u03b2\u03b5\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u0131",
-    "abekmhopctyxijsdqabeikvoptuxi",
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u051b\u03b1\u03b9\u03bd\u03bf\u03c1\u03c5\u0131",
+    "aeopcyxijsdqaivopui",
 )
 
 
@@ -55,7 +60,7 @@ def find_name(db: Connection, name: str, developer_id: str) -> str | None:
 
 def name_skeleton(name: str) -> str:
     """The same text for names that look the same: `B\u0430nk of X` (with a Cyrillic letter) and `bank-of-x`."""
-    folded = unicodedata.normalize("NFKD", name).casefold().translate(_LETTERS)
+    folded = unicodedata.normalize("NFKD", name).translate(_CAPITALS).casefold().translate(_LETTERS)
     letters = "".join(each for each in folded if each.isalnum())
     return skeleton(letters) or folded
 

@@ -12,14 +12,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
 from mosis.jobs import Again
-from mosis.publishing import (
-    listing_changes,
-    members,
-    releases,
-    review_notices,
-    review_policy,
-    versions,
-)
+from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
 
 CLAIM_SECONDS = 2 * 3600
@@ -125,9 +118,7 @@ def take_back(db: Connection, caller: Caller, version: Version, move: str = "wit
 
 def end_unreleased(db: Connection, caller: Caller, developer_id: str) -> None:
     """Withdraw every version of an account that was never offered to devices, whatever its state
-    (also while it is checked or scheduled), and every listing change that waits; in the running
-    transaction."""
-    listing_changes.end_waiting(db, caller, developer_id)
+    (also while it is checked or scheduled); in the running transaction."""
     for (version_id,) in db.all(
         "SELECT v.id FROM versions v JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1"
         " AND v.released = 0 AND v.state IN (SELECT value FROM json_each(?2))",

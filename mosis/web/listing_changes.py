@@ -32,7 +32,7 @@ STATES = ("waiting", "decided")
 REVISION: Schema = {"revision": {"type": "integer", "required": True, "min": 1, "max": 1 << 53}}
 APPROVE_LISTING: Schema = REVISION | {"comment": APPROVE["comment"]}
 REJECT_LISTING: Schema = REVISION | REJECT
-_VALUE = {"type": ["string", "array", "null"], "items": TEXT}
+_VALUE = {"oneOf": [TEXT, many(TEXT), {"type": "null"}]}
 LISTING_CHANGE = shape(
     "ListingChange",
     id=ID,

@@ -146,7 +146,7 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "device_login": "Devices",
     "second_factor": "Auth",
     "trusted_publishers": "Members",
-    "listing_changes": "Review desk",
+    "listing_changes": "Reviews",
     "well_known": "Docs",
     "review_messages": "Messages",
     "rollout_plans": "Versions",

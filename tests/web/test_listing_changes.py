@@ -357,6 +357,7 @@ class TestNotices:
         assert client.told(root) == []  # an app of their own
         hands.turn(review_notices.DIGEST_AFTER_SECONDS + 60)
         client.work()
+        rita = client.sign_in(rita)
         (digest,) = [each for each in client.told(rita) if each["kind"] == "review.digest"]
         (named,) = digest["data"]["reviews"]
         assert (named["listing_change"], named["package_id"]) == (change["id"], NOTES)

@@ -549,7 +549,10 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
     hands.turn(1801)
     client.work()
     rita, bob = client.sign_in(rita), client.sign_in(bob)
-    digest = ("review.digest", "1 version(s) wait for a review, the oldest for about 1 hour(s).")
+    digest = (
+        "review.digest",
+        "1 version(s) or listing change(s) wait for a review, the oldest for about 1 hour(s).",
+    )
     for person in (rita, bob):
         assert about_the_queue(client, person)[-1] == digest
         (found,) = (each for each in client.told(person) if each["kind"] == "review.digest")
@@ -557,7 +560,9 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
         assert "/v1/reviews/" + found["data"]["reviews"][0]["review"] == second
     folder = client.env.mailer.folder
     mails = [
-        path.read_text() for path in folder.glob("*.eml") if "wait for a review" in path.read_text()
+        path.read_text()
+        for path in folder.glob("*.eml")
+        if "listing change(s) wait" in path.read_text()
     ]
     assert len(mails) == 2
     assert all("/console/reviews" in each for each in mails)

@@ -74,9 +74,10 @@ def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice:
         path = page.headers["link"].partition(">")[0][1:] if page["next_cursor"] else ""
     assert found == ["Maps", "Notes", "Todo"]
     for name in ("todo", "maps"):
-        client.patch(
+        changed = client.patch(
             f"/v1/apps/com.acme.{name}", {"description": "Für unterwegs"}, as_=alice
         ).expect(200)
+        client.approve_listing(changed["pending"])
     first = client.get("/v1/store/apps?limit=1&q=f%C3%BCr").expect(200)
     assert "q=f%C3%BCr" in first.headers["link"]  # the next page is of the same search
     cursor = client.get("/v1/store/apps?limit=1&sort=name")["next_cursor"]
