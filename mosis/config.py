@@ -253,6 +253,7 @@ class Config:
     require_second_factor: str = _setting("off", _one_of("off", "staff", "publishers"))
     require_verified_email: str = _setting("auto", _one_of("auto", "on", "off"))
     security_contact: str | None = _setting(None, _contact)
+    secret_scanning_keys: str | None = _setting(None, _url)
     rate_limits: bool = _setting(True, _switch)
     compression: bool = _setting(True, _switch)
     webhooks_private: str = _setting("deny", _one_of("deny", "allow"))

@@ -44,6 +44,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "limited_to_apps": (403, "Credential limited to apps"),
     "suspended": (403, "Suspended"),
     "prefix_reserved": (403, "Prefix reserved"),
+    "signature_invalid": (403, "Signature invalid"),
     "cross_site": (403, "Cross-site request"),
     "form_expired": (403, "Form expired"),
     "https_required": (403, "Needs https"),

@@ -161,7 +161,7 @@ class Browser:
     # what people do
 
     def register(self, name: str = "alice", password: str = "correct horse battery") -> Answer:
-        """Make an account; the page after it."""
+        """Create an account; the page after it."""
         fields = {"name": name.title(), "email": f"{name}@example.net", "password": password}
         page = self.open("/console/register")
         return self.send(page, "/console/register", **fields)

@@ -16,6 +16,8 @@ from mosis.caller import ROLES, SCOPES
 from mosis.config import Config
 from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
+from mosis.web.openapi import OPERATION_IDS, operation_id
+from mosis.web.openapi_examples import EXAMPLES
 from mosis.web.openapi_schemas import is_page
 from mosis.worker import HANDLERS
 from tests import described
@@ -119,6 +121,21 @@ def test_every_parameter_is_explained_and_bounded_and_every_example_is_one() -> 
                     '["notes", "text"]', ""
                 ), f"{method} {path}: {shown}"
                 assert "[{}]" not in shown, f"{method} {path}: {shown}"
+
+
+def test_names_for_generated_clients_are_unique_and_say_what_the_call_does() -> None:
+    table = {f"{route.method} {route.rule}": operation_id(route) for route in described.calls()}
+    assert len(set(table.values())) == len(table)
+    assert set(OPERATION_IDS) <= set(table), "an address has gone"
+    assert all(re.fullmatch("[a-z][a-z0-9_]+", name) for name in table.values())
+    assert table["GET /signing-keys"] == "signing_keys_list"
+    assert table["GET /keys"] == "api_keys_list"
+    assert table["GET /apps/<app>/analytics"] == "analytics_get"
+    assert table["POST /apps"] == "apps_create"
+    assert table["POST /apps/<app>/versions/<version>/publish"] == "versions_publish"
+    named = {name.partition(".")[0] for name in EXAMPLES if "." in name}
+    schemas = described.whole()["components"]["schemas"]
+    assert named <= set(table.values()) | set(schemas), "an example belongs to nothing"
 
 
 def test_every_tag_is_declared_and_used() -> None:

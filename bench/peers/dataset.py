@@ -2,17 +2,27 @@
 
 import hashlib
 import json
+import os
 import random
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from mosis.credentials import passwords
+from tests.package_builder import SigningKey
 
 PASSWORD = "correct horse battery"
 EMAIL = "bench@example.net"
 WHEN = "2026-01-31T12:00:00Z"
 CATEGORIES = ("productivity", "games", "tools", "music", "health", "travel", "photo", "other")
 DOWNLOAD_BYTES = 10 * 1024 * 1024
+SMALL_BYTES = 20_480
+OWN_APPS = 20  # of the account that signs in; new versions of all but the first are published
+SMALL = random.Random(2).randbytes(SMALL_BYTES)
+SMALL_SHA256 = hashlib.sha256(SMALL).hexdigest()
+KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 PEERS_SCHEMA = """
 CREATE TABLE developers (id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE, name TEXT NOT NULL, password_hash TEXT, created_at TEXT NOT NULL);
@@ -28,6 +38,7 @@ CREATE TABLE versions (
     size_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL
 );
 CREATE INDEX versions_by_app ON versions (app_id, version_code);
+CREATE TABLE signing_keys (developer_id TEXT NOT NULL, public_key BLOB NOT NULL);
 CREATE TABLE events (
     number INTEGER PRIMARY KEY, app_id TEXT NOT NULL, device_id TEXT NOT NULL, session_id TEXT NOT NULL, type TEXT NOT NULL,
     timestamp TEXT NOT NULL, data TEXT NOT NULL
@@ -40,10 +51,18 @@ def package_ids(apps: int) -> list[str]:
     return [f"com.vendor{number % 1000}.app{number}" for number in range(apps)]
 
 
-class Catalogue:
-    """`developers` people (the first is the one who signs in, with 20 apps of his own) and `apps` apps, drawn from a fixed seed."""
+def publication(number: int) -> tuple[int, int]:
+    """The number of the app and the version code of a publication; they take turns among the apps."""
+    return 1 + number % (OWN_APPS - 1), 6 + number // (OWN_APPS - 1)
 
-    def __init__(self, developers: int, apps: int) -> None:
+
+class Catalogue:
+    """`developers` accounts, of which the first signs in and owns 20 apps; `apps` apps with five
+    published versions each; `publications` approved versions of the first account's apps. All are
+    drawn from a fixed seed."""
+
+    def __init__(self, developers: int, apps: int, publications: int = 0) -> None:
+        self.publications = publications
         draw = random.Random(7)
         phc = passwords.make_hash(PASSWORD)
         self.people = [
@@ -57,7 +76,7 @@ class Catalogue:
         ]
         self.apps = []
         for number, package_id in enumerate(package_ids(apps)):
-            owner = self.people[0 if number < 20 else 1 + number % (developers - 1)][0]
+            owner = self.people[0 if number < OWN_APPS else 1 + number % (developers - 1)][0]
             words = draw.sample(
                 (
                     "quick",
@@ -87,12 +106,19 @@ class Catalogue:
                 }
             )
 
+    def approved(self) -> Iterator[tuple[str, str, str, int]]:
+        """The id, app id, version and version code of each version that can be published."""
+        for number in range(self.publications):
+            app, code = publication(number)
+            yield f"p{number:07}", self.apps[app]["id"], f"{code}.0.0", code
+
 
 def fill_peers(path: Path, catalogue: Catalogue) -> None:
     """The peers' database, in a folder of their own, with the file that is downloaded beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / "packages").mkdir(exist_ok=True)
     (path.parent / "download.bin").write_bytes(random.Random(1).randbytes(DOWNLOAD_BYTES))
+    (path.parent / "small.bin").write_bytes(SMALL)
     db = sqlite3.connect(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(PEERS_SCHEMA)
@@ -102,7 +128,7 @@ def fill_peers(path: Path, catalogue: Catalogue) -> None:
     )
     for app in catalogue.apps:
         db.execute(
-            "INSERT INTO apps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '5.0.0', 5, 20480, ?, ?, ?)",
+            "INSERT INTO apps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '5.0.0', 5, ?, ?, ?, ?)",
             (
                 app["id"],
                 app["package_id"],
@@ -112,18 +138,32 @@ def fill_peers(path: Path, catalogue: Catalogue) -> None:
                 app["description"],
                 app["category"],
                 app["tags"],
-                "ab" * 32,
+                SMALL_BYTES,
+                SMALL_SHA256,
                 app["downloads"],
                 WHEN,
             ),
         )
         db.executemany(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, 20480, ?, 'published', ?)",
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, 'published', ?)",
             [
-                (f"{app['id']}-{code}", app["id"], f"{code}.0.0", code, "ab" * 32, WHEN)
+                (
+                    f"{app['id']}-{code}",
+                    app["id"],
+                    f"{code}.0.0",
+                    code,
+                    SMALL_BYTES,
+                    SMALL_SHA256,
+                    WHEN,
+                )
                 for code in range(1, 6)
             ],
         )
+    db.executemany(
+        "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, 'approved', ?)",
+        [(*version, SMALL_BYTES, SMALL_SHA256, WHEN) for version in catalogue.approved()],
+    )
+    db.execute("INSERT INTO signing_keys VALUES (?, ?)", (catalogue.people[0][0], KEY.raw))
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -136,7 +176,7 @@ def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
         "k0000000",
         catalogue.people[0][0],
         "bench",
-        b"\x01" * 32,
+        KEY.raw,
         "SHA256:bench",
         "active",
         WHEN,
@@ -170,7 +210,7 @@ def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
         size, digest = (
             (DOWNLOAD_BYTES, hashlib.sha256(content).hexdigest())
             if app["id"] == "a0000000"
-            else (20480, "ab" * 32)
+            else (SMALL_BYTES, SMALL_SHA256)
         )
         db.executemany(
             "INSERT INTO versions (id, app_id, version, version_code, channel, state, released, min_mosis_version, manifest, files,"
@@ -181,11 +221,27 @@ def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
                 for code in range(1, 6)
             ],
         )
+    db.executemany(
+        "INSERT INTO versions (id, app_id, version, version_code, channel, state, min_mosis_version, manifest, files,"
+        " size_bytes, sha256, signing_key_id, created_at, decided_at)"
+        " VALUES (?, ?, ?, ?, 'stable', 'approved', '1.0.0', '{}', '{}', ?, ?, 'k0000000', ?, ?)",
+        [(*version, SMALL_BYTES, SMALL_SHA256, WHEN, WHEN) for version in catalogue.approved()],
+    )
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
-    first = catalogue.apps[0]
-    file = packages / first["developer_id"] / first["id"] / "5.0.0" / "package.mosis"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(content)
-    return f"/packages/{first['developer_id']}/{first['id']}/5.0.0/package.mosis"
+    owner = catalogue.people[0][0]
+    offered = [(app["id"], "5.0.0") for app in catalogue.apps[:OWN_APPS]]
+    offered += [(app_id, version) for _, app_id, version, _ in catalogue.approved()]
+    first, *others = [
+        packages / owner / app / version / "package.mosis" for app, version in offered
+    ]
+    first.parent.mkdir(parents=True)
+    first.write_bytes(content)
+    for number, file in enumerate(others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            file.write_bytes(SMALL)
+        else:
+            os.link(others[0], file)  # one copy of the bytes
+    return f"/{first.relative_to(packages.parent)}"

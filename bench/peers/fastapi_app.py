@@ -224,6 +224,53 @@ async def upload(package_id: str, request: Request, who: str = Depends(caller)) 
     return {"id": version, "size_bytes": size, "sha256": digest.hexdigest()}
 
 
+@app.post("/apps/{package_id}/versions/{version}/publish")
+def publish(package_id: str, version: str, who: str = Depends(caller)) -> dict[str, str]:
+    with writing:
+        connection = db()
+        row = connection.execute(
+            "SELECT v.id, v.app_id, v.version_code, v.size_bytes, v.sha256 FROM versions v JOIN apps a ON a.id = v.app_id"
+            " WHERE a.package_id = ? AND a.developer_id = ? AND v.version = ? AND v.state = 'approved' AND v.version_code > a.version_code",
+            (package_id, who, version),
+        ).fetchone()
+        if row is None:
+            raise HTTPException(409, "invalid_state")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE versions SET state = 'published' WHERE id = ?", (row["id"],))
+        connection.execute(
+            "UPDATE apps SET version = ?, version_code = ?, size_bytes = ?, sha256 = ?, updated_at = ? WHERE id = ?",
+            (version, row["version_code"], row["size_bytes"], row["sha256"], now(), row["app_id"]),
+        )
+        connection.execute("COMMIT")
+    return {"id": row["id"], "version": version, "state": "published"}
+
+
+counts: dict[str, int] = {}
+
+
+def write_counts() -> None:
+    """Add the counted downloads to their apps once a second."""
+    while True:
+        time.sleep(1)
+        taken = [(counts.pop(name), name) for name in list(counts)]
+        with writing:
+            connection = db()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "UPDATE apps SET downloads = downloads + ? WHERE package_id = ?", taken
+            )
+            connection.execute("COMMIT")
+
+
+threading.Thread(target=write_counts, daemon=True).start()
+
+
+@app.get("/small/{package_id}")
+async def small(package_id: str) -> FileResponse:
+    counts[package_id] = counts.get(package_id, 0) + 1
+    return FileResponse(f"{FOLDER}/small.bin")
+
+
 LISTED = "SELECT a.*, d.name AS developer_name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.version_code > 0"
 
 

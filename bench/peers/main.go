@@ -1,5 +1,6 @@
 // The peer in Go: Chi, mattn's SQLite, golang-jwt, validator, Argon2id of x/crypto. Build with the libraries of Debian:
-//   GOPATH=/usr/share/gocode GO111MODULE=off go build -o peer main.go && ./peer PORT FOLDER
+//
+//	GOPATH=/usr/share/gocode GO111MODULE=off go build -o peer main.go checks.go && ./peer PORT FOLDER
 package main
 
 import (
@@ -259,6 +260,17 @@ func upload(w http.ResponseWriter, r *http.Request) {
 	}
 	file.Sync()
 	file.Close()
+	var key []byte
+	if prepare["key"].QueryRow(who).Scan(&key) != nil {
+		problem(w, 422, "no_key")
+		return
+	}
+	said, err := inspect(target+"/"+version+".part", a.PackageID, key)
+	if err != nil {
+		os.Remove(target + "/" + version + ".part")
+		problem(w, 422, err.Error())
+		return
+	}
 	os.Rename(target+"/"+version+".part", target+"/"+version+".mosis")
 	if directory, err := os.Open(target); err == nil {
 		directory.Sync()
@@ -266,13 +278,79 @@ func upload(w http.ResponseWriter, r *http.Request) {
 	}
 	sum := hex.EncodeToString(digest.Sum(nil))
 	writing.Lock()
-	_, err = writes.Exec("INSERT INTO versions (id, app_id, version, version_code, size_bytes, sha256, state, created_at) VALUES (?, ?, ?, 1, ?, ?, 'ready', ?)", version, a.ID, version, size, sum, now())
+	_, err = writes.Exec("INSERT INTO versions (id, app_id, version, version_code, size_bytes, sha256, state, created_at) VALUES (?, ?, ?, ?, ?, ?, 'ready', ?)", version, a.ID, said.Version, said.VersionCode, size, sum, now())
 	writing.Unlock()
 	if err != nil {
 		problem(w, 409, "version_exists")
 		return
 	}
 	answer(w, 201, map[string]any{"id": version, "size_bytes": size, "sha256": sum})
+}
+
+// publish makes an approved version the one that devices get.
+func publish(w http.ResponseWriter, r *http.Request) {
+	who := caller(r)
+	a, err := scan(prepare["app"].QueryRow(chi.URLParam(r, "app"), who), false)
+	if who == "" || err != nil {
+		problem(w, 404, "not_found")
+		return
+	}
+	writing.Lock()
+	defer writing.Unlock()
+	tx, err := writes.Begin()
+	if err != nil {
+		problem(w, 503, "busy")
+		return
+	}
+	defer tx.Rollback()
+	var id, sum string
+	var code, size int
+	version := chi.URLParam(r, "version")
+	if tx.QueryRow("SELECT id, version_code, size_bytes, sha256 FROM versions WHERE app_id = ? AND version = ? AND state = 'approved' AND version_code > ?",
+		a.ID, version, a.VersionCode).Scan(&id, &code, &size, &sum) != nil {
+		problem(w, 409, "invalid_state")
+		return
+	}
+	tx.Exec("UPDATE versions SET state = 'published' WHERE id = ?", id)
+	tx.Exec("UPDATE apps SET version = ?, version_code = ?, size_bytes = ?, sha256 = ?, updated_at = ? WHERE id = ?", version, code, size, sum, now(), a.ID)
+	if tx.Commit() != nil {
+		problem(w, 503, "busy")
+		return
+	}
+	answer(w, 200, map[string]any{"id": id, "version": version, "state": "published"})
+}
+
+var (
+	counting sync.Mutex
+	counted  = map[string]int{}
+)
+
+// small sends a small download and counts it; the counts are written once a second.
+func small(w http.ResponseWriter, r *http.Request) {
+	counting.Lock()
+	counted[chi.URLParam(r, "app")]++
+	counting.Unlock()
+	http.ServeFile(w, r, folder+"/small.bin")
+}
+
+func writeCounts() {
+	for range time.Tick(time.Second) {
+		counting.Lock()
+		counts := counted
+		counted = map[string]int{}
+		counting.Unlock()
+		if len(counts) == 0 {
+			continue
+		}
+		writing.Lock()
+		if tx, err := writes.Begin(); err == nil {
+			for name, count := range counts {
+				tx.Exec("UPDATE apps SET downloads = downloads + ? WHERE package_id = ?", count, name)
+			}
+			tx.Commit()
+		}
+		writing.Unlock()
+	}
 }
 
 func detail(w http.ResponseWriter, r *http.Request) {
@@ -345,6 +423,7 @@ func main() {
 	writes.SetMaxOpenConns(1)
 	for name, text := range map[string]string{
 		"login":  "SELECT id, password_hash FROM developers WHERE email = ?",
+		"key":    "SELECT public_key FROM signing_keys WHERE developer_id = ?",
 		"apps":   "SELECT " + columns + " FROM apps a WHERE a.developer_id = ? ORDER BY a.id DESC LIMIT 20",
 		"app":    "SELECT " + columns + " FROM apps a WHERE a.package_id = ? AND a.developer_id = ?",
 		"list":   "SELECT " + columns + ", d.name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.version_code > 0 ORDER BY a.name, a.id LIMIT 20",
@@ -366,10 +445,13 @@ func main() {
 	r.Post("/apps", newApp)
 	r.Get("/apps/{app}", one)
 	r.Post("/apps/{app}/versions", upload)
+	r.Post("/apps/{app}/versions/{version}/publish", publish)
 	r.Get("/store/apps", func(w http.ResponseWriter, _ *http.Request) { list(w, prepare["list"], true) })
 	r.Get("/store/apps/{app}", detail)
 	r.Get("/store/updates", updates)
 	r.Post("/telemetry/events", events)
+	r.Get("/small/{app}", small)
+	go writeCounts()
 	r.Get("/download", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, folder+"/download.bin") })
 	panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], r))
 }

@@ -22,6 +22,10 @@ const q = {
   list: sql("SELECT a.*, d.name AS developer_name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.version_code > 0 ORDER BY a.name, a.id LIMIT 20"),
   detail: sql("SELECT a.*, d.name AS developer_name FROM apps a JOIN developers d ON d.id = a.developer_id WHERE a.package_id = ? AND a.version_code > 0"),
   latest: sql("SELECT package_id, version, version_code, size_bytes, sha256 FROM apps WHERE package_id = ? AND version_code > ?"),
+  approved: sql("SELECT id, version_code, size_bytes, sha256 FROM versions WHERE app_id = ? AND version = ? AND state = 'approved' AND version_code > ?"),
+  published: sql("UPDATE versions SET state = 'published' WHERE id = ?"),
+  offer: sql("UPDATE apps SET version = ?, version_code = ?, size_bytes = ?, sha256 = ?, updated_at = ? WHERE id = ?"),
+  count: sql("UPDATE apps SET downloads = downloads + ? WHERE package_id = ?"),
   event: sql("INSERT INTO events (app_id, device_id, session_id, type, timestamp, data) VALUES (?, ?, ?, ?, ?, ?)"),
 };
 const now = () => new Date().toISOString().slice(0, 19) + "Z";
@@ -37,6 +41,16 @@ const types = new Set(["app_start", "app_stop", "app_crash", "lua_error", "perf_
 const insertEvents = db.transaction(batch => {
   for (const e of batch.events) q.event.run(batch.app_id, batch.device_id, batch.session_id, e.type, e.timestamp, JSON.stringify(e.data));
 });
+const publish = db.transaction((app, version) => {
+  const row = q.approved.get(app.id, version, app.version_code);
+  if (!row) return problem(409, "invalid_state");
+  q.published.run(row.id);
+  q.offer.run(version, row.version_code, row.size_bytes, row.sha256, now(), app.id);
+  return { status: 200, body: { id: row.id, version, state: "published" } };
+});
+const counts = new Map();  // of downloads, written once a second
+const writeCounts = db.transaction(() => { for (const [name, count] of counts) q.count.run(count, name); });
+setInterval(() => { if (counts.size) { writeCounts(); counts.clear(); } }, 1000).unref();
 const token = sub => jwt.sign({ iss: "peer", sub }, secret, { algorithm: "HS256", expiresIn: 900 });
 
 // endpoint: (request) -> {status, body} or {file}; request: {headers, params, query, body (object or Buffer)}
@@ -84,6 +98,11 @@ const endpoints = {
     q.newVersion.run(version, app.id, version, 1, r.body.length, digest, now());
     return { status: 201, body: { id: version, size_bytes: r.body.length, sha256: digest } };
   },
+  "POST /apps/:app/versions/:version/publish": r => {
+    const caller = who(r.headers), app = caller && q.app.get(r.params.app, caller);
+    return app ? publish(app, r.params.version) : problem(404, "not_found");
+  },
+  "GET /small/:app": r => { counts.set(r.params.app, (counts.get(r.params.app) || 0) + 1); return { file: `${folder}/small.bin` }; },
   "GET /store/apps": () => ({ status: 200, body: { apps: q.list.all().map(shown) } }),
   "GET /store/apps/:app": r => { const a = q.detail.get(r.params.app); return a ? { status: 200, body: shown(a) } : problem(404, "not_found"); },
   "GET /store/updates": r => {

@@ -158,11 +158,18 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
     revocation.end_made_by(db, caller, caller.account, key_id)
 
 
+def is_known(db: Connection, secret: str) -> bool:
+    """Whether this is an API key of the portal, active or revoked."""
+    return tokens.is_key(secret) and bool(
+        db.value("SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret))
+    )
+
+
 def report(db: Connection, caller: Caller, secret: str) -> bool:
     """Revoke a leaked key, presented by anybody who found it, with everything made with it, and
     notify its owner. Returns whether the key was active; what was made with a revoked key is
     revoked too."""
-    if not tokens.is_key(secret):
+    if not is_known(db, secret):
         return False
     with db.write():
         row = db.one(

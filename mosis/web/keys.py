@@ -1,5 +1,7 @@
 """API keys and signing keys over HTTP."""
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,8 +11,9 @@ from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
 from mosis.clock import seconds
 from mosis.context import Context
+from mosis.credentials.scanners import ScannerKeys
 from mosis.database import Connection
-from mosis.errors import Malformed
+from mosis.errors import Denied, Malformed
 from mosis.people import keys
 from mosis.people.keys import ApiKey, NewKey, SigningKey
 from mosis.publishing import apps, versions
@@ -58,6 +61,13 @@ API_KEY: dict[str, dict[str, Any]] = {
     "role": {"type": "string", "allowed": list(ROLES)},
 }
 REPORT: dict[str, dict[str, Any]] = {"key": {"type": "string", "required": True, "maxlength": 200}}
+# https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partner-program
+MATCH: dict[str, dict[str, Any]] = {
+    "token": {"type": "string", "required": True, "maxlength": 10_000},
+    "type": {"type": "string", "required": True, "maxlength": 200},
+    "url": {"type": "string", "nullable": True, "maxlength": 10_000},
+    "source": {"type": "string", "nullable": True, "maxlength": 200},
+}
 SIGNING_KEY = {
     "name": {
         "type": "string",
@@ -84,6 +94,12 @@ KEY = shape(
 )
 NEW_KEY = extended_with("NewApiKey", KEY, key=TEXT)
 REPORTED = shape("Reported", revoked=YES)
+LABELLED = shape(
+    "ReportedMatch",
+    token_hash=TEXT,
+    token_type=TEXT,
+    label=one_of("true_positive", "false_positive"),
+)
 PUBLIC_KEY = shape(
     "SigningKey",
     id=ID,
@@ -120,7 +136,7 @@ def routes(app: bottle.Bottle) -> None:
     )
     app.get("/keys/<key>", callback=show_api_key, scope="keys:manage", limited="filtered")
     app.delete("/keys/<key>", callback=revoke_api_key, scope="keys:manage", limited="filtered")
-    app.post("/keys/report", callback=report, scope="public")
+    app.post("/keys/report", callback=report, scope="public", lane=_lane_of_report)
     app.get("/signing-keys", callback=index, scope="keys:manage", limited="refused")
     app.post(
         "/signing-keys", callback=add, scope="keys:manage", limited="refused", idempotent="yes"
@@ -177,11 +193,54 @@ def revoke_api_key(db: Connection, caller: Caller, key: str) -> None:
         keys.revoke(db, caller, key)
 
 
-@operation(REPORTED, body=REPORT)
-def report(env: Context, db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Report a leaked API key by presenting it: it is revoked, and its owner is notified."""
+@operation(
+    {200: {"oneOf": [REPORTED, many(LABELLED)]}},
+    body=REPORT,
+    array=MATCH,
+    refuses="signature_invalid provider_unavailable",
+)
+def report(env: Context, db: Connection, caller: Caller, body: Any) -> Any:
+    """Report leaked API keys by presenting them: they are revoked, and their owners are notified.
+    An array is the form of GitHub's secret scanning partners, whose signature is checked if the
+    operator has set SECRET_SCANNING_KEYS."""
     spend(env, "report", caller.network)
-    return {"revoked": keys.report(db, caller, body["key"])}
+    if isinstance(body, dict):
+        return {"revoked": keys.report(db, caller, body["key"])}
+    if env.config.secret_scanning_keys is not None:
+        _check_signature(env, env.config.secret_scanning_keys)
+    return [_labelled(db, caller, match) for match in body]
+
+
+def _lane_of_report(env: Context) -> str:
+    """The lane of `report`: the keys of a scanner may have to be read from its server."""
+    return "outside" if env.config.secret_scanning_keys else "quick"
+
+
+def _check_signature(env: Context, url: str) -> None:
+    """Raises Denied `signature_invalid`, Unavailable `provider_unavailable`."""
+    key_id, signature = (
+        bottle.request.get_header(f"Github-Public-Key-{name}", "")
+        for name in ("Identifier", "Signature")
+    )
+    signed = bottle.request.environ["mosis.body"]
+    if not env.state(ScannerKeys).has_signed(url, env.clock, signed, key_id, signature):
+        raise Denied(
+            "signature_invalid",
+            "Reports in this form must be signed: send Github-Public-Key-Identifier, and the "
+            "signature of the body with that key in Github-Public-Key-Signature.",
+        )
+
+
+def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str, Any]:
+    """Revoke the key and give the scanner feedback, with a hash in place of the secret."""
+    known = keys.is_known(db, match["token"])
+    keys.report(db, caller, match["token"])
+    digest = hashlib.sha256(match["token"].encode()).digest()
+    return {
+        "token_hash": base64.b64encode(digest).decode(),
+        "token_type": match["type"],
+        "label": "true_positive" if known else "false_positive",
+    }
 
 
 @operation(list_of("signing_keys", PUBLIC_KEY))

@@ -22,6 +22,7 @@ from mosis.web.openapi_schemas import (
     File,
     Operation,
     Shape,
+    array_schema,
     is_page,
     json_schema,
     shape,
@@ -246,8 +247,11 @@ class _Made:
             }
         if declared.body is None:
             return {}
+        schema = json_schema(declared.body)
+        if declared.array is not None:
+            schema = {"oneOf": [schema, array_schema(declared.array)]}
         media = {
-            "schema": json_schema(declared.body),
+            "schema": schema,
             "example": body_of(operation_id(route), declared.body),
         }
         return {"application/json": media} | (
@@ -387,9 +391,35 @@ KEYS = (
 )  # both are {key}: each links only to addresses under its own list
 
 
+# Where the words of the address would say the same twice, or too little.
+OPERATION_IDS = {
+    "POST /auth/register": "auth_register",
+    "POST /apps/<app>/transfer": "apps_transfer",
+    "GET /invitations/<token>": "received_invitations_get",
+    "POST /invitations/<token>/accept": "received_invitations_accept",
+    "POST /admin/backups": "admin_backups_create",
+    "GET /docs/<name>": "docs_document_get",
+    "GET /store/apps/<package_id>/download": "store_apps_download",
+    "GET /store/index/<sequence>.json": "store_index_numbered_get",
+    "GET /telemetry/devices/<device_id>": "telemetry_devices_get",
+    "GET /packages/<developer_id>/<app_id>/<version>/package.mosis": "packages_get",
+}
+_VERBS = {"GET": "get", "PUT": "put", "PATCH": "update", "DELETE": "delete"}
+
+
 def operation_id(route: bottle.Route) -> str:
-    """The operationId: module and handler."""
-    return f"{route.callback.__module__.rpartition('.')[2]}_{route.callback.__name__}"
+    """The operationId, from which generated clients make the names of functions: the nouns of the
+    address and a verb (`signing_keys_list`, `analytics_get`, `versions_publish`)."""
+    known = OPERATION_IDS.get(f"{route.method} {route.rule}")
+    if known is not None:
+        return known
+    nouns = re.sub("^/keys(?![a-z])", "/api-keys", re.sub("^/apps/<app>/", "/", route.rule))
+    words = re.findall("[a-z0-9]+", re.sub("<[^>]*>", "", nouns))
+    declared: Operation = route.callback.operation
+    if route.method == "POST":  # the last word is the verb, unless something is created
+        return "_".join([*words, "create"] if 201 in declared.answers else words)
+    is_list = any(is_page(answer) for answer in declared.answers.values())
+    return "_".join([*words, "list" if is_list else _VERBS[route.method]])
 
 
 def security(scope: str) -> list[dict[str, list[str]]]:

@@ -28,6 +28,7 @@ YES: Shape = {"type": "boolean"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
 NUMBER: Shape = {"type": "number"}
 FREE: Shape = {"type": "object"}  # an object of any fields
+ARRAY_ITEMS = 500  # at most, in a body that is an array
 EMPTY: Schema = {}  # of a body without fields, which may be absent
 
 
@@ -50,6 +51,7 @@ class Operation:
     optional: bool = False  # whether the body may be absent
     gzip_limit_bytes: int = 0  # of a body that may be compressed, and that the handler checks
     form: bool = False  # whether the body may be a form too
+    array: Schema | None = None  # of the objects in it, if the body may be an array too
     query: Schema = field(default_factory=dict)
     matches: bool = False  # whether If-Match is honoured
     refuses: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ def operation(
     optional: bool = False,
     gzip_limit_bytes: int = 0,
     form: bool = False,
+    array: Schema | None = None,
     query: Schema | None = None,
     matches: bool = False,
     refuses: str = "",
@@ -84,6 +87,7 @@ def operation(
         optional or body == EMPTY,
         gzip_limit_bytes,
         form,
+        array,
         query or {},
         matches,
         tuple(refuses.split()),
@@ -176,6 +180,12 @@ def is_page(answer: Any) -> bool:
     """Whether a response is a page of a list."""
     properties = answer.get("properties", {}) if isinstance(answer, dict) else {}
     return properties.get("next_cursor") == nullable(TEXT)
+
+
+def array_schema(schema: Schema) -> Shape:
+    """The array form of a body: each object may have further fields."""
+    items = json_schema(schema) | {"additionalProperties": True}
+    return {"type": "array", "minItems": 1, "maxItems": ARRAY_ITEMS, "items": items}
 
 
 def json_schema(schema: Schema) -> Shape:

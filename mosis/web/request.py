@@ -12,14 +12,14 @@ import bottle
 from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
-from mosis.errors import Conflict, LimitReached, Malformed
-from mosis.validation import FurtherRules, Schema
+from mosis.errors import Conflict, Invalid, LimitReached, Malformed
+from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, finding, findings
 from mosis.validation.choices import one_of
 from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
-from mosis.web.openapi_schemas import Operation
+from mosis.web.openapi_schemas import ARRAY_ITEMS, Operation
 
 JSON_LIMIT_BYTES = 1 << 20
 FORM = "application/x-www-form-urlencoded"
@@ -28,8 +28,9 @@ OTHER_PAGING = {"page": _CURSOR, "offset": _CURSOR, "per_page": "`limit`", "page
 GZIP_MEMBERS = 100  # of a body; each costs some time, however short it is
 
 
-def read_declared(operation: Operation, further: FurtherRules | None) -> dict[str, Any]:
-    """Read the body as the operation declares it: JSON, optionally also as a form or compressed.
+def read_declared(operation: Operation, further: FurtherRules | None) -> Any:
+    """Read the body as the operation declares it: a JSON object, or one of the other forms that it
+    allows (a form, compressed, an array of objects).
 
     Raises Malformed `malformed_json`, `malformed_request` or `unsupported_media_type`, LimitReached
     `too_large`, Invalid.
@@ -39,7 +40,33 @@ def read_declared(operation: Operation, further: FurtherRules | None) -> dict[st
         return _packed_json(operation.gzip_limit_bytes)
     if operation.form:
         return _form_or_json(operation.body, further=further)
+    if operation.array is not None:
+        return _array_or_object(operation.array, operation.body, further)
     return _json(operation.body, optional=operation.optional, further=further)
+
+
+def _array_or_object(items: Schema, schema: Schema, further: FurtherRules | None) -> Any:
+    """A list of objects whose known fields fit `items`, or one object as `_json` returns it."""
+    body = read_body(JSON_LIMIT_BYTES)
+    refuse_coding()
+    bottle.request.environ["mosis.body"] = body  # for a signature of its bytes
+    document = _document(body)
+    if not isinstance(document, list):
+        return check(_as_object(document), schema, further)
+    if not 1 <= len(document) <= ARRAY_ITEMS:
+        detail = f"The array must have 1 to {ARRAY_ITEMS} objects."
+        raise Invalid([finding("", "too_long" if document else "too_short", detail)])
+    found: list[Finding] = []
+    for number, each in enumerate(document):
+        if isinstance(each, dict):
+            known = {name: value for name, value in each.items() if name in items}
+            wrong = findings(known, items)
+        else:
+            wrong = [finding("", "wrong_type", "This must be of type object.")]
+        found += [one | {"pointer": f"/{number}{one['pointer']}"} for one in wrong]
+    if found:
+        raise Invalid(found[:MOST_FINDINGS])
+    return document
 
 
 def _json(
@@ -172,6 +199,10 @@ def _coding() -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    return _as_object(_document(body))
+
+
+def _document(body: bytes) -> Any:
     kind = _media_type()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Malformed(
@@ -184,7 +215,10 @@ def _object(body: bytes) -> dict[str, Any]:
             "malformed_json",
             "The body is gzip, once more than its Content-Encoding says; send JSON, and compress it at most once.",
         )
-    document = load_json(body)
+    return load_json(body)
+
+
+def _as_object(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Malformed("malformed_json", "The body must be a JSON object.")
     return document

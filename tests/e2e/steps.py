@@ -51,5 +51,5 @@ def set_up(browser: Chromium, server: Running) -> None:
     browser.open(link[0])
     assert "#" not in browser.path  # the token does not stay in the address bar
     browser.fill(name="Olivia", email="olivia@example.net", password=PASSWORD)
-    browser.press("Make the administrator")
+    browser.press("Create the administrator")
     browser.sees("You are the administrator of this portal.")

@@ -56,17 +56,17 @@ def receiver() -> Iterator[tuple[str, list[bytes]]]:
 def register(browser: Chromium, server: Running) -> None:
     browser.open("/console/register")
     browser.fill(name="Dora", email="dora@example.net", password=PASSWORD)
-    browser.press("Make the account")
+    browser.press("Create the account")
     browser.open(mailed_link(server, "dora@example.net"))
     browser.press("Verify")
     browser.sees("Your address is verified.")
 
 
 def make_app(browser: Chromium, key: SigningKey) -> None:
-    browser.press("Make an app")
+    browser.press("Create an app")
     browser.fill(name="Notes", package_id=NOTES)
-    browser.press("Make the app")
-    browser.sees("The app is made.")
+    browser.press("Create the app")
+    browser.sees("The app is created.")
     browser.open("/console/account")
     browser.press("Register a signing key")
     browser.find("#signing-name").send_keys("laptop")
@@ -132,7 +132,7 @@ def test_the_work_of_developers_and_operators(
 def make_api_key(browser: Chromium) -> str:
     """A key for a build server; it is shown once."""
     browser.open("/console/account")
-    browser.press("Make an API key")
+    browser.press("Create an API key")
     browser.find("#key-name").send_keys("build server")
     browser.press("see your apps and their versions")
     browser.press("upload versions and submit them for review")
@@ -210,7 +210,7 @@ def drill(browser: Chromium) -> None:
     browser.become("operator")
     browser.open("/console/admin")
     browser.sees("s behind")
-    browser.press("Do a restore drill")
+    browser.press("Run a restore drill")
     browser.sees("The drill has begun")
 
     def has_passed() -> bool:

@@ -53,12 +53,12 @@ def server(
 def register(browser: Chromium, server: Running) -> None:
     """A developer registers, and opens the link in the mail."""
     browser.open("/console/sign-in")
-    browser.press("Make an account")
+    browser.press("Create an account")
     browser.fill(name="Dora", email="dora@example.net", password="short")
-    browser.press("Make the account")
-    browser.sees("Something in the form is not right yet.")
+    browser.press("Create the account")
+    browser.sees("Some fields need to be corrected.")
     browser.fill(password=PASSWORD)
-    browser.press("Make the account")
+    browser.press("Create the account")
     browser.sees("Hello, Dora")
     browser.sees("is not verified yet")
     browser.open(mailed_link(server, "dora@example.net"))

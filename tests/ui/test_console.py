@@ -47,7 +47,7 @@ def test_the_whole_job_without_a_terminal(client: Client, alice: Person, browser
     assert page.status == 422
     assert "com.acme.notes" in text_of(page)  # what a package_id looks like
     page = browser.send(page, "/console/apps", name="Notes", package_id=NOTES)
-    assert "The app is made." in text_of(page)
+    assert "The app is created." in text_of(page)
     keyed = {"name": "laptop", "public_key": alice.key.public_base64}
     browser.send(browser.open("/console/account"), "/console/account/signing-keys", **keyed)
     wrong = browser.upload(browser.open(APP), client.package(alice, version="1.0.0")[:-1])
@@ -75,7 +75,7 @@ def test_the_whole_job_without_a_terminal(client: Client, alice: Person, browser
     page = browser.send(page, APP + "/versions/1.0.0/publish", rollout_percent="10", publish_at="")
     assert "10 %" in text_of(page)
     page = browser.send(page, APP + "/versions/1.0.0/rollout", percent="100")
-    assert "The share is raised." in text_of(page)
+    assert "The share is increased." in text_of(page)
     assert "Notes" in text_of(Browser(client).open("/"))
     page = browser.send(page, APP + "/versions/1.0.0/halt")
     assert "Halted" in text_of(page)

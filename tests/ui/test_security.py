@@ -160,6 +160,13 @@ def test_every_message_is_there_and_is_used() -> None:
     json.dumps(rendering.messages())
 
 
+def test_no_message_has_two_texts() -> None:
+    for path in rendering.MESSAGES.glob("*.json"):
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+        keys = [key for key, _ in pairs]
+        assert [key for key in keys if keys.count(key) > 1] == [], path.name
+
+
 def test_the_set_up_link_is_good_once_and_for_an_hour(
     env: Context, client: Client, hands: Hands
 ) -> None:

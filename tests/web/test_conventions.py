@@ -334,6 +334,8 @@ def test_every_body_is_read_alike(world: World, body: bytes, kind: str, code: st
     for route in ROUTES:
         if route.callback.operation.body is None or route.config.get("body") == "package":
             continue
+        if body == b"[]" and route.callback.operation.array is not None:
+            continue  # read, and refused for having no object
         path = re.sub(r"<(\w+)(?::\w+)?>", lambda found: quote(world.names[found[1]]), route.rule)
         answer = world.client.call(
             route.method, path, body, as_=world.root, headers={"Content-Type": kind}

@@ -1,8 +1,17 @@
 """API keys: what they may do, what they may not, and how they end."""
 
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mosis.credentials import tokens
 from mosis.people import keys
@@ -238,6 +247,141 @@ def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(
     client.get("/v1/apps", as_=made["key"]).expect(401, "invalid_token")
     assert client.told(alice)[0]["kind"] == "security.key_reported"
     assert made["prefix"] in client.told(alice)[0]["text"]
+
+
+def match(token: str, **more: Any) -> dict[str, Any]:
+    found = {
+        "token": token,
+        "type": "mosis_api_key",
+        "url": "https://git.example/a",
+        "source": "commit",
+    }
+    return found | more
+
+
+def test_a_scanner_reports_several_keys_at_once(client: Client, alice: Person) -> None:
+    first, second = (new_key(client, alice)["key"] for _ in range(2))
+    client.post("/v1/keys/report", {"key": second}).expect(200)
+    sent = [first, tokens.make_key(), second, "x" * 10_000]
+    reported = client.post("/v1/keys/report", [match(each, later="field") for each in sent])
+    assert [each["label"].partition("_")[0] for each in reported.expect(200).json] == [
+        "true",
+        "false",
+        "true",
+        "false",
+    ]
+    for token, answer in zip(sent, reported.json, strict=True):
+        digest = hashlib.sha256(token.encode()).digest()
+        assert answer["token_hash"] == base64.b64encode(digest).decode()
+        assert answer["token_type"] == "mosis_api_key"
+    client.get("/v1/apps", as_=first).expect(401, "invalid_token")
+    assert [each["kind"] for each in client.told(alice)] == ["security.key_reported"] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ([], "", "too_short"),
+        ([match("x")] * 501, "", "too_long"),
+        ([match("x"), 1], "/1", "wrong_type"),
+        ([match("x"), {"token": "x"}], "/1/type", "required"),
+        ([match("x", url=1)], "/0/url", "wrong_type"),
+        ([match("x" * 10_001)], "/0/token", "too_long"),
+        ([{}] * 500, "/0/token", "required"),
+    ],
+)
+def test_an_array_that_is_no_report_is_refused_by_object(
+    client: Client, body: list[Any], pointer: str, code: str
+) -> None:
+    refused = client.post("/v1/keys/report", body).expect(422, "invalid")
+    assert len(refused["errors"]) <= 100
+    assert (refused["errors"][0]["pointer"], refused["errors"][0]["code"]) == (pointer, code)
+
+
+def test_other_calls_take_no_array_and_the_report_no_other_value(client: Client) -> None:
+    client.post("/v1/auth/login", []).expect(400, "malformed_json")
+    for body in (b"1", b"null", b'"x"'):
+        client.call(
+            "POST", "/v1/keys/report", body, headers={"Content-Type": "application/json"}
+        ).expect(400, "malformed_json")
+
+
+@contextmanager
+def scanner(*names: str) -> Iterator[tuple[str, dict[str, ec.EllipticCurvePrivateKey], list[str]]]:
+    """A server with the public keys of a scanner: its address, the private keys, and the requests
+    that came."""
+    keys_of = {name: ec.generate_private_key(ec.SECP256R1()) for name in names}
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            document = {
+                "public_keys": [
+                    {"key_identifier": name, "key": pem(key), "is_current": True}
+                    for name, key in keys_of.items()
+                ]
+            }
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/keys", keys_of, asked
+        server.shutdown()
+        thread.join(10)
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> str:
+    form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(*form).decode()
+
+
+def test_a_report_must_be_signed_by_the_configured_scanner(
+    client: Client, alice: Person, hands: Hands
+) -> None:
+    key = new_key(client, alice)["key"]
+    body = json.dumps([match(key)], indent=1).encode()
+
+    def send(signed_by: ec.EllipticCurvePrivateKey | None, name: str, signed: bytes) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        if signed_by is not None:
+            signature = signed_by.sign(signed, ec.ECDSA(hashes.SHA256()))
+            headers |= {
+                "Github-Public-Key-Identifier": name,
+                "Github-Public-Key-Signature": base64.b64encode(signature).decode(),
+            }
+        return client.call("POST", "/v1/keys/report", body, headers=headers)
+
+    with scanner("first", "second") as (url, keys_of, asked):
+        object.__setattr__(client.env.config, "secret_scanning_keys", url)
+        send(None, "", body).expect(403, "signature_invalid")
+        hands.turn(60)
+        send(keys_of["first"], "second", body).expect(403, "signature_invalid")
+        send(keys_of["first"], "first", body + b" ").expect(403, "signature_invalid")
+        send(ec.generate_private_key(ec.SECP256R1()), "third", body).expect(403)
+        client.call(
+            "POST",
+            "/v1/keys/report",
+            body,
+            headers={
+                "Content-Type": "application/json",
+                "Github-Public-Key-Identifier": "first",
+                "Github-Public-Key-Signature": "not base64",
+            },
+        ).expect(403, "signature_invalid")
+        client.get("/v1/apps", as_=key).expect(200)
+        assert send(keys_of["first"], "first", body).expect(200).json[0]["label"] == "true_positive"
+        client.get("/v1/apps", as_=key).expect(401)
+        assert len(asked) == 2, "keys are cached, and unknown ones looked for twice a minute"
+        client.post("/v1/keys/report", {"key": key}).expect(200)  # the plain form needs none
+    hands.turn(3700)
+    send(keys_of["first"], "first", body).expect(503, "provider_unavailable")
 
 
 def test_an_owner_is_told_once_before_a_key_ends(

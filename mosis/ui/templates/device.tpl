@@ -11,7 +11,7 @@
 % include("form_token.tpl")
 <input type="hidden" name="user_code" value="{{code}}">
 % if second_factor:
-% include("field.tpl", name="code", label=t("device.code"), complete="one-time-code", most=40, optional=True, hint=t("field.code_hint"))
+% include("field.tpl", name="code", label=t("device.second_factor"), complete="one-time-code", most=40, optional=True, hint=t("field.code_hint"))
 % end
 <button name="decision" value="approve">{{t("device.approve")}}</button>
 <button name="decision" value="deny" class="secondary">{{t("device.deny")}}</button>
