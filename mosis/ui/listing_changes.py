@@ -13,7 +13,7 @@ from mosis.people import accounts
 from mosis.publishing import apps, line_diff, listing_changes
 from mosis.publishing.apps import App
 from mosis.publishing.line_diff import Line
-from mosis.publishing.listing_changes import ListingChange
+from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema, pattern
@@ -40,6 +40,7 @@ class Row:
     change: ListingChange
     app: App
     developer: str
+    fields: list[str]
     because: list[str]
 
 
@@ -96,6 +97,7 @@ def reject(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HT
 
 def withdraw(db: Connection, caller: Caller, page: Page, app: str) -> bottle.HTTPResponse:
     """An owner withdraws the change that was shown."""
+    found = apps.with_role(db, caller, app, "owner")
     form = page.form.checked(REVISION)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
@@ -112,7 +114,8 @@ def row_of(db: Connection, change: ListingChange) -> Row:
     """A change with what the queue shows of its app."""
     app = apps.get(db, change.app_id)
     developer = accounts.get(db, app.developer_id).name
-    return Row(change, app, developer, json.loads(change.because))
+    fields = [name for name in FIELDS if name in change.values]
+    return Row(change, app, developer, fields, json.loads(change.because))
 
 
 def diffs_of(change: ListingChange, app: App) -> list[tuple[str, list[tuple[Line, str]]]]:

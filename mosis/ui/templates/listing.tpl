@@ -9,7 +9,7 @@
 % end
 </ul>
 % if look_alike:
-<p class="alert" role="note"><strong>{{t("listing_change.look_alike", package_id=look_alike)}}</strong> <a href="{{url("/app/" + look_alike)}}">{{look_alike}}</a></p>
+<p class="alert" role="note"><strong>{{t("listing_change.look_alike")}}</strong> <a href="{{url("/app/" + look_alike)}}">{{look_alike}}</a></p>
 % end
 <section>
 <h2>{{t("listing_change.changes")}}</h2>

@@ -7,7 +7,7 @@
 <span class="no-icon"></span>
 % end
 <div>
-<a href="{{url("/console/reviews/listings/" + row.change.id)}}" data-step><strong>{{row.app.name}}</strong> {{", ".join(t("listing_field." + each) for each in row.change.values)}}</a>
+<a href="{{url("/console/reviews/listings/" + row.change.id)}}" data-step><strong>{{row.app.name}}</strong> {{", ".join(t("listing_field." + each) for each in row.fields)}}</a>
 <small>{{row.developer}}, <code>{{row.app.package_id}}</code></small>
 <ul class="labels">
 %     for code in row.because:
