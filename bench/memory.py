@@ -45,17 +45,17 @@ def upload(people: list[Honest], count: int) -> None:
     """Packages of 1 MiB, one account after the other, each waiting for room in the queue of checks."""
     noise = os.urandom(1 << 20)
     for number in range(count):
-        person = people[number % len(people)]
+        account = people[number % len(people)]
         while True:
-            person.uploads += 1
+            account.uploads += 1
             package = build_package(
-                person.app,
-                f"2.0.{person.uploads}",
-                1000 + person.uploads,
-                key=person.key,
+                account.app,
+                f"2.0.{account.uploads}",
+                1000 + account.uploads,
+                key=account.key,
                 files={"assets/noise.ogg": noise, "assets/n.txt": b"%d" % number},
             )
-            status, body = person.call("POST", f"/v1/apps/{person.app}/versions", package)
+            status, body = account.call("POST", f"/v1/apps/{account.app}/versions", package)
             if status == 201:
                 break
             assert status in (409, 429), (status, body)

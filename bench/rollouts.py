@@ -62,16 +62,16 @@ class Result:
     looks: int
 
 
-def fleet(dice: random.Random) -> Fleet:
+def fleet(rng: random.Random) -> Fleet:
     """Devices with habits of their own."""
     found = []
     for number in range(DEVICES):
-        place = (number + dice.random()) / DEVICES * 100
+        place = (number + rng.random()) / DEVICES * 100
         offered = next(hours for percent, hours in PLAN if place < percent or percent == 100)
-        rate = SESSIONS_A_DAY / 24 * dice.lognormvariate(-0.32, 0.8)  # the mean stays
-        updated = offered + dice.expovariate(1 / UPDATE_HOURS)
-        broken = dice.random() < BROKEN_SHARE
-        found.append((updated, rate, rate * dice.gammavariate(2, 0.5), rate * broken))
+        rate = SESSIONS_A_DAY / 24 * rng.lognormvariate(-0.32, 0.8)  # the mean stays
+        updated = offered + rng.expovariate(1 / UPDATE_HOURS)
+        broken = rng.random() < BROKEN_SHARE
+        found.append((updated, rate, rate * rng.gammavariate(2, 0.5), rate * broken))
     found.sort()
     updated_at, sessions, crashes, broken_rates = (list(each) for each in zip(*found, strict=True))
     sums = [list(accumulate(each)) for each in (sessions, crashes, broken_rates)]
@@ -120,21 +120,21 @@ class Portal:
         )
 
 
-def poisson(dice: random.Random, mean: float) -> int:
+def poisson(rng: random.Random, mean: float) -> int:
     """A number of events: by waiting times where there are few, else by the normal distribution."""
     if mean > 50:
-        return max(0, round(dice.gauss(mean, mean**0.5)))
-    count, waited = 0, dice.expovariate(1.0)
+        return max(0, round(rng.gauss(mean, mean**0.5)))
+    count, waited = 0, rng.expovariate(1.0)
     while waited < mean:
         count += 1
-        waited += dice.expovariate(1.0)
+        waited += rng.expovariate(1.0)
     return count
 
 
-def run(dice: random.Random, base: float, factor: float, *, plant: bool = False) -> Result:
+def run(rng: random.Random, base: float, factor: float, *, plant: bool = False) -> Result:
     """A rollout of a version that crashes `factor` times as often as the one before, which crashes in
     the share `base` of its sessions."""
-    devices, portal = fleet(dice), Portal()
+    devices, portal = fleet(rng), Portal()
     # The bound is what the version before has: the hardest one for a good version.
     whole = devices.crashes_to[-1] * base + devices.broken_to[-1] * BROKEN_RATE
     condition = Condition(crash_free_below=1 - whole / devices.sessions_to[-1])
@@ -146,9 +146,9 @@ def run(dice: random.Random, base: float, factor: float, *, plant: bool = False)
             (1, 0, updated, base * factor),
             (0, updated, DEVICES, base),
         ):
-            _send(dice, devices, arriving, hour, is_new, first, last, rate)
-        if dice.random() < DOWN_SHARE:
-            off_until = hour + dice.randrange(1, DOWN_HOURS)
+            _send(rng, devices, arriving, hour, is_new, first, last, rate)
+        if rng.random() < DOWN_SHARE:
+            off_until = hour + rng.randrange(1, DOWN_HOURS)
         if hour < off_until:  # devices try again, so it all comes later
             arriving.setdefault(hour + 1, []).extend(arriving.pop(hour, []))
             continue
@@ -182,7 +182,7 @@ def _looks_bad(portal: Portal, condition: Condition) -> bool:
 
 
 def _send(
-    dice: random.Random,
+    rng: random.Random,
     devices: Fleet,
     arriving: dict[int, list[tuple[int, int, list[tuple[int, int]]]]],
     hour: int,
@@ -200,22 +200,22 @@ def _send(
         for to, each in ((devices.crashes_to, rate), (devices.broken_to, BROKEN_RATE)):
             low, high = (to[first - 1] if first else 0.0), to[last - 1]
             sums.append((high - low) * each)
-            for _ in range(poisson(dice, (high - low) * each * share)):
-                crashes.append((bisect_left(to, dice.uniform(low, high)), hour // 24))
+            for _ in range(poisson(rng, (high - low) * each * share)):
+                crashes.append((bisect_left(to, rng.uniform(low, high)), hour // 24))
         low = devices.sessions_to[first - 1] if first else 0.0
         mean = (devices.sessions_to[last - 1] - low) * share
-        sessions = max(len(crashes), poisson(dice, mean))
-        late = 0 if share > 0.5 else dice.randrange(1, LATE_HOURS)
+        sessions = max(len(crashes), poisson(rng, mean))
+        late = 0 if share > 0.5 else rng.randrange(1, LATE_HOURS)
         arriving.setdefault(hour + late, []).append((is_new, sessions, crashes))
 
 
 def campaign(runs: int, seed: int, *, plant: bool = False) -> dict[str, Any]:
     """So many runs of good versions, and as many of bad ones, over all rates of crashes."""
-    dice, rows = random.Random(seed), []
+    rng, rows = random.Random(seed), []
     for base in RATES:
         for factor in (1.0,) if plant else FACTORS:
             number = max(1, round(runs * FACTORS[factor] / len(RATES)))
-            found = [run(dice, base, factor, plant=plant) for _ in range(number)]
+            found = [run(rng, base, factor, plant=plant) for _ in range(number)]
             halted = [each for each in found if each.halted_after_hours is not None]
             shares = sorted(each.updated_share for each in halted)
             rows.append(

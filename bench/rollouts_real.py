@@ -57,7 +57,7 @@ class Trial:
     """One rollout, and the client's ledger of it."""
 
     folder: Path
-    dice: random.Random
+    rng: random.Random
     crash_rate: float
     acknowledged: dict[str, tuple[str, int, bool]] = field(default_factory=dict)  # by batch_id
     waiting: list[dict[str, Any]] = field(default_factory=list)  # to be sent later
@@ -148,17 +148,17 @@ class Trial:
         batches, self.waiting = self.waiting, []
         for version, rate in (("1.0.0", 0.03), ("2.0.0", self.crash_rate)):
             for _ in range(SESSIONS):
-                batches.append(self.batch(version, self.dice.random() < rate))
-        killed_at = self.dice.randrange(len(batches)) if self.dice.random() < 0.3 else -1
+                batches.append(self.batch(version, self.rng.random() < rate))
+        killed_at = self.rng.randrange(len(batches)) if self.rng.random() < 0.3 else -1
         for number, batch in enumerate(batches):
             if number == killed_at:
                 self.kill()
                 self.kills += 1
                 self.start()
-            if self.dice.random() < 0.1:
+            if self.rng.random() < 0.1:
                 self.waiting.append(batch)
                 continue
-            for _ in range(1 + (self.dice.random() < 0.1)):
+            for _ in range(1 + (self.rng.random() < 0.1)):
                 while (status := self.ask("POST", "/v1/telemetry/events", batch)) != 202:
                     assert status in (0, 503), status
                     time.sleep(0.02)
@@ -168,14 +168,14 @@ class Trial:
     def batch(self, version: str, crashed: bool) -> dict[str, Any]:
         moment = text(self.now)
         names = ["app_start"] + ["app_crash"] * crashed
-        device = f"{version}-{self.dice.randrange(DEVICES)}"
+        device = f"{version}-{self.rng.randrange(DEVICES)}"
         return {
             "app_id": APP,
             "app_version": version,
             "mosis_version": "1.4.0",
             "device_id": device.encode().hex().rjust(64, "0"),
-            "session_id": f"{self.dice.getrandbits(40)}",
-            "batch_id": f"{self.dice.getrandbits(60)}",
+            "session_id": f"{self.rng.getrandbits(40)}",
+            "batch_id": f"{self.rng.getrandbits(60)}",
             "events": [{"type": name, "timestamp": moment} for name in names],
         }
 
@@ -185,12 +185,12 @@ class Trial:
 
     def look(self) -> None:
         """Have the queue advance the plans, as it does every minute, and wait for that."""
-        db, key = self.env.db.connection(), f"rollouts:{self.dice.getrandbits(40)}"
+        db, key = self.env.db.connection(), f"rollouts:{self.rng.getrandbits(40)}"
         with db.write():
             jobs.add(db, "advance_rollouts", unique_key=key)
         find = "SELECT state FROM jobs WHERE unique_key = ?"
         while db.value(find, key) != "done":
-            if self.dice.random() < 0.02:
+            if self.rng.random() < 0.02:
                 self.kill()
                 self.kills += 1
                 self.set_clock(self.now + jobs.LEASE_SECONDS + 2)
@@ -214,7 +214,7 @@ class Trial:
 
     def jump(self) -> None:
         """The clock is wrong for a while: less than what is left until the next step."""
-        ahead = self.dice.choice([120, 1800, 5 * HOUR])
+        ahead = self.rng.choice([120, 1800, 5 * HOUR])
         self.set_clock(self.now + ahead)
         with suppress(AssertionError):
             self.look()
@@ -289,11 +289,11 @@ class Trial:
 
 def campaign(trials: int, seed: int) -> dict[str, Any]:
     """So many rollouts, bad and good versions in turn."""
-    dice, results = random.Random(seed), []
+    rng, results = random.Random(seed), []
     for number in range(trials):
         with tempfile.TemporaryDirectory() as folder:
             rate = 0.3 if number % 2 == 0 else 0.03
-            results.append(Trial(Path(folder), random.Random(dice.getrandbits(32)), rate).run())
+            results.append(Trial(Path(folder), random.Random(rng.getrandbits(32)), rate).run())
             print(json.dumps(results[-1]), flush=True)
     return {
         "seed": seed,

@@ -41,13 +41,13 @@ def opened(folder: Path) -> Context:
     return make_context(config)
 
 
-def fill(env: Context, apps: int, dice: random.Random) -> list[str]:
+def fill(env: Context, apps: int, rng: random.Random) -> list[str]:
     """So many apps with one to three versions; the words of their texts, the commonest first (as Zipf found them)."""
     letters = "abcdefghijklmnoprstuvwz"
     words = [
         "the",
         "app",
-        *("".join(dice.choices(letters, k=dice.randint(3, 9))) for _ in range(5000)),
+        *("".join(rng.choices(letters, k=rng.randint(3, 9))) for _ in range(5000)),
     ]
     weights = [1 / (rank + 1) for rank in range(len(words))]
     db = env.db.connection()
@@ -55,7 +55,7 @@ def fill(env: Context, apps: int, dice: random.Random) -> list[str]:
         with db.write():
             developer = add_developer(db, f"Maker {start}")
             for number in range(start, min(start + 5000, apps)):
-                text = dice.choices(words, weights, k=50)
+                text = rng.choices(words, weights, k=50)
                 app = add_app(
                     db,
                     developer,
@@ -63,17 +63,17 @@ def fill(env: Context, apps: int, dice: random.Random) -> list[str]:
                     " ".join(text[:2]).title(),
                     summary=" ".join(text[2:10]),
                     description=" ".join(text[10:]),
-                    category=dice.choice(CATEGORIES),
-                    updated_at=DAY.format(dice.randint(1, 28)),
-                    tags=f'["{dice.choice(words[:200])}", "{"common" if number % 3 else "other"}"]',
+                    category=rng.choice(CATEGORIES),
+                    updated_at=DAY.format(rng.randint(1, 28)),
+                    tags=f'["{rng.choice(words[:200])}", "{"common" if number % 3 else "other"}"]',
                 )
-                for code in range(1, dice.randint(2, 4)):
+                for code in range(1, rng.randint(2, 4)):
                     version = add_version(db, developer, app, code)
                 db.insert(
                     "downloads",
                     version_id=version,
                     day="2027-01-01",
-                    count=int(dice.paretovariate(1.1)),
+                    count=int(rng.paretovariate(1.1)),
                 )
     db.checkpoint("TRUNCATE")
     return words
@@ -91,7 +91,7 @@ def timed(call: Callable[[int], Any], number: int, clock: Callable[[], float]) -
     return (clock() - started) * 1e6
 
 
-def nouns(env: Context, apps: int, words: list[str], dice: random.Random) -> dict[str, float]:
+def nouns(env: Context, apps: int, words: list[str], rng: random.Random) -> dict[str, float]:
     """Medians, in microseconds of processor time, of what the store does when nothing is kept."""
     db = env.db.connection()
 
@@ -108,7 +108,7 @@ def nouns(env: Context, apps: int, words: list[str], dice: random.Random) -> dic
 
     def updates(number: int) -> None:
         env.cache.__init__()  # type: ignore[misc]
-        chosen = {f"com.bench.a{dice.randrange(apps)}": 1 for _ in range(20)}
+        chosen = {f"com.bench.a{rng.randrange(apps)}": 1 for _ in range(20)}
         store.updates(env, db, chosen, Device(id=str(number)))
 
     rare, full = words[2000:], f"com.bench.a{apps // 2}"
@@ -140,14 +140,14 @@ def catalogue(sizes: list[int]) -> None:
     columns = []
     for apps in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            dice = random.Random(1)
+            rng = random.Random(1)
             env = opened(Path(folder))
             started = time.perf_counter()
-            words = fill(env, apps, dice)
+            words = fill(env, apps, rng)
             filled = time.perf_counter() - started
             size = env.config.database_path.stat().st_size
             print(f"{apps} apps: filled in {filled:.0f} s, {size / MIB:.0f} MiB", flush=True)
-            figures = nouns(env, apps, words, dice)
+            figures = nouns(env, apps, words, rng)
             started = time.perf_counter()
             made = store.current_index(env, env.db.connection())
             figures["signed index, once"] = (time.perf_counter() - started) * 1e6

@@ -37,13 +37,13 @@ HEAD = b"POST /v1/telemetry/events HTTP/1.1\r\nHost: x\r\nContent-Type: applicat
 SETTINGS = {"TELEMETRY_EVENTS_PER_APP": str(10**9), "LOG_LEVEL": "warning"}
 
 
-def events(dice: random.Random, at: int) -> list[dict[str, Any]]:
+def events(rng: random.Random, at: int) -> list[dict[str, Any]]:
     """A session's events, twenty of them."""
     frames = [
         {
             "type": "perf_frame",
             "timestamp": text(at + second),
-            "data": {"frame_ms": round(dice.lognormvariate(2.6, 0.4), 2)},
+            "data": {"frame_ms": round(rng.lognormvariate(2.6, 0.4), 2)},
         }
         for second in range(BATCH - 3)
     ]
@@ -52,17 +52,17 @@ def events(dice: random.Random, at: int) -> list[dict[str, Any]]:
         {
             "type": "perf_startup",
             "timestamp": text(at),
-            "data": {"startup_ms": round(dice.lognormvariate(6, 0.4), 1)},
+            "data": {"startup_ms": round(rng.lognormvariate(6, 0.4), 1)},
         },
         *frames,
         {"type": "app_stop", "timestamp": text(at + 60), "data": {"duration_seconds": 60}},
     ]
 
 
-def batch(dice: random.Random, app: str, said: list[dict[str, Any]]) -> dict[str, Any]:
+def batch(rng: random.Random, app: str, said: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "app_id": app, "app_version": "1.0.0", "mosis_version": "2.1.0", "device_id": f"{dice.randrange(DEVICES):064x}",
-        "session_id": f"{dice.getrandbits(64):x}", "batch_id": f"{dice.getrandbits(96):x}", "events": said,
+        "app_id": app, "app_version": "1.0.0", "mosis_version": "2.1.0", "device_id": f"{rng.randrange(DEVICES):064x}",
+        "session_id": f"{rng.getrandbits(64):x}", "batch_id": f"{rng.getrandbits(96):x}", "events": said,
     }  # fmt: skip
 
 
@@ -93,16 +93,16 @@ def app_names(server: Running) -> list[str]:
 
 def fill(server: Running, wanted: int) -> dict[str, Any]:
     """Write so many events of the last 30 days and add them up."""
-    apps, dice, done = app_names(server), random.Random(1), 0
+    apps, rng, done = app_names(server), random.Random(1), 0
     with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
         for (
             app
         ) in apps:  # one batch of each by the real way, so that all that belongs to an app is there
-            intake.take(env, batch(dice, app, events(dice, int(time.time()) - 100)))
+            intake.take(env, batch(rng, app, events(rng, int(time.time()) - 100)))
         db, adding, devices = (
             env.telemetry.connection(),
             0.0,
-            [dice.randbytes(8) for _ in range(DEVICES)],
+            [rng.randbytes(8) for _ in range(DEVICES)],
         )
         for day in range(30):
             received = (
@@ -111,11 +111,11 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
             said = []
             for _ in range(200):
                 session = events(
-                    dice, int(time.time()) - (30 - day) * 86_400 + dice.randrange(86_000)
+                    rng, int(time.time()) - (30 - day) * 86_400 + rng.randrange(86_000)
                 )
                 said.append(intake._encode(intake.validate_events(session, False, received).rows))
             for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
-                _write(db, dice, said, devices, received)
+                _write(db, rng, said, devices, received)
                 done += 1000 * BATCH
             begun = time.perf_counter()
             rollups.catch_up(db)
@@ -131,28 +131,28 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
 
 
 def _write(
-    db: Connection, dice: random.Random, said: list[str], devices: list[bytes], received: int
+    db: Connection, rng: random.Random, said: list[str], devices: list[bytes], received: int
 ) -> None:
     """A thousand batches in a transaction, as the intake writes them."""
     sources = [row[0] for row in db.all("SELECT id FROM sources")]
     with db.write():
         for _ in range(1000):
-            db.insert("seen", day=received // 86_400, key=dice.getrandbits(63))
+            db.insert("seen", day=received // 86_400, key=rng.getrandbits(63))
             db.insert(
                 "batches",
-                source=dice.choice(sources),
-                device=dice.choice(devices),
-                session=dice.randbytes(8),
+                source=rng.choice(sources),
+                device=rng.choice(devices),
+                session=rng.randbytes(8),
                 received_at=received,
-                events=dice.choice(said),
+                events=rng.choice(said),
             )
 
 
 def synchronous(server: Running) -> dict[str, Any]:
     """What synchronous=FULL costs beside NORMAL when eight threads share commits: batches a second, without HTTP, in turn."""
-    apps, dice, rates = app_names(server), random.Random(2), {"FULL": [], "NORMAL": []}
+    apps, rng, rates = app_names(server), random.Random(2), {"FULL": [], "NORMAL": []}
     with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
-        said = events(dice, int(time.time()) - 3600)
+        said = events(rng, int(time.time()) - 3600)
 
         def some(mode: str, documents: list[dict[str, Any]]) -> None:
             env.telemetry.connection().all(f"PRAGMA synchronous = {mode}")
@@ -161,9 +161,7 @@ def synchronous(server: Running) -> dict[str, Any]:
 
         for _ in range(ROUNDS):
             for mode, found in rates.items():
-                parts = [
-                    [batch(dice, dice.choice(apps), said) for _ in range(200)] for _ in range(8)
-                ]
+                parts = [[batch(rng, rng.choice(apps), said) for _ in range(200)] for _ in range(8)]
                 threads = [threading.Thread(target=some, args=(mode, part)) for part in parts]
                 begun = time.perf_counter()
                 for each in threads:
@@ -190,8 +188,8 @@ def answers(sock: socket.socket, head_and_body: bytes) -> int:
 def send_batches(port: int, apps: list[str], seconds: float, connections: int, taken: Any) -> None:
     """A process that sends batches as fast as they are answered; counts those that were taken."""
     os.nice(10)  # the devices of the world do not compute on the portal's machine
-    dice = random.Random()
-    said = json.dumps(events(dice, int(time.time()) - 3600))
+    rng = random.Random()
+    said = json.dumps(events(rng, int(time.time()) - 3600))
     counts = [0] * connections
 
     def connection(number: int) -> None:
@@ -199,7 +197,7 @@ def send_batches(port: int, apps: list[str], seconds: float, connections: int, t
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while time.monotonic() < until:
                 whole = (
-                    json.dumps(batch(dice, dice.choice(apps), []))
+                    json.dumps(batch(rng, rng.choice(apps), []))
                     .replace('"events": []', f'"events": {said}')
                     .encode()
                 )

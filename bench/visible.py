@@ -128,7 +128,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
 
 
 def approve_first(server: Running, reviewer: str) -> None:
-    """The first version needs a person."""
+    """The first version needs a reviewer."""
     for _ in range(600):
         waiting = call(server.port, "GET", "/v1/reviews", b"", reviewer)[1]["reviews"]
         if waiting:

@@ -43,8 +43,8 @@ async def measure(
     before = memory_kib(server.pid)
     opened = []
     begun = time.perf_counter()
-    for person in people:
-        headers = {"Authorization": f"Bearer {person['access_token']}"}
+    for account in people:
+        headers = {"Authorization": f"Bearer {account['access_token']}"}
         opened += await asyncio.gather(
             *(
                 connect(
@@ -58,11 +58,11 @@ async def measure(
     idle = memory_kib(server.pid)
     begun = time.perf_counter()
     with sqlite3.connect(server.environment["DATABASE_PATH"], timeout=20) as db:
-        for person in people:
+        for account in people:
             db.execute(
                 "INSERT INTO events (id, developer_id, kind, package_id, created_at) VALUES (hex(randomblob(16)), ?,"
                 " 'version.published', 'com.acme.notes', '2026-01-31T12:00:00Z')",
-                (person["developer"]["id"],),
+                (account["developer"]["id"],),
             )
     await asyncio.gather(*(asyncio.wait_for(connection.recv(), 30) for connection in opened))
     told = time.perf_counter() - begun

@@ -20,7 +20,7 @@ from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import backup, clock_steps
 from mosis.outbound import mail
-from mosis.people import account_recovery, account_rows, email_tokens, keys, trusted_publishers
+from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
     invitations,
     quotas,
@@ -28,14 +28,14 @@ from mosis.publishing import (
     review_notices,
     reviews,
     rollout_plans,
-    versions,
+    version_checks,
 )
 from mosis.telemetry import crash_notices, downloads, rollout_health
 
 log = logging.getLogger("mosis.worker")
 
 HANDLERS: dict[str, Callable[..., Any]] = {
-    "check_version": versions.check,
+    "check_version": version_checks.check,
     "submit_version": reviews.submit_when_ready,
     "publish_version": releases.publish_scheduled,
     "advance_rollouts": rollout_health.advance,
@@ -48,12 +48,12 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_ticket": email_tokens.mail,
     "mail_invitation": invitations.mail,
     "mail_reset": account_recovery.mail_reset,
-    "tell_of_expiring_keys": keys.tell_of_expiring,
+    "tell_of_expiring_keys": api_keys.tell_of_expiring,
     "sweep_invitations": invitations.sweep,
     "sweep_publisher_tokens": trusted_publishers.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
-    "end_stuck_checks": versions.end_stuck_checks,
+    "end_stuck_checks": version_checks.end_stuck_checks,
     "sweep_accounts": account_rows.sweep,
     "sweep_events": events.sweep,
     "sweep_idempotency": idempotency.sweep,
@@ -71,7 +71,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
 # memory
 TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
-    (5, keys.flush_uses),
+    (5, api_keys.flush_uses),
     (5, clock_steps.look),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),

@@ -61,7 +61,7 @@ def text_of(page: Answer) -> str:
 
 
 class Browser:
-    """One browser of one person."""
+    """A browser of one account."""
 
     def __init__(self, client: Client, base_url: str = "http://localhost:8080") -> None:
         self.client = client

@@ -44,7 +44,7 @@ def packed(headers: Mapping[str, str]) -> bool:
     return headers.get("content-encoding") == "gzip"
 
 
-def told_by(ready: Ready) -> dict[str, str]:
+def headers_of(ready: Ready) -> dict[str, str]:
     """The headers of an answer of the server's loop."""
     lines = ready[1].decode("latin-1").split("\r\n")
     assert lines.pop() == ""
@@ -87,7 +87,7 @@ class Answer:
 
 
 @dataclass
-class Person:
+class Account:
     """Somebody signed in."""
 
     email: str
@@ -95,6 +95,9 @@ class Person:
     refresh_token: str
     id: str
     key: Any = field(default_factory=signing_key)
+
+
+Person = Account  # the former name
 
 
 class Client:
@@ -113,11 +116,11 @@ class Client:
         path: str,
         body: Any = None,
         *,
-        as_: "Person | str | None" = None,
+        as_: "Account | str | None" = None,
         headers: Mapping[str, str] | None = None,
         address: str = "198.51.100.7",
     ) -> Answer:
-        """One request. A dict is sent as JSON, bytes as they are; `as_` is a Person or a bare credential."""
+        """One request. A dict is sent as JSON, bytes as they are; `as_` is an Account or a credential."""
         parts = urlsplit(path)
         raw = (
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
@@ -147,7 +150,7 @@ class Client:
             )
         if as_ is not None:
             environ["HTTP_AUTHORIZATION"] = "Bearer " + (
-                as_.token if isinstance(as_, Person) else as_
+                as_.token if isinstance(as_, Account) else as_
             )
         for name, value in (headers or {}).items():
             variable = name.upper().replace("-", "_")
@@ -184,7 +187,7 @@ class Client:
             environ.get("bottle.route"), sent, started["status"], started["headers"], plain
         )
         if ready is not None:
-            told = told_by(ready)
+            told = headers_of(ready)
             alike = {
                 name: value
                 for name, value in started["headers"].items()
@@ -210,91 +213,92 @@ class Client:
     def delete(self, path: str, body: Any = None, **more: Any) -> Answer:
         return self.call("DELETE", path, body, **more)
 
-    def register(self, name: str = "alice") -> Person:
+    def register(self, name: str = "alice") -> Account:
         """A new developer, signed in."""
         email = f"{name}@example.net"
         answer = self.post(
             "/v1/auth/register", {"email": email, "password": PASSWORD, "name": name.title()}
         ).expect(201)
-        return Person(
+        return Account(
             email, answer["access_token"], answer["refresh_token"], answer["developer"]["id"]
         )
 
-    def verified(self, person: Person) -> Person:
-        """The same person, whose address counts as verified."""
+    def verified(self, account: Account) -> Account:
+        """The same account, whose address counts as verified."""
         db = self.env.db.connection()
         with db.write():
-            db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", person.id)
-        return person
+            db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", account.id)
+        return account
 
-    def reviewer(self, name: str = "rita") -> Person:
+    def reviewer(self, name: str = "rita") -> Account:
         """A new account with the role reviewer."""
-        person = self.register(name)
-        accounts.promote(self.env.db.connection(), person.email, "reviewer")
-        return person
+        account = self.register(name)
+        accounts.promote(self.env.db.connection(), account.email, "reviewer")
+        return account
 
-    def admin(self, name: str = "root") -> Person:
+    def admin(self, name: str = "root") -> Account:
         """A new account with the role admin."""
-        person = self.register(name)
-        self.role_of(person, "admin")
-        return person
+        account = self.register(name)
+        self.role_of(account, "admin")
+        return account
 
-    def role_of(self, person: Person, role: str) -> None:
+    def role_of(self, account: Account, role: str) -> None:
         """Give somebody a role, as the command line does."""
-        accounts.promote(self.env.db.connection(), person.email, role)
+        accounts.promote(self.env.db.connection(), account.email, role)
 
-    def sign_in(self, person: Person, password: str = PASSWORD, **more: Any) -> Person:
-        """The same person in another session."""
+    def sign_in(self, account: Account, password: str = PASSWORD, **more: Any) -> Account:
+        """The same account in another session."""
         answer = self.post(
-            "/v1/auth/login", {"email": person.email, "password": password}, **more
+            "/v1/auth/login", {"email": account.email, "password": password}, **more
         ).expect(200)
-        return replace(person, token=answer["access_token"], refresh_token=answer["refresh_token"])
+        return replace(account, token=answer["access_token"], refresh_token=answer["refresh_token"])
 
-    def joins(self, person: Person, app: str, role: str) -> None:
+    def joins(self, account: Account, app: str, role: str) -> None:
         """Make somebody a member of an app, as if an invitation had been accepted."""
         db = self.env.db.connection()
         with db.write():
-            members.add(db, apps.get(db, app).id, person.id, role)
+            members.add(db, apps.get(db, app).id, account.id, role)
 
-    def told(self, person: Person) -> list[dict[str, Any]]:
-        """Somebody's notifications, the newest first, each with facts that its kind names."""
-        told: list[dict[str, Any]] = self.get("/v1/notifications?limit=100", as_=person).expect(
-            200
-        )["notifications"]
-        for each in told:
+    def notifications(self, account: Account) -> list[dict[str, Any]]:
+        """The notifications of an account, newest first, each with facts that its kind names."""
+        page = self.get("/v1/notifications?limit=100", as_=account).expect(200)
+        found: list[dict[str, Any]] = page["notifications"]
+        for each in found:
             assert set(each["data"]) <= set(KINDS[each["kind"]].data.split()), each
-        return told
+        return found
 
-    def app_of(self, person: Person, package_id: str = "com.acme.notes") -> str:
+    told = notifications  # the former name
+
+    def app_of(self, account: Account, package_id: str = "com.acme.notes") -> str:
         """A new app of somebody who has registered a signing key; its package_id."""
-        known = self.get("/v1/signing-keys", as_=person)["signing_keys"]
+        known = self.get("/v1/signing-keys", as_=account)["signing_keys"]
         if not known:
             self.post(
                 "/v1/signing-keys",
-                {"name": "laptop", "public_key": person.key.public_base64},
-                as_=person,
+                {"name": "laptop", "public_key": account.key.public_base64},
+                as_=account,
             ).expect(201)
         self.post(
             "/v1/apps",
             {"package_id": package_id, "name": package_id.rpartition(".")[2].title()},
-            as_=person,
+            as_=account,
         ).expect(201)
         return package_id
 
-    def out(self, person: Person, package_id: str = "com.acme.notes") -> str:
+    def out(self, account: Account, package_id: str = "com.acme.notes") -> str:
         """As `app_of`, an app of which something was published, as far as its row says; its package_id."""
-        self.app_of(person, package_id)
+        self.app_of(account, package_id)
         with self.env.db.connection().write() as db:
             db.change("UPDATE apps SET published = 1 WHERE package_id = ?", package_id)
         return package_id
 
-    def upload(self, app: str, package: bytes, *, as_: Person, query: str = "") -> Answer:
+    def upload(self, app: str, package: bytes, *, as_: Account, query: str = "") -> Answer:
         """Upload a package as the raw body."""
         return self.post(f"/v1/apps/{app}/versions{query}", package, as_=as_)
 
     def package(
         self,
-        person: Person,
+        account: Account,
         package_id: str = "com.acme.notes",
         version: str = "1.0.0",
         code: int = 1,
@@ -302,7 +306,7 @@ class Client:
     ) -> bytes:
         """A package signed by somebody's key."""
         return build_package(
-            package_id=package_id, version=version, version_code=code, key=person.key, **more
+            package_id=package_id, version=version, version_code=code, key=account.key, **more
         )
 
     def work(self) -> int:
@@ -310,20 +314,23 @@ class Client:
         return self.worker.run_due()
 
     def published(
-        self, person: Person, app: str, version: str = "1.0.0", code: int = 1, **more: Any
+        self, account: Account, app: str, version: str = "1.0.0", code: int = 1, **more: Any
     ) -> Answer:
         """A version taken the whole way: uploaded, checked, submitted, approved, published."""
         self.upload(
-            app, self.package(person, app, version, code, **more), as_=person, query="?submit=true"
+            app,
+            self.package(account, app, version, code, **more),
+            as_=account,
+            query="?submit=true",
         ).expect(201)
         self.work()
         at = f"/v1/apps/{app}/versions/{quote(version)}"
-        review = self.get(at, as_=person)["review"]["id"]
+        review = self.get(at, as_=account)["review"]["id"]
         self.post(f"/v1/reviews/{review}/approve", as_=self.desk).expect(200)
-        return self.post(at + "/publish", as_=person).expect(200)
+        return self.post(at + "/publish", as_=account).expect(200)
 
     @property
-    def desk(self) -> Person:
+    def desk(self) -> Account:
         """A reviewer, the same in each call."""
         if not hasattr(self, "_rita"):
             self._rita = self.reviewer("rita.reviews")

@@ -1,4 +1,4 @@
-"""A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that can be turned."""
+"""A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that the test sets."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.seaweed import SeaweedFS
 from tests.server import Backed
 
@@ -46,17 +46,17 @@ SECRET = re.compile(
 
 
 class _Log(logging.Handler):
-    """Keeps the lines in which a secret stands."""
+    """Stores the log lines that contain a secret."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(cli.JsonLines())
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if SECRET.search(line):
-            self.told.append(line)
+            self.lines.append(line)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -72,7 +72,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 @pytest.fixture(autouse=True)
 def _no_secret_in_the_log() -> Iterator[None]:
-    """Whatever a test does, no line of the log tells a password or a token, at any level."""
+    """Whatever a test does, no log line of any level contains a password or a token."""
     log, handler = logging.getLogger("mosis"), _Log()
     level = log.level
     log.addHandler(handler)
@@ -80,22 +80,33 @@ def _no_secret_in_the_log() -> Iterator[None]:
     yield
     log.removeHandler(handler)
     log.setLevel(level)
-    assert handler.told == []
+    assert handler.lines == []
 
 
-class Hands:
-    """The hands of the clock: `hands.turn(60)` lets a minute pass."""
+class FakeClock:
+    """The time of this test's portal: `clock.advance(60)` lets a minute pass; `at` is in seconds since 1970."""
 
     def __init__(self) -> None:
         self.at = START
 
-    def turn(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.at += seconds
+
+    turn = advance
 
 
 @pytest.fixture
-def hands() -> Hands:
-    return Hands()
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def hands(clock: FakeClock) -> FakeClock:
+    """The former name of `clock`."""
+    return clock
+
+
+Hands = FakeClock
 
 
 @pytest.fixture
@@ -124,7 +135,7 @@ def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def env(
     tmp_path: Path,
-    hands: Hands,
+    clock: FakeClock,
     settings: dict[str, str],
     password_cost: Cost,
     new_databases: Path,
@@ -144,7 +155,7 @@ def env(
     }
     config = Config.read(places | settings)
     portal.migrate_databases(config)
-    opened = make_context(config, Clock(lambda: hands.at, lambda: hands.at), password_cost)
+    opened = make_context(config, Clock(lambda: clock.at, lambda: clock.at), password_cost)
     yield opened
     opened.close()
 
@@ -156,15 +167,15 @@ def client(env: Context) -> Client:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     """A developer with an app, com.acme.notes."""
-    person = client.register()
-    client.app_of(person)
-    return person
+    account = client.register()
+    client.app_of(account)
+    return account
 
 
 @pytest.fixture
-def rita(client: Client) -> Person:
+def rita(client: Client) -> Account:
     return client.reviewer()
 
 

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import portal
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 from tests.server import free_port
 
 ISSUED_SECONDS = 300
@@ -174,18 +174,19 @@ class Server:
 
 
 class Issuer(Server):
-    """OpenID Connect, as small as it can be. `person` is who signs in; `sign` makes the ID token; `metadata` adds to discovery."""
+    """A small OpenID Connect provider. `user` holds the claims about who signs in; `sign` makes the ID
+    token; `metadata` adds to discovery."""
 
     def __init__(self, now: Callable[[], float], certificate: Path | None = None) -> None:
         super().__init__(certificate)
         self.now = now
-        self.person: dict[str, Any] = {
+        self.user: dict[str, Any] = {
             "sub": "7f",
             "email": "alice@example.net",
             "email_verified": True,
             "name": "Alice",
         }
-        self.told_by_userinfo: dict[str, Any] = {}
+        self.userinfo: dict[str, Any] = {}
         self.keys = [public_jwk(rsa_key(), kid="first")]
         self.sign: Callable[[dict[str, Any]], str] = lambda claims: signed(claims)
         self.metadata: dict[str, Any] = {"authorization_response_iss_parameter_supported": True}
@@ -213,7 +214,7 @@ class Issuer(Server):
             return 200, {}, {"keys": self.keys}
         if path == "/userinfo":
             assert headers["Authorization"] == "Bearer for-the-API"
-            return 200, {}, self.told_by_userinfo
+            return 200, {}, self.userinfo
         return self._token(form, headers)
 
     def _token(self, form: dict[str, str], headers: Any) -> tuple[int, dict[str, str], Any]:
@@ -233,7 +234,7 @@ class Issuer(Server):
             "iat": now,
             "exp": now + ISSUED_SECONDS,
             "nonce": query["nonce"],
-            **self.person,
+            **self.user,
         }
         return (
             200,
@@ -349,7 +350,7 @@ class Browser:
             urllib.request.HTTPCookieProcessor(CookieJar()), Stay
         )
 
-    def call(self, method: str, path: str, body: Any = None, as_: Person | None = None) -> Answer:
+    def call(self, method: str, path: str, body: Any = None, as_: Account | None = None) -> Answer:
         """A request to the portal, with the browser's cookies."""
         headers = (
             {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
@@ -363,7 +364,7 @@ class Browser:
                 del self.cookies[name]
         return answer
 
-    def begin(self, provider: str, return_to: str | None = None, as_: Person | None = None) -> str:
+    def begin(self, provider: str, return_to: str | None = None, as_: Account | None = None) -> str:
         """Begin a sign-in; where the provider is."""
         answer = self.call(
             "POST", f"/v1/auth/oauth/{provider}", {"return_to": return_to} if return_to else {}, as_
@@ -396,7 +397,7 @@ class Browser:
         raise AssertionError(f"no way back: {self.visited}")
 
     def sign_in(
-        self, provider: str, return_to: str | None = None, as_: Person | None = None
+        self, provider: str, return_to: str | None = None, as_: Account | None = None
     ) -> Answer:
         """The whole dance; what the portal answers at its end."""
         return self.call("GET", self.walk(self.begin(provider, return_to, as_)))

@@ -23,8 +23,8 @@ from mosis.litestream.replication import ask
 from mosis.operations import backup
 from mosis.worker import Worker
 from tests.campaign import short_and_full
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 from tests.server import Backed, campaign, command, names_in, running, wait_until
 
 pytestmark = pytest.mark.slow
@@ -55,11 +55,11 @@ def settle(env: Context) -> None:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     """Somebody with a published app."""
-    person = client.register()
-    client.published(person, client.app_of(person))
-    return person
+    account = client.register()
+    client.published(account, client.app_of(account))
+    return account
 
 
 def moment_between() -> str:
@@ -72,7 +72,7 @@ def moment_between() -> str:
 
 
 def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
-    client: Client, env: Context, alice: Person
+    client: Client, env: Context, alice: Account
 ) -> None:
     made = backup.make(env)
     assert names_in(made.path / "portal.db") == names_in(env.config.database_path)
@@ -96,9 +96,9 @@ def test_a_copy_is_whole_names_its_packages_and_has_the_secrets(
     ]
 
 
-def test_the_newest_seven_copies_are_kept(env: Context, hands: Hands) -> None:
+def test_the_newest_seven_copies_are_kept(env: Context, clock: FakeClock) -> None:
     for _ in range(9):
-        hands.turn(60)
+        clock.advance(60)
         newest = backup.make(env)
     copies = backup.index(env.config, PageRequest()).rows
     assert (len(copies), copies[0].name) == (7, newest.name)
@@ -145,7 +145,7 @@ def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
 
 
 def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
-    env: Context, hands: Hands
+    env: Context, clock: FakeClock
 ) -> None:
     db, worker = env.db.connection(), Worker(env)
     week = 7 * 24 * 3600
@@ -160,12 +160,12 @@ def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
     counts = []
     for _ in range(15):
         counts.append(runs())
-        hands.turn(24 * 3600)
+        clock.advance(24 * 3600)
     assert counts == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_the_drill_proves_a_good_replica(
-    client: Client, replicated: Context, alice: Person
+    client: Client, replicated: Context, alice: Account
 ) -> None:
     settle(replicated)
     found = backup.drill(replicated, whole=True)
@@ -175,7 +175,7 @@ def test_the_drill_proves_a_good_replica(
 
 
 def test_the_drill_finds_lost_rows_and_bad_packages(
-    client: Client, replicated: Context, alice: Person
+    client: Client, replicated: Context, alice: Account
 ) -> None:
     assert replicated.replication is not None
     settle(replicated)
@@ -196,7 +196,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
     root = client.admin()
     settle(replicated)
     backup.drill_by_schedule(replicated)
-    assert [(each["kind"], each["data"]["passed"]) for each in client.told(root)] == [
+    assert [(each["kind"], each["data"]["passed"]) for each in client.notifications(root)] == [
         ("operator.drill", True)
     ]
     snapshots = tmp_path / "backups/portal/ltx/9"
@@ -204,7 +204,7 @@ def test_the_drill_finds_a_damaged_replica_and_tells_the_administrators(
     for file in (tmp_path / "backups/portal").rglob("*.ltx"):
         file.write_bytes(hashlib.sha256(file.read_bytes()).digest())
     backup.drill_by_schedule(replicated)
-    newest = client.told(root)[0]
+    newest = client.notifications(root)[0]
     assert (newest["data"]["passed"], "could not be restored" in newest["text"]) == (False, True)
     assert client.get("/v1/admin/backups", as_=root)["drill"]["passed"] is False
     client.work()

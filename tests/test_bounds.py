@@ -19,8 +19,8 @@ from mosis.notifications import feed, webhooks
 from mosis.outbound import mail
 from mosis.people import account_rows
 from mosis.worker import Worker
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 
 DAY = 24 * 3600
 
@@ -41,7 +41,7 @@ def test_every_table_has_a_row_in_the_table_of_bounds() -> None:
     assert tables - {"listing_tags", "store_state"} <= named
 
 
-def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, hands: Hands) -> None:
+def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, clock: FakeClock) -> None:
     db = env.db.connection()
     with db.write():
         for owner in ("greedy", "modest"):
@@ -49,7 +49,7 @@ def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, hands: Ha
         old = events.add(db, "modest", "version.published")
         for _ in range(1200):
             events.add(db, "greedy", "version.published")
-    hands.turn(events.RETENTION_SECONDS + 1)
+    clock.advance(events.RETENTION_SECONDS + 1)
     with db.write():
         recent = events.add(db, "modest", "version.published")
     events.sweep(env)
@@ -150,7 +150,7 @@ def happen(env: Context, owner: str, many: int, kind: str = "version.approved") 
 
 @pytest.mark.parametrize("kind", ["version.approved", "security.password_changed"])
 def test_mails_of_an_account_are_bounded_and_the_rest_is_summed_up(
-    env: Context, hands: Hands, kind: str
+    env: Context, clock: FakeClock, kind: str
 ) -> None:
     db, sent = env.db.connection(), []
     with db.write():
@@ -159,12 +159,12 @@ def test_mails_of_an_account_are_bounded_and_the_rest_is_summed_up(
         for _ in range(40):
             happen(env, "a", 3, kind)
             Worker(env).run_due()
-            hands.turn(90)
+            clock.advance(90)
         sent.append(len(mails(env)))
     assert sent[0] == feed.MAILS_AN_HOUR
     assert all(later - before <= feed.MAILS_AN_HOUR + 1 for before, later in pairwise(sent))
     assert any("notifications" in each for each in mails(env))
-    hands.turn(2 * 3600)
+    clock.advance(2 * 3600)
     Worker(env).run_due()
     assert count(env, "events", "mail_due = 1") == 0  # nothing is lost
     text = "".join(path.read_text() for path in env.mailer.folder.iterdir())
@@ -302,7 +302,7 @@ def test_mails_of_one_account_do_not_hold_up_another_or_a_new_password(
 
 
 def test_a_persons_mail_says_how_to_end_it(client: Client, env: Context) -> None:
-    alice: Person = client.register()
+    alice: Account = client.register()
     happen(env, alice.id, feed.MAILS_AN_HOUR + 5)
     happen(env, alice.id, 1, "version.rejected")
     client.work()

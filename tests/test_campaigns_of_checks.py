@@ -17,10 +17,10 @@ from bench import fuzz, hidden_lua, kill_checks
 from mosis import jobs
 from mosis.context import Context
 from mosis.packages.checks import Checks, ChecksUnavailable
-from mosis.publishing import versions
+from mosis.publishing import version_checks
 from tests.campaign import short_and_full
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.package_builder import build_package, signing_key
 from tests.server import Running, wait_until
 
@@ -163,11 +163,11 @@ def test_then_the_version_waits_and_is_checked_later(
     at = "/v1/apps/com.acme.notes/versions/1.0.0"
     assert client.get(at, as_=alice)["state"] == "checking"
     monkeypatch.undo()
-    versions.check(client.env, client.get(at, as_=alice)["id"])
+    version_checks.check(client.env, client.get(at, as_=alice)["id"])
     assert client.get(at, as_=alice)["state"] == "ready"
 
 
-def test_two_processes_share_one_queue(tmp_path: Path, env: Context, hands: Hands) -> None:
+def test_two_processes_share_one_queue(tmp_path: Path, env: Context, clock: FakeClock) -> None:
     """Beside this process `portal.py worker` does what it queues, and ends in order."""
     environment = Running(tmp_path).environment | {
         "DATABASE_PATH": str(env.config.database_path),
@@ -175,7 +175,7 @@ def test_two_processes_share_one_queue(tmp_path: Path, env: Context, hands: Hand
         "ASSETS_DIR": str(env.config.assets_dir),
     }
     db = env.db.connection()
-    hands.at = time.time()
+    clock.at = time.time()
     worker = subprocess.Popen(
         [sys.executable, str(portal.HERE / "portal.py"), "worker"],
         env=environment,

@@ -13,7 +13,7 @@ import pytest
 from mosis.packages.build import png
 from mosis.packages.checks import Checks
 from mosis.packages.findings import FINDINGS
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.package_builder import build_package, signing_key
 from tests.packages.checks import media
 from tests.packages.checks.cases_sounds import ODD, OGG_CASES, WAV_CASES
@@ -396,7 +396,7 @@ def test_every_code_of_the_deep_checks_has_its_test() -> None:
     assert set(EARNED) | elsewhere == set(codes[codes.index("rml_malformed") :])
 
 
-def test_what_blocks_makes_a_version_fail(client: Client, alice: Person) -> None:
+def test_what_blocks_makes_a_version_fail(client: Client, alice: Account) -> None:
     broken = client.package(
         alice,
         files={"assets/main.lua": b"local = 1", "assets/b.lua": b"mosis.storage.get(os.time())"},
@@ -425,7 +425,7 @@ def test_what_blocks_makes_a_version_fail(client: Client, alice: Person) -> None
 
 
 def test_what_is_new_since_the_last_published_version_is_said(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)
     more = {"permissions": ["storage", "camera", "network"]}

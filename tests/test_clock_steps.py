@@ -18,21 +18,21 @@ from mosis.database import new_id
 from mosis.operations import backup, clock_steps, doctor, readiness
 from mosis.worker import Worker
 from tests.client import PASSWORD, Client
-from tests.conftest import CHEAP, START, Hands
+from tests.conftest import CHEAP, START, FakeClock
 
 AHEAD = {"minutes": 600, "hours": 30_000, "days": 3 * 86_400, "years": 4 * 365 * 86_400}
 ahead = pytest.mark.parametrize("ahead", AHEAD.values(), ids=list(AHEAD))
 
 
-class Wall(Hands):
+class Wall(FakeClock):
     """A wall clock that can be set, and a monotonic clock that only runs on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ran = 0.0
 
-    def turn(self, seconds: float) -> None:
-        super().turn(seconds)
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
         self.ran += seconds
 
     def set(self, seconds: float) -> None:
@@ -40,12 +40,12 @@ class Wall(Hands):
 
 
 @pytest.fixture
-def hands() -> Hands:
+def clock() -> FakeClock:
     return Wall()
 
 
 @pytest.fixture
-def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Context]:
+def env(tmp_path: Path, clock: Wall, new_databases: Path) -> Iterator[Context]:
     shutil.copytree(new_databases, tmp_path / "data")
     config = Config.read(
         {
@@ -57,7 +57,7 @@ def env(tmp_path: Path, hands: Wall, new_databases: Path) -> Iterator[Context]:
             "WEBHOOKS_PRIVATE": "allow",
         }
     )
-    opened = make_context(config, Clock(lambda: hands.at, lambda: hands.ran), CHEAP)
+    opened = make_context(config, Clock(lambda: clock.at, lambda: clock.ran), CHEAP)
     yield opened
     opened.close()
 
@@ -69,24 +69,24 @@ def value(env: Context, sql: str, *values: object) -> object:
 @ahead
 @pytest.mark.parametrize("kind", sorted(worker.HANDLERS))
 def test_every_kind_of_job_runs_within_its_longest_wait(
-    env: Context, hands: Wall, kind: str, ahead: int, monkeypatch: pytest.MonkeyPatch
+    env: Context, clock: Wall, kind: str, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     for each in worker.HANDLERS:
         monkeypatch.setitem(
             worker.HANDLERS, each, lambda env, _kind=each, **arguments: seen.append(_kind)
         )
-    hands.set(ahead)
+    clock.set(ahead)
     db = env.db.connection()
     with db.write():
         jobs.add(db, kind, after_seconds=3600)
         jobs.add(db, kind)
     running = jobs.claim(db, jobs.KINDS[kind].lane)  # its worker dies over it
     assert running is not None
-    hands.set(-ahead)
+    clock.set(-ahead)
     clock_steps.look(env)
     longest = jobs.KINDS[kind].longest_wait_seconds
-    hands.turn(longest + jobs.LEASE_SECONDS + 2)
+    clock.advance(longest + jobs.LEASE_SECONDS + 2)
     jobs.recover(db)
     Worker(env).run_due()
     assert seen == [kind, kind]
@@ -98,44 +98,44 @@ def test_every_kind_of_job_runs_within_its_longest_wait(
     [(kind.every_seconds, name) for name, kind in jobs.KINDS.items() if kind.every_seconds],
 )
 def test_every_entry_of_the_schedule_goes_on(
-    env: Context, hands: Wall, every: int, kind: str, ahead: int
+    env: Context, clock: Wall, every: int, kind: str, ahead: int
 ) -> None:
     db = env.db.connection()
-    hands.set(ahead)
+    clock.set(ahead)
     for _ in range(2):
         with db.write():
             jobs.add_scheduled(db, kind, every)
         for job in iter(lambda: jobs.claim(db), None):
             jobs.finish(db, job)
-        hands.turn(every)
-    hands.set(-ahead - 2 * every)
+        clock.advance(every)
+    clock.set(-ahead - 2 * every)
     with db.write():
         assert jobs.add_scheduled(db, kind, every), "it waits for a date in the future"
     for job in iter(lambda: jobs.claim(db), None):
         jobs.finish(db, job)
-    hands.turn(25 * 3600)
+    clock.advance(25 * 3600)
     jobs.sweep(env)
     if every > 25 * 3600:
         with db.write():
             assert jobs.add_scheduled(db, kind, every) is None, "the true last run is forgotten"
 
 
-def test_a_live_worker_does_not_lose_its_lease_by_a_step_back(env: Context, hands: Wall) -> None:
+def test_a_live_worker_does_not_lose_its_lease_by_a_step_back(env: Context, clock: Wall) -> None:
     db = env.db.connection()
     with db.write():
         jobs.add(db, "sweep_jobs")
-    hands.set(1e8)
+    clock.set(1e8)
     job = jobs.claim(db)
     assert job is not None
-    hands.set(-1e8)
+    clock.set(-1e8)
     clock_steps.look(env)
     assert jobs.recover(db) == 0
     assert jobs.extend(db, job)
-    hands.turn(jobs.LEASE_SECONDS + 1)
+    clock.advance(jobs.LEASE_SECONDS + 1)
     assert jobs.recover(db) == 1
 
 
-def test_a_publication_keeps_the_time_that_its_developer_chose(env: Context, hands: Wall) -> None:
+def test_a_publication_keeps_the_time_that_its_developer_chose(env: Context, clock: Wall) -> None:
     db, chosen = env.db.connection(), env.clock.now(400 * 86_400)
     with db.write():
         job = jobs.add(
@@ -155,9 +155,9 @@ def test_a_publication_keeps_the_time_that_its_developer_chose(env: Context, han
 
 @ahead
 def test_sessions_of_the_future_live_on_and_other_credentials_are_void(
-    client: Client, env: Context, hands: Wall, ahead: int
+    client: Client, env: Context, clock: Wall, ahead: int
 ) -> None:
-    hands.set(ahead)
+    clock.set(ahead)
     alice = client.register("alice")
     begun = client.post("/v1/auth/device", {"client_name": "x", "scopes": ["apps:read"]}).expect(
         200
@@ -167,7 +167,7 @@ def test_sessions_of_the_future_live_on_and_other_credentials_are_void(
         "device_code": begun["device_code"],
     }
     client.post("/v1/auth/token", asked).expect(400, code="authorization_pending")
-    hands.set(-ahead)
+    clock.set(-ahead)
     client.get("/v1/auth/me", as_=alice).expect(401, code="invalid_token")
     refreshed = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})
     survives = ahead <= tokens.REFRESH_SECONDS
@@ -186,29 +186,29 @@ def test_sessions_of_the_future_live_on_and_other_credentials_are_void(
 
 
 @ahead
-def test_a_retry_key_of_the_future_is_taken_anew(client: Client, hands: Wall, ahead: int) -> None:
+def test_a_retry_key_of_the_future_is_taken_anew(client: Client, clock: Wall, ahead: int) -> None:
     def register(email: str, status: int) -> object:
         body = {"email": email, "password": PASSWORD, "name": "A"}
         headers = {"Idempotency-Key": "k"}
         answer = client.call("POST", "/v1/auth/register", body, headers=headers).expect(status)
         return answer.headers.get("idempotency-replayed")
 
-    hands.set(ahead)
+    clock.set(ahead)
     register("alice@example.org", 201)
-    hands.set(-ahead)
+    clock.set(-ahead)
     assert register("bob@example.org", 201) is None
     assert register("bob@example.org", 201) == "true"
 
 
-def test_a_claim_of_the_future_is_free(env: Context, hands: Wall) -> None:
+def test_a_claim_of_the_future_is_free(env: Context, clock: Wall) -> None:
     from mosis.caller import Caller
     from mosis.publishing import reviews
 
     db, one, two = env.db.connection(), new_id(), new_id()
     db_rows = _review(env, one, two)
-    hands.set(1e8)
+    clock.set(1e8)
     claimed = reviews.claim(db, Caller(one, "reviewer"), reviews.get(db, db_rows))
-    hands.set(-1e8)
+    clock.set(-1e8)
     assert claimed.claimed_by == one
     clock_steps.look(env)
     taken = reviews.claim(db, Caller(two, "reviewer"), reviews.get(db, db_rows))
@@ -218,11 +218,11 @@ def test_a_claim_of_the_future_is_free(env: Context, hands: Wall) -> None:
 def _review(env: Context, *people: str) -> str:
     db, ids = env.db.connection(), [new_id() for _ in range(4)]
     with db.write():
-        for person in people:
+        for account in people:
             db.change(
                 "INSERT INTO developers (id, email, name, created_at) VALUES (?, ?, 'A', ?)",
-                person,
-                f"{person}@example.org",
+                account,
+                f"{account}@example.org",
                 db.now,
             )
         db.change(
@@ -299,17 +299,17 @@ def test_every_stored_time_of_the_schema_has_its_longest_interval() -> None:
 
 @ahead
 def test_rows_are_corrected_once_the_clock_is_steady(
-    client: Client, env: Context, hands: Wall, ahead: int
+    client: Client, env: Context, clock: Wall, ahead: int
 ) -> None:
-    hands.set(ahead)
+    clock.set(ahead)
     client.register("alice")
-    hands.set(-ahead)
+    clock.set(-ahead)
     clock_steps.look(env)
     stored = value(env, "SELECT expires_at FROM sessions")
-    hands.turn(clock_steps.STEADY_SECONDS - 1)
+    clock.advance(clock_steps.STEADY_SECONDS - 1)
     clock_steps.look(env)
     assert value(env, "SELECT expires_at FROM sessions") == stored, "too early"
-    hands.turn(1)
+    clock.advance(1)
     clock_steps.look(env)
     db = env.db.connection()
     for table, columns in clock_steps.LONGEST.items():
@@ -324,27 +324,27 @@ def test_rows_are_corrected_once_the_clock_is_steady(
 
 
 def test_a_machine_that_starts_in_the_past_cuts_nothing_short(
-    client: Client, env: Context, hands: Wall
+    client: Client, env: Context, clock: Wall
 ) -> None:
     alice = client.register("alice")
-    hands.set(-20 * 365 * 86_400)  # no battery: 2007 until the time server answers
+    clock.set(-20 * 365 * 86_400)  # no battery: 2007 until the time server answers
     clock_steps.look(env)
-    hands.turn(3600)
+    clock.advance(3600)
     clock_steps.look(env)
     worker.jobs.sweep(env)
     worker.HANDLERS["sweep_sign_in"](env)
     worker.HANDLERS["sweep_idempotency"](env)
-    hands.set(20 * 365 * 86_400)
+    clock.set(20 * 365 * 86_400)
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
 
 
 def test_readyz_and_doctor_say_that_the_clock_was_ahead(
-    client: Client, env: Context, hands: Wall, monkeypatch: pytest.MonkeyPatch
+    client: Client, env: Context, clock: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "KEEP_SECONDS", 0.0)
-    hands.set(1e8)
+    clock.set(1e8)
     client.register("alice")
-    hands.set(-1e8)
+    clock.set(-1e8)
     refused = client.get("/readyz").expect(503, code="not_ready")
     assert [(each["pointer"], each["code"]) for each in refused["errors"]] == [
         ("/clock", "clock_behind")
@@ -357,12 +357,12 @@ def test_readyz_and_doctor_say_that_the_clock_was_ahead(
     client.get("/readyz").expect(200)
 
 
-def test_a_copy_of_the_future_goes_first(env: Context, hands: Wall) -> None:
-    hands.set(1e8)
+def test_a_copy_of_the_future_goes_first(env: Context, clock: Wall) -> None:
+    clock.set(1e8)
     for _ in range(7):
         backup.make(env)
-        hands.turn(1)
-    hands.set(-1e8)
+        clock.advance(1)
+    clock.set(-1e8)
     kept = backup.make(env)
     names = {path.name for path in kept.path.parent.iterdir()}
     assert kept.name in names
@@ -381,10 +381,10 @@ def test_files_of_the_future_are_swept(env: Context, tmp_path: Path, ahead: int)
 
 @ahead
 def test_telemetry_of_the_future_is_forgotten_in_its_time(
-    env: Context, hands: Wall, ahead: int
+    env: Context, clock: Wall, ahead: int
 ) -> None:
     db, day = env.telemetry.connection(), 86_400
-    future = int(hands.at) + ahead
+    future = int(clock.at) + ahead
     with db.write():
         db.change("INSERT INTO seen (day, key) VALUES (?, 1)", future // day)
         db.change("INSERT INTO apps (app_id) VALUES (?)", "x")
@@ -397,7 +397,7 @@ def test_telemetry_of_the_future_is_forgotten_in_its_time(
             future,
         )
     clock_steps.correct(env)
-    limit = int(hands.at) + 2 * day
+    limit = int(clock.at) + 2 * day
     for table, column in (
         ("seen", "day * 86400"),
         ("rollups", "start"),

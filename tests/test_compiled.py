@@ -62,37 +62,37 @@ def cerberus_says(document: Any, schema: Schema) -> bool:
     return True
 
 
-def good(dice: random.Random) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def good(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A batch, an event and a crash that fit."""
-    stamp = f"2026-0{dice.randint(1, 9)}-1{dice.randint(0, 9)}T1{dice.randint(0, 9)}:00:00{dice.choice(['', '.5', '.123456789'])}Z"
-    data = {"ms": dice.random() * 100, "name": "home", "ok": True, "nothing": None}
-    event = {"type": dice.choice(sorted(TYPES)), "timestamp": stamp, "data": data}
-    device_id = f"{dice.getrandbits(256):064x}"
+    stamp = f"2026-0{rng.randint(1, 9)}-1{rng.randint(0, 9)}T1{rng.randint(0, 9)}:00:00{rng.choice(['', '.5', '.123456789'])}Z"
+    data = {"ms": rng.random() * 100, "name": "home", "ok": True, "nothing": None}
+    event = {"type": rng.choice(sorted(TYPES)), "timestamp": stamp, "data": data}
+    device_id = f"{rng.getrandbits(256):064x}"
     sender = {
         "app_id": "com.acme.notes",
         "app_version": "1.0.0",
         "mosis_version": "2.1",
         "device_id": device_id,
     }
-    batch = sender | {"session_id": "s", "batch_id": "b", "events": [event] * dice.randint(1, 100)}
+    batch = sender | {"session_id": "s", "batch_id": "b", "events": [event] * rng.randint(1, 100)}
     report = {"type": "LuaError", "message": "m\nn", "stack_trace": "t", "context": dict(data)}
     return batch, event, sender | {"timestamp": stamp, "crash": report}
 
 
-def spoil(dice: random.Random, value: Any) -> Any:
+def spoil(rng: random.Random, value: Any) -> Any:
     """The same with something else somewhere: a value, a field too much or too few."""
-    if isinstance(value, dict) and value and dice.random() < 0.9:
-        name = dice.choice(sorted(value))
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        name = rng.choice(sorted(value))
         changed = dict(value)
-        fate = dice.random()
+        fate = rng.random()
         if fate < 0.15:
             del changed[name]
         elif fate < 0.25:
-            changed[dice.choice(["extra", "", "k" * 65])] = dice.choice(ODD)
+            changed[rng.choice(["extra", "", "k" * 65])] = rng.choice(ODD)
         else:
-            changed[name] = spoil(dice, changed[name])
+            changed[name] = spoil(rng, changed[name])
         return changed
-    return dice.choice(ODD)
+    return rng.choice(ODD)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def spoil(dice: random.Random, value: Any) -> Any:
 def test_both_engines_agree_on_random_documents(
     number: int, schema: Schema, fits: Any, count: int
 ) -> None:
-    dice, verdicts = random.Random(number), {True: 0, False: 0}
+    rng, verdicts = random.Random(number), {True: 0, False: 0}
     for _ in range(count):
-        document = good(dice)[number]
-        for _ in range(dice.choice([0, 1, 1, 1, 2])):
-            document = spoil(dice, document)
+        document = good(rng)[number]
+        for _ in range(rng.choice([0, 1, 1, 1, 2])):
+            document = spoil(rng, document)
         if not isinstance(document, dict):
             assert not fits(document)
             continue

@@ -11,7 +11,7 @@ from mosis.store import AGES, LONGEST_AGE_DAYS
 from mosis.store.signed_index import Indexes
 from tests.catalogue import add_app, add_developer, add_version
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 DAY = 86_400
 A = "com.acme.notes"
@@ -60,19 +60,19 @@ def everywhere(version: str | None, found: dict[str, str | None]) -> bool:
     return True
 
 
-def test_what_is_young_is_nowhere(client: Client, acme: str, hands: Hands) -> None:
+def test_what_is_young_is_nowhere(client: Client, acme: str, clock: FakeClock) -> None:
     out(client.env, acme, 1)
     assert everywhere("1.1.0", asked(client, 0))
     assert everywhere(None, asked(client, 7))
-    hands.turn(7 * DAY - 1)
+    clock.advance(7 * DAY - 1)
     assert everywhere(None, asked(client, 7))
-    hands.turn(3601)  # an index with a cooldown is up to an hour behind
+    clock.advance(3601)  # an index with a cooldown is up to an hour behind
     assert everywhere("1.1.0", asked(client, 7))
     out(client.env, acme, 2)
     assert everywhere("1.2.0", asked(client, 0))
     assert everywhere("1.1.0", asked(client, 7))
     assert everywhere("1.1.0", asked(client, 1))
-    hands.turn(DAY + 3601)
+    clock.advance(DAY + 3601)
     assert everywhere("1.2.0", asked(client, 1))
     assert everywhere("1.1.0", asked(client, 7))
     [update] = client.get(f"/v1/store/updates?pkgs={A}:1").expect(200)["updates"]
@@ -81,7 +81,7 @@ def test_what_is_young_is_nowhere(client: Client, acme: str, hands: Hands) -> No
 
 
 def test_a_cached_list_with_a_cooldown_does_not_outlive_a_minute(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     out(client.env, acme, 1)
     paths = [
@@ -90,18 +90,18 @@ def test_a_cached_list_with_a_cooldown_does_not_outlive_a_minute(
         "/v1/store/apps?min%5Fage_days=1",
         f"/v1/store/apps/{A}?min%5fage%5fdays=1",
     ]
-    hands.turn(DAY - 30)
+    clock.advance(DAY - 30)
     before = [client.get(path).status for path in paths]
     assert before == [404, 200, 200, 404]
     assert [client.get(path)["apps"] for path in paths[1:3]] == [[], []]
-    hands.turn(91)
+    clock.advance(91)
     assert [client.get(path).status for path in paths] == [200] * 4
     assert [len(client.get(path)["apps"]) for path in paths[1:3]] == [1, 1]
 
 
-def test_a_security_release_has_no_cooldown(client: Client, acme: str, hands: Hands) -> None:
+def test_a_security_release_has_no_cooldown(client: Client, acme: str, clock: FakeClock) -> None:
     out(client.env, acme, 1)
-    hands.turn(40 * DAY)
+    clock.advance(40 * DAY)
     out(client.env, acme, 2, security=1)
     assert everywhere("1.2.0", asked(client, 30))
     out(client.env, acme, 3)
@@ -111,40 +111,42 @@ def test_a_security_release_has_no_cooldown(client: Client, acme: str, hands: Ha
 
 
 def test_halted_partial_and_beta_versions_follow_their_own_rules(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     out(client.env, acme, 1)
     out(client.env, acme, 2, rollout_percent=0.1)
     out(client.env, acme, 3, channel="beta")
     out(client.env, acme, 4, state="halted")
-    hands.turn(10 * DAY)
+    clock.advance(10 * DAY)
     out(client.env, acme, 5)
     assert everywhere("1.1.0", asked(client, 7))
     beta = f"/v1/store/updates?pkgs={A}:1&channel=beta&min_age_days=7"
     assert client.get(beta)["updates"][0]["version"] == "1.3.0"
 
 
-def test_random_histories_agree_everywhere(client: Client, acme: str, hands: Hands) -> None:
-    dice = random.Random(11)
+def test_random_histories_agree_everywhere(client: Client, acme: str, clock: FakeClock) -> None:
+    rng = random.Random(11)
     published: list[tuple[int, float, bool]] = []
     for code in range(1, 25):
-        hands.turn(dice.choice([0.2, 1, 3, 9]) * DAY)
-        security = dice.random() < 0.15
+        clock.advance(rng.choice([0.2, 1, 3, 9]) * DAY)
+        security = rng.random() < 0.15
         out(client.env, acme, code, security=int(security))
-        published.append((code, hands.at, security))
-        days = dice.choice([1, 3, 7, 14, 30])
-        fits = [c for c, at, safe in published if safe or at <= hands.at - days * DAY]
+        published.append((code, clock.at, security))
+        days = rng.choice([1, 3, 7, 14, 30])
+        fits = [c for c, at, safe in published if safe or at <= clock.at - days * DAY]
         client.env.state(Indexes).by_age.pop(days, None)  # made anew, not up to an hour old
         assert everywhere(f"1.{max(fits)}.0" if fits else None, asked(client, days))
 
 
-def test_pages_of_a_list_with_a_cooldown_are_whole(client: Client, acme: str, hands: Hands) -> None:
+def test_pages_of_a_list_with_a_cooldown_are_whole(
+    client: Client, acme: str, clock: FakeClock
+) -> None:
     with client.env.db.connection().write() as db:
         for number in range(12):
             add_app(db, acme, f"com.acme.n{number}", f"Notes {number:02}")
     for number in range(12):
         out(client.env, acme, 1, f"com.acme.n{number}")
-    hands.turn(8 * DAY)
+    clock.advance(8 * DAY)
     for number in range(0, 12, 2):
         out(client.env, acme, 2, f"com.acme.n{number}")
     with client.env.db.connection().write() as db:
@@ -162,10 +164,10 @@ def test_pages_of_a_list_with_a_cooldown_are_whole(client: Client, acme: str, ha
 
 
 def test_each_index_has_its_own_sequence_and_is_found_by_it(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     out(client.env, acme, 1)
-    hands.turn(2 * DAY)
+    clock.advance(2 * DAY)
     out(client.env, acme, 2)
     whole = client.get("/v1/store/index.json").expect(200)
     aged = client.get("/v1/store/index.json.sig?min_age_days=1").expect(200)
@@ -250,16 +252,16 @@ class Mirror:
 
 
 def test_a_mirror_that_follows_the_changes_has_the_store(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
-    env, dice = client.env, random.Random(2)
+    env, rng = client.env, random.Random(2)
     with env.db.connection().write() as db:
         for number in range(6):
             add_app(db, acme, f"com.acme.n{number}", f"Notes {number}")
     often, seldom = Mirror(client), Mirror(client)
     for code in range(1, 60):
-        package_id = f"com.acme.n{dice.randrange(6)}"
-        what = dice.choice(["publish", "publish", "suspend", "lift", "rename", "count"])
+        package_id = f"com.acme.n{rng.randrange(6)}"
+        what = rng.choice(["publish", "publish", "suspend", "lift", "rename", "count"])
         with env.db.connection().write() as db:
             app = db.value("SELECT id FROM apps WHERE package_id = ?", package_id)
             if what == "publish":
@@ -276,11 +278,11 @@ def test_a_mirror_that_follows_the_changes_has_the_store(
                         " ON CONFLICT DO UPDATE SET count = count + 1",
                         version,
                     )
-        hands.turn(10)
+        clock.advance(10)
         changed = often.follow()
         assert len(changed) <= 1
         assert not (what == "count" and changed)
-        if dice.random() < 0.1:
+        if rng.random() < 0.1:
             seldom.follow()
             assert seldom.agrees()
     assert often.agrees()

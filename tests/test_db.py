@@ -208,11 +208,11 @@ def test_one_flush_serves_all_who_have_committed(
     assert flushes[1] == 8
 
 
-def test_time_stands_still_in_a_transaction(env: Context, hands: object) -> None:
+def test_time_stands_still_in_a_transaction(env: Context, clock: object) -> None:
     db = env.db.connection()
     with db.write():
         before = db.now
-        hands.turn(60)  # type: ignore[attr-defined]
+        clock.advance(60)  # type: ignore[attr-defined]
         assert db.now == before
     with db.write():
         assert db.now > before

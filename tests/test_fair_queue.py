@@ -13,7 +13,7 @@ from mosis.context import Context
 from mosis.database import migrate, statements
 from mosis.jobs import Again
 from mosis.worker import Worker
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 OWNED = sorted(
     name for name, kind in jobs.KINDS.items() if not kind.every_seconds and name != "copy_database"
@@ -103,7 +103,7 @@ def test_what_a_killed_process_was_doing_holds_up_nothing_else_of_its_account(
     assert drained(env, "checks", {"a": 1.0}) == ["a", "a"]
 
 
-def test_a_rest_holds_one_account_only_and_ends(env: Context, hands: Hands) -> None:
+def test_a_rest_holds_one_account_only_and_ends(env: Context, clock: FakeClock) -> None:
     for owner in ("resting", "modest"):
         add(env, "check_version", owner)
     db = env.db.connection()
@@ -111,18 +111,18 @@ def test_a_rest_holds_one_account_only_and_ends(env: Context, hands: Hands) -> N
         jobs.rest(db, "checks", "resting", 60)
     assert drained(env, "checks", {"modest": 1.0}) == ["modest"]
     assert jobs.next_due(db, "checks") == env.clock.now(60)
-    hands.turn(61)
+    clock.advance(61)
     assert drained(env, "checks", {"resting": 1.0}) == ["resting"]
 
 
 def test_a_rest_written_by_a_clock_that_was_ahead_does_not_count(
-    env: Context, hands: Hands
+    env: Context, clock: FakeClock
 ) -> None:
-    hands.turn(10 * 24 * 3600)
+    clock.advance(10 * 24 * 3600)
     db = env.db.connection()
     with db.write():
         jobs.rest(db, "checks", "unlucky", 3600)
-    hands.turn(-10 * 24 * 3600)
+    clock.advance(-10 * 24 * 3600)
     add(env, "check_version", "unlucky")
     assert drained(env, "checks", {"unlucky": 1.0}) == ["unlucky"]
 
@@ -143,7 +143,9 @@ def test_what_is_asked_for_while_it_runs_runs_once_more(
     assert (Worker(env).run_due(), len(runs)) == (2, 2)
 
 
-def test_what_is_asked_for_during_the_last_attempt_is_not_lost(env: Context, hands: Hands) -> None:
+def test_what_is_asked_for_during_the_last_attempt_is_not_lost(
+    env: Context, clock: FakeClock
+) -> None:
     add(env, "count", "x", unique_key="one", again=True)
     db = env.db.connection()
     with db.write():
@@ -153,7 +155,7 @@ def test_what_is_asked_for_during_the_last_attempt_is_not_lost(env: Context, han
     assert job.is_last_attempt
     add(env, "count", "x", unique_key="one", again=True)
     jobs.fail(db, job, "no")
-    hands.turn(1000)
+    clock.advance(1000)
     again = jobs.claim(db)
     assert again is not None
     assert not again.is_last_attempt
@@ -168,13 +170,13 @@ def test_a_job_that_waits_for_later_is_brought_forward(env: Context) -> None:
 
 
 def test_a_handler_may_ask_to_be_run_again(
-    env: Context, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    env: Context, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(worker.HANDLERS, "count", lambda env: Again(60))
     add(env, "count", "x")
     assert Worker(env).run_due() == 1
     assert jobs.next_due(env.db.connection()) == env.clock.now(60)
-    hands.turn(60)
+    clock.advance(60)
     assert Worker(env).run_due() == 1
 
 

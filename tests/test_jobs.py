@@ -7,7 +7,7 @@ import pytest
 from mosis import jobs, worker
 from mosis.context import Context
 from mosis.worker import Worker
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.server import wait_until
 
 
@@ -50,11 +50,11 @@ def test_a_job_exists_exactly_when_the_change_does(env: Context, done: list[int]
 
 
 def test_a_job_in_the_future_waits_for_its_time(
-    env: Context, done: list[int], hands: Hands
+    env: Context, done: list[int], clock: FakeClock
 ) -> None:
     add(env, after_seconds=60)
     assert Worker(env).run_due() == 0
-    hands.turn(61)
+    clock.advance(61)
     assert Worker(env).run_due() == 1
 
 
@@ -66,7 +66,7 @@ def test_a_unique_key_is_for_the_unfinished(env: Context, done: list[int]) -> No
 
 
 def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
-    env: Context, done: list[int], hands: Hands
+    env: Context, done: list[int], clock: FakeClock
 ) -> None:
     job = add(env, "break")
     waits = []
@@ -76,7 +76,7 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
         assert state(env, job) == (expected, attempt)
         waits.append(0)
         while expected == "waiting" and not jobs.next_due(env.db.connection()) <= env.clock.now():  # type: ignore[operator]
-            hands.turn(1)
+            clock.advance(1)
             waits[-1] += 1
     assert all(
         2**number <= wait <= 2**number * 1.5 + 1 for number, wait in enumerate(waits[:-1], 1)
@@ -87,41 +87,41 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
 
 
 def test_mail_waits_for_its_server_for_more_than_a_day(
-    env: Context, done: list[int], hands: Hands, monkeypatch: pytest.MonkeyPatch
+    env: Context, done: list[int], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(worker.HANDLERS, "mail_event", lambda env: 1 / 0)
-    job, db, begun, last = add(env, "mail_event"), env.db.connection(), hands.at, hands.at
+    job, db, begun, last = add(env, "mail_event"), env.db.connection(), clock.at, clock.at
     while Worker(env).run_due():
-        last = hands.at
+        last = clock.at
         while (due := jobs.next_due(db)) and due > env.clock.now():
-            hands.turn(60)
-            assert hands.at - last <= 1.5 * jobs.LONGEST_DELAY_SECONDS + 60
+            clock.advance(60)
+            assert clock.at - last <= 1.5 * jobs.LONGEST_DELAY_SECONDS + 60
     assert state(env, job) == ("dead", jobs.KINDS["mail_event"].attempts)
     assert last - begun > 24 * 3600
 
 
 def test_a_worker_that_died_loses_its_job_to_another(
-    env: Context, done: list[int], hands: Hands
+    env: Context, done: list[int], clock: FakeClock
 ) -> None:
     job, db = add(env), env.db.connection()
     held = jobs.claim(db)
     assert held is not None
     assert (jobs.recover(db), Worker(env).run_due()) == (0, 0)
-    hands.turn(jobs.LEASE_SECONDS + 1)
+    clock.advance(jobs.LEASE_SECONDS + 1)
     assert (jobs.recover(db), Worker(env).run_due(), done) == (1, 1, [0])
     jobs.fail(db, held, "comes too late")  # the one that was given up for dead is heard no more
     assert not jobs.extend(db, held)
     assert state(env, job) == ("done", 2)
 
 
-def test_a_heartbeat_keeps_the_lease(env: Context, done: list[int], hands: Hands) -> None:
+def test_a_heartbeat_keeps_the_lease(env: Context, done: list[int], clock: FakeClock) -> None:
     add(env)
     db = env.db.connection()
     held = jobs.claim(db)
     assert held is not None
-    hands.turn(jobs.LEASE_SECONDS - 1)
+    clock.advance(jobs.LEASE_SECONDS - 1)
     assert jobs.extend(db, held)
-    hands.turn(jobs.LEASE_SECONDS - 1)
+    clock.advance(jobs.LEASE_SECONDS - 1)
     assert jobs.recover(db) == 0
 
 
@@ -171,7 +171,7 @@ def test_a_lane_does_not_wait_for_another(env: Context, monkeypatch: pytest.Monk
 
 
 def test_a_long_job_keeps_its_lease(
-    env: Context, monkeypatch: pytest.MonkeyPatch, hands: Hands
+    env: Context, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.02)
     started, go_on, runs = threading.Event(), threading.Event(), []
@@ -189,7 +189,7 @@ def test_a_long_job_keeps_its_lease(
         assert started.wait(60)
         for _ in range(6):
             held = lease(env, job_id)
-            hands.turn(jobs.LEASE_SECONDS / 2)
+            clock.advance(jobs.LEASE_SECONDS / 2)
             wait_until(lambda held=held: lease(env, job_id) != held, "the lease is extended")
         assert (jobs.recover(env.db.connection()), state(env, job_id)) == (0, ("running", 1))
     finally:
@@ -212,27 +212,27 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_finished(
     go_on.set()
 
 
-def test_what_is_scheduled_is_queued_once_by_two_processes(env: Context, hands: Hands) -> None:
+def test_what_is_scheduled_is_queued_once_by_two_processes(env: Context, clock: FakeClock) -> None:
     db = env.db.connection()
     for expected in (True, False):
         with db.write():
             assert bool(jobs.add_scheduled(db, "sweep_packages", 3600)) is expected
         Worker(env).run_due()
-    hands.turn(3600)
+    clock.advance(3600)
     with db.write():
         assert jobs.add_scheduled(db, "sweep_packages", 3600)
 
 
 def test_a_job_whose_workers_die_has_many_lives_but_waits(
-    env: Context, done: list[int], hands: Hands
+    env: Context, done: list[int], clock: FakeClock
 ) -> None:
     job_id, db, waits = add(env), env.db.connection(), []
     while state(env, job_id)[0] != "dead":
-        lost = hands.at
+        lost = clock.at
         while jobs.claim(db) is None:
-            hands.turn(1)
-        waits.append(hands.at - lost)
-        hands.turn(jobs.LEASE_SECONDS + 1)
+            clock.advance(1)
+        waits.append(clock.at - lost)
+        clock.advance(jobs.LEASE_SECONDS + 1)
         assert jobs.recover(db) == 1
     assert waits[:6] == [0, 0, 0, 2, 4, 8]
     assert (len(waits), max(waits)) == (jobs.MAX_LOST_LEASES, 60)

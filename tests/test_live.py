@@ -16,8 +16,8 @@ from mosis.context import Context
 from mosis.errors import LimitReached
 from mosis.notifications.websocket import OF_ONE, Listener
 from mosis.rate_limits import POLICIES
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 from tests.server import wait_until
 
 
@@ -39,12 +39,12 @@ def join(live: Listener, credential: str, query: str = "", **more: Any) -> Clien
 
 
 def happen(
-    client: Client, person: Person, package_id: str | None = "com.acme.notes", **data: Any
+    client: Client, account: Account, package_id: str | None = "com.acme.notes", **data: Any
 ) -> str:
     db = client.env.db.connection()
     with db.write():
         return events.add(
-            db, person.id, "version.published", package_id=package_id, version="1.0.0", **data
+            db, account.id, "version.published", package_id=package_id, version="1.0.0", **data
         )
 
 
@@ -229,7 +229,7 @@ class TestLimits:
         env.limits.take("replay", bob.id, quota)
 
     def test_who_has_replayed_too_much_gets_the_rest_later(
-        self, client: Client, env: Context, live: Listener, hands: Hands
+        self, client: Client, env: Context, live: Listener, clock: FakeClock
     ) -> None:
         alice = client.register()
         ids = [happen(client, alice) for _ in range(60)]
@@ -237,7 +237,7 @@ class TestLimits:
         with join(live, alice.token, f"?after={ids[0]}") as connection:
             with pytest.raises(TimeoutError):
                 connection.recv(0.2)
-            hands.turn(60)
+            clock.advance(60)
             assert [json.loads(connection.recv(60))["id"] for _ in ids[1:]] == ids[1:]
 
     def test_new_events_are_no_replay(self, client: Client, env: Context, live: Listener) -> None:

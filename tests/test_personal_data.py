@@ -18,7 +18,7 @@ LEFT_OUT = {
     " jobs.arguments jobs.lease_token",
     "the account's public key: the list has its fingerprint": "signing_keys.public_key",
     "hashes that tie the lines of the audit trail together": "audit.previous_hash audit.hash",
-    "a state of the portal's work, about no person": "api_keys.notified_at events.number events.mailed_at events.mail_due"
+    "a state of the portal's work, about no account": "api_keys.notified_at events.number events.mailed_at events.mail_due"
     " sessions.rotated_at device_logins.interval_seconds device_logins.polled_at device_logins.expires_at device_logins.made_by"
     " jobs.lane jobs.unique_key jobs.attempts jobs.again jobs.run_at jobs.lease_until jobs.finished_at"
     " webhook_deliveries.due_at webhook_deliveries.attempted_at webhook_deliveries.begun_at webhook_deliveries.finished_at"

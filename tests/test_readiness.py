@@ -7,7 +7,7 @@ from mosis.context import Context
 from mosis.litestream import State
 from mosis.operations import readiness
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +32,13 @@ def test_a_portal_that_works_is_ready(client: Client) -> None:
     assert (ready["status"], ready["replica"]) == ("ready", None)
 
 
-def test_a_job_that_nobody_does_is_said(client: Client, hands: Hands) -> None:
+def test_a_job_that_nobody_does_is_said(client: Client, clock: FakeClock) -> None:
     db = client.env.db.connection()
     with db.write():
         jobs.add(db, "sweep_packages")
-    hands.turn(299)
+    clock.advance(299)
     assert client.get("/readyz").expect(200)["queue_age_seconds"] == 299
-    hands.turn(2)
+    clock.advance(2)
     assert codes(client) == [("/queue", "queue_stuck")]
     client.work()
     client.get("/readyz").expect(200)

@@ -12,7 +12,7 @@ import yaml
 
 import portal
 from mosis.config import Config, read_env_file
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.command_line.conftest import alice, settings, url  # noqa: F401  (fixtures)
 from tests.command_line.driver import Mosis
 from tests.server import command
@@ -82,7 +82,7 @@ def test_the_commands_publish_an_app(
     tmp_path: Path,
     url: str,  # noqa: F811
     client: Client,
-    alice: Person,  # noqa: F811
+    alice: Account,  # noqa: F811
 ) -> None:
     (script,) = (block for block in blocks("sh") if "mosis.pyz" in block)
     script = script.replace("http://localhost:8080", url)

@@ -262,24 +262,24 @@ def test_with_128_mib_of_memory_a_large_package_is_taken_and_checked(tmp_path: P
         assert server.stop() == 0
 
 
-def test_a_clock_that_goes_back_an_hour_stops_nobody(client: Client, hands: Any) -> None:
+def test_a_clock_that_goes_back_an_hour_stops_nobody(client: Client, clock: Any) -> None:
     alice = client.register()
     app = client.app_of(alice)
-    hands.turn(-3600)
+    clock.advance(-3600)
     again = client.sign_in(alice)
     client.upload(app, client.package(again, app), as_=again).expect(201)
     client.work()
     assert client.get(f"/v1/apps/{app}/versions/1.0.0", as_=again)["state"] in ("ready", "failed")
     client.get("/v1/store/apps").expect(200)
-    hands.turn(3600 + 60)
+    clock.advance(3600 + 60)
     client.get("/v1/auth/me", as_=client.sign_in(alice)).expect(200)
 
 
 def test_an_access_token_of_the_future_is_renewed_and_the_session_lives_on(
-    client: Client, hands: Any
+    client: Client, clock: Any
 ) -> None:
     alice = client.register()
-    hands.turn(-3600)
+    clock.advance(-3600)
     client.get("/v1/auth/me", as_=alice).expect(
         401, code="invalid_token"
     )  # it was made in what is now the future

@@ -33,12 +33,12 @@ def test_the_real_portal_takes_each_step_once_and_counts_what_it_acknowledged(tr
 
 def test_the_exact_test_is_fishers() -> None:
     """Against the definition in whole numbers."""
-    dice = random.Random(4)
+    rng = random.Random(4)
     assert halting.fisher(3, 4, 1, 4) == pytest.approx(17 / 70)  # the lady tasting tea
     for _ in range(200):
-        sessions, others = dice.randrange(1, 300), dice.randrange(1, 900)
-        crashes, other_crashes = dice.randrange(sessions + 1), dice.randrange(others + 1)
-        if dice.random() < 0.7:
+        sessions, others = rng.randrange(1, 300), rng.randrange(1, 900)
+        crashes, other_crashes = rng.randrange(sessions + 1), rng.randrange(others + 1)
+        if rng.random() < 0.7:
             crashes, other_crashes = crashes // 20, other_crashes // 30
         whole, crashed = sessions + others, crashes + other_crashes
         tail = sum(

@@ -27,7 +27,7 @@ from mosis.context import Context, make_context
 from mosis.store.index_keys import IndexKey
 from tests.catalogue import add_app, add_developer, add_listed, add_version
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.server import running, serving
 
 EXAMPLE = portal.HERE / "examples/verify_index.py"
@@ -101,7 +101,7 @@ def test_an_empty_store_has_an_index_too(client: Client) -> None:
 
 
 def test_what_is_forged_replayed_or_expired_is_refused(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     old, state = fetched(client), pinned(client)
     with pytest.raises(Refused, match="no key"):
@@ -121,35 +121,35 @@ def test_what_is_forged_replayed_or_expired_is_refused(
             verify(old[0], rubbish, state, now(client))
     with client.env.db.connection().write() as db:
         db.change("UPDATE apps SET name = 'New'")
-    hands.turn(5)
+    clock.advance(5)
     new = fetched(client)
     _, state = verify(*new, state, now(client))
     with pytest.raises(Refused, match="old one"):
         verify(*old, state, now(client))
     verify(*new, state, now(client))
-    hands.turn(7 * 86400)
+    clock.advance(7 * 86400)
     with pytest.raises(Refused, match="expired"):
         verify(*new, state, now(client))
     verify(*fetched(client), state, now(client))
 
 
 def test_the_index_is_made_anew_only_when_something_changed_or_a_day_has_passed(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     first = client.get("/v1/store/index.json").expect(200)
-    hands.turn(3600)
+    clock.advance(3600)
     same = client.get(
         "/v1/store/index.json", headers={"If-None-Match": first.headers["etag"]}
     ).expect(304)
     assert same.headers["cache-control"] == "public, no-cache"
     client.register("somebody")
     assert sequence(client) == first["sequence"]
-    hands.turn(86400)
+    clock.advance(86400)
     assert sequence(client) > first["sequence"]
 
 
 def test_the_sequence_never_goes_back(
-    client: Client, acme: str, hands: Hands, tmp_path: Path
+    client: Client, acme: str, clock: FakeClock, tmp_path: Path
 ) -> None:
     """Not at a restart, not when an older database is put back, not when the made files are lost with it."""
     env = client.env
@@ -157,7 +157,7 @@ def test_the_sequence_never_goes_back(
     seen = [sequence(client)]
 
     def restarted() -> None:
-        reopened = make_context(env.config, Clock(lambda: hands.at))
+        reopened = make_context(env.config, Clock(lambda: clock.at))
         other = Client(portal.build(reopened), reopened)
         assert seen[-1] < sequence(other), "a restart makes a new one"
         seen.append(sequence(other))
@@ -167,7 +167,7 @@ def test_the_sequence_never_goes_back(
     for number in range(5):
         with env.db.connection().write() as db:
             db.change("UPDATE apps SET name = ?", f"Name {number}")
-        hands.turn(5)
+        clock.advance(5)
         seen.append(sequence(client))
     env.close()
     restarted()
@@ -179,7 +179,7 @@ def test_the_sequence_never_goes_back(
     restarted()  # at the same moment as before: the files know
     for made in (env.config.data_dir / "store-index").iterdir():
         made.unlink()
-    hands.turn(1)
+    clock.advance(1)
     with env.db.connection().write() as db:
         db.change("UPDATE store_state SET sequence = 0")
     restarted()  # the time knows
@@ -197,7 +197,7 @@ def test_an_index_that_was_lost_is_made_anew(client: Client, acme: str) -> None:
 def test_an_index_that_cannot_be_made_is_the_one_before(
     client: Client,
     acme: str,
-    hands: Hands,
+    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -213,7 +213,7 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    hands.turn(5)
+    clock.advance(5)
     monkeypatch.setattr("mosis.store.signed_index.os.fsync", full)
     caplog.clear()
     for _ in range(3):
@@ -224,7 +224,7 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     made = sorted(each.suffix for each in folder.iterdir())
     assert made == [".gz", ".json"], "nothing half-made stays"
     monkeypatch.undo()
-    hands.turn(5)
+    clock.advance(5)
     document, _ = verify(*fetched(client), state, now(client))
     assert document["apps"][0]["name"] == "Other"
 
@@ -235,18 +235,18 @@ def change(client: Client, name: object) -> None:
 
 
 def test_signatures_name_their_own_index_which_stays_for_ten_minutes(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     state, held = pinned(client), []
     for number in range(8):
         change(client, number)
-        held.append((hands.at, client.get("/v1/store/index.json.sig").expect(200)))
-        hands.turn(100)
+        held.append((clock.at, client.get("/v1/store/index.json.sig").expect(200)))
+        clock.advance(100)
     change(client, "last")
     client.get("/v1/store/index.json.sig").expect(200)
     for at, signatures in held:
         answer = client.get(signatures["index_url"])
-        if hands.at - at - 100 <= 600:
+        if clock.at - at - 100 <= 600:
             document, _ = verify(answer.expect(200).body, signatures.body, state, now(client))
             assert document["sequence"] == signatures["sequence"]
             assert answer.headers["etag"] == f'"{signatures["sha256"]}"'
@@ -257,9 +257,11 @@ def test_signatures_name_their_own_index_which_stays_for_ten_minutes(
         client.get(f"/v1/store/index/{odd}.json").expect(404)
 
 
-def test_the_index_of_before_stays_after_a_restart(client: Client, acme: str, hands: Hands) -> None:
+def test_the_index_of_before_stays_after_a_restart(
+    client: Client, acme: str, clock: FakeClock
+) -> None:
     signatures = client.get("/v1/store/index.json.sig").expect(200)
-    hands.turn(30 * 86400)
+    clock.advance(30 * 86400)
     client.env.states.clear()  # as a new process has it
     assert sequence(client) > signatures["sequence"]
     answer = client.get(signatures["index_url"]).expect(200)
@@ -267,37 +269,37 @@ def test_the_index_of_before_stays_after_a_restart(client: Client, acme: str, ha
 
 
 def test_a_new_one_is_made_every_few_seconds_at_most(
-    client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    client: Client, acme: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
     for number in range(100):
         change(client, number)
         seen.add(sequence(client))
-        hands.turn(0.5)
+        clock.advance(0.5)
     assert 9 <= len(seen) <= 11
-    hands.turn(5)
+    clock.advance(5)
     assert "Name 99" in client.get("/v1/store/index.json").body.decode()
     monkeypatch.setattr("mosis.store.signed_index.KEEP_BYTES", 1)
-    hands.turn(5)
+    clock.advance(5)
     change(client, "large")
     first = sequence(client)
-    hands.turn(100_000)
+    clock.advance(100_000)
     change(client, "larger")
-    hands.turn(-90_000)
+    clock.advance(-90_000)
     assert sequence(client) == first, "all that are kept for ten minutes must fit on the disk"
 
 
 def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
-    client: Client, acme: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    client: Client, acme: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.store.signed_index.SLOW_SECONDS", -1.0)
-    monkeypatch.setattr("mosis.store.signed_index.disk.flush", lambda _: hands.turn(2))
+    monkeypatch.setattr("mosis.store.signed_index.disk.flush", lambda _: clock.advance(2))
     first = sequence(client)
     change(client, 1)
     for _ in range(10):
         assert sequence(client) == first
-        hands.turn(1.9)
-    hands.turn(3)
+        clock.advance(1.9)
+    clock.advance(3)
     assert sequence(client) > first
 
 
@@ -361,7 +363,7 @@ class Cache:
 def test_a_device_behind_a_cache_verifies_while_the_store_changes(
     env: Context,
     acme: str,
-    hands: Hands,
+    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     delay_seconds: float,
 ) -> None:
@@ -376,7 +378,7 @@ def test_a_device_behind_a_cache_verifies_while_the_store_changes(
             number = 0
             while not done.wait(0.005):
                 number += 1
-                hands.turn(0.01)
+                clock.advance(0.01)
                 change(client, number)
 
         changing = threading.Thread(target=churn)
@@ -402,7 +404,7 @@ def test_a_device_behind_a_cache_verifies_while_the_store_changes(
 
 
 def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
-    client: Client, acme: str, hands: Hands
+    client: Client, acme: str, clock: FakeClock
 ) -> None:
     state = pinned(client)
     never_asked = dict(state)
@@ -412,7 +414,7 @@ def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(
     assert shown[0]["fingerprint"] == new.fingerprint
     assert [key["announced_until"] for key in shown] == [None, client.env.clock.now(30 * 86400)]
     _, state = verify(*fetched(client), state, now(client))
-    hands.turn(31 * 86400)
+    clock.advance(31 * 86400)
     assert len(client.get("/.well-known/mosis-store-key")["keys"]) == 1
     verify(*fetched(client), state, now(client))
     with pytest.raises(Refused, match="no key"):

@@ -55,11 +55,11 @@ def walked(db: Connection, query: Query, limit: int) -> Iterator[list[str]]:
 
 def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acme: str) -> None:
     """Random changes of the three tables; after each, the table says what the view would."""
-    dice, seed = seeded()
+    rng, seed = seeded()
     with db.write():
         other = add_developer(db, "Other")
         apps = [
-            add_app(db, dice.choice([acme, other]), f"a.b{number}", f"App {number}")
+            add_app(db, rng.choice([acme, other]), f"a.b{number}", f"App {number}")
             for number in range(4)
         ]
     moves = [
@@ -75,25 +75,25 @@ def test_the_listings_are_those_of_the_view_whatever_happens(db: Connection, acm
     versions = [""]
     for step in range(400):
         chosen = {
-            "version": dice.choice(versions),
-            "app": dice.choice(apps),
-            "share": dice.choice([10, 100]),
-            "developer": dice.choice([acme, other]),
-            "flag": dice.randrange(2),
-            "word": dice.choice(["Notes", "天气预报", "Größe"]),
+            "version": rng.choice(versions),
+            "app": rng.choice(apps),
+            "share": rng.choice([10, 100]),
+            "developer": rng.choice([acme, other]),
+            "flag": rng.randrange(2),
+            "word": rng.choice(["Notes", "天气预报", "Größe"]),
         }
         before = state(db)
         with db.write():
-            if dice.random() < 0.3:
+            if rng.random() < 0.3:
                 living = [row[0] for row in db.all("SELECT id FROM apps")]
-                owner, app = acme, dice.choice(living or [add_app(db, acme, f"n.a{step}", "New")])
+                owner, app = acme, rng.choice(living or [add_app(db, acme, f"n.a{step}", "New")])
                 versions.append(
                     add_version(
-                        db, owner, app, step + 1, channel=dice.choice(["stable", "stable", "beta"])
+                        db, owner, app, step + 1, channel=rng.choice(["stable", "stable", "beta"])
                     )
                 )
             else:
-                move = dice.choice(moves[:-1] if dice.random() < 0.95 else moves)
+                move = rng.choice(moves[:-1] if rng.random() < 0.95 else moves)
                 if "INSERT" not in move or db.value(
                     "SELECT 1 FROM versions WHERE id = ?", chosen["version"]
                 ):
@@ -279,14 +279,14 @@ def test_a_common_tag_is_walked_and_a_rare_one_looked_up(
 def test_pages_neither_repeat_nor_skip_while_apps_are_added(
     db: Connection, acme: str, sort: str, text: str
 ) -> None:
-    dice = random.Random(5)
+    rng = random.Random(5)
     with db.write():
         for number in range(60):
-            stamp = f"2027-01-{dice.randrange(1, 28):02}T00:00:00Z"
-            name = f"{dice.choice(['app', 'App', 'Äpp'])} {dice.randrange(30)}"
+            stamp = f"2027-01-{rng.randrange(1, 28):02}T00:00:00Z"
+            name = f"{rng.choice(['app', 'App', 'Äpp'])} {rng.randrange(30)}"
             app = add_listed(db, acme, f"a.b{number}", name, updated_at=stamp)
-            if dice.random() < 0.5:
-                fetch(db, app, dice.randrange(5))
+            if rng.random() < 0.5:
+                fetch(db, app, rng.randrange(5))
     there = {
         listing.number for listing in store.index(db, PageRequest(100), Query(text, sort=sort)).rows
     }
@@ -297,8 +297,8 @@ def test_pages_neither_repeat_nor_skip_while_apps_are_added(
         page = store.index(db, wanted, query)
         seen += [listing.number for listing in page.rows]
         with db.write():
-            stamp = f"2027-01-{dice.randrange(1, 28):02}T00:00:00Z"
-            add_listed(db, acme, f"a.c{len(seen)}", f"app {dice.randrange(30)}", updated_at=stamp)
+            stamp = f"2027-01-{rng.randrange(1, 28):02}T00:00:00Z"
+            add_listed(db, acme, f"a.c{len(seen)}", f"app {rng.randrange(30)}", updated_at=stamp)
         if page.next_cursor is None:
             break
         wanted = PageRequest(7, position(page.next_cursor, *store.position_types(query)))
@@ -319,7 +319,7 @@ def test_a_cursor_belongs_to_its_order(db: Connection, acme: str) -> None:
 @pytest.mark.parametrize("searches", short_and_full(1_000, 100_000))
 def test_no_text_makes_a_search_fail(db: Connection, acme: str, searches: int) -> None:
     """Random strings of everything that means something to FTS5, to SQL or to Unicode."""
-    dice, seed = seeded()
+    rng, seed = seeded()
     pieces = [
         '"', "'", "*", "(", ")", "{", "}", ":", "^", "-", "+", ",", "NEAR", "AND", "OR", "NOT", "name", "\0", "\ud800", "%", "_",
         "天", "é", "e\u0301", "\u200d", "🙂", "ﷺ", "\uffff", "\U0010ffff", "a", "note", "  ", "\n", ";", "--", "/*", "]]", "ก",
@@ -335,11 +335,11 @@ def test_no_text_makes_a_search_fail(db: Connection, acme: str, searches: int) -
         )
     for _ in range(searches):
         text = "".join(
-            dice.choice(pieces) if dice.random() < 0.8 else chr(dice.randrange(1, 0x10FFFF))
-            for _ in range(dice.randrange(40))
+            rng.choice(pieces) if rng.random() < 0.8 else chr(rng.randrange(1, 0x10FFFF))
+            for _ in range(rng.randrange(40))
         )
         query = Query(
-            text, dice.choice(["", text]), dice.choice(["", text]), dice.choice(["", *store.SORTS])
+            text, rng.choice(["", text]), rng.choice(["", text]), rng.choice(["", *store.SORTS])
         )
         try:
             store.index(
@@ -357,7 +357,7 @@ def clean(text: str) -> str:
 
 
 def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme: str) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     ranges = [
         (0x61, 0x7A), (0xE00, 0xEFF), (0x1000, 0x10FF), (0x1780, 0x17FF), (0x2E00, 0x3100), (0xAC00, 0xAD00), (0x20000, 0x20100),
     ]  # fmt: skip
@@ -365,7 +365,7 @@ def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme:
         app = add_listed(db, acme, "a.b", "x")
     for _ in range(200):
         text = (
-            "".join(chr(dice.randrange(*dice.choice(ranges))) for _ in range(12))
+            "".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(12))
             .replace(" ", "")
             .strip()
         )

@@ -19,8 +19,8 @@ from mosis.rate_limits import TokenBuckets
 from mosis.store import Query
 from mosis.store.revisions import Revisions
 from tests.catalogue import add_app, add_developer, add_listed, add_version
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 from tests.web.test_ready import ready, status
 
 NAMES = ("a.b", "a.c")
@@ -71,11 +71,11 @@ class TestRooms:
     @settings(derandomize=True, max_examples=50, deadline=None)
     @given(st.integers(0, 1 << 30))
     def test_sizes_are_right_and_bounded_whatever_comes(self, seed: int) -> None:
-        dice, kept = random.Random(seed), RevisionCache(20_000, {"a": 0.3, "b": 0.7})
+        rng, kept = random.Random(seed), RevisionCache(20_000, {"a": 0.3, "b": 0.7})
         for _ in range(300):
-            room, key, revision = dice.choice("ab"), dice.randrange(30), dice.randrange(3)
-            if dice.random() < 0.5:
-                kept.put(key, revision, (key, revision), dice.randrange(3000), room=room)
+            room, key, revision = rng.choice("ab"), rng.randrange(30), rng.randrange(3)
+            if rng.random() < 0.5:
+                kept.put(key, revision, (key, revision), rng.randrange(3000), room=room)
             else:
                 assert kept.get(key, revision, room=room) in (None, (key, revision))
             for name, place in kept._rooms.items():
@@ -155,10 +155,10 @@ def test_many_changes_are_noticed_too(
     client: Client, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosis.store.revisions.MOST_CHANGED", 3)
-    dice = random.Random(1)
+    rng = random.Random(1)
     names = {package_id: client.get(f"/v1/store/apps/{package_id}")["name"] for package_id in NAMES}
     for number in range(40):
-        for package_id in dice.choices(NAMES, k=dice.randrange(6)):
+        for package_id in rng.choices(NAMES, k=rng.randrange(6)):
             names[package_id] = f"Name {number}"
             change(
                 client,
@@ -170,20 +170,22 @@ def test_many_changes_are_noticed_too(
             assert client.get(f"/v1/store/apps/{package_id}")["name"] == names[package_id]
 
 
-def test_lists_are_made_anew_once_a_second_at_most(client: Client, acme: str, hands: Hands) -> None:
+def test_lists_are_made_anew_once_a_second_at_most(
+    client: Client, acme: str, clock: FakeClock
+) -> None:
     path = "/v1/store/apps?limit=5"
     client.get(path).expect(200)
-    client.env.state(Revisions).listings = TokenBuckets(1.0, 3, lambda: hands.at)
+    client.env.state(Revisions).listings = TokenBuckets(1.0, 3, lambda: clock.at)
     made = 0
     for number in range(100):  # ten seconds of an account that changes its app all the time
         change(client, "UPDATE apps SET summary = ?", str(number))
         made += ready(client, path) is None
         client.get(path).expect(200)
-        hands.turn(0.1)
+        clock.advance(0.1)
     assert made <= 3 + 10
-    hands.turn(1)
+    clock.advance(1)
     assert client.get(path)["apps"][0]["summary"] == "99"
-    hands.turn(10)
+    clock.advance(10)
     change(client, "UPDATE apps SET summary = 'quiet'")
     assert client.get(path)["apps"][0]["summary"] == "quiet", "after a while of quiet at once"
 
@@ -270,7 +272,7 @@ class TestLimits:
         return {"RATE_LIMITS": "on"}
 
     def test_an_account_changes_its_listings_some_times_a_minute(
-        self, client: Client, hands: Hands
+        self, client: Client, clock: FakeClock
     ) -> None:
         alice = client.register()
         draft, out = client.app_of(alice, "com.acme.draft"), client.out(alice)
@@ -280,7 +282,7 @@ class TestLimits:
 
         assert [change(out, number) for number in range(21)] == [200] * 20 + [429]
         assert change(draft, 1) == 200
-        hands.turn(3)
+        clock.advance(3)
         assert [change(out, 99), change(out, 100)] == [200, 429]
         pending = client.get(f"/v1/apps/{out}", as_=alice)["pending"]
         assert (pending["fields"], pending["revision"]) == ({"summary": "99"}, 21)
@@ -341,8 +343,8 @@ def test_an_app_that_is_added_to_a_draft_row_is_seen(client: Client, acme: str) 
 
 
 def test_a_draft_changes_no_revision(client: Client, acme: str) -> None:
-    person: Person = client.register()
+    account: Account = client.register()
     client.get("/v1/store/apps/a.b").expect(200)
     before = store.app_revision(client.env, "a.b"), store.revision(client.env)
-    client.app_of(person)
+    client.app_of(account)
     assert (store.app_revision(client.env, "a.b"), store.revision(client.env)) == before

@@ -56,13 +56,13 @@ def test_a_device_is_offered_the_best_of_all_versions(
     env: Context, db: Connection, acme: str
 ) -> None:
     """What is left out beforehand is what nobody would be offered: random versions, against a look at every one of them."""
-    dice, seed = seeded()
+    rng, seed = seeded()
     with db.write():
         app = add_app(db, acme, "a.b", "App")
     needs = ["1.0.0", "1.2.0-rc.1", "1.2.0", "2.0.0"]
     for _ in range(30):
         made = [
-            (dice.choice(["stable", "beta"]), dice.choice([1, 50, 100, 100]), dice.randrange(4))
+            (rng.choice(["stable", "beta"]), rng.choice([1, 50, 100, 100]), rng.randrange(4))
             for _ in range(12)
         ]
         with db.write():
@@ -81,7 +81,7 @@ def test_a_device_is_offered_the_best_of_all_versions(
             ]
         placing = db.value("SELECT placing FROM store_state")
         for number in range(30):
-            channel, runs, device = dice.choice(["stable", "beta"]), dice.randrange(4), str(number)
+            channel, runs, device = rng.choice(["stable", "beta"]), rng.randrange(4), str(number)
             fitting = [
                 code
                 for code, (its, percent, needed) in enumerate(made, 1)
@@ -145,8 +145,8 @@ def test_without_a_version_that_fits_there_is_no_download(
 
 @pytest.mark.parametrize("percent", [0.1, 1, 5, 10, 33.3, 50, 90, 99])
 def test_a_share_is_that_share_of_the_devices(percent: float) -> None:
-    dice = random.Random(int(percent * 10))
-    placing, version = dice.randbytes(32), str(dice.random())
+    rng = random.Random(int(percent * 10))
+    placing, version = rng.randbytes(32), str(rng.random())
     inside = sum(
         in_rollout(placing, version, f"device-{number}", percent) for number in range(20_000)
     )
@@ -167,7 +167,7 @@ def test_no_device_ever_goes_back_while_shares_grow(
     env: Context, db: Connection, acme: str, count: int
 ) -> None:
     """So many devices with 20 apps each ask in random order while the shares of the new versions grow one by one."""
-    dice, seed = seeded()
+    rng, seed = seeded()
     with db.write():
         grown = []
         for number in range(20):
@@ -175,13 +175,13 @@ def test_no_device_ever_goes_back_while_shares_grow(
             add_version(db, acme, app, 1)
             grown += [add_version(db, acme, app, code, rollout_percent=1) for code in (2, 3)]
     steps = [
-        (version, share) for share in (10, 50, 100) for version in dice.sample(grown, len(grown))
+        (version, share) for share in (10, 50, 100) for version in rng.sample(grown, len(grown))
     ]
     devices = [f"device-{number}" for number in range(count)]
     highest = {device: [1] * 20 for device in devices}
     asked = 0
     for start in range(0, len(steps) + 10, 10):
-        for device in dice.sample(devices, count if start + 10 > len(steps) else count * 3 // 10):
+        for device in rng.sample(devices, count if start + 10 > len(steps) else count * 3 // 10):
             asked += 1
             had = highest[device]
             got = {

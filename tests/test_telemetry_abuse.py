@@ -23,8 +23,8 @@ from mosis.telemetry import (
     shares,
     space,
 )
-from tests.client import Answer, Client, Person
-from tests.conftest import START, Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import START, FakeClock
 from tests.test_telemetry_retention import everything
 from tests.web.test_crashes import report
 from tests.web.test_telemetry import DAY, DEVICE, NOTES, analytics, batch, event, send, stored
@@ -33,10 +33,10 @@ DRAFT, UNKNOWN = "com.acme.draft", "com.acme.unknown"
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.out(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register()
+    client.out(account)
+    return account
 
 
 def crash(app_id: str = NOTES, device: int = 1, kind: str = "Error", **more: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class TestDrafts:
             )
         ]
 
-    def test_nobody_learns_which_there_are(self, client: Client, alice: Person) -> None:
+    def test_nobody_learns_which_there_are(self, client: Client, alice: Account) -> None:
         client.app_of(alice, DRAFT)
         client.upload(DRAFT, client.package(alice, DRAFT), as_=alice).expect(201)
         with client.env.db.connection().write() as db:
@@ -84,7 +84,7 @@ class TestDrafts:
         assert (answer["accepted"], answer["rejected"], answer["sample_rate"]) == (0, 2, 0)
         assert answer["errors"][0]["pointer"] == "/app_id"
 
-    def test_their_developers_try_them(self, client: Client, alice: Person) -> None:
+    def test_their_developers_try_them(self, client: Client, alice: Account) -> None:
         number = client.get(f"/v1/apps/{client.app_of(alice, DRAFT)}", as_=alice)["id"]
         keys = [
             client.post(
@@ -107,22 +107,22 @@ class TestDrafts:
 class TestMails:
     """One mail a day and app with what is new, of what was published."""
 
-    def published(self, client: Client) -> Person:
-        person = client.register("bob")
-        client.published(person, client.app_of(person, "com.bob.x"))
+    def published(self, client: Client) -> Account:
+        account = client.register("bob")
+        client.published(account, client.app_of(account, "com.bob.x"))
         client.work()
-        return person
+        return account
 
-    def look(self, client: Client, person: Person) -> list[dict[str, Any]]:
+    def look(self, client: Client, account: Account) -> list[dict[str, Any]]:
         maintenance.turn(client.env)
         client.work()
-        return [each for each in client.told(person) if each["kind"].startswith("crash.")]
+        return [each for each in client.notifications(account) if each["kind"].startswith("crash.")]
 
     def mails(self, client: Client) -> int:
         folder = client.env.config.data_dir / "mail"
         return sum(b"kind(s) of crashes" in path.read_bytes() for path in folder.glob("*.eml"))
 
-    def test_one_a_day(self, client: Client, hands: Hands) -> None:
+    def test_one_a_day(self, client: Client, clock: FakeClock) -> None:
         bob = self.published(client)
         for number, word in zip(range(60), words(), strict=False):
             crashed(client, app_id="com.bob.x", device=number, kind="E" + word)
@@ -130,7 +130,7 @@ class TestMails:
         assert [each["kind"] for each in told] == ["crash.new_group"] * 20
         assert self.mails(client) == 0, "the digest is not due yet"
         for hour in range(30):
-            hands.turn(3600)
+            clock.advance(3600)
             crashed(client, app_id="com.bob.x", device=hour, kind=f"Later{chr(97 + hour % 26)}x")
             maintenance.turn(client.env)
             client.work()
@@ -143,7 +143,7 @@ class TestMails:
 
     @pytest.mark.parametrize("version", ["7.7.7", "1.1.0"])
     def test_none_of_versions_that_were_never_published(
-        self, client: Client, hands: Hands, version: str
+        self, client: Client, clock: FakeClock, version: str
     ) -> None:
         bob = self.published(client)
         client.upload("com.bob.x", client.package(bob, "com.bob.x", "1.1.0", 2), as_=bob).expect(
@@ -154,25 +154,25 @@ class TestMails:
         client.post("/v1/telemetry/crashes", document).expect(202)
         client.post("/v1/telemetry/crashes", crash("com.bob.draft"), as_=bob).expect(202)
         self.look(client, bob)
-        hands.turn(2 * DAY)
+        clock.advance(2 * DAY)
         bob = client.sign_in(bob)
         kinds = [each["kind"] for each in self.look(client, bob)]
         assert (kinds, self.mails(client)) == (["crash.new_group"] * 2, 0)
 
-    def test_a_group_that_comes_back_is_new(self, client: Client, hands: Hands) -> None:
+    def test_a_group_that_comes_back_is_new(self, client: Client, clock: FakeClock) -> None:
         bob = self.published(client)
         crashed(client, app_id="com.bob.x")
-        hands.turn(3600)
+        clock.advance(3600)
         bob = client.sign_in(bob)
         self.look(client, bob)
         group = client.get("/v1/apps/com.bob.x/crashes", as_=bob)["crashes"]
         at = f"/v1/apps/com.bob.x/crashes/{group[0]['id']}"
         client.patch(at, {"state": "resolved"}, as_=bob).expect(200)
-        hands.turn(2 * DAY)
-        document = crash("com.bob.x", 2) | {"timestamp": text(hands.at)}
+        clock.advance(2 * DAY)
+        document = crash("com.bob.x", 2) | {"timestamp": text(clock.at)}
         client.post("/v1/telemetry/crashes", document).expect(202)
         self.look(client, client.sign_in(bob))
-        hands.turn(3600)
+        clock.advance(3600)
         bob = client.sign_in(bob)
         self.look(client, bob)
         digests = [each for each in self.look(client, bob) if each["kind"] == "crash.digest"]
@@ -192,9 +192,11 @@ class TestShares:
         for name, value in (("LEAST_OF_NETWORK", 20), ("LEAST_OF_DEVICE", 10)):
             monkeypatch.setattr(intake, name, value)
 
-    def test_of_a_network_and_a_device(self, client: Client, alice: Person, hands: Hands) -> None:
+    def test_of_a_network_and_a_device(
+        self, client: Client, alice: Account, clock: FakeClock
+    ) -> None:
         def taken(device: int, address: str, number: int = 5) -> int:
-            body = batch(*[event(at=hands.at)] * number, device_id=f"{device:064x}")
+            body = batch(*[event(at=clock.at)] * number, device_id=f"{device:064x}")
             return client.post("/v1/telemetry/events", body, address=address).status
 
         assert [taken(1, "192.0.2.1") for _ in range(3)] == [202, 202, 429]
@@ -211,10 +213,10 @@ class TestShares:
         client.out(alice, "com.acme.todo")
         other = batch(event(), app_id="com.acme.todo", device_id=f"{1:064x}")
         client.post("/v1/telemetry/events", other, address="192.0.2.1").expect(202)
-        hands.turn(DAY)
+        clock.advance(DAY)
         assert taken(1, "192.0.2.1") == 202
 
-    def test_counted_as_it_is_unpacked(self, client: Client, alice: Person) -> None:
+    def test_counted_as_it_is_unpacked(self, client: Client, alice: Account) -> None:
         large = batch(*[event("lua_error", message="x" * 400)] * 4)
         assert [client.post("/v1/telemetry/events", large).status for _ in range(3)] == [
             202,
@@ -223,7 +225,7 @@ class TestShares:
         ], "1,700 bytes are nine events, however well they compress"
 
     def test_of_all_the_room(
-        self, client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+        self, client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(intake, "NETWORKS", space.limit_bytes(client.env) // 3000)
         answers = []
@@ -250,7 +252,7 @@ class TestRoom:
     def settings(self) -> dict[str, str]:
         return {"TELEMETRY_MAX_BYTES": str(1 << 20)}
 
-    def test_the_oldest_go_when_there_is_no_more(self, client: Client, alice: Person) -> None:
+    def test_the_oldest_go_when_there_is_no_more(self, client: Client, alice: Account) -> None:
         db = client.env.telemetry.connection()
         noise = [event("lua_error", message=os.urandom(200).hex()) for _ in range(100)]
         for number in range(60):
@@ -272,7 +274,7 @@ class TestRoom:
         assert rollups.recount(db) == 0
         send(client, event()).expect(202)
 
-    def test_samples_of_crashes_go_after_the_events(self, client: Client, alice: Person) -> None:
+    def test_samples_of_crashes_go_after_the_events(self, client: Client, alice: Account) -> None:
         for number, word in zip(range(90), words(), strict=False):
             trace = f"a{word}.lua:1: in function 'f'\n" + os.urandom(8000).hex()
             answer = report(client, device=number, kind="E" + word, stack_trace=trace)
@@ -286,7 +288,7 @@ class TestRoom:
 
 
 def test_uploads_have_room_that_telemetry_has_not(
-    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stops at twice the reserve, and gives back what it has."""
     for _ in range(30):
@@ -306,7 +308,7 @@ def test_uploads_have_room_that_telemetry_has_not(
     assert 3000 <= analytics(client, alice)["totals"]["events"] <= 3400
 
 
-def test_events_are_packed_and_older_rows_are_read(client: Client, alice: Person) -> None:
+def test_events_are_packed_and_older_rows_are_read(client: Client, alice: Account) -> None:
     sent = [event("perf_frame", frame_ms=16.5)] * 100
     send(client, *sent)
     packed, size = stored(client, "SELECT length(packed), size_bytes FROM batches")[0]
@@ -366,7 +368,7 @@ class TestDevices:
                 raw.set_progress_handler(None, 0)
         return len(found), steps, hashes
 
-    def test_the_cost_goes_by_what_is_found(self, client: Client, alice: Person) -> None:
+    def test_the_cost_goes_by_what_is_found(self, client: Client, alice: Account) -> None:
         send(client, event())
         paths = [f"/v1/telemetry/devices/{device}" for device in ("e" * 64, DEVICE)]
         before = [self.work_of(client, lambda path=path: client.get(path)) for path in paths]
@@ -393,7 +395,7 @@ class TestDevices:
             assert more_steps <= steps + 5
 
     def test_rows_from_before_devices_were_listed_are_found(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         send(client, event())
         report(client, device=int(DEVICE, 16))
@@ -405,23 +407,23 @@ class TestDevices:
         assert [len(each) for each in everything(client, DEVICE)] == [1, 1]
         maintenance.turn(client.env)
         assert stored(client, "SELECT unlisted FROM apps") == [(int(START),)]
-        hands.turn(92 * DAY)
+        clock.advance(92 * DAY)
         maintenance.turn(client.env)
         assert stored(client, "SELECT unlisted FROM apps") == [(0,)]
 
     def test_devices_are_struck_once_nothing_of_them_is_left(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         send(client, event())
         report(client, device=2)
-        hands.turn(9 * DAY)
+        clock.advance(9 * DAY)
         maintenance.turn(client.env)
-        assert stored(client, "SELECT day FROM devices") == [(int(hands.at) // DAY,)]
-        hands.turn(100 * DAY)
+        assert stored(client, "SELECT day FROM devices") == [(int(clock.at) // DAY,)]
+        clock.advance(100 * DAY)
         maintenance.turn(client.env)
         assert stored(client, "SELECT 1 FROM devices") == []
 
-    def test_their_lists_do_not_say_who_uses_two_apps(self, client: Client, alice: Person) -> None:
+    def test_their_lists_do_not_say_who_uses_two_apps(self, client: Client, alice: Account) -> None:
         for name in ("a", "b", "c"):
             send(client, event(), app_id=client.out(alice, f"com.acme.{name}"))
         assert len(set(stored(client, "SELECT key FROM devices"))) == 3
@@ -458,14 +460,14 @@ class TestGroups:
         ):
             monkeypatch.setattr(crash_groups, name, value)
 
-    def kinds(self, client: Client, alice: Person) -> list[str]:
+    def kinds(self, client: Client, alice: Account) -> list[str]:
         found = client.get(f"/v1/apps/{NOTES}/crashes?limit=100", as_=alice).expect(200)["crashes"]
         return [each["type"] for each in found]
 
     @pytest.mark.parametrize("networks", [1, 3, 40])
     @pytest.mark.parametrize("in_a_row", [1, 2])
     def test_a_flood_hides_no_real_crash(
-        self, client: Client, alice: Person, networks: int, in_a_row: int
+        self, client: Client, alice: Account, networks: int, in_a_row: int
     ) -> None:
         """Made up crashes of many networks and devices, then a real one from the same network: it is there."""
         crashed(client, kind="Shared", device=1, address="203.0.113.1")
@@ -487,7 +489,7 @@ class TestGroups:
         if networks == 1:
             assert len([each for each in kinds if each.startswith("E")]) <= 8
 
-    def test_the_same_network_displaces_its_own(self, client: Client, alice: Person) -> None:
+    def test_the_same_network_displaces_its_own(self, client: Client, alice: Account) -> None:
         crashed(client, kind="First", device=1, address="203.0.113.1")
         for number, word in zip(range(60), words(), strict=False):
             crashed(client, kind="E" + word, device=number + 100)
@@ -496,7 +498,7 @@ class TestGroups:
         assert {"First", "Real"} <= set(kinds)
         assert len(kinds) == 1 + 8
 
-    def test_a_device_has_fewer_than_its_network(self, client: Client, alice: Person) -> None:
+    def test_a_device_has_fewer_than_its_network(self, client: Client, alice: Account) -> None:
         for word in ("a", "b", "c"):
             crashed(client, kind="Mine" + word, device=1)
         for number, word in zip(range(20), words(), strict=False):
@@ -506,16 +508,16 @@ class TestGroups:
         assert len([each for each in kinds if each.startswith("E")]) == 4
 
     def test_the_days_before_are_not_displaced_by_a_flood_of_today(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         crashed(client, kind="Old", device=1, address="203.0.113.1")
-        hands.turn(DAY)
+        clock.advance(DAY)
         for number, word in zip(range(80), words(), strict=False):
             crashed(client, kind="E" + word, device=number, address=f"192.0.2.{number}")
         assert "Old" in self.kinds(client, client.sign_in(alice))
 
     def test_what_several_devices_met_is_bounded_too(
-        self, client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+        self, client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(crash_groups, "SHARED_GROUPS", 5)
         for number, word in zip(range(12), words(), strict=False):
@@ -530,7 +532,7 @@ class TestGroups:
         assert sorted(kinds)[-1] == "other"
         assert len(kinds) == 6
 
-    def test_counts_of_reports_stay_when_a_group_goes(self, client: Client, alice: Person) -> None:
+    def test_counts_of_reports_stay_when_a_group_goes(self, client: Client, alice: Account) -> None:
         for number, word in zip(range(40), words(), strict=False):
             crashed(client, kind="E" + word, device=number)
         assert analytics(client, alice)["totals"]["crashes"] == 40

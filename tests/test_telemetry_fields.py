@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mosis.telemetry import crashes
 from mosis.telemetry.schemas import crash_fits, event_fits
 from mosis.validation import timestamps
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.conftest import START
 from tests.test_telemetry_abuse import crash
 from tests.web.test_telemetry import analytics, event, send
@@ -21,10 +21,10 @@ MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.out(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register()
+    client.out(account)
+    return account
 
 
 def written(at: datetime, minutes: int) -> str:
@@ -68,7 +68,7 @@ def test_a_leap_second_is_taken_where_there_can_be_one_in_any_zone(year: int, mi
     "0000-01-01T00:00:00Z", "2026-11-27T00:00:00Z\n", "2026-11-27T00:00:00+01:00 ", "٢026-11-27T00:00:00Z", "1" * 100,
 ])  # fmt: skip
 def test_what_is_no_timestamp_is_rejected_by_itself(
-    client: Client, alice: Person, stamp: str
+    client: Client, alice: Account, stamp: str
 ) -> None:
     answer = send(client, event(), {"type": "app_start", "timestamp": stamp}).expect(202)
     assert (answer["accepted"], answer["rejected"]) == (1, 1)
@@ -77,7 +77,7 @@ def test_what_is_no_timestamp_is_rejected_by_itself(
     client.post("/v1/telemetry/crashes", body).expect(422).finding("/timestamp")
 
 
-def test_ranges_take_any_offset_too(client: Client, alice: Person) -> None:
+def test_ranges_take_any_offset_too(client: Client, alice: Account) -> None:
     send(client, event())
     for start in (
         "2027-01-15T00:00:00Z",
@@ -90,7 +90,7 @@ def test_ranges_take_any_offset_too(client: Client, alice: Person) -> None:
     client.get(f"/v1/apps/com.acme.notes/analytics{bad}", as_=alice).expect(400)
 
 
-def test_every_number_of_the_contract_is_added_up(client: Client, alice: Person) -> None:
+def test_every_number_of_the_contract_is_added_up(client: Client, alice: Account) -> None:
     near = {"rel": 0.046}
     for name in ("frame_ms", "avg_ms"):
         assert analytics(client, alice)["totals"]["frame_ms_p50"] is None
@@ -135,7 +135,7 @@ def test_whatever_is_too_long_of_a_report_is_shortened(
     assert not crashes.shortened(document), "once is enough"
 
 
-def test_a_long_report_is_stored_and_says_so(client: Client, alice: Person) -> None:
+def test_a_long_report_is_stored_and_says_so(client: Client, alice: Account) -> None:
     long = {
         "message": "m" * 5000,
         "context": {"n" * 70: "v" * 600} | {str(n): n for n in range(40)},

@@ -58,20 +58,20 @@ def out(server: Running) -> None:
     raw.close()
 
 
-def month(dice: random.Random, midnight: int, count: int) -> list[tuple[str, dict[str, Any]]]:
+def month(rng: random.Random, midnight: int, count: int) -> list[tuple[str, dict[str, Any]]]:
     """Everything that the devices want to say, in a muddle: some of it is late, some twice."""
-    devices = telemetry.fleet(dice, count, ["1.0.0"])
+    devices = telemetry.fleet(rng, count, ["1.0.0"])
     said = [
         each
         for ago in range(DAYS - 1, 0, -1)
         for device in devices
-        for each in telemetry.day_of(dice, device, APP, midnight - ago * DAY)
+        for each in telemetry.day_of(rng, device, APP, midnight - ago * DAY)
     ]
     for place in range(len(said)):
-        if dice.random() < 0.1:  # a day, a week or three too late
-            other = min(len(said) - 1, place + dice.choice([20, 150, 500]))
+        if rng.random() < 0.1:  # a day, a week or three too late
+            other = min(len(said) - 1, place + rng.choice([20, 150, 500]))
             said[place], said[other] = said[other], said[place]
-    return said + dice.sample(said, len(said) // 10)
+    return said + rng.sample(said, len(said) // 10)
 
 
 class Senders:
@@ -94,7 +94,7 @@ class Senders:
             thread.start()
 
     def _send(self, seed: int) -> None:
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         while True:
             try:
                 path, document = self.left.get_nowait()
@@ -109,7 +109,7 @@ class Senders:
                     continue
                 assert status == 202, answer
                 self.answers["duplicate" if answer["duplicate"] else "new"] += 1
-                if dice.random() > 0.05:
+                if rng.random() > 0.05:
                     break
 
 
@@ -153,7 +153,7 @@ def held(path: Path, span: str, version: str) -> dict[int, Counter[str]]:
 
 @pytest.mark.parametrize("count", short_and_full(8, 200))
 def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, count: int) -> None:
-    dice = random.Random(4)
+    rng = random.Random(4)
     server = Running(tmp_path)
     server.start()
     try:
@@ -164,7 +164,7 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, count: int) -
             == 201
         )
         out(server)
-        said = month(dice, int(time.time()) // DAY * DAY, count)
+        said = month(rng, int(time.time()) // DAY * DAY, count)
         senders = Senders(server.port, said)
         for share in (0.7, 0.35):
             while senders.left.qsize() > share * len(said):

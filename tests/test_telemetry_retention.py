@@ -8,8 +8,8 @@ import pytest
 
 from mosis.clock import text
 from mosis.telemetry import maintenance, retention, rollups
-from tests.client import Client, Person
-from tests.conftest import START, Hands
+from tests.client import Account, Client
+from tests.conftest import START, FakeClock
 from tests.web.test_crashes import report
 from tests.web.test_telemetry import (
     DAY,
@@ -27,10 +27,10 @@ OTHER = "f" * 64
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.out(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register()
+    client.out(account)
+    return account
 
 
 def rows(client: Client, table: str) -> int:
@@ -38,34 +38,34 @@ def rows(client: Client, table: str) -> int:
 
 
 def test_raw_events_stay_seven_days_and_sums_for_good(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     send(client, event(), batch_id="b")
-    hands.turn(3 * DAY)
-    send(client, event(at=hands.at))
-    hands.turn(4 * DAY)
+    clock.advance(3 * DAY)
+    send(client, event(at=clock.at))
+    clock.advance(4 * DAY)
     maintenance.turn(client.env)
     assert rows(client, "batches") == 2
-    hands.turn(1)
+    clock.advance(1)
     maintenance.turn(client.env)
     assert rows(client, "batches") == 1
-    hands.turn(100 * DAY)
+    clock.advance(100 * DAY)
     maintenance.turn(client.env)
     assert (rows(client, "batches"), rows(client, "seen")) == (0, 0)
     assert stored(client, "SELECT DISTINCT span FROM rollups") == [("day",)]
     sign_in_again(client, alice)
     assert analytics(client, alice, "?from=2027-01-15&to=2027-01-25")["totals"]["starts"] == 2
-    send(client, event(at=hands.at))
+    send(client, event(at=clock.at))
     assert (
         analytics(client, alice)["totals"]["starts"] == 1
     )  # a new row is not taken for a summed one
 
 
 def test_batches_that_are_not_in_the_sums_yet_stay(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     send(client, event())
-    hands.turn(30 * DAY)
+    clock.advance(30 * DAY)
     retention.prune(client.env)
     assert rows(client, "batches") == 1
     maintenance.turn(client.env)
@@ -76,22 +76,22 @@ def test_batches_that_are_not_in_the_sums_yet_stay(
 
 
 def test_rows_from_a_future_that_was_none_go_too(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
-    hands.turn(1000 * DAY)
+    clock.advance(1000 * DAY)
     send(client, event())
-    hands.turn(-1000 * DAY)
+    clock.advance(-1000 * DAY)
     send(client, event())
     maintenance.turn(client.env)
     assert rows(client, "batches") == 1
 
 
-def test_crashes_stay_ninety_days(client: Client, alice: Person, hands: Hands) -> None:
+def test_crashes_stay_ninety_days(client: Client, alice: Account, clock: FakeClock) -> None:
     report(client)
     report(client, kind="Other")
-    hands.turn(60 * DAY)
-    report(client, at=hands.at)
-    hands.turn(31 * DAY)
+    clock.advance(60 * DAY)
+    report(client, at=clock.at)
+    clock.advance(31 * DAY)
     maintenance.turn(client.env)
     assert stored(client, "SELECT type, count FROM crash_groups") == [("LuaError", 2)]
     assert (rows(client, "crash_reports"), rows(client, "crash_counts")) == (1, 2)
@@ -101,7 +101,7 @@ def test_crashes_stay_ninety_days(client: Client, alice: Person, hands: Hands) -
 
 
 def test_slices_are_short_and_the_space_comes_back(
-    client: Client, alice: Person, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = retention.Slices.took
     db = client.env.telemetry.connection()
@@ -121,7 +121,7 @@ def test_slices_are_short_and_the_space_comes_back(
                 )
     rollups.catch_up(db)
     before = db.value("PRAGMA page_count")
-    hands.turn(8 * DAY)
+    clock.advance(8 * DAY)
     spent: list[float] = []
     monkeypatch.setattr(
         retention.Slices, "took", lambda self, seconds: spent.append(seconds) or took(self, seconds)
@@ -148,16 +148,18 @@ def test_a_slice_adapts_to_what_it_costs() -> None:
     assert slices.size == 1
 
 
-def test_pruning_stops_when_its_time_is_over(client: Client, alice: Person, hands: Hands) -> None:
+def test_pruning_stops_when_its_time_is_over(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     for _ in range(200):
         send(client, event())
     maintenance.turn(client.env)
-    hands.turn(8 * DAY)
+    clock.advance(8 * DAY)
     retention.prune(client.env, seconds=0)
     assert rows(client, "batches") == 200 - retention.FIRST_SLICE
 
 
-def test_a_deleted_draft_takes_its_telemetry_along(client: Client, alice: Person) -> None:
+def test_a_deleted_draft_takes_its_telemetry_along(client: Client, alice: Account) -> None:
     client.app_of(alice, "com.acme.todo")
     try_out(client, alice, "com.acme.todo")
     send(client, event())
@@ -172,7 +174,7 @@ def test_a_deleted_draft_takes_its_telemetry_along(client: Client, alice: Person
     assert rollups.recount(client.env.telemetry.connection()) == 0
 
 
-def try_out(client: Client, developer: Person, app_id: str) -> None:
+def try_out(client: Client, developer: Account, app_id: str) -> None:
     """A device of the developer sends something of a draft."""
     body = batch(event(), app_id=app_id)
     assert client.post("/v1/telemetry/events", body, as_=developer).expect(202)["accepted"] == 1
@@ -189,7 +191,7 @@ def everything(client: Client, device: str, limit: int = 100) -> tuple[list[Any]
         query = f"?limit={limit}&cursor={page['next_cursor']}"
 
 
-def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice: Person) -> None:
+def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice: Account) -> None:
     client.out(alice, "com.acme.todo")
     for number in range(5):
         send(client, event("perf_frame", frame_ms=number))
@@ -221,7 +223,7 @@ def test_a_device_sees_and_erases_what_is_stored_about_it(client: Client, alice:
 
 
 def test_the_newest_batch_erased_leaves_no_number_for_the_next(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     send(client, event())
     maintenance.turn(client.env)
@@ -235,7 +237,7 @@ def test_what_is_no_device_id(client: Client) -> None:
     client.delete(f"/v1/telemetry/devices/{'g' * 64}").expect(400)
 
 
-def test_one_search_at_a_time(client: Client, alice: Person) -> None:
+def test_one_search_at_a_time(client: Client, alice: Account) -> None:
     send(client, event())
     with client.env.telemetry_search:
         refused = client.get(f"/v1/telemetry/devices/{DEVICE}").expect(503, code="busy")

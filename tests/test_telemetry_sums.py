@@ -11,8 +11,8 @@ from mosis.telemetry import histogram, rollups
 from mosis.telemetry.hyperloglog import HyperLogLog
 
 
-def devices(dice: random.Random, number: int) -> list[bytes]:
-    return [dice.randbytes(8) for _ in range(number)]
+def devices(rng: random.Random, number: int) -> list[bytes]:
+    return [rng.randbytes(8) for _ in range(number)]
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ def devices(dice: random.Random, number: int) -> list[bytes]:
     [(0, 0), (1, 0), (10, 0.0), (100, 0.03), (900, 0.04), (5_000, 0.06), (100_000, 0.06)],
 )
 def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None:
-    dice = random.Random(size)
+    rng = random.Random(size)
     sketch = HyperLogLog()
-    for device in devices(dice, size) * 2:
+    for device in devices(rng, size) * 2:
         sketch.add(device)
     assert abs(sketch.estimate() - size) <= error * size
     assert HyperLogLog(sketch.stored()).stored() == sketch.stored()
@@ -34,12 +34,12 @@ def test_a_sketch_knows_how_many_devices_it_saw(size: int, error: float) -> None
     ("left", "right"), [(50, 60), (50, 5000), (5000, 50), (5000, 6000), (900, 900)]
 )
 def test_united_sketches_are_the_sketch_of_all(left: int, right: int) -> None:
-    dice = random.Random(left)
+    rng = random.Random(left)
     both, one, other = HyperLogLog(), HyperLogLog(), HyperLogLog()
-    for device in devices(dice, left):
+    for device in devices(rng, left):
         both.add(device)
         one.add(device)
-    for device in devices(dice, right):
+    for device in devices(rng, right):
         both.add(device)
         other.add(device)
     one.unite(other)
@@ -47,8 +47,8 @@ def test_united_sketches_are_the_sketch_of_all(left: int, right: int) -> None:
 
 
 def test_percentiles_are_within_their_width_and_add_up() -> None:
-    dice = random.Random(7)
-    values = [dice.lognormvariate(2.8, 0.6) for _ in range(20_000)] + [0.0, 1e9]
+    rng = random.Random(7)
+    values = [rng.lognormvariate(2.8, 0.6) for _ in range(20_000)] + [0.0, 1e9]
     halves = [Counter(map(histogram.bucket, values[part::2])) for part in (0, 1)]
     counts = histogram.load(histogram.dump(halves[0] + halves[1]))
     assert counts == Counter(map(histogram.bucket, values))
@@ -59,18 +59,18 @@ def test_percentiles_are_within_their_width_and_add_up() -> None:
 
 
 def test_batches_are_added_once_and_can_be_counted_again(env: Context) -> None:
-    db, dice = env.telemetry.connection(), random.Random(3)
+    db, rng = env.telemetry.connection(), random.Random(3)
     with db.write():
         app = db.insert("apps", app_id="x")
         source = db.insert("sources", app=app, version="1.0.0", mosis_version="2")
         for _ in range(3 * rollups.SLICE + 7):
             events = [
-                [dice.choice([1, 2, 3, 5]), dice.randrange(10**6), {"frame_ms": dice.random() * 40}]
+                [rng.choice([1, 2, 3, 5]), rng.randrange(10**6), {"frame_ms": rng.random() * 40}]
                 for _ in range(5)
             ]
             row = {
                 "source": source,
-                "device": dice.randbytes(8),
+                "device": rng.randbytes(8),
                 "session": b"s",
                 "received_at": 10**6,
             }

@@ -124,7 +124,7 @@ def fill_peers(path: Path, catalogue: Catalogue) -> None:
     db.executescript(PEERS_SCHEMA)
     db.executemany(
         "INSERT INTO developers VALUES (?, ?, ?, ?, ?)",
-        [(*person[:3], person[3], WHEN) for person in catalogue.people],
+        [(*account[:3], account[3], WHEN) for account in catalogue.people],
     )
     for app in catalogue.apps:
         db.execute(
@@ -183,7 +183,7 @@ def fill_ours(path: Path, packages: Path, catalogue: Catalogue) -> str:
     )
     db.executemany(
         "INSERT INTO developers (id, email, email_verified, name, password_hash, created_at) VALUES (?, ?, 1, ?, ?, ?)",
-        [(*person, WHEN) for person in catalogue.people],
+        [(*account, WHEN) for account in catalogue.people],
     )
     db.execute(
         "INSERT INTO signing_keys (id, developer_id, name, public_key, fingerprint, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",

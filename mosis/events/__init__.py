@@ -159,18 +159,32 @@ def mail_choices(db: Connection, developer_id: str) -> dict[str, bool]:
     return {name: kind.mailed for name, kind in KINDS.items()} | chosen
 
 
-def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
-    """Switch the mail of some kinds on or off, in the running transaction."""
-    db.change(
-        "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?",
-        json.dumps(choices),
-        developer_id,
-    )
-
-
 def find(db: Connection, event_id: str) -> Event | None:
     """The event with this id, or None."""
     return db.one(f"SELECT {columns(Event)} FROM events WHERE id = ?", event_id, into=Event)
+
+
+def mark_read(db: Connection, developer_id: str, event_id: str | None = None) -> int:
+    """Mark one event of an account, or all, as read, in the running transaction; repeating keeps
+    the first time. Returns the number that were unread."""
+    return db.change(
+        "UPDATE events SET read_at = ?1 WHERE developer_id = ?2 AND read_at IS NULL AND (?3 IS NULL OR id = ?3)",
+        db.now,
+        developer_id,
+        event_id,
+    )
+
+
+def mark_mailed(db: Connection, event_ids: list[str], message_id: str | None) -> None:
+    """Mark these as mailed, in the running transaction; the event whose id the message had gets the
+    time."""
+    db.change(
+        "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
+        " WHERE id IN (SELECT value FROM json_each(?3))",
+        message_id,
+        db.now,
+        json.dumps(event_ids),
+    )
 
 
 def after(db: Connection, caller: Caller, wanted: PageRequest) -> Page[Event]:

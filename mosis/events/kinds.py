@@ -8,10 +8,10 @@ PUBLISHERS = "publishers and owners of the app"
 OWNERS = "owners of the app"
 REVIEWERS = "reviewers and administrators"
 
-_KEYS = "/docs/COOKBOOK#an-api-key-for-a-build-server"
+_KEYS = "/console/account#keys"
 _MEMBERS = "/docs/API#members"
-_VERSIONS = "/docs/API#versions"
-_DESK = "/docs/API#review-desk"
+_VERSION = "/console/apps/{package_id}/versions/{version}"
+_CRASHES = "/console/apps/{package_id}/quality#crashes"
 _RESET = "/console/reset"
 
 
@@ -28,8 +28,9 @@ class Failure:
 @dataclass(frozen=True)
 class Kind:
     """`text` is one sentence; `next` and `page` are the next step in a mail. Names in braces are
-    fields or facts of the event. `data` are the names of its facts; an older event may lack some.
-    `mailed`: unless the account has chosen otherwise."""
+    fields or facts of the event; `{hours_s}` is the ending of a plural. The text up to the first
+    semicolon or full stop is the subject of a mail. `data` are the names of its facts; an older
+    event may lack some. `mailed`: unless the account has chosen otherwise."""
 
     recipients: str
     data: str
@@ -45,20 +46,20 @@ KINDS: dict[str, Kind] = {
         PUBLISHERS,
         "state errors",
         "{package_id} {version} passed the checks.",
-        "What each finding means, and how to fix it:",
-        "/docs/PACKAGES#findings",
+        "The findings, and how to fix each of them:",
+        _VERSION + "#findings",
         failure=Failure(
             "state",
             "failed",
-            "The checks of {package_id} {version} found errors; see its findings.",
+            "{package_id} {version} did not pass the checks; see its findings.",
         ),
     ),
     "version.submitted": Kind(
         PUBLISHERS,
         "state",
         "{package_id} {version} waits for a reviewer.",
-        "Your apps:",
-        "/console/",
+        "Its place in the queue, and a talk with the reviewers:",
+        _VERSION,
         mailed=False,
     ),
     "version.approved": Kind(
@@ -66,22 +67,22 @@ KINDS: dict[str, Kind] = {
         "state comment",
         "{package_id} {version} was approved; publish it at any time, "
         "unless it is set to be published automatically.",
-        "How to publish it:",
-        "/docs/COOKBOOK#publish",
+        "Publish it, to every device or to a share of them first:",
+        _VERSION,
     ),
     "version.rejected": Kind(
         PUBLISHERS,
         "state reasons comment",
         "{package_id} {version} was rejected; the review says why.",
-        "Change what the reviewer asks for and upload a package again. Questions can be asked in the review:",
-        _DESK,
+        "Change what the reviewer asks for and upload a new package. If something is unclear, ask:",
+        _VERSION + "#conversation",
     ),
     "version.published": Kind(
         PUBLISHERS,
         "state",
         "{package_id} {version} is published.",
-        "The page of the app:",
-        "/app/{package_id}",
+        "Its downloads and crashes:",
+        "/console/apps/{package_id}/quality",
         mailed=False,
     ),
     "version.halted": Kind(
@@ -89,8 +90,8 @@ KINDS: dict[str, Kind] = {
         "state automatic sessions crashes devices crashed_devices crash_free_share crash_free_below"
         " previous p_value p_value_bound rollout_percent",
         "{package_id} {version} is halted: no further device is offered it.",
-        "Publish it to go on, yank it, or publish the next version:",
-        _VERSIONS,
+        "Publish it to go on, withdraw it, or upload the next version:",
+        _VERSION,
         failure=Failure(
             "automatic",
             True,
@@ -101,37 +102,37 @@ KINDS: dict[str, Kind] = {
         PUBLISHERS,
         "percent step steps next_step_at",
         "{package_id} {version} is offered to {percent} % of the devices: step {step} of {steps} of its rollout plan.",
-        "The rollout plan:",
-        _VERSIONS,
+        "The plan, and how to stop it:",
+        _VERSION,
         mailed=False,
     ),
     "version.yanked": Kind(
         PUBLISHERS,
         "state",
         "{package_id} {version} was withdrawn.",
-        "Devices that have this version keep it. Unyank it or publish the next version:",
-        _VERSIONS,
+        "Devices that have this version keep it. Bring it back, or upload the next version:",
+        _VERSION,
         mailed=False,
     ),
     "review.message": Kind(
         PUBLISHERS + ", or the reviewer",
         "message sender text",
         "The {sender} wrote about {package_id} {version}.",
-        "How to answer in the review:",
-        _DESK,
+        "Read and answer it:",
+        _VERSION + "#conversation",
     ),
     "review.waiting": Kind(
         REVIEWERS + " who are not members of the app",
         "review because",
         "{package_id} {version} waits for a review.",
-        "The review desk:",
-        "/console/reviews",
+        "Its permissions, findings and changes:",
+        "/console/reviews/{review}",
         mailed=False,
     ),
     "review.digest": Kind(
         REVIEWERS,
         "waiting hours reviews",
-        "{waiting} version(s) or listing change(s) wait for a review, the oldest for about {hours} hour(s).",
+        "Versions and listing changes that wait for a review: {waiting}; the oldest has waited for about {hours} hour{hours_s}.",
         "The review desk:",
         "/console/reviews",
     ),
@@ -160,9 +161,9 @@ KINDS: dict[str, Kind] = {
     "app.released": Kind(
         OWNERS,
         "sha256 by by_id with_api_key",
-        "{package_id} {version} is offered to devices. It was released by {by}.",
-        "If it was not you or a colleague, halt it, and revoke the credential that was used:",
-        _VERSIONS,
+        "{by} released {package_id} {version}; it is offered to devices now.",
+        "If nobody of you did that, halt it here, and revoke the credential that was used:",
+        _VERSION,
     ),
     "app.member_invited": Kind(
         OWNERS,
@@ -217,99 +218,99 @@ KINDS: dict[str, Kind] = {
         PUBLISHERS,
         "group type message frame reopened_at",
         "{package_id} has a new kind of crash.",
-        "GET /v1/apps/{package_id}/crashes has the reports:",
-        "/docs/API#telemetry",
+        "Where it happened, how often, and in which versions:",
+        _CRASHES,
         mailed=False,
     ),
     "crash.digest": Kind(
         PUBLISHERS,
         "new groups summary",
-        "{package_id} has {new} new or returning kind(s) of crashes: {summary}",
-        "GET /v1/apps/{package_id}/crashes has the reports:",
-        "/docs/API#telemetry",
+        "{package_id} has {new} new or returning kind{new_s} of crash: {summary}",
+        "Where they happened, how often, and in which versions:",
+        _CRASHES,
     ),
     "security.signed_in_elsewhere": Kind(
         ACCOUNT,
         "client network",
-        "A sign-in to your account from {network} ({client}), which was never used for it before.",
-        "If it was not you, set a new password, which ends every session:",
+        "Somebody signed in to your account from the network {network} ({client}), which was not used for it before.",
+        "If that was not you, set a new password. It ends every session:",
         _RESET,
     ),
     "security.token_reused": Kind(
         ACCOUNT,
         "client network",
-        "A refresh token was used twice, so the session was ended. If it was not you, change your password.",
-        "Set a new password:",
+        "A session of your account was ended; its refresh token was used twice, so somebody may have copied it.",
+        "If you cannot explain that, set a new password. It ends every session:",
         _RESET,
     ),
     "security.key_reported": Kind(
         ACCOUNT,
         "name prefix",
         "The API key {name!r} ({prefix}...) was found in a public place and has been revoked.",
-        "Make a new key, and keep it out of repositories:",
+        "Make a new one, and keep it out of repositories:",
         _KEYS,
     ),
     "security.password_changed": Kind(
         ACCOUNT,
         "network",
         "Your password was changed and your other sessions were ended.",
-        "If it was not you, set a new password:",
+        "If that was not you, set a new one with a link to this mailbox:",
         _RESET,
     ),
     "security.provider_linked": Kind(
         ACCOUNT,
         "provider network",
-        "{provider} was linked to your account from {network}. If it was not you, unlink it.",
-        "Set a new password:",
+        "Sign-in with {provider} was added to your account, from the network {network}.",
+        "If that was not you, set a new password, then unlink it (DELETE /v1/auth/oauth/{provider}):",
         _RESET,
     ),
     "security.second_factor_on": Kind(
         ACCOUNT,
         "network",
-        "A second factor was turned on for your account, from {network}.",
-        "If it was not you, set a new password and ask the operator:",
+        "A second factor was turned on for your account, from the network {network}.",
+        "If that was not you, set a new password, and ask the operator to turn it off:",
         _RESET,
     ),
     "security.second_factor_off": Kind(
         ACCOUNT,
         "network",
         "The second factor of your account was turned off.",
-        "If it was not you, set a new password:",
+        "If that was not you, set a new password. It ends every session:",
         _RESET,
     ),
     "security.recovery_code_used": Kind(
         ACCOUNT,
         "network left",
-        "A recovery code was used to sign in from {network}; {left} are left.",
-        "Make new ones when few are left:",
+        "A recovery code was used to sign in, from the network {network}; codes left: {left}.",
+        "When few are left, make new ones:",
         "/console/second-factor",
     ),
     "security.second_factor_failed": Kind(
         ACCOUNT,
         "network client",
-        "Somebody who knows your password gave a wrong second-factor code, from {network} ({client}).",
-        "If it was not you, set a new password:",
+        "Somebody who knows your password gave a wrong code of your second factor, from the network {network} ({client}).",
+        "If that was not you, set a new password:",
         _RESET,
     ),
     "security.email_changed": Kind(
         ACCOUNT,
         "network",
-        "Your account has a new e-mail address, set from {network}.",
-        "If it was not you, use the link in the mail that the old address got:",
-        _RESET,
+        "Your account has a new e-mail address, set from the network {network}.",
+        "If that was not you, open the link in the mail that the old address got. Your account:",
+        "/console/account",
     ),
     "security.email_change_undone": Kind(
         ACCOUNT,
         "network",
         "Your account has its old e-mail address again; all its sessions and keys were revoked.",
-        "Set a new password:",
+        "Set a new password to sign in:",
         _RESET,
     ),
     "key.expiring": Kind(
         ACCOUNT,
         "name prefix expires_at",
         "The API key {name!r} ({prefix}...) expires at {expires_at}.",
-        "Make a new key before that:",
+        "Make a new one before that, and put it where the old one is used:",
         _KEYS,
     ),
     "operator.drill": Kind(
@@ -321,14 +322,14 @@ KINDS: dict[str, Kind] = {
         failure=Failure(
             "passed",
             False,
-            "The restore drill FAILED; the backup could not be restored: {findings}.",
+            "The restore drill failed; the backup could not be restored: {findings}.",
         ),
     ),
     "webhook.switched_off": Kind(
         ACCOUNT,
         "webhook_id host why",
-        "The webhook to {host} was switched off: {why}. Switch it on again when the receiver works.",
-        "How webhooks are delivered:",
-        "/docs/API#webhooks",
+        "The webhook to {host} was switched off: {why}.",
+        "When the receiver works, switch it on again:",
+        "/console/account#webhooks",
     ),
 }

@@ -1,7 +1,6 @@
 """Notifications: an account's events with a sentence each, read or unread, and by mail for the
 kinds the account chose."""
 
-import json
 import time
 from functools import partial
 from typing import Any
@@ -64,29 +63,18 @@ def unread_count(db: Connection, caller: Caller) -> int:
 
 def read(db: Connection, caller: Caller, event_id: str) -> Event:
     """Mark one as read; repeating keeps the first time. Raises NotFound."""
-    account = caller.account
     with db.write():
-        db.change(
-            "UPDATE events SET read_at = ? WHERE id = ? AND developer_id = ? AND read_at IS NULL",
-            db.now,
-            event_id,
-            account,
-        )
+        events.mark_read(db, caller.account, event_id)
         found = events.find(db, event_id)
-        if found is None or found.developer_id != account:
+        if found is None or found.developer_id != caller.account:
             raise NotFound("notification")
         return found
 
 
 def read_all(db: Connection, caller: Caller) -> int:
     """Mark all as read. Returns the number that were unread."""
-    account = caller.account
     with db.write():
-        return db.change(
-            "UPDATE events SET read_at = ? WHERE developer_id = ? AND read_at IS NULL",
-            db.now,
-            account,
-        )
+        return events.mark_read(db, caller.account)
 
 
 def mail(env: Context, developer_id: str) -> Again | None:
@@ -113,7 +101,8 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
             if choices[each.kind] and not developer.suspended and not mails.is_good_news(each)
         ]
         if not wanted:
-            _mark(db, due, None)
+            with db.write():
+                events.mark_mailed(db, [each.id for each in due], None)
             continue
         sent, oldest = _sent_in_the_last_hour(db, developer_id, urgent)
         if sent >= MAILS_AN_HOUR:
@@ -129,7 +118,9 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
             is_wanted=partial(accounts.has_address, db, developer.id, developer.email),
         )
         until = mailed[-1].number
-        _mark(db, [each for each in due if each.number <= until], mailed[0].id)
+        with db.write():
+            done = [each.id for each in due if each.number <= until]
+            events.mark_mailed(db, done, mailed[0].id)
         if time.monotonic() - begun > TURN_SECONDS:
             return Again(0)
     return None
@@ -160,15 +151,3 @@ def _sent_in_the_last_hour(db: Connection, developer_id: str, urgent: bool) -> t
         int(urgent),
     )
     return count, oldest
-
-
-def _mark(db: Connection, done: list[Event], mailed_id: str | None) -> None:
-    """Mark these as mailed; the event whose id the message had gets the time."""
-    with db.write():
-        db.change(
-            "UPDATE events SET mail_due = 0, mailed_at = iif(id = ?1, ?2, mailed_at)"
-            " WHERE id IN (SELECT value FROM json_each(?3))",
-            mailed_id,
-            db.now,
-            json.dumps([each.id for each in done]),
-        )

@@ -1,6 +1,9 @@
 """Texts of notifications: one sentence in the portal; in a mail also the reasons and the next step."""
 
+import re
+from string import Formatter
 from typing import Any
+from urllib.parse import quote
 
 from mosis.clock import for_people, is_time
 from mosis.context import Context
@@ -22,12 +25,23 @@ class _Facts(dict[str, Any]):
 def text(event: Event) -> str:
     """The event as a sentence."""
     sentence = (_failure(event) or KINDS[event.kind]).text
-    facts = {
-        name: for_people(value) if isinstance(value, str) and is_time(value) else value
-        for name, value in event.facts.items()
-    }
-    known = _Facts(facts, package_id=event.package_id, version=event.version)
+    known = _Facts(package_id=event.package_id, version=event.version)
+    for name, value in event.facts.items():
+        known[name] = _words(value)
+        if isinstance(value, int):
+            known[f"{name}_s"] = _plural(value)
     return sentence.format_map(known)
+
+
+def _words(value: Any) -> Any:
+    """A fact as a reader expects it."""
+    if isinstance(value, str) and is_time(value):
+        return for_people(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _headline(event: Event) -> str:
@@ -36,24 +50,29 @@ def _headline(event: Event) -> str:
     return whole.partition(":")[0] + "." if event.kind == "crash.digest" else whole
 
 
+def _subject(event: Event) -> str:
+    """The first part of the sentence."""
+    return re.split(r"; |\. ", _headline(event))[0].rstrip(".")[:SUBJECT_CHARACTERS]
+
+
 def compose(env: Context, events: list[Event]) -> tuple[str, str]:
     """Subject and text of one mail about one or several events."""
     store = env.config.store_name
     if len(events) == 1:
         event = events[0]
-        subject = _headline(event).rstrip(".")[:SUBJECT_CHARACTERS]
-        body = [paragraph(_headline(event)), *_why(event), paragraph(for_people(event.created_at))]
-        body.append(_next(env, event))
+        subject = _subject(event)
+        body = [paragraph(_headline(event)), *_why(event), _next(env, event)]
+        body.append(paragraph(f"This happened on {for_people(event.created_at)}."))
     else:
         subject = f"{len(events)} notifications"
         body = [
             paragraph(
-                "There were many notifications within an hour; this message contains all of them."
+                "So much happened within an hour that this mail has all of it, the oldest first."
             )
         ]
         for each in events:
             body.append(paragraph(f"{for_people(each.created_at)}\n{text(each)}"))
-        body.append(f"All of them:\n{env.url(SETTINGS)}")
+        body.append(f"The same in the portal:\n{env.url('/console/notifications')}")
     return f"{subject} - {store}", "\n\n".join([*body, _footer(env)]) + "\n"
 
 
@@ -107,19 +126,28 @@ def _crash(group: dict[str, Any]) -> str:
         lines.append(f"at {group['frame']}")
     if group.get("count"):
         versions = ", ".join(group.get("versions", ())[:5])
-        lines.append(f"{group['count']} report(s)" + (f", versions {versions}" if versions else ""))
+        reports = f"{group['count']} report{_plural(group['count'])}"
+        lines.append(reports + (f", versions {versions}" if versions else ""))
     return paragraph("\n".join(_lines(line[:300]) for line in lines), "  ")
 
 
 def _next(env: Context, event: Event) -> str:
     kind = KINDS[event.kind]
     known = _Facts(event.facts, package_id=event.package_id, version=event.version)
-    return paragraph(kind.next.format_map(known)) + f"\n{env.url(kind.page.format_map(known))}"
+    page = kind.page
+    if event.kind == "review.message" and event.facts.get("sender") == "developer":
+        page = "/console/reviews"  # it goes to the reviewer
+    address = page.format_map({name: quote(str(known[name]), safe="") for name in _named(page)})
+    return f"{paragraph(kind.next.format_map(known))}\n{env.url(address)}"
+
+
+def _named(text: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(text) if name]
 
 
 def _footer(env: Context) -> str:
     return (
-        f"-- \n{env.config.store_name}\n{env.config.base_url}\n\n"
+        f"-- \n{env.config.store_name}, {env.config.base_url}\n"
         f"Choose which mails you get:\n{env.url(SETTINGS)}"
     )
 

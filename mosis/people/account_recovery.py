@@ -12,7 +12,7 @@ from mosis.context import Context
 from mosis.credentials import passwords, tokens
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
-from mosis.people import accounts, email_change, email_tokens, revocation
+from mosis.people import accounts, device_login, email_change, email_tokens, revocation
 from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
@@ -148,9 +148,9 @@ def sweep(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         day, month = db.clock.now(-24 * 3600), db.clock.now(-30 * 24 * 3600)
-        db.change("DELETE FROM tickets WHERE expires_at < ?", day)
-        db.change("DELETE FROM device_logins WHERE expires_at < ?", day)
-        db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", month)
+        email_tokens.delete_expired(db, day)
+        device_login.delete_expired(db, day)
+        accounts.delete_ended(db, month)
     # a file with a later date was written while the clock was wrong
     latest = env.clock.time() + 24 * 3600
     env.mailer.sweep(seconds(month), latest, lambda address: _is_known(env, db, address))
@@ -176,7 +176,7 @@ def _claim(db: Connection, caller: Caller, developer: Developer, password_hash: 
 
 
 def _verified(db: Connection, caller: Caller, developer: Developer) -> None:
-    db.change("UPDATE developers SET email_verified = 1 WHERE id = ?", developer.id)
+    accounts.set_email(db, developer.id, developer.email)
     audit.add(db, caller, "account.email_verified", developer.id, owner_id=developer.id)
 
 

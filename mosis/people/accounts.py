@@ -4,6 +4,7 @@ Responses do not disclose whether an account exists: unknown addresses cost the 
 as known ones.
 """
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
@@ -299,6 +300,32 @@ def change(db: Connection, caller: Caller, changes: dict[str, Any]) -> Developer
         db.change("UPDATE developers SET name = ? WHERE id = ?", changes["name"], account)
         audit.add(db, caller, "account.changed", account, fields=sorted(changes))
     return get(db, account)
+
+
+def choose_mail(db: Connection, developer_id: str, choices: dict[str, bool]) -> None:
+    """Switch the mail of some kinds of events on or off, in the running transaction."""
+    db.change(
+        "UPDATE developers SET mail_choices = json_patch(mail_choices, ?) WHERE id = ?",
+        json.dumps(choices),
+        developer_id,
+    )
+
+
+def set_email(db: Connection, developer_id: str, email: str) -> None:
+    """Give an account an address that it has proved, in the running transaction."""
+    db.change(
+        "UPDATE developers SET email = ?, email_verified = 1 WHERE id = ?", email, developer_id
+    )
+
+
+def drop_password(db: Connection, developer_id: str) -> None:
+    """Leave an account without a password, in the running transaction."""
+    db.change("UPDATE developers SET password_hash = NULL WHERE id = ?", developer_id)
+
+
+def delete_ended(db: Connection, before: str) -> None:
+    """Delete sessions that ended before this time, in the running transaction."""
+    db.change("DELETE FROM sessions WHERE coalesce(ended_at, expires_at) < ?", before)
 
 
 def promote(db: Connection, email: str, role: str) -> Developer:

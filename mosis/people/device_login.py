@@ -108,6 +108,11 @@ def decide(
     return login
 
 
+def delete_expired(db: Connection, before: str) -> None:
+    """Delete device logins that expired before this time, in the running transaction."""
+    db.change("DELETE FROM device_logins WHERE expires_at < ?", before)
+
+
 def poll(env: Context, db: Connection, caller: Caller, device_code: str) -> SignedIn:
     """The client asks for its tokens; they are issued once, with the approved scopes.
 

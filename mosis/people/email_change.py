@@ -27,12 +27,7 @@ def ask(env: Context, db: Connection, caller: Caller, email: str, password: str 
     with db.write():
         developer = accounts.unchanged(db, developer)
         _check_free(db, email, developer.id)
-        db.change(
-            "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = 'change'"
-            " AND used_at IS NULL",
-            db.now,
-            developer.id,
-        )
+        email_tokens.cancel(db, "change", developer.id)
         email_tokens.issue(db, "change", email, developer.id)
         if developer.email_verified:
             email_tokens.issue(db, "undo", developer.email, developer.id)
@@ -62,7 +57,7 @@ def confirm(env: Context, db: Connection, caller: Caller, token: str, password: 
         email_tokens.spend(env, db, token, "change")
         developer = accounts.unchanged(db, _alive(db, ticket))
         _check_free(db, ticket.email, developer.id)
-        _set(db, developer, ticket.email)
+        accounts.set_email(db, developer.id, ticket.email)
         audit.add(db, caller, "account.email_changed", developer.id, owner_id=developer.id)
         events.add(db, developer.id, "security.email_changed", network=caller.network)
 
@@ -79,17 +74,11 @@ def undo(env: Context, db: Connection, caller: Caller, token: str) -> None:
         developer = _alive(db, ticket)
         _check_free(db, ticket.email, developer.id)
         revocation.end(db, developer.id, revocation.CLAIMED, "password")
-        _set(db, developer, ticket.email)
-        db.change("UPDATE developers SET password_hash = NULL WHERE id = ?", developer.id)
+        accounts.set_email(db, developer.id, ticket.email)
+        accounts.drop_password(db, developer.id)
         audit.add(db, caller, "account.email_change_undone", developer.id, owner_id=developer.id)
         events.add(db, developer.id, "security.email_change_undone", network=caller.network)
         email_tokens.issue(db, "reset", ticket.email, developer.id)
-
-
-def _set(db: Connection, developer: Developer, email: str) -> None:
-    db.change(
-        "UPDATE developers SET email = ?, email_verified = 1 WHERE id = ?", email, developer.id
-    )
 
 
 def _check_free(db: Connection, email: str, developer_id: str) -> None:

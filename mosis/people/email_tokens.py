@@ -30,6 +30,39 @@ LIFE_SECONDS = {
     "change": 24 * 3600,
     "undo": 72 * 3600,
 }
+# Subject and request of each mail.
+LETTERS = {
+    "verify": (
+        "Verify your address",
+        "Welcome. Please open this link, and sign in if you are asked to, to show that this mailbox"
+        " is yours:",
+    ),
+    "reset": (
+        "Set a new password",
+        "Somebody, probably you, wants to set a new password for your account. Choose one here:",
+    ),
+    "invite": (
+        "You are invited",
+        "You are invited to publish apps here. Register your account with this link:",
+    ),
+    "change": (
+        "Confirm your new address",
+        "This mailbox is to be the new address of an account. If it is your account, open this link"
+        " and sign in to confirm that:",
+    ),
+    "undo": (
+        "Your address is being changed",
+        "Somebody who is signed in to your account has asked for another e-mail address. If it was"
+        " you, there is nothing to do. If not, open this link: the account gets this address back,"
+        " every session and key of it ends, and you are sent a link to set a new password:",
+    ),
+}
+OTHERWISE = {
+    "reset": "If it was not you, ignore this mail: your password stays as it is.",
+    "invite": "If you do not know what this is about, ignore this mail: no account is made.",
+    "change": "If you have not asked for that, ignore this mail: nothing changes.",
+    "undo": "The link also works after the address was changed.",
+}
 # These go to an address that is not the one of the account.
 ELSEWHERE = ("change", "undo")
 
@@ -64,6 +97,21 @@ def issue(db: Connection, purpose: str, email: str, developer_id: str | None = N
     return ticket
 
 
+def cancel(db: Connection, purpose: str, developer_id: str) -> None:
+    """Make an account's tokens for a purpose invalid, in the running transaction."""
+    db.change(
+        "UPDATE tickets SET used_at = ? WHERE developer_id = ? AND purpose = ? AND used_at IS NULL",
+        db.now,
+        developer_id,
+        purpose,
+    )
+
+
+def delete_expired(db: Connection, before: str) -> None:
+    """Delete tokens that expired before this time, in the running transaction."""
+    db.change("DELETE FROM tickets WHERE expires_at < ?", before)
+
+
 def read(env: Context, db: Connection, token: str, purpose: str) -> Ticket:
     """The row of a valid token. Raises Denied `invalid_token` if it is used, expired or for another
     purpose."""
@@ -93,34 +141,12 @@ def mail(env: Context, ticket_id: str) -> None:
     if found is None or not _is_wanted(env, db, ticket_id):
         return
     token = tokens.make_ticket(env.secret, found.id)
-    subject, text = {
-        "verify": (
-            "Verify your address",
-            "Open this address to verify that this mailbox is yours:",
-        ),
-        "reset": (
-            "Set a new password",
-            "A new password was requested for this account. Open this address to set one:",
-        ),
-        "invite": (
-            "You are invited",
-            "You are invited to register an account here. Open this address:",
-        ),
-        "change": (
-            "Confirm your new address",
-            "Open this address, signed in, to confirm that this mailbox is the new one of your account:",
-        ),
-        "undo": (
-            "Your address is being changed",
-            "Somebody who is signed in to your account has asked for another e-mail address."
-            " If it was you, there is nothing to do. If not, open this address: the account has this"
-            " mailbox again, every session and key of it ends, and you get a link to set a new password:",
-        ),
-    }[found.purpose]
+    subject, request = LETTERS[found.purpose]
     text = (
-        f"{paragraph(text)}\n\n{env.url(PAGES[found.purpose])}#{token}\n\nThe link works once, "
-        f"until {for_people(found.expires_at)}. In a program, use this token "
-        f"instead:\n\n{token}\n\n{_ending(db, found)}\n"
+        f"{paragraph(request)}\n\n{env.url(PAGES[found.purpose])}#{token}\n\n"
+        f"{paragraph(f'The link works once, until {for_people(found.expires_at)}.')}\n\n"
+        f"{paragraph(_ending(db, found))}\n\n"
+        f"A program sends this token instead of opening the link:\n\n{token}\n"
     )
     env.mailer.send(
         found.email,
@@ -132,23 +158,20 @@ def mail(env: Context, ticket_id: str) -> None:
 
 
 def _ending(db: Connection, ticket: Ticket) -> str:
-    """The last paragraph of a mail. A verification mail names when and from where the account was
-    registered, for a reader who did not do so."""
-    if ticket.purpose == "undo":
-        return "The link also works after the change."
+    """What to do for a reader who did not ask for the mail. A verification mail names when and from
+    where the account was registered."""
     if ticket.purpose != "verify":
-        return "If you did not ask for it, ignore this message."
+        return OTHERWISE[ticket.purpose]
     at, network = db.one(
         "SELECT d.created_at, (SELECT address FROM audit WHERE owner_id = d.id AND subject_id = d.id"
         " AND action = 'account.created' ORDER BY number LIMIT 1) FROM developers d WHERE d.id = ?",
         ticket.developer_id,
     )
     return (
-        f"The account was registered on {for_people(at)} from the network {network or '(unknown)'}. "
-        "You will be asked for its password.\nIf you did not register it, ignore this "
-        "message, or take over the account by entering a new password:\nit becomes "
-        "the password of the account, and every other session and key of the account "
-        "is revoked."
+        f"The account was registered on {for_people(at)}, from the network "
+        f"{network or '(unknown)'}. Was that not you? Then ignore this mail, or take the account "
+        "over: open the link and choose a password of your own. Every other session and key of "
+        "the account then ends."
     )
 
 

@@ -155,9 +155,7 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
     """Suspend an app or lift its suspension, in the running transaction. A suspended app is not
     listed and its packages cannot be downloaded."""
-    db.change(
-        "UPDATE apps SET suspended = ?, updated_at = ? WHERE id = ?", int(suspended), db.now, app.id
-    )
+    touch(db, app.id, suspended=int(suspended))
     audit.add(
         db,
         caller,
@@ -187,11 +185,16 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
 
 def set_fields(db: Connection, app: App, fields: dict[str, Any]) -> None:
     """Write fields of an app, in the running transaction."""
-    row = _columns_of(fields) | {"updated_at": db.now}
+    touch(db, app.id, **_columns_of(fields))
+
+
+def touch(db: Connection, app_id: str, **values: Any) -> None:
+    """Set the time of the last change of an app, and further columns, in the running transaction."""
+    row = {"updated_at": db.now, **values}
     db.change(
         f"UPDATE apps SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
         *row.values(),
-        app.id,
+        app_id,
     )
 
 

@@ -171,22 +171,20 @@ def mail(env: Context, invitation_id: str) -> None:
         found.developer_id,
     )
     what = (
-        f"take over the app {package_id}"
+        f"take over the app {package_id}: it would belong to your account"
         if found.transfer
         else f"work on the app {package_id} as {found.role}"
     )
     token = tokens.make_ticket(env.secret, found.id)
+    request = f"{inviter} invites you to {what}. Open this link to accept:"
+    conditions = (
+        "You need an account with this e-mail address; if you have none yet, register first. The"
+        f" link works once, until {for_people(found.expires_at)}."
+    )
     text = (
-        f"{paragraph(f'{inviter} invites you to {what}. Open this address to accept:')}\n\n"
-        f"{env.url(PAGE)}#{token}\n\n"
-        + paragraph(
-            f"You need an account with this e-mail address. The link works once, until"
-            f" {for_people(found.expires_at)}. With a program, send this token to POST"
-            f" /v1/invitations/TOKEN/accept instead:"
-        )
-        + f"\n\n{token}\n\n"
-        + paragraph("If you do not know who this is, ignore this message; nothing happens then.")
-        + "\n"
+        f"{paragraph(request)}\n\n{env.url(PAGE)}#{token}\n\n{paragraph(conditions)}\n\n"
+        "If you do not know who this is, ignore this mail: nothing happens then.\n\n"
+        f"A program sends this token to POST /v1/invitations/TOKEN/accept:\n\n{token}\n"
     )
     subject = f"{'Take over' if found.transfer else 'Work on'} {package_id}"
     env.mailer.send(
@@ -217,10 +215,7 @@ def _take_over(db: Connection, config: Config, caller: Caller, app: App) -> None
         from_id=app.developer_id,
     )
     members.tell(db, app.id, "viewer", "app.transferred", but=caller.account)
-    db.change("DELETE FROM app_invitations WHERE app_id = ?", app.id)
-    db.change("DELETE FROM trusted_publishers WHERE app_id = ?", app.id)
-    db.change("DELETE FROM listing_changes WHERE app_id = ? AND state = 'waiting'", app.id)
-    db.change("DELETE FROM app_members WHERE app_id = ?", app.id)
+    members.remove_all(db, app.id)
     members.add(db, app.id, caller.account, "owner")
     members.belong_to(db, app.id, caller.account)
     members.note(db, caller, app.id, "app.received", app.id, from_id=app.developer_id)

@@ -235,6 +235,14 @@ def leave_all(db: Connection, account: str) -> None:
         _end(db, app_id, account)
 
 
+def remove_all(db: Connection, app_id: str) -> None:
+    """Remove every member of an app, with the invitations, trusted publishers and the waiting listing
+    change, in the running transaction."""
+    db.change("DELETE FROM listing_changes WHERE app_id = ? AND state = 'waiting'", app_id)
+    for table in ("app_invitations", "trusted_publishers", "app_members"):
+        db.change(f"DELETE FROM {table} WHERE app_id = ?", app_id)
+
+
 def belong_to(db: Connection, app_id: str, account: str) -> None:
     """Make another owner the account that the app belongs to, in the running transaction. Its
     packages stay where they are: the path keeps the id of the first owner."""

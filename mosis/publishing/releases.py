@@ -11,7 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Conflict, Denied
 from mosis.jobs import Again
-from mosis.publishing import members, rollout_plans, versions
+from mosis.publishing import apps, members, rollout_plans, versions
 from mosis.publishing.versions import Version
 
 
@@ -46,7 +46,7 @@ def publish(
                     allowed=version.moves,
                 )
             version = versions.move(db, caller, version, "publish")
-            db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+            apps.touch(db, version.app_id)
             return version if percent is None else _grow(db, caller, version, percent)
         if version.state != "approved":
             raise versions.not_allowed(version, "publish")
@@ -55,12 +55,8 @@ def publish(
             percent = rollout_plans.first_percent(db, version)
         if publication.publish_at and publication.publish_at > db.now:
             versions.check_code(db, version.app_id, version.channel, version.version_code)
-            db.change(
-                "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
-                publication.publish_at,
-                percent,
-                version.id,
-            )
+            values = {"publish_at": publication.publish_at, "rollout_percent": percent}
+            versions.set_columns(db, version.id, **values)
             _queue_publishing(db, version, publication.publish_at)
             members.note(
                 db,
@@ -126,10 +122,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
             Conflict,
             Denied,
         ) as refusal:  # permanent: a retry would be refused too
-            db.change(
-                "UPDATE versions SET publish_at = NULL, publish_when_approved = 0 WHERE id = ?",
-                version.id,
-            )
+            versions.set_columns(db, version.id, publish_at=None, publish_when_approved=0)
             audit.add(
                 db,
                 PORTAL,
@@ -145,12 +138,7 @@ def publish_soon(db: Connection, version: Version) -> None:
     """Queue the publication of an approved version, in the running transaction: a job can verify
     the file outside of the transaction."""
     percent = rollout_plans.first_percent(db, version)
-    db.change(
-        "UPDATE versions SET publish_at = ?, rollout_percent = ? WHERE id = ?",
-        db.now,
-        percent,
-        version.id,
-    )
+    versions.set_columns(db, version.id, publish_at=db.now, rollout_percent=percent)
     _queue_publishing(db, version, db.now)
 
 
@@ -208,7 +196,7 @@ def rollback(
             versions.move(db, caller, each, "halt")
         if version.state == "halted":
             version = versions.move(db, caller, version, "publish")
-        db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+        apps.touch(db, version.app_id)
         members.note(
             db,
             caller,
@@ -237,7 +225,7 @@ def _publish_now(
         publish_at=None,
         rollout_percent=percent,
     )
-    db.change("UPDATE apps SET published = 1, updated_at = ? WHERE id = ?", db.now, version.app_id)
+    apps.touch(db, version.app_id, published=1)
     rollout_plans.begin(db, version)
     return version
 

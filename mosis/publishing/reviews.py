@@ -288,7 +288,7 @@ def mark_security(db: Connection, caller: Caller, review: Review, security: bool
 
 
 def _mark_security(db: Connection, caller: Caller, version: Version, security: bool) -> None:
-    db.change("UPDATE versions SET security = ? WHERE id = ?", int(security), version.id)
+    versions.set_columns(db, version.id, security=int(security))
     owner = versions.developer_of(db, version)
     db.notify(owner)
     audit.add(

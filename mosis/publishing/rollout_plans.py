@@ -16,7 +16,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Invalid, NotFound
-from mosis.publishing import halting, members, versions
+from mosis.publishing import apps, halting, members, versions
 from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
 from mosis.publishing.versions import Version
@@ -123,7 +123,7 @@ def remove(db: Connection, caller: Caller, version: Version) -> None:
     get(db, version.id)
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
-        db.change("UPDATE versions SET rollout_percent = 100 WHERE id = ?", version.id)
+        versions.set_columns(db, version.id, rollout_percent=100)
     details = {"version": version.version}
     members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **details)
     members.notify(db, version.app_id)
@@ -234,7 +234,7 @@ def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, 
         "rollout_percent": version.rollout_percent,
     }
     versions.move(db, PORTAL, version, "halt", facts=figures)
-    db.change("UPDATE apps SET updated_at = ? WHERE id = ?", db.now, version.app_id)
+    apps.touch(db, version.app_id)
     members.note(
         db,
         PORTAL,
@@ -302,7 +302,7 @@ def _store(db: Connection, version: Version, plan: dict[str, Any]) -> None:
     )
     if not version.released:
         first = plan["steps"][0]["percent"]
-        db.change("UPDATE versions SET rollout_percent = ? WHERE id = ?", first, version.id)
+        versions.set_columns(db, version.id, rollout_percent=first)
     else:
         _start(db, version)
 

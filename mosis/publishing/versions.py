@@ -5,22 +5,21 @@ rows of the same transaction.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mosis import jobs, packages
-from mosis.caller import PORTAL, Caller
+from mosis.caller import Caller
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, NotFound
-from mosis.packages import Finding, Package
-from mosis.packages.manifest import DANGEROUS_PERMISSIONS
+from mosis.packages import Package
 from mosis.packages.storage import Files, Received
-from mosis.publishing import apps, look_alikes, members, quotas
+from mosis.publishing import apps, members, quotas
 from mosis.publishing.apps import App
 
 # transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
@@ -51,7 +50,6 @@ EVENTS = {
     "yank": "version.yanked",
     "unyank": "version.published",
 }
-ERRORS_IN_EVENT = 5
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def upload(
     signing_keys: Mapping[str, bytes],
 ) -> Created:
     """Make a version of a package that has been received. `signing_keys` are those that may sign it
-    (`keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
+    (`signing_keys.that_sign`). After COMMIT the file lies under its final name; its checks are a job.
 
     Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
     """
@@ -348,16 +346,6 @@ def _tell_of_release(db: Connection, caller: Caller, version: Version) -> None:
     )
 
 
-def _errors(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first findings that block, short, for the event that tells the developer."""
-    errors = [each for each in findings if each["severity"] == "error"][:ERRORS_IN_EVENT]
-    return [
-        {"code": each["code"], "path": each["path"], "line": each["line"]}
-        | {"detail": each["detail"][:300]}
-        for each in errors
-    ]
-
-
 def not_allowed(version: Version, name: str) -> Conflict:
     """The error for a transition that the state does not allow; it names the state and the allowed
     transitions."""
@@ -370,66 +358,13 @@ def not_allowed(version: Version, name: str) -> Conflict:
     )
 
 
-def check(env: Context, version_id: str) -> None:
-    """Job of an upload: run the checks of the package; the version becomes ready or failed. Safe to
-    run twice.
-
-    Raises Unavailable `package_unavailable`, ChecksUnavailable: the job is retried.
-    """
-    db = env.db.connection()
-    version = by_id(db, version_id)
-    if version is None or version.state != "checking":
-        return
-    with open_file(env, db, version, anew=True) as package:
-        findings = [
-            *env.checks.run(package),
-            *(finding.as_dict() for finding in _circumstances(db, version)),
-        ]
-    refused = any(finding["severity"] == "error" for finding in findings)
-    with db.write():
-        version = by_id(db, version_id)
-        if version is None or version.state != "checking":
-            return
-        move(
-            db,
-            PORTAL,
-            version,
-            "refused" if refused else "checked",
-            facts={"errors": _errors(findings)} if refused else None,
-            findings=json.dumps(findings, ensure_ascii=False),
-        )
-        if quotas.timed_out(findings):
-            quotas.rest_after_timeout(db, developer_of(db, version))
-        if version.submit_when_ready and not refused:
-            jobs.add(
-                db,
-                "submit_version",
-                owner=developer_of(db, version),
-                unique_key=f"submit:{version.id}",
-                version_id=version.id,
-            )
-
-
-def end_stuck_checks(env: Context) -> None:
-    """Job: end versions whose check job is dead. They fail with the finding `check_crashed`, so
-    that their developers are notified and can upload again. Safe to run twice."""
-    db = env.db.connection()
-    with db.write():
-        stuck = db.all(
-            "SELECT v.id FROM versions v WHERE v.state = 'checking' AND NOT EXISTS (SELECT 1 FROM jobs j"
-            " WHERE j.unique_key = 'check:' || v.id AND j.state IN ('waiting', 'running'))"
-        )
-        finding = Finding(
-            "check_crashed",
-            "The checks could not be run; upload the package again, or ask the operator.",
-            tier=2,
-        )
-        for (version_id,) in stuck:
-            version = by_id(db, version_id)
-            if version is not None:
-                found = [finding.as_dict()]
-                facts = {"errors": _errors(found)}
-                move(db, PORTAL, version, "refused", facts=facts, findings=json.dumps(found))
+def set_columns(db: Connection, version_id: str, **values: Any) -> None:
+    """Set columns that are no transition, in the running transaction."""
+    db.change(
+        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ?",
+        *values.values(),
+        version_id,
+    )
 
 
 def set_rollout(db: Connection, version: Version, percent: float) -> None:
@@ -498,33 +433,6 @@ def open_file(env: Context, db: Connection, version: Version, *, anew: bool = Fa
 def verify_file(env: Context, db: Connection, version: Version) -> None:
     """Verify the hash of the package file. Raises as `open_file`."""
     open_file(env, db, version, anew=True).close()
-
-
-def _circumstances(db: Connection, version: Version) -> Iterator[Finding]:
-    """Findings that follow from the app's history, not from the package."""
-    before = last_published(db, version)
-    if before is None:
-        package_id, developer_id = db.one(
-            "SELECT package_id, developer_id FROM apps WHERE id = ?", version.app_id
-        )
-        other = look_alikes.find(db, package_id, developer_id)
-        if other is not None:
-            detail = f"{package_id} is easily taken for {other}, which another developer publishes."
-            yield Finding("look_alike", detail, "manifest.json", tier=3, severity="warning")
-    if before is not None:
-        for name in sorted(
-            set(json.loads(version.permissions)) - set(json.loads(before.permissions))
-        ):
-            severity = "warning" if name in DANGEROUS_PERMISSIONS else "info"
-            detail = f"The permission {name} is new; {before.version} did not ask for it."
-            yield Finding("permission_new", detail, "manifest.json", tier=3, severity=severity)
-    elif not db.value(
-        "SELECT 1 FROM apps JOIN apps AS own USING (developer_id) WHERE own.id = ? AND apps.published = 1",
-        version.app_id,
-    ):
-        yield Finding(
-            "first_app", "Its developer has published nothing yet.", tier=3, severity="info"
-        )
 
 
 def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:

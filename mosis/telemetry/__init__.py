@@ -7,7 +7,7 @@ shares.py        daily shares of networks and devices
 space.py         the disk space for telemetry
 pseudonyms.py    pseudonyms of devices
 devices.py       export and erasure of a device's data
-settings.py      a developer's settings for an app
+telemetry_apps.py  the row of an app: its number here, its developer's settings
 hyperloglog.py   approximate number of different devices
 histogram.py     histograms and percentiles
 rollups.py       sums by hour and day

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosis.database import Connection, new_id
+from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import OTHER
 from mosis.telemetry.shares import DAY
 
@@ -106,6 +107,51 @@ def of_report(
     for each in made:
         each.append(group)
     return group
+
+
+def count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
+    """Count a report in its group and return its number there. A resolved group opens again if the
+    crash happened after it was resolved."""
+    count, known, resolved_at, state = db.one(
+        "SELECT count, devices, resolved_at, state FROM crash_groups WHERE id = ?", group
+    )
+    devices = HyperLogLog(known)
+    devices.add(device)
+    db.change(
+        "UPDATE crash_groups SET count = count + 1, devices = ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)"
+        " WHERE id = ?",
+        devices.stored(),
+        at,
+        at,
+        group,
+    )
+    if state == "resolved" and at > resolved_at:
+        db.change(
+            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0, digested = 0"
+            " WHERE id = ?",
+            now,
+            group,
+        )
+    return int(count) + 1
+
+
+def set_state(db: Connection, group: str, state: str) -> None:
+    """Mark a group as resolved or open, in the running transaction."""
+    column = "resolved_at" if state == "resolved" else "reopened_at"
+    db.change(
+        f"UPDATE crash_groups SET state = ?, {column} = ? WHERE id = ?",
+        state,
+        int(db.clock.time()),
+        group,
+    )
+
+
+def mark(db: Connection, column: str, groups: list[str]) -> None:
+    """Set `announced` or `digested`, in the running transaction."""
+    db.change(
+        f"UPDATE crash_groups SET {column} = 1 WHERE id IN (SELECT value FROM json_each(?))",
+        json.dumps(groups),
+    )
 
 
 def _find(db: Connection, app: int, mark: str) -> str | None:

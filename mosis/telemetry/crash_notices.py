@@ -13,6 +13,7 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.publishing import members
+from mosis.telemetry import crash_groups, telemetry_apps
 from mosis.telemetry.shares import DAY
 
 EVENTS_A_DAY = 20  # per app and day; further groups appear in the digest only
@@ -44,12 +45,9 @@ def announce(env: Context) -> None:
                 key = f"crash:{group}"
                 jobs.add(db, "crash_new_group", owner=f"app:{app}", unique_key=key, group=group)
     with telemetry.write():
-        for group, *_ in rows:
-            telemetry.change("UPDATE crash_groups SET announced = 1 WHERE id = ?", group)
+        crash_groups.mark(telemetry, "announced", [group for group, *_ in rows])
         for app, count in sent.items():
-            telemetry.change(
-                "UPDATE apps SET announced_day = ?, announced = ? WHERE id = ?", today, count, app
-            )
+            telemetry_apps.set_columns(telemetry, app, announced_day=today, announced=count)
 
 
 def tell_owner(env: Context, group: str) -> None:
@@ -111,11 +109,8 @@ def queue_digests(env: Context) -> None:
                 groups=ids,
             )
         with telemetry.write():
-            telemetry.change("UPDATE apps SET digest_at = ? WHERE id = ?", now, number)
-            telemetry.change(
-                "UPDATE crash_groups SET digested = 1 WHERE id IN (SELECT value FROM json_each(?))",
-                json.dumps(ids),
-            )
+            telemetry_apps.set_columns(telemetry, number, digest_at=now)
+            crash_groups.mark(telemetry, "digested", ids)
 
 
 def send_digest(env: Context, app_id: str, groups: list[str]) -> None:

@@ -17,9 +17,8 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Invalid
-from mosis.telemetry import crash_groups, intake, rollups, shares, space, watches
+from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
-from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import (
@@ -149,11 +148,7 @@ def change(db: Connection, app_id: str, group_id: str, state: str) -> Group:
     """Mark a group as resolved or open, in the running transaction. Raises NotFound."""
     found = get(db, app_id, group_id)
     if state != found.state:
-        now = int(db.clock.time())
-        column = "resolved_at" if state == "resolved" else "reopened_at"
-        db.change(
-            f"UPDATE crash_groups SET state = ?, {column} = ? WHERE id = ?", state, now, found.id
-        )
+        crash_groups.set_state(db, found.id, state)
     return get(db, app_id, group_id)
 
 
@@ -239,7 +234,7 @@ def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now:
 def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
     """Store a report, in the running transaction. Returns False for a repetition."""
     document, sender = report.document, report.sender
-    app, crash = sender.app or intake.app_number(db, sender.app_id), document["crash"]
+    app, crash = sender.app or telemetry_apps.number(db, sender.app_id), document["crash"]
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
     frames = top_frames(crash["stack_trace"])
     mark = fingerprint(crash["type"], frames, crash["message"])
@@ -250,12 +245,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
     at = intake.clamped(report.at, now)
     intake.count(db, app, now // DAY, crash_reports=1)
     intake.list_device(env, db, app, document["device_id"], device, now // DAY)
-    for key in rollups.keys(app, sender.version, at):
-        db.change(
-            "INSERT INTO rollups (app, span, version, start, crash_reports) VALUES (?, ?, ?, ?, 1)"
-            " ON CONFLICT DO UPDATE SET crash_reports = crash_reports + 1",
-            *key,
-        )
+    rollups.add_report(db, app, sender.version, at)
     watches.add_report(db, app, sender.version, device, at)
     keys = (f"{app}:{document['device_id']}", f"{app}:{report.network}")
     group = crash_groups.of_report(
@@ -264,7 +254,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         _authors(env) if env.limits.on else None,
         keys,
     )
-    number = _count(db, group, device, at, now)
+    number = crash_groups.count(db, group, device, at, now)
     db.change(
         "INSERT INTO crash_counts (crash_group, day, version, count) VALUES (?, ?, ?, 1)"
         " ON CONFLICT DO UPDATE SET count = count + 1",
@@ -298,29 +288,3 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
 def _authors(env: Context) -> Authors:
     found = env.state(Authors)
     return found
-
-
-def _count(db: Connection, group: str, device: bytes, at: int, now: int) -> int:
-    """Count a report in its group and return its number there. A resolved group opens again if the
-    crash happened after it was resolved."""
-    count, known, resolved_at, state = db.one(
-        "SELECT count, devices, resolved_at, state FROM crash_groups WHERE id = ?", group
-    )
-    devices = HyperLogLog(known)
-    devices.add(device)
-    db.change(
-        "UPDATE crash_groups SET count = count + 1, devices = ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?)"
-        " WHERE id = ?",
-        devices.stored(),
-        at,
-        at,
-        group,
-    )
-    if state == "resolved" and at > resolved_at:
-        db.change(
-            "UPDATE crash_groups SET state = 'open', reopened_at = ?, announced = 0, digested = 0"
-            " WHERE id = ?",
-            now,
-            group,
-        )
-    return int(count) + 1

@@ -12,8 +12,8 @@ from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed
+from mosis.telemetry import telemetry_apps
 from mosis.telemetry.analytics import Range
-from mosis.telemetry.intake import app_number
 from mosis.telemetry.shares import DAY
 
 log = logging.getLogger("mosis.telemetry")
@@ -69,7 +69,7 @@ def _copy(env: Context, version_ids: list[str]) -> None:
             telemetry.change(
                 "INSERT INTO downloads (app, day, version, channel, count) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET count = max(count, excluded.count)",
-                app_number(telemetry, app_id),
+                telemetry_apps.number(telemetry, app_id),
                 seconds(f"{day}T00:00:00Z") // DAY,
                 version,
                 channel,

@@ -12,7 +12,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound
 from mosis.publishing import apps
-from mosis.telemetry import pseudonyms, rollups, shares, space
+from mosis.telemetry import pseudonyms, rollups, shares, space, telemetry_apps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
 from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
@@ -252,12 +252,6 @@ def source(db: Connection, app: int, version: str, mosis_version: str) -> int:
     )
 
 
-def app_number(db: Connection, app_id: str) -> int:
-    """The number of an app in this database, created if it is new, in the running transaction."""
-    found = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
-    return int(found) if found is not None else db.insert("apps", app_id=app_id)
-
-
 def list_device(
     env: Context, db: Connection, app: int, device_id: str, device: bytes, day: int
 ) -> None:
@@ -326,7 +320,7 @@ def _store(
     now: int,
 ) -> bool:
     """Store a batch as one row, in the running transaction. Returns False for a repetition."""
-    app, day = sender.app or app_number(db, sender.app_id), now // DAY
+    app, day = sender.app or telemetry_apps.number(db, sender.app_id), now // DAY
     device = pseudonym(env.telemetry_secret, app, document["device_id"])
     batch_id = document.get("batch_id")
     if batch_id is not None and not is_new(

@@ -13,7 +13,7 @@ from typing import Any
 
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.telemetry import downloads, space, watches
+from mosis.telemetry import downloads, space, telemetry_apps, watches
 from mosis.telemetry.intake import SEEN_DAYS
 from mosis.telemetry.rollups import DAY, summed
 
@@ -162,7 +162,7 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
             "SELECT id FROM apps WHERE unlisted > 0 AND unlisted < ? LIMIT ?",
             now - CRASH_SECONDS - DAY,
         ),
-        _all_listed,
+        telemetry_apps.all_listed,
     )
     yield lambda limit: downloads.old_days(db, limit), downloads.delete
     yield lambda limit: watches.ended_rows(db, limit), watches.delete_rows
@@ -264,15 +264,6 @@ def _unlist(db: Connection, rows: list[tuple[bytes, bytes, int]]) -> None:
             db.change("UPDATE devices SET day = ? WHERE key = ? AND device = ?", today, key, device)
         else:
             db.change("DELETE FROM devices WHERE key = ? AND device = ?", key, device)
-
-
-def _all_listed(db: Connection, rows: list[tuple[int]]) -> None:
-    """Nothing is left from before the table `devices` existed: these apps need no separate search
-    any more."""
-    db.change(
-        "UPDATE apps SET unlisted = 0 WHERE id IN (SELECT value FROM json_each(?))",
-        json.dumps([row[0] for row in rows]),
-    )
 
 
 def _has_space_to_give(db: Connection) -> bool:

@@ -9,7 +9,7 @@ from mosis.publishing import rollout_plans, versions
 from mosis.publishing.halting import Counts
 from mosis.publishing.rollout_plans import Plan
 from mosis.publishing.versions import Version
-from mosis.telemetry import rollups, settings, watches
+from mosis.telemetry import rollups, telemetry_apps, watches
 
 
 def advance(env: Context) -> None:
@@ -61,7 +61,7 @@ def check_counted(
         return
     if not env.config.telemetry:
         detail = "The operator has switched telemetry off, so crashes are not counted: leave out halt_when."
-    elif app_id and not settings.get(env.telemetry.connection(), app_id).enabled:
+    elif app_id and not telemetry_apps.settings(env.telemetry.connection(), app_id).enabled:
         detail = "Telemetry of this app is off, so crashes are not counted: switch it on, or leave out halt_when."
     else:
         return

@@ -284,6 +284,16 @@ def put(db: Connection, key: Key, each: Sums) -> None:
     db.change(_PUT, *key, *each.row())
 
 
+def add_report(db: Connection, app: int, version: str, at: int) -> None:
+    """Count a crash report, in the running transaction."""
+    for key in keys(app, version, at):
+        db.change(
+            "INSERT INTO rollups (app, span, version, start, crash_reports) VALUES (?, ?, ?, ?, 1)"
+            " ON CONFLICT DO UPDATE SET crash_reports = crash_reports + 1",
+            *key,
+        )
+
+
 def recount(db: Connection) -> int:
     """Count all complete raw events again and correct sums that differ. Returns the number of
     corrected hours and days.

@@ -13,6 +13,7 @@ from mosis.clock import CORRECTED_SECONDS
 from mosis.database import Connection
 from mosis.publishing import halting
 from mosis.publishing.halting import Counts
+from mosis.telemetry import telemetry_apps
 from mosis.telemetry.schemas import TYPES
 from mosis.telemetry.shares import DAY
 
@@ -52,12 +53,9 @@ def begin(
                 db.change("UPDATE watches SET since = ? WHERE id = ?", now, found[0])
             return found[0]
         end(db, app_id, version)
-        app = db.value("SELECT id FROM apps WHERE app_id = ?", app_id)
-        if app is None:
-            app = db.insert("apps", app_id=app_id)
         return db.insert(
             "watches",
-            app=app,
+            app=telemetry_apps.number(db, app_id),
             version=version,
             previous=previous,
             round=round_number,

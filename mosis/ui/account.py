@@ -12,15 +12,15 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import NotFound
 from mosis.notifications import webhooks
-from mosis.people import accounts, identities, keys, personal_data
-from mosis.people.keys import NewKey
+from mosis.people import accounts, api_keys, identities, personal_data, signing_keys
+from mosis.people.api_keys import NewKey
 from mosis.publishing import apps
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import PRIVATE, Page, add
 from mosis.validation import Schema
 from mosis.web import account_recovery as api_recovery
 from mosis.web import accounts as api_accounts
-from mosis.web import keys as api_keys
+from mosis.web import keys as api_of_keys
 from mosis.web import webhooks as api_webhooks
 from mosis.web.plugins import Portal
 from mosis.web.request import spend
@@ -28,7 +28,7 @@ from mosis.web.request import spend
 LISTED = 100  # sessions, keys and webhooks on the page
 DELIVERIES = 50
 PASSWORD_HERE: Schema = api_recovery.CHANGE
-KEY_HERE: Schema = {name: api_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
+KEY_HERE: Schema = {name: api_of_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
 HOOK_HERE: Schema = {
     "url": api_webhooks.ADD["url"],
     "kinds": api_webhooks.ADD["kinds"],
@@ -83,13 +83,13 @@ def show(db: Connection, caller: Caller, page: Page) -> bytes:
         providers=identities.providers_of(db, caller.account),
         sessions=accounts.sessions(db, caller, everything).rows,
         current=caller.session_id,
-        keys=[(key, json.loads(key.scopes)) for key in keys.index(db, caller, everything).rows],
+        keys=[(key, json.loads(key.scopes)) for key in api_keys.index(db, caller, everything).rows],
         scopes=SCOPES,
         apps=apps.index(db, caller, everything)[0].rows,
-        signing_keys=keys.signing_keys(db, caller.account, everything).rows,
+        signing_keys=signing_keys.index(db, caller.account, everything).rows,
         webhooks=webhooks.index(db, caller, everything).rows,
         mail=events.mail_choices(db, caller.account),
-        kinds=sorted(events.KINDS),
+        kinds=[*events.KINDS],
     )
 
 
@@ -113,7 +113,7 @@ def choose_mail(db: Connection, caller: Caller, page: Page) -> bottle.HTTPRespon
     """Choose which notifications are mailed."""
     wanted = {*page.form.all("kinds")}
     with db.write():
-        events.choose_mail(db, caller.account, {kind: kind in wanted for kind in events.KINDS})
+        accounts.choose_mail(db, caller.account, {kind: kind in wanted for kind in events.KINDS})
     return page.see_other("/console/account", notice="mail_chosen")
 
 
@@ -126,29 +126,29 @@ def end_session(db: Connection, caller: Caller, page: Page, session: str) -> bot
 def add_key(db: Connection, caller: Caller, page: Page) -> bytes:
     """Make an API key, and show it this once."""
     form = page.form.checked(KEY_HERE, trimmed=("name",), lists=("scopes", "apps"))
-    key, secret = keys.add(db, caller, NewKey(**form))
+    key, secret = api_keys.add(db, caller, NewKey(**form))
     return page.render("secret.tpl", kind="key", name=key.name, secret=secret)
 
 
 def revoke_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
     """Revoke an API key."""
     with db.write():
-        keys.revoke(db, caller, key)
+        api_keys.revoke(db, caller, key)
     return page.see_other("/console/account", notice="key_revoked")
 
 
 def add_signing_key(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
     """Register a signing key."""
-    form = page.form.checked(api_keys.SIGNING_KEY, trimmed=("name", "public_key"))
+    form = page.form.checked(api_of_keys.SIGNING_KEY, trimmed=("name", "public_key"))
     packages.parse_public_key(form["public_key"])
-    keys.add_signing_key(db, caller, **form)
+    signing_keys.add(db, caller, **form)
     return page.see_other("/console/account", notice="signing_key_added")
 
 
 def revoke_signing_key(db: Connection, caller: Caller, page: Page, key: str) -> bottle.HTTPResponse:
     """Revoke a signing key."""
     with db.write():
-        keys.revoke_signing_key(db, caller, key)
+        signing_keys.revoke(db, caller, key)
     return page.see_other("/console/account", notice="signing_key_revoked")
 
 

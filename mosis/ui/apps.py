@@ -10,7 +10,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Invalid, NotFound
-from mosis.people import keys
+from mosis.people import signing_keys
 from mosis.publishing import (
     apps,
     listing_changes,
@@ -167,8 +167,8 @@ def upload(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     spend(env, "upload", caller.account)
     with sent.received(env) as (received, options):
         page.check_form_token(sent.field(forms.TOKEN_FIELD))
-        signing_keys = keys.that_sign(db, found.id)
-        made = versions.upload(env, db, caller, found, received, options, signing_keys)
+        trusted = signing_keys.that_sign(db, found.id)
+        made = versions.upload(env, db, caller, found, received, options, trusted)
     return page.see_other(f"/console/apps/{found.package_id}/versions/{made.version.version}")
 
 

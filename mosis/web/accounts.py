@@ -111,7 +111,7 @@ def change(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, An
         require_match(lambda: _own(db, accounts.get(db, caller.account)))
         mail = body.pop("mail", None)
         if mail is not None:
-            events.choose_mail(db, caller.account, mail)
+            accounts.choose_mail(db, caller.account, mail)
         return _own(db, accounts.change(db, caller, body))
 
 

@@ -9,13 +9,14 @@ import bottle
 
 from mosis import packages
 from mosis.caller import ROLES, SCOPES, Caller
-from mosis.clock import seconds
 from mosis.context import Context
 from mosis.credentials.scanners import ScannerKeys
 from mosis.database import Connection
 from mosis.errors import Denied, Malformed
-from mosis.people import keys
-from mosis.people.keys import ApiKey, NewKey, SigningKey
+from mosis.people import api_keys as keys
+from mosis.people import signing_keys
+from mosis.people.api_keys import ApiKey, NewKey
+from mosis.people.signing_keys import SigningKey
 from mosis.publishing import apps, versions
 from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
@@ -164,10 +165,8 @@ def _key_findings(env: Context, fields: Mapping[str, Any]) -> Iterator[Finding]:
     expires_at = timestamps.stored(given)
     if given is not None and expires_at is None:
         yield finding("/expires_at", "wrong_format", timestamps.NO_MOMENT)
-    elif expires_at is not None and seconds(expires_at) <= env.clock.time():
-        yield finding("/expires_at", "too_small", "This time is in the past.")
-    if fields.get("role", "developer") != "developer" and fields.get("apps") is not None:
-        yield finding("/apps", "not_allowed", keys.ROLE_FOR_ALL)
+    role = fields.get("role", "developer")
+    yield from keys.findings(expires_at, role, fields.get("apps"), env.clock.time())
 
 
 @operation({201: NEW_KEY}, body=API_KEY, further=_key_findings, refuses="limit_reached not_found")
@@ -246,7 +245,7 @@ def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str
 @operation(list_of("signing_keys", PUBLIC_KEY))
 def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """All signing keys of the caller, newest first."""
-    page = keys.signing_keys(db, caller.account, read_page(str))
+    page = signing_keys.index(db, caller.account, read_page(str))
     return listed("signing_keys", page, [public(key) for key in page.rows])
 
 
@@ -258,29 +257,29 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
 )
 def add(db: Connection, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
     """Register an Ed25519 public key, as PEM or base64."""
-    key = keys.add_signing_key(db, caller, **body)
+    key = signing_keys.add(db, caller, **body)
     return created(public(key), f"/v1/signing-keys/{key.id}")
 
 
 @operation(PUBLIC_KEY)
 def show(db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """One signing key."""
-    return public(keys.get_signing_key(db, caller.account, key))
+    return public(signing_keys.get(db, caller.account, key))
 
 
 @operation(matches=True)
 def revoke(db: Connection, caller: Caller, key: str) -> None:
     """Revoke a signing key: no new upload may use it; installed versions stay."""
     with db.write():
-        require_match(lambda: public(keys.get_signing_key(db, caller.account, key)))
-        keys.revoke_signing_key(db, caller, key)
+        require_match(lambda: public(signing_keys.get(db, caller.account, key)))
+        signing_keys.revoke(db, caller, key)
 
 
 @operation(VERIFIED, query=OF_VERIFY, refuses="package_unavailable gone")
 def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, Any]:
     """Whether the package of a version of the caller is signed with this key; the file is read
     again."""
-    found, query = keys.get_signing_key(db, caller.account, key), bottle.request.query
+    found, query = signing_keys.get(db, caller.account, key), bottle.request.query
     app, version = query.get("app", ""), query.get("version", "")
     if not version:
         raise Malformed(

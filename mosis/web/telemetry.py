@@ -12,7 +12,7 @@ from mosis.database import Connection
 from mosis.database.pagination import Page, cursor
 from mosis.errors import Malformed
 from mosis.publishing import apps
-from mosis.telemetry import analytics, crashes, devices, downloads, intake, settings
+from mosis.telemetry import analytics, crashes, devices, downloads, intake, telemetry_apps
 from mosis.telemetry.crashes import Group
 from mosis.telemetry.hyperloglog import HyperLogLog
 from mosis.telemetry.intake import Receipt
@@ -23,8 +23,8 @@ from mosis.telemetry.schemas import (
     CRASH_SENT,
     EVENT,
 )
-from mosis.telemetry.settings import Settings
 from mosis.telemetry.shares import DAY
+from mosis.telemetry.telemetry_apps import Settings
 from mosis.web.openapi_schemas import (
     COUNT,
     DATE,
@@ -343,7 +343,9 @@ def downloaded(env: Context, db: Connection, caller: Caller, app: str) -> dict[s
 def choices(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The telemetry settings of an app."""
     return public_settings(
-        settings.get(env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id)
+        telemetry_apps.settings(
+            env.telemetry.connection(), apps.with_role(db, caller, app, "viewer").id
+        )
     )
 
 
@@ -354,8 +356,8 @@ def choose(
     """Change the telemetry settings of an app."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
-        require_match(lambda: public_settings(settings.get(telemetry, owned.id)))
-        return public_settings(settings.change(telemetry, owned.id, body))
+        require_match(lambda: public_settings(telemetry_apps.settings(telemetry, owned.id)))
+        return public_settings(telemetry_apps.change(telemetry, owned.id, body))
 
 
 def public_settings(chosen: Settings) -> dict[str, Any]:

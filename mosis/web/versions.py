@@ -10,7 +10,7 @@ import bottle
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import keys
+from mosis.people import signing_keys
 from mosis.publishing import apps, releases, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.reviews import Standing
@@ -211,8 +211,8 @@ def upload(env: Context, db: Connection, caller: Caller, app: str, retry: Retry)
         if earlier is not None:
             env.measures.count("portal_uploads_total", result="known")
             return earlier
-        signing_keys = keys.that_sign(db, found.id)
-        version = versions.upload(env, db, caller, found, received, options, signing_keys)
+        trusted = signing_keys.that_sign(db, found.id)
+        version = versions.upload(env, db, caller, found, received, options, trusted)
     uploaded = public(env, db, found, version.version)
     return created(uploaded, location(found, version.version)) if version.new else uploaded
 

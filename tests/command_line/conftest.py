@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mosis.context import Context
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.command_line.driver import Mosis
 from tests.server import free_port, serving
 
@@ -30,12 +30,12 @@ def url(env: Context) -> Iterator[str]:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register("alice")
 
 
 @pytest.fixture
-def mosis(tmp_path: Path, url: str, alice: Person) -> Mosis:
+def mosis(tmp_path: Path, url: str, alice: Account) -> Mosis:
     """`mosis` of somebody who is signed in."""
     made = Mosis(tmp_path / "home", url)
     made.sign_in(alice)

@@ -19,7 +19,7 @@ import pytest
 import portal
 from mosis.client.config import Config, Credentials
 from mosis.client.main import main
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 NAMES = (
     "MOSIS_",
@@ -64,10 +64,10 @@ class Mosis:
         if url:
             self.environment["MOSIS_URL"] = url
 
-    def sign_in(self, person: Person) -> None:
+    def sign_in(self, account: Account) -> None:
         """As after `mosis login`."""
         assert self.url
-        self.config.store(self.url, Credentials(person.token, person.refresh_token))
+        self.config.store(self.url, Credentials(account.token, account.refresh_token))
 
     def __call__(
         self, *arguments: str, said: str = "", env: Mapping[str, str] | None = None
@@ -152,7 +152,7 @@ def ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]
         process.communicate()
 
 
-def approve_all(client: Client, rita: Person) -> list[str]:
+def approve_all(client: Client, rita: Account) -> list[str]:
     """Approve every version that waits; their package ids."""
     waiting = client.get("/v1/reviews?state=waiting", as_=rita)["reviews"]
     for each in waiting:

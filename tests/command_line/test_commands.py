@@ -18,9 +18,9 @@ import yaml
 from mosis.clock import text
 from mosis.context import Context
 from mosis.telemetry import downloads
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.command_line.driver import Mosis, approve_all, ended
-from tests.conftest import START, Hands
+from tests.conftest import START, FakeClock
 from tests.providers import Issuer, signed
 from tests.server import wait_until
 
@@ -28,7 +28,7 @@ APP = "app.alice.notes"
 
 
 @pytest.fixture
-def reviewer(mosis: Mosis, rita: Person) -> Mosis:
+def reviewer(mosis: Mosis, rita: Account) -> Mosis:
     """`mosis` of a reviewer."""
     made = Mosis(mosis.folder / "rita", mosis.url)
     made.sign_in(rita)
@@ -39,7 +39,7 @@ def write(mosis: Mosis, name: str, content: str) -> None:
     mosis.folder.joinpath("notes", name).write_text(content)
 
 
-def release(mosis: Mosis, client: Client, rita: Person, *arguments: str) -> None:
+def release(mosis: Mosis, client: Client, rita: Account, *arguments: str) -> None:
     """A published version; the first one makes the app."""
     if not mosis.folder.joinpath("notes").exists():
         mosis("init", "notes").expect(0)
@@ -55,7 +55,7 @@ def states(mosis: Mosis) -> dict[str, str]:
 
 
 def test_a_reviewer_sees_the_queue_and_what_has_changed(
-    mosis: Mosis, reviewer: Mosis, client: Client, rita: Person
+    mosis: Mosis, reviewer: Mosis, client: Client, rita: Account
 ) -> None:
     release(mosis, client, rita)
     write(mosis, "assets/scripts/main.lua", "-- new\nreturn {}\n")
@@ -110,7 +110,7 @@ def test_approve_and_reject(mosis: Mosis, reviewer: Mosis) -> None:
 
 
 def test_rollout_halt_rollback_and_yank(
-    mosis: Mosis, client: Client, rita: Person, hands: Hands
+    mosis: Mosis, client: Client, rita: Account, clock: FakeClock
 ) -> None:
     release(mosis, client, rita)
     mosis("publish", "notes", "--bump", "patch").expect(0)
@@ -136,7 +136,7 @@ def test_rollout_halt_rollback_and_yank(
         assert "not_found" in mosis(name, APP, "9.9.9", "--yes", *more).expect(1).err
 
 
-def test_a_rollout_plan_and_the_default_one(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_a_rollout_plan_and_the_default_one(mosis: Mosis, client: Client, rita: Account) -> None:
     release(mosis, client, rita)
     mosis("publish", "notes", "--bump", "patch").expect(0)
     approve_all(client, rita)
@@ -170,7 +170,7 @@ def test_a_rollout_plan_and_the_default_one(mosis: Mosis, client: Client, rita: 
     assert "/steps/1/percent" in refused.err
 
 
-def test_downloads(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_downloads(mosis: Mosis, client: Client, rita: Account) -> None:
     release(mosis, client, rita)
     version = client.env.db.connection().value("SELECT id FROM versions WHERE released = 1")
     for _ in range(3):
@@ -186,7 +186,7 @@ def test_downloads(mosis: Mosis, client: Client, rita: Person) -> None:
 
 
 def test_status_tells_of_versions_queue_and_downloads(
-    mosis: Mosis, client: Client, rita: Person
+    mosis: Mosis, client: Client, rita: Account
 ) -> None:
     assert mosis("status").expect(0).out.startswith("APP")
     release(mosis, client, rita)
@@ -225,7 +225,7 @@ def crash(client: Client, device: int, message: str = "bad argument") -> None:
     }).expect(202)  # fmt: skip
 
 
-def test_crashes(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_crashes(mosis: Mosis, client: Client, rita: Account) -> None:
     release(mosis, client, rita)
     assert len(mosis("crashes", APP).expect(0).out.splitlines()) == 1
     for device in range(3):
@@ -243,7 +243,7 @@ def test_crashes(mosis: Mosis, client: Client, rita: Person) -> None:
 
 @pytest.mark.slow
 def test_events_are_followed_and_resumed(
-    mosis: Mosis, client: Client, alice: Person, rita: Person
+    mosis: Mosis, client: Client, alice: Account, rita: Account
 ) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
@@ -394,7 +394,13 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
 @pytest.mark.parametrize("kind", ["github", "gitea"])
 @pytest.mark.parametrize("place", [".", "the app's $(folder)"])
 def test_the_workflow_of_a_build_server_runs(
-    mosis: Mosis, client: Client, alice: Person, env: Context, hands: Hands, kind: str, place: str
+    mosis: Mosis,
+    client: Client,
+    alice: Account,
+    env: Context,
+    clock: FakeClock,
+    kind: str,
+    place: str,
 ) -> None:
     """It signs in with the ID token of its build, as GitHub and Gitea give it to a job that may ask."""
     checkout = mosis.folder / "checkout"
@@ -431,7 +437,7 @@ def test_the_workflow_of_a_build_server_runs(
     manifest = Path(folder, "manifest.json")
     document = json.loads(manifest.read_bytes())
     manifest.write_text(json.dumps(document | {"version": "1.1.0", "version_code": 2}))
-    with Runner(lambda: hands.at, env.config.base_url) as runner:
+    with Runner(lambda: clock.at, env.config.base_url) as runner:
         environment |= {
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{runner.url}/request?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job",
@@ -476,7 +482,7 @@ class Runner(Issuer):
 
 
 def test_an_id_token_that_is_not_trusted_is_refused_in_words(
-    mosis: Mosis, env: Context, hands: Hands
+    mosis: Mosis, env: Context, clock: FakeClock
 ) -> None:
     mosis("init", "app", "--id", APP).expect(0)
     runner = {"MOSIS_CONFIG_DIR": str(mosis.folder / "runner"), "MOSIS_SIGNING_KEY": ""}

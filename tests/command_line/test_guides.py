@@ -11,7 +11,7 @@ import pytest
 import portal
 from mosis.packages import manifest
 from mosis.packages.findings import FINDINGS
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.command_line.driver import Mosis, approve_all
 
 pytestmark = [
@@ -51,7 +51,7 @@ class Shell:
 
 
 def test_getting_started(
-    tmp_path: Path, url: str, client: Client, alice: Person, rita: Person
+    tmp_path: Path, url: str, client: Client, alice: Account, rita: Account
 ) -> None:
     mosis = Mosis(tmp_path / "home", url)
     del mosis.environment["MOSIS_URL"]
@@ -72,7 +72,7 @@ def test_getting_started(
     assert "PRIVATE KEY" in mosis.folder.joinpath("signing-key-backup.pem").read_text()
 
 
-def test_publishing(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_publishing(mosis: Mosis, client: Client, rita: Account) -> None:
     mosis("init", "notes", "--id", "com.acme.notes").expect(0)
     mosis.folder.joinpath("release-notes.txt").write_text("The first version.\n")
     shell, said = Shell(mosis), ""

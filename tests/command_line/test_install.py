@@ -18,9 +18,9 @@ from mosis.client import install
 from mosis.context import Context
 from mosis.store.index_keys import IndexKey
 from mosis.store.signed_index import Indexes
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.command_line.driver import Mosis, approve_all, ended
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 APP = "app.alice.notes"
 INDEX, SIGNATURES, PACKAGE = "/v1/store/index/", "/v1/store/index.json.sig", "/packages/"
@@ -95,7 +95,7 @@ def device(tmp_path: Path, mirror: Mirror) -> Mosis:
     return Mosis(tmp_path / "device", mirror.url)
 
 
-def release(mosis: Mosis, client: Client, rita: Person, *arguments: str) -> None:
+def release(mosis: Mosis, client: Client, rita: Account, *arguments: str) -> None:
     """Publish a version of the app for everybody."""
     if not mosis.folder.joinpath("notes").exists():
         mosis("init", "notes").expect(0)
@@ -105,7 +105,7 @@ def release(mosis: Mosis, client: Client, rita: Person, *arguments: str) -> None
 
 
 @pytest.fixture
-def released(mosis: Mosis, client: Client, rita: Person) -> None:
+def released(mosis: Mosis, client: Client, rita: Account) -> None:
     release(mosis, client, rita)
 
 
@@ -144,7 +144,7 @@ def refused(device: Mosis, words: str, *arguments: str, code: int = 1) -> None:
 
 
 def test_an_older_index_is_refused(
-    mosis: Mosis, client: Client, rita: Person, device: Mosis, mirror: Mirror, hands: Hands, released: None
+    mosis: Mosis, client: Client, rita: Account, device: Mosis, mirror: Mirror, clock: FakeClock, released: None
 ) -> None:  # fmt: skip
     held: dict[str, bytes] = {}
 
@@ -154,7 +154,7 @@ def test_an_older_index_is_refused(
     mirror.changes = {SIGNATURES: hold("signatures"), INDEX: hold("index")}
     device("install", APP).expect(0)
     mirror.changes = {}
-    hands.turn(60)
+    clock.advance(60)
     release(mosis, client, rita, "--bump", "patch")
     device("install", APP).expect(0)
     assert is_whole(device.folder / APP) == "1.0.1"
@@ -233,11 +233,11 @@ def test_an_expired_index_is_refused(
 
 
 def test_an_expired_index_of_the_store_is_refused(
-    mosis: Mosis, device: Mosis, client: Client, rita: Person, hands: Hands, released: None
+    mosis: Mosis, device: Mosis, client: Client, rita: Account, clock: FakeClock, released: None
 ) -> None:
     """The portal's clock is behind by years: what it signs has expired."""
     device("install", APP).expect(0)
-    hands.turn(-2 * 365 * 86400)
+    clock.advance(-2 * 365 * 86400)
     client.env.state(Indexes).by_age.pop(0)
     refused(device, "expired")
 
@@ -287,12 +287,12 @@ def test_a_package_with_the_key_of_somebody_else_is_refused(
 
 
 def test_a_changed_signing_key_is_refused_until_it_is_accepted(
-    mosis: Mosis, client: Client, rita: Person, device: Mosis, released: None, hands: Hands
+    mosis: Mosis, client: Client, rita: Account, device: Mosis, released: None, clock: FakeClock
 ) -> None:
     device("install", APP).expect(0)
     mosis("keys", "create", "second").expect(0)
     release(mosis, client, rita, "--bump", "patch", "--key", "second")
-    hands.turn(60)
+    clock.advance(60)
     refused(device, "is signed by another key")
     local = {
         each["name"]: each["fingerprint"]
@@ -373,13 +373,13 @@ class Halted(BaseException):
 @pytest.mark.parametrize("step", ["_extract", "rename-1", "rename-2", "flush"])
 @pytest.mark.parametrize("kind", ["killed", "refused by the system"])
 def test_an_installation_that_stops_leaves_one_whole_version(
-    mosis: Mosis, client: Client, rita: Person, device: Mosis, released: None, hands: Hands, step: str,
+    mosis: Mosis, client: Client, rita: Account, device: Mosis, released: None, clock: FakeClock, step: str,
     kind: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """At every step: after a kill the next run has a whole version; after an error it is there at once."""
     device("install", APP).expect(0)
     release(mosis, client, rita, "--bump", "patch")
-    hands.turn(60)
+    clock.advance(60)
     target = device.folder / APP
     renames = 0
     rename, extract, flush = Path.rename, install._extract, install._flush_folder
@@ -417,7 +417,7 @@ def test_an_installation_that_stops_leaves_one_whole_version(
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_installs(
-    mosis: Mosis, client: Client, rita: Person, device: Mosis, released: None
+    mosis: Mosis, client: Client, rita: Account, device: Mosis, released: None
 ) -> None:
     chance = random.Random(3)
     for _ in range(6):
@@ -441,7 +441,7 @@ def test_a_folder_with_something_else_is_left_alone(device: Mosis, released: Non
 
 
 def test_an_update_through_a_link_replaces_what_the_link_names(
-    mosis: Mosis, client: Client, rita: Person, device: Mosis, released: None
+    mosis: Mosis, client: Client, rita: Account, device: Mosis, released: None
 ) -> None:
     device("install", APP, "--to", "real").expect(0)
     device.folder.joinpath("link").symlink_to("real")

@@ -16,9 +16,9 @@ import pytest
 from mosis.client.api import Portal
 from mosis.client.output import Output
 from tests.campaign import short_and_full
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.command_line.driver import Mosis, Terminal, approve_all, ended
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.server import command as server_command
 from tests.server import running, wait_until
 
@@ -30,7 +30,7 @@ def settings(settings: dict[str, str]) -> dict[str, str]:
     return settings | {"ACCOUNT_UNPUBLISHED_VERSIONS": "1000"}
 
 
-def versions(client: Client, alice: Person) -> list[tuple[str, str]]:
+def versions(client: Client, alice: Account) -> list[tuple[str, str]]:
     """(version, state) of every version of the app, the newest first."""
     found, cursor = [], ""
     while True:
@@ -46,7 +46,7 @@ def versions(client: Client, alice: Person) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("cycles", short_and_full(6, 200))
 def test_killed_at_any_moment_and_run_again(
-    mosis: Mosis, client: Client, alice: Person, cycles: int
+    mosis: Mosis, client: Client, alice: Account, cycles: int
 ) -> None:
     """Each cycle is a version: `--bump patch` is killed, then run again until it ends."""
     chance = random.Random(4)
@@ -99,7 +99,7 @@ class Cut:
 
 
 @pytest.fixture
-def cut(mosis: Mosis, alice: Person, url: str) -> Iterator[Cut]:
+def cut(mosis: Mosis, alice: Account, url: str) -> Iterator[Cut]:
     made = Cut(int(url.rpartition(":")[2]))
     mosis.url = mosis.environment["MOSIS_URL"] = made.url
     mosis.sign_in(alice)
@@ -109,7 +109,7 @@ def cut(mosis: Mosis, alice: Person, url: str) -> Iterator[Cut]:
 
 @pytest.mark.parametrize("after", [100, 1500, 3000])
 def test_the_network_is_cut(
-    mosis: Mosis, cut: Cut, client: Client, alice: Person, after: int
+    mosis: Mosis, cut: Cut, client: Client, alice: Account, after: int
 ) -> None:
     mosis("init", "notes").expect(0)
     cut.after, cut.breaks = after, 2
@@ -127,7 +127,7 @@ def test_nobody_answers(offline: Mosis, monkeypatch: pytest.MonkeyPatch) -> None
     assert "run the same command again" in offline("publish", "notes", env=secrets).expect(4).err
 
 
-def test_unchanged_files_are_one_version(mosis: Mosis, client: Client, alice: Person) -> None:
+def test_unchanged_files_are_one_version(mosis: Mosis, client: Client, alice: Account) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_unchanged_files_are_one_version(mosis: Mosis, client: Client, alice: Pe
     assert versions(client, alice)[0][0] == "1.0.2"
 
 
-def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice: Person) -> None:
+def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice: Account) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
     client.post(f"/v1/apps/{APP}/versions/1.0.0/withdraw", as_=alice).expect(200)
@@ -145,7 +145,7 @@ def test_withdrawn_and_the_same_bytes_again(mosis: Mosis, client: Client, alice:
     assert versions(client, alice) == [("1.0.0", "in_review"), ("1.0.0", "withdrawn")]
 
 
-def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alice: Person) -> None:
+def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alice: Account) -> None:
     terminal = Terminal(mosis, "init", "notes")
     with ended(terminal.process):
         terminal.read("Package id")
@@ -168,7 +168,7 @@ def test_questions_and_progress_on_a_terminal(mosis: Mosis, client: Client, alic
 
 
 def test_ctrl_c_stops_watching_and_not_the_release(
-    mosis: Mosis, client: Client, alice: Person, rita: Person
+    mosis: Mosis, client: Client, alice: Account, rita: Account
 ) -> None:
     mosis("init", "notes").expect(0)
     terminal = Terminal(mosis, "publish", "notes", "--when-approved")
@@ -182,7 +182,7 @@ def test_ctrl_c_stops_watching_and_not_the_release(
     wait_until(lambda: versions(client, alice) == [("1.0.0", "published")], "it is published")
 
 
-def test_what_cannot_be_taken_back_asks(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_what_cannot_be_taken_back_asks(mosis: Mosis, client: Client, rita: Account) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
     approve_all(client, rita)
@@ -255,7 +255,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["expired", "ended"])
 def test_the_session_ends_while_publish_waits(
-    mosis: Mosis, client: Client, alice: Person, rita: Person, hands: Hands, how: str
+    mosis: Mosis, client: Client, alice: Account, rita: Account, clock: FakeClock, how: str
 ) -> None:
     """A token that has expired is replaced; a session that was ended stops with what to do, and the
     release goes on."""
@@ -266,7 +266,7 @@ def test_the_session_ends_while_publish_waits(
             if "waiting for the review" in line:
                 break
         if how == "expired":
-            hands.turn(3600)
+            clock.advance(3600)
             rita = client.sign_in(rita)
         else:
             client.post("/v1/auth/logout", as_=alice).expect(204)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from mosis.context import Context
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.command_line.driver import Mosis, approve_all, ended, pythons
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 
-def test_from_init_to_a_device(mosis: Mosis, client: Client, rita: Person, tmp_path: Path) -> None:
+def test_from_init_to_a_device(mosis: Mosis, client: Client, rita: Account, tmp_path: Path) -> None:
     mosis("init", "notes").expect(0)
     assert mosis.manifest()["id"] == "app.alice.notes"
     mosis("check", "notes").expect(0)
@@ -32,7 +32,7 @@ def test_from_init_to_a_device(mosis: Mosis, client: Client, rita: Person, tmp_p
         assert there.read_bytes() == (mosis.folder / "notes" / name).read_bytes()
 
 
-def test_the_next_version(mosis: Mosis, client: Client, rita: Person, tmp_path: Path) -> None:
+def test_the_next_version(mosis: Mosis, client: Client, rita: Account, tmp_path: Path) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
     approve_all(client, rita)
@@ -44,7 +44,7 @@ def test_the_next_version(mosis: Mosis, client: Client, rita: Person, tmp_path: 
     assert mosis.manifest()["version"] == "1.0.1"
 
 
-def test_when_approved_publishes_by_itself(mosis: Mosis, client: Client, rita: Person) -> None:
+def test_when_approved_publishes_by_itself(mosis: Mosis, client: Client, rita: Account) -> None:
     mosis("init", "notes").expect(0)
     with ended(mosis.start("publish", "notes", "--when-approved", "--json")) as process:
         assert process.stderr is not None
@@ -58,7 +58,7 @@ def test_when_approved_publishes_by_itself(mosis: Mosis, client: Client, rita: P
 
 
 def test_a_rejection_has_an_exit_code_of_its_own(
-    mosis: Mosis, client: Client, rita: Person
+    mosis: Mosis, client: Client, rita: Account
 ) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
@@ -75,7 +75,7 @@ def test_a_rejection_has_an_exit_code_of_its_own(
 
 @pytest.mark.slow
 def test_device_login(
-    tmp_path: Path, url: str, client: Client, alice: Person, rita: Person
+    tmp_path: Path, url: str, client: Client, alice: Account, rita: Account
 ) -> None:
     mosis = Mosis(tmp_path / "home")
     with ended(mosis.start("login", url, "--no-browser")) as process:
@@ -98,7 +98,7 @@ def test_device_login(
     assert "not signed in" in mosis("whoami").expect(1).err
 
 
-def test_sign_in_by_password_and_by_token(tmp_path: Path, url: str, alice: Person) -> None:
+def test_sign_in_by_password_and_by_token(tmp_path: Path, url: str, alice: Account) -> None:
     mosis = Mosis(tmp_path / "home")
     assert (
         "request"
@@ -114,16 +114,16 @@ def test_sign_in_by_password_and_by_token(tmp_path: Path, url: str, alice: Perso
     assert "needs that scope" in other("keys").expect(1).err
 
 
-def test_a_token_that_expires_in_the_middle_is_replaced(mosis: Mosis, hands: Hands) -> None:
+def test_a_token_that_expires_in_the_middle_is_replaced(mosis: Mosis, clock: FakeClock) -> None:
     mosis("init", "notes").expect(0)
     before = mosis.config.path.read_text()
-    hands.turn(3600)
+    clock.advance(3600)
     mosis("publish", "notes").expect(0)
     assert mosis.config.path.read_text() != before
 
 
-def test_two_processes_refresh_one_session(mosis: Mosis, hands: Hands) -> None:
-    hands.turn(3600)
+def test_two_processes_refresh_one_session(mosis: Mosis, clock: FakeClock) -> None:
+    clock.advance(3600)
     results = []
     with ended(mosis.start("whoami")) as one, ended(mosis.start("status")) as other:
         for each in (one, other):
@@ -133,13 +133,13 @@ def test_two_processes_refresh_one_session(mosis: Mosis, hands: Hands) -> None:
     mosis("whoami").expect(0)
 
 
-def test_an_ended_session_says_what_to_do(mosis: Mosis, client: Client, alice: Person) -> None:
+def test_an_ended_session_says_what_to_do(mosis: Mosis, client: Client, alice: Account) -> None:
     client.post("/v1/auth/logout", as_=alice).expect(204)
     assert f"mosis login {mosis.url}" in mosis("status").expect(1).err
 
 
 def test_a_build_server_needs_a_token_and_a_key_alone(
-    mosis: Mosis, client: Client, alice: Person
+    mosis: Mosis, client: Client, alice: Account
 ) -> None:
     mosis("init", "notes").expect(0)
     mosis("publish", "notes").expect(0)
@@ -158,7 +158,7 @@ def test_a_build_server_needs_a_token_and_a_key_alone(
 
 
 def test_the_zipapp_alone_does_the_whole_job(
-    tmp_path: Path, url: str, env: Context, client: Client, alice: Person, rita: Person
+    tmp_path: Path, url: str, env: Context, client: Client, alice: Account, rita: Account
 ) -> None:
     program = client.get("/cli/mosis.pyz").expect(200)
     digest = client.get("/cli/mosis.pyz.sha256").expect(200).body.decode()
@@ -200,7 +200,7 @@ def test_the_zipapp_is_the_same_each_time_and_for_caches(client: Client) -> None
 @pytest.mark.parametrize("options", [["-I", "-S"], ["-I"]], ids=["alone", "with packages"])
 @pytest.mark.parametrize("python", pythons())
 def test_the_whole_job_under_every_python(
-    tmp_path: Path, url: str, client: Client, alice: Person, rita: Person, python: str, options: list[str]
+    tmp_path: Path, url: str, client: Client, alice: Account, rita: Account, python: str, options: list[str]
 ) -> None:  # fmt: skip
     """The zipapp, with the packages of that Python (cryptography, lupa, tinycss2, if it has them) and without."""
     mosis = Mosis(tmp_path / "home")

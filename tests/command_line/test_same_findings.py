@@ -8,7 +8,7 @@ import pytest
 
 from bench.fuzz import spoiled
 from tests.campaign import seeded, short_and_full
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.command_line.driver import Mosis
 from tests.package_builder import build_package, files_of, manifest_of
 from tests.packages import test_inspect
@@ -29,7 +29,7 @@ class Both:
 
     def __init__(self, client: Client, mosis: Mosis) -> None:
         self.client, self.mosis = client, mosis
-        self.alice: Person = client.register()
+        self.alice: Account = client.register()
         self.alice.key = KEY
         client.app_of(self.alice, APP)
 

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven as a person uses it: open, type, press, read."""
+"""A headless Chromium, driven as a user does: open, type, press, read."""
 
 from __future__ import annotations
 

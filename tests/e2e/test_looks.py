@@ -16,7 +16,7 @@ from mosis.credentials.passwords import Cost
 from mosis.packages.build import png
 from mosis.people import accounts, device_login, first_administrator
 from mosis.telemetry import maintenance
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.conftest import CHEAP
 from tests.e2e.chromium import SIZES, Chromium
 from tests.server import free_port, serving
@@ -50,8 +50,8 @@ class World:
 
     env: Context
     client: Client
-    alice: Person
-    rita: Person
+    alice: Account
+    rita: Account
     review: str
 
 
@@ -167,8 +167,8 @@ def test_every_page_is_accessible_complete_and_fits_a_phone(
     photograph, wrong = os.environ.get("SCREENSHOTS") == "yes", []
     if who != "visitor":
         browser.open("/console/sign-in")
-        person = world.alice if who == "developer" else world.rita
-        browser.fill(email=person.email, password=PASSWORD)
+        account = world.alice if who == "developer" else world.rita
+        browser.fill(email=account.email, password=PASSWORD)
         browser.press("Sign in")
         browser.sees("Hello, ")
     for name, path in pages(world)[who].items():

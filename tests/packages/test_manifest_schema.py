@@ -95,12 +95,12 @@ def test_additional_fields_are_refused_by_both() -> None:
 
 
 def test_several_changes_at_once_have_one_verdict() -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(300):
         made = FULL
         for _ in range(3):
-            place = dice.choice([each for each in places(made) if each])
-            made = changed(made, place, dice.choice([..., *VALUES]))
+            place = rng.choice([each for each in places(made) if each])
+            made = changed(made, place, rng.choice([..., *VALUES]))
         agree(made)
 
 

@@ -15,7 +15,7 @@ from mosis.ui import charts
 from mosis.web.admission import Admissions
 from tests import described
 from tests.browser import Browser, forms_of, text_of
-from tests.client import PASSWORD, Answer, Client, Person
+from tests.client import PASSWORD, Account, Answer, Client
 from tests.ui.test_security import SCRIPT
 from tests.web import test_rollout_plans as rollouts
 
@@ -29,18 +29,18 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.verified(client.register())
 
 
 @pytest.fixture
-def browser(client: Client, alice: Person) -> Browser:
+def browser(client: Client, alice: Account) -> Browser:
     found = Browser(client)
     found.sign_in(alice.email)
     return found
 
 
-def test_the_whole_job_without_a_terminal(client: Client, alice: Person, browser: Browser) -> None:
+def test_the_whole_job_without_a_terminal(client: Client, alice: Account, browser: Browser) -> None:
     page = browser.send(
         browser.open("/console/apps"), "/console/apps", name="Notes", package_id="nonsense"
     )
@@ -98,7 +98,7 @@ def test_the_whole_job_without_a_terminal(client: Client, alice: Person, browser
     assert page.status == 422
 
 
-def test_a_bad_release_is_rolled_back(client: Client, alice: Person, browser: Browser) -> None:
+def test_a_bad_release_is_rolled_back(client: Client, alice: Account, browser: Browser) -> None:
     client.app_of(alice)
     client.published(alice, NOTES)
     client.published(alice, NOTES, "1.1.0", 2)
@@ -109,7 +109,7 @@ def test_a_bad_release_is_rolled_back(client: Client, alice: Person, browser: Br
 
 
 def test_a_plan_and_the_figures_that_halted_it_are_shown(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     client.app_of(alice)
     rollouts.planned(client, alice, halt_when=rollouts.HALT)
@@ -141,7 +141,7 @@ def sent(client: Client, kind: str, number: int, version: str = "1.0.0", **data:
 
 
 def test_charts_and_tables_have_the_numbers_of_the_api(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     client.app_of(alice)
     client.published(alice, NOTES)
@@ -190,7 +190,7 @@ def test_a_scale_ends_at_a_round_number_above_every_value(values: list[float], t
     assert (line.lines, len(line.dots[0])) == ([[]], 2)  # a gap is not bridged
 
 
-def test_keys_sessions_mails_and_password(client: Client, alice: Person, browser: Browser) -> None:
+def test_keys_sessions_mails_and_password(client: Client, alice: Account, browser: Browser) -> None:
     client.app_of(alice)
     page = browser.send(
         browser.open("/console/account"),
@@ -244,7 +244,7 @@ def token_of(page: Answer) -> dict[str, str]:
     return {"form_token": dict(forms_of(page)[0].fields)["form_token"]}
 
 
-def test_a_webhook_with_its_log(client: Client, alice: Person, browser: Browser) -> None:
+def test_a_webhook_with_its_log(client: Client, alice: Account, browser: Browser) -> None:
     page = browser.send(
         browser.open("/console/account"), "/console/account/webhooks", url="http://127.0.0.1:9/x"
     )
@@ -266,7 +266,7 @@ def test_a_webhook_with_its_log(client: Client, alice: Person, browser: Browser)
 
 
 def test_the_operator_suspends_invites_and_reads_the_trail(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     client.app_of(alice)
     client.published(alice, NOTES)
@@ -311,7 +311,7 @@ def test_the_operator_suspends_invites_and_reads_the_trail(
 
 
 def test_pages_of_one_account_are_closed_to_every_other(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     """Every page and form of the console with the ids of somebody else's things."""
     client.app_of(alice)
@@ -361,7 +361,7 @@ def test_pages_of_one_account_are_closed_to_every_other(
 
 
 def test_a_package_is_taken_only_from_a_page_of_ours_and_a_session(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     client.app_of(alice)
     package, page = client.package(alice), browser.open(APP)
@@ -392,7 +392,7 @@ def test_a_package_is_taken_only_from_a_page_of_ours_and_a_session(
 
 
 def test_script_in_what_others_write_is_text_in_the_console(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     client.app_of(alice)
     client.published(alice, NOTES)
@@ -435,7 +435,7 @@ def test_script_in_what_others_write_is_text_in_the_console(
             assert 'href="javascript' not in body, path
 
 
-def test_events_are_streamed_and_resumed(client: Client, alice: Person, browser: Browser) -> None:
+def test_events_are_streamed_and_resumed(client: Client, alice: Account, browser: Browser) -> None:
     first = client.get("/v1/events", as_=alice, headers={"Accept": "text/event-stream"})
     assert first.headers["content-type"] == "text/event-stream"
     last = re.search(r"^id: (\S+)$", first.body.decode(), re.M)

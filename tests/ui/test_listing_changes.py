@@ -3,7 +3,7 @@
 import pytest
 
 from tests.browser import Browser, forms_of, text_of
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.ui.test_security import SCRIPT
 
 NOTES = "com.acme.notes"
@@ -11,7 +11,7 @@ APP = f"/console/apps/{NOTES}"
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     person = client.register("alice")
     client.app_of(person)
     client.published(person, NOTES)
@@ -19,27 +19,27 @@ def alice(client: Client) -> Person:
 
 
 @pytest.fixture
-def owner(client: Client, alice: Person) -> Browser:
+def owner(client: Client, alice: Account) -> Browser:
     found = Browser(client)
     found.sign_in(alice.email)
     return found
 
 
 @pytest.fixture
-def reviewer(client: Client, rita: Person) -> Browser:
+def reviewer(client: Client, rita: Account) -> Browser:
     found = Browser(client)
     found.sign_in(rita.email)
     return found
 
 
-def waiting(client: Client, alice: Person) -> str:
+def waiting(client: Client, alice: Account) -> str:
     """The path of the reviewer's page of the change that waits."""
     pending = client.get(f"/v1/apps/{NOTES}", as_=alice)["pending"]
     return f"/console/reviews/listings/{pending['id']}"
 
 
 def test_a_change_waits_is_edited_and_decided(
-    client: Client, alice: Person, owner: Browser, reviewer: Browser
+    client: Client, alice: Account, owner: Browser, reviewer: Browser
 ) -> None:
     page = owner.send(owner.open(APP), APP + "/listing", name="Pads", description="One\nTwo\n")
     assert "A change waits for a reviewer." in text_of(page)
@@ -74,7 +74,7 @@ def test_a_change_waits_is_edited_and_decided(
 
 
 def test_an_owner_withdraws_what_was_shown_and_nothing_newer(
-    client: Client, alice: Person, owner: Browser
+    client: Client, alice: Account, owner: Browser
 ) -> None:
     old = owner.send(owner.open(APP), APP + "/listing", name="Pads")
     client.patch(f"/v1/apps/{NOTES}", {"name": "Pads 2"}, as_=alice).expect(200)
@@ -86,7 +86,7 @@ def test_an_owner_withdraws_what_was_shown_and_nothing_newer(
 
 
 def test_a_viewer_sees_what_waits_and_can_do_nothing(
-    client: Client, alice: Person, owner: Browser
+    client: Client, alice: Account, owner: Browser
 ) -> None:
     page = owner.send(owner.open(APP), APP + "/listing", name="Pads")
     bob = client.register("bob")
@@ -101,7 +101,7 @@ def test_a_viewer_sees_what_waits_and_can_do_nothing(
         assert viewer.post(APP + action, fields | {"form_token": token}).status == 403
 
 
-def test_what_hides_in_a_change_is_shown(client: Client, alice: Person, reviewer: Browser) -> None:
+def test_what_hides_in_a_change_is_shown(client: Client, alice: Account, reviewer: Browser) -> None:
     client.out(client.register("bank"), "com.mybank.wallet")
     said = {"name": "W\u0430llet", "description": SCRIPT + "\u202ea", "tags": ["<b>"]}
     client.patch(f"/v1/apps/{NOTES}", {"description": "x" * 100}, as_=alice).expect(200)

@@ -7,40 +7,40 @@ from urllib.parse import quote
 import pytest
 
 from tests.browser import Browser, forms_of, text_of
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.ui.test_security import SCRIPT
 
 NOTES = "com.acme.notes"
 
 
 @pytest.fixture
-def browser(client: Client, rita: Person) -> Browser:
+def browser(client: Client, rita: Account) -> Browser:
     found = Browser(client)
     found.sign_in(rita.email)
     return found
 
 
 def submitted(
-    client: Client, person: Person, version: str = "1.0.0", code: int = 1, **more: Any
+    client: Client, account: Account, version: str = "1.0.0", code: int = 1, **more: Any
 ) -> str:
     """The path of the page of a new version's review."""
-    package = client.package(person, version=version, code=code, **more)
-    client.upload(NOTES, package, as_=person, query="?submit=true").expect(201)
+    package = client.package(account, version=version, code=code, **more)
+    client.upload(NOTES, package, as_=account, query="?submit=true").expect(201)
     client.work()
-    shown = client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=person).expect(200)
+    shown = client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=account).expect(200)
     return f"/console/reviews/{shown['review']['id']}"
 
 
-def second(client: Client, person: Person, rita: Person, **more: Any) -> str:
+def second(client: Client, account: Account, rita: Account, **more: Any) -> str:
     """The path of the review of 1.1.0, after 1.0.0 was published."""
-    first = submitted(client, person)
+    first = submitted(client, account)
     client.post(first.replace("/console", "/v1") + "/approve", as_=rita).expect(200)
-    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", as_=person).expect(200)
-    return submitted(client, person, "1.1.0", 2, **more)
+    client.post(f"/v1/apps/{NOTES}/versions/1.0.0/publish", as_=account).expect(200)
+    return submitted(client, account, "1.1.0", 2, **more)
 
 
 def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
-    client: Client, alice: Person, rita: Person, browser: Browser
+    client: Client, alice: Account, rita: Account, browser: Browser
 ) -> None:
     lua = b'local notes = mosis.storage.get("notes")\nmosis.network.get("https://x.example")\nreturn notes\n'
     files = {"assets/main.lua": lua, "assets/new.txt": b"hello\n"}
@@ -82,7 +82,7 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
 
 
 def test_a_rejection_needs_reasons_and_a_comment_and_keeps_what_was_typed(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     path = submitted(client, alice)
     page = browser.send(browser.open(path), path + "/reject", comment="Too many permissions.")
@@ -106,7 +106,7 @@ def test_a_rejection_needs_reasons_and_a_comment_and_keeps_what_was_typed(
 
 
 def test_findings_lead_to_their_line_and_far_lines_are_shown_for_them(
-    client: Client, alice: Person, rita: Person, browser: Browser
+    client: Client, alice: Account, rita: Account, browser: Browser
 ) -> None:
     lines = [f"local a{number} = {number}" for number in range(1, 80)]
     path = second(client, alice, rita, files={"assets/main.lua": "\n".join(lines).encode() + b"\n"})
@@ -121,7 +121,7 @@ def test_findings_lead_to_their_line_and_far_lines_are_shown_for_them(
 
 
 def test_pictures_stand_side_by_side_and_other_files_can_be_fetched(
-    client: Client, alice: Person, rita: Person, browser: Browser
+    client: Client, alice: Account, rita: Account, browser: Browser
 ) -> None:
     from mosis.packages.build import png
 
@@ -141,7 +141,7 @@ def test_pictures_stand_side_by_side_and_other_files_can_be_fetched(
 
 
 def test_a_long_diff_is_read_in_parts_and_none_is_hidden(
-    client: Client, alice: Person, browser: Browser
+    client: Client, alice: Account, browser: Browser
 ) -> None:
     lines = [f"-- {number}" for number in range(4000)]
     path = submitted(client, alice, files={"assets/long.lua": "\n".join(lines).encode() + b"\n"})
@@ -155,7 +155,7 @@ def test_a_long_diff_is_read_in_parts_and_none_is_hidden(
 
 
 def test_what_developers_write_is_text_on_the_desk(
-    client: Client, alice: Person, rita: Person, browser: Browser
+    client: Client, alice: Account, rita: Account, browser: Browser
 ) -> None:
     lua = f"-- {SCRIPT}\n-- \u202ereversed\u202c </code></td></table><script>alert(2)</script>\n"
     files = {
@@ -198,7 +198,7 @@ POSTS = ["claim", "release", "approve", "reject", "messages"]
 
 @pytest.mark.parametrize("name", POSTS)
 def test_only_a_reviewer_from_a_page_of_ours_decides(
-    client: Client, alice: Person, rita: Person, browser: Browser, name: str
+    client: Client, alice: Account, rita: Account, browser: Browser, name: str
 ) -> None:
     path = submitted(client, alice)
     fields = {"comment": "x", "text": "x", "reasons": "spam"}
@@ -232,7 +232,7 @@ def test_only_a_reviewer_from_a_page_of_ours_decides(
 
 
 def test_developers_do_not_see_the_desk_and_reviewers_not_their_own_app(
-    client: Client, alice: Person, rita: Person, browser: Browser
+    client: Client, alice: Account, rita: Account, browser: Browser
 ) -> None:
     path = submitted(client, alice)
     other = Browser(client)

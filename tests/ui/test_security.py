@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from mosis.context import Context
+from mosis.events import KINDS
 from mosis.people import first_administrator
 from mosis.ui import rendering
 from tests import described
 from tests.browser import Browser, forms_of, text_of
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 # Every form of every page: the URL table says which there are.
 POSTS = sorted(
@@ -151,13 +152,18 @@ def test_every_message_is_there_and_is_used() -> None:
     assert used <= known | {"key"} | {key for key in used if key.endswith((".", "_"))}
     prefixes = ("notice.", "problem.", "finding.", "provider.", "permission.", "scope.", "state.", "month.", "register.",
                 "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
-                "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.",
+                "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.", "mail_kind.",
                 "move.", "version.from_", "quality.show_", "secret.", "delivery.", "role.", "admin.", "plan.state.",
                 "listing_field.")  # fmt: skip
     assert {
         key for key in known - used if not key.startswith(prefixes) and f'"{key}"' not in whole
     } == set()
     json.dumps(rendering.messages())
+
+
+def test_every_kind_of_event_has_words_for_the_choice_of_mails() -> None:
+    words = {key for key in rendering.messages() if key.startswith("mail_kind.")}
+    assert words == {f"mail_kind.{kind}" for kind in KINDS}, "mosis/ui/messages/en.json"
 
 
 def test_no_message_has_two_texts() -> None:
@@ -168,7 +174,7 @@ def test_no_message_has_two_texts() -> None:
 
 
 def test_the_set_up_link_is_good_once_and_for_an_hour(
-    env: Context, client: Client, hands: Hands
+    env: Context, client: Client, clock: FakeClock
 ) -> None:
     def fill(link: str, name: str) -> tuple[int, str]:
         browser = Browser(client)
@@ -182,7 +188,7 @@ def test_the_set_up_link_is_good_once_and_for_an_hour(
     assert old
     assert link
     assert fill(old, "mallory")[0] == 401  # a newer one was printed
-    hands.turn(3600)
+    clock.advance(3600)
     assert fill(link, "mallory")[0] == 401  # too late
     link = first_administrator.make_link(env)
     assert link

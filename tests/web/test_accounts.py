@@ -13,7 +13,7 @@ from mosis.caller import PORTAL
 from mosis.credentials import passwords, tokens
 from mosis.people import accounts
 from tests.client import PASSWORD, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.package_builder import signing_key
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -119,16 +119,16 @@ def test_forged_tokens_are_refused(client: Client, forge: Any) -> None:
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
-def test_an_access_token_ends_after_fifteen_minutes(client: Client, hands: Hands) -> None:
+def test_an_access_token_ends_after_fifteen_minutes(client: Client, clock: FakeClock) -> None:
     alice = client.register()
-    hands.turn(tokens.ACCESS_SECONDS - 1)
+    clock.advance(tokens.ACCESS_SECONDS - 1)
     client.get("/v1/auth/me", as_=alice).expect(200)
-    hands.turn(1)
+    clock.advance(1)
     client.get("/v1/auth/me", as_=alice).expect(401, code="invalid_token")
 
 
 def test_a_refresh_token_is_spent_by_use_and_gives_a_thief_away(
-    client: Client, hands: Hands
+    client: Client, clock: FakeClock
 ) -> None:
     alice = client.register()
     first = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
@@ -136,7 +136,7 @@ def test_a_refresh_token_is_spent_by_use_and_gives_a_thief_away(
     assert (
         again["refresh_token"] == first["refresh_token"]
     )  # the answer may have been lost: the same client, at once
-    hands.turn(11)
+    clock.advance(11)
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(
         401, code="invalid_token"
     )
@@ -144,7 +144,7 @@ def test_a_refresh_token_is_spent_by_use_and_gives_a_thief_away(
     client.post("/v1/auth/refresh", {"refresh_token": first["refresh_token"]}).expect(401)
 
 
-def test_an_old_spent_token_ends_the_session_too(client: Client, hands: Hands) -> None:
+def test_an_old_spent_token_ends_the_session_too(client: Client, clock: FakeClock) -> None:
     alice = client.register()
     second = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})[
         "refresh_token"
@@ -171,9 +171,9 @@ def test_invented_refresh_tokens_are_refused(client: Client, token: str) -> None
     client.post("/v1/auth/refresh", {"refresh_token": token}).expect(401, code="invalid_token")
 
 
-def test_a_refresh_token_lives_for_thirty_days_of_silence(client: Client, hands: Hands) -> None:
+def test_a_refresh_token_lives_for_thirty_days_of_silence(client: Client, clock: FakeClock) -> None:
     alice = client.register()
-    hands.turn(tokens.REFRESH_SECONDS)
+    clock.advance(tokens.REFRESH_SECONDS)
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(401)
 
 

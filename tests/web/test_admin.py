@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 NOTES = "com.acme.notes"
 
 
 @pytest.fixture
-def root(client: Client) -> Person:
+def root(client: Client) -> Account:
     return client.admin()
 
 
 def test_a_suspended_account_is_out_at_once_and_can_come_back(
-    client: Client, alice: Person, root: Person
+    client: Client, alice: Account, root: Account
 ) -> None:
     client.published(alice, NOTES)
     client.patch(f"/v1/admin/developers/{alice.id}", {"suspended": True}, as_=root).expect(200)
@@ -31,7 +31,7 @@ def test_a_suspended_account_is_out_at_once_and_can_come_back(
 
 
 def test_a_role_counts_from_the_next_request_on(
-    client: Client, alice: Person, root: Person
+    client: Client, alice: Account, root: Account
 ) -> None:
     client.get("/v1/reviews", as_=alice).expect(403)
     client.patch(f"/v1/admin/developers/{alice.id}", {"role": "reviewer"}, as_=root).expect(200)
@@ -40,7 +40,7 @@ def test_a_role_counts_from_the_next_request_on(
     client.get("/v1/reviews", as_=alice).expect(403)
 
 
-def test_nobody_raises_themself(client: Client, alice: Person, root: Person) -> None:
+def test_nobody_raises_themself(client: Client, alice: Account, root: Account) -> None:
     client.patch(f"/v1/admin/developers/{alice.id}", {"role": "admin"}, as_=alice).expect(
         403, "forbidden"
     )
@@ -51,7 +51,7 @@ def test_nobody_raises_themself(client: Client, alice: Person, root: Person) -> 
     client.patch("/v1/admin/developers/nobody", {"role": "admin"}, as_=root).expect(404)
 
 
-def test_people_and_apps_are_found(client: Client, alice: Person, root: Person) -> None:
+def test_people_and_apps_are_found(client: Client, alice: Account, root: Account) -> None:
     everybody = client.get("/v1/admin/developers?limit=1", as_=root).expect(200)
     rest = client.get(
         f"/v1/admin/developers?limit=1&cursor={everybody['next_cursor']}", as_=root
@@ -70,7 +70,7 @@ def test_people_and_apps_are_found(client: Client, alice: Person, root: Person) 
     assert client.get("/v1/admin/apps?q=%25", as_=root).expect(200)["apps"] == []
 
 
-def test_a_suspended_app_is_out_of_the_store(client: Client, alice: Person, root: Person) -> None:
+def test_a_suspended_app_is_out_of_the_store(client: Client, alice: Account, root: Account) -> None:
     client.published(alice, NOTES)
     path = (
         client.get(f"/v1/store/apps/{NOTES}/download")
@@ -91,7 +91,7 @@ def test_a_suspended_app_is_out_of_the_store(client: Client, alice: Person, root
 
 
 def test_the_trail_is_for_admins_whole_and_for_owners_their_part(
-    client: Client, alice: Person, root: Person
+    client: Client, alice: Account, root: Account
 ) -> None:
     bob = client.register("bob")
     client.patch(f"/v1/admin/developers/{alice.id}", {"role": "reviewer"}, as_=root).expect(200)

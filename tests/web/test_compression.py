@@ -9,7 +9,7 @@ import pytest
 
 from mosis.web.compression import TYPES
 from mosis.web.content_coding import LEAST_BYTES, READS, least_bytes
-from tests.client import Client, parsed, told_by
+from tests.client import Client, headers_of, parsed
 from tests.web.test_conventions import GETS, ROUTES, World, settings, world  # noqa: F401
 
 GZIP = {"Accept-Encoding": "gzip, deflate, br"}
@@ -180,7 +180,7 @@ def test_pages_for_everybody_have_two_forms_and_pages_with_a_form_token_one(
         )
         if ready is not None:
             seen.add(path)
-            assert told_by(ready)["vary"] == plain.headers["vary"], path
+            assert headers_of(ready)["vary"] == plain.headers["vary"], path
     assert {"/", "/app/com.acme.notes"} <= seen
     for path in ("/console/sign-in", "/console/register", "/console/reset", "/console/nothing"):
         answer = world.client.get(path, headers=html | ONLY_GZIP)
@@ -201,7 +201,7 @@ def test_lists_with_one_body_and_two_next_pages_are_told_apart(client: Client) -
             parsed(environ_of(path, HTTP_ACCEPT_ENCODING=ONLY_GZIP["Accept-Encoding"]))
         )
         assert ready is not None
-        assert packed.headers["link"] == plain.headers["link"] == told_by(ready)["link"]
+        assert packed.headers["link"] == plain.headers["link"] == headers_of(ready)["link"]
         links.add(plain.headers["link"])
     assert len(links) == 2
 
@@ -220,12 +220,12 @@ def test_the_loop_sends_what_the_application_has_compressed(client: Client) -> N
     ready = client.ready(parsed(environ | packs))
     assert ready is not None
     assert gzip.decompress(ready[2]) == plain.body
-    assert told_by(ready)["etag"] == packed.headers["etag"]
+    assert headers_of(ready)["etag"] == packed.headers["etag"]
     both = environ | packs | {"HTTP_IF_NONE_MATCH": packed.headers["etag"]}
     known = client.ready(parsed(both))
     assert known is not None
     assert known[0] == "304 Not Modified"
-    assert "content-encoding" not in told_by(known)
+    assert "content-encoding" not in headers_of(known)
     # And through the client, which compares both.
     client.get(path, headers=ONLY_GZIP | {"If-None-Match": packed.headers["etag"]}).expect(304)
     client.get(path, headers=ONLY_GZIP | {"If-None-Match": plain.headers["etag"]}).expect(200)

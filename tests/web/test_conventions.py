@@ -13,7 +13,7 @@ from mosis.people import device_login
 from mosis.web.openapi_schemas import is_page
 from mosis.web.routing import limit_of
 from tests import described
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 from tests.package_builder import files_of
 
 ROUTES = sorted(described.calls(), key=lambda route: (route.rule, route.method))
@@ -53,7 +53,7 @@ class World:
     """A portal in which there is one of everything, and an administrator whose it is."""
 
     client: Client
-    root: Person
+    root: Account
     names: dict[str, str]
 
     def call(self, route: Any, query: str = "", **more: Any) -> Answer:
@@ -111,11 +111,11 @@ def settings() -> dict[str, str]:
     }
 
 
-def invited(client: Client, person: Person) -> str:
+def invited(client: Client, account: Account) -> str:
     """The token of an invitation to work on somebody else's app."""
     carol = client.register("carol")
     app = client.app_of(carol, "com.carol.app")
-    said = {"email": person.email, "role": "viewer"}
+    said = {"email": account.email, "role": "viewer"}
     sent = client.post(f"/v1/apps/{app}/members", said, as_=carol).expect(201)
     return tokens.make_ticket(client.env.secret, sent["id"])
 

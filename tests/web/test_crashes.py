@@ -8,8 +8,8 @@ import pytest
 from mosis import worker
 from mosis.clock import text
 from mosis.telemetry import crash_groups, crashes, maintenance
-from tests.client import Answer, Client, Person
-from tests.conftest import START, Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import START, FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/crashes"
@@ -21,10 +21,10 @@ TRACE = """stack traceback:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.out(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register()
+    client.out(account)
+    return account
 
 
 def report(
@@ -43,7 +43,7 @@ def report(
     })  # fmt: skip
 
 
-def test_the_same_mistake_is_one_group_on_every_device(client: Client, alice: Person) -> None:
+def test_the_same_mistake_is_one_group_on_every_device(client: Client, alice: Account) -> None:
     for device in range(5):
         trace = TRACE.format(user=f"user{device}", line=10 + device)
         answer = report(
@@ -72,7 +72,7 @@ def test_the_same_mistake_is_one_group_on_every_device(client: Client, alice: Pe
     assert listed[1]["versions"] == [{"version": "other", "count": 5}]
 
 
-def test_the_same_report_again_counts_once(client: Client, alice: Person) -> None:
+def test_the_same_report_again_counts_once(client: Client, alice: Account) -> None:
     report(client)
     assert report(client).expect(202)["duplicate"]
     report(client, at=START - 59)
@@ -80,7 +80,7 @@ def test_the_same_report_again_counts_once(client: Client, alice: Person) -> Non
     assert client.get(AT, as_=alice)["crashes"][0]["count"] == 3
 
 
-def test_samples_are_the_first_the_last_and_some_between(client: Client, alice: Person) -> None:
+def test_samples_are_the_first_the_last_and_some_between(client: Client, alice: Account) -> None:
     for number in range(1, 22):
         report(client, device=number, at=START - 100 + number, message=f"number {number}").expect(
             202
@@ -95,16 +95,16 @@ def test_samples_are_the_first_the_last_and_some_between(client: Client, alice: 
     assert found["first_seen"] == text(START - 99)
 
 
-def test_resolved_and_back(client: Client, alice: Person, hands: Hands) -> None:
+def test_resolved_and_back(client: Client, alice: Account, clock: FakeClock) -> None:
     report(client)
     maintenance.turn(client.env)
     client.work()
     group = client.get(AT, as_=alice)["crashes"][0]["id"]
-    hands.turn(60)
+    clock.advance(60)
     resolved = client.patch(f"{AT}/{group}", {"state": "resolved"}, as_=alice).expect(200)
     assert (resolved["state"], resolved["resolved_at"]) == ("resolved", text(START + 60))
     assert client.get(AT + "?state=open", as_=alice)["crashes"] == []
-    hands.turn(60)
+    clock.advance(60)
     report(client, device=2, at=START + 30)  # happened before
     assert client.get(f"{AT}/{group}", as_=alice)["state"] == "resolved"
     report(client, device=2, at=START + 90)
@@ -120,7 +120,7 @@ def test_resolved_and_back(client: Client, alice: Person, hands: Hands) -> None:
     ).expect(412)
 
 
-def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> None:
+def test_owners_are_told_once_of_each_group(client: Client, alice: Account) -> None:
     report(client)
     report(client, device=2)
     db = client.env.db.connection()
@@ -143,7 +143,7 @@ def test_owners_are_told_once_of_each_group(client: Client, alice: Person) -> No
     ]
 
 
-def test_other_peoples_crashes_do_not_exist(client: Client, alice: Person) -> None:
+def test_other_peoples_crashes_do_not_exist(client: Client, alice: Account) -> None:
     report(client)
     bob = client.register("bob")
     client.app_of(bob, "com.bob.todo")
@@ -157,14 +157,14 @@ def test_other_peoples_crashes_do_not_exist(client: Client, alice: Person) -> No
     assert client.get("/v1/apps/com.bob.todo/crashes", as_=bob)["crashes"] == []
 
 
-def test_crashes_show_in_the_analytics(client: Client, alice: Person) -> None:
+def test_crashes_show_in_the_analytics(client: Client, alice: Account) -> None:
     report(client)
     totals = client.get(f"/v1/apps/{NOTES}/analytics", as_=alice)["totals"]
     assert (totals["crashes"], totals["crash_free_share"]) == (1, None)
 
 
 def test_strangers_cannot_make_groups_without_end(
-    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crash_groups, "NEW_SINGLES_A_DAY", 5)
     letters = "abcdefghijkl"
@@ -177,10 +177,10 @@ def test_strangers_cannot_make_groups_without_end(
     report(client).expect(429, code="rate_limited")
 
 
-def test_pages_of_groups(client: Client, alice: Person, hands: Hands) -> None:
+def test_pages_of_groups(client: Client, alice: Account, clock: FakeClock) -> None:
     for letter in "abcde":
-        report(client, kind=f"Error{letter}", at=hands.at).expect(202)
-        hands.turn(1)
+        report(client, kind=f"Error{letter}", at=clock.at).expect(202)
+        clock.advance(1)
     first = client.get(AT + "?limit=2", as_=alice)
     second = client.get(f"{AT}?limit=3&cursor={first['next_cursor']}", as_=alice)
     assert [each["type"][-1] for each in first["crashes"] + second["crashes"]] == list("edcba")
@@ -192,12 +192,12 @@ def test_pages_of_groups(client: Client, alice: Person, hands: Hands) -> None:
     ({"message": 5}, "/crash/message"), ({"type": "a\nb"}, "/crash/type"), ({"context": []}, "/crash/context"),
 ])  # fmt: skip
 def test_reports_that_do_not_fit_are_explained(
-    client: Client, alice: Person, more: dict[str, Any], pointer: str
+    client: Client, alice: Account, more: dict[str, Any], pointer: str
 ) -> None:
     report(client, **more).expect(422, code="invalid").finding(pointer)
 
 
-def test_a_moment_that_is_none(client: Client, alice: Person) -> None:
+def test_a_moment_that_is_none(client: Client, alice: Account) -> None:
     body = {"app_id": NOTES, "app_version": "1", "mosis_version": "2", "device_id": "a" * 64, "timestamp": "2026-02-30T00:00:00Z",
             "crash": {"type": "a", "message": "", "stack_trace": ""}}  # fmt: skip
     assert (

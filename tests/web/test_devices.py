@@ -6,8 +6,8 @@ import pytest
 
 from mosis.people.device_login import LETTERS
 from mosis.web.device_login import GRANT
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -24,7 +24,7 @@ def poll(client: Client, begun: Answer) -> Answer:
 
 
 def test_a_machine_is_signed_in_once_its_owner_approves(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     begun = begin(client)
     assert begun["verification_uri_complete"].endswith(begun["user_code"])
@@ -40,7 +40,7 @@ def test_a_machine_is_signed_in_once_its_owner_approves(
     client.post("/v1/auth/device/approve", {"user_code": code, "approve": True}, as_=alice).expect(
         200
     )
-    hands.turn(5)
+    clock.advance(5)
     signed_in = poll(client, begun).expect(200)
     token = signed_in["access_token"]
     assert client.get("/v1/apps", as_=token).expect(200)["total"] == 1
@@ -50,7 +50,7 @@ def test_a_machine_is_signed_in_once_its_owner_approves(
     client.get("/v1/auth/me/audit", as_=token).expect(403, "forbidden")
     me = client.get("/v1/auth/me", as_=token).expect(200)
     assert (me["id"], me["role"], me["scopes"]) == (alice.id, "developer", asked["scopes"])
-    hands.turn(10)
+    clock.advance(10)
     poll(client, begun).expect(400, "expired_token")
     again = client.post("/v1/auth/refresh", {"refresh_token": signed_in["refresh_token"]}).expect(
         200
@@ -60,7 +60,7 @@ def test_a_machine_is_signed_in_once_its_owner_approves(
     )
 
 
-def test_a_machine_signs_itself_out_and_nobody_else(client: Client, alice: Person) -> None:
+def test_a_machine_signs_itself_out_and_nobody_else(client: Client, alice: Account) -> None:
     begun = begin(client)
     client.post(
         "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": True}, as_=alice
@@ -78,7 +78,7 @@ def test_a_machine_signs_itself_out_and_nobody_else(client: Client, alice: Perso
 
 
 def test_what_was_approved_and_not_collected_ends_with_the_sessions(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     begun = begin(client)
     client.post(
@@ -88,7 +88,7 @@ def test_what_was_approved_and_not_collected_ends_with_the_sessions(
     poll(client, begun).expect(400, "expired_token")
 
 
-def test_a_machine_of_an_administrator_has_no_role(client: Client, hands: Hands) -> None:
+def test_a_machine_of_an_administrator_has_no_role(client: Client, clock: FakeClock) -> None:
     root = client.admin()
     begun = begin(client)
     client.post(
@@ -99,7 +99,7 @@ def test_a_machine_of_an_administrator_has_no_role(client: Client, hands: Hands)
     )
 
 
-def test_the_owner_may_say_no(client: Client, alice: Person) -> None:
+def test_the_owner_may_say_no(client: Client, alice: Account) -> None:
     begun = begin(client)
     client.post(
         "/v1/auth/device/approve", {"user_code": begun["user_code"], "approve": False}, as_=alice
@@ -107,23 +107,27 @@ def test_the_owner_may_say_no(client: Client, alice: Person) -> None:
     poll(client, begun).expect(400, "access_denied")
 
 
-def test_who_asks_too_often_has_to_slow_down(client: Client, alice: Person, hands: Hands) -> None:
+def test_who_asks_too_often_has_to_slow_down(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     begun = begin(client)
     poll(client, begun).expect(400, "authorization_pending")
     assert poll(client, begun).expect(400, "slow_down")["interval"] == 10
-    hands.turn(9)
+    clock.advance(9)
     assert poll(client, begun).expect(400, "slow_down")["interval"] == 15
-    hands.turn(15)
+    clock.advance(15)
     poll(client, begun).expect(400, "authorization_pending")
 
 
-def test_codes_expire_and_are_decided_once(client: Client, alice: Person, hands: Hands) -> None:
+def test_codes_expire_and_are_decided_once(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     begun = begin(client)
     said = {"user_code": begun["user_code"], "approve": True}
     client.post("/v1/auth/device/approve", said, as_=alice).expect(200)
     client.post("/v1/auth/device/approve", said, as_=client.register("mallory")).expect(404)
     late = begin(client)
-    hands.turn(901)
+    clock.advance(901)
     alice = client.sign_in(alice)
     client.post(
         "/v1/auth/device/approve", {"user_code": late["user_code"], "approve": True}, as_=alice
@@ -145,7 +149,7 @@ def test_codes_have_no_vowels_and_nothing_in_the_database_can_be_presented(clien
     assert not any(each["device_code"] in dump for each in codes)
 
 
-def test_clients_of_the_rfc_send_forms(client: Client, alice: Person) -> None:
+def test_clients_of_the_rfc_send_forms(client: Client, alice: Account) -> None:
     form = urlencode(
         {"client_id": "ci", "client_name": "build server", "scope": "apps:read"}
     ).encode()

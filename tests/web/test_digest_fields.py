@@ -9,7 +9,7 @@ import pytest
 
 from mosis.errors import PortalError
 from mosis.web.digest_fields import check_digests
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 BODY = b'{"hello": "world"}'
 NOTES = "com.acme.notes"
@@ -150,12 +150,12 @@ def test_each_of_several_fields_is_compared() -> None:
     assert refusal({"Content-Digest": good, "Digest": f"SHA-256={WRONG}"}) == "digest_mismatch"
 
 
-def upload(client: Client, alice: Person, body: bytes, **headers: str) -> Any:
+def upload(client: Client, alice: Account, body: bytes, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(f"/v1/apps/{NOTES}/versions", body, as_=alice, headers=named)
 
 
-def test_an_upload_is_compared_in_every_algorithm(client: Client, alice: Person) -> None:
+def test_an_upload_is_compared_in_every_algorithm(client: Client, alice: Account) -> None:
     package = client.package(alice)
     for algorithm, name in (("sha256", "sha-256"), ("sha512", "sha-512")):
         refused = upload(
@@ -169,7 +169,7 @@ def test_an_upload_is_compared_in_every_algorithm(client: Client, alice: Person)
     upload(client, alice, package, Content_Digest=right, Repr_Digest=right).expect(201)
 
 
-def test_the_digest_of_a_form_is_that_of_the_whole_body(client: Client, alice: Person) -> None:
+def test_the_digest_of_a_form_is_that_of_the_whole_body(client: Client, alice: Account) -> None:
     package = client.package(alice)
     head = b'preamble\r\n--b\r\nContent-Disposition: form-data; name="package"; filename="n.mosis"\r\n\r\n'
     form = head + package + b"\r\n--b--\r\n" + b"epilogue" * 20_000
@@ -183,7 +183,7 @@ def test_the_digest_of_a_form_is_that_of_the_whole_body(client: Client, alice: P
     ).expect(201)
 
 
-def test_a_json_body_is_compared_too(client: Client, alice: Person) -> None:
+def test_a_json_body_is_compared_too(client: Client, alice: Account) -> None:
     body = b'{"package_id": "com.acme.other", "name": "Other"}'
     json = {"Content-Type": "application/json"}
     wrong = json | {"Content-Digest": f"sha-256=:{WRONG}:"}

@@ -9,8 +9,8 @@ from mosis import store
 from mosis.telemetry import downloads, retention
 from mosis.worker import HANDLERS
 from tests.catalogue import add_app, add_version
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/downloads"
@@ -18,12 +18,12 @@ DAY = 86_400
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register()
 
 
 @pytest.fixture
-def ids(client: Client, alice: Person) -> dict[str, str]:
+def ids(client: Client, alice: Account) -> dict[str, str]:
     """The ids of three published versions, one of them a beta."""
     db = client.env.db.connection()
     with db.write():
@@ -45,19 +45,19 @@ def ids(client: Client, alice: Person) -> dict[str, str]:
         }
 
 
-def again(client: Client, alice: Person) -> Person:
+def again(client: Client, alice: Account) -> Account:
     alice.token = client.sign_in(alice).token
     return alice
 
 
 def test_all_numbers_agree_with_what_was_counted(
-    client: Client, alice: Person, ids: dict[str, str], hands: Hands
+    client: Client, alice: Account, ids: dict[str, str], clock: FakeClock
 ) -> None:
-    dice, ledger = random.Random(3), Counter[tuple[str, str, str]]()
+    rng, ledger = random.Random(3), Counter[tuple[str, str, str]]()
     env, db = client.env, client.env.db.connection()
     for number in range(30):
         for version, version_id in ids.items():
-            count = dice.randrange(4)
+            count = rng.randrange(4)
             channel = "beta" if "beta" in version else "stable"
             if count:
                 ledger[env.clock.now()[:10], version, channel] += count
@@ -70,7 +70,7 @@ def test_all_numbers_agree_with_what_was_counted(
         if number % 7 == 0:
             HANDLERS["add_up_downloads"](env)
             HANDLERS["add_up_downloads"](env)
-        hands.turn(DAY)
+        clock.advance(DAY)
     HANDLERS["add_up_downloads"](env)
     again(client, alice)
     shown = client.get(AT + "?by=day,version,channel", as_=alice).expect(200)
@@ -94,11 +94,11 @@ def test_all_numbers_agree_with_what_was_counted(
 
 
 def test_the_days_go_after_two_years(
-    client: Client, alice: Person, ids: dict[str, str], hands: Hands
+    client: Client, alice: Account, ids: dict[str, str], clock: FakeClock
 ) -> None:
     client.env.downloads.add(ids["1.0.0"])
     downloads.flush(client.env)
-    hands.turn((downloads.KEPT_DAYS + 1) * DAY)
+    clock.advance((downloads.KEPT_DAYS + 1) * DAY)
     HANDLERS["add_up_downloads"](client.env)
     retention.prune(client.env)
     again(client, alice)
@@ -107,12 +107,12 @@ def test_the_days_go_after_two_years(
 
 
 def test_days_of_a_clock_that_was_ahead_count_in_all(
-    client: Client, alice: Person, ids: dict[str, str], hands: Hands
+    client: Client, alice: Account, ids: dict[str, str], clock: FakeClock
 ) -> None:
-    hands.turn(100 * DAY)
+    clock.advance(100 * DAY)
     client.env.downloads.add(ids["1.0.0"])
     downloads.flush(client.env)
-    hands.turn(-100 * DAY)
+    clock.advance(-100 * DAY)
     HANDLERS["add_up_downloads"](client.env)
     db = client.env.db.connection()
     assert db.all("SELECT day, count FROM downloads") == [("", 1)]
@@ -120,7 +120,7 @@ def test_days_of_a_clock_that_was_ahead_count_in_all(
 
 
 def test_what_cannot_be_asked_is_refused(
-    client: Client, alice: Person, ids: dict[str, str]
+    client: Client, alice: Account, ids: dict[str, str]
 ) -> None:
     for wrong in (
         "by=week",

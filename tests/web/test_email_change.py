@@ -4,8 +4,8 @@ import pytest
 
 from mosis.people import email_tokens
 from tests.browser import Browser, text_of
-from tests.client import PASSWORD, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Client
+from tests.conftest import FakeClock
 from tests.web.test_recovery import mailed, mails
 
 NEW, OLD = "alice@new.example", "alice@example.net"
@@ -13,24 +13,24 @@ CONFIRM, UNDO = "Confirm your new address", "Your address is being changed"
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.verified(client.register("alice"))
 
 
-def ask(client: Client, person: Person, email: str = NEW) -> None:
+def ask(client: Client, account: Account, email: str = NEW) -> None:
     said = {"email": email, "password": PASSWORD}
-    client.post("/v1/auth/email/change", said, as_=person).expect(202)
+    client.post("/v1/auth/email/change", said, as_=account).expect(202)
 
 
-def address_of(client: Client, person: Person) -> tuple[str, bool]:
+def address_of(client: Client, account: Account) -> tuple[str, bool]:
     row = client.env.db.connection().one(
-        "SELECT email, email_verified FROM developers WHERE id = ?", person.id
+        "SELECT email, email_verified FROM developers WHERE id = ?", account.id
     )
     return row[0], bool(row[1])
 
 
 @pytest.mark.parametrize("proof", ["session", "password"])
-def test_the_new_mailbox_confirms(client: Client, alice: Person, proof: str) -> None:
+def test_the_new_mailbox_confirms(client: Client, alice: Account, proof: str) -> None:
     client.post("/v1/auth/email/change", {"email": NEW, "password": "wrong"}, as_=alice).expect(
         401, "invalid_credentials"
     )
@@ -50,14 +50,14 @@ def test_the_new_mailbox_confirms(client: Client, alice: Person, proof: str) -> 
         client.post("/v1/auth/email/verify", {"token": token, "password": PASSWORD}).expect(204)
     client.post("/v1/auth/email/verify", {"token": token}, as_=alice).expect(401, "invalid_token")
     assert address_of(client, alice) == (NEW, True)
-    assert client.told(alice)[0]["kind"] == "security.email_changed"
+    assert client.notifications(alice)[0]["kind"] == "security.email_changed"
     client.post("/v1/auth/login", {"email": NEW, "password": PASSWORD}).expect(200)
     client.post("/v1/auth/login", {"email": OLD, "password": PASSWORD}).expect(401)
 
 
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_the_old_mailbox_gets_the_account_back(
-    client: Client, alice: Person, hands: Hands, confirmed: bool
+    client: Client, alice: Account, clock: FakeClock, confirmed: bool
 ) -> None:
     """A thief with session and password has settled in; one link ends all of it."""
     client.app_of(alice)
@@ -71,7 +71,7 @@ def test_the_old_mailbox_gets_the_account_back(
         ask(client, alice, "alice@third.example")
         said = {"token": mailed(client, CONFIRM)}
         client.post("/v1/auth/email/verify", said, as_=alice).expect(204)
-    hands.turn(71 * 3600)
+    clock.advance(71 * 3600)
     said = {"email": OLD, "password": PASSWORD, "name": "Squatter"}
     client.post("/v1/auth/register", said).expect(409, "email_taken")
     client.post("/v1/auth/email/undo", {"token": undo}).expect(204)
@@ -87,13 +87,15 @@ def test_the_old_mailbox_gets_the_account_back(
     assert client.get("/v1/apps", as_=owner)["total"] == 1
 
 
-def test_a_link_to_undo_is_good_for_three_days(client: Client, alice: Person, hands: Hands) -> None:
+def test_a_link_to_undo_is_good_for_three_days(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     ask(client, alice)
     undo, confirm = mailed(client, UNDO), mailed(client, CONFIRM)
-    hands.turn(email_tokens.LIFE_SECONDS["change"])
+    clock.advance(email_tokens.LIFE_SECONDS["change"])
     said = {"token": confirm, "password": PASSWORD}
     client.post("/v1/auth/email/verify", said).expect(401, "invalid_token")
-    hands.turn(email_tokens.LIFE_SECONDS["undo"])
+    clock.advance(email_tokens.LIFE_SECONDS["undo"])
     client.post("/v1/auth/email/undo", {"token": undo}).expect(401, "invalid_token")
     client.post("/v1/auth/register", {"email": NEW, "password": PASSWORD, "name": "B"}).expect(201)
 
@@ -109,7 +111,7 @@ def test_an_address_that_nobody_verified_undoes_nothing(client: Client) -> None:
     assert address_of(client, bob) == (NEW, True)
 
 
-def test_an_address_of_somebody_else_is_not_taken(client: Client, alice: Person) -> None:
+def test_an_address_of_somebody_else_is_not_taken(client: Client, alice: Account) -> None:
     bob = client.register("bob")
     said = {"email": "ALICE@example.net", "password": PASSWORD}
     client.post("/v1/auth/email/change", said, as_=bob).expect(409, "email_taken")
@@ -124,14 +126,14 @@ def test_an_address_of_somebody_else_is_not_taken(client: Client, alice: Person)
     client.post("/v1/auth/email/change", said, as_=bob).expect(409, "email_taken")
 
 
-def test_asking_again_ends_the_link_before(client: Client, alice: Person) -> None:
+def test_asking_again_ends_the_link_before(client: Client, alice: Account) -> None:
     ask(client, alice)
     first = mailed(client, CONFIRM)
     ask(client, alice, "alice@third.example")
     client.post("/v1/auth/email/verify", {"token": first}, as_=alice).expect(401, "invalid_token")
 
 
-def test_tokens_are_for_one_purpose(client: Client, alice: Person) -> None:
+def test_tokens_are_for_one_purpose(client: Client, alice: Account) -> None:
     ask(client, alice)
     undo, confirm = mailed(client, UNDO), mailed(client, CONFIRM)
     client.post("/v1/auth/email/undo", {"token": confirm}).expect(401, "invalid_token")
@@ -140,7 +142,7 @@ def test_tokens_are_for_one_purpose(client: Client, alice: Person) -> None:
     client.post("/v1/auth/password/reset", said).expect(401, "invalid_token")
 
 
-def test_it_is_undone_with_a_browser(client: Client, alice: Person) -> None:
+def test_it_is_undone_with_a_browser(client: Client, alice: Account) -> None:
     ask(client, alice)
     browser = Browser(client)
     token = mailed(client, UNDO)

@@ -17,8 +17,8 @@ from mosis.publishing.versions import MOVES
 from mosis.web.openapi import operation_id
 from mosis.web.openapi_examples import body_of
 from tests import described
-from tests.client import PASSWORD, Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Answer, Client
+from tests.conftest import FakeClock
 from tests.web.test_conventions import World, settings, world  # noqa: F401
 
 NOTES = "com.acme.notes"
@@ -178,7 +178,7 @@ def test_no_change_is_made_to_an_app_by_who_was_removed_meanwhile(
     "what", ["signing key", "API key", "report", "session", "account", "erasure"]
 )
 def test_an_upload_ends_with_what_it_was_made_with(
-    client: Client, alice: Person, what: str
+    client: Client, alice: Account, what: str
 ) -> None:
     """While the package is inspected. An erasure brings nothing back afterwards."""
     client.published(alice, NOTES)
@@ -215,7 +215,7 @@ def test_an_upload_ends_with_what_it_was_made_with(
 STATES = sorted({state for before, after in MOVES.values() for state in (*before, after)})
 
 
-def brought_to(client: Client, alice: Person, state: str) -> str:
+def brought_to(client: Client, alice: Account, state: str) -> str:
     """The id of a second version of an app of which one is published, in this state."""
     client.published(alice, NOTES)
     submit = "" if state in ("checking", "failed", "ready") else "?submit=true&publish=true"
@@ -248,7 +248,7 @@ def brought_to(client: Client, alice: Person, state: str) -> str:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("end", ["erasure", "suspension"])
 def test_no_version_is_released_after_its_account_has_ended(
-    client: Client, alice: Person, hands: Hands, state: str, end: str
+    client: Client, alice: Account, clock: FakeClock, state: str, end: str
 ) -> None:
     """In every state of MOVES: what devices were never offered never will be."""
     version = brought_to(client, alice, state)
@@ -261,7 +261,7 @@ def test_no_version_is_released_after_its_account_has_ended(
         at = f"/v1/admin/developers/{alice.id}"
         client.patch(at, {"suspended": True}, as_=root).expect(200)
     for _ in range(3):
-        hands.turn(120)
+        clock.advance(120)
         client.work()
     now = db.one("SELECT state, released FROM versions WHERE id = ?", version)
     if released:
@@ -278,14 +278,14 @@ def test_no_version_is_released_after_its_account_has_ended(
 
 @pytest.mark.parametrize("step", ["checking", "ready", "in_review", "approved"])
 def test_a_revoked_signing_key_releases_nothing_for_the_first_time(
-    client: Client, alice: Person, hands: Hands, step: str
+    client: Client, alice: Account, clock: FakeClock, step: str
 ) -> None:
     """Neither by a request nor by a job; what was published before goes on."""
     version = brought_to(client, alice, step)
     key = client.get("/v1/signing-keys", as_=alice)["signing_keys"][0]["id"]
     client.delete(f"/v1/signing-keys/{key}", as_=alice).expect(204)
     for _ in range(3):
-        hands.turn(120)
+        clock.advance(120)
         client.work()
     at = f"/v1/apps/{NOTES}/versions/"
     if step == "in_review":

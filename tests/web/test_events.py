@@ -13,18 +13,18 @@ import pytest
 from mosis import events
 from mosis.context import Context
 from mosis.web.long_poll import MOST_OF_ONE
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 from tests.package_builder import build_package, signing_key
 from tests.server import serving, wait_until
 
 
 def happen(
-    client: Client, person: Person, number: int, package_id: str | None = "com.acme.notes"
+    client: Client, account: Account, number: int, package_id: str | None = "com.acme.notes"
 ) -> str:
     db = client.env.db.connection()
     with db.write():
         return events.add(
-            db, person.id, "version.published", package_id=package_id, version=f"1.0.{number}"
+            db, account.id, "version.published", package_id=package_id, version=f"1.0.{number}"
         )
 
 
@@ -184,17 +184,17 @@ class TestServer:
         people = [Speaker(env, server.port, f"crowd{number}") for number in range(14)]
         with ThreadPoolExecutor(14 * 15) as pool:
             waiting = [
-                pool.submit(person.get, "/v1/events?wait=20")
-                for person in people
+                pool.submit(account.get, "/v1/events?wait=20")
+                for account in people
                 for _ in range(15)
             ]
-            for person in people:
-                person.until_waiting(15)
+            for account in people:
+                account.until_waiting(15)
             for _ in range(20):
                 assert people[0].call("GET", "/v1/apps")[0] == 200
             assert not any(each.done() for each in waiting)
-            for person in people:
-                person.crash()
+            for account in people:
+                account.crash()
             assert all(len(each.result(60)["events"]) == 1 for each in waiting)
 
     def test_too_many_of_one_account_are_answered_at_once(self, alice: Speaker) -> None:

@@ -20,7 +20,7 @@ from mosis.database import Connection
 from mosis.errors import Conflict, Unavailable
 from tests.campaign import short_and_full
 from tests.client import PASSWORD, Answer, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.server import Running, running
 
 NOTES = {"package_id": "com.acme.notes", "name": "Notes"}
@@ -76,23 +76,23 @@ def test_a_refusal_is_not_kept(client: Client) -> None:
     client.post("/v1/apps", NOTES, as_=alice, headers=with_key()).expect(201)
 
 
-def test_an_answer_is_kept_for_a_day(client: Client, hands: Hands) -> None:
+def test_an_answer_is_kept_for_a_day(client: Client, clock: FakeClock) -> None:
     alice = client.register()
     message = {"name": "ci", "scopes": ["apps:read"]}
     first = client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)
-    hands.turn(24 * 3600 - 1)
+    clock.advance(24 * 3600 - 1)
     fresh = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
     alice = replace(alice, token=fresh["access_token"])
     assert (
         client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201).body
         == first.body
     )
-    hands.turn(1)
+    clock.advance(1)
     assert (
         client.post("/v1/keys", message, as_=alice, headers=with_key()).expect(201)["id"]
         != first["id"]
     )
-    hands.turn(24 * 3600)
+    clock.advance(24 * 3600)
     idempotency.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM idempotency") == 0
 
@@ -302,7 +302,7 @@ def test_killed_in_between_it_is_still_done_once(tmp_path: Path, least: int) -> 
 
 
 def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(
-    client: Client, hands: Hands
+    client: Client, clock: FakeClock
 ) -> None:
     alice = client.register()
     app, package = client.app_of(alice), client.package(alice)
@@ -330,7 +330,7 @@ def test_an_upload_is_replayed_too_and_its_body_is_the_package_and_what_is_said(
     assert client.post(at, package, as_=alice).expect(200)["state"] == "ready"
     client.post(at, b"PK", as_=alice, headers=with_key("two")).expect(422, "package_rejected")
     client.post(at, other, as_=alice, headers=with_key("two")).expect(201)
-    hands.turn(24 * 3600)
+    clock.advance(24 * 3600)
     client.post(at, package, as_=client.sign_in(alice), headers=with_key()).expect(200)
     assert list(client.env.config.packages_dir.glob("incoming/*")) == []
 

@@ -4,14 +4,14 @@ import pytest
 
 from mosis import jobs
 from mosis.people import accounts
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 
 @pytest.fixture
-def root(client: Client) -> Person:
-    person = client.register("root")
-    accounts.promote(client.env.db.connection(), person.email, "admin")
-    return person
+def root(client: Client) -> Account:
+    account = client.register("root")
+    accounts.promote(client.env.db.connection(), account.email, "admin")
+    return account
 
 
 def dead_job(client: Client, kind: str = "sweep_packages", key: str | None = None) -> str:
@@ -27,7 +27,7 @@ def dead_job(client: Client, kind: str = "sweep_packages", key: str | None = Non
     return job.id
 
 
-def test_jobs_are_listed_with_their_errors(client: Client, root: Person) -> None:
+def test_jobs_are_listed_with_their_errors(client: Client, root: Account) -> None:
     dead = dead_job(client)
     shown = client.get("/v1/admin/jobs?state=dead", as_=root).expect(200)["jobs"]
     assert [
@@ -52,7 +52,7 @@ def test_jobs_are_listed_with_their_errors(client: Client, root: Person) -> None
     assert (len(first["jobs"]), [each["id"] for each in rest["jobs"]]) == (3, [dead])
 
 
-def test_a_dead_job_gets_a_new_life_once(client: Client, root: Person) -> None:
+def test_a_dead_job_gets_a_new_life_once(client: Client, root: Account) -> None:
     dead = dead_job(client)
     again = client.post(f"/v1/admin/jobs/{dead}/retry", as_=root).expect(200)
     assert (again["state"], again["attempts"]) == ("waiting", 0)
@@ -61,7 +61,7 @@ def test_a_dead_job_gets_a_new_life_once(client: Client, root: Person) -> None:
     client.post("/v1/admin/jobs/nothing/retry", as_=root).expect(404)
 
 
-def test_a_dead_job_stays_dead_while_another_does_the_same(client: Client, root: Person) -> None:
+def test_a_dead_job_stays_dead_while_another_does_the_same(client: Client, root: Account) -> None:
     dead = dead_job(client, key="only one")
     db = client.env.db.connection()
     with db.write():

@@ -14,21 +14,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mosis.credentials import tokens
-from mosis.people import keys
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from mosis.people import api_keys
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 from tests.package_builder import signing_key
 
 NOTES = "com.acme.notes"
 
 
-def new_key(client: Client, person: Person | str, **said: Any) -> Answer:
+def new_key(client: Client, account: Account | str, **said: Any) -> Answer:
     return client.post(
-        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=person
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=account
     ).expect(201)
 
 
-def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Person) -> None:
+def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Account) -> None:
     made = new_key(client, alice)
     assert set(made.json) == {
         "id",
@@ -53,7 +53,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(client: Client, alice: Pe
 
 
 def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     key = new_key(client, alice)["key"]
     assert client.get("/v1/apps", as_=key).expect(200)["total"] == 1
@@ -76,13 +76,13 @@ def test_a_key_is_taken_in_both_headers_and_does_what_its_scopes_say(
     client.post("/v1/auth/logout", as_=key).expect(403, "forbidden")
 
 
-def test_a_key_uploads(client: Client, alice: Person) -> None:
+def test_a_key_uploads(client: Client, alice: Account) -> None:
     key = new_key(client, alice, scopes=["versions:upload"])["key"]
     package = client.package(alice)
     client.call("POST", f"/v1/apps/{NOTES}/versions", package, as_=key).expect(201)
 
 
-def test_a_key_limited_to_an_app_sees_no_other(client: Client, alice: Person) -> None:
+def test_a_key_limited_to_an_app_sees_no_other(client: Client, alice: Account) -> None:
     client.app_of(alice, "com.acme.todo")
     key = new_key(client, alice, scopes=["apps:read", "apps:write"], apps=[NOTES])["key"]
     assert [app["package_id"] for app in client.get("/v1/apps", as_=key).expect(200)["apps"]] == [
@@ -98,7 +98,7 @@ def test_a_key_limited_to_an_app_sees_no_other(client: Client, alice: Person) ->
     ).expect(404)
 
 
-def test_a_key_gives_no_more_than_it_has(client: Client, alice: Person) -> None:
+def test_a_key_gives_no_more_than_it_has(client: Client, alice: Account) -> None:
     manager = new_key(client, alice, scopes=["keys:manage", "apps:read"], apps=[NOTES])["key"]
     client.post("/v1/keys", {"name": "x", "scopes": ["apps:write"]}, as_=manager).expect(
         403, "insufficient_scope"
@@ -110,7 +110,7 @@ def test_a_key_gives_no_more_than_it_has(client: Client, alice: Person) -> None:
     ).expect(403, "forbidden")
 
 
-def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Person) -> None:
+def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Account) -> None:
     ends, later = "2027-01-15T09:00:00Z", "2027-01-15T09:00:01Z"
     manager = new_key(client, alice, scopes=["keys:manage", "apps:read"], expires_at=ends)["key"]
     said = {"name": "x", "scopes": ["apps:read"], "expires_at": later}
@@ -127,7 +127,7 @@ def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Pers
     ("/v1/keys", "keys", {"name": "ci", "scopes": ["apps:read"]}), ("/v1/signing-keys", "signing_keys", {"name": "laptop"}),
 ])  # fmt: skip
 def test_keys_are_found_where_location_says_and_listed_in_pages(
-    client: Client, alice: Person, path: str, name: str, said: dict[str, Any]
+    client: Client, alice: Account, path: str, name: str, said: dict[str, Any]
 ) -> None:
     def make() -> Answer:
         more = {"public_key": signing_key().public_base64} if name == "signing_keys" else {}
@@ -175,11 +175,11 @@ def test_a_role_is_for_administrators_to_give_and_dies_with_theirs(client: Clien
 
 
 def test_an_expired_or_revoked_key_is_refused_at_once(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     soon = new_key(client, alice, expires_at="2027-01-15T09:00:00Z")["key"]
     client.get("/v1/apps", as_=soon).expect(200)
-    hands.turn(3600)
+    clock.advance(3600)
     client.get("/v1/apps", as_=soon).expect(401, "invalid_token")
     session = client.sign_in(alice)  # the first access token has expired too
     made = new_key(client, session)
@@ -194,7 +194,7 @@ def test_an_expired_or_revoked_key_is_refused_at_once(
     ({"role": "owner"}, "/role"), ({"hash": "x"}, "/hash"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_key_is_said(
-    client: Client, alice: Person, said: dict[str, Any], pointer: str
+    client: Client, alice: Account, said: dict[str, Any], pointer: str
 ) -> None:
     refused = client.post(
         "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=alice
@@ -223,20 +223,20 @@ def test_a_scanner_can_tell_a_key_from_noise() -> None:
     )
 
 
-def test_last_use_is_known_to_the_minute(client: Client, alice: Person, hands: Hands) -> None:
+def test_last_use_is_known_to_the_minute(client: Client, alice: Account, clock: FakeClock) -> None:
     made = new_key(client, alice)
     for _ in range(3):
         client.get("/v1/apps", as_=made["key"]).expect(200)
-    keys.flush_uses(client.env)
+    api_keys.flush_uses(client.env)
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:00:00Z"
-    hands.turn(90)
+    clock.advance(90)
     client.get("/v1/apps", as_=made["key"]).expect(200)
-    keys.flush_uses(client.env)
+    api_keys.flush_uses(client.env)
     assert client.get("/v1/keys", as_=alice)["keys"][0]["last_used_at"] == "2027-01-15T08:01:00Z"
 
 
 def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     made = new_key(client, alice)
     assert (
@@ -245,8 +245,8 @@ def test_whoever_presents_a_leaked_key_revokes_it_and_its_owner_is_told(
     assert client.post("/v1/keys/report", {"key": "rubbish"}).expect(200)["revoked"] is False
     assert client.post("/v1/keys/report", {"key": made["key"]}).expect(200)["revoked"] is True
     client.get("/v1/apps", as_=made["key"]).expect(401, "invalid_token")
-    assert client.told(alice)[0]["kind"] == "security.key_reported"
-    assert made["prefix"] in client.told(alice)[0]["text"]
+    assert client.notifications(alice)[0]["kind"] == "security.key_reported"
+    assert made["prefix"] in client.notifications(alice)[0]["text"]
 
 
 def match(token: str, **more: Any) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def match(token: str, **more: Any) -> dict[str, Any]:
     return found | more
 
 
-def test_a_scanner_reports_several_keys_at_once(client: Client, alice: Person) -> None:
+def test_a_scanner_reports_several_keys_at_once(client: Client, alice: Account) -> None:
     first, second = (new_key(client, alice)["key"] for _ in range(2))
     client.post("/v1/keys/report", {"key": second}).expect(200)
     sent = [first, tokens.make_key(), second, "x" * 10_000]
@@ -275,7 +275,7 @@ def test_a_scanner_reports_several_keys_at_once(client: Client, alice: Person) -
         assert answer["token_hash"] == base64.b64encode(digest).decode()
         assert answer["token_type"] == "mosis_api_key"
     client.get("/v1/apps", as_=first).expect(401, "invalid_token")
-    assert [each["kind"] for each in client.told(alice)] == ["security.key_reported"] * 2
+    assert [each["kind"] for each in client.notifications(alice)] == ["security.key_reported"] * 2
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def test_a_report_must_be_signed_by_the_configured_scanner(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     key = new_key(client, alice)["key"]
     body = json.dumps([match(key)], indent=1).encode()
@@ -361,7 +361,7 @@ def test_a_report_must_be_signed_by_the_configured_scanner(
     with scanner("first", "second") as (url, keys_of, asked):
         object.__setattr__(client.env.config, "secret_scanning_keys", url)
         send(None, "", body).expect(403, "signature_invalid")
-        hands.turn(60)
+        clock.advance(60)
         send(keys_of["first"], "second", body).expect(403, "signature_invalid")
         send(keys_of["first"], "first", body + b" ").expect(403, "signature_invalid")
         send(ec.generate_private_key(ec.SECP256R1()), "third", body).expect(403)
@@ -380,27 +380,27 @@ def test_a_report_must_be_signed_by_the_configured_scanner(
         client.get("/v1/apps", as_=key).expect(401)
         assert len(asked) == 2, "keys are cached, and unknown ones looked for twice a minute"
         client.post("/v1/keys/report", {"key": key}).expect(200)  # the plain form needs none
-    hands.turn(3700)
+    clock.advance(3700)
     send(keys_of["first"], "first", body).expect(503, "provider_unavailable")
 
 
 def test_an_owner_is_told_once_before_a_key_ends(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     new_key(client, alice, expires_at="2027-01-25T08:00:00Z")
-    keys.tell_of_expiring(client.env)
-    assert client.told(alice) == []
-    hands.turn(4 * 24 * 3600)
+    api_keys.tell_of_expiring(client.env)
+    assert client.notifications(alice) == []
+    clock.advance(4 * 24 * 3600)
     alice = client.sign_in(alice)
-    keys.tell_of_expiring(client.env)
-    keys.tell_of_expiring(client.env)
-    assert [each["kind"] for each in client.told(alice)] == ["key.expiring"]
+    api_keys.tell_of_expiring(client.env)
+    api_keys.tell_of_expiring(client.env)
+    assert [each["kind"] for each in client.notifications(alice)] == ["key.expiring"]
 
 
 def test_there_are_at_most_a_hundred_living_keys(
-    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "LIVE_API_KEYS", 2)
+    monkeypatch.setattr(api_keys, "MOST_ACTIVE", 2)
     first = new_key(client, alice)
     new_key(client, alice)
     client.post("/v1/keys", {"name": "x", "scopes": ["apps:read"]}, as_=alice).expect(
@@ -410,7 +410,7 @@ def test_there_are_at_most_a_hundred_living_keys(
     new_key(client, alice)
 
 
-def test_a_suspended_account_has_no_keys(client: Client, alice: Person) -> None:
+def test_a_suspended_account_has_no_keys(client: Client, alice: Account) -> None:
     key = new_key(client, alice)["key"]
     client.patch(
         f"/v1/admin/developers/{alice.id}", {"suspended": True}, as_=client.admin()
@@ -419,7 +419,7 @@ def test_a_suspended_account_has_no_keys(client: Client, alice: Person) -> None:
     client.get("/v1/apps", as_=alice).expect(401, "invalid_token")
 
 
-def test_a_signing_key_proves_what_it_signed(client: Client, alice: Person) -> None:
+def test_a_signing_key_proves_what_it_signed(client: Client, alice: Account) -> None:
     made = client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     other = client.register("other").key
     first = made["signing_key_id"]

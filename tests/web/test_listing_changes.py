@@ -7,7 +7,7 @@ import pytest
 from mosis.people import accounts
 from mosis.publishing import look_alikes, review_notices
 from mosis.publishing.listing_changes import FIELDS, MOST_DECIDED
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 from tests.conftest import Hands
 
 NOTES = "com.acme.notes"
@@ -23,7 +23,7 @@ NEW: dict[str, Any] = {
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     """The owner of a published app."""
     person = client.register("alice")
     client.app_of(person)
@@ -36,7 +36,7 @@ def in_store(client: Client) -> dict[str, Any]:
     return {name: found[name] for name in FIELDS}
 
 
-def pending(client: Client, person: Person) -> Any:
+def pending(client: Client, person: Account) -> Any:
     return client.get(AT, as_=person).expect(200)["pending"]
 
 
@@ -50,7 +50,7 @@ def decide(client: Client, change: dict[str, Any], how: str = "approve", **more:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_the_store_shows_a_change_once_a_reviewer_has_approved_it(
-    client: Client, alice: Person, field: str
+    client: Client, alice: Account, field: str
 ) -> None:
     before, index = in_store(client), client.get("/v1/store/index.json")
     answer = client.patch(AT, {field: NEW[field]}, as_=alice).expect(200)
@@ -68,23 +68,23 @@ def test_the_store_shows_a_change_once_a_reviewer_has_approved_it(
     (shown,) = client.get(f"{AT}/listing-changes", as_=alice)["listing_changes"]
     assert shown == approved.json
     client.work()
-    assert any(each["kind"] == "listing.approved" for each in client.told(alice))
+    assert any(each["kind"] == "listing.approved" for each in client.notifications(alice))
 
 
 def test_a_rejected_change_changes_nothing_and_its_owners_see_why(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     before = in_store(client)
     change = client.patch(AT, NEW, as_=alice)["pending"]
     assert decide(client, change, "reject").expect(200)["reasons"] == ["metadata"]
     assert in_store(client) == before
-    (event,) = [each for each in client.told(alice) if each["kind"] == "listing.rejected"]
+    (event,) = [each for each in client.notifications(alice) if each["kind"] == "listing.rejected"]
     assert (event["data"]["comment"], event["data"]["reasons"]) == ("no", ["metadata"])
     decide(client, change).expect(409, "already_decided")
     client.delete(f"{AT}/listing-changes/{change['id']}", as_=alice).expect(409, "already_decided")
 
 
-def test_what_is_not_shown_in_the_store_changes_at_once(client: Client, alice: Person) -> None:
+def test_what_is_not_shown_in_the_store_changes_at_once(client: Client, alice: Account) -> None:
     plan = {"steps": [{"percent": 5, "after_hours": 0}]}
     said = {"rollout_plan": plan, "publish_by": "trusted", "summary": "x"}
     answer = client.patch(AT, said, as_=alice).expect(200)
@@ -92,7 +92,7 @@ def test_what_is_not_shown_in_the_store_changes_at_once(client: Client, alice: P
     assert answer["pending"]["fields"] == {"summary": "x"}
 
 
-def test_a_decision_is_about_the_revision_that_was_read(client: Client, alice: Person) -> None:
+def test_a_decision_is_about_the_revision_that_was_read(client: Client, alice: Account) -> None:
     first = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
     second = client.patch(AT, {"name": "Bank of Everything"}, as_=alice)["pending"]
     assert (second["id"], first["revision"], second["revision"]) == (first["id"], 1, 2)
@@ -110,7 +110,7 @@ def test_a_decision_is_about_the_revision_that_was_read(client: Client, alice: P
 
 
 def test_edits_join_the_change_and_what_is_set_back_leaves_it(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.patch(AT, {"name": "Pads", "tags": ["a"]}, as_=alice)
     change = client.patch(AT, {"summary": "s", "tags": []}, as_=alice)["pending"]
@@ -121,7 +121,7 @@ def test_edits_join_the_change_and_what_is_set_back_leaves_it(
     assert client.get("/v1/listing-changes", as_=client.desk)["listing_changes"] == []
 
 
-def test_a_withdrawn_change_is_gone(client: Client, alice: Person) -> None:
+def test_a_withdrawn_change_is_gone(client: Client, alice: Account) -> None:
     change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
     at = f"{AT}/listing-changes/{change['id']}"
     old = client.get(at, as_=alice).headers["etag"]
@@ -176,7 +176,7 @@ def test_an_app_that_was_rejected_changes_at_once_unless_a_change_waits(client: 
 
 class TestWho:
     def test_only_owners_change_and_withdraw_and_only_strangers_decide(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         bob, rita = client.register("bob"), client.reviewer("rita")
@@ -191,7 +191,7 @@ class TestWho:
         assert client.get("/v1/listing-changes", as_=rita)["listing_changes"] == []
 
     def test_a_reviewer_who_left_the_app_does_not_decide_on_a_change_of_their_own(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         rita = client.reviewer("rita")
         client.joins(rita, NOTES, "owner")
@@ -201,7 +201,7 @@ class TestWho:
 
     @pytest.mark.parametrize("how", ["removed", "lowered", "transferred"])
     def test_the_change_of_a_former_owner_ends(
-        self, client: Client, alice: Person, how: str
+        self, client: Client, alice: Account, how: str
     ) -> None:
         bob = client.register("bob")
         client.joins(bob, NOTES, "owner")
@@ -221,7 +221,7 @@ class TestWho:
         assert in_store(client)["name"] == "Notes"
 
     def test_a_change_outlives_a_member_who_did_not_edit_it(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         bob = client.register("bob")
         client.joins(bob, NOTES, "owner")
@@ -230,7 +230,7 @@ class TestWho:
         decide(client, change).expect(200)
 
     def test_a_suspended_account_takes_its_change_along(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         root = client.admin()
@@ -239,7 +239,7 @@ class TestWho:
         client.patch(f"/v1/admin/developers/{alice.id}", {"suspended": False}, as_=root).expect(200)
         assert in_store(client)["name"] == "Notes"
 
-    def test_an_erased_account_takes_its_change_along(self, client: Client, alice: Person) -> None:
+    def test_an_erased_account_takes_its_change_along(self, client: Client, alice: Account) -> None:
         from tests.client import PASSWORD
 
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
@@ -251,7 +251,7 @@ class TestWho:
         assert in_store(client)["name"] == "Notes"
 
     def test_the_change_of_a_suspended_app_can_be_decided_but_does_not_bring_it_back(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         root = client.admin()
@@ -270,7 +270,7 @@ class TestPolicy:
 
     @pytest.mark.parametrize("field", FIELDS)
     def test_names_and_homepages_need_a_person(
-        self, client: Client, alice: Person, field: str
+        self, client: Client, alice: Account, field: str
     ) -> None:
         answer = client.patch(AT, {field: NEW[field]}, as_=alice).expect(200)
         if field in ("name", "homepage"):
@@ -282,7 +282,7 @@ class TestPolicy:
             (shown,) = client.get(f"{AT}/listing-changes", as_=alice)["listing_changes"]
             assert (shown["state"], shown["comment"][:22]) == ("approved", "Approved by the policy")
 
-    def test_what_joins_a_waiting_change_waits_too(self, client: Client, alice: Person) -> None:
+    def test_what_joins_a_waiting_change_waits_too(self, client: Client, alice: Account) -> None:
         client.patch(AT, {"name": "Pads"}, as_=alice)
         answer = client.patch(AT, {"summary": "s"}, as_=alice)
         assert (answer["summary"], answer["pending"]["fields"]) == (
@@ -292,7 +292,7 @@ class TestPolicy:
         left = client.patch(AT, {"name": "Notes"}, as_=alice)  # only what needs nobody is left
         assert (left["summary"], left["pending"]) == ("s", None)
 
-    def test_after_a_rejection_a_person_looks(self, client: Client, alice: Person) -> None:
+    def test_after_a_rejection_a_person_looks(self, client: Client, alice: Account) -> None:
         decide(client, client.patch(AT, {"name": "Bank"}, as_=alice)["pending"], "reject")
         answer = client.patch(AT, {"summary": "s"}, as_=alice)
         assert answer["pending"]["because"] == ["rejected_before"]
@@ -300,7 +300,7 @@ class TestPolicy:
         assert client.patch(AT, {"summary": "t"}, as_=alice)["pending"] is None
 
     def test_after_a_transfer_a_person_looks(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, hands: Hands
     ) -> None:
         db = client.env.db.connection()
         hands.turn(60)
@@ -310,14 +310,14 @@ class TestPolicy:
         assert answer["pending"]["because"] == ["new_owner"]
 
     def test_nothing_of_a_suspended_app_is_approved_by_the_policy(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         said = {"suspended": True, "reason": "x"}
         client.patch(f"/v1/admin/apps/{NOTES}", said, as_=client.admin()).expect(200)
         answer = client.patch(AT, {"summary": "s"}, as_=alice)
         assert answer["pending"]["because"] == ["app_suspended"]
 
-    def test_decided_changes_have_a_bound(self, client: Client, alice: Person) -> None:
+    def test_decided_changes_have_a_bound(self, client: Client, alice: Account) -> None:
         for number in range(MOST_DECIDED + 3):
             client.patch(AT, {"summary": str(number)}, as_=alice).expect(200)
         count = client.env.db.connection().value("SELECT count(*) FROM listing_changes")
@@ -330,7 +330,7 @@ class TestSample:
         return {"REVIEW_POLICY": "changes", "REVIEW_SAMPLE_PERCENT": "50"}
 
     def test_editing_and_withdrawing_does_not_draw_again(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         for number in range(20):  # until one is drawn; the secret of tests is random
             if client.patch(AT, {"summary": str(number)}, as_=alice)["pending"]:
@@ -345,7 +345,7 @@ class TestSample:
 
 class TestNotices:
     def test_reviewers_are_notified_once_an_hour_and_by_the_digest(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, hands: Hands
     ) -> None:
         rita, root = client.reviewer("rita"), client.admin()
         client.joins(root, NOTES, "viewer")
@@ -353,18 +353,18 @@ class TestNotices:
             change = client.patch(AT, {"name": f"Pads {number}"}, as_=alice)["pending"]
             client.delete(f"{AT}/listing-changes/{change['id']}", as_=alice).expect(204)
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
-        assert [each["kind"] for each in client.told(rita)] == ["listing.waiting"]
-        assert client.told(root) == []  # an app of their own
+        assert [each["kind"] for each in client.notifications(rita)] == ["listing.waiting"]
+        assert client.notifications(root) == []  # an app of their own
         hands.turn(review_notices.DIGEST_AFTER_SECONDS + 60)
         client.work()
         rita = client.sign_in(rita)
-        (digest,) = [each for each in client.told(rita) if each["kind"] == "review.digest"]
+        (digest,) = [each for each in client.notifications(rita) if each["kind"] == "review.digest"]
         (named,) = digest["data"]["reviews"]
         assert (named["listing_change"], named["package_id"]) == (change["id"], NOTES)
         review_notices.send_digests(client.env)
-        assert len(client.told(rita)) == 2
+        assert len(client.notifications(rita)) == 2
 
-    def test_the_mails_name_what_happened(self, client: Client, alice: Person) -> None:
+    def test_the_mails_name_what_happened(self, client: Client, alice: Account) -> None:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         decide(client, change, "reject").expect(200)
         client.work()
@@ -386,7 +386,7 @@ class TestNames:
         ],
     )  # fmt: skip
     def test_a_name_that_looks_like_anothers_is_shown_to_the_reviewer(
-        self, client: Client, alice: Person, name: str
+        self, client: Client, alice: Account, name: str
     ) -> None:
         bank = client.register("bank")
         client.out(bank, "com.mybank.wallet")
@@ -398,7 +398,7 @@ class TestNames:
         assert shown["name_look_alike"] == "com.mybank.wallet"
 
     @pytest.mark.parametrize("name", ["My Banks", "Bank", "Your Bank", "!", "\u94f6\u884c"])
-    def test_another_name_is_none(self, client: Client, alice: Person, name: str) -> None:
+    def test_another_name_is_none(self, client: Client, alice: Account, name: str) -> None:
         client.out(client.register("bank"), "com.mybank.wallet")
         db = client.env.db.connection()
         with db.write():
@@ -406,7 +406,7 @@ class TestNames:
         assert look_alikes.find_name(db, name, alice.id) is None
 
 
-def test_a_reviewer_loses_the_role_while_deciding(client: Client, alice: Person) -> None:
+def test_a_reviewer_loses_the_role_while_deciding(client: Client, alice: Account) -> None:
     change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
     desk = client.desk
     accounts.promote(client.env.db.connection(), desk.email, "developer")

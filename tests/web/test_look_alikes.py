@@ -3,24 +3,24 @@
 import pytest
 
 from mosis.publishing import look_alikes
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 PUBLISHED = "com.mybank.wallet"
 
 
 @pytest.fixture
-def bank(client: Client) -> Person:
-    person = client.register("bank")
-    client.out(person, PUBLISHED)
-    return person
+def bank(client: Client) -> Account:
+    account = client.register("bank")
+    client.out(account, PUBLISHED)
+    return account
 
 
-def finding(client: Client, person: Person, package_id: str) -> str | None:
+def finding(client: Client, account: Account, package_id: str) -> str | None:
     """What the checks say about the first version of a new app."""
-    client.app_of(person, package_id)
-    client.upload(package_id, client.package(person, package_id), as_=person).expect(201)
+    client.app_of(account, package_id)
+    client.upload(package_id, client.package(account, package_id), as_=account).expect(201)
     client.work()
-    found = client.get(f"/v1/apps/{package_id}/versions/1.0.0", as_=person)["findings"]
+    found = client.get(f"/v1/apps/{package_id}/versions/1.0.0", as_=account)["findings"]
     return next((each["detail"] for each in found if each["code"] == "look_alike"), None)
 
 
@@ -41,7 +41,7 @@ def finding(client: Client, person: Person, package_id: str) -> str | None:
     ],
 )
 def test_a_look_alike_is_a_finding_for_the_reviewer(
-    client: Client, bank: Person, package_id: str
+    client: Client, bank: Account, package_id: str
 ) -> None:
     detail = finding(client, client.register("mallory"), package_id)
     assert detail is not None
@@ -52,18 +52,18 @@ def test_a_look_alike_is_a_finding_for_the_reviewer(
     "package_id",
     ["com.mybank.notes", "org.mybank.wallet", "com.acme.wallet", "com.mybank.walletpro"],
 )
-def test_what_differs_enough_is_none(client: Client, bank: Person, package_id: str) -> None:
+def test_what_differs_enough_is_none(client: Client, bank: Account, package_id: str) -> None:
     assert finding(client, client.register("mallory"), package_id) is None
 
 
-def test_ids_of_ones_own_and_of_drafts_are_none(client: Client, bank: Person) -> None:
+def test_ids_of_ones_own_and_of_drafts_are_none(client: Client, bank: Account) -> None:
     assert finding(client, bank, "com.mybank.wallet2") is None
     mallory = client.register("mallory")
     client.app_of(mallory, "com.mallory.drafts")
     assert finding(client, client.register("bob"), "com.mallory.draft") is None
 
 
-def test_short_ids_are_compared_by_their_looks_alone(client: Client, bank: Person) -> None:
+def test_short_ids_are_compared_by_their_looks_alone(client: Client, bank: Account) -> None:
     client.out(bank, "io.go")
     mallory = client.register("mallory")
     assert finding(client, mallory, "io.gi") is None

@@ -1,4 +1,4 @@
-"""Members of apps and apps that change hands: who may do what, and how somebody could try to get more."""
+"""Members of apps and transfers of apps: who may do what, and how somebody could try to get more."""
 
 import re
 from typing import Any
@@ -7,27 +7,27 @@ import pytest
 
 from mosis.publishing import invitations, members
 from tests.browser import Browser, text_of
-from tests.client import PASSWORD, Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Answer, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register("alice")
-    client.app_of(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register("alice")
+    client.app_of(account)
+    return account
 
 
-def invite(client: Client, owner: Person, email: str, role: str = "publisher") -> str:
+def invite(client: Client, owner: Account, email: str, role: str = "publisher") -> str:
     """Invite somebody; the token that is mailed to them."""
     said = {"email": email, "role": role}
     client.post(f"/v1/apps/{NOTES}/members", said, as_=owner).expect(201)
     return mailed(client, email)
 
 
-def offer(client: Client, owner: Person, email: str) -> str:
+def offer(client: Client, owner: Account, email: str) -> str:
     """Offer the app to somebody; the token that is mailed to them."""
     client.post(f"/v1/apps/{NOTES}/transfer", {"email": email}, as_=owner).expect(201)
     return mailed(client, email)
@@ -45,27 +45,27 @@ def mailed(client: Client, email: str) -> str:
     return match[0]
 
 
-def accept(client: Client, person: Person, token: str) -> Answer:
-    return client.post(f"/v1/invitations/{token}/accept", as_=person)
+def accept(client: Client, account: Account, token: str) -> Answer:
+    return client.post(f"/v1/invitations/{token}/accept", as_=account)
 
 
-def roles(client: Client, person: Person) -> dict[str, str]:
-    found = client.get(f"/v1/apps/{NOTES}/members", as_=person).expect(200)["members"]
+def roles(client: Client, account: Account) -> dict[str, str]:
+    found = client.get(f"/v1/apps/{NOTES}/members", as_=account).expect(200)["members"]
     return {each["name"]: each["role"] for each in found}
 
 
-def kinds(client: Client, person: Person) -> list[str]:
-    return [each["kind"] for each in client.told(person)]
+def kinds(client: Client, account: Account) -> list[str]:
+    return [each["kind"] for each in client.notifications(account)]
 
 
-def with_key(client: Client, person: Person) -> Person:
-    said = {"name": "laptop", "public_key": person.key.public_base64}
-    client.post("/v1/signing-keys", said, as_=person).expect(201)
-    return person
+def with_key(client: Client, account: Account) -> Account:
+    said = {"name": "laptop", "public_key": account.key.public_base64}
+    client.post("/v1/signing-keys", said, as_=account).expect(201)
+    return account
 
 
 class TestInvitations:
-    def test_whoever_is_invited_accepts_once(self, client: Client, alice: Person) -> None:
+    def test_whoever_is_invited_accepts_once(self, client: Client, alice: Account) -> None:
         bob = client.register("bob")
         token = invite(client, alice, "BOB@example.net")
         shown = client.get(f"/v1/invitations/{token}", as_=bob).expect(200)
@@ -83,7 +83,7 @@ class TestInvitations:
         said = {"email": bob.email, "role": "owner"}
         client.post(f"/v1/apps/{NOTES}/members", said, as_=alice).expect(409, "already_member")
 
-    def test_a_stranger_with_the_link_gets_nowhere(self, client: Client, alice: Person) -> None:
+    def test_a_stranger_with_the_link_gets_nowhere(self, client: Client, alice: Account) -> None:
         bob, mallory = client.register("bob"), client.register("mallory")
         token = invite(client, alice, bob.email)
         for who in (mallory, alice):
@@ -105,7 +105,7 @@ class TestInvitations:
         "end", ["cancelled", "expired", "removed", "lowered", "password", "suspended", "again"]
     )
     def test_an_invitation_ends(
-        self, client: Client, alice: Person, hands: Hands, end: str
+        self, client: Client, alice: Account, clock: FakeClock, end: str
     ) -> None:
         """With what its sender may do, too: a rogue owner who is removed leaves no way back in."""
         bob, eve = client.register("bob"), client.register("eve")
@@ -116,7 +116,7 @@ class TestInvitations:
             (sent,) = client.get(f"{at}/invitations", as_=alice)["invitations"]
             client.delete(f"{at}/invitations/{sent['id']}", as_=alice).expect(204)
         elif end == "expired":
-            hands.turn(invitations.LIFE_SECONDS)
+            clock.advance(invitations.LIFE_SECONDS)
             bob = client.sign_in(bob)
         elif end == "removed":
             client.delete(f"{at}/members/{eve.id}", as_=alice).expect(204)
@@ -138,7 +138,7 @@ class TestInvitations:
         client.get(f"/v1/invitations/{token}", as_=bob).expect(404)
         assert members.role_of(client.env.db.connection(), _id(client), bob.id) is None
 
-    def test_members_and_invitations_have_a_bound(self, client: Client, alice: Person) -> None:
+    def test_members_and_invitations_have_a_bound(self, client: Client, alice: Account) -> None:
         at = f"/v1/apps/{NOTES}/members"
         for number in range(invitations.MOST):
             said = {"email": f"p{number}@example.net", "role": "viewer"}
@@ -155,7 +155,7 @@ class TestInvitations:
         accept(client, client.register("p0"), token).expect(409, "limit_reached")
 
     def test_the_mail_of_an_ended_invitation_is_not_sent(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         sent = client.post(
             f"/v1/apps/{NOTES}/members", {"email": "bob@example.net", "role": "viewer"}, as_=alice
@@ -167,7 +167,7 @@ class TestInvitations:
         invitations.sweep(client.env)
         invitations.sweep(client.env)
 
-    def test_it_is_accepted_with_a_browser(self, client: Client, alice: Person) -> None:
+    def test_it_is_accepted_with_a_browser(self, client: Client, alice: Account) -> None:
         token = invite(client, alice, "bob@example.net")
         browser = Browser(client)
         assert "Sign in to the account" in text_of(browser.open("/console/join"))
@@ -179,7 +179,7 @@ class TestInvitations:
 
 
 class TestRoles:
-    def test_nobody_raises_their_own_role(self, client: Client, alice: Person) -> None:
+    def test_nobody_raises_their_own_role(self, client: Client, alice: Account) -> None:
         bob = client.register("bob")
         at = f"/v1/apps/{NOTES}/members"
         for role in ("viewer", "publisher"):
@@ -193,7 +193,7 @@ class TestRoles:
             client.delete(f"{at}/{bob.id}", as_=bob).expect(204)
             client.get(f"/v1/apps/{NOTES}", as_=bob).expect(404)
 
-    def test_a_key_of_an_owner_changes_no_members(self, client: Client, alice: Person) -> None:
+    def test_a_key_of_an_owner_changes_no_members(self, client: Client, alice: Account) -> None:
         scopes = ["apps:read", "apps:write", "keys:manage"]
         key = client.post("/v1/keys", {"name": "ci", "scopes": scopes}, as_=alice)["key"]
         at = f"/v1/apps/{NOTES}"
@@ -205,7 +205,7 @@ class TestRoles:
         client.delete(f"{at}/members/{alice.id}", as_=key).expect(403, "forbidden")
         client.get(f"{at}/members", as_=key).expect(200)
 
-    def test_the_last_owner_stays(self, client: Client, alice: Person) -> None:
+    def test_the_last_owner_stays(self, client: Client, alice: Account) -> None:
         bob = client.register("bob")
         client.joins(bob, NOTES, "publisher")
         at = f"/v1/apps/{NOTES}/members"
@@ -217,14 +217,14 @@ class TestRoles:
         assert client.get(f"/v1/apps/{NOTES}", as_=bob)["developer_id"] == bob.id
         client.get(f"/v1/apps/{NOTES}", as_=alice).expect(404)
 
-    def test_a_suspended_owner_is_no_second_owner(self, client: Client, alice: Person) -> None:
+    def test_a_suspended_owner_is_no_second_owner(self, client: Client, alice: Account) -> None:
         bob, root = client.register("bob"), client.admin()
         client.joins(bob, NOTES, "owner")
         client.patch(f"/v1/admin/developers/{bob.id}", {"suspended": True}, as_=root).expect(200)
         at = f"/v1/apps/{NOTES}/members"
         client.delete(f"{at}/{alice.id}", as_=alice).expect(409, "last_owner")
 
-    def test_partners_take_no_app_out_of_a_suspension(self, client: Client, alice: Person) -> None:
+    def test_partners_take_no_app_out_of_a_suspension(self, client: Client, alice: Account) -> None:
         bob, root = client.register("bob"), client.admin()
         client.published(alice, NOTES)
         client.joins(bob, NOTES, "owner")
@@ -242,7 +242,7 @@ class TestRoles:
         client.get(f"/v1/store/apps/{NOTES}").expect(404)
 
     def test_reviewers_do_not_decide_on_what_they_work_on(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         rita = with_key(client, client.reviewer())
         client.joins(rita, NOTES, "publisher")
@@ -257,7 +257,7 @@ class TestRoles:
         assert client.get("/v1/reviews", as_=rita)["reviews"] == []
 
     def test_the_key_of_a_publisher_counts_while_they_are_one(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         bob = with_key(client, client.register("bob"))
         package = client.package(bob, NOTES)
@@ -275,13 +275,15 @@ class TestRoles:
         client.post(f"{at}/versions/1.0.0/publish", as_=alice).expect(409, "signing_key_revoked")
         assert "signing key" in client.get(f"{at}/versions/1.0.0", as_=alice)["next_step"]
 
-    def test_every_owner_is_told_of_every_release(self, client: Client, alice: Person) -> None:
+    def test_every_owner_is_told_of_every_release(self, client: Client, alice: Account) -> None:
         bob, carol = with_key(client, client.register("bob")), client.register("carol")
         client.joins(bob, NOTES, "publisher")
         client.joins(carol, NOTES, "owner")
         client.published(bob, NOTES)
         for owner in (alice, carol):
-            (told,) = [each for each in client.told(owner) if each["kind"] == "app.released"]
+            (told,) = [
+                each for each in client.notifications(owner) if each["kind"] == "app.released"
+            ]
             assert (told["version"], told["data"]["by"], told["data"]["by_id"]) == (
                 "1.0.0",
                 "Bob",
@@ -293,7 +295,7 @@ class TestRoles:
         assert "app.released" not in kinds(client, bob)
         assert "version.published" in kinds(client, bob)
 
-    def test_the_audit_trail_names_each_change(self, client: Client, alice: Person) -> None:
+    def test_the_audit_trail_names_each_change(self, client: Client, alice: Account) -> None:
         bob = with_key(client, client.register("bob"))
         accept(client, bob, invite(client, alice, bob.email)).expect(200)
         client.upload(NOTES, client.package(bob, NOTES), as_=bob).expect(201)
@@ -320,7 +322,7 @@ class TestRoles:
         assert not any("@" in str(each["details"]) for each in entries)
 
     def test_an_erased_owner_leaves_the_app_to_the_next(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         bob = client.register("bob")
         client.joins(bob, NOTES, "owner")
@@ -337,7 +339,7 @@ class TestRoles:
 
 class TestTransfer:
     def test_an_app_changes_hands_with_its_addresses_and_history(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         bob, carol = with_key(client, client.register("bob")), client.register("carol")
         client.joins(carol, NOTES, "owner")
@@ -376,7 +378,7 @@ class TestTransfer:
         "settings", [{"REVIEW_POLICY": "changes", "REVIEW_SAMPLE_PERCENT": "0"}]
     )
     def test_the_policy_lets_a_person_look_at_a_new_owner(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         bob = with_key(client, client.register("bob"))
         client.published(alice, NOTES)
@@ -389,7 +391,7 @@ class TestTransfer:
         assert shown["because"] == ["new_owner"]
 
     @pytest.mark.parametrize("settings", [{"ACCOUNT_APPS": "1"}])
-    def test_nobody_takes_over_more_than_their_quota(self, client: Client, alice: Person) -> None:
+    def test_nobody_takes_over_more_than_their_quota(self, client: Client, alice: Account) -> None:
         bob = client.register("bob")
         client.app_of(bob, "com.bob.app")
         token = offer(client, alice, bob.email)
@@ -397,7 +399,9 @@ class TestTransfer:
         client.delete("/v1/apps/com.bob.app", as_=bob).expect(204)
         accept(client, bob, token).expect(200)
 
-    def test_an_offer_is_one_and_goes_to_somebody_else(self, client: Client, alice: Person) -> None:
+    def test_an_offer_is_one_and_goes_to_somebody_else(
+        self, client: Client, alice: Account
+    ) -> None:
         at = f"/v1/apps/{NOTES}/transfer"
         client.post(at, {"email": alice.email}, as_=alice).expect(409, "invalid_state")
         bob, eve = client.register("bob"), client.register("eve")

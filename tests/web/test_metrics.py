@@ -79,10 +79,10 @@ def test_uploads_jobs_and_the_queue_are_told(client: Client, env: Context) -> No
 
 
 def test_the_age_of_the_queue_is_that_of_the_oldest_job(
-    client: Client, env: Context, hands: object
+    client: Client, env: Context, clock: object
 ) -> None:
     client.register()
-    hands.turn(90)  # type: ignore[attr-defined]
+    clock.advance(90)  # type: ignore[attr-defined]
     assert value(client, "portal_jobs_oldest_due_seconds") == 90
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mosis.errors import Malformed
 from mosis.web.multipart_form import boundary_of, part_name
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 
 NOTES = "com.acme.notes"
 PACKAGE = 'form-data; name="package"; filename="n.mosis"'
@@ -17,7 +17,7 @@ def part(disposition: str, content: bytes, *headers: str) -> bytes:
 
 def send(
     client: Client,
-    alice: Person,
+    alice: Account,
     *parts: bytes,
     kind: str = "multipart/form-data; boundary=b",
     query: str = "",
@@ -131,7 +131,7 @@ def test_a_boundary_in_every_form(kind: str, boundary: bytes) -> None:
         'multipart/form-data; boundary="a\tb"',
     ],
 )
-def test_a_boundary_that_is_none(client: Client, alice: Person, kind: str) -> None:
+def test_a_boundary_that_is_none(client: Client, alice: Account, kind: str) -> None:
     send(client, alice, part(PACKAGE, b"x"), kind=kind).expect(400, code="malformed_request")
 
 
@@ -193,7 +193,7 @@ def test_a_boundary_that_is_none(client: Client, alice: Person, kind: str) -> No
         ],
     ],
 )
-def test_forms_of_all_clients_are_taken(client: Client, alice: Person, parts: list[bytes]) -> None:
+def test_forms_of_all_clients_are_taken(client: Client, alice: Account, parts: list[bytes]) -> None:
     package = client.package(alice)
     sent = [each.replace(b"\r\n\r\n%\r\n", b"\r\n\r\n" + package + b"\r\n") for each in parts]
     made = send(client, alice, *sent, after=b"--b--\r\nThis is the epilogue.").expect(201)
@@ -283,7 +283,7 @@ GOOD = part(PACKAGE, b"PK")
     ],
 )
 def test_what_cannot_be_used_is_refused_in_words(
-    client: Client, alice: Person, parts: list[bytes], said: str
+    client: Client, alice: Account, parts: list[bytes], said: str
 ) -> None:
     refused = send(client, alice, *parts)
     assert refused.status in (400, 413)
@@ -291,7 +291,7 @@ def test_what_cannot_be_used_is_refused_in_words(
     assert client.get(f"/v1/apps/{NOTES}/versions", as_=alice)["versions"] == []
 
 
-def test_a_parameter_stands_in_the_query_or_in_the_form(client: Client, alice: Person) -> None:
+def test_a_parameter_stands_in_the_query_or_in_the_form(client: Client, alice: Account) -> None:
     body = part('form-data; name="channel"', b"beta"), part(PACKAGE, client.package(alice))
     refused = send(client, alice, *body, query="?channel=beta").expect(400)
     assert "`channel` is in the query and in the form" in refused["detail"]
@@ -300,7 +300,7 @@ def test_a_parameter_stands_in_the_query_or_in_the_form(client: Client, alice: P
 
 
 def test_everything_wrong_with_the_parameters_is_said_at_once(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     wrong = (
         ("publish", b"yes"),
@@ -331,7 +331,7 @@ def test_everything_wrong_with_the_parameters_is_said_at_once(
         "multipart/",
     ],
 )
-def test_another_multipart_body_is_refused(client: Client, alice: Person, kind: str) -> None:
+def test_another_multipart_body_is_refused(client: Client, alice: Account, kind: str) -> None:
     refused = send(client, alice, part(PACKAGE, client.package(alice)), kind=f"{kind}; boundary=b")
     assert "multipart/form-data" in refused.expect(415, code="unsupported_media_type")["detail"]
 
@@ -346,7 +346,7 @@ def test_another_multipart_body_is_refused(client: Client, alice: Person, kind: 
     ],
 )
 def test_a_raw_package_is_taken_whatever_it_is_called(
-    client: Client, alice: Person, kind: str
+    client: Client, alice: Account, kind: str
 ) -> None:
     headers = {"Content-Type": kind}
     at = f"/v1/apps/{NOTES}/versions"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.package_builder import manifest_of
 
 NOTES = "com.acme.notes"
@@ -26,7 +26,7 @@ DAY = "2027-02-01T00:00:00Z"
     ],
 )
 def test_a_time_in_every_form_of_rfc_3339_is_one_time(
-    client: Client, alice: Person, stamp: str
+    client: Client, alice: Account, stamp: str
 ) -> None:
     body = {"name": "k", "scopes": ["apps:read"], "expires_at": stamp}
     assert client.post("/v1/keys", body, as_=alice).expect(201)["expires_at"] == DAY
@@ -65,7 +65,7 @@ def test_a_time_in_every_form_of_rfc_3339_is_one_time(
         [DAY],
     ],
 )
-def test_a_time_that_is_none_is_refused(client: Client, alice: Person, stamp: object) -> None:
+def test_a_time_that_is_none_is_refused(client: Client, alice: Account, stamp: object) -> None:
     body = {"name": "k", "scopes": ["apps:read"], "expires_at": stamp}
     (found,) = client.post("/v1/keys", body, as_=alice).expect(422)["errors"]
     assert found["pointer"] == "/expires_at"
@@ -120,7 +120,7 @@ def test_a_time_that_is_none_is_refused(client: Client, alice: Person, stamp: ob
     ],
 )
 def test_a_host_is_one_that_browsers_and_resolvers_read_alike(
-    client: Client, alice: Person, host: str, good: bool
+    client: Client, alice: Account, host: str, good: bool
 ) -> None:
     for path in ("", "/", "/a?b=c#d", "?a", "#a"):
         answer = client.patch(f"/v1/apps/{NOTES}", {"homepage": f"https://{host}{path}"}, as_=alice)
@@ -179,7 +179,7 @@ def test_a_mail_domain_is_one_that_mail_servers_read(
     ],
 )
 def test_marks_do_not_spill_over_the_lines_around_a_name(
-    client: Client, alice: Person, name: str, good: bool
+    client: Client, alice: Account, name: str, good: bool
 ) -> None:
     for body in ({"name": name}, {"tags": [name]}):
         answer = client.patch(f"/v1/apps/{NOTES}", body, as_=alice)
@@ -189,7 +189,7 @@ def test_marks_do_not_spill_over_the_lines_around_a_name(
 
 
 @pytest.mark.parametrize("tag", ["a b", "a,b", "a\u00a0b", "", " a", "a\t"])
-def test_a_tag_says_what_it_may_be(client: Client, alice: Person, tag: str) -> None:
+def test_a_tag_says_what_it_may_be(client: Client, alice: Account, tag: str) -> None:
     (found,) = client.patch(f"/v1/apps/{NOTES}", {"tags": [tag]}, as_=alice).expect(422)["errors"]
     assert "no spaces and commas" in found["detail"]
 
@@ -216,7 +216,7 @@ def test_a_tag_says_what_it_may_be(client: Client, alice: Person, tag: str) -> N
     ],
 )
 def test_a_webhook_leads_into_no_network_of_the_portal(
-    client: Client, alice: Person, url: str
+    client: Client, alice: Account, url: str
 ) -> None:
     (found,) = client.post("/v1/webhooks", {"url": url}, as_=alice).expect(422)["errors"]
     assert "public internet" in found["detail"]
@@ -275,7 +275,7 @@ def named() -> bytes:
     ],
 )
 def test_packed_bodies_in_every_form(
-    client: Client, alice: Person, body: bytes, coding: str, status: int
+    client: Client, alice: Account, body: bytes, coding: str, status: int
 ) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": coding}
     answer = client.post("/v1/telemetry/events", body, headers=headers)
@@ -310,7 +310,7 @@ def test_packed_bodies_in_every_form(
     ],
 )
 def test_an_update_check_names_each_app_once(
-    client: Client, alice: Person, pkgs: str, status: int
+    client: Client, alice: Account, pkgs: str, status: int
 ) -> None:
     client.get(f"/v1/store/updates?pkgs={pkgs}").expect(status)
 
@@ -393,7 +393,9 @@ def test_queries_in_every_form(client: Client, query: str, status: int) -> None:
         (["1.0.0"], False),
     ],
 )
-def test_versions_in_every_form(client: Client, alice: Person, version: object, good: bool) -> None:
+def test_versions_in_every_form(
+    client: Client, alice: Account, version: object, good: bool
+) -> None:
     manifest = json.dumps(manifest_of() | {"version": version}).encode()
     answer = client.upload(NOTES, client.package(alice, manifest=manifest), as_=alice)
     assert answer.status == (201 if good else 422)
@@ -446,7 +448,7 @@ ICON = {size: f"icons/icon-{size}.png" for size in ("32", "64", "128")}
     ],
 )
 def test_fields_of_a_manifest_beside_what_they_may_be(
-    client: Client, alice: Person, field: str, value: object, pointer: str
+    client: Client, alice: Account, field: str, value: object, pointer: str
 ) -> None:
     manifest = json.dumps(manifest_of() | {field: value}).encode()
     answer = client.upload(NOTES, client.package(alice, manifest=manifest), as_=alice).expect(422)

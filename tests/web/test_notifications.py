@@ -16,26 +16,26 @@ from mosis.notifications import feed
 from mosis.outbound.mail import Mailer
 from mosis.people import email_tokens
 from mosis.people.personal_data import EXPORTED
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 
 NOTES = "com.acme.notes"
 
 
-def kinds(client: Client, person: Person) -> list[str]:
-    return [each["kind"] for each in client.told(person)]
+def kinds(client: Client, account: Account) -> list[str]:
+    return [each["kind"] for each in client.notifications(account)]
 
 
 def mail_about(env: Context, text: str) -> list[Path]:
     return [path for path in env.mailer.folder.glob("*.eml") if text in path.read_text()]
 
 
-def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
+def test_the_way_of_a_version_is_told(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/halt", as_=alice).expect(200)
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(
         200
     )
-    told = client.told(alice)
+    told = client.notifications(alice)
     assert [each["kind"] for each in told] == [
         "version.yanked", "version.halted", "app.released",
         "version.published", "version.approved", "version.submitted", "version.checked",
@@ -46,20 +46,20 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Person) -> None:
 
 
 def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)
-    first = client.told(alice)[0]
+    first = client.notifications(alice)[0]
     client.post(f"/v1/notifications/{first['id']}/read", as_=client.register("bob")).expect(404)
     read = client.post(f"/v1/notifications/{first['id']}/read", as_=alice).expect(200)
     assert read["read_at"]
     unread = client.get("/v1/notifications?unread=true", as_=alice).expect(200)
-    assert len(unread["notifications"]) == unread["unread"] == len(client.told(alice)) - 1
+    assert len(unread["notifications"]) == unread["unread"] == len(client.notifications(alice)) - 1
     client.post("/v1/notifications/read-all", as_=alice).expect(200)
     assert client.get("/v1/notifications", as_=alice)["unread"] == 0
 
 
-def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice: Person) -> None:
+def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.work()
     assert len(mail_about(client.env, "was approved")) == 1
@@ -75,7 +75,7 @@ def test_mail_goes_out_once_for_the_kinds_that_are_wanted(client: Client, alice:
     client.patch("/v1/auth/me", {"mail": {"version.nothing": False}}, as_=alice).expect(422)
 
 
-def test_mail_can_be_switched_on_for_what_comes_without(client: Client, alice: Person) -> None:
+def test_mail_can_be_switched_on_for_what_comes_without(client: Client, alice: Account) -> None:
     mail = client.get("/v1/auth/me", as_=alice)["mail"]
     assert (set(mail), mail["version.published"]) == (set(events.KINDS), False)
     client.patch("/v1/auth/me", {"mail": {"version.published": True}}, as_=alice).expect(200)
@@ -85,7 +85,7 @@ def test_mail_can_be_switched_on_for_what_comes_without(client: Client, alice: P
 
 
 def test_a_mail_that_nobody_takes_is_tried_again_and_blocks_nothing(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -142,15 +142,17 @@ def test_a_real_server_takes_it(tmp_path: Path) -> None:
     assert b"\n.\r\n" not in envelope.content or b"with a dot" in envelope.content
 
 
-def test_signing_in_from_elsewhere_is_told(client: Client, alice: Person) -> None:
+def test_signing_in_from_elsewhere_is_told(client: Client, alice: Account) -> None:
     client.sign_in(alice)
     assert kinds(client, alice) == []
     client.sign_in(alice, address="203.0.113.9")
     assert kinds(client, alice) == ["security.signed_in_elsewhere"]
-    assert "203.0.113.0/24" in client.told(alice)[0]["text"]
+    assert "203.0.113.0/24" in client.notifications(alice)[0]["text"]
 
 
-def test_a_stolen_refresh_token_ends_the_session_and_is_told(client: Client, alice: Person) -> None:
+def test_a_stolen_refresh_token_ends_the_session_and_is_told(
+    client: Client, alice: Account
+) -> None:
     elsewhere = client.sign_in(alice)
     client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token}).expect(200)
     client.post(
@@ -160,7 +162,7 @@ def test_a_stolen_refresh_token_ends_the_session_and_is_told(client: Client, ali
 
 
 def test_two_clients_that_use_a_refresh_token_at_once_never_both_win(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     answers: list[int] = []
     together = threading.Barrier(2)
@@ -186,7 +188,7 @@ def test_two_clients_that_use_a_refresh_token_at_once_never_both_win(
 # sessions
 
 
-def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Person) -> None:
+def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Account) -> None:
     phone = client.sign_in(alice)
     listed = client.get("/v1/auth/sessions", as_=alice).expect(200)["sessions"]
     assert [each["current"] for each in listed] == [False, True]
@@ -211,7 +213,7 @@ def test_sessions_are_listed_and_ended_one_by_one(client: Client, alice: Person)
 # leaving
 
 
-def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person) -> None:
+def test_an_export_holds_everything_and_no_secret(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     key = client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=alice).expect(201)[
         "key"
@@ -222,7 +224,7 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     assert [
         len(exported[name]) for name in ("apps", "versions", "api_keys", "signing_keys", "sessions")
     ] == [1] * 5
-    assert len(exported["events"]) == len(client.told(alice))
+    assert len(exported["events"]) == len(client.notifications(alice))
     assert exported["versions"][0]["manifest"]["id"] == NOTES
     assert [each["state"] for each in exported["reviews"]] == ["approved"]
     assert [(each["purpose"], each["email"]) for each in exported["tickets"]] == [
@@ -231,8 +233,8 @@ def test_an_export_holds_everything_and_no_secret(client: Client, alice: Person)
     subjects = [each["subject"].partition(" - ")[0] for each in exported["mails"]]
     assert subjects == [  # none of the reviewer's
         "Verify your address",
-        f"{NOTES} 1.0.0 was approved; publish it at any time, unless it is set to be published automatically",
-        f"{NOTES} 1.0.0 is offered to devices. It was released by Alice",
+        f"{NOTES} 1.0.0 was approved",
+        f"Alice released {NOTES} 1.0.0",
     ]
     text = json.dumps(exported)
     assert not any(secret in text for secret in (key[14:], "argon2", alice.refresh_token[10:]))
@@ -261,7 +263,7 @@ def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> N
 
 @pytest.mark.parametrize("choice", ["keep", "withdraw"])
 def test_an_erased_account_leaves_nothing_personal(
-    client: Client, alice: Person, choice: str
+    client: Client, alice: Account, choice: str
 ) -> None:
     client.published(alice, NOTES)
     client.verified(alice)

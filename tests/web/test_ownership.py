@@ -8,7 +8,7 @@ import pytest
 from mosis.credentials import tokens
 from mosis.publishing.members import ROLES
 from tests import described
-from tests.client import PASSWORD, Client, Person
+from tests.client import PASSWORD, Account, Client
 
 # Addresses that are public or of a role by design; everything else that names something must be 404 for a stranger.
 PUBLIC_SCOPES = ("public", "reviewer", "admin")
@@ -27,29 +27,29 @@ DESK = [(method, rule) for method, rule, scope in named_routes() if scope in ("r
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register("alice")
-    app = client.app_of(person)
-    client.upload(app, client.package(person), as_=person, query="?submit=true").expect(201)
+def alice(client: Client) -> Account:
+    account = client.register("alice")
+    app = client.app_of(account)
+    client.upload(app, client.package(account), as_=account, query="?submit=true").expect(201)
     client.work()
-    client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=person).expect(201)
-    client.post("/v1/webhooks", {"url": "https://alice.example/"}, as_=person).expect(201)
+    client.post("/v1/keys", {"name": "ci", "scopes": ["apps:read"]}, as_=account).expect(201)
+    client.post("/v1/webhooks", {"url": "https://alice.example/"}, as_=account).expect(201)
     client.post(
-        "/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=person
+        "/v1/auth/password", {"current_password": PASSWORD, "new_password": PASSWORD}, as_=account
     ).expect(204)
     trusted = {
         "issuer": "https://ci.example.org",
         "claims": {"repository_id": "1"},
         "scopes": ["apps:read"],
     }
-    client.post(f"/v1/apps/{app}/publishers", trusted, as_=person).expect(201)
-    client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=person).expect(200)
+    client.post(f"/v1/apps/{app}/publishers", trusted, as_=account).expect(201)
+    client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=account).expect(200)
     said = {"email": "carol@example.net", "role": "viewer"}
-    client.post(f"/v1/apps/{app}/members", said, as_=person).expect(201)
-    return person
+    client.post(f"/v1/apps/{app}/members", said, as_=account).expect(201)
+    return account
 
 
-def addresses(client: Client, rule: str, alice: Person) -> list[str]:
+def addresses(client: Client, rule: str, alice: Account) -> list[str]:
     """The rule with Alice's things in it: by id and, where there are, by name."""
     db = client.env.db.connection()
     names = {"app": [db.value("SELECT id FROM apps"), "com.acme.notes"], "version": [db.value("SELECT id FROM versions"), "1.0.0"],
@@ -100,7 +100,7 @@ OF_APPS = [(method, rule) for method, rule in PRIVATE if rule.startswith("/apps/
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE)
 def test_a_stranger_gets_404_everywhere(
-    client: Client, alice: Person, method: str, rule: str
+    client: Client, alice: Account, method: str, rule: str
 ) -> None:
     mallory = client.register("mallory")
     before = list(client.env.db.connection()._raw.iterdump())
@@ -120,7 +120,7 @@ def test_a_stranger_gets_404_everywhere(
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "rule"), OF_APPS)
 def test_a_member_may_do_what_the_role_allows_and_nothing_more(
-    client: Client, alice: Person, method: str, rule: str, role: str
+    client: Client, alice: Account, method: str, rule: str, role: str
 ) -> None:
     bob = client.register("bob")
     client.joins(bob, "com.acme.notes", role)
@@ -144,7 +144,7 @@ def test_a_member_may_do_what_the_role_allows_and_nothing_more(
 
 
 @pytest.mark.parametrize(("method", "rule"), PRIVATE + DESK)
-def test_nobody_gets_401_everywhere(client: Client, alice: Person, method: str, rule: str) -> None:
+def test_nobody_gets_401_everywhere(client: Client, alice: Account, method: str, rule: str) -> None:
     for address in addresses(client, rule, alice):
         answer = client.call(method, address, None if method in ("GET", "DELETE") else {})
         answer.expect(401, "unauthenticated")
@@ -153,7 +153,7 @@ def test_nobody_gets_401_everywhere(client: Client, alice: Person, method: str, 
 
 @pytest.mark.parametrize(("method", "rule"), DESK)
 def test_the_desk_is_closed_to_developers(
-    client: Client, alice: Person, method: str, rule: str
+    client: Client, alice: Account, method: str, rule: str
 ) -> None:
     for address in addresses(client, rule, alice):
         client.call(method, address, None if method in ("GET", "DELETE") else {}, as_=alice).expect(

@@ -12,19 +12,19 @@ from mosis.caller import SCOPES
 from mosis.clock import for_people
 from mosis.people import account_recovery, account_rows, email_tokens, revocation
 from tests import described
-from tests.client import PASSWORD, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Client
+from tests.conftest import FakeClock
 from tests.package_builder import signing_key
 from tests.web.test_recovery import NEW, mailed, mails
 
 NOTES, TODO = "com.acme.notes", "com.acme.todo"
 
 
-def device_login(client: Client, person: Person, scopes: list[str]) -> dict[str, Any]:
+def device_login(client: Client, account: Account, scopes: list[str]) -> dict[str, Any]:
     """A machine that somebody has let in: the answer with its tokens."""
     begun = client.post("/v1/auth/device", {"client_name": "box", "scopes": scopes}).expect(200)
     said = {"user_code": begun["user_code"], "approve": True}
-    client.post("/v1/auth/device/approve", said, as_=person).expect(200)
+    client.post("/v1/auth/device/approve", said, as_=account).expect(200)
     grant = {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "device_code": begun["device_code"],
@@ -33,14 +33,14 @@ def device_login(client: Client, person: Person, scopes: list[str]) -> dict[str,
     return answer
 
 
-def key_of(client: Client, maker: Person | str, scopes: list[str], **more: Any) -> dict[str, Any]:
+def key_of(client: Client, maker: Account | str, scopes: list[str], **more: Any) -> dict[str, Any]:
     """A new API key made with a credential."""
     said = {"name": "k", "scopes": scopes, **more}
     answer: dict[str, Any] = client.post("/v1/keys", said, as_=maker).expect(201).json
     return answer
 
 
-def signing_key_of(client: Client, maker: Person | str) -> str:
+def signing_key_of(client: Client, maker: Account | str) -> str:
     """The id of a new signing key registered with a credential."""
     said = {"name": "s", "public_key": signing_key().public_base64}
     return str(client.post("/v1/signing-keys", said, as_=maker).expect(201)["id"])
@@ -50,14 +50,14 @@ class TestVerifying:
     """A mailbox and an account that may be different people's."""
 
     @pytest.fixture
-    def mallory(self, client: Client) -> Person:
+    def mallory(self, client: Client) -> Account:
         """Somebody who has registered another's address and settled in."""
         mallory = client.register("victim")
         client.app_of(mallory)
         client.post("/v1/webhooks", {"url": "https://mallory.example/"}, as_=mallory).expect(201)
         return mallory
 
-    def living(self, client: Client, mallory: Person) -> dict[str, int]:
+    def living(self, client: Client, mallory: Account) -> dict[str, int]:
         """How many rows of each kind still open the account."""
         alive = {
             "sessions": "ended_at IS NULL",
@@ -76,7 +76,7 @@ class TestVerifying:
 
     @pytest.mark.parametrize("way", ["verify", "reset"])
     def test_whoever_owns_the_mailbox_has_the_account_alone(
-        self, client: Client, mallory: Person, way: str
+        self, client: Client, mallory: Account, way: str
     ) -> None:
         key = key_of(client, mallory, list(SCOPES))["key"]
         machine = device_login(client, mallory, ["apps:read"])["access_token"]
@@ -123,7 +123,7 @@ class TestVerifying:
 
     @pytest.mark.parametrize("proof", ["session", "password"])
     def test_whoever_has_made_the_account_keeps_everything(
-        self, client: Client, mallory: Person, proof: str
+        self, client: Client, mallory: Account, proof: str
     ) -> None:
         said = {"token": mailed(client, "Verify")}
         before = self.living(client, mallory) | {"tickets": 0}
@@ -135,7 +135,7 @@ class TestVerifying:
         client.post("/v1/auth/email/verify", said | {"password": NEW}).expect(401, "invalid_token")
 
     def test_a_link_alone_and_other_credentials_prove_nothing(
-        self, client: Client, mallory: Person
+        self, client: Client, mallory: Account
     ) -> None:
         said = {"token": mailed(client, "Verify")}
         key = key_of(client, mallory, list(SCOPES))["key"]
@@ -153,7 +153,7 @@ class TestVerifying:
         assert client.get("/v1/auth/me", as_=mallory)["email_verified"] is False
 
     def test_a_link_to_verify_is_no_link_to_a_verified_account(
-        self, client: Client, mallory: Person
+        self, client: Client, mallory: Account
     ) -> None:
         said = {"token": mailed(client, "Verify"), "password": NEW}
         client.verified(mallory)
@@ -161,7 +161,7 @@ class TestVerifying:
         client.sign_in(mallory)
 
     def test_the_mail_says_when_and_from_where_the_account_was_made(
-        self, client: Client, mallory: Person
+        self, client: Client, mallory: Account
     ) -> None:
         client.work()
         text = mails(client.env)[0].get_content()
@@ -200,7 +200,7 @@ class TestWhatAKeyHasMade:
         assert len(ended) == len(made) - 1 + len(registered)
 
     def test_ends_with_it_also_when_a_key_in_between_was_removed(
-        self, client: Client, hands: Hands, monkeypatch: pytest.MonkeyPatch
+        self, client: Client, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Keys that have ended are removed some time; one can make as many as it takes."""
         monkeypatch.setitem(
@@ -214,7 +214,7 @@ class TestWhatAKeyHasMade:
         middle = key_of(client, root["key"], ["keys:manage"], expires_at=ends)
         last = key_of(client, middle["key"], ["keys:manage"])
         registered = signing_key_of(client, last["key"])
-        hands.turn(61)
+        clock.advance(61)
         account_rows.sweep(client.env)
         alice = client.sign_in(alice)
         assert [each["id"] for each in client.get("/v1/keys", as_=alice)["keys"]] == [root["id"]]
@@ -258,7 +258,7 @@ class TestAKeyLimitedToApps:
     """It manages what it has made, and nothing of the account."""
 
     @pytest.fixture
-    def alice(self, client: Client) -> Person:
+    def alice(self, client: Client) -> Account:
         alice = client.register()
         client.app_of(alice)
         client.app_of(alice, TODO)
@@ -273,7 +273,7 @@ class TestAKeyLimitedToApps:
             else:
                 assert says is None, f"{route.method} {route.rule}"
 
-    def test_is_let_into_no_route_of_the_account(self, client: Client, alice: Person) -> None:
+    def test_is_let_into_no_route_of_the_account(self, client: Client, alice: Account) -> None:
         key = key_of(client, alice, list(SCOPES), apps=[NOTES])["key"]
         for route in described.calls():
             scope, says = route.config["scope"], route.config.get("limited")
@@ -285,7 +285,7 @@ class TestAKeyLimitedToApps:
             wanted = "forbidden" if scope in ("account", "session") else "limited_to_apps"
             assert refused["code"] == wanted, route
 
-    def test_touches_no_other_app_on_any_route(self, client: Client, alice: Person) -> None:
+    def test_touches_no_other_app_on_any_route(self, client: Client, alice: Account) -> None:
         key = key_of(client, alice, list(SCOPES), apps=[NOTES])["key"]
         before = list(client.env.db.connection()._raw.iterdump())
         for route in described.calls():
@@ -298,7 +298,7 @@ class TestAKeyLimitedToApps:
         assert list(client.env.db.connection()._raw.iterdump()) == before
 
     def test_sees_and_ends_only_the_keys_that_it_has_made(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         other = key_of(client, alice, ["apps:read"])
         limited = key_of(client, alice, ["keys:manage", "apps:read"], apps=[NOTES])
@@ -324,7 +324,7 @@ class TestAKeyLimitedToApps:
         refused = client.post("/v1/keys", said, as_=root).expect(422)
         assert refused.finding("/apps") == "not_allowed"
 
-    def test_knows_who_it_is(self, client: Client, alice: Person) -> None:
+    def test_knows_who_it_is(self, client: Client, alice: Account) -> None:
         made = key_of(client, alice, ["apps:read"], apps=[NOTES])
         me = client.get("/v1/auth/me", as_=made["key"]).expect(200)
         assert (me["email"], me["scopes"], me["apps"]) == (
@@ -411,11 +411,11 @@ class TestAnAddressThatIsNotVerified:
         assert asked == [200, 401]
         assert mails(client.env) == []
 
-    def test_the_sweep_removes_mails_to_nobody(self, client: Client, hands: Hands) -> None:
+    def test_the_sweep_removes_mails_to_nobody(self, client: Client, clock: FakeClock) -> None:
         alice = client.register()
         client.work()
         client.env.mailer.send("gone@example.net", "x", "y", "of-nobody")
         for written in client.env.mailer.folder.iterdir():
-            os.utime(written, (hands.at, hands.at))
+            os.utime(written, (clock.at, clock.at))
         account_recovery.sweep(client.env)
         assert {each["To"] for each in mails(client.env)} == {alice.email}

@@ -13,8 +13,8 @@ from mosis import jobs
 from mosis.context import Context
 from mosis.publishing import quotas, versions
 from mosis.worker import Worker
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 DAY = 24 * 3600
@@ -31,17 +31,17 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register()
 
 
-def upload(client: Client, person: Person, code: int, size: int = 100, **more: Any) -> Answer:
+def upload(client: Client, account: Account, code: int, size: int = 100, **more: Any) -> Answer:
     """A version 1.0.CODE whose package has about `size` bytes that cannot be compressed."""
     noise = json.dumps(base64.b64encode(random.Random(code).randbytes(size)).decode()).encode()
     package = client.package(
-        person, NOTES, f"1.0.{code}", code, files={"assets/noise.json": noise}, **more
+        account, NOTES, f"1.0.{code}", code, files={"assets/noise.json": noise}, **more
     )
-    return client.upload(NOTES, package, as_=person)
+    return client.upload(NOTES, package, as_=account)
 
 
 def fail(env: Context, version: str) -> None:
@@ -61,7 +61,7 @@ def exceeded(answer: Answer, quota: str, limit: int, used: int) -> None:
 
 
 def test_apps_have_a_quota_and_deleting_a_draft_gives_one_back(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     for number in range(3):
         client.app_of(alice, f"com.acme.app{number}")
@@ -73,7 +73,7 @@ def test_apps_have_a_quota_and_deleting_a_draft_gives_one_back(
 
 
 def test_unpublished_versions_have_a_quota_and_withdrawing_gives_one_back(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.app_of(alice, NOTES)
     for code in range(1, 5):
@@ -85,14 +85,14 @@ def test_unpublished_versions_have_a_quota_and_withdrawing_gives_one_back(
     upload(client, alice, 5).expect(201)
 
 
-def test_the_same_bytes_again_need_no_room(client: Client, alice: Person) -> None:
+def test_the_same_bytes_again_need_no_room(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     for code in range(1, 5):
         upload(client, alice, code).expect(201)
     upload(client, alice, 4).expect(200)
 
 
-def test_bytes_have_a_quota_at_its_very_edge(client: Client, alice: Person) -> None:
+def test_bytes_have_a_quota_at_its_very_edge(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     first = upload(client, alice, 1, 500_000).expect(201)["size_bytes"]
     second = upload(client, alice, 2, 400_000).expect(201)["size_bytes"]
@@ -109,7 +109,7 @@ def test_bytes_have_a_quota_at_its_very_edge(client: Client, alice: Person) -> N
     exceeded(upload(client, alice, 4), "bytes", 1 << 20, 1 << 20)
 
 
-def test_dead_packages_make_room_the_oldest_first(client: Client, alice: Person) -> None:
+def test_dead_packages_make_room_the_oldest_first(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     for code in range(1, 4):
         upload(client, alice, code, 300_000).expect(201)
@@ -127,7 +127,7 @@ def test_dead_packages_make_room_the_oldest_first(client: Client, alice: Person)
         versions.open_file(client.env, client.env.db.connection(), version)
 
 
-def test_a_refused_upload_takes_nothing_away(client: Client, alice: Person) -> None:
+def test_a_refused_upload_takes_nothing_away(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     upload(client, alice, 1, 600_000).expect(201)
     upload(client, alice, 2, 300_000).expect(201)
@@ -140,7 +140,7 @@ def test_a_refused_upload_takes_nothing_away(client: Client, alice: Person) -> N
 
 @pytest.mark.parametrize("state", ["failed", "rejected", "withdrawn"])
 def test_packages_of_dead_versions_go_after_two_weeks_and_the_rows_stay(
-    client: Client, alice: Person, hands: Hands, state: str
+    client: Client, alice: Account, clock: FakeClock, state: str
 ) -> None:
     client.app_of(alice, NOTES)
     upload(client, alice, 1).expect(201)
@@ -148,11 +148,11 @@ def test_packages_of_dead_versions_go_after_two_weeks_and_the_rows_stay(
     client.work()
     with client.env.db.connection().write() as db:
         db.change("UPDATE versions SET state = ? WHERE version = '1.0.1'", state)
-    hands.turn(quotas.DEAD_PACKAGE_SECONDS - 60)
+    clock.advance(quotas.DEAD_PACKAGE_SECONDS - 60)
     quotas.expire_packages(client.env)
     client.work()
     assert files(client.env) == {"1.0.1", "1.0.2"}
-    hands.turn(120)
+    clock.advance(120)
     quotas.expire_packages(client.env)
     client.work()
     assert files(client.env) == {"1.0.2"}
@@ -164,7 +164,7 @@ def test_packages_of_dead_versions_go_after_two_weeks_and_the_rows_stay(
 
 @pytest.mark.parametrize("released", [0, 1])
 def test_what_devices_were_offered_never_goes(
-    client: Client, alice: Person, hands: Hands, released: int
+    client: Client, alice: Account, clock: FakeClock, released: int
 ) -> None:
     client.app_of(alice, NOTES)
     client.published(alice, NOTES)
@@ -172,14 +172,14 @@ def test_what_devices_were_offered_never_goes(
     if released:
         upload(client, alice, 2).expect(201)
         client.work()
-    hands.turn(100 * DAY)
+    clock.advance(100 * DAY)
     quotas.expire_packages(client.env)
     client.work()
     assert "1.0.0" in files(client.env)
 
 
 def test_a_new_upload_of_the_same_version_string_keeps_its_package(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     client.app_of(alice, NOTES)
     first = upload(client, alice, 1).expect(201)
@@ -189,7 +189,7 @@ def test_a_new_upload_of_the_same_version_string_keeps_its_package(
     client.work()
     db = client.env.db.connection()
     assert db.value("SELECT package_removed_at FROM versions WHERE id = ?", first["id"])
-    hands.turn(20 * DAY)
+    clock.advance(20 * DAY)
     quotas.expire_packages(client.env)
     quotas.remove_package(client.env, alice.id, first["app_id"], "1.0.1")
     client.work()
@@ -198,7 +198,7 @@ def test_a_new_upload_of_the_same_version_string_keeps_its_package(
     versions.verify_file(client.env, db, version)
 
 
-def test_a_deleted_draft_leaves_no_package(client: Client, alice: Person) -> None:
+def test_a_deleted_draft_leaves_no_package(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     upload(client, alice, 1).expect(201)
     client.work()
@@ -207,7 +207,7 @@ def test_a_deleted_draft_leaves_no_package(client: Client, alice: Person) -> Non
     assert files(client.env) == set()
 
 
-def test_versions_in_the_checks_are_bounded(client: Client, alice: Person) -> None:
+def test_versions_in_the_checks_are_bounded(client: Client, alice: Account) -> None:
     client.app_of(alice, NOTES)
     upload(client, alice, 1).expect(201)
     with client.env.db.connection().write() as db:
@@ -236,7 +236,7 @@ def at_once(*calls: Any) -> list[int]:
     return sorted(statuses)
 
 
-def test_two_requests_at_once_cannot_both_take_the_last_app(client: Client, alice: Person) -> None:
+def test_two_requests_at_once_cannot_both_take_the_last_app(client: Client, alice: Account) -> None:
     for number in range(2):
         client.app_of(alice, f"com.acme.app{number}")
     body = [{"package_id": f"com.acme.last{number}", "name": "Last"} for number in range(2)]
@@ -247,7 +247,7 @@ def test_two_requests_at_once_cannot_both_take_the_last_app(client: Client, alic
 
 @pytest.mark.parametrize(("size", "before"), [(100, 3), (400_000, 1)])
 def test_two_uploads_at_once_cannot_both_take_the_last_place(
-    client: Client, alice: Person, size: int, before: int
+    client: Client, alice: Account, size: int, before: int
 ) -> None:
     """The last version, and the last bytes."""
     client.app_of(alice, NOTES)
@@ -269,7 +269,7 @@ def test_two_uploads_at_once_cannot_both_take_the_last_place(
     ],
 )
 def test_reserved_prefixes_are_for_administrators(
-    client: Client, alice: Person, package_id: str, status: int
+    client: Client, alice: Account, package_id: str, status: int
 ) -> None:
     answer = client.post("/v1/apps", {"package_id": package_id, "name": "x"}, as_=alice)
     answer.expect(status, "prefix_reserved" if status == 403 else None)
@@ -285,7 +285,7 @@ class TestWithMail:
         return {"SMTP_URL": "smtp://127.0.0.1:1"}
 
     def test_who_has_not_verified_the_address_has_two_drafts(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         for number in range(quotas.UNVERIFIED_APPS):
             client.app_of(alice, f"com.acme.app{number}")
@@ -297,7 +297,7 @@ class TestWithMail:
 
 
 def test_an_account_rests_longer_after_each_check_that_takes_too_long(
-    client: Client, alice: Person, env: Context
+    client: Client, alice: Account, env: Context
 ) -> None:
     client.app_of(alice, NOTES)
     db, rests = env.db.connection(), []
@@ -320,7 +320,7 @@ class TestSlowChecks:
         return {"CHECK_SECONDS": "1"}
 
     def test_a_check_that_takes_too_long_holds_its_account_and_nobody_else(
-        self, client: Client, alice: Person, env: Context, hands: Hands
+        self, client: Client, alice: Account, env: Context, clock: FakeClock
     ) -> None:
         client.app_of(alice, NOTES)
         sheet = b"a{b:c}\n" * 149_000
@@ -340,13 +340,13 @@ class TestSlowChecks:
             ]
 
         assert states() == ["failed", "checking", "ready"]
-        hands.turn(quotas.FIRST_REST_SECONDS + 1)
+        clock.advance(quotas.FIRST_REST_SECONDS + 1)
         client.work()
         assert states() == ["failed", "failed", "ready"]
 
 
 def test_removing_a_package_leaves_no_folder_behind(
-    tmp_path: Path, client: Client, alice: Person
+    tmp_path: Path, client: Client, alice: Account
 ) -> None:
     client.app_of(alice, NOTES)
     version = upload(client, alice, 1).expect(201)

@@ -4,13 +4,13 @@ every GET of every test; here is when there is one."""
 import pytest
 
 from mosis.server.request import Answer
-from tests.client import Client, Person, parsed, told_by
+from tests.client import Account, Client, headers_of, parsed
 
 NOTES = "com.acme.notes"
 
 
 def ready(
-    client: Client, path: str, as_: Person | str | None = None, **headers: str
+    client: Client, path: str, as_: Account | str | None = None, **headers: str
 ) -> Answer | None:
     """What the loop would answer."""
     name, _, query = path.partition("?")
@@ -22,7 +22,7 @@ def ready(
         "REMOTE_ADDR": "198.51.100.7",
     }
     if as_ is not None:
-        environ["HTTP_AUTHORIZATION"] = "Bearer " + (as_.token if isinstance(as_, Person) else as_)
+        environ["HTTP_AUTHORIZATION"] = "Bearer " + (as_.token if isinstance(as_, Account) else as_)
     return client.ready(
         parsed(environ | {f"HTTP_{name}": value for name, value in headers.items()})
     )
@@ -33,12 +33,12 @@ def status(answer: Answer | None) -> str | None:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register()
 
 
 def test_what_was_asked_before_is_ready_until_the_store_changes(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     for path in (
         "/healthz",
@@ -53,7 +53,8 @@ def test_what_was_asked_before_is_ready_until_the_store_changes(
         assert status(answer) == "200 OK", path
         assert answer is not None
         assert (
-            status(ready(client, path, IF_NONE_MATCH=told_by(answer)["etag"])) == "304 Not Modified"
+            status(ready(client, path, IF_NONE_MATCH=headers_of(answer)["etag"]))
+            == "304 Not Modified"
         )
     client.published(alice, client.app_of(alice))
     assert ready(client, "/v1/store/apps") is None
@@ -62,7 +63,7 @@ def test_what_was_asked_before_is_ready_until_the_store_changes(
 
 
 def test_nothing_is_answered_from_the_cache_to_a_request_with_a_credential(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     for path in ("/v1/apps", "/v1/store/apps", "/healthz"):
         client.get(path, as_=alice).expect(200)

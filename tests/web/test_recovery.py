@@ -12,8 +12,8 @@ from mosis.caller import PORTAL
 from mosis.context import Context
 from mosis.credentials import passwords
 from mosis.people import account_recovery, accounts
-from tests.client import PASSWORD, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Client
+from tests.conftest import FakeClock
 
 NEW = "another good passphrase"
 
@@ -42,12 +42,12 @@ def mailed(client: Client, subject: str) -> str:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register()
 
 
 def test_an_address_is_verified_once_with_the_link_that_registration_sends(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     token = mailed(client, "Verify")
     assert mails(client.env)[0]["To"] == alice.email
@@ -60,7 +60,7 @@ def test_an_address_is_verified_once_with_the_link_that_registration_sends(
 
 
 @pytest.mark.parametrize("token", ["", "mt_", "mt_" + "A" * 59, "mt_é", "x" * 100])
-def test_a_made_up_link_is_refused(client: Client, alice: Person, token: str) -> None:
+def test_a_made_up_link_is_refused(client: Client, alice: Account, token: str) -> None:
     client.post("/v1/auth/email/verify", {"token": token}).expect(401, "invalid_token")
     client.post("/v1/auth/password/reset", {"token": token, "new_password": NEW}).expect(
         401, "invalid_token"
@@ -68,7 +68,7 @@ def test_a_made_up_link_is_refused(client: Client, alice: Person, token: str) ->
 
 
 def test_links_are_for_one_purpose_and_for_a_while(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     verify = mailed(client, "Verify")
     client.post("/v1/auth/password/reset", {"token": verify, "new_password": NEW}).expect(
@@ -76,31 +76,31 @@ def test_links_are_for_one_purpose_and_for_a_while(
     )
     client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
     reset = mailed(client, "new password")
-    hands.turn(30 * 60)
+    clock.advance(30 * 60)
     client.post("/v1/auth/password/reset", {"token": reset, "new_password": NEW}).expect(
         401, "invalid_token"
     )
-    hands.turn(9 * 24 * 3600)
+    clock.advance(9 * 24 * 3600)
     account_recovery.sweep(client.env)
     assert client.env.db.connection().value("SELECT count(*) FROM tickets") == 0
 
 
 def test_mails_in_the_folder_are_removed_after_thirty_days(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     client.work()
     (written,) = client.env.mailer.folder.iterdir()
-    os.utime(written, (hands.at, hands.at))
-    hands.turn(30 * 24 * 3600)
+    os.utime(written, (clock.at, clock.at))
+    clock.advance(30 * 24 * 3600)
     account_recovery.sweep(client.env)
     assert written.exists()
-    hands.turn(1)
+    clock.advance(1)
     account_recovery.sweep(client.env)
     assert not written.exists()
 
 
 def test_a_forgotten_password_is_set_anew_and_every_session_ends(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.post("/v1/auth/password/forgot", {"email": alice.email.upper()}).expect(202)
     first = mailed(client, "new password")
@@ -128,7 +128,7 @@ def test_a_forgotten_password_is_set_anew_and_every_session_ends(
 
 
 def test_nobody_can_tell_from_outside_whether_there_is_an_account(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.work()
     known = client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
@@ -138,7 +138,7 @@ def test_nobody_can_tell_from_outside_whether_there_is_an_account(
     assert [each["To"] for each in mails(client.env)] == [alice.email] * 2
 
 
-def test_a_changed_password_ends_the_other_sessions_only(client: Client, alice: Person) -> None:
+def test_a_changed_password_ends_the_other_sessions_only(client: Client, alice: Account) -> None:
     elsewhere = client.sign_in(alice)
     wrong = {"current_password": "not this one", "new_password": NEW}
     client.post("/v1/auth/password", wrong, as_=alice).expect(401, "invalid_credentials")
@@ -148,10 +148,10 @@ def test_a_changed_password_ends_the_other_sessions_only(client: Client, alice: 
     client.get("/v1/auth/me", as_=alice).expect(200)
     client.get("/v1/auth/me", as_=elsewhere).expect(401)
     client.sign_in(alice, NEW)
-    assert "security.password_changed" in [each["kind"] for each in client.told(alice)]
+    assert "security.password_changed" in [each["kind"] for each in client.notifications(alice)]
 
 
-def test_nothing_in_the_database_can_be_presented(client: Client, alice: Person) -> None:
+def test_nothing_in_the_database_can_be_presented(client: Client, alice: Account) -> None:
     client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
     reset = mailed(client, "new password")
     dump = "\n".join(client.env.db.connection()._raw.iterdump())
@@ -242,7 +242,7 @@ class TestByInvitation:
             accounts.create(
                 db, PORTAL, "root@example.net", "Root", passwords.make_hash(PASSWORD), role="admin"
             )
-        root = client.sign_in(Person("root@example.net", "", "", ""))
+        root = client.sign_in(Account("root@example.net", "", "", ""))
         said = {"email": "bob@example.net", "password": PASSWORD, "name": "Bob"}
         client.post("/v1/auth/register", said).expect(403, "registration_closed")
         invitation = client.post(

@@ -12,7 +12,7 @@ from mosis.telemetry import schemas
 from mosis.validation import Schema, escaped, findings
 from mosis.validation.choices import SHOWN, closest, one_of
 from tests import described
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.package_builder import manifest_of
 from tests.web.test_inputs import path_of
 
@@ -238,7 +238,7 @@ CROSSED: list[tuple[str, dict[str, Any], list[str]]] = [
 def test_rules_that_no_schema_expresses_are_told_with_the_others(
     client: Client, path: str, body: dict[str, Any], pointers: list[str]
 ) -> None:
-    alice: Person = client.register()
+    alice: Account = client.register()
     refused = client.post(path, body, as_=alice).expect(422, code="invalid")
     assert [each["pointer"] for each in refused["errors"]] == pointers
     assert not any(VAGUE in each["detail"] for each in refused["errors"])

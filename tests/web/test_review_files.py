@@ -8,33 +8,33 @@ import pytest
 
 from mosis.packages.build import png
 from mosis.publishing import line_diff
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 
 NOTES = "com.acme.notes"
 HTML = b"<html><script>alert(document.domain)</script></html>\n"
 SECRET = "../../../../data/portal.db"
 
 
-def review_of(client: Client, person: Person, version: str, code: int, **more: Any) -> str:
+def review_of(client: Client, account: Account, version: str, code: int, **more: Any) -> str:
     """The address of the review of a new version."""
-    package = client.package(person, version=version, code=code, **more)
-    client.upload(NOTES, package, as_=person, query="?submit=true").expect(201)
+    package = client.package(account, version=version, code=code, **more)
+    client.upload(NOTES, package, as_=account, query="?submit=true").expect(201)
     client.work()
-    shown = client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=person).expect(200)
+    shown = client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=account).expect(200)
     return f"/v1/reviews/{shown['review']['id']}"
 
 
-def states(client: Client, review: str, rita: Person) -> dict[str, str]:
+def states(client: Client, review: str, rita: Account) -> dict[str, str]:
     found = client.get(review + "/files?limit=100", as_=rita).expect(200)
     return {file["path"]: file["state"] for file in found["files"]}
 
 
-def content(client: Client, review: str, path: str, rita: Person, query: str = "") -> Answer:
+def content(client: Client, review: str, path: str, rita: Account, query: str = "") -> Answer:
     return client.get(f"{review}/files/{quote(path)}{query}", as_=rita)
 
 
 def test_the_tree_says_what_differs_from_the_last_published_version(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     old = {"assets/old.txt": b"gone soon\n", "assets/same.txt": b"same\n"}
     first = review_of(client, alice, "1.0.0", 1, files=old)
@@ -69,7 +69,7 @@ def test_the_tree_says_what_differs_from_the_last_published_version(
 
 
 def test_nothing_of_a_package_is_sent_as_what_a_browser_would_run(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     names = ["assets/page.rml", "assets/page.txt", "assets/Ärger und Söhne.md", "assets/x.LUA",
              "assets/font.ttf", "assets/sound.mp3", "assets/picture.tga", "screens/1.png", "screens/1.jpg",
@@ -102,7 +102,7 @@ def test_nothing_of_a_package_is_sent_as_what_a_browser_would_run(
     "a" * 300, "assets/main.lua?side=before", "\u202eaul.niam", "package.mosis", "'; DROP TABLE versions; --",
 ])  # fmt: skip
 def test_only_names_of_the_tree_lead_anywhere(
-    client: Client, alice: Person, rita: Person, path: str
+    client: Client, alice: Account, rita: Account, path: str
 ) -> None:
     review = review_of(client, alice, "1.0.0", 1)
     for side in ("", "?side=before"):
@@ -111,7 +111,7 @@ def test_only_names_of_the_tree_lead_anywhere(
 
 
 def test_only_reviewers_see_files_and_not_those_of_an_app_of_their_own(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     review = review_of(client, alice, "1.0.0", 1)
     for rest in ("/files", "/files/assets/main.lua"):
@@ -124,7 +124,7 @@ def test_only_reviewers_see_files_and_not_those_of_an_app_of_their_own(
 
 
 def test_a_damaged_or_missing_package_is_never_other_bytes(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     review = review_of(client, alice, "1.0.0", 1)
     (path,) = client.env.config.packages_dir.glob("*/*/1.0.0/package.mosis")

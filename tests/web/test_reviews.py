@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mosis.publishing import review_notices, review_policy, versions
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 TWO_HOURS = 2 * 3600
@@ -15,43 +15,45 @@ TWO_HOURS = 2 * 3600
 
 def submitted(
     client: Client,
-    person: Person,
+    account: Account,
     version: str = "1.0.0",
     code: int = 1,
     query: str = "",
     **more: Any,
 ) -> Answer:
     """A version that has been uploaded, checked and submitted, as its developer sees it."""
-    package = client.package(person, version=version, code=code, **more)
-    client.upload(NOTES, package, as_=person, query="?submit=true" + query).expect(201)
+    package = client.package(account, version=version, code=code, **more)
+    client.upload(NOTES, package, as_=account, query="?submit=true" + query).expect(201)
     client.work()
-    return client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=person).expect(200)
+    return client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=account).expect(200)
 
 
-def review_of(client: Client, person: Person, **more: Any) -> str:
-    return f"/v1/reviews/{submitted(client, person, **more)['review']['id']}"
+def review_of(client: Client, account: Account, **more: Any) -> str:
+    return f"/v1/reviews/{submitted(client, account, **more)['review']['id']}"
 
 
-def messages_to(client: Client, person: Person) -> list[str]:
-    return [each["text"] for each in client.told(person) if each["kind"] == "review.message"]
-
-
-def renewed(client: Client, person: Person) -> Person:
-    """The same person with a token that has not run out."""
-    person.token = client.post("/v1/auth/refresh", {"refresh_token": person.refresh_token}).expect(
-        200
-    )["access_token"]
-    return person
-
-
-def ids(client: Client, person: Person, state: str) -> list[str]:
+def messages_to(client: Client, account: Account) -> list[str]:
     return [
-        "/v1/reviews/" + each["id"]
-        for each in client.get(f"/v1/reviews?state={state}", as_=person).expect(200)["reviews"]
+        each["text"] for each in client.notifications(account) if each["kind"] == "review.message"
     ]
 
 
-def test_a_claim_is_for_one(client: Client, alice: Person, rita: Person) -> None:
+def renewed(client: Client, account: Account) -> Account:
+    """The same account with a token that is valid."""
+    account.token = client.post(
+        "/v1/auth/refresh", {"refresh_token": account.refresh_token}
+    ).expect(200)["access_token"]
+    return account
+
+
+def ids(client: Client, account: Account, state: str) -> list[str]:
+    return [
+        "/v1/reviews/" + each["id"]
+        for each in client.get(f"/v1/reviews?state={state}", as_=account).expect(200)["reviews"]
+    ]
+
+
+def test_a_claim_is_for_one(client: Client, alice: Account, rita: Account) -> None:
     review, bob = review_of(client, alice), client.reviewer("bob")
     claimed = client.post(review + "/claim", as_=rita).expect(200)
     assert (claimed["state"], claimed["claimed_by"], claimed["claimed_until"]) == (
@@ -85,7 +87,7 @@ def test_a_claim_is_for_one(client: Client, alice: Person, rita: Person) -> None
 
 
 def test_a_released_review_waits_again_at_its_place(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     first, second = review_of(client, alice), review_of(client, alice, version="1.1.0", code=2)
     client.post(first + "/claim", as_=rita).expect(200)
@@ -100,32 +102,32 @@ def test_a_released_review_waits_again_at_its_place(
 
 
 def test_a_claim_lapses_after_two_hours(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     review, bob = review_of(client, alice), client.reviewer("bob")
     client.post(review + "/claim", as_=rita).expect(200)
-    hands.turn(TWO_HOURS - 1)
+    clock.advance(TWO_HOURS - 1)
     client.work()
     assert ids(client, renewed(client, bob), "claimed") == [review]
-    hands.turn(1)
+    clock.advance(1)
     client.work()
     assert ids(client, bob, "waiting") == [review]
     client.post(review + "/claim", as_=bob).expect(200)
 
 
 def test_a_prolonged_claim_does_not_lapse_at_its_first_end(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     review = review_of(client, alice)
     client.post(review + "/claim", as_=rita).expect(200)
-    hands.turn(600)
+    clock.advance(600)
     client.post(review + "/claim", as_=rita).expect(200)
-    hands.turn(TWO_HOURS - 600)
+    clock.advance(TWO_HOURS - 600)
     client.work()
     assert ids(client, renewed(client, rita), "claimed") == [review]
 
 
-def test_ones_own_app_is_out_of_reach(client: Client, rita: Person) -> None:
+def test_ones_own_app_is_out_of_reach(client: Client, rita: Account) -> None:
     client.app_of(rita)
     review = review_of(client, rita)
     assert ids(client, rita, "waiting") == []
@@ -145,14 +147,14 @@ def test_ones_own_app_is_out_of_reach(client: Client, rita: Person) -> None:
     ("GET", ""), ("GET", "/package"), ("GET", "/messages"), ("POST", "/claim"), ("POST", "/release"), ("POST", "/approve"),
 ])  # fmt: skip
 def test_the_desk_is_for_reviewers(
-    client: Client, alice: Person, rita: Person, method: str, rest: str
+    client: Client, alice: Account, rita: Account, method: str, rest: str
 ) -> None:
     review = review_of(client, alice)
     client.call(method, review + rest, as_=alice).expect(403, code="forbidden")
     client.call(method, "/v1/reviews/nothing" + rest, as_=rita).expect(404, code="not_found")
 
 
-def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Person, rita: Person) -> None:
+def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Account, rita: Account) -> None:
     bob = client.reviewer("bob")
     for number in range(5):
         review = review_of(client, alice, version=f"1.{number}.0", code=number + 1)
@@ -160,7 +162,7 @@ def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Person, rita: P
         start = threading.Barrier(2)
 
         def decide(
-            person: Person,
+            account: Account,
             move: str,
             review: str = review,
             start: Any = start,
@@ -168,7 +170,7 @@ def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Person, rita: P
         ) -> None:
             start.wait()
             body = {"reasons": ["quality"], "comment": "no"} if move == "reject" else None
-            answers.append(client.post(f"{review}/{move}", body, as_=person).status)
+            answers.append(client.post(f"{review}/{move}", body, as_=account).status)
 
         both = [
             threading.Thread(target=decide, args=each)
@@ -181,7 +183,7 @@ def test_of_two_verdicts_at_once_one_wins(client: Client, alice: Person, rita: P
         assert sorted(answers) == [200, 409]
 
 
-def test_the_reviewer_sees_what_changed(client: Client, alice: Person, rita: Person) -> None:
+def test_the_reviewer_sees_what_changed(client: Client, alice: Account, rita: Account) -> None:
     review = review_of(client, alice)
     first = client.get(review, as_=rita).expect(200)
     assert (first["because"], first["changes"]["since"]) == (["policy"], None)
@@ -219,7 +221,7 @@ def test_the_reviewer_sees_what_changed(client: Client, alice: Person, rita: Per
     assert set(shown["size_bytes"]) == {"before", "now"}
 
 
-def test_the_reviewer_fetches_the_package(client: Client, alice: Person, rita: Person) -> None:
+def test_the_reviewer_fetches_the_package(client: Client, alice: Account, rita: Account) -> None:
     package = client.package(alice)
     client.upload(NOTES, package, as_=alice, query="?submit=true").expect(201)
     client.work()
@@ -231,7 +233,7 @@ def test_the_reviewer_fetches_the_package(client: Client, alice: Person, rita: P
 
 
 def test_a_package_that_was_uploaded_anew_is_gone(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     """A rejected version gives its version string back, and the next upload takes its place on disk."""
     review = review_of(client, alice)
@@ -243,13 +245,13 @@ def test_a_package_that_was_uploaded_anew_is_gone(
 
 
 def test_a_decided_review_shows_what_changed_then(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     client.published(alice, NOTES)
-    hands.turn(60)
+    clock.advance(60)
     second = review_of(client, alice, version="1.1.0", code=2)
     client.post(second + "/approve", as_=rita).expect(200)
-    hands.turn(60)
+    clock.advance(60)
     client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=alice).expect(200)
     third = review_of(client, alice, version="1.2.0", code=3)
     first = next(each for each in ids(client, rita, "decided") if each != second)
@@ -260,7 +262,7 @@ def test_a_decided_review_shows_what_changed_then(
     ]
 
 
-def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
+def test_the_conversation(client: Client, alice: Account, rita: Account) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     asked = client.post(review + "/messages", {"text": "Why storage?"}, as_=rita).expect(201)
     assert (asked["sender"], asked["author_id"], asked["internal"]) == ("reviewer", rita.id, False)
@@ -290,7 +292,7 @@ def test_the_conversation(client: Client, alice: Person, rita: Person) -> None:
 
 
 def test_a_developers_answer_reaches_the_reviewer(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     review, ours = review_of(client, alice), f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     client.post(ours, {"text": "Anybody there?"}, as_=alice).expect(201)
@@ -313,7 +315,7 @@ def test_a_developers_answer_reaches_the_reviewer(
     ]  # who is no reviewer any more is told nothing
 
 
-def test_messages_come_in_pages(client: Client, alice: Person) -> None:
+def test_messages_come_in_pages(client: Client, alice: Account) -> None:
     submitted(client, alice)
     ours = f"/v1/apps/{NOTES}/versions/1.0.0/messages"
     for number in range(5):
@@ -325,7 +327,7 @@ def test_messages_come_in_pages(client: Client, alice: Person) -> None:
 
 
 def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     shown = submitted(client, alice, query="&publish=true")
     assert shown["next_step"].endswith("It is published as soon as it is approved.")
@@ -338,7 +340,7 @@ def test_a_version_is_published_as_soon_as_it_is_approved_by_choice(
 
 
 def test_a_time_takes_the_place_of_publishing_at_once(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     client.post(review_of(client, alice, query="&publish=true") + "/approve", as_=rita).expect(200)
     at, later = f"/v1/apps/{NOTES}/versions/1.0.0", client.env.clock.now(600)
@@ -351,7 +353,7 @@ def test_a_time_takes_the_place_of_publishing_at_once(
 
 
 def test_the_choice_can_be_made_when_submitting(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     at = f"/v1/apps/{NOTES}/versions/1.0.0"
     client.upload(NOTES, client.package(alice), as_=alice, query="?publish=true").expect(201)
@@ -366,7 +368,7 @@ def test_the_choice_can_be_made_when_submitting(
 
 
 def test_publishing_by_itself_gives_way_to_a_higher_version(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     low = review_of(client, alice, query="&publish=true")
     high = review_of(client, alice, version="2.0.0", code=2, query="&publish=true")
@@ -393,18 +395,20 @@ class TestThePolicyOfChanges:
         return {"REVIEW_POLICY": "changes", "REVIEW_SAMPLE_PERCENT": "0"}
 
     @pytest.fixture
-    def published(self, client: Client, alice: Person, rita: Person) -> Person:
+    def published(self, client: Client, alice: Account, rita: Account) -> Account:
         """Alice, whose version 1.0.0 a reviewer has seen and who has published it."""
         client.published(alice, NOTES)
         return alice
 
     def test_a_first_version_needs_a_person(
-        self, client: Client, alice: Person, rita: Person
+        self, client: Client, alice: Account, rita: Account
     ) -> None:
         review = review_of(client, alice)
         assert client.get(review, as_=rita)["because"] == ["first_version"]
 
-    def test_nothing_new_goes_through_to_the_store(self, client: Client, published: Person) -> None:
+    def test_nothing_new_goes_through_to_the_store(
+        self, client: Client, published: Account
+    ) -> None:
         more = {"assets/main.lua": b"return mosis.storage.get('other')", "assets/new.txt": b"new"}
         shown = submitted(
             client, published, version="1.1.0", code=2, query="&publish=true", files=more
@@ -414,7 +418,7 @@ class TestThePolicyOfChanges:
         assert client.get(f"/v1/store/apps/{NOTES}")["version"] == "1.1.0"
 
     def test_without_the_choice_it_is_approved_only(
-        self, client: Client, published: Person
+        self, client: Client, published: Account
     ) -> None:
         assert submitted(client, published, version="1.1.0", code=2)["state"] == "approved"
 
@@ -425,8 +429,8 @@ class TestThePolicyOfChanges:
     def test_what_is_new_needs_a_person(
         self,
         client: Client,
-        published: Person,
-        rita: Person,
+        published: Account,
+        rita: Account,
         more: dict[str, Any],
         because: list[str],
     ) -> None:
@@ -436,7 +440,7 @@ class TestThePolicyOfChanges:
         assert client.get(review, as_=rita)["because"] == because
 
     def test_after_a_rejection_a_person_looks_again(
-        self, client: Client, published: Person, rita: Person
+        self, client: Client, published: Account, rita: Account
     ) -> None:
         review = review_of(
             client, published, version="1.1.0", code=2, files={"assets/a.lua": b"os.exit()"}
@@ -448,31 +452,31 @@ class TestThePolicyOfChanges:
         assert client.get(again, as_=rita)["because"] == ["rejected_before"]
 
     def test_a_rejection_is_not_forgotten_by_publishing_an_older_version(
-        self, client: Client, published: Person, rita: Person, hands: Hands
+        self, client: Client, published: Account, rita: Account, clock: FakeClock
     ) -> None:
-        hands.turn(60)
+        clock.advance(60)
         submitted(
             client, published, version="1.1.0", code=2
         )  # approved by the policy, and kept ready
-        hands.turn(60)
+        clock.advance(60)
         review = review_of(
             client, published, version="1.2.0", code=3, files={"assets/a.lua": b"os.exit()"}
         )
         client.post(review + "/reject", {"reasons": ["malware"], "comment": "no"}, as_=rita).expect(
             200
         )
-        hands.turn(60)
+        clock.advance(60)
         client.post(f"/v1/apps/{NOTES}/versions/1.1.0/publish", as_=published).expect(200)
         again = review_of(client, published, version="1.2.1", code=4)
         assert client.get(again, as_=rita)["because"] == ["rejected_before"]
         client.post(again + "/approve", as_=rita).expect(200)
         client.post(f"/v1/apps/{NOTES}/versions/1.2.1/publish", as_=published).expect(200)
-        hands.turn(60)
+        clock.advance(60)
         published = renewed(client, published)
         assert submitted(client, published, version="1.3.0", code=5)["state"] == "approved"
 
     def test_a_sample_that_was_drawn_is_not_escaped_by_another_number(
-        self, client: Client, published: Person, rita: Person
+        self, client: Client, published: Account, rita: Account
     ) -> None:
         object.__setattr__(client.env.config, "review_sample_percent", 100)
         submitted(client, published, version="1.1.0", code=2)
@@ -482,7 +486,7 @@ class TestThePolicyOfChanges:
         assert client.get(review, as_=rita)["because"] == ["sample"]
 
     def test_a_second_finding_of_a_kind_in_the_same_file_is_new(
-        self, client: Client, published: Person, rita: Person
+        self, client: Client, published: Account, rita: Account
     ) -> None:
         review = review_of(
             client, published, version="1.1.0", code=2, files={"assets/a.lua": b"return os.time()"}
@@ -504,12 +508,16 @@ class TestThePolicyOfChanges:
             each["detail"] for each in client.get(review, as_=rita)["changes"]["findings"]["added"]
         ] == ["It uses io."]
 
-    def test_a_sample_needs_a_person(self, client: Client, published: Person, rita: Person) -> None:
+    def test_a_sample_needs_a_person(
+        self, client: Client, published: Account, rita: Account
+    ) -> None:
         object.__setattr__(client.env.config, "review_sample_percent", 100)
         review = review_of(client, published, version="1.1.0", code=2)
         assert client.get(review, as_=rita)["because"] == ["sample"]
 
-    def test_the_sample_is_the_same_again_and_fair(self, client: Client, published: Person) -> None:
+    def test_the_sample_is_the_same_again_and_fair(
+        self, client: Client, published: Account
+    ) -> None:
         db = client.env.db.connection()
         version = versions.by_id(
             db, client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=published)["id"]
@@ -524,9 +532,9 @@ class TestThePolicyOfChanges:
         assert 130 < few < 275
 
 
-def about_the_queue(client: Client, person: Person) -> list[tuple[str, str]]:
+def about_the_queue(client: Client, account: Account) -> list[tuple[str, str]]:
     """(kind, text) of what a reviewer is told of the queue, the oldest first."""
-    told = reversed(client.told(person))
+    told = reversed(client.notifications(account))
     return [
         (each["kind"], each["text"])
         for each in told
@@ -535,34 +543,34 @@ def about_the_queue(client: Client, person: Person) -> list[tuple[str, str]]:
 
 
 def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     bob = client.admin("bob")
     waiting = ("review.waiting", "com.acme.notes 1.0.0 waits for a review.")
     first = review_of(client, alice)
     assert about_the_queue(client, rita) == about_the_queue(client, bob) == [waiting]
     assert about_the_queue(client, alice) == []
-    hands.turn(1800)
+    clock.advance(1800)
     rita, alice = client.sign_in(rita), client.sign_in(alice)
     second = review_of(client, alice, version="1.1.0", code=2)
     client.post(first + "/approve", as_=rita).expect(200)
-    hands.turn(1801)
+    clock.advance(1801)
     client.work()
     rita, bob = client.sign_in(rita), client.sign_in(bob)
     digest = (
         "review.digest",
-        "1 version(s) or listing change(s) wait for a review, the oldest for about 1 hour(s).",
+        "Versions and listing changes that wait for a review: 1; the oldest has waited for about 1 hour.",
     )
-    for person in (rita, bob):
-        assert about_the_queue(client, person)[-1] == digest
-        (found,) = (each for each in client.told(person) if each["kind"] == "review.digest")
+    for account in (rita, bob):
+        assert about_the_queue(client, account)[-1] == digest
+        (found,) = (
+            each for each in client.notifications(account) if each["kind"] == "review.digest"
+        )
         assert [each["version"] for each in found["data"]["reviews"]] == ["1.1.0"]
         assert "/v1/reviews/" + found["data"]["reviews"][0]["review"] == second
     folder = client.env.mailer.folder
     mails = [
-        path.read_text()
-        for path in folder.glob("*.eml")
-        if "listing change(s) wait" in path.read_text()
+        path.read_text() for path in folder.glob("*.eml") if "wait for a review" in path.read_text()
     ]
     assert len(mails) == 2
     assert all("/console/reviews" in each for each in mails)
@@ -572,7 +580,7 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
 
 
 def test_a_reviewer_is_not_told_of_an_app_of_their_own_nor_while_suspended(
-    client: Client, alice: Person, rita: Person
+    client: Client, alice: Account, rita: Account
 ) -> None:
     client.role_of(alice, "admin")
     with client.env.db.connection().write() as db:
@@ -585,23 +593,23 @@ def test_a_reviewer_is_not_told_of_an_app_of_their_own_nor_while_suspended(
 
 
 def test_what_is_decided_within_the_hour_is_in_no_digest(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     client.post(review_of(client, alice) + "/approve", as_=rita).expect(200)
-    hands.turn(4000)
+    clock.advance(4000)
     client.work()
     rita = client.sign_in(rita)
     assert [kind for kind, _ in about_the_queue(client, rita)] == ["review.waiting"]
 
 
 def test_the_digest_is_a_webhook_too(
-    client: Client, alice: Person, rita: Person, hands: Hands
+    client: Client, alice: Account, rita: Account, clock: FakeClock
 ) -> None:
     hook = {"url": "https://93.184.216.34/x", "kinds": ["review.digest"]}
     made = client.post("/v1/webhooks", hook, as_=rita)
     made.expect(201)
     review_of(client, alice)
-    hands.turn(3601)
+    clock.advance(3601)
     review_notices.send_digests(client.env)
     rita = client.sign_in(rita)
     deliveries = client.get(f"/v1/webhooks/{made['id']}/deliveries", as_=rita)["deliveries"]

@@ -13,8 +13,8 @@ from mosis.context import make_context
 from mosis.publishing import rollout_plans
 from mosis.telemetry import intake, rollout_health, rollups
 from mosis.worker import HANDLERS
-from tests.client import Answer, Client, Person
-from tests.conftest import CHEAP, Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import CHEAP, FakeClock
 
 NOTES = "com.acme.notes"
 HOUR, DAY = 3600, 86_400
@@ -30,7 +30,7 @@ def at(version: str) -> str:
     return f"/v1/apps/{NOTES}/versions/{version}"
 
 
-def approved(client: Client, alice: Person, version: str, code: int) -> None:
+def approved(client: Client, alice: Account, version: str, code: int) -> None:
     """A version that waits to be published."""
     package = client.package(alice, NOTES, version, code)
     client.upload(NOTES, package, as_=alice, query="?submit=true").expect(201)
@@ -41,7 +41,7 @@ def approved(client: Client, alice: Person, version: str, code: int) -> None:
     client.post(f"/v1/reviews/{review}/approve", as_=client._rita).expect(200)
 
 
-def planned(client: Client, alice: Person, **more: Any) -> Answer:
+def planned(client: Client, alice: Account, **more: Any) -> Answer:
     """1.0.0 for everybody, 2.0.0 published by a plan."""
     client.published(alice, NOTES)
     approved(client, alice, "2.0.0", 2)
@@ -51,17 +51,17 @@ def planned(client: Client, alice: Person, **more: Any) -> Answer:
     return client.post(at("2.0.0") + "/publish", as_=alice).expect(200)
 
 
-def share(client: Client, alice: Person) -> tuple[str, float]:
+def share(client: Client, alice: Account) -> tuple[str, float]:
     shown = client.get(at("2.0.0"), as_=alice).expect(200)
     return shown["state"], shown["rollout_percent"]
 
 
-def later(client: Client, alice: Person, hands: Hands, seconds: float) -> None:
+def later(client: Client, alice: Account, clock: FakeClock, seconds: float) -> None:
     """Some time passes; access tokens of before have expired."""
-    hands.turn(seconds)
-    for person in (alice, getattr(client, "_rita", None)):
-        if person is not None:
-            person.token = client.sign_in(person).token
+    clock.advance(seconds)
+    for account in (alice, getattr(client, "_rita", None)):
+        if account is not None:
+            account.token = client.sign_in(account).token
 
 
 def advance(client: Client) -> None:
@@ -97,66 +97,70 @@ def sessions(
     rollups.catch_up(client.env.telemetry.connection())
 
 
-def test_a_plan_takes_each_step_at_its_time(client: Client, alice: Person, hands: Hands) -> None:
+def test_a_plan_takes_each_step_at_its_time(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     begun = planned(client, alice)
     assert begun["rollout_percent"] == 1
     assert begun["rollout_plan"]["next_step_at"] == client.env.clock.now(24 * HOUR)
     assert "raises the share to 10 %" in begun["next_step"]
     advance(client)
     assert share(client, alice) == ("published", 1)
-    later(client, alice, hands, 24 * HOUR)
+    later(client, alice, clock, 24 * HOUR)
     advance(client)
     advance(client)
     assert share(client, alice) == ("published", 10)
-    later(client, alice, hands, 47 * HOUR)
+    later(client, alice, clock, 47 * HOUR)
     advance(client)
     assert share(client, alice) == ("published", 10)
-    later(client, alice, hands, HOUR)
+    later(client, alice, clock, HOUR)
     advance(client)
     assert share(client, alice) == ("published", 100)
     plan = client.get(at("2.0.0") + "/rollout-plan", as_=alice).expect(200)
     assert (plan["state"], plan["steps_taken"], plan["next_step_at"]) == ("finished", 3, None)
-    told = [each for each in client.told(alice) if each["kind"] == "version.rollout"]
+    told = [each for each in client.notifications(alice) if each["kind"] == "version.rollout"]
     assert [each["data"]["percent"] for each in told] == [100, 10]
     lines = client.get("/v1/auth/me/audit?limit=100", as_=alice).expect(200)["entries"]
     assert sum(line["action"] == "version.rollout_step" for line in lines) == 2
 
 
 def test_the_feed_has_a_version_when_everybody_is_offered_it(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     planned(client, alice)
-    later(client, alice, hands, 10 * DAY)
+    later(client, alice, clock, 10 * DAY)
     client.published(alice, client.app_of(alice, "com.acme.todo"))
     assert "Notes 2.0.0" not in client.get("/feed.atom").body.decode()
     for _ in STEPS[1:]:
-        later(client, alice, hands, 48 * HOUR)
+        later(client, alice, clock, 48 * HOUR)
         advance(client)
     feed = client.get("/feed.atom").body.decode()
     assert feed.index("Notes 2.0.0") < feed.index("Todo 1.0.0") < feed.index("Notes 1.0.0")
     assert feed.count(f"<updated>{client.env.clock.now()}</updated>") == 2, "of feed and entry"
 
 
-def test_a_late_step_makes_the_next_ones_late(client: Client, alice: Person, hands: Hands) -> None:
+def test_a_late_step_makes_the_next_ones_late(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     planned(client, alice)
-    later(client, alice, hands, 30 * DAY)  # the portal was off
+    later(client, alice, clock, 30 * DAY)  # the portal was off
     advance(client)
     advance(client)
     assert share(client, alice) == ("published", 10)
-    later(client, alice, hands, 48 * HOUR)
+    later(client, alice, clock, 48 * HOUR)
     advance(client)
     assert share(client, alice) == ("published", 100)
 
 
 @pytest.mark.parametrize("ahead", [600, 30_000, 3 * DAY, 4 * 365 * DAY])
 def test_a_clock_that_was_ahead_holds_no_step_up(
-    client: Client, alice: Person, hands: Hands, ahead: int
+    client: Client, alice: Account, clock: FakeClock, ahead: int
 ) -> None:
-    later(client, alice, hands, ahead)
+    later(client, alice, clock, ahead)
     planned(client, alice)
-    later(client, alice, hands, -ahead)
+    later(client, alice, clock, -ahead)
     advance(client)
-    later(client, alice, hands, 24 * HOUR + 61)
+    later(client, alice, clock, 24 * HOUR + 61)
     advance(client)
     assert share(client, alice)[1] == (10 if ahead > 60 else 1)
     advance(client)
@@ -164,42 +168,42 @@ def test_a_clock_that_was_ahead_holds_no_step_up(
 
 
 def test_a_halted_version_waits_and_goes_on_with_the_full_time(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     planned(client, alice)
     client.post(at("2.0.0") + "/halt", as_=alice).expect(200)
     advance(client)
-    later(client, alice, hands, 100 * HOUR)
+    later(client, alice, clock, 100 * HOUR)
     advance(client)
     assert share(client, alice) == ("halted", 1)
     assert client.get(at("2.0.0"), as_=alice)["rollout_plan"]["state"] == "paused"
     client.post(at("2.0.0") + "/publish", as_=alice).expect(200)
     advance(client)
-    later(client, alice, hands, 23 * HOUR)
+    later(client, alice, clock, 23 * HOUR)
     advance(client)
     assert share(client, alice) == ("published", 1)
-    later(client, alice, hands, HOUR)
+    later(client, alice, clock, HOUR)
     advance(client)
     assert share(client, alice) == ("published", 10)
 
 
 def test_a_share_that_was_raised_by_hand_is_not_reduced(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     planned(client, alice)
     client.post(at("2.0.0") + "/rollout", {"percent": 50}, as_=alice).expect(200)
-    later(client, alice, hands, 24 * HOUR)
+    later(client, alice, clock, 24 * HOUR)
     advance(client)
     assert share(client, alice) == ("published", 50)
     other = [{"percent": 5, "after_hours": 0}, {"percent": 60, "after_hours": 2}]
     put = client.call("PUT", at("2.0.0") + "/rollout-plan", {"steps": other}, as_=alice).expect(200)
     assert (put["steps_taken"], put["next_step_at"]) == (1, client.env.clock.now(2 * HOUR))
-    later(client, alice, hands, 2 * HOUR)
+    later(client, alice, clock, 2 * HOUR)
     advance(client)
     assert share(client, alice) == ("published", 60)
 
 
-def test_a_plan_can_be_removed_and_is_checked(client: Client, alice: Person) -> None:
+def test_a_plan_can_be_removed_and_is_checked(client: Client, alice: Account) -> None:
     plan = at("1.0.0") + "/rollout-plan"
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     client.get(plan, as_=alice).expect(404, code="not_found")
@@ -234,7 +238,7 @@ def test_a_plan_can_be_removed_and_is_checked(client: Client, alice: Person) -> 
     client.call("PUT", plan, {"steps": STEPS}, as_=other).expect(404)
 
 
-def test_a_plan_cannot_halt_by_what_is_not_counted(client: Client, alice: Person) -> None:
+def test_a_plan_cannot_halt_by_what_is_not_counted(client: Client, alice: Account) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     plan, at_app = {"steps": STEPS, "halt_when": HALT}, f"/v1/apps/{NOTES}"
     client.patch(at_app + "/telemetry", {"enabled": False}, as_=alice).expect(200)
@@ -255,7 +259,7 @@ def test_a_plan_cannot_halt_by_what_is_not_counted(client: Client, alice: Person
 
 
 def test_versions_without_a_plan_get_that_of_their_app(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     client.published(alice, NOTES)
     app = f"/v1/apps/{NOTES}"
@@ -284,14 +288,14 @@ def test_versions_without_a_plan_get_that_of_their_app(
     moment = client.env.clock.now(HOUR)
     client.call("PUT", at("5.0.0") + "/rollout-plan", {"steps": STEPS}, as_=alice).expect(200)
     client.post(at("5.0.0") + "/publish", {"publish_at": moment}, as_=alice).expect(200)
-    later(client, alice, hands, HOUR)
+    later(client, alice, clock, HOUR)
     client.work()
     then = client.get(at("5.0.0"), as_=alice)
     assert (then["state"], then["rollout_percent"]) == ("published", 1)
 
 
 def test_a_version_that_crashes_more_than_the_one_before_is_halted(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
@@ -311,7 +315,7 @@ def test_a_version_that_crashes_more_than_the_one_before_is_halted(
     assert (halted["previous"]["sessions"], halted["previous"]["crashes"]) == (300, 3)
     assert halted["p_value"] < halted["p_value_bound"] <= 0.005
     assert shown["state"] == "paused"
-    [event] = [each for each in client.told(alice) if each["kind"] == "version.halted"]
+    [event] = [each for each in client.notifications(alice) if each["kind"] == "version.halted"]
     assert event["data"]["sessions"] == 100
     assert "by its rollout plan" in event["text"]
     client.work()
@@ -330,7 +334,7 @@ def test_a_version_that_crashes_more_than_the_one_before_is_halted(
 
 
 def test_after_a_resume_only_new_sessions_count(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
@@ -338,7 +342,7 @@ def test_after_a_resume_only_new_sessions_count(
     sessions(client, "2.0.0", 120, 120)
     advance(client)
     assert share(client, alice)[0] == "halted"
-    later(client, alice, hands, HOUR)
+    later(client, alice, clock, HOUR)
     client.post(at("2.0.0") + "/publish", as_=alice).expect(200)
     advance(client)
     advance(client)
@@ -353,7 +357,7 @@ def test_after_a_resume_only_new_sessions_count(
     assert share(client, alice)[0] == "halted"
 
 
-def test_one_device_alone_halts_nothing(client: Client, alice: Person) -> None:
+def test_one_device_alone_halts_nothing(client: Client, alice: Account) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
     sessions(client, "1.0.0", 300, 3)
@@ -365,7 +369,7 @@ def test_one_device_alone_halts_nothing(client: Client, alice: Person) -> None:
     assert share(client, alice)[0] == "halted", "a dozen devices do"
 
 
-def test_a_first_version_is_held_to_the_bound_of_the_plan(client: Client, alice: Person) -> None:
+def test_a_first_version_is_held_to_the_bound_of_the_plan(client: Client, alice: Account) -> None:
     approved(client, alice, "2.0.0", 2)
     plan = {"steps": STEPS, "halt_when": HALT}
     client.call("PUT", at("2.0.0") + "/rollout-plan", plan, as_=alice).expect(200)
@@ -380,7 +384,7 @@ def test_a_first_version_is_held_to_the_bound_of_the_plan(client: Client, alice:
     assert client.get(at("2.0.0"), as_=alice)["rollout_plan"]["halted"]["previous"] is None
 
 
-def test_a_version_that_is_no_worse_is_not_halted(client: Client, alice: Person) -> None:
+def test_a_version_that_is_no_worse_is_not_halted(client: Client, alice: Account) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
     sessions(client, "1.0.0", 300, 30)
@@ -390,7 +394,7 @@ def test_a_version_that_is_no_worse_is_not_halted(client: Client, alice: Person)
 
 
 def test_crash_reports_count_where_no_crash_comes_as_an_event(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
@@ -411,14 +415,14 @@ def test_crash_reports_count_where_no_crash_comes_as_an_event(
     assert share(client, alice)[0] == "halted"
 
 
-def test_what_is_counted_agrees_with_the_raw_events(client: Client, alice: Person) -> None:
+def test_what_is_counted_agrees_with_the_raw_events(client: Client, alice: Account) -> None:
     planned(client, alice, halt_when=HALT | {"sessions_at_least": 1_000_000})
     advance(client)
-    dice = random.Random(5)
+    rng = random.Random(5)
     for number in range(40):
-        version = dice.choice(["1.0.0", "2.0.0"])
-        count = dice.randrange(1, 5)
-        sessions(client, version, count, dice.randrange(count + 1), prefix=str(number))
+        version = rng.choice(["1.0.0", "2.0.0"])
+        count = rng.randrange(1, 5)
+        sessions(client, version, count, rng.randrange(count + 1), prefix=str(number))
     figures = client.get(at("2.0.0") + "/rollout-plan", as_=alice)["figures"]
     raw = {
         (version, kind): count
@@ -432,7 +436,7 @@ def test_what_is_counted_agrees_with_the_raw_events(client: Client, alice: Perso
     assert raw["1.0.0", "app_crash"] == figures["previous"]["crashes"]
 
 
-def test_a_device_sees_and_erases_what_was_counted_of_it(client: Client, alice: Person) -> None:
+def test_a_device_sees_and_erases_what_was_counted_of_it(client: Client, alice: Account) -> None:
     planned(client, alice, halt_when=HALT)
     advance(client)
     sessions(client, "2.0.0", 3, 1, devices=lambda number: 7)
@@ -449,7 +453,7 @@ def test_a_device_sees_and_erases_what_was_counted_of_it(client: Client, alice: 
 
 
 def test_what_was_counted_goes_when_the_watch_is_over(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     from mosis.telemetry import retention
 
@@ -457,10 +461,10 @@ def test_what_was_counted_goes_when_the_watch_is_over(
     advance(client)
     sessions(client, "2.0.0", 5, 1)
     for _ in STEPS:
-        later(client, alice, hands, 72 * HOUR)
+        later(client, alice, clock, 72 * HOUR)
         advance(client)
     assert share(client, alice) == ("published", 100)
-    later(client, alice, hands, rollout_plans.WATCHED_SECONDS)
+    later(client, alice, clock, rollout_plans.WATCHED_SECONDS)
     advance(client)
     advance(client)
     telemetry = client.env.telemetry.connection()
@@ -470,7 +474,7 @@ def test_what_was_counted_goes_when_the_watch_is_over(
     assert client.get(at("2.0.0"), as_=alice)["rollout_plan"]["state"] == "finished"
 
 
-def test_no_job_is_queued_without_a_plan(client: Client, alice: Person) -> None:
+def test_no_job_is_queued_without_a_plan(client: Client, alice: Account) -> None:
     db = client.env.db.connection()
 
     def queued() -> int:
@@ -495,14 +499,16 @@ def _advance_in_a_process(config: Config, now: float, begin: Any) -> None:
     env.close()
 
 
-def test_two_processes_take_each_step_once(client: Client, alice: Person, hands: Hands) -> None:
+def test_two_processes_take_each_step_once(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     planned(client, alice, halt_when=HALT)
     spawn = multiprocessing.get_context("fork")
     for _ in range(2):
-        later(client, alice, hands, 72 * HOUR)
+        later(client, alice, clock, 72 * HOUR)
         begin = spawn.Barrier(2)
         both = [
-            spawn.Process(target=_advance_in_a_process, args=(client.env.config, hands.at, begin))
+            spawn.Process(target=_advance_in_a_process, args=(client.env.config, clock.at, begin))
             for _ in range(2)
         ]
         for each in both:

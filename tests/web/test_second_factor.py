@@ -11,8 +11,8 @@ from mosis.commands import cli
 from mosis.credentials import totp
 from mosis.people import second_factor
 from tests.browser import Browser, text_of
-from tests.client import PASSWORD, Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Answer, Client
+from tests.conftest import FakeClock
 from tests.web.test_recovery import mailed
 
 NOTES = "com.acme.notes"
@@ -21,36 +21,36 @@ NOTES = "com.acme.notes"
 class Phone:
     """An authenticator app."""
 
-    def __init__(self, hands: Hands, secret: bytes, recovery: list[str]) -> None:
-        self.hands = hands
+    def __init__(self, clock: FakeClock, secret: bytes, recovery: list[str]) -> None:
+        self.clock = clock
         self.secret = secret
         self.recovery = recovery
 
     def code(self, steps: int = 0) -> str:
-        return totp.code_at(self.secret, int(self.hands.at) // totp.STEP_SECONDS + steps)
+        return totp.code_at(self.secret, int(self.clock.at) // totp.STEP_SECONDS + steps)
 
     def next(self) -> str:
         """The code of the next half minute, once it has begun."""
-        self.hands.turn(totp.STEP_SECONDS)
+        self.clock.advance(totp.STEP_SECONDS)
         return self.code()
 
 
-def turned_on(client: Client, hands: Hands, person: Person) -> Phone:
+def turned_on(client: Client, clock: FakeClock, account: Account) -> Phone:
     """Somebody's second factor, on."""
-    begun = client.post("/v1/auth/totp", {"password": PASSWORD}, as_=person).expect(200)
+    begun = client.post("/v1/auth/totp", {"password": PASSWORD}, as_=account).expect(200)
     secret = base64.b32decode(begun["secret"])
     assert begun["otpauth_uri"].startswith("otpauth://totp/Mosis%20apps%3A")
-    phone = Phone(hands, secret, [])
-    client.get("/v1/auth/me", as_=person).expect(200)
+    phone = Phone(clock, secret, [])
+    client.get("/v1/auth/me", as_=account).expect(200)
     phone.recovery = client.post(
-        "/v1/auth/totp/confirm", {"code": phone.code()}, as_=person
+        "/v1/auth/totp/confirm", {"code": phone.code()}, as_=account
     ).expect(200)["recovery_codes"]
     assert len(set(phone.recovery)) == 10
     return phone
 
 
-def login(client: Client, person: Person) -> Answer:
-    return client.post("/v1/auth/login", {"email": person.email, "password": PASSWORD})
+def login(client: Client, account: Account) -> Answer:
+    return client.post("/v1/auth/login", {"email": account.email, "password": PASSWORD})
 
 
 def step(client: Client, ticket: str, code: str, **more: Any) -> Answer:
@@ -59,13 +59,13 @@ def step(client: Client, ticket: str, code: str, **more: Any) -> Answer:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register("alice")
 
 
 @pytest.fixture
-def phone(client: Client, hands: Hands, alice: Person) -> Phone:
-    return turned_on(client, hands, alice)
+def phone(client: Client, clock: FakeClock, alice: Account) -> Phone:
+    return turned_on(client, clock, alice)
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_codes_are_those_of_the_rfc(at: int, code: str) -> None:
 
 
 class TestSigningIn:
-    def test_it_takes_two_steps(self, client: Client, alice: Person, phone: Phone) -> None:
+    def test_it_takes_two_steps(self, client: Client, alice: Account, phone: Phone) -> None:
         ticket = login(client, alice).expect(401, "second_factor_required")["ticket"]
         assert "access_token" not in login(client, alice).json
         signed_in = step(client, ticket, phone.next()).expect(200)
         assert signed_in["developer"]["second_factor"] is True
         client.get("/v1/auth/me", as_=signed_in["access_token"]).expect(200)
-        assert client.told(alice)[0]["kind"] == "security.second_factor_on"
+        assert client.notifications(alice)[0]["kind"] == "security.second_factor_on"
 
-    def test_a_code_is_good_once(self, client: Client, alice: Person, phone: Phone) -> None:
+    def test_a_code_is_good_once(self, client: Client, alice: Account, phone: Phone) -> None:
         """Whoever reads it over the shoulder comes too late, also with the code of the step before."""
         ticket = login(client, alice)["ticket"]
         step(client, ticket, phone.code()).expect(401, "invalid_code")  # it has turned it on
@@ -101,17 +101,21 @@ class TestSigningIn:
         step(client, ticket, f"{code[:3]} {code[3:]}").expect(200)
         for again in (code, phone.code(-1)):
             step(client, login(client, alice)["ticket"], again).expect(401, "invalid_code")
-        assert "security.second_factor_failed" in [each["kind"] for each in client.told(alice)]
+        assert "security.second_factor_failed" in [
+            each["kind"] for each in client.notifications(alice)
+        ]
 
     def test_a_recovery_code_is_good_once(
-        self, client: Client, alice: Person, phone: Phone
+        self, client: Client, alice: Account, phone: Phone
     ) -> None:
         first = phone.recovery[0]
         ticket = login(client, alice)["ticket"]
         step(client, ticket, first.upper().replace("-", " ")).expect(200)
         step(client, ticket, first).expect(401, "invalid_code")
         (told,) = [
-            each for each in client.told(alice) if each["kind"] == "security.recovery_code_used"
+            each
+            for each in client.notifications(alice)
+            if each["kind"] == "security.recovery_code_used"
         ]
         assert told["data"]["left"] == 9
         said = {"code": phone.recovery[1]}
@@ -121,17 +125,17 @@ class TestSigningIn:
 
     @pytest.mark.parametrize("way", ["late", "password", "other", "forged", "empty"])
     def test_a_ticket_is_for_one_account_and_ten_minutes(
-        self, client: Client, alice: Person, phone: Phone, hands: Hands, way: str
+        self, client: Client, alice: Account, phone: Phone, clock: FakeClock, way: str
     ) -> None:
         ticket = login(client, alice)["ticket"]
         if way == "late":
-            hands.turn(second_factor.TICKET_SECONDS + 1)
+            clock.advance(second_factor.TICKET_SECONDS + 1)
         elif way == "password":
             said = {"current_password": PASSWORD, "new_password": PASSWORD + " 2"}
             client.post("/v1/auth/password", said, as_=alice).expect(204)
         elif way == "other":
             bob = client.register("bob")
-            other = turned_on(client, hands, bob)
+            other = turned_on(client, clock, bob)
             step(client, ticket, other.next()).expect(401, "invalid_code")
             return
         elif way == "forged":
@@ -142,7 +146,7 @@ class TestSigningIn:
 
     @pytest.mark.parametrize("settings", [{"RATE_LIMITS": "on"}])
     def test_guesses_are_counted_and_lock_nobody_out(
-        self, client: Client, alice: Person, phone: Phone
+        self, client: Client, alice: Account, phone: Phone
     ) -> None:
         ticket = login(client, alice)["ticket"]
         codes = [
@@ -155,7 +159,7 @@ class TestSigningIn:
         step(client, ticket, phone.recovery[0], address="192.0.2.7").expect(200)
 
     def test_a_password_by_mail_does_not_open_it(
-        self, client: Client, alice: Person, phone: Phone
+        self, client: Client, alice: Account, phone: Phone
     ) -> None:
         client.verified(alice)
         client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
@@ -164,7 +168,7 @@ class TestSigningIn:
         login(client, alice).expect(401, "second_factor_required")
 
     def test_it_is_asked_for_in_a_browser(
-        self, client: Client, alice: Person, phone: Phone
+        self, client: Client, alice: Account, phone: Phone
     ) -> None:
         browser = Browser(client)
         page = browser.sign_in(alice.email)
@@ -178,13 +182,13 @@ class TestSigningIn:
 
 class TestTurningOnAndOff:
     def test_a_stolen_session_turns_nothing_on_or_off(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         for password in ("wrong password", None):
             said = {"password": password}
             client.post("/v1/auth/totp", said, as_=alice).expect(401, "invalid_credentials")
         client.post("/v1/auth/totp/confirm", {"code": "123456"}, as_=alice).expect(409)
-        phone = turned_on(client, hands, alice)
+        phone = turned_on(client, clock, alice)
         client.post("/v1/auth/totp", {"password": PASSWORD}, as_=alice).expect(409, "invalid_state")
         for code in ("000000", phone.code(), "aaaa-bbbb-cccc-dddd"):
             client.delete("/v1/auth/totp", {"code": code}, as_=alice).expect(401, "invalid_code")
@@ -196,28 +200,30 @@ class TestTurningOnAndOff:
         key = client.post("/v1/keys", {"name": "ci", "scopes": ["keys:manage"]}, as_=alice)["key"]
         client.post("/v1/auth/totp", {"password": PASSWORD}, as_=key).expect(403, "forbidden")
 
-    def test_what_was_begun_counts_for_nothing(self, client: Client, alice: Person) -> None:
+    def test_what_was_begun_counts_for_nothing(self, client: Client, alice: Account) -> None:
         client.post("/v1/auth/totp", {"password": PASSWORD}, as_=alice).expect(200)
         client.post("/v1/auth/totp/confirm", {"code": "000000"}, as_=alice).expect(401)
         login(client, alice).expect(200)
         assert client.get("/v1/auth/me", as_=alice)["second_factor"] is False
 
     def test_the_clock_may_be_set_back(
-        self, client: Client, alice: Person, phone: Phone, hands: Hands
+        self, client: Client, alice: Account, phone: Phone, clock: FakeClock
     ) -> None:
         """A code from when it was ahead does not lock the owner out."""
-        hands.turn(40 * 24 * 3600)
+        clock.advance(40 * 24 * 3600)
         step(client, login(client, alice)["ticket"], phone.code()).expect(200)
-        hands.turn(-40 * 24 * 3600)
+        clock.advance(-40 * 24 * 3600)
         step(client, login(client, alice)["ticket"], phone.code()).expect(200)
 
-    def test_the_operator_turns_it_off(self, client: Client, alice: Person, phone: Phone) -> None:
+    def test_the_operator_turns_it_off(self, client: Client, alice: Account, phone: Phone) -> None:
         with client.env.db.connection().write() as db:
             second_factor.remove(db, PORTAL, alice.id)
         login(client, alice).expect(200)
         assert cli.parser().parse_args(["admin", "second-factor-off", "a@example.net"])
 
-    def test_it_is_set_up_in_a_browser(self, client: Client, alice: Person, hands: Hands) -> None:
+    def test_it_is_set_up_in_a_browser(
+        self, client: Client, alice: Account, clock: FakeClock
+    ) -> None:
         browser = Browser(client)
         browser.sign_in(alice.email)
         at = "/console/second-factor"
@@ -227,7 +233,7 @@ class TestTurningOnAndOff:
         assert picture.headers["cache-control"] == "no-store"
         found = re.search(r"[A-Z2-7]{32}", text_of(page))
         assert found
-        phone = Phone(hands, base64.b32decode(found[0]), [])
+        phone = Phone(clock, base64.b32decode(found[0]), [])
         page = browser.send(page, at + "/confirm", code=phone.code())
         codes = re.findall(r"\b(?:[a-z2-9]{4}-){3}[a-z2-9]{4}\b", text_of(page))
         assert len(codes) == 10
@@ -238,7 +244,7 @@ class TestTurningOnAndOff:
 
 class TestDevices:
     def test_approving_a_device_needs_a_code(
-        self, client: Client, alice: Person, phone: Phone
+        self, client: Client, alice: Account, phone: Phone
     ) -> None:
         begun = client.post("/v1/auth/device", {"client_name": "ci", "scopes": ["apps:read"]})
         said = {"user_code": begun["user_code"], "approve": True}
@@ -250,7 +256,7 @@ class TestDevices:
         asked = {"grant_type": grant, "device_code": begun["device_code"]}
         client.post("/v1/auth/token", asked).expect(200)
 
-    def test_denying_one_does_not(self, client: Client, alice: Person, phone: Phone) -> None:
+    def test_denying_one_does_not(self, client: Client, alice: Account, phone: Phone) -> None:
         begun = client.post("/v1/auth/device", {"client_name": "ci", "scopes": ["apps:read"]})
         said = {"user_code": begun["user_code"], "approve": False}
         client.post("/v1/auth/device/approve", said, as_=alice).expect(200)
@@ -258,7 +264,9 @@ class TestDevices:
 
 class TestWhatTheOperatorWants:
     @pytest.mark.parametrize("settings", [{"REQUIRE_SECOND_FACTOR": "staff"}])
-    def test_staff_use_their_role_with_a_second_factor(self, client: Client, hands: Hands) -> None:
+    def test_staff_use_their_role_with_a_second_factor(
+        self, client: Client, clock: FakeClock
+    ) -> None:
         rita, root, alice = client.reviewer(), client.admin(), client.register("alice")
         client.get("/v1/reviews", as_=rita).expect(403, "second_factor_missing")
         client.get("/v1/admin/developers", as_=root).expect(403, "second_factor_missing")
@@ -270,12 +278,12 @@ class TestWhatTheOperatorWants:
         assert browser.open("/console/reviews").status == 403
         client.app_of(alice)
         client.upload(NOTES, client.package(alice), as_=alice).expect(201)
-        turned_on(client, hands, rita)
+        turned_on(client, clock, rita)
         client.get("/v1/reviews", as_=rita).expect(200)
         assert browser.open("/console/reviews").status == 200
 
     @pytest.mark.parametrize("settings", [{"REQUIRE_SECOND_FACTOR": "publishers"}])
-    def test_publishers_change_nothing_without_one(self, client: Client, hands: Hands) -> None:
+    def test_publishers_change_nothing_without_one(self, client: Client, clock: FakeClock) -> None:
         alice = client.register("alice")
         client.app_of(alice)
         scopes = ["apps:write", "versions:upload"]
@@ -287,7 +295,7 @@ class TestWhatTheOperatorWants:
             said = {"summary": "x"}
             client.patch(f"/v1/apps/{NOTES}", said, as_=credential).expect(403)
         client.get(f"/v1/apps/{NOTES}", as_=alice).expect(200)
-        turned_on(client, hands, alice)
+        turned_on(client, clock, alice)
         client.upload(NOTES, client.package(alice), as_=key).expect(201)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("settings", [{"REQUIRE_VERIFIED_EMAIL": "on"}])

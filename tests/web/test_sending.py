@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.client import Answer, Client, Person
+from tests.client import Account, Answer, Client
 
 NOTES = "com.acme.notes"
 LATER, EARLIER = "Sat, 16 Jan 2027 08:00:00 GMT", "Thu, 14 Jan 2027 08:00:00 GMT"
@@ -13,9 +13,9 @@ LATER, EARLIER = "Sat, 16 Jan 2027 08:00:00 GMT", "Thu, 14 Jan 2027 08:00:00 GMT
 class Download:
     """A published package and what is answered about it."""
 
-    def __init__(self, client: Client, person: Person) -> None:
+    def __init__(self, client: Client, account: Account) -> None:
         self.client = client
-        self.path = client.published(person, NOTES)["download_url"].removeprefix(
+        self.path = client.published(account, NOTES)["download_url"].removeprefix(
             client.env.config.base_url
         )
         whole = client.get(self.path).expect(200)

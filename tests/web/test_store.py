@@ -13,8 +13,8 @@ from mosis.errors import Unavailable
 from mosis.packages.build import png, zipped
 from mosis.store.fetched import Fetched
 from tests.catalogue import add_app, add_developer, add_listed, add_version
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/versions"
@@ -27,7 +27,7 @@ def updates(client: Client, pkgs: str = f"{NOTES}:0", **more: Any) -> dict[str, 
     return {each["package_id"]: each["version"] for each in answer["updates"]}
 
 
-def test_a_store_app_shows_all_its_fields(client: Client, alice: Person) -> None:
+def test_a_store_app_shows_all_its_fields(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     shown = client.get(f"/v1/store/apps/{NOTES}").expect(200)
     assert set(shown.json) == {
@@ -43,7 +43,7 @@ def test_a_store_app_shows_all_its_fields(client: Client, alice: Person) -> None
 
 @pytest.mark.parametrize("prefix", ["/v1", ""])
 def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(
-    client: Client, alice: Person, prefix: str
+    client: Client, alice: Account, prefix: str
 ) -> None:
     for name in ("todo", "maps"):
         client.patch(
@@ -62,7 +62,7 @@ def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(
     ]
 
 
-def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice: Person) -> None:
+def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice: Account) -> None:
     for name in ("todo", "maps"):
         client.app_of(alice, f"com.acme.{name}")
         client.published(alice, f"com.acme.{name}")
@@ -116,7 +116,7 @@ def test_a_database_that_is_not_there_is_said(client: Client) -> None:
         client.get(path).expect(503, code="database_unavailable")
 
 
-def test_updates_are_what_is_newer(client: Client, alice: Person) -> None:
+def test_updates_are_what_is_newer(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.published(alice, NOTES, "1.1.0", 2)
     answer = client.get(f"/v1/store/updates?pkgs={NOTES}:1,com.none.such:7").expect(200)
@@ -162,7 +162,7 @@ def test_a_posted_update_check_is_validated(
     assert client.post("/v1/store/updates", body).expect(422, code="invalid").finding(pointer)
 
 
-def test_five_hundred_apps_in_one_call(client: Client, alice: Person) -> None:
+def test_five_hundred_apps_in_one_call(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     pkgs = {f"com.side.app{number}": 1 for number in range(499)} | {NOTES: 0}
     assert (
@@ -175,7 +175,7 @@ def test_five_hundred_apps_in_one_call(client: Client, alice: Person) -> None:
     )
 
 
-def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: Person) -> None:
+def test_a_download_leads_to_what_the_device_is_offered(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.upload(
         NOTES, client.package(alice, version="1.1.0-rc.1", code=2), as_=alice, query="?submit=true"
@@ -219,7 +219,7 @@ def counted(client: Client) -> int:
 
 
 def test_one_download_counts_for_each_network_app_and_day(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     client.published(alice, NOTES)
     for _ in range(5):
@@ -232,14 +232,14 @@ def test_one_download_counts_for_each_network_app_and_day(
     for address in homes * 2:
         fetched(client, address).expect(200)
     assert counted(client) == 1 + 4
-    hands.turn(86400)
+    clock.advance(86400)
     fetched(client).expect(200)
     assert counted(client) == 6
     everything = str(client.env.state(Fetched).__dict__)
     assert not any(address in everything for address in homes)
 
 
-def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Person) -> None:
+def test_only_what_went_out_to_the_end_is_a_download(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     size = client.get(f"/v1/store/apps/{NOTES}")["size_bytes"]
     client.get(f"/v1/store/apps/{NOTES}/download").expect(302)
@@ -300,7 +300,7 @@ def test_an_app_is_listed_once_a_version_is_for_everybody(client: Client) -> Non
 
 
 def test_downloads_are_counted_once_whatever_the_disk_says(
-    client: Client, alice: Person, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.published(alice, NOTES)
     fetched(client).expect(200)
@@ -329,7 +329,7 @@ def test_downloads_are_counted_once_whatever_the_disk_says(
 
 
 def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     for code in (1, 2, 3):
         client.published(alice, NOTES, f"1.{code}.0", code)
@@ -364,7 +364,7 @@ def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(
     )
 
 
-def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person) -> None:
+def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     path = f"/v1/store/apps/{NOTES}"
     first, kept = client.get(path).expect(200), client.get(path).expect(200)
@@ -389,7 +389,7 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Person
     client.get(path).expect(404)
 
 
-def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
+def test_what_is_kept_is_bounded(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.env.cache.limit_bytes = 20_000
     for number in range(100):
@@ -398,14 +398,14 @@ def test_what_is_kept_is_bounded(client: Client, alice: Person) -> None:
 
 
 def test_a_bad_token_is_refused_also_where_the_answer_is_kept(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     plain = client.get("/v1/store/apps").expect(200)
     assert client.get("/v1/store/apps", as_="nonsense").expect(200).body == plain.body
 
 
 def test_shared_caches_keep_what_may_be_taken_back_for_a_short_time(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     """Packages and pictures, in every form of the answer, with the app's id as the name to purge."""
     shots = {"assets/one.png": png(10)}
@@ -428,7 +428,7 @@ def test_shared_caches_keep_what_may_be_taken_back_for_a_short_time(
 
 
 def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     shots = {"assets/one.png": png(10), "assets/two.PNG": png(20)}
     client.published(alice, NOTES, files=shots, manifest={"screenshots": list(shots)})
@@ -458,7 +458,7 @@ def test_pictures_are_kept_for_ever_under_the_address_of_their_version(
 
 
 def test_a_picture_is_what_was_uploaded_whatever_becomes_of_the_copy(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)
     address = client.get(f"/v1/store/apps/{NOTES}")["icon_url"].removeprefix(

@@ -10,18 +10,18 @@ import pytest
 from mosis.clock import text
 from mosis.rate_limits import TokenBuckets
 from mosis.telemetry import maintenance, rollups
-from tests.client import PASSWORD, Answer, Client, Person
-from tests.conftest import START, Hands
+from tests.client import PASSWORD, Account, Answer, Client
+from tests.conftest import START, FakeClock
 
 NOTES = "com.acme.notes"
 DEVICE = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register()
-    client.out(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register()
+    client.out(account)
+    return account
 
 
 def event(kind: str = "app_start", at: float = START - 60, **data: Any) -> dict[str, Any]:
@@ -43,12 +43,12 @@ def send(client: Client, *events: Any, **more: Any) -> Answer:
     return client.post("/v1/telemetry/events", batch(*events, **more))
 
 
-def sign_in_again(client: Client, person: Person) -> None:
+def sign_in_again(client: Client, account: Account) -> None:
     """After the clock was turned."""
-    answer = client.post("/v1/auth/login", {"email": person.email, "password": PASSWORD}).expect(
+    answer = client.post("/v1/auth/login", {"email": account.email, "password": PASSWORD}).expect(
         200
     )
-    person.token = answer["access_token"]
+    account.token = answer["access_token"]
 
 
 def stored(
@@ -58,7 +58,7 @@ def stored(
 
 
 def test_events_are_stored_without_the_ids_of_device_and_session(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     answer = send(
         client, event(), event("perf_frame", frame_ms=16.5), session_id="session-4711"
@@ -83,7 +83,7 @@ def test_events_are_stored_without_the_ids_of_device_and_session(
     assert bytes.fromhex(DEVICE) not in files
 
 
-def test_two_apps_do_not_know_that_they_share_a_device(client: Client, alice: Person) -> None:
+def test_two_apps_do_not_know_that_they_share_a_device(client: Client, alice: Account) -> None:
     client.out(alice, "com.acme.todo")
     send(client, event())
     send(client, event(), app_id="com.acme.todo")
@@ -91,12 +91,12 @@ def test_two_apps_do_not_know_that_they_share_a_device(client: Client, alice: Pe
 
 
 def test_a_batch_sent_again_counts_once_for_a_week(
-    client: Client, alice: Person, hands: Hands
+    client: Client, alice: Account, clock: FakeClock
 ) -> None:
     send(client, event(), batch_id="b1").expect(202)
     for days in (0, 1, 6):
-        hands.at = START + days * 86400
-        again = send(client, event(at=hands.at), batch_id="b1").expect(202)
+        clock.at = START + days * 86400
+        again = send(client, event(at=clock.at), batch_id="b1").expect(202)
         assert (again["accepted"], again["rejected"], again["duplicate"]) == (0, 0, True)
     assert send(client, event(), batch_id="b1", device_id="f" * 64).expect(202)["accepted"] == 1
     assert send(client, event(), batch_id="b2").expect(202)["accepted"] == 1
@@ -106,11 +106,11 @@ def test_a_batch_sent_again_counts_once_for_a_week(
         == 1
     )
     assert stored(client, "SELECT sum(events), sum(duplicates) FROM intake") == [(5, 3)]
-    hands.at = START + 9 * 86400
+    clock.at = START + 9 * 86400
     assert send(client, event(), batch_id="b1").expect(202)["accepted"] == 1
 
 
-def test_a_bad_event_does_not_refuse_the_others(client: Client, alice: Person) -> None:
+def test_a_bad_event_does_not_refuse_the_others(client: Client, alice: Account) -> None:
     bad = [
         {"type": "unheard_of", "timestamp": text(START)},
         {"type": "app_start"},
@@ -136,7 +136,7 @@ def test_a_bad_event_does_not_refuse_the_others(client: Client, alice: Person) -
     assert send(client, *bad).expect(202)["accepted"] == 0
 
 
-def test_wrong_clocks_are_counted_and_held_to_a_month(client: Client, alice: Person) -> None:
+def test_wrong_clocks_are_counted_and_held_to_a_month(client: Client, alice: Account) -> None:
     month = 30 * 86400
     send(
         client,
@@ -159,7 +159,7 @@ def test_wrong_clocks_are_counted_and_held_to_a_month(client: Client, alice: Per
     ({"app_version": "a\nb"}, "/app_version", "wrong_format"),
 ])  # fmt: skip
 def test_a_batch_that_does_not_fit_is_explained(
-    client: Client, alice: Person, change: dict[str, Any], pointer: str, code: str
+    client: Client, alice: Account, change: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = client.post("/v1/telemetry/events", batch(event()) | change).expect(
         422, code="invalid"
@@ -168,7 +168,7 @@ def test_a_batch_that_does_not_fit_is_explained(
     assert stored(client) == []
 
 
-def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice: Person) -> None:
+def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice: Account) -> None:
     refused = send(client, event(), app_id="com.acme.nothing").expect(202)
     assert (refused["accepted"], refused["rejected"], refused["sample_rate"]) == (0, 1, 0)
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
@@ -185,7 +185,7 @@ def test_apps_that_are_not_there_and_versions_nobody_knows(client: Client, alice
     assert send(client, event()).expect(202).json == refused.json
 
 
-def test_gzip_is_unpacked_within_bounds(client: Client, alice: Person) -> None:
+def test_gzip_is_unpacked_within_bounds(client: Client, alice: Account) -> None:
     def packed(content: bytes, coding: str = "gzip") -> Answer:
         headers = {"Content-Type": "application/json", "Content-Encoding": coding}
         return client.post("/v1/telemetry/events", content, headers=headers)
@@ -221,7 +221,7 @@ class TestQuota:
         return {"TELEMETRY_EVENTS_PER_APP": "20"}
 
     def test_a_flood_from_one_app_leaves_the_others_alone(
-        self, client: Client, alice: Person, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         client.out(alice, "com.acme.todo")
         rates = [send(client, *[event()] * 5).expect(202)["sample_rate"] for _ in range(4)]
@@ -229,10 +229,10 @@ class TestQuota:
         refused = send(client, event(), batch_id="b").expect(429, code="rate_limited")
         assert refused.headers["retry-after"] == str(86400 - int(START) % 86400)
         assert send(client, event(), app_id="com.acme.todo").expect(202)["accepted"] == 1
-        hands.turn(int(refused.headers["retry-after"]))
+        clock.advance(int(refused.headers["retry-after"]))
         assert send(client, event(), batch_id="b").expect(202)["accepted"] == 1
 
-    def test_large_events_use_the_day_up_sooner(self, client: Client, alice: Person) -> None:
+    def test_large_events_use_the_day_up_sooner(self, client: Client, alice: Account) -> None:
         client.out(alice, "com.acme.todo")
         large = event("lua_error", message="x" * 450, trace="y" * 450)
         rates = [send(client, large).expect(202)["sample_rate"] for _ in range(3)]
@@ -246,7 +246,7 @@ class TestAddresses:
     def settings(self) -> dict[str, str]:
         return {"RATE_LIMITS": "on"}
 
-    def test_one_address_cannot_send_without_end(self, client: Client, alice: Person) -> None:
+    def test_one_address_cannot_send_without_end(self, client: Client, alice: Account) -> None:
         client.env.limits._buckets["telemetry"] = TokenBuckets(per_second=0.01, burst=3)
         for _ in range(3):
             assert "telemetry" in send(client, event()).expect(202).headers["ratelimit-policy"]
@@ -263,7 +263,7 @@ class TestOff:
     def settings(self) -> dict[str, str]:
         return {"TELEMETRY": "off"}
 
-    def test_the_whole_store_can_be_without(self, client: Client, alice: Person) -> None:
+    def test_the_whole_store_can_be_without(self, client: Client, alice: Account) -> None:
         answer = send(client, event()).expect(202)
         assert (answer["accepted"], answer["sample_rate"]) == (0, 0.0)
         assert (
@@ -281,7 +281,7 @@ class TestDisk:
         return {"DISK_RESERVE_BYTES": str(1 << 40)}
 
     def test_telemetry_never_takes_the_last_of_the_disk(
-        self, client: Client, alice: Person
+        self, client: Client, alice: Account
     ) -> None:
         send(client, event()).expect(507, code="no_space")
 
@@ -299,12 +299,12 @@ def report(client: Client, device: int) -> None:
     client.post("/v1/telemetry/crashes", body).expect(202)
 
 
-def analytics(client: Client, person: Person, query: str = "") -> Answer:
+def analytics(client: Client, account: Account, query: str = "") -> Answer:
     maintenance.turn(client.env)
-    return client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=person).expect(200)
+    return client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=account).expect(200)
 
 
-def test_analytics_of_an_app(client: Client, alice: Person) -> None:
+def test_analytics_of_an_app(client: Client, alice: Account) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     assert analytics(client, alice)["totals"]["events"] == 0
     for device in range(10):
@@ -353,7 +353,7 @@ def test_analytics_of_an_app(client: Client, alice: Person) -> None:
     assert analytics(client, alice)["series"][0]["start"] == "2026-12-17T00:00:00Z"
 
 
-def test_the_share_without_crashes_goes_by_what_is_sampled(client: Client, alice: Person) -> None:
+def test_the_share_without_crashes_goes_by_what_is_sampled(client: Client, alice: Account) -> None:
     send(client, *[event()] * 9, event("app_crash"))
     for number in range(5):  # reports come from all sessions, events from a share of them
         report(client, device=number)
@@ -361,16 +361,16 @@ def test_the_share_without_crashes_goes_by_what_is_sampled(client: Client, alice
     assert (totals["crashes"], totals["crash_free_share"]) == (5, round(8 / 9, 6))
 
 
-def test_a_length_between_moments_that_were_clamped_is_none(client: Client, alice: Person) -> None:
+def test_a_length_between_moments_that_were_clamped_is_none(client: Client, alice: Account) -> None:
     send(client, event("app_start", START + 5000), event("app_stop", START + 6000))
     send(client, event("app_start", START - 300), event("app_stop", START - 200))
     assert analytics(client, alice)["totals"]["session_seconds_mean"] == 100
 
 
-def test_late_events_reach_their_day(client: Client, alice: Person, hands: Hands) -> None:
+def test_late_events_reach_their_day(client: Client, alice: Account, clock: FakeClock) -> None:
     send(client, event())
     first = analytics(client, alice, "?from=2027-01-15&to=2027-01-15")
-    hands.turn(5 * DAY)
+    clock.advance(5 * DAY)
     send(client, event(at=START - 30))
     sign_in_again(client, alice)
     later = analytics(client, alice, "?from=2027-01-15&to=2027-01-15")
@@ -380,13 +380,13 @@ def test_late_events_reach_their_day(client: Client, alice: Person, hands: Hands
 
 @pytest.mark.parametrize("query", ["?from=yesterday", "?from=2027-02-01&to=2027-01-01", "?granularity=hour&from=2026-12-01",
                                    "?granularity=week", "?from=2020-01-01", "?to=2027-13-01"])  # fmt: skip
-def test_ranges_that_cannot_be(client: Client, alice: Person, query: str) -> None:
+def test_ranges_that_cannot_be(client: Client, alice: Account, query: str) -> None:
     client.get(f"/v1/apps/{NOTES}/analytics{query}", as_=alice).expect(
         400, code="malformed_request"
     )
 
 
-def test_a_developer_chooses_what_is_taken(client: Client, alice: Person) -> None:
+def test_a_developer_chooses_what_is_taken(client: Client, alice: Account) -> None:
     at = f"/v1/apps/{NOTES}/telemetry"
     before = client.get(at, as_=alice).expect(200)
     assert before.json == {"enabled": True, "usage_events": False, "sample_rate": 1.0}

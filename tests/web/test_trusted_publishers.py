@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from mosis.people import trusted_publishers
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 from tests.providers import Issuer, rsa_key, signed
 from tests.web.test_members import accept, offer, with_key
 
@@ -58,20 +58,20 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def issuer(hands: Hands) -> Iterator[Issuer]:
-    with Issuer(lambda: hands.at) as server:
+def issuer(clock: FakeClock) -> Iterator[Issuer]:
+    with Issuer(lambda: clock.at) as server:
         yield server
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
-    person = client.register("alice")
-    client.app_of(person)
-    return person
+def alice(client: Client) -> Account:
+    account = client.register("alice")
+    client.app_of(account)
+    return account
 
 
 def trust(
-    client: Client, owner: Person, issuer: str, claims: dict[str, str], **more: Any
+    client: Client, owner: Account, issuer: str, claims: dict[str, str], **more: Any
 ) -> Answer:
     said = {"issuer": issuer, "claims": claims, "scopes": ["versions:upload", "apps:read"]} | more
     return client.post(f"/v1/apps/{NOTES}/publishers", said, as_=owner)
@@ -81,15 +81,15 @@ class Build:
     """A build at an issuer, which makes ID tokens for it."""
 
     def __init__(
-        self, client: Client, hands: Hands, issuer: Issuer, claims: dict[str, Any]
+        self, client: Client, clock: FakeClock, issuer: Issuer, claims: dict[str, Any]
     ) -> None:
         self.client = client
-        self.hands = hands
+        self.clock = clock
         self.issuer = issuer
         self.claims = claims
 
     def token(self, key: Any = None, algorithm: str = "RS256", **changes: Any) -> str:
-        now = int(self.hands.at)
+        now = int(self.clock.at)
         claims = {
             "iss": self.issuer.url, "aud": HERE, "iat": now, "nbf": now, "exp": now + 300,
             "jti": secrets.token_hex(8), **self.claims, **changes,
@@ -112,18 +112,18 @@ class Build:
 
 
 @pytest.fixture
-def build(client: Client, hands: Hands, issuer: Issuer, alice: Person) -> Build:
+def build(client: Client, clock: FakeClock, issuer: Issuer, alice: Account) -> Build:
     trust(client, alice, issuer.url, {"repository_id": "74", "ref": "refs/heads/main"}).expect(201)
-    return Build(client, hands, issuer, GITHUB)
+    return Build(client, clock, issuer, GITHUB)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_build_publishes_without_a_stored_secret(
-    client: Client, hands: Hands, issuer: Issuer, alice: Person, shape: str
+    client: Client, clock: FakeClock, issuer: Issuer, alice: Account, shape: str
 ) -> None:
     claims, wanted, has_jti = SHAPES[shape]
     trust(client, alice, issuer.url, wanted).expect(201)
-    build = Build(client, hands, issuer, claims | ({} if has_jti else {"jti": None}))
+    build = Build(client, clock, issuer, claims | ({} if has_jti else {"jti": None}))
     token = build.token()
     form = urlencode(
         {
@@ -229,20 +229,20 @@ class TestReplay:
         for each in again:
             build.exchange(each).expect(400, "invalid_grant")
 
-    def test_it_stays_used_until_it_has_expired(self, build: Build, hands: Hands) -> None:
+    def test_it_stays_used_until_it_has_expired(self, build: Build, clock: FakeClock) -> None:
         token = build.token()
         build.exchange(token).expect(200)
         for _ in range(6):
-            hands.turn(90)
+            clock.advance(90)
             trusted_publishers.sweep(build.client.env)
             build.exchange(token).expect(400, "invalid_grant")
-        hands.turn(3600)
+        clock.advance(3600)
         trusted_publishers.sweep(build.client.env)
         db = build.client.env.db.connection()
         assert db.value("SELECT count(*) FROM exchanged_tokens") == 0
         assert db.value("SELECT count(*) FROM publisher_tokens") == 0
 
-    def test_it_is_used_for_one_app(self, client: Client, build: Build, alice: Person) -> None:
+    def test_it_is_used_for_one_app(self, client: Client, build: Build, alice: Account) -> None:
         client.app_of(alice, "com.acme.todo")
         said = {
             "issuer": build.issuer.url,
@@ -257,7 +257,7 @@ class TestReplay:
 
 class TestWhatATokenMayDo:
     def test_it_is_narrow_and_short(
-        self, client: Client, build: Build, alice: Person, hands: Hands
+        self, client: Client, build: Build, alice: Account, clock: FakeClock
     ) -> None:
         client.app_of(alice, "com.acme.todo")
         access = build.access()
@@ -277,10 +277,10 @@ class TestWhatATokenMayDo:
         client.post(f"{at}/publishers", trusted, as_=access).expect(403, "forbidden")
         client.get("/v1/auth/me/export", as_=access).expect(403)
         client.get("/v1/reviews", as_=access).expect(403)
-        hands.turn(trusted_publishers.LIFE_SECONDS)
+        clock.advance(trusted_publishers.LIFE_SECONDS)
         client.get(at, as_=access).expect(401, "invalid_token")
 
-    def test_it_ends_with_its_publisher(self, client: Client, build: Build, alice: Person) -> None:
+    def test_it_ends_with_its_publisher(self, client: Client, build: Build, alice: Account) -> None:
         access, at = build.access(), f"/v1/apps/{NOTES}/publishers"
         (publisher,) = client.get(at, as_=alice)["publishers"]
         assert publisher["last_used_at"] is not None
@@ -294,12 +294,12 @@ class TestWhatATokenMayDo:
         client.upload(NOTES, package, as_=build.access()).expect(422, "package_rejected")  # type: ignore[arg-type]
 
     def test_it_ends_with_the_owner_who_has_added_it(
-        self, client: Client, build: Build, alice: Person
+        self, client: Client, build: Build, alice: Account
     ) -> None:
         eve = client.register("eve")
         client.joins(eve, NOTES, "owner")
         trust(client, eve, build.issuer.url, {"repository_id": "666"}).expect(201)
-        assert client.told(alice)[0]["kind"] == "app.publisher_added"
+        assert client.notifications(alice)[0]["kind"] == "app.publisher_added"
         access = build.exchange(build.token(repository_id="666")).expect(200)["access_token"]
         client.delete(f"/v1/apps/{NOTES}/members/{eve.id}", as_=alice).expect(204)
         client.get(f"/v1/apps/{NOTES}", as_=access).expect(401)
@@ -307,7 +307,7 @@ class TestWhatATokenMayDo:
         build.exchange(build.token()).expect(200)
 
     def test_it_does_not_go_along_with_the_app(
-        self, client: Client, build: Build, alice: Person
+        self, client: Client, build: Build, alice: Account
     ) -> None:
         access = build.access()
         bob = client.register("bob")
@@ -315,7 +315,7 @@ class TestWhatATokenMayDo:
         client.get(f"/v1/apps/{NOTES}", as_=access).expect(401)
         build.exchange(build.token()).expect(400, "invalid_grant")
 
-    def test_it_ends_with_a_suspension(self, client: Client, build: Build, alice: Person) -> None:
+    def test_it_ends_with_a_suspension(self, client: Client, build: Build, alice: Account) -> None:
         access, root = build.access(), client.admin()
         client.patch(f"/v1/admin/developers/{alice.id}", {"suspended": True}, as_=root).expect(200)
         client.get(f"/v1/apps/{NOTES}", as_=access).expect(401)
@@ -325,21 +325,21 @@ class TestWhatATokenMayDo:
         "settings", [{"WEBHOOKS_PRIVATE": "allow", "REQUIRE_SECOND_FACTOR": "publishers"}]
     )
     def test_builds_have_no_second_factor(
-        self, client: Client, hands: Hands, issuer: Issuer
+        self, client: Client, clock: FakeClock, issuer: Issuer
     ) -> None:
         from tests.web.test_second_factor import turned_on
 
         alice = client.register("alice")
-        turned_on(client, hands, alice)
+        turned_on(client, clock, alice)
         client.app_of(alice)
         trust(client, alice, issuer.url, {"repository_id": "74"}).expect(201)
-        access = Build(client, hands, issuer, GITHUB).access()
+        access = Build(client, clock, issuer, GITHUB).access()
         client.upload(NOTES, client.package(alice), as_=access).expect(201)  # type: ignore[arg-type]
 
 
 class TestOnlyTrusted:
     def test_every_other_upload_is_refused(
-        self, client: Client, build: Build, alice: Person
+        self, client: Client, build: Build, alice: Account
     ) -> None:
         at = f"/v1/apps/{NOTES}"
         scopes = ["apps:read", "apps:write", "versions:upload"]
@@ -363,14 +363,14 @@ class TestIssuers:
          "https://2130706433", "ftp://ci.example.org", "https://u:p@ci.example.org", "https://ci.example.org/#x", "no address"],
     )  # fmt: skip
     def test_no_issuer_leads_into_the_operators_network(
-        self, client: Client, alice: Person, address: str
+        self, client: Client, alice: Account, address: str
     ) -> None:
         refused = trust(client, alice, address, {"repository_id": "1"}).expect(422)
         assert refused.finding("/issuer") == "wrong_format"
 
     @pytest.mark.parametrize("settings", [{}])
     def test_a_name_that_leads_there_is_not_asked(
-        self, client: Client, hands: Hands, alice: Person, issuer: Issuer
+        self, client: Client, clock: FakeClock, alice: Account, issuer: Issuer
     ) -> None:
         """It resolves to 127.0.0.1, which shows only when it is asked."""
         local = issuer.url.replace("http://127.0.0.1", "https://localhost")
@@ -378,7 +378,7 @@ class TestIssuers:
         with client.env.db.connection().write() as db:
             db.change("UPDATE trusted_publishers SET issuer = ?", local)
         token = signed({"iss": local, "aud": HERE})
-        Build(client, hands, issuer, GITHUB).exchange(token).expect(503, "provider_unavailable")
+        Build(client, clock, issuer, GITHUB).exchange(token).expect(503, "provider_unavailable")
 
     @pytest.mark.parametrize(
         "claims",
@@ -390,12 +390,12 @@ class TestIssuers:
         ],
     )
     def test_a_name_alone_is_not_trusted(
-        self, client: Client, alice: Person, claims: dict[str, str]
+        self, client: Client, alice: Account, claims: dict[str, str]
     ) -> None:
         refused = trust(client, alice, "https://token.actions.githubusercontent.com", claims)
         assert refused.expect(422).finding("/claims") == "required"
 
-    def test_there_are_a_few_of_an_app(self, client: Client, alice: Person) -> None:
+    def test_there_are_a_few_of_an_app(self, client: Client, alice: Account) -> None:
         for number in range(trusted_publishers.MOST):
             trust(client, alice, "https://ci.example.org", {"project_id": str(number)}).expect(201)
         trust(client, alice, "https://ci.example.org", {"project_id": "x"}).expect(
@@ -403,16 +403,16 @@ class TestIssuers:
         )
 
     def test_an_issuer_that_no_owner_has_named_is_not_asked(
-        self, client: Client, build: Build, hands: Hands
+        self, client: Client, build: Build, clock: FakeClock
     ) -> None:
-        with Issuer(lambda: hands.at) as stranger:
-            token = Build(client, hands, stranger, GITHUB).token()
+        with Issuer(lambda: clock.at) as stranger:
+            token = Build(client, clock, stranger, GITHUB).token()
             build.exchange(token).expect(400, "invalid_grant")
             build.exchange(token, "com.no.such").expect(400, "invalid_grant")
             assert stranger.asked == []
 
     def test_an_issuer_that_is_away_is_said(
-        self, client: Client, build: Build, hands: Hands
+        self, client: Client, build: Build, clock: FakeClock
     ) -> None:
         token = build.token()
         build.issuer.metadata["issuer"] = "https://other.example"
@@ -420,13 +420,13 @@ class TestIssuers:
         build.issuer.metadata["issuer"] = build.issuer.url
         build.exchange(token).expect(200)
 
-    def test_keys_are_rolled_over(self, client: Client, build: Build, hands: Hands) -> None:
+    def test_keys_are_rolled_over(self, client: Client, build: Build, clock: FakeClock) -> None:
         build.access()
         new = ed25519.Ed25519PrivateKey.generate()
         build.issuer.keys = [
             json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(new.public_key())) | {"kid": "first"}
         ]
-        hands.turn(3601)
+        clock.advance(3601)
         build.exchange(build.token(new, "EdDSA")).expect(200)
         build.exchange(build.token(rsa_key())).expect(400, "invalid_grant")
 

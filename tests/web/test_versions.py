@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from mosis.publishing import versions
-from tests.client import Client, Person
-from tests.conftest import Hands
+from mosis.publishing import version_checks
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}/versions/1.0.0"
 
 
-def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
+def test_a_version_shows_all_its_fields(client: Client, alice: Account) -> None:
     uploaded = client.upload(
         NOTES, client.package(alice), as_=alice, query="?release_notes=First%20one"
     ).expect(201)
@@ -32,7 +32,7 @@ def test_a_version_shows_all_its_fields(client: Client, alice: Person) -> None:
     )
 
 
-def test_release_notes_in_the_query_are_text(client: Client, alice: Person) -> None:
+def test_release_notes_in_the_query_are_text(client: Client, alice: Account) -> None:
     def upload(notes: str) -> Any:
         return client.upload(
             NOTES, client.package(alice), as_=alice, query=f"?release_notes={notes}"
@@ -43,7 +43,7 @@ def test_release_notes_in_the_query_are_text(client: Client, alice: Person) -> N
     assert upload("Gr%C3%BC%C3%9Fe%0A%F0%9F%8E%89").expect(201)["release_notes"] == "Grüße\n🎉"
 
 
-def test_the_same_bytes_again_are_no_new_version(client: Client, alice: Person) -> None:
+def test_the_same_bytes_again_are_no_new_version(client: Client, alice: Account) -> None:
     package = client.package(alice)
     first = client.upload(NOTES, package, as_=alice).expect(201)
     assert client.upload(NOTES, package, as_=alice).expect(200)["id"] == first["id"]
@@ -52,7 +52,7 @@ def test_the_same_bytes_again_are_no_new_version(client: Client, alice: Person) 
     assert list((client.env.config.packages_dir / "incoming").iterdir()) == []
 
 
-def test_a_withdrawn_version_gives_its_string_back(client: Client, alice: Person) -> None:
+def test_a_withdrawn_version_gives_its_string_back(client: Client, alice: Account) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     client.work()
     client.post(AT + "/withdraw", as_=alice).expect(200)
@@ -60,7 +60,7 @@ def test_a_withdrawn_version_gives_its_string_back(client: Client, alice: Person
     client.upload(NOTES, again, as_=alice).expect(201)
 
 
-def test_a_published_version_spends_its_string_and_code(client: Client, alice: Person) -> None:
+def test_a_published_version_spends_its_string_and_code(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.post(AT + "/yank", {"reason": "broken"}, as_=alice).expect(200)
     client.upload(NOTES, client.package(alice, files={"assets/m.txt": b"m"}), as_=alice).expect(
@@ -72,7 +72,7 @@ def test_a_published_version_spends_its_string_and_code(client: Client, alice: P
     client.upload(NOTES, client.package(alice, version="1.0.1", code=2), as_=alice).expect(201)
 
 
-def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) -> None:
+def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Account) -> None:
     def part(name: str, content: bytes) -> bytes:
         return b'--aB\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (
             name.encode(),
@@ -100,7 +100,7 @@ def test_a_form_may_have_its_fields_in_any_order(client: Client, alice: Person) 
     b'--b\r\nContent-Disposition: form-data; name="package"\r\n\r\nno end', b"nonsense",
     b'--b\r\nContent-Disposition: form-data; name="channel"\r\n\r\nbeta\r\n' * 9 + b"--b--\r\n",
 ])  # fmt: skip
-def test_broken_forms_are_said(client: Client, alice: Person, body: bytes) -> None:
+def test_broken_forms_are_said(client: Client, alice: Account, body: bytes) -> None:
     answer = client.post(
         f"/v1/apps/{NOTES}/versions",
         body,
@@ -111,7 +111,7 @@ def test_broken_forms_are_said(client: Client, alice: Person, body: bytes) -> No
 
 
 def test_notes_in_the_query_are_utf_8_without_control_characters(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     said = client.upload(
         NOTES, client.package(alice), as_=alice, query="?release_notes=Gr%C3%BC%C3%9Fe%0A%E2%9C%93"
@@ -130,7 +130,7 @@ def test_notes_in_the_query_are_utf_8_without_control_characters(
         )
 
 
-def test_a_packed_body_is_refused(client: Client, alice: Person) -> None:
+def test_a_packed_body_is_refused(client: Client, alice: Account) -> None:
     packed = {"Content-Encoding": "gzip"}
     refused = client.post(
         f"/v1/apps/{NOTES}/versions",
@@ -141,7 +141,7 @@ def test_a_packed_body_is_refused(client: Client, alice: Person) -> None:
     refused.expect(415, code="unsupported_media_type")
 
 
-def test_a_content_digest_is_compared(client: Client, alice: Person) -> None:
+def test_a_content_digest_is_compared(client: Client, alice: Account) -> None:
     package = client.package(alice)
     wrong = {"Content-Digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"}
     client.post(f"/v1/apps/{NOTES}/versions", package, as_=alice, headers=wrong).expect(
@@ -153,12 +153,12 @@ def test_a_content_digest_is_compared(client: Client, alice: Person) -> None:
     client.post(f"/v1/apps/{NOTES}/versions", package, as_=alice, headers=right).expect(201)
 
 
-def test_a_package_over_the_limit_is_refused(client: Client, alice: Person) -> None:
+def test_a_package_over_the_limit_is_refused(client: Client, alice: Account) -> None:
     object.__setattr__(client.env.config, "package_limit_bytes", 1000)
     client.upload(NOTES, client.package(alice), as_=alice).expect(413, code="too_large")
 
 
-def test_a_revoked_key_signs_no_new_upload(client: Client, alice: Person) -> None:
+def test_a_revoked_key_signs_no_new_upload(client: Client, alice: Account) -> None:
     key = client.get("/v1/signing-keys", as_=alice)["signing_keys"][0]["id"]
     client.delete(f"/v1/signing-keys/{key}", as_=alice).expect(204)
     answer = client.upload(NOTES, client.package(alice), as_=alice).expect(
@@ -167,7 +167,7 @@ def test_a_revoked_key_signs_no_new_upload(client: Client, alice: Person) -> Non
     assert [each["code"] for each in answer["errors"]] == ["no_signing_key"]
 
 
-def test_a_move_that_is_not_allowed_names_those_that_are(client: Client, alice: Person) -> None:
+def test_a_move_that_is_not_allowed_names_those_that_are(client: Client, alice: Account) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     client.work()
     answer = client.post(AT + "/publish", as_=alice).expect(409, code="invalid_state")
@@ -181,7 +181,7 @@ def test_a_move_that_is_not_allowed_names_those_that_are(client: Client, alice: 
         client.post(f"{AT}/{move}", body, as_=alice).expect(409, code="invalid_state")
 
 
-def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
+def test_halting_yanking_and_back(client: Client, alice: Account) -> None:
     url = client.published(alice, NOTES)["download_url"].removeprefix(client.env.config.base_url)
     icon = client.get("/v1/store/apps/com.acme.notes")["icon_url"].removeprefix(
         client.env.config.base_url
@@ -204,7 +204,7 @@ def test_halting_yanking_and_back(client: Client, alice: Person) -> None:
     client.get(url).expect(200)
 
 
-def test_a_share_only_grows(client: Client, alice: Person) -> None:
+def test_a_share_only_grows(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     client.upload(
         NOTES, client.package(alice, version="1.1.0", code=2), as_=alice, query="?submit=true"
@@ -227,7 +227,7 @@ def test_a_share_only_grows(client: Client, alice: Person) -> None:
 
 
 def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.published(alice, NOTES)
     client.upload(
@@ -262,7 +262,9 @@ def test_a_halted_version_goes_on_with_its_share_or_a_larger_one(
     assert client.get(at, as_=alice)["rollout_percent"] == 30
 
 
-def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands: Hands) -> None:
+def test_a_version_is_published_at_its_time(
+    client: Client, alice: Account, clock: FakeClock
+) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
     client.post(
@@ -276,7 +278,7 @@ def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands
         True,
     )
     client.work()
-    hands.turn(601)
+    clock.advance(601)
     client.work()
     alice.token = client.post("/v1/auth/refresh", {"refresh_token": alice.refresh_token})[
         "access_token"
@@ -284,7 +286,7 @@ def test_a_version_is_published_at_its_time(client: Client, alice: Person, hands
     assert client.get(AT, as_=alice)["state"] == "published"
 
 
-def test_a_damaged_package_is_never_published_or_served(client: Client, alice: Person) -> None:
+def test_a_damaged_package_is_never_published_or_served(client: Client, alice: Account) -> None:
     url = client.published(alice, NOTES)["download_url"].removeprefix(client.env.config.base_url)
     file = next(client.env.config.packages_dir.glob("*/*/1.0.0/package.mosis"))
     good = file.read_bytes()
@@ -306,7 +308,7 @@ def test_a_damaged_package_is_never_published_or_served(client: Client, alice: P
     ({"reasons": ["mood"], "comment": "x"}, "/reasons/0"),
 ])  # fmt: skip
 def test_a_rejection_needs_reasons_and_a_comment(
-    client: Client, alice: Person, body: dict[str, Any], pointer: str
+    client: Client, alice: Account, body: dict[str, Any], pointer: str
 ) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
@@ -315,7 +317,7 @@ def test_a_rejection_needs_reasons_and_a_comment(
     assert pointer in [each["pointer"] for each in answer["errors"]]
 
 
-def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: Person) -> None:
+def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: Account) -> None:
     client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
     client.work()
     review = f"/v1/reviews/{client.get(AT, as_=alice)['review']['id']}"
@@ -340,7 +342,7 @@ def test_a_verdict_is_given_once_and_not_on_ones_own_app(client: Client, alice: 
     client.post(f"/v1/reviews/{own}/approve", as_=rita).expect(403, code="forbidden")
 
 
-def test_what_is_published_says_whom_it_reaches(client: Client, alice: Person) -> None:
+def test_what_is_published_says_whom_it_reaches(client: Client, alice: Account) -> None:
     def step(version: str) -> str:
         return str(
             client.get(f"/v1/apps/{NOTES}/versions/{version}", as_=alice).expect(200)["next_step"]
@@ -365,7 +367,7 @@ def test_what_is_published_says_whom_it_reaches(client: Client, alice: Person) -
     assert "It mines coins." in client.get("/v1/auth/me/audit", as_=alice).body.decode()
 
 
-def test_the_queue_says_where_one_stands(client: Client, alice: Person, hands: Hands) -> None:
+def test_the_queue_says_where_one_stands(client: Client, alice: Account, clock: FakeClock) -> None:
     client.published(alice, NOTES)
     for number in (2, 3):
         package = client.package(alice, version=f"1.{number}.0", code=number)
@@ -378,22 +380,22 @@ def test_the_queue_says_where_one_stands(client: Client, alice: Person, hands: H
 
 
 def test_a_version_whose_check_was_given_up_does_not_wait_for_ever(
-    client: Client, alice: Person
+    client: Client, alice: Account
 ) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
-    versions.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
     assert (
         client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)["state"] == "checking"
     )  # its job waits
     db = client.env.db.connection()
     with db.write():
         db.change("UPDATE jobs SET state = 'dead' WHERE kind = 'check_version'")
-    versions.end_stuck_checks(client.env)
-    versions.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
+    version_checks.end_stuck_checks(client.env)
     failed = client.get(f"/v1/apps/{NOTES}/versions/1.0.0", as_=alice)
     assert (failed["state"], [each["code"] for each in failed["findings"]]) == (
         "failed",
         ["check_crashed"],
     )
-    assert [each["kind"] for each in client.told(alice)] == ["version.checked"]
+    assert [each["kind"] for each in client.notifications(alice)] == ["version.checked"]
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)

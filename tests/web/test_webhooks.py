@@ -18,8 +18,8 @@ from mosis import events
 from mosis.context import Context
 from mosis.notifications import webhooks
 from mosis.outbound import http as outside
-from tests.client import Answer, Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Answer, Client
+from tests.conftest import FakeClock
 
 
 class Receiver:
@@ -68,23 +68,23 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def alice(client: Client) -> Person:
+def alice(client: Client) -> Account:
     return client.register()
 
 
-def hook(client: Client, person: Person, receiver: Receiver, **more: Any) -> Answer:
-    return client.post("/v1/webhooks", {"url": receiver.url, **more}, as_=person).expect(201)
+def hook(client: Client, account: Account, receiver: Receiver, **more: Any) -> Answer:
+    return client.post("/v1/webhooks", {"url": receiver.url, **more}, as_=account).expect(201)
 
 
-def happen(client: Client, person: Person, kind: str = "version.published") -> str:
+def happen(client: Client, account: Account, kind: str = "version.published") -> str:
     db = client.env.db.connection()
     with db.write():
-        return events.add(db, person.id, kind, package_id="com.acme.notes", version="1.0.0")
+        return events.add(db, account.id, kind, package_id="com.acme.notes", version="1.0.0")
 
 
-def log(client: Client, person: Person, webhook: Answer) -> list[dict[str, Any]]:
+def log(client: Client, account: Account, webhook: Answer) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get(
-        f"/v1/webhooks/{webhook['id']}/deliveries", as_=person
+        f"/v1/webhooks/{webhook['id']}/deliveries", as_=account
     ).expect(200)["deliveries"]
     return found
 
@@ -96,7 +96,7 @@ def signature(secret: str, headers: dict[str, str], body: bytes) -> str:
 
 
 def test_an_event_is_sent_and_signed(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)
     event = happen(client, alice)
@@ -104,7 +104,7 @@ def test_an_event_is_sent_and_signed(
     client.work()
     [(headers, body)] = receiver.got
     assert headers["webhook-id"] == event
-    assert int(headers["webhook-timestamp"]) == int(hands.at)
+    assert int(headers["webhook-timestamp"]) == int(clock.at)
     assert headers["webhook-signature"] == signature(made["secret"], headers, body)
     assert headers["host"] == receiver.url.split("/")[2]
     sent = json.loads(body)
@@ -118,7 +118,7 @@ def test_an_event_is_sent_and_signed(
 
 
 def test_only_wanted_kinds_are_sent_and_the_secret_is_shown_once(
-    client: Client, alice: Person, receiver: Receiver
+    client: Client, alice: Account, receiver: Receiver
 ) -> None:
     made = hook(client, alice, receiver, kinds=["version.published"])
     happen(client, alice, "version.halted")
@@ -133,7 +133,7 @@ def test_only_wanted_kinds_are_sent_and_the_secret_is_shown_once(
 
 
 def test_nobody_sees_the_webhooks_of_others(
-    client: Client, alice: Person, receiver: Receiver
+    client: Client, alice: Account, receiver: Receiver
 ) -> None:
     made, bob = hook(client, alice, receiver), client.register("bob")
     at = f"/v1/webhooks/{made['id']}"
@@ -150,7 +150,7 @@ def test_nobody_sees_the_webhooks_of_others(
 
 
 def test_after_a_rotation_both_secrets_sign_for_a_day(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)
     rotated = client.post(f"/v1/webhooks/{made['id']}/rotate", as_=alice).expect(200)
@@ -160,7 +160,7 @@ def test_after_a_rotation_both_secrets_sign_for_a_day(
     assert headers["webhook-signature"].split(" ") == [
         signature(each["secret"], headers, body) for each in (rotated, made)
     ]
-    hands.turn(24 * 3600)
+    clock.advance(24 * 3600)
     happen(client, alice)
     client.work()
     headers, body = receiver.got[1]
@@ -168,7 +168,7 @@ def test_after_a_rotation_both_secrets_sign_for_a_day(
 
 
 def test_what_fails_is_tried_again_with_growing_delays_and_the_same_id(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)
     receiver.status = 500
@@ -177,7 +177,7 @@ def test_what_fails_is_tried_again_with_growing_delays_and_the_same_id(
     client.work()
     assert len(receiver.got) == 1
     for delay in webhooks.DELAYS:
-        hands.turn(delay + 1)
+        clock.advance(delay + 1)
         client.work()
     assert len(receiver.got) == 1 + len(webhooks.DELAYS)
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
@@ -189,7 +189,7 @@ def test_what_fails_is_tried_again_with_growing_delays_and_the_same_id(
         "answered 500",
     )
     receiver.status = 204
-    hands.turn(400)
+    clock.advance(400)
     again = f"/v1/webhooks/{made['id']}/deliveries/{delivery['id']}/redeliver"
     client.post(again, as_=alice).expect(200)
     client.post(again, as_=alice).expect(409, "invalid_state")
@@ -199,7 +199,7 @@ def test_what_fails_is_tried_again_with_growing_delays_and_the_same_id(
 
 
 def test_one_that_fails_costs_one_attempt_however_much_is_to_be_sent(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     hook(client, alice, receiver)
     receiver.status = 503
@@ -208,7 +208,7 @@ def test_one_that_fails_costs_one_attempt_however_much_is_to_be_sent(
     client.work()
     assert len(receiver.got) == 1
     receiver.status = 204
-    hands.turn(6)
+    clock.advance(6)
     client.work()
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 50
     assert (
@@ -220,29 +220,31 @@ def test_one_that_fails_costs_one_attempt_however_much_is_to_be_sent(
     )
 
 
-def test_a_day_is_the_end(client: Client, alice: Person, receiver: Receiver, hands: Hands) -> None:
+def test_a_day_is_the_end(
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
+) -> None:
     made = hook(client, alice, receiver)
     receiver.status = 500
     happen(client, alice)
     client.work()
-    hands.turn(25 * 3600)
+    clock.advance(25 * 3600)
     client.work()
     assert len(receiver.got) == 1
     assert log(client, client.sign_in(alice), made)[0]["state"] == "failed"
 
 
 def test_after_a_week_of_failures_it_is_switched_off_and_its_owner_is_told(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)
     receiver.status = 500
     for _ in range(8):
         happen(client, alice)
         client.work()
-        hands.turn(24 * 3600)
+        clock.advance(24 * 3600)
     alice = client.sign_in(alice)
     assert client.get(f"/v1/webhooks/{made['id']}", as_=alice)["enabled"] is False
-    assert [each["kind"] for each in client.told(alice)].count("webhook.switched_off") == 1
+    assert [each["kind"] for each in client.notifications(alice)].count("webhook.switched_off") == 1
     before = len(receiver.got)
     happen(client, alice)
     client.work()
@@ -254,7 +256,7 @@ def test_after_a_week_of_failures_it_is_switched_off_and_its_owner_is_told(
     assert len(receiver.got) == before + 1
 
 
-def test_gone_switches_it_off_at_once(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_gone_switches_it_off_at_once(client: Client, alice: Account, receiver: Receiver) -> None:
     made = hook(client, alice, receiver)
     receiver.status = 410
     happen(client, alice)
@@ -262,7 +264,7 @@ def test_gone_switches_it_off_at_once(client: Client, alice: Person, receiver: R
     assert client.get(f"/v1/webhooks/{made['id']}", as_=alice)["enabled"] is False
 
 
-def test_a_redirect_is_not_followed(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_a_redirect_is_not_followed(client: Client, alice: Account, receiver: Receiver) -> None:
     other = Receiver()
 
     def redirect(handler: Any) -> None:
@@ -283,7 +285,7 @@ def test_a_redirect_is_not_followed(client: Client, alice: Person, receiver: Rec
 
 @pytest.mark.parametrize("bad", ["silent", "drip in the head", "drip in the body"])
 def test_a_receiver_that_hangs_is_left_after_five_seconds(
-    client: Client, alice: Person, receiver: Receiver, bad: str
+    client: Client, alice: Account, receiver: Receiver, bad: str
 ) -> None:
     def hang(handler: Any) -> None:
         if bad == "drip in the body":
@@ -310,7 +312,9 @@ def test_a_receiver_that_hangs_is_left_after_five_seconds(
         assert delivery["error"] == "took longer than 5 seconds"
 
 
-def test_an_answer_of_100_mb_is_not_read(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_an_answer_of_100_mb_is_not_read(
+    client: Client, alice: Account, receiver: Receiver
+) -> None:
     sent = []
 
     def flood(handler: Any) -> None:
@@ -332,7 +336,9 @@ def test_an_answer_of_100_mb_is_not_read(client: Client, alice: Person, receiver
     assert log(client, alice, made)[0]["state"] == "delivered"
 
 
-def test_headers_without_end_are_refused(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_headers_without_end_are_refused(
+    client: Client, alice: Account, receiver: Receiver
+) -> None:
     def flood(handler: Any) -> None:
         try:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Y: " + b"z" * 1000 + b"\r\n")
@@ -350,7 +356,7 @@ def test_headers_without_end_are_refused(client: Client, alice: Person, receiver
 
 
 def test_a_killed_delivery_is_made_again(
-    client: Client, env: Context, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, env: Context, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     """What a process had claimed when it was killed is due again a minute later."""
     hook(client, alice, receiver)
@@ -359,7 +365,7 @@ def test_a_killed_delivery_is_made_again(
     assert webhooks._claim(db, db.value("SELECT id FROM webhooks"))
     client.work()
     assert receiver.got == []
-    hands.turn(webhooks.LEASE_SECONDS + 1)
+    clock.advance(webhooks.LEASE_SECONDS + 1)
     client.work()
     assert len(receiver.got) == 1
 
@@ -462,7 +468,7 @@ def _refuse() -> socket.socket:
     "ftp://example.net/", "http:///x", "https://user:pw@example.net/", "https://example.net/#x", "nonsense", "http://example.net:0/",
     "http://exa mple.net/", "http://example.net:99999/", "http://[::1/", "http://bücher.example/",
 ])  # fmt: skip
-def test_an_address_has_to_be_one(client: Client, alice: Person, url: str) -> None:
+def test_an_address_has_to_be_one(client: Client, alice: Account, url: str) -> None:
     client.post("/v1/webhooks", {"url": url}, as_=alice).expect(422, "invalid")
 
 
@@ -484,19 +490,19 @@ def test_public_addresses_and_names_may_be_written_down(host: str) -> None:
     assert outside.complaint(f"http://{host}/") is None
 
 
-def test_ten_are_the_most(client: Client, alice: Person, receiver: Receiver) -> None:
+def test_ten_are_the_most(client: Client, alice: Account, receiver: Receiver) -> None:
     for _ in range(10):
         hook(client, alice, receiver)
     client.post("/v1/webhooks", {"url": receiver.url}, as_=alice).expect(409, "limit_reached")
 
 
 def test_the_log_goes_after_a_week(
-    client: Client, alice: Person, receiver: Receiver, hands: Hands
+    client: Client, alice: Account, receiver: Receiver, clock: FakeClock
 ) -> None:
     made = hook(client, alice, receiver)
     happen(client, alice)
     client.work()
-    hands.turn(7 * 24 * 3600 + 1)
+    clock.advance(7 * 24 * 3600 + 1)
     webhooks.sweep(client.env)
     assert log(client, client.sign_in(alice), made) == []
 

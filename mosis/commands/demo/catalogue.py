@@ -16,7 +16,7 @@ from mosis.credentials import passwords
 from mosis.database import Connection
 from mosis.errors import Conflict
 from mosis.packages.build import png, signed, zipped
-from mosis.people import accounts, keys
+from mosis.people import accounts, signing_keys
 from mosis.publishing import apps, releases, reviews, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Upload
@@ -82,7 +82,7 @@ def _account(db: Connection, email: str, name: str, password_hash: str, role: st
             db, Caller(), email, name, password_hash, role=role, verified=True
         )
         # no client address
-        events.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))
+        accounts.choose_mail(db, developer.id, dict.fromkeys(events.KINDS, False))
     return Caller(developer.id, role)
 
 
@@ -94,7 +94,7 @@ def _maker(db: Connection, name: str, password_hash: str) -> tuple[Caller, Any]:
     )
     private = Ed25519PrivateKey.generate()
     public = packages.to_pem(private.public_key().public_bytes_raw())
-    keys.add_signing_key(db, caller, "demo", public)
+    signing_keys.add(db, caller, "demo", public)
     return caller, private.sign
 
 
@@ -154,8 +154,8 @@ def _upload(
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)
     options = Upload(release_notes=f"Version {version}: fixes and small improvements.")
-    signing_keys = keys.that_sign(db, app.id)
-    created = versions.upload(env, db, caller, app, received, options, signing_keys)
+    trusted = signing_keys.that_sign(db, app.id)
+    created = versions.upload(env, db, caller, app, received, options, trusted)
     return created.version.version
 
 

@@ -138,7 +138,7 @@
 <legend>{{t("account.mail_about")}}</legend>
 <div class="boxes">
 % for kind in kinds:
-<label><input type="checkbox" name="kinds" value="{{kind}}" {{"checked" if mail[kind] else ""}}> <code>{{kind}}</code></label>
+<label><input type="checkbox" name="kinds" value="{{kind}}" {{"checked" if mail[kind] else ""}}> {{t("mail_kind." + kind)}}</label>
 % end
 </div>
 </fieldset>

@@ -28,7 +28,11 @@
 <ul class="queue">
 %     for each in versions:
 <li><div>
+%         if each["state"]:
 <a href="{{url(here + "/versions/" + each["version"])}}"><strong>{{each["version"]}}</strong></a>
+%         else:
+<strong>{{t("quality.other_versions") if each["version"] == "other" else each["version"]}}</strong>
+%         end
 <p class="next">{{t("quality.of_version", devices=written(each["unique_devices"]), starts=written(each["starts"]), crashes=written(each["crashes"]))}}
 % if each["crash_free_share"] is not None:
 <br>{{t("quality.crash_free")}}: <strong>{{written(each["crash_free_share"] * 100)}} %</strong> <meter min="0" max="100" low="98" high="99.5" optimum="100" value="{{round(each["crash_free_share"] * 100, 2)}}" aria-label="{{t("quality.crash_free")}}"></meter>

@@ -6,7 +6,7 @@ import pytest
 
 from mosis.context import Context
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.providers import (
     Browser,
     GitHubShape,
@@ -19,8 +19,8 @@ ALICE = "alice@example.net"
 
 
 @pytest.fixture
-def issuer(hands: Hands) -> Iterator[Issuer]:
-    with Issuer(lambda: hands.at) as server:
+def issuer(clock: FakeClock) -> Iterator[Issuer]:
+    with Issuer(lambda: clock.at) as server:
         yield server
 
 

@@ -197,7 +197,7 @@ def test_a_token_in_another_form_is_read(browser: Browser, issuer: Issuer, form:
 def test_an_address_counts_as_verified_only_where_the_provider_says_true(
     browser: Browser, issuer: Issuer, value: Any, verified: bool
 ) -> None:
-    issuer.person["email_verified"] = value
+    issuer.user["email_verified"] = value
     answer = browser.sign_in("company")
     if value in (None, "") and not isinstance(value, (bool, int)):  # it does not say
         assert answer.expect(200)["developer"]["email_verified"] is False
@@ -214,12 +214,12 @@ def as_token(claims: dict[str, Any], key: Any = None) -> tuple[int, dict[str, st
     return 200, {"Content-Type": "application/jwt"}, signed(claims, key).encode()
 
 
-@pytest.mark.parametrize("person", [{"sub": "7f"}, {"sub": "7f", "email": ALICE}])
+@pytest.mark.parametrize("account", [{"sub": "7f"}, {"sub": "7f", "email": ALICE}])
 @pytest.mark.parametrize("sub", ["80", "7F", "7f ", 7, True, ["7f"], {"7f": 1}])
 def test_userinfo_about_another_subject_refuses_the_sign_in(
-    browser: Browser, issuer: Issuer, person: dict[str, Any], sub: Any
+    browser: Browser, issuer: Issuer, account: dict[str, Any], sub: Any
 ) -> None:
-    issuer.person, issuer.told_by_userinfo = person, MORE | {"sub": sub}
+    issuer.user, issuer.userinfo = account, MORE | {"sub": sub}
     refused = browser.sign_in("company").expect(403, "provider_answer_invalid")
     assert "another subject" in refused["detail"]
     assert accounts_of(browser.client.env) == 0
@@ -242,15 +242,15 @@ def test_userinfo_that_cannot_be_used_adds_nothing(
     browser: Browser, issuer: Issuer, form: str
 ) -> None:
     issuer.instead["/userinfo"] = UNUSABLE[form]
-    issuer.person = {"sub": "7f", "email": ALICE}
+    issuer.user = {"sub": "7f", "email": ALICE}
     developer = browser.sign_in("company").expect(200)["developer"]
     assert (developer["email"], developer["email_verified"]) == (ALICE, False)
-    issuer.person = {"sub": "80"}
+    issuer.user = {"sub": "80"}
     browser.sign_in("company").expect(409, "email_not_verified")
 
 
 def test_userinfo_may_be_signed(browser: Browser, issuer: Issuer) -> None:
-    issuer.person = {"sub": "7f"}
+    issuer.user = {"sub": "7f"}
     issuer.instead["/userinfo"] = as_token(MORE | {"iss": issuer.url, "aud": ["portal"]})
     assert browser.sign_in("company").expect(200)["developer"]["email_verified"] is True
     issuer.instead["/userinfo"] = as_token(MORE)
@@ -269,7 +269,7 @@ def test_userinfo_may_be_signed(browser: Browser, issuer: Issuer) -> None:
 def test_signed_userinfo_of_somebody_else_refuses_the_sign_in(
     browser: Browser, issuer: Issuer, changes: dict[str, Any], key: str, said: str
 ) -> None:
-    issuer.person = {"sub": "7f", "email": ALICE}
+    issuer.user = {"sub": "7f", "email": ALICE}
     issuer.instead["/userinfo"] = as_token(MORE | changes, rsa_key(key) if key else None)
     assert said in browser.sign_in("company").expect(403, "provider_answer_invalid")["detail"]
 

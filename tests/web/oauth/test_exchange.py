@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from tests.client import Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.providers import Browser
 from tests.web.oauth.conftest import BASE_URL
 from tests.web.test_trusted_publishers import NOTES, Build, trust
@@ -23,19 +23,19 @@ BACK = f"{BASE_URL}/v1/auth/oauth/company/callback"
 
 class TestACertifiedIssuer:
     @pytest.fixture
-    def settings(self, hands: Hands) -> dict[str, str]:
-        hands.at = time.time()  # the provider has a clock of its own
+    def settings(self, clock: FakeClock) -> dict[str, str]:
+        clock.at = time.time()  # the provider has a clock of its own
         return {"WEBHOOKS_PRIVATE": "allow"}
 
     def test_its_id_token_is_exchanged_once(
-        self, client: Client, provider: str, hands: Hands
+        self, client: Client, provider: str, clock: FakeClock
     ) -> None:
         alice = client.register("alice")
         client.app_of(alice)
         token = id_token(client, provider)
         claims = jwt.decode(token, options={"verify_signature": False})
         assert (claims["aud"], claims["repository_id"]) == (BASE_URL, "74")
-        build = Build(client, hands, None, {})  # type: ignore[arg-type]
+        build = Build(client, clock, None, {})  # type: ignore[arg-type]
         build.exchange(token).expect(400, "invalid_grant")
         trust(client, alice, provider, {"repository_id": "75"}).expect(201)
         build.exchange(token).expect(400, "invalid_grant")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.client import PASSWORD, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.providers import (
     Browser,
     GitHubShape,
@@ -26,8 +26,8 @@ class TestRealProvider:
         return str(request.param)
 
     @pytest.fixture
-    def settings(self, provider: str, algorithm: str, hands: Hands) -> dict[str, str]:
-        hands.at = time.time()
+    def settings(self, provider: str, algorithm: str, clock: FakeClock) -> dict[str, str]:
+        clock.at = time.time()
         return {
             "OIDC_ISSUER": provider,
             "OIDC_CLIENT_ID": f"portal-{algorithm}",
@@ -116,7 +116,7 @@ class TestGitea:
 
 
 def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
-    client: Client, browser: Browser, hands: Hands
+    client: Client, browser: Browser, clock: FakeClock
 ) -> None:
     browser.sign_in("company", "/console").expect(303)
     other = Browser(client)
@@ -128,7 +128,7 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
     browser.cookies = kept
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
     browser.sign_in("company", "/console").expect(303)
-    hands.turn(60)
+    clock.advance(60)
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
 
 
@@ -264,9 +264,9 @@ def test_a_code_that_was_used_is_refused_by_the_provider_too(client: Client) -> 
     browser.call("GET", changed(second, code=code)).expect(403, "provider_refused")
 
 
-def test_a_sign_in_waits_ten_minutes(browser: Browser, hands: Hands) -> None:
+def test_a_sign_in_waits_ten_minutes(browser: Browser, clock: FakeClock) -> None:
     way_back = browser.walk(browser.begin("company"))
-    hands.turn(600)
+    clock.advance(600)
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
     Browser(browser.client).begin("company")
     assert (

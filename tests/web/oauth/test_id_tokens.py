@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.providers import (
     Browser,
     Issuer,
@@ -147,7 +147,7 @@ def test_several_audiences_with_azp_and_some_seconds_of_difference_are_fine(
 
 
 def test_a_new_key_of_the_issuer_is_found_and_an_old_one_dies(
-    browser: Browser, issuer: Issuer, hands: Hands
+    browser: Browser, issuer: Issuer, clock: FakeClock
 ) -> None:
     browser.sign_in("company").expect(200)
     issuer.keys = [public_jwk(rsa_key("next"), kid="next")]
@@ -155,7 +155,7 @@ def test_a_new_key_of_the_issuer_is_found_and_an_old_one_dies(
     browser.sign_in("company").expect(
         403, "provider_answer_invalid"
     )  # asked a moment ago: nobody makes us ask at every try
-    hands.turn(30)
+    clock.advance(30)
     browser.sign_in("company").expect(200)
     issuer.sign = lambda claims: signed(claims)
     browser.sign_in("company").expect(403, "provider_answer_invalid")
@@ -173,8 +173,8 @@ def test_an_issuer_that_takes_the_secret_in_the_form_gets_it_there(
 def test_what_the_id_token_leaves_out_is_asked_of_userinfo(
     browser: Browser, issuer: Issuer
 ) -> None:
-    issuer.person = {"sub": "7f"}
-    issuer.told_by_userinfo = {
+    issuer.user = {"sub": "7f"}
+    issuer.userinfo = {
         "sub": "7f",
         "email": ALICE,
         "email_verified": "true",
@@ -185,6 +185,6 @@ def test_what_the_id_token_leaves_out_is_asked_of_userinfo(
 
 
 def test_userinfo_about_somebody_else_is_not_believed(browser: Browser, issuer: Issuer) -> None:
-    issuer.person = {"sub": "7f"}
-    issuer.told_by_userinfo = {"sub": "80", "email": ALICE, "email_verified": True}
+    issuer.user = {"sub": "7f"}
+    issuer.userinfo = {"sub": "80", "email": ALICE, "email_verified": True}
     browser.sign_in("company").expect(403, "provider_answer_invalid")

@@ -8,8 +8,8 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.credentials import tokens
 from mosis.people import accounts
-from tests.client import PASSWORD, Client, Person
-from tests.conftest import Hands
+from tests.client import PASSWORD, Account, Client
+from tests.conftest import FakeClock
 from tests.providers import (
     Browser,
     GitHubShape,
@@ -19,7 +19,7 @@ from tests.web.oauth.conftest import ALICE, accounts_of, suspend, verify_address
 from tests.web.test_second_factor import step, turned_on
 
 
-def register(client: Client, *, verified: bool) -> Person:
+def register(client: Client, *, verified: bool) -> Account:
     alice = client.register("alice")
     if verified:
         verify_address(client.env, alice.email)
@@ -30,11 +30,11 @@ def test_an_account_is_linked_when_both_sides_have_verified_the_address(
     browser: Browser, issuer: Issuer
 ) -> None:
     alice = register(browser.client, verified=True)
-    issuer.person["email"] = "Alice@Example.net"
+    issuer.user["email"] = "Alice@Example.net"
     answer = browser.sign_in("company").expect(200)
     assert answer["developer"]["id"] == alice.id
     assert answer["developer"]["providers"] == ["password", "company"]
-    issuer.person["email"] = "another@example.net"  # the subject counts, not the address
+    issuer.user["email"] = "another@example.net"  # the subject counts, not the address
     assert browser.sign_in("company").expect(200)["developer"]["id"] == alice.id
 
 
@@ -53,9 +53,9 @@ def test_an_address_that_the_provider_has_not_verified_opens_nothing(
     browser: Browser, issuer: Issuer, claims: dict[str, Any]
 ) -> None:
     register(browser.client, verified=True)
-    issuer.person |= claims
+    issuer.user |= claims
     assert browser.sign_in("company").expect(409, "email_not_verified")["side"] == "provider"
-    issuer.person |= {"email": "new@example.net", "email_verified": False}
+    issuer.user |= {"email": "new@example.net", "email_verified": False}
     browser.sign_in("company").expect(409, "email_not_verified")
     assert accounts_of(browser.client.env) == 1
 
@@ -83,7 +83,7 @@ def test_of_githubs_addresses_a_verified_one_counts(
 
 def test_somebody_signed_in_links_a_provider(browser: Browser, issuer: Issuer) -> None:
     alice = register(browser.client, verified=False)
-    issuer.person |= {"email": "work@example.org", "email_verified": False}
+    issuer.user |= {"email": "work@example.org", "email_verified": False}
     assert browser.sign_in("company", as_=alice).expect(200)["developer"]["id"] == alice.id
     assert browser.sign_in("github", as_=alice).expect(200)["developer"]["providers"] == [
         "password",
@@ -127,7 +127,7 @@ def test_whoever_made_an_account_with_somebody_elses_address_is_out_when_its_own
 ) -> None:
     client = browser.client
     mallory = register(client, verified=False)  # as alice@example.net
-    issuer.person["email"] = "mallory@example.net"
+    issuer.user["email"] = "mallory@example.net"
     browser.sign_in("company", as_=mallory).expect(200)
     key = client.post(
         "/v1/keys", {"name": "way back", "scopes": ["apps:read"]}, as_=mallory
@@ -158,7 +158,7 @@ def test_who_takes_an_account_over_by_a_link_is_not_joined_by_its_maker_at_a_pro
     """Neither by an identity that was linked before, nor by a link that was begun before."""
     client = browser.client
     mallory = register(client, verified=False)  # as alice@example.net
-    issuer.person |= {"sub": "mallory", "email": "mallory@example.net"}
+    issuer.user |= {"sub": "mallory", "email": "mallory@example.net"}
     browser.sign_in("company", as_=mallory).expect(200)
     client.work()
     way_back = browser.walk(browser.begin("github", as_=mallory))
@@ -169,7 +169,7 @@ def test_who_takes_an_account_over_by_a_link_is_not_joined_by_its_maker_at_a_pro
     client.post("/v1/auth/email/verify", said).expect(204)
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
     assert browser.sign_in("company").expect(200)["developer"]["id"] != mallory.id
-    issuer.person |= {"sub": "alice", "email": ALICE}
+    issuer.user |= {"sub": "alice", "email": ALICE}
     owner = browser.sign_in("company").expect(200)
     assert owner["developer"]["id"] == mallory.id
     assert owner["developer"]["providers"] == ["password", "company"]
@@ -187,7 +187,7 @@ def test_a_session_that_has_ended_links_nothing(browser: Browser) -> None:
 def test_the_same_subject_at_another_issuer_is_somebody_else(
     browser: Browser, hub: GitHubShape, issuer: Issuer
 ) -> None:
-    issuer.person |= {"sub": str(hub.user["id"]), "email": "carol@example.net"}
+    issuer.user |= {"sub": str(hub.user["id"]), "email": "carol@example.net"}
     ids = {browser.sign_in(name).expect(200)["developer"]["id"] for name in ("company", "github")}
     assert len(ids) == 2
 
@@ -266,39 +266,39 @@ class TestAdministrator:
 def test_an_unsaid_verification_makes_an_unverified_account_and_links_nothing(
     browser: Browser, issuer: Issuer
 ) -> None:
-    del issuer.person["email_verified"]
+    del issuer.user["email_verified"]
     made = browser.sign_in("company").expect(200)["developer"]
-    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
-    issuer.person["sub"] = "another"
+    assert (made["email"], made["email_verified"]) == (issuer.user["email"], False)
+    issuer.user["sub"] = "another"
     browser.sign_in("company").expect(409, "email_not_verified")
     assert accounts_of(browser.client.env) == 1
 
 
 def test_userinfo_says_what_the_id_token_leaves_out(browser: Browser, issuer: Issuer) -> None:
-    del issuer.person["email_verified"]
-    sub, email = issuer.person["sub"], issuer.person["email"]
-    issuer.told_by_userinfo = {"sub": sub, "email": email, "email_verified": True}
+    del issuer.user["email_verified"]
+    sub, email = issuer.user["sub"], issuer.user["email"]
+    issuer.userinfo = {"sub": sub, "email": email, "email_verified": True}
     assert browser.sign_in("company").expect(200)["developer"]["email_verified"]
 
 
 def test_userinfo_does_not_verify_the_address_of_the_id_token_by_another(
     browser: Browser, issuer: Issuer
 ) -> None:
-    del issuer.person["email_verified"]
-    other = {"sub": issuer.person["sub"], "email": "x@example.net", "email_verified": True}
-    issuer.told_by_userinfo = other
+    del issuer.user["email_verified"]
+    other = {"sub": issuer.user["sub"], "email": "x@example.net", "email_verified": True}
+    issuer.userinfo = other
     made = browser.sign_in("company").expect(200)["developer"]
-    assert (made["email"], made["email_verified"]) == (issuer.person["email"], False)
+    assert (made["email"], made["email_verified"]) == (issuer.user["email"], False)
 
 
 def test_a_provider_does_not_replace_the_second_factor(
-    browser: Browser, issuer: Issuer, hands: Hands
+    browser: Browser, issuer: Issuer, clock: FakeClock
 ) -> None:
     """Neither by an address that both have verified, nor once it is linked, nor for a page that collects."""
     client = browser.client
     alice = register(client, verified=True)
-    phone = turned_on(client, hands, alice)
-    issuer.person["email"] = ALICE
+    phone = turned_on(client, clock, alice)
+    issuer.user["email"] = ALICE
     ticket = browser.sign_in("company").expect(401, "second_factor_required")["ticket"]
     assert client.get("/v1/auth/me", as_=alice)["providers"] == ["password"]
     step(client, ticket, phone.next()).expect(200)

@@ -21,7 +21,7 @@ from mosis.context import Context
 from mosis.credentials.oauth import providers
 from mosis.outbound import http
 from tests.client import PASSWORD, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.providers import (
     Browser,
     GitHubShape,
@@ -111,7 +111,7 @@ TROUBLE: dict[str, Any] = {
 def test_a_provider_in_trouble_is_503_and_rests_a_while(
     browser: Browser,
     issuer: Issuer,
-    hands: Hands,
+    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
     trouble: str,
@@ -128,7 +128,7 @@ def test_a_provider_in_trouble_is_503_and_rests_a_while(
     assert issuer.asked.count(path) == asked
     assert "/elsewhere" not in issuer.asked
     issuer.instead.clear()
-    hands.turn(5)
+    clock.advance(5)
     browser.sign_in("company").expect(200)
 
 
@@ -183,8 +183,8 @@ class TestEncrypted:
     """An issuer behind TLS, whose certificate is trusted only where a test says so."""
 
     @pytest.fixture
-    def issuer(self, hands: Hands, tmp_path: Path) -> Iterator[Issuer]:
-        with Issuer(lambda: hands.at, certificate_for_loopback(tmp_path / "tls.pem")) as server:
+    def issuer(self, clock: FakeClock, tmp_path: Path) -> Iterator[Issuer]:
+        with Issuer(lambda: clock.at, certificate_for_loopback(tmp_path / "tls.pem")) as server:
             yield server
 
     @pytest.fixture
@@ -242,7 +242,7 @@ def test_a_provider_that_hangs_holds_up_nobody_else(
             ask("/v1/auth/register", {"email": ALICE, "password": PASSWORD, "name": "Alice"})[0]
             == 201
         )
-        issuer.person["email"] = "bob@example.net"
+        issuer.user["email"] = "bob@example.net"
         jars = [CookieJar() for _ in range(12)]
         begun = [
             json.loads(ask("/v1/auth/oauth/company", {}, jar)[1])["redirect_url"] for jar in jars

@@ -1,9 +1,10 @@
-"""API keys, with which programs sign in, and the Ed25519 signing keys that verify packages."""
+"""API keys, with which programs sign in."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mosis import audit, events, packages
+from mosis import audit, events
 from mosis.caller import SCOPES, Caller
 from mosis.clock import seconds
 from mosis.context import Context
@@ -13,10 +14,9 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import revocation
 from mosis.publishing import apps
+from mosis.validation import Finding, finding
 
-LIVE_API_KEYS = 100
-ROLE_FOR_ALL = "A role applies to the whole portal; a key with a role cannot be limited to apps."
-LIVE_SIGNING_KEYS = 10
+MOST_ACTIVE = 100  # of one account
 NOTICE_SECONDS = 7 * 24 * 3600  # how long before the expiry of a key its owner is notified
 
 # An API key that is limited to apps (?2 is its id; NULL for any other caller) sees the keys that
@@ -65,10 +65,8 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
     """
     account = caller.account
     _check_no_more_than(caller, wanted)
-    if wanted.expires_at is not None and seconds(wanted.expires_at) <= db.clock.time():
-        raise Invalid(
-            [{"pointer": "/expires_at", "code": "too_small", "detail": "This time is in the past."}]
-        )
+    if found := list(findings(wanted.expires_at, wanted.role, wanted.apps, db.clock.time())):
+        raise Invalid(found)
     secret = tokens.make_key()
     with db.write():
         limited, expires_at = caller.apps, _end_within(db, caller, wanted.expires_at)
@@ -80,10 +78,10 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             account,
             db.now,
         )
-        if live >= LIVE_API_KEYS:
+        if live >= MOST_ACTIVE:
             raise Conflict(
                 "limit_reached",
-                f"An account may have {LIVE_API_KEYS} active API keys; revoke one first.",
+                f"An account may have {MOST_ACTIVE} active API keys; revoke one first.",
             )
         key = ApiKey(
             new_id(),
@@ -110,6 +108,17 @@ def add(db: Connection, caller: Caller, wanted: NewKey) -> tuple[ApiKey, str]:
             role=key.role,
         )
         return key, secret
+
+
+def findings(
+    expires_at: str | None, role: str, apps: list[str] | None, now: float
+) -> Iterator[Finding]:
+    """What is wrong with a new key, apart from the rights of its caller."""
+    if expires_at is not None and seconds(expires_at) <= now:
+        yield finding("/expires_at", "too_small", "This time is in the past.")
+    if role != "developer" and apps is not None:
+        detail = "A role applies to the whole portal; a key with a role cannot be limited to apps."
+        yield finding("/apps", "not_allowed", detail)
 
 
 def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ApiKey]:
@@ -234,17 +243,8 @@ def _end_within(db: Connection, caller: Caller, wanted: str | None) -> str | Non
         else None
     )
     if limit is not None and wanted is not None and wanted > limit:
-        raise Invalid(
-            [
-                {
-                    "pointer": "/expires_at",
-                    "code": "too_large",
-                    "detail": (
-                        f"The expiry must not be later than that of the API key in use, {limit}."
-                    ),
-                }
-            ]
-        )
+        detail = f"The expiry must not be later than that of the API key in use, {limit}."
+        raise Invalid([finding("/expires_at", "too_large", detail)])
     return wanted or limit
 
 
@@ -258,108 +258,7 @@ def _check_no_more_than(caller: Caller, wanted: NewKey) -> None:
             f"A credential cannot grant more than it has; missing: {', '.join(more)}.",
             scope=more[0],
         )
-    if wanted.role != "developer" and wanted.apps is not None:
-        raise Invalid([{"pointer": "/apps", "code": "not_allowed", "detail": ROLE_FOR_ALL}])
     if wanted.role != "developer" and (
         caller.session_id is None or caller.scopes is not None or not caller.has_role("admin")
     ):
         raise Denied("forbidden", "Only a signed-in administrator can make keys with a role.")
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """A registered public key, 32 raw bytes (RFC 8032)."""
-
-    id: str
-    developer_id: str
-    name: str
-    public_key: bytes
-    fingerprint: str
-    state: str
-    created_at: str
-    revoked_at: str | None
-    made_by: str | None
-
-
-def add_signing_key(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKey:
-    """Register a key given as PEM or base64. Raises Invalid, Conflict `signing_key_exists` or `limit_reached`."""
-    account = caller.account
-    raw = packages.parse_public_key(public_key)
-    with db.write():
-        if db.value(
-            "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
-        ):
-            raise Conflict(
-                "signing_key_exists",
-                "This key is registered already, or was registered and revoked.",
-            )
-        live = db.value(
-            "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
-        )
-        if live >= LIVE_SIGNING_KEYS:
-            raise Conflict(
-                "limit_reached",
-                f"An account may have {LIVE_SIGNING_KEYS} active signing keys; revoke one first.",
-            )
-        key = SigningKey(
-            new_id(),
-            account,
-            name,
-            raw,
-            packages.fingerprint(raw),
-            "active",
-            db.now,
-            None,
-            caller.key_id or caller.session_id,
-        )
-        db.insert("signing_keys", **vars(key))
-        audit.add(db, caller, "signing_key.added", key.id, fingerprint=key.fingerprint)
-        return key
-
-
-def signing_keys(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
-    """All signing keys of an account, newest first."""
-    return newest_first(
-        db,
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1",
-        developer_id,
-        wanted=wanted,
-        into=SigningKey,
-    )
-
-
-def get_signing_key(db: Connection, developer_id: str, key_id: str) -> SigningKey:
-    """One signing key of an account. Raises NotFound."""
-    return db.get(
-        "signing key",
-        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
-        key_id,
-        developer_id,
-        into=SigningKey,
-    )
-
-
-def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
-    """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
-    publishers and owners; see `members.may_sign`."""
-    return dict(
-        db.all(
-            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
-            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
-            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
-            app_id,
-        )
-    )
-
-
-def revoke_signing_key(db: Connection, caller: Caller, key_id: str) -> None:
-    """Revoke a signing key, in the running transaction: no new upload may use it; installed
-    versions stay. Safe to repeat. Raises NotFound."""
-    get_signing_key(db, caller.account, key_id)
-    if db.change(
-        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
-        db.now,
-        key_id,
-        caller.account,
-    ):
-        audit.add(db, caller, "signing_key.revoked", key_id)

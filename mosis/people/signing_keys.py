@@ -1,0 +1,110 @@
+"""Signing keys: the Ed25519 public keys that verify packages."""
+
+from dataclasses import dataclass
+
+from mosis import audit, packages
+from mosis.caller import Caller
+from mosis.database import Connection, columns, new_id
+from mosis.database.pagination import Page, PageRequest, newest_first
+from mosis.errors import Conflict
+
+MOST_ACTIVE = 10  # of one account
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A registered public key, 32 raw bytes (RFC 8032)."""
+
+    id: str
+    developer_id: str
+    name: str
+    public_key: bytes
+    fingerprint: str
+    state: str
+    created_at: str
+    revoked_at: str | None
+    made_by: str | None
+
+
+def add(db: Connection, caller: Caller, name: str, public_key: str) -> SigningKey:
+    """Register a key given as PEM or base64. Raises Invalid, Conflict `signing_key_exists` or `limit_reached`."""
+    account = caller.account
+    raw = packages.parse_public_key(public_key)
+    with db.write():
+        if db.value(
+            "SELECT 1 FROM signing_keys WHERE developer_id = ? AND public_key = ?", account, raw
+        ):
+            raise Conflict(
+                "signing_key_exists",
+                "This key is registered already, or was registered and revoked.",
+            )
+        live = db.value(
+            "SELECT count(*) FROM signing_keys WHERE developer_id = ? AND state = 'active'", account
+        )
+        if live >= MOST_ACTIVE:
+            raise Conflict(
+                "limit_reached",
+                f"An account may have {MOST_ACTIVE} active signing keys; revoke one first.",
+            )
+        key = SigningKey(
+            new_id(),
+            account,
+            name,
+            raw,
+            packages.fingerprint(raw),
+            "active",
+            db.now,
+            None,
+            caller.key_id or caller.session_id,
+        )
+        db.insert("signing_keys", **vars(key))
+        audit.add(db, caller, "signing_key.added", key.id, fingerprint=key.fingerprint)
+        return key
+
+
+def index(db: Connection, developer_id: str, wanted: PageRequest) -> Page[SigningKey]:
+    """All signing keys of an account, newest first."""
+    return newest_first(
+        db,
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE developer_id = ?1",
+        developer_id,
+        wanted=wanted,
+        into=SigningKey,
+    )
+
+
+def get(db: Connection, developer_id: str, key_id: str) -> SigningKey:
+    """One signing key of an account. Raises NotFound."""
+    return db.get(
+        "signing key",
+        f"SELECT {columns(SigningKey)} FROM signing_keys WHERE id = ? AND developer_id = ?",
+        key_id,
+        developer_id,
+        into=SigningKey,
+    )
+
+
+def that_sign(db: Connection, app_id: str) -> dict[str, bytes]:
+    """The keys that may sign new uploads of an app: {id: 32 raw bytes}. They are the active ones of its
+    publishers and owners; see `members.may_sign`."""
+    return dict(
+        db.all(
+            "SELECT k.id, k.public_key FROM app_members m JOIN developers d ON d.id = m.developer_id"
+            " JOIN signing_keys k ON k.developer_id = m.developer_id WHERE m.app_id = ?"
+            " AND m.role <> 'viewer' AND k.state = 'active' AND d.suspended = 0",
+            app_id,
+        )
+    )
+
+
+def revoke(db: Connection, caller: Caller, key_id: str) -> None:
+    """Revoke a signing key, in the running transaction: no new upload may use it; installed
+    versions stay. Safe to repeat. Raises NotFound."""
+    get(db, caller.account, key_id)
+    if db.change(
+        "UPDATE signing_keys SET state = 'revoked', revoked_at = ? WHERE id = ? AND developer_id = ? AND state = 'active'",
+        db.now,
+        key_id,
+        caller.account,
+    ):
+        audit.add(db, caller, "signing_key.revoked", key_id)
