@@ -96,6 +96,21 @@ class RevisionCache:
             self.hits += 1
             return entry[2]
 
+    def get_many(
+        self, revisions: Mapping[str, Hashable], kind: str, *, room: str = ""
+    ) -> dict[str, Any]:
+        """The values under (kind, name) for each name with its revision, as far as they are there."""
+        found = {}
+        with self._lock:
+            use = self._rooms[room].use
+            for name, revision in revisions.items():
+                entry = use((kind, name), revision)
+                if entry is not None:
+                    found[name] = entry[2]
+            self.hits += len(found)
+            self.misses += len(revisions) - len(found)
+        return found
+
     def put(
         self, key: Hashable, revision: Hashable, value: Any, size_bytes: int, *, room: str = ""
     ) -> None:

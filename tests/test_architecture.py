@@ -87,6 +87,7 @@ def test_web_modules_share_only_plugins_request_and_the_shapes_of_others() -> No
         "long_poll",
         "openapi",
         "openapi_parameters",
+        "openapi_properties",
         "openapi_schemas",
         "rollout_schemas",
         "openapi_examples",

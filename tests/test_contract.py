@@ -18,6 +18,7 @@ from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
 from mosis.web.openapi import OPERATION_IDS, operation_id
 from mosis.web.openapi_examples import EXAMPLES
+from mosis.web.openapi_properties import PROPERTIES
 from mosis.web.openapi_schemas import is_page
 from mosis.worker import HANDLERS
 from tests import described
@@ -136,6 +137,30 @@ def test_names_for_generated_clients_are_unique_and_say_what_the_call_does() -> 
     named = {name.partition(".")[0] for name in EXAMPLES if "." in name}
     schemas = described.whole()["components"]["schemas"]
     assert named <= set(table.values()) | set(schemas), "an example belongs to nothing"
+
+
+def test_every_property_is_described_and_every_description_used() -> None:
+    used = set()
+
+    def visit(what: object, within: str) -> None:
+        if isinstance(what, dict):
+            for name, field in what.get("properties", {}).items():
+                assert field.get("description", "").endswith("."), f"{within}.{name}"
+                used.update({name, f"{within}.{name}"})
+            for key, part in what.items():
+                if key != "example":
+                    visit(part, within)
+        elif isinstance(what, list):
+            for part in what:
+                visit(part, within)
+
+    for name, schema in described.whole()["components"]["schemas"].items():
+        visit(schema, name)
+    for calls in described.whole()["paths"].values():
+        for call in calls.values():
+            visit(call, call["operationId"])
+    assert len(used) > 500
+    assert set(PROPERTIES) <= used
 
 
 def test_every_tag_is_declared_and_used() -> None:

@@ -27,6 +27,9 @@ log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
+# SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
+# two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
+READING_CACHE_KIB = 256
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
@@ -58,6 +61,7 @@ class Connection:
         self.thread = threading.current_thread()
         self._reading = _prepared(database.path)
         self._reading.execute("PRAGMA query_only = ON")
+        self._reading.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         self._raw = self._reading  # the connection that statements run on
         self._after_commit: list[Callable[[], None]] = []
         self._number = 0  # of this thread's last commit

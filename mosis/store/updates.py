@@ -13,6 +13,7 @@ from mosis.packages import is_package_id, version_key
 from mosis.store.revisions import app_revisions
 
 MOST_APPS = 500
+OFFER_BYTES = 1_800  # approximate size of an offer and of its JSON, without the release notes
 LONGEST_DEVICE = 128
 LONGEST_AGE_DAYS = 90  # the longest cooldown
 
@@ -28,7 +29,7 @@ class Device:
     min_age_days: int = 0  # it wants nothing that was published later, but for security releases
 
 
-@dataclass(frozen=True)
+@dataclass
 class Offer:
     """A published version: the fields that update checks need."""
 
@@ -47,6 +48,7 @@ class Offer:
     release_notes: str
     published_at: str
     security: int
+    shown: bytes = b""  # its JSON in the response, once it has been made
 
 
 def updates(
@@ -121,17 +123,13 @@ def _offers(env: Context, db: Connection, package_ids: Iterable[str]) -> list[tu
     """The offers of these apps, cached until the app changes: most update checks read no rows.
     Unknown apps are not cached; everything missing is read by one query."""
     asked = app_revisions(env, package_ids)
-    found: dict[str, _Offers] = {}
-    for package_id, revision in asked.items():
-        offers = env.cache.get(("offers", package_id), revision, room="offers")
-        if offers is not None:
-            found[package_id] = offers
+    found: dict[str, _Offers] = env.cache.get_many(asked, "offers", room="offers")
     missing = [each for each in asked if each not in found and is_package_id(each)]
     if missing:
         placing = db.value("SELECT placing FROM store_state")
         for package_id, read in _read(db, missing).items():
             offers = found[package_id] = _Offers(placing, read)
-            size = 200 + sum(600 + len(offer.release_notes) for offer, _ in read)
+            size = 200 + sum(OFFER_BYTES + 2 * len(offer.release_notes) for offer, _ in read)
             env.cache.put(("offers", package_id), asked[package_id], offers, size, room="offers")
     return [(package_id, found[package_id]) for package_id in asked if package_id in found]
 

@@ -413,7 +413,7 @@ class Pages:
         }
         if place:
             cached = CachedResponse.of(made, list(headers.items()), tag, route)
-            size = len(bottle.request.query_string) + len(made)
+            size = len(bottle.request.query_string) + cached.size_bytes
             self.env.cache.put(place.key, place.revision, cached, size, room=place.room)
         return page.unless_known(made, headers, tag)
 

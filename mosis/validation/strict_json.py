@@ -44,7 +44,8 @@ def dump_json(value: Any) -> bytes:
     import orjson
 
     try:
-        return orjson.dumps(value)
+        # A copy: what orjson returns keeps its buffer of 4 KiB and more, also in a cache.
+        return bytes(memoryview(orjson.dumps(value)))
     except TypeError:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -135,7 +135,7 @@ class Compression:
         if cacheable and found is None:
             listed = list(headers.headers.items())
             form = CachedResponse.of(packed, listed, gzip_tag(tag), route)
-            self.env.cache.put(key, None, form, len(packed), room="gzip")
+            self.env.cache.put(key, None, form, form.size_bytes, room="gzip")
         return packed
 
     def _unless_known(self, answer: Any, headers: Any, body: bytes) -> Any:

@@ -16,6 +16,7 @@ from mosis.web.openapi_parameters import (
     header_parameters,
     query_parameters,
 )
+from mosis.web.openapi_properties import described
 from mosis.web.openapi_schemas import (
     COUNT,
     TEXT,
@@ -235,6 +236,7 @@ class _Made:
         if content:
             made["requestBody"] = {"required": not declared.optional, "content": content}
         made["responses"] = self.answers(route, declared) | self.refusals(codes(route, declared))
+        made = described(made, operation_id(route))
         return made
 
     def body(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
@@ -357,7 +359,7 @@ class _Made:
         name = what["title"]
         if self._known.setdefault(name, what) != what:
             raise ValueError(f"there are two schemas with the name {name}")
-        self.schemas[name] = inside
+        self.schemas[name] = described(inside, name)
         return {"$ref": f"#/components/schemas/{name}"}
 
     def link(self) -> None:

@@ -264,7 +264,7 @@ def download(env: Context, db: Connection, package_id: str) -> bottle.HTTPRespon
 def updates(env: Context, db: Connection) -> bytes:
     """Newer versions of the installed apps: pkgs=com.acme.notes:12,com.acme.todo:3."""
     query = query_of_updates()
-    pairs = [pair.rpartition(":") for pair in query["pkgs"].split(",") if pair]
+    pairs = [pair.rpartition(":") for pair in query.get("pkgs", "").split(",") if pair]
     installed = {
         package_id: int(code) if _CODE.match(code) else -1 for package_id, _, code in pairs
     }
@@ -288,7 +288,8 @@ def updates_of_many(env: Context, db: Connection, body: dict[str, Any]) -> bytes
 
 
 def query_of_updates() -> dict[str, str]:
-    return {name: bottle.request.query.getunicode(name, "") for name in TEXTS}
+    query = bottle.request.query
+    return {name: query.getunicode(name, "") for name in TEXTS if name in query}
 
 
 def read_age() -> int:
@@ -328,16 +329,13 @@ def read_device(query: Mapping[str, str], min_age_days: int) -> Device:
 def shown_updates(
     env: Context, db: Connection, installed: Mapping[str, int], device: Device
 ) -> bytes:
-    """The response, joined from cached parts: most devices ask about the same versions."""
-    parts = []
-    for offer in store.updates(env, db, installed, device):
-        # by its whole content, so never out of date
-        part = env.cache.get(offer, None, room="offers")
-        if part is None:
-            part = dump(public_offer(env, offer))
-            env.cache.put(offer, None, part, len(part), room="offers")
-        parts.append(part)
-    return b'{"updates":[' + b",".join(parts) + b"]}"
+    """The response, joined from parts that stay with the cached offers: most devices ask about the
+    same versions."""
+    offers = store.updates(env, db, installed, device)
+    for offer in offers:
+        if not offer.shown:
+            offer.shown = dump(public_offer(env, offer))
+    return b'{"updates":[' + b",".join([offer.shown for offer in offers]) + b"]}"
 
 
 @operation(File("application/json", ranges=True), query=INDEX)
