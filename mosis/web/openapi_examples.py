@@ -157,7 +157,7 @@ EXAMPLES: dict[str, Any] = {
     "Notification.data": {"rollout_percent": 25},
     "Standing.state": "waiting",
     "reviews_reject.reasons": ["crashes"],
-    "listing_changes_reject.reasons": ["metadata"],
+    "listing_reviews_reject.reasons": ["metadata"],
     "before": "Notes",
     "after": "Pads",
     "IndexSignatures.key": SHA256,
