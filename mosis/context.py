@@ -19,6 +19,8 @@ from mosis.database.group_commit import GroupCommit
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.mail import Mailer
+from mosis.outbound.objects import open_bucket
+from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
@@ -89,6 +91,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.files.close()
         self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
@@ -110,7 +113,7 @@ def make_context(
         clock=clock,
         db=db,
         news=Subscriptions(db),
-        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
         password_cost=password_cost,
@@ -127,6 +130,22 @@ def make_context(
         providers=providers(config, clock),
         issuers=TrustedIssuers(clock, private=config.webhooks_private == "allow"),
         replication=Replication(config, db) if replicated else None,
+    )
+
+
+def open_files(config: Config) -> Files:
+    """The packages on the disk, or in the bucket that the settings name. Raises ConfigError."""
+    url = config.packages_url or config.packages_moved_from
+    if url is None:
+        return Files(config.packages_dir, config.disk_reserve_bytes)
+    return BucketFiles(
+        config.packages_dir,
+        config.disk_reserve_bytes,
+        open_bucket(url),
+        writes=config.packages_url is not None,
+        cache_bytes=config.packages_cache_bytes,
+        cdn=config.packages_cdn,
+        redirects=config.packages_serve == "redirect",
     )
 
 

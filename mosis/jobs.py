@@ -85,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "add_up_downloads": Kind("upkeep", every_seconds=HOUR),
     "copy_database": Kind("upkeep"),
     "copy_telemetry": Kind("upkeep", every_seconds=DAY),
+    "upload_secrets": Kind("upkeep"),
     "drill": Kind("upkeep", every_seconds=7 * DAY),
 }
 

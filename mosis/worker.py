@@ -65,6 +65,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
+    "upload_secrets": backup.upload_secrets,
     "drill": backup.drill_by_schedule,
 }
 # (interval in seconds, function): run by each process for itself, because it concerns its own

@@ -392,12 +392,14 @@ def run_store_key(given: Given, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
     from mosis import audit, store
     from mosis.caller import PORTAL
+    from mosis.operations import backup
 
     with open_context(config) as env:
         if given.action == "rotate":
             key, db = store.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
+            backup.upload_secrets(env)
         for key in store.index_keys(env):
             until = key.announced_until
             print(

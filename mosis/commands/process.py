@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ def check_preconditions(command: str, config: Config) -> None:
     """Refuse a command that would harm the next start: one that creates files of root in the
     portal's directory, or an empty database in place of a lost one, which would be replicated over
     the good replica. Raises ConfigError, BackupError."""
+    from mosis.operations import backup
+
     folder = config.data_dir.stat() if config.data_dir.exists() else None
     if folder and folder.st_uid and not os.geteuid():
         complaint = (
@@ -111,6 +114,11 @@ def check_preconditions(command: str, config: Config) -> None:
             f"{config.database_path} is missing, but its replica exists: start the "
             "portal, which restores it, then try again"
         )
+    if command != "restore" and backup.lacks_secrets(config):
+        raise BackupError(
+            "secrets are missing in the data folder, but the bucket has them: start the portal, "
+            "which restores them, then try again"
+        )
     if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
         raise BackupError(
             f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?"
@@ -120,6 +128,7 @@ def check_preconditions(command: str, config: Config) -> None:
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
     from mosis.application import build
+    from mosis.operations import backup
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
     from mosis.telemetry.maintenance import Maintenance
@@ -142,7 +151,7 @@ def serve(config: Config) -> int:
     if (
         env.replication is not None and lock is not None and env.db.damage is None
     ):  # Litestream writes to the database, too
-        env.replication.start(lock)
+        env.replication.start(lock, partial(backup.upload_secrets, env))
     asked: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:

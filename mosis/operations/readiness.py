@@ -13,6 +13,7 @@ from mosis.database import SQLITE_VERSION, Connection, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
 from mosis.operations import clock_steps
+from mosis.packages.bucket_storage import BucketFiles
 
 log = logging.getLogger("mosis.operations.readiness")
 
@@ -71,6 +72,7 @@ def _check_all(env: Context) -> Readiness:
         *_database(env.db, "/database"),
         *(_database(env.telemetry, "/telemetry") if env.config.telemetry else ()),
         *_disk(env, free),
+        *_bucket(env),
         *_queue(age),
         *_clock(env),
         *_replica(replica),
@@ -119,6 +121,17 @@ def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
             "disk_low",
             f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused.",
         )
+
+
+def _bucket(env: Context) -> Iterator[dict[str, Any]]:
+    """The bucket with the packages answers; asked in the background."""
+    if isinstance(env.files, BucketFiles) and (trouble := env.files.trouble()) is not None:
+        log.error("bucket not ready", extra={"reason": trouble})
+        detail = (
+            "The bucket with the packages does not answer or refuses it: no uploads, and no "
+            "downloads of what is not cached; `reason` in the log says why."
+        )
+        yield _reason("/packages", "bucket_unavailable", detail)
 
 
 def queue_age_seconds(env: Context) -> int:

@@ -34,6 +34,7 @@ from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
 from mosis.web.listing_changes import STATES as LISTING_STATES
+from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.review_messages import SAY_AS_REVIEWER
@@ -117,7 +118,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) 
         findings=sorted(findings, key=lambda each: SEVERITIES.index(each["severity"])),
         tree=[each for each in tree if each.state != "same"],
         same=[each for each in tree if each.state == "same"],
-        file=chosen and _file(env, db, page, found, version, chosen, findings),
+        file=chosen and _file(env, db, caller, page, found, version, chosen, findings),
         messages=_messages(db, version),
         reasons=REASONS,
         decided_reasons=json.loads(found.reasons),
@@ -134,7 +135,9 @@ def file(
     """The content of one file, as the API returns it."""
     side = str(read_choice("side", *review_files.SIDES, default="after"))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    return send_review_file(review_files.open_file(env, db, version, path, side), path)
+    return send_review_file(
+        review_files.open_file(env, db, version, path, side, in_turn(caller)), path
+    )
 
 
 def claim(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
@@ -230,6 +233,7 @@ def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> Revie
 def _file(
     env: Context,
     db: Connection,
+    caller: Caller,
     page: Page,
     review: Review,
     version: Version,
@@ -249,7 +253,7 @@ def _file(
     if path.rpartition(".")[2].lower() in IMAGES:
         return found
     contents = [
-        review_files.read_file(env, db, version, path, side, line_diff.MOST_BYTES)
+        review_files.read_file(env, db, version, path, side, line_diff.MOST_BYTES, in_turn(caller))
         if side in sides
         else b""
         for side in review_files.SIDES

@@ -16,12 +16,13 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed, NotFound, Unavailable
-from mosis.publishing import versions
+from mosis.publishing import package_files
 from mosis.publishing.versions import Version
 from mosis.store import Device, Listing, Offer, Picture, Query
 from mosis.validation import Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
+from mosis.web.long_poll import in_turn
 from mosis.web.openapi_schemas import (
     COUNT,
     ID,
@@ -394,15 +395,17 @@ def store_key(env: Context) -> dict[str, Any]:
     ]}  # fmt: skip
 
 
-@operation(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
+@operation({200: File("application/vnd.mosis.package+zip", ranges=True), 302: None}, refuses="gone")
 def package(
     env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
     """The bytes of a published package; counted as a download when all were sent."""
     found = store.package(db, developer_id, app_id, version)
-    file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
+    is_get = bottle.request.method == "GET"
+    if is_get and (address := package_files.address(env, db, found)):
+        return redirected(env, caller, found, address)
     return send_file(
-        file,
+        package_files.open_or_later(env, db, found, in_turn(caller)),
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/vnd.mosis.package+zip",
@@ -416,16 +419,29 @@ def package(
     )
 
 
+def redirected(env: Context, caller: Caller, version: Version, address: str) -> bottle.HTTPResponse:
+    """The address of the package in the bucket or at the CDN. What is sent from there is not seen
+    here, so a request for the whole package counts as a download."""
+    if bottle.request.get_header("Range") is None:
+        size = version.size_bytes
+        store.count_download(env, caller.client_network, version, size, ended=True)
+    return bottle.HTTPResponse(b"", 302, {"Location": address, "Cache-Control": "no-store"})
+
+
 @operation(File("image/png", ranges=True), query=OF_PICTURE)
-def icon(env: Context, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
+def icon(
+    env: Context, db: Connection, caller: Caller, app_id: str, size: int
+) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
-    return picture(app_id, store.icon(env, db, app_id, size))
+    return picture(app_id, store.icon(env, db, app_id, size, in_turn(caller)))
 
 
 @operation(File("image/*", ranges=True), query=OF_PICTURE)
-def screenshot(env: Context, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
+def screenshot(
+    env: Context, db: Connection, caller: Caller, app_id: str, number: int
+) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
-    return picture(app_id, store.screenshot(env, db, app_id, number))
+    return picture(app_id, store.screenshot(env, db, app_id, number, in_turn(caller)))
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
