@@ -40,6 +40,29 @@ def build(env: Context) -> Any:
     return app
 
 
+def build_store(env: Context) -> Any:
+    """The WSGI application of a store front end."""
+    from mosis.web import health, metrics, store, store_changes
+    from mosis.web.answers import Answers
+    from mosis.web.compression import Compression
+    from mosis.web.plugins import Callers, Errors, Inputs
+    from mosis.web.store_only import StorePortal
+
+    config = env.config
+    app = StorePortal(
+        env.measures, config.base_path, limits=env.limits, trusted_proxy=config.trusted_proxy
+    )
+    app.primary_url = config.primary_url or ""
+    problems.document_errors_under(config.base_path)
+    if config.compression:
+        app.install(Compression(env))  # first, that is, around all others
+    for plugin in (Errors(), Callers(env), Inputs(env), Answers(env)):
+        app.install(plugin)
+    for module in (health, metrics, store, store_changes):
+        module.routes(app)
+    return app
+
+
 def _api() -> tuple[Any, ...]:
     """The modules with the API's part of the URL table."""
     from mosis.web import (
@@ -52,6 +75,7 @@ def _api() -> tuple[Any, ...]:
         cli,
         docs,
         events,
+        front_ends,
         health,
         jobs,
         keys,
@@ -103,6 +127,7 @@ def _api() -> tuple[Any, ...]:
         telemetry,
         jobs,
         backups,
+        front_ends,
         well_known,
     )
 

@@ -27,8 +27,7 @@ from mosis.publishing.versions import Version
 from mosis.ui import forms
 from mosis.ui import listing_changes as listings
 from mosis.ui.pages import Page, add
-from mosis.validation import Schema, pattern
-from mosis.validation.fast_path import check
+from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream

@@ -150,6 +150,7 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "trusted_publishers": "Members",
     "listing_changes": "Reviews",
     "well_known": "Docs",
+    "front_ends": "Admin",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
     "store_changes": "Store",

@@ -44,7 +44,7 @@ NEEDS_NO_KEY = {
     "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",
     "/notifications/read-all": "sets", "/store/updates": "asks", "/telemetry/events": "has its batch_id",
-    "/telemetry/crashes": "knows doubles",
+    "/telemetry/crashes": "knows doubles", "/front-ends/downloads": "has its batch",
 }  # fmt: skip
 
 

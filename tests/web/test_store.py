@@ -38,7 +38,10 @@ def test_a_store_app_shows_all_its_fields(client: Client, alice: Account) -> Non
     assert client.get("/v1/store/apps").json["apps"] == [shown.json]
     assert client.get("/store/apps?q=not")["apps"] == [shown.json]
     assert client.get("/store/apps?q=nought")["apps"] == []
-    assert shown.headers["cache-control"] == "public, max-age=60"
+    assert (
+        shown.headers["cache-control"]
+        == "public, max-age=60, stale-while-revalidate=30, stale-if-error=300"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["/v1", ""])
