@@ -30,7 +30,7 @@ def build(env: Context) -> Any:
         app.install(Compression(env))  # first, that is, around all others
     for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
-    for module in (*_api(), *_pages()):
+    for module in (*_operations(), *_api(), *_pages()):
         module.routes(app)
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
@@ -63,24 +63,44 @@ def build_store(env: Context) -> Any:
     return app
 
 
-def _api() -> tuple[Any, ...]:
-    """The modules with the API's part of the URL table."""
+def _operations() -> tuple[Any, ...]:
+    """The modules with the API's calls for operators and monitoring, and the documents."""
     from mosis.web import (
-        account_recovery,
-        accounts,
         admin,
-        apps,
-        auth,
         backups,
         cli,
         docs,
-        events,
         front_ends,
         health,
         jobs,
-        keys,
-        members,
         metrics,
+        well_known,
+    )
+
+    return (
+        health,
+        metrics,
+        docs,
+        cli,
+        admin,
+        jobs,
+        backups,
+        front_ends,
+        well_known,
+    )
+
+
+def _api() -> tuple[Any, ...]:
+    """The modules with the other calls of the API."""
+    from mosis.web import (
+        account_recovery,
+        accounts,
+        apps,
+        auth,
+        events,
+        keys,
+        listing_changes,
+        members,
         notifications,
         oauth,
         review_messages,
@@ -93,15 +113,10 @@ def _api() -> tuple[Any, ...]:
         trusted_publishers,
         versions,
         webhooks,
-        well_known,
     )
     from mosis.web import device_login as devices
 
     return (
-        health,
-        metrics,
-        docs,
-        cli,
         auth,
         oauth,
         account_recovery,
@@ -116,17 +131,13 @@ def _api() -> tuple[Any, ...]:
         rollout_plans,
         reviews,
         review_messages,
+        listing_changes,
         notifications,
         events,
         webhooks,
-        admin,
         store,
         store_changes,
         telemetry,
-        jobs,
-        backups,
-        front_ends,
-        well_known,
     )
 
 
@@ -138,6 +149,7 @@ def _pages() -> tuple[Any, ...]:
         assets,
         console,
         device,
+        listing_changes,
         quality,
         setup,
         sign_in,
@@ -157,6 +169,7 @@ def _pages() -> tuple[Any, ...]:
         account_links,
         device,
         console,
+        listing_changes,
         review_desk,
         own_apps,
         quality,
