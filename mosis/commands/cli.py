@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
+from mosis.commands import move_packages
 from mosis.commands.process import (
     HERE,
     check_preconditions,
@@ -120,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         run_backup,
     )
     _restore_commands(command)
-    _move_command(command)
+    move_packages.add_to(command)
     command(
         "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
     )
@@ -164,32 +165,6 @@ def _restore_commands(command: "Commands") -> None:
     )
     drill.add_argument(
         "--whole", action="store_true", help="hash every package instead of a sample"
-    )
-
-
-def _move_command(command: "Commands") -> None:
-    moving = command(
-        "move-packages",
-        "copy the packages to a bucket, or back to the disk, while the portal serves",
-        run_move,
-    )
-    moving.add_argument(
-        "--to", required=True, metavar="URL", help="s3://BUCKET/PREFIX?..., or file: for the disk"
-    )
-    moving.add_argument(
-        "--parallel",
-        type=int,
-        default=4,
-        choices=range(1, 33),
-        metavar="1-32",
-        help="packages at a time",
-    )
-    moving.add_argument("--dry-run", action="store_true", help="only count what would be copied")
-    moving.add_argument("--verify", action="store_true", help="then read everything at the target")
-    moving.add_argument(
-        "--prune",
-        action="store_true",
-        help="remove at the source what was read at the target; needs a drill that passed",
     )
 
 
@@ -466,24 +441,6 @@ def run_drill(given: Given, config: Config) -> int:
         found = backup.drill_by_command(env, given.whole)
     print(found.text)
     return 0 if found.passed else FAILED
-
-
-def run_move(given: Given, config: Config) -> int:
-    """Copy the packages to the other place, or remove them at the source."""
-    from mosis.operations import moving
-
-    def report(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with open_context(config) as env:
-        options = {"dry_run": given.dry_run, "verify": given.verify, "prune": given.prune}
-        try:
-            found = moving.move(env, given.to, parallel=given.parallel, report=report, **options)
-        except moving.MoveError as error:
-            print(f"portal: {error}.", file=sys.stderr)
-            return FAILED
-    print(("would be done: " if given.dry_run else "") + found.text)
-    return FAILED if found.findings else 0
 
 
 def run_doctor(given: Given, config: Config) -> int:
