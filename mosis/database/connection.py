@@ -41,7 +41,8 @@ SQLITE_VERSION = sqlite3.sqlite_version
 # WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
 CHECKPOINT_BYTES = 4 << 20
 FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
-COMMITS_PER_CHECKPOINT = 8  # at least; a long reader can keep the WAL from being reset
+# The size is looked at so often; a long reader can keep the WAL from being reset.
+COMMITS_PER_CHECKPOINT = 8
 
 
 @cache
@@ -410,7 +411,6 @@ class Database:
         self._commits = 0
         self._flushed = 0  # the last commit that is on disk
         self._flushing = threading.Lock()
-        self._checkpointed = 0  # the commit after which the last checkpoint ran
         self._local = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -489,11 +489,10 @@ class Database:
         """Called under the write lock after each commit; returns its number. Runs a checkpoint when the WAL has grown beyond
         CHECKPOINT_BYTES: journal_size_limit truncates it to that size on reset, so a longer one has uncheckpointed pages."""
         number = self._commits = self._commits + 1
-        if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
+        if not self.checkpoints or number % COMMITS_PER_CHECKPOINT:
             return number
         if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
             connection.checkpoint()
-            self._checkpointed = number
         return number
 
     def close(self) -> None:
