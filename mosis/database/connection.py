@@ -84,6 +84,10 @@ class Connection:
         """Have the workers look for due jobs after the running transaction is committed."""
         self.after_commit(lambda: self.database.on_job())
 
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to a counter of the metrics after the running transaction is committed."""
+        self.after_commit(lambda: self.database.on_count(name, **labels))
+
     @overload
     def all(self, sql: str, *values: Any, into: type[Row]) -> list[Row]: ...
 
@@ -405,6 +409,8 @@ class Database:
         self.on_job: Callable[[], None] = lambda: None
         # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        # Called after a commit, with the name and labels of a counter; set with the context.
+        self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0
