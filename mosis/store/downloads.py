@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,18 @@ def count_download(
         env.measures.count("portal_downloads_total")
 
 
+def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:
+    """Add downloads {version id: count} to a day, in the running transaction. Versions that are gone
+    are skipped."""
+    db.change(
+        "INSERT INTO downloads (version_id, day, count)"
+        " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+        day,
+        json.dumps(counts),
+    )
+
+
 def flush_downloads(env: Context) -> list[str]:
     """Write the downloads counted since the last call. Returns the ids of their versions."""
     counts = env.downloads.take()
@@ -104,14 +117,7 @@ def flush_downloads(env: Context) -> list[str]:
         with db.write():
             # The rows are committed even if the flush then fails, so the counts are not restored.
             db.after_commit(counts.clear)
-            for version_id, count in counts.items():
-                db.change(
-                    "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
-                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                    db.now[:10],
-                    count,
-                    version_id,
-                )
+            add_counts(db, db.now[:10], counts)
     except BaseException:
         env.downloads.put_back(counts)
         raise
