@@ -82,10 +82,6 @@ class Connection:
         """Have the workers look for due jobs after the running transaction is committed."""
         self.after_commit(lambda: self.database.on_job())
 
-    def count(self, name: str, **labels: str) -> None:
-        """Add one to a counter of the metrics after the running transaction is committed."""
-        self.after_commit(lambda: self.database.on_count(name, **labels))
-
     @overload
     def all(self, sql: str, *values: Any, into: type[Row]) -> list[Row]: ...
 
@@ -418,11 +414,10 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit that queued a job; set by the worker.
+        # Called after a commit: when a job was queued, with the account of an event, and with a
+        # metric to count. The worker, the subscriptions and the context set them.
         self.on_job: Callable[[], None] = lambda: None
-        # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
-        # Called after a commit, with the name and labels of a counter; set with the context.
         self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
