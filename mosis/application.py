@@ -150,9 +150,11 @@ def _pages() -> tuple[Any, ...]:
         console,
         device,
         listing_changes,
+        members,
         quality,
         setup,
         sign_in,
+        trusted_publishers,
     )
     from mosis.ui import admin as operator_pages
     from mosis.ui import apps as own_apps
@@ -172,6 +174,8 @@ def _pages() -> tuple[Any, ...]:
         listing_changes,
         review_desk,
         own_apps,
+        members,
+        trusted_publishers,
         quality,
         account,
         operator_pages,

@@ -1,6 +1,8 @@
 """Pages that links in mails lead to. The token is in the fragment, which browsers do not send: a
 script puts it into the form; without scripts the user copies it."""
 
+from typing import Any
+
 import bottle
 
 from mosis.caller import Caller
@@ -19,6 +21,7 @@ INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name"
     "invitation": TICKET
 }
 JOIN: Schema = {"token": TICKET}
+ACCEPT: Schema = JOIN | {"accept": {"type": "string", "allowed": ["yes"]}}
 VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
 
 
@@ -148,12 +151,22 @@ def show_join(page: Page) -> bytes:
     return page.render("join.tpl")
 
 
-def join(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Accept it, with the session of the account that has the address of the mail."""
-    token = page.form.checked(JOIN, trimmed=("token",))["token"]
+def join(env: Context, db: Connection, page: Page) -> Any:
+    """Show what the token is for, or accept it, with the session of the account that has the address
+    of the mail."""
+    form = page.form.checked(ACCEPT, trimmed=("token",))
     spend(env, "guess", page.caller.account)
-    invitations.accept(env, db, page.caller, token)
-    return page.see_other("/console/", notice="joined")
+    if "accept" in form:
+        app = invitations.accept(env, db, page.caller, form["token"])
+        return page.see_other(f"/console/apps/{app.package_id}", notice="joined")
+    invitation, app = invitations.read(env, db, page.caller, form["token"])
+    return page.render(
+        "join_offer.tpl",
+        app=app,
+        invitation=invitation,
+        inviter=accounts.get(db, invitation.developer_id).name,
+        token=form["token"],
+    )
 
 
 def link(page: Page) -> bytes:

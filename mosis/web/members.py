@@ -85,7 +85,7 @@ def invite(
 ) -> dict[str, Any]:
     """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
-    _count_mail(env, caller, body["email"])
+    count_mail(env, caller, body["email"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.send(db, caller, found, body["email"], body["role"])
@@ -157,7 +157,7 @@ def offer(
     """Offer the app to the owner of this mailbox; it is transferred when that account accepts."""
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
-    _count_mail(env, caller, email)
+    count_mail(env, caller, email)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.offer(db, caller, found, email)
@@ -186,7 +186,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> dict[str
     return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
 
 
-def _count_mail(env: Context, caller: Caller, email: str) -> None:
+def count_mail(env: Context, caller: Caller, email: str) -> None:
     """Count a mail that an account causes to be sent to another address. Raises LimitReached
     `rate_limited`."""
     spend(env, "invitations", caller.account)
