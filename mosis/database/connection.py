@@ -414,8 +414,7 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit: when a job was queued, with the account of an event, and with a
-        # metric to count. The worker, the subscriptions and the context set them.
+        # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
         self.on_event: Callable[[str], None] = lambda developer_id: None
         self.on_count: Callable[..., None] = lambda name, **labels: None
