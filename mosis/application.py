@@ -30,7 +30,7 @@ def build(env: Context) -> Any:
         app.install(Compression(env))  # first, that is, around all others
     for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
-    for module in (*_api(), *_pages()):
+    for module in (*_operations(), *_api(), *_pages()):
         module.routes(app)
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
@@ -63,24 +63,24 @@ def build_store(env: Context) -> Any:
     return app
 
 
+def _operations() -> tuple[Any, ...]:
+    """The modules with the API's calls for operators and monitoring, and the documents."""
+    from mosis.web import admin, backups, cli, docs, front_ends, health, jobs, metrics, well_known
+
+    return (health, metrics, docs, cli, admin, jobs, backups, front_ends, well_known)
+
+
 def _api() -> tuple[Any, ...]:
-    """The modules with the API's part of the URL table."""
+    """The modules with the other calls of the API."""
     from mosis.web import (
         account_recovery,
         accounts,
-        admin,
         apps,
         auth,
-        backups,
-        cli,
-        docs,
         events,
-        front_ends,
-        health,
-        jobs,
         keys,
+        listing_changes,
         members,
-        metrics,
         notifications,
         oauth,
         review_messages,
@@ -93,15 +93,10 @@ def _api() -> tuple[Any, ...]:
         trusted_publishers,
         versions,
         webhooks,
-        well_known,
     )
     from mosis.web import device_login as devices
 
     return (
-        health,
-        metrics,
-        docs,
-        cli,
         auth,
         oauth,
         account_recovery,
@@ -116,17 +111,13 @@ def _api() -> tuple[Any, ...]:
         rollout_plans,
         reviews,
         review_messages,
+        listing_changes,
         notifications,
         events,
         webhooks,
-        admin,
         store,
         store_changes,
         telemetry,
-        jobs,
-        backups,
-        front_ends,
-        well_known,
     )
 
 
@@ -138,9 +129,12 @@ def _pages() -> tuple[Any, ...]:
         assets,
         console,
         device,
+        listing_changes,
+        members,
         quality,
         setup,
         sign_in,
+        trusted_publishers,
     )
     from mosis.ui import admin as operator_pages
     from mosis.ui import apps as own_apps
@@ -157,8 +151,11 @@ def _pages() -> tuple[Any, ...]:
         account_links,
         device,
         console,
+        listing_changes,
         review_desk,
         own_apps,
+        members,
+        trusted_publishers,
         quality,
         account,
         operator_pages,

@@ -18,6 +18,7 @@ from mosis.people import accounts
 from mosis.publishing import (
     apps,
     line_diff,
+    listing_changes,
     review_files,
     review_messages,
     review_policy,
@@ -28,9 +29,11 @@ from mosis.publishing.line_diff import Line
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
+from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
+from mosis.web.listing_changes import STATES as LISTING_STATES
 from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
@@ -39,6 +42,7 @@ from mosis.web.reviews import APPROVE, IMAGES, REJECT, STATES, send_review_file
 
 LINES = 1500  # of a diff on one page
 MESSAGES = 500
+LISTINGS = 10
 SEVERITIES = ("error", "warning", "info")
 SAY_HERE: Schema = {
     "text": SAY_AS_REVIEWER["text"],
@@ -78,13 +82,22 @@ class Row:
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
     """Reviews that are waiting, claimed or decided, except those of apps that the caller works on."""
     state = str(read_choice("state", *STATES, default="waiting"))
-    found = reviews.index(db, caller, page.request(str, str), state)
+    wanted = page.request(str, str)
+    found = reviews.index(db, caller, wanted, state)
+    # the first page shows the listing changes too
+    changes = (
+        listing_changes.queue(db, caller, PageRequest(LISTINGS), state)
+        if state in LISTING_STATES and not wanted.after
+        else None
+    )
     return page.render(
         "reviews.tpl",
         rows=[_row(db, page, review) for review in found.rows],
         state=state,
         states=STATES,
         next_cursor=found.next_cursor,
+        listings=[listings.row_of(db, change) for change in changes.rows] if changes else [],
+        more_listings=bool(changes and changes.next_cursor),
     )
 
 
@@ -143,11 +156,7 @@ def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.H
     """Approve the version."""
     form = page.form.checked(APPROVE | {"security": CHECKBOX}, trimmed=("comment",))
     reviews.approve(
-        db,
-        caller,
-        reviews.get(db, review),
-        form.get("comment", ""),
-        security="security" in form,
+        db, caller, reviews.get(db, review), form.get("comment", ""), security="security" in form
     )
     return page.see_other("/console/reviews", notice="approved")
 

@@ -10,12 +10,7 @@ import bottle
 from mosis import problems
 from mosis.caller import ROLES, SCOPES
 from mosis.web.openapi_examples import ID, body_of, example_of
-from mosis.web.openapi_parameters import (
-    TAGLESS,
-    address,
-    header_parameters,
-    query_parameters,
-)
+from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, query_parameters
 from mosis.web.openapi_properties import described
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -148,6 +143,7 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "device_login": "Devices",
     "second_factor": "Auth",
     "trusted_publishers": "Members",
+    "listing_changes": "Reviews",
     "well_known": "Docs",
     "front_ends": "Admin",
     "review_messages": "Messages",
@@ -191,10 +187,7 @@ HEADERS: dict[str, Any] = {
         "schema": TEXT,
     },
     "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
-    "Retry-After": {
-        "description": "Seconds to wait before the next attempt.",
-        "schema": COUNT,
-    },
+    "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": COUNT},
     "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
 }
 
@@ -252,10 +245,7 @@ class _Made:
         schema = json_schema(declared.body)
         if declared.array is not None:
             schema = {"oneOf": [schema, array_schema(declared.array)]}
-        media = {
-            "schema": schema,
-            "example": body_of(operation_id(route), declared.body),
-        }
+        media = {"schema": schema, "example": body_of(operation_id(route), declared.body)}
         return {"application/json": media} | (
             {"application/x-www-form-urlencoded": media} if declared.form else {}
         )
@@ -399,6 +389,10 @@ OPERATION_IDS = {
     "POST /apps/<app>/transfer": "apps_transfer",
     "GET /invitations/<token>": "received_invitations_get",
     "POST /invitations/<token>/accept": "received_invitations_accept",
+    "GET /listing-changes": "listing_reviews_list",
+    "GET /listing-changes/<change>": "listing_reviews_get",
+    "POST /listing-changes/<change>/approve": "listing_reviews_approve",
+    "POST /listing-changes/<change>/reject": "listing_reviews_reject",
     "POST /admin/backups": "admin_backups_create",
     "GET /docs/<name>": "docs_document_get",
     "GET /store/apps/<package_id>/download": "store_apps_download",
