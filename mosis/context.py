@@ -30,14 +30,7 @@ from mosis.subscriptions import Subscriptions
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
 # responses, senders of telemetry.
-ROOMS = {
-    "apps": 0.25,
-    "lists": 0.3,
-    "offers": 0.25,
-    "always": 0.05,
-    "gzip": 0.1,
-    "senders": 0.05,
-}
+ROOMS = {"apps": 0.25, "lists": 0.3, "offers": 0.25, "always": 0.05, "gzip": 0.1, "senders": 0.05}
 
 
 @dataclass(frozen=True)

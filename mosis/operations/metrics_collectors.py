@@ -209,9 +209,7 @@ def disks(env: Context) -> Iterator[Family]:
         size.add(_size(path), database=name)
         wal.add(_size(Path(f"{path}-wal")), database=name)
     free = Family(
-        "portal_disk_free_bytes",
-        "gauge",
-        "Free space for the portal on the disk of a folder.",
+        "portal_disk_free_bytes", "gauge", "Free space for the portal on the disk of a folder."
     )
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:

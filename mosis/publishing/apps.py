@@ -134,11 +134,7 @@ def index(
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
     return newest_first(
-        db,
-        f"SELECT {columns(App)} FROM apps WHERE {where}",
-        *values,
-        wanted=wanted,
-        into=App,
+        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
     ), total
 
 
