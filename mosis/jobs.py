@@ -390,8 +390,7 @@ def sweep(env: Any) -> None:
             db.now,
         )
         db.change(
-            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
-            db.clock.now(-30 * DAY),
+            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.clock.now(-30 * DAY)
         )
         db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="

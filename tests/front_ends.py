@@ -58,6 +58,7 @@ class Pair:
         self.primary, self.hands = env, hands
         self.stack = contextlib.ExitStack()
         assert env.replication is not None
+        store.index_keys(env)  # made at the start of a portal
         env.replication.start(env.replication.litestream.hold())
         self.stack.callback(env.replication.stop)
         self.primary_port = self.stack.enter_context(serving(env)).port

@@ -25,7 +25,7 @@ from tests.catalogue import add_developer, add_listed, add_version
 from tests.client import Client, Person
 from tests.conftest import Hands
 from tests.front_ends import SECRET, Pair, ask, paired, quoted
-from tests.server import Running, command, free_port, wait_until
+from tests.server import Running, campaign, command, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -152,13 +152,29 @@ def random_request(chance: random.Random, pair: Pair, tags: list[str]) -> dict[s
     }
 
 
+def count_this_network(pair: Pair, app: str) -> None:
+    """Download an app's package from the primary: it is not counted again today, which would change
+    lists in the middle of a comparison."""
+    db = pair.primary.db.connection()
+    owner = db.value("SELECT developer_id FROM apps WHERE id = ?", app)
+    assert ask(pair.primary_port, f"/packages/{owner}/{app}/1.1.0/package.mosis")[0] == 200
+    pair.taken_over()
+    wait_until(lambda: store.flush_downloads(pair.primary) or downloads_of(pair), "it is counted")
+    counts = db.value("SELECT counts FROM store_state")
+    pair.hands.turn(front_end.COUNTS_SECONDS + 1)
+    heartbeat.beat(pair.primary)
+    front = pair.front.db.connection()
+    wait_until(lambda: front.value("SELECT counts FROM store_state") == counts, "it is shown")
+    pair.taken_over()
+
+
 @pytest.mark.parametrize("number", short_and_full(400, 10_000))
 def test_random_requests_get_the_responses_of_the_primary(
     env: Context, shop: str, tmp_path: Path, hands: Hands, number: int
 ) -> None:
     chance, seed = seeded()
     with paired(env, tmp_path / "front", hands) as pair:
-        pair.taken_over()
+        count_this_network(pair, shop)
         tags: list[str] = []
         statuses: dict[int, int] = {}
         for _ in range(number):
@@ -540,3 +556,14 @@ def test_two_front_ends_do_not_share_a_folder(pair: Pair) -> None:
     settings["LISTEN_ADDR"] = f"127.0.0.1:{free_port()}"
     refused = command(pair.folder, "serve", "--store", settings=settings)
     assert (refused.returncode, "another store front end" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("kills", short_and_full(6, 200))
+def test_after_kills_no_response_is_one_that_the_primary_never_gave(kills: int) -> None:
+    done = campaign("bench.front_end_kills", "--kills", str(kills), "--seed", str(seeded()[1]))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_campaign_of_kills_notices_a_wrong_response() -> None:
+    done = campaign("bench.front_end_kills", "--kills", "1", "--plant")
+    assert (done.returncode, "a torn list" in done.stdout) == (1, True), done.stdout + done.stderr

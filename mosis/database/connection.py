@@ -414,10 +414,10 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit that queued a job; set by the worker.
+        # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
-        # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0

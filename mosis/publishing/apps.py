@@ -16,6 +16,8 @@ from mosis.publishing import members, quotas
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
 PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
 JSON_FIELDS = ("tags", "rollout_plan")
+# what the store shows of an app, and its developer can change
+LISTED = ("name", "summary", "description", "category", "tags", "homepage")
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,7 @@ def index(
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
     return newest_first(
-        db,
-        f"SELECT {columns(App)} FROM apps WHERE {where}",
-        *values,
-        wanted=wanted,
-        into=App,
+        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
     ), total
 
 

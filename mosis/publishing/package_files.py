@@ -70,12 +70,7 @@ def path(env: Context, db: Connection, version: HasPackage) -> Path:
 
 
 def open_file(
-    env: Context,
-    db: Connection,
-    version: HasPackage,
-    *,
-    anew: bool = False,
-    turn: Turn = JOBS,
+    env: Context, db: Connection, version: HasPackage, *, anew: bool = False, turn: Turn = JOBS
 ) -> BinaryIO:
     """Open the package file for reading; waits for the bucket, in this turn, if it is not on this
     machine. With `anew`, its hash is verified even if the file is unchanged since the last time.

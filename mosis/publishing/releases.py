@@ -118,10 +118,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
             return Again(0)
         try:
             _publish_now(env, db, PORTAL, version, version.rollout_percent)
-        except (
-            Conflict,
-            Denied,
-        ) as refusal:  # permanent: a retry would be refused too
+        except (Conflict, Denied) as refusal:  # permanent: a retry would be refused too
             versions.set_columns(db, version.id, publish_at=None, publish_when_approved=0)
             audit.add(
                 db,
