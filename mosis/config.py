@@ -13,6 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+# Of S3-compatible stores; read by Litestream and by the client of the bucket, not by Config.
+BUCKET_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LITESTREAM_ACCESS_KEY_ID",
+    "LITESTREAM_SECRET_ACCESS_KEY",
+)
+
 
 class ConfigError(Exception):
     """The settings cannot be used; `complaints` lists everything that is wrong, one sentence each."""
@@ -151,10 +160,25 @@ def _replica(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc:
+        raise ValueError(
+            "must be s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION, without credentials"
+        )
+    return value
+
+
 def _mailbox(value: str) -> str:
     if "@" not in value or any(character in value for character in "\r\n"):
         raise ValueError("must be an e-mail address, such as portal@example.net")
     return value
+
+
+def _passphrase(value: str) -> str:
+    if len(value.strip()) < 20:
+        raise ValueError("must have at least 20 characters; `openssl rand -base64 32` makes one")
+    return value.strip()
 
 
 def _store_name(value: str) -> str:
@@ -208,7 +232,16 @@ _TOGETHER = (
 
 def _halves(given: Mapping[str, str]) -> list[str]:
     """An error for each provider of which only some settings are set: it would silently be off."""
-    return [
+    complaints = [
+        f"{name}: needs PACKAGES_URL, the bucket with the packages."
+        for name in ("PACKAGES_CDN", "PACKAGES_SERVE")
+        if given.get(name) and not given.get("PACKAGES_URL") and given[name] != "proxy"
+    ]
+    if given.get("PACKAGES_URL") and given.get("PACKAGES_MOVED_FROM"):
+        complaints.append(
+            "PACKAGES_MOVED_FROM: is for packages that move from a bucket to the disk; unset it, or PACKAGES_URL."
+        )
+    return complaints + [
         f"{', '.join(names)}: set all of them, or none"
         for names in _TOGETHER
         if len({bool(given.get(name)) for name in names}) == 2
@@ -225,9 +258,18 @@ class Config:
     database_path: Path = _setting(Path("data/portal.db").absolute(), _path)
     telemetry_database_path: Path | None = _setting(None, _path)
     packages_dir: Path = _setting(Path("packages").absolute(), _path)
+    packages_url: str | None = _setting(None, _bucket)
+    packages_moved_from: str | None = _setting(None, _bucket)
+    packages_serve: str = _setting("proxy", _one_of("proxy", "redirect"))
+    packages_cdn: str | None = _setting(None, _url)
+    packages_cache_bytes: int = _setting(1 << 30, _number(64 << 20, 1 << 50))
     assets_dir: Path = _setting(Path("assets").absolute(), _path)
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
+    backup_key: str | None = _setting(None, _passphrase, secret=True)
+    primary_url: str | None = _setting(None, _url)
+    follow_seconds: int = _setting(2, _number(1, 60))
+    front_end_secret: str | None = _setting(None, _secret, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None, _mailbox)
     github_client_id: str | None = _setting(None)
@@ -308,7 +350,17 @@ class Config:
         config = cls(**values)
         if config.telemetry_path == config.database_path:
             raise ConfigError(["TELEMETRY_DATABASE_PATH: must be another file than DATABASE_PATH."])
+        if complaints := config._missing_for_recovery():
+            raise ConfigError(complaints)
         return config
+
+    def _missing_for_recovery(self) -> list[str]:
+        """An error for each setting without which another one would have no effect."""
+        in_bucket = (self.backup_url or "").startswith("s3://")
+        complaints = []
+        if self.backup_key is not None and not in_bucket:
+            complaints.append("BACKUP_KEY: needs BACKUP_URL=s3://BUCKET/PATH, where it is used.")
+        return complaints
 
     @property
     def verified_email_required(self) -> bool:
@@ -350,7 +402,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise ConfigError([f"{path} cannot be read: {error}"]) from None
     found: dict[str, str] = {}
     complaints = []
-    known = {*Config.names(), "PUID", "PGID"}  # the last two are of compose.yaml
+    known = {*Config.names(), "PUID", "PGID", *BUCKET_CREDENTIALS}  # PUID and PGID: compose.yaml
     for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = line.strip().partition("=")
         name, value = name.strip().removeprefix("export "), value.strip()

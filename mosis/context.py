@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,12 @@ from mosis.credentials.oauth import Provider, TrustedIssuers, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
+from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.mail import Mailer
+from mosis.outbound.objects import open_bucket
+from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
@@ -27,14 +30,7 @@ from mosis.subscriptions import Subscriptions
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
 # responses, senders of telemetry.
-ROOMS = {
-    "apps": 0.25,
-    "lists": 0.3,
-    "offers": 0.25,
-    "always": 0.05,
-    "gzip": 0.1,
-    "senders": 0.05,
-}
+ROOMS = {"apps": 0.25, "lists": 0.3, "offers": 0.25, "always": 0.05, "gzip": 0.1, "senders": 0.05}
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class Context:
     cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
     )  # cached responses, and parts of them
+    read_only: bool = False  # a store front end: nothing is written
     states: dict[type, Any] = field(default_factory=dict)  # see `state`
     measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
     telemetry_search: threading.Lock = field(
@@ -89,6 +86,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.files.close()
         self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
@@ -104,13 +102,16 @@ def make_context(
     db.checkpoints = (
         not replicated
     )  # in every process: if Litestream is configured, only it makes checkpoints
+    measures = MetricsRegistry()
+    db.on_count = measures.count
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
     return Context(
         config=config,
         clock=clock,
         db=db,
         news=Subscriptions(db),
-        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        measures=measures,
+        files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
         password_cost=password_cost,
@@ -127,6 +128,49 @@ def make_context(
         providers=providers(config, clock),
         issuers=TrustedIssuers(clock, private=config.webhooks_private == "allow"),
         replication=Replication(config, db) if replicated else None,
+    )
+
+
+def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
+    """The context of a store front end: a database of copies, no secret of the primary, and nothing
+    that writes. What needs a missing part is not served there."""
+    clock = clock or Clock()
+    config = replace(config, telemetry=False)
+    db = SnapshotDatabase(clock)
+    unused = secrets.token_urlsafe(32)
+    telemetry = Database(config.telemetry_path, clock)  # never opened
+    return Context(
+        config=config,
+        clock=clock,
+        db=db,
+        news=Subscriptions(db),
+        files=open_files(config),
+        secret=unused,
+        access_tokens=AccessTokens(unused, config.base_url),
+        password_cost=passwords.OWASP,
+        mailer=Mailer(None, config.mail_from, config.data_dir / "mail", config.store_name),
+        limits=Limits(config.rate_limits, clock.monotonic),
+        telemetry=telemetry,
+        telemetry_commits=GroupCommit(telemetry),
+        telemetry_secret=unused,
+        checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
+        read_only=True,
+    )
+
+
+def open_files(config: Config) -> Files:
+    """The packages on the disk, or in the bucket that the settings name. Raises ConfigError."""
+    url = config.packages_url or config.packages_moved_from
+    if url is None:
+        return Files(config.packages_dir, config.disk_reserve_bytes)
+    return BucketFiles(
+        config.packages_dir,
+        config.disk_reserve_bytes,
+        open_bucket(url),
+        writes=config.packages_url is not None,
+        cache_bytes=config.packages_cache_bytes,
+        cdn=config.packages_cdn,
+        redirects=config.packages_serve == "redirect",
     )
 
 

@@ -1,6 +1,7 @@
 """Disks: their file system, free space, and flushing."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 # Network file systems: WAL mode needs all processes on one host (https://sqlite.org/wal.html, Overview).
@@ -33,6 +34,15 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file with mode 0600, in place of one of this name, and flush it. Raises OSError."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def file_system(folder: Path) -> str:

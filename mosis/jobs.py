@@ -79,12 +79,14 @@ KINDS: dict[str, Kind] = {
     "sweep_events": Kind(every_seconds=HOUR),
     "sweep_idempotency": Kind(every_seconds=HOUR),
     "sweep_webhooks": Kind(every_seconds=HOUR),
+    "sweep_download_batches": Kind(every_seconds=HOUR),
     "expire_packages": Kind("upkeep", every_seconds=HOUR),
     "sweep_packages": Kind("upkeep", every_seconds=HOUR),
     "remove_package": Kind("upkeep"),
     "add_up_downloads": Kind("upkeep", every_seconds=HOUR),
     "copy_database": Kind("upkeep"),
     "copy_telemetry": Kind("upkeep", every_seconds=DAY),
+    "upload_secrets": Kind("upkeep"),
     "drill": Kind("upkeep", every_seconds=7 * DAY),
 }
 
@@ -388,8 +390,7 @@ def sweep(env: Any) -> None:
             db.now,
         )
         db.change(
-            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?",
-            db.clock.now(-30 * DAY),
+            "DELETE FROM jobs WHERE state = 'dead' AND finished_at < ?", db.clock.now(-30 * DAY)
         )
         db.change(  # an owner at or below the lane's turn is treated like a new one
             "DELETE FROM job_turns WHERE owner_id <> '' AND coalesce(rests_until <= ?, 1) AND turn <="

@@ -18,7 +18,7 @@ from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import backup, clock_steps
+from mosis.operations import backup, clock_steps, heartbeat
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
@@ -43,6 +43,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
     "sweep_packages": store.sweep_packages,
+    "sweep_download_batches": store.sweep_batches,
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
@@ -65,6 +66,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
+    "upload_secrets": backup.upload_secrets,
     "drill": backup.drill_by_schedule,
 }
 # (interval in seconds, function): run by each process for itself, because it concerns its own
@@ -73,6 +75,8 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
     (5, api_keys.flush_uses),
     (5, clock_steps.look),
+    (5, store.renew_indexes),
+    (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
     (60, rollout_plans.queue),
@@ -223,14 +227,7 @@ class Worker:
         took = time.monotonic() - started
         jobs.finish(db, job, took, result if isinstance(result, Again) else None)
         self._count(job, "done")
-        log.info(
-            "job done",
-            extra={
-                "job": job.id,
-                "kind": job.kind,
-                "ms": round(took * 1000, 1),
-            },
-        )
+        log.info("job done", extra={"job": job.id, "kind": job.kind, "ms": round(took * 1000, 1)})
 
     def _count(self, job: Job, result: str) -> None:
         self.env.measures.count("portal_jobs_total", kind=job.kind, result=result)

@@ -66,6 +66,8 @@ class SeaweedFS:
             "-master.volumeSizeLimitMB=64",
             "-volume.max=30",
             "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
             *self.options,
         ]
         with open(self.folder / "weed.log", "ab") as log:

@@ -1,6 +1,7 @@
 """The real portal on a port of 127.0.0.1: as a process of its own, as an operator would start it, or in this process."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -106,18 +107,22 @@ class Running:
 
 
 class Backed(Running):
-    """A portal with a replica in `backups/`."""
+    """A portal with a replica in `backups/`, or where `settings` say."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, {"BACKUPS_DIR": str(folder / "backups")})
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
+        super().__init__(folder, settings or {"BACKUPS_DIR": str(folder / "backups")}, port)
         self.data, self.backups = folder / "data", folder / "backups"
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, token: str | None = None
+    ) -> tuple[int, Any]:
         """Status and document of one call."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data, {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(self.url + path, data, headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
@@ -166,10 +171,9 @@ class Backed(Running):
         litestream = self.litestream
         os.kill(litestream, signal.SIGKILL)
         self.kill()
-        deadline = time.monotonic() + 30
-        while is_alive(litestream):  # a write it had begun could still create a file
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        # A write that a thread of it had begun could still create a file: the lock ends with the last.
+        with open(self.data / "litestream.lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(self.data)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
+from mosis.commands import move_packages
 from mosis.commands.process import (
     HERE,
     check_preconditions,
@@ -96,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)
-    command("serve", "migrate and serve until SIGTERM", lambda given, config: serve(config), False)
+    serving = command("serve", "migrate and serve until SIGTERM", run_serve, False)
+    serving.add_argument(
+        "--store",
+        action="store_true",
+        help="only the store, read-only, from the replica of another portal",
+    )
     command(
         "worker",
         "run background jobs beside a serving process, until SIGTERM",
@@ -115,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
         run_backup,
     )
     _restore_commands(command)
+    move_packages.add_to(command)
     command(
         "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
     )
@@ -246,6 +253,15 @@ def open_context(config: Config) -> Iterator[Context]:
         yield env
     finally:
         env.close()
+
+
+def run_serve(given: Given, config: Config) -> int:
+    """Serve the whole portal, or the store alone."""
+    if given.store:
+        from mosis.commands.front_end import serve_store
+
+        return serve_store(config)
+    return serve(config)
 
 
 def run_migrate(given: Given, config: Config) -> None:
@@ -392,12 +408,14 @@ def run_store_key(given: Given, config: Config) -> None:
     """Print the keys that sign the store's index; with `rotate`, after making a new one."""
     from mosis import audit, store
     from mosis.caller import PORTAL
+    from mosis.operations import backup
 
     with open_context(config) as env:
         if given.action == "rotate":
             key, db = store.rotate(env), env.db.connection()
             with db.write():
                 audit.add(db, PORTAL, "store_key.rotated", fingerprint=key.fingerprint)
+            backup.upload_secrets(env)
         for key in store.index_keys(env):
             until = key.announced_until
             print(
@@ -420,7 +438,7 @@ def run_drill(given: Given, config: Config) -> int:
     from mosis.operations import backup
 
     with open_context(config) as env:
-        found = backup.drill(env, given.whole)
+        found = backup.drill_by_command(env, given.whole)
     print(found.text)
     return 0 if found.passed else FAILED
 

@@ -60,9 +60,7 @@ class Connection:
         self.database = database
         self.now = ""
         self.thread = threading.current_thread()
-        self._reading = _prepared(database.path)
-        self._reading.execute("PRAGMA query_only = ON")
-        self._reading.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
+        self._reading = database.open_reader()
         self._raw = self._reading  # the connection that statements run on
         self._after_commit: list[Callable[[], None]] = []
         self._number = 0  # of this thread's last commit
@@ -272,6 +270,19 @@ class Connection:
                 for follow_up in self._after_commit:
                     follow_up()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Statements of this thread read one state of the database. Keep it short, for the WAL."""
+        self._execute("BEGIN")
+        try:
+            self._execute(
+                "SELECT 1 FROM sqlite_schema LIMIT 1"
+            ).fetchone()  # BEGIN alone reads nothing
+            yield
+        finally:
+            if self.writing:
+                self._raw.execute("ROLLBACK")
+
     def after_commit(self, follow_up: Callable[[], None]) -> None:
         """Call `follow_up` after the running transaction is committed, outside the lock; not if it is rolled back."""
         self._after_commit.append(follow_up)
@@ -397,15 +408,17 @@ def _uncompressed(content: bytes, size_bytes: int) -> bytes:
 class Database:
     """A database file: one reading connection per thread, one writing connection and its lock, checkpoints."""
 
+    epoch = 0  # another number where revisions may have started again, see snapshots.py
+
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit that queued a job; set by the worker.
+        # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
-        # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0
@@ -446,17 +459,27 @@ class Database:
                 raise _translated(error) from error
         return self._writer
 
+    def open_reader(self) -> sqlite3.Connection:
+        """A connection that only reads, for one thread."""
+        raw = _prepared(self.path)
+        raw.execute("PRAGMA query_only = ON")
+        raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
+        return raw
+
     def connection(self) -> Connection:
         """This thread's connection, opened on first use."""
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None:
             try:
-                found = self._local.connection = Connection(self)
+                found = self._local.connection = self._connect()
             except sqlite3.OperationalError as error:
                 raise _translated(error) from error
             with self._opening:
                 self._open.append(found)
         return found
+
+    def _connect(self) -> Connection:
+        return Connection(self)
 
     def found_damage(self, what: str) -> None:
         """Marks the database as corrupt; all further writes are refused."""

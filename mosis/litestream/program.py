@@ -89,6 +89,16 @@ class Litestream:
             raise BackupError(MISSING)
         return [program, action, "-config", str(self.settings_path), "-no-expand-env", *arguments]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes. Litestream 0.5.17 does not open a bucket while
+        AWS_CA_BUNDLE is set ("HTTPClient has no WithTransportOptions"); SSL_CERT_FILE, which Go
+        reads, takes its place."""
+        found = dict(os.environ)
+        if bundle := found.pop("AWS_CA_BUNDLE", ""):
+            found.setdefault("SSL_CERT_FILE", bundle)
+        return found
+
     def ask(self, action: str, *arguments: str, timeout_seconds: float = ASK_SECONDS) -> str:
         """The output of an action. Raises BackupError with its last lines."""
         self.write_settings()
@@ -97,6 +107,7 @@ class Litestream:
             done = subprocess.run(  # noqa: S603  (Litestream with our settings)
                 command,
                 cwd=self.folder,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

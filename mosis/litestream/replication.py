@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -54,6 +55,7 @@ class Replication:
         self._wal = Path(f"{config.database_path}-wal")
         self._child: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
+        self._first: Callable[[], None] = lambda: None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="litestream", daemon=True)
         self._restarts = -1  # the first start is not a restart
@@ -68,10 +70,11 @@ class Replication:
         )  # when the oldest unconfirmed commit was seen
         self._trouble: str | None = None
 
-    def start(self, lock: int) -> None:
+    def start(self, lock: int, first: Callable[[], None] = lambda: None) -> None:
         """Start Litestream, and hand it the lock of `Litestream.hold`, so that neither process runs
-        on alone."""
+        on alone. `first` is called before, in Litestream's thread; its errors are logged."""
         self._lock = lock
+        self._first = first
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,6 +91,11 @@ class Replication:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def started(self) -> bool:
+        """Whether this process runs Litestream."""
+        return self._thread.ident is not None
 
     @property
     def state(self) -> State:
@@ -107,6 +115,10 @@ class Replication:
         return child.pid if child is not None and child.poll() is None else None
 
     def _run(self) -> None:
+        try:
+            self._first()
+        except Exception as error:  # such as a bucket that does not answer; it is tried again later
+            log.error("secrets not uploaded", extra={"reason": str(error)})
         while not self._stopping.is_set():
             try:
                 self._tick()
@@ -162,6 +174,7 @@ class Replication:
         self._child = subprocess.Popen(  # noqa: S603  (our own program)
             wrapper + command,
             cwd=self.litestream.folder,
+            env=self.litestream.environment,
             stdin=subprocess.DEVNULL,
             pass_fds=(self._lock,),
             process_group=0,  # Ctrl-C is for the portal; Litestream ends after it

@@ -254,8 +254,7 @@ def sweep(env: Context) -> None:
     db = env.db.connection()
     with db.write():
         db.change(
-            "DELETE FROM webhook_deliveries WHERE finished_at < ?",
-            db.clock.now(-RETENTION_SECONDS),
+            "DELETE FROM webhook_deliveries WHERE finished_at < ?", db.clock.now(-RETENTION_SECONDS)
         )
         crowded = db.all(
             "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING count(*) > ?",

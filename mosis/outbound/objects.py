@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -30,6 +30,7 @@ RETRY_SECONDS = 5
 STALL_SECONDS = 8  # without a byte from the bucket
 TRANSFER_SECONDS = 15  # one attempt of a request with content; and 1 s for each MiB
 PIECE = 1 << 20  # bytes at a time of a stream
+PART = 16 << 20  # bytes of a part of `upload`: with 10,000 parts, the limit of S3, 156 GiB
 LONGEST_SIGNED_SECONDS = 7 * 86_400  # a limit of signature version 4
 
 _NAME = re.compile(r"(?!.*//)[A-Za-z0-9._/-]{1,900}")
@@ -203,6 +204,21 @@ class Bucket:
         """Store an object, in place of one of this name; the new entity tag. Raises
         BucketUnavailable."""
         return self._put(name, data, "overwrite")
+
+    def upload(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Store an object of unknown size, in place of one of this name, in parts of PART bytes, of
+        which two are in memory. It appears when the last part has arrived, or not at all. Raises
+        BucketUnavailable."""
+        import obstore
+
+        with _errors(self, name):
+            obstore.put(
+                self._store_for(_scale(PART)),
+                _checked(name),
+                iter(pieces),
+                chunk_size=PART,
+                max_concurrency=1,
+            )
 
     def replace(self, name: str, data: bytes, etag: str) -> str:
         """Replace the object that has this entity tag (`If-Match`); the new one. Raises

@@ -216,10 +216,7 @@ def _on(db: Connection, developer_id: str) -> SecondFactor:
     found = active(db, developer_id)
     if found is None:
         raise Conflict(
-            "invalid_state",
-            "Your account has no second factor.",
-            state="off",
-            allowed=["begin"],
+            "invalid_state", "Your account has no second factor.", state="off", allowed=["begin"]
         )
     return found
 

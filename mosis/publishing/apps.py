@@ -16,6 +16,8 @@ from mosis.publishing import members, quotas
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
 PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
 JSON_FIELDS = ("tags", "rollout_plan")
+# what the store shows of an app, and its developer can change
+LISTED = ("name", "summary", "description", "category", "tags", "homepage")
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,7 @@ def index(
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
     return newest_first(
-        db,
-        f"SELECT {columns(App)} FROM apps WHERE {where}",
-        *values,
-        wanted=wanted,
-        into=App,
+        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
     ), total
 
 
@@ -178,9 +176,14 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
             " or a device login.",
         )
     if fields:
-        touch(db, app.id, **_columns_of(fields))
+        set_fields(db, app, fields)
         members.note(db, caller, app.id, "app.changed", app.id, fields=sorted(fields))
     return get(db, app.id)
+
+
+def set_fields(db: Connection, app: App, fields: dict[str, Any]) -> None:
+    """Write fields of an app, in the running transaction."""
+    touch(db, app.id, **_columns_of(fields))
 
 
 def touch(db: Connection, app_id: str, **values: Any) -> None:

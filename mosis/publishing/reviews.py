@@ -79,10 +79,7 @@ def submit_when_ready(env: Context, version_id: str) -> None:
             return
         try:
             _submit(env, db, PORTAL, version)
-        except (
-            Conflict,
-            Denied,
-        ) as refusal:  # permanent: a retry would be refused too
+        except (Conflict, Denied) as refusal:  # permanent: a retry would be refused too
             audit.add(
                 db,
                 PORTAL,

@@ -11,14 +11,24 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Invalid, NotFound
 from mosis.people import signing_keys
-from mosis.publishing import apps, releases, review_messages, reviews, rollout_plans, versions
+from mosis.publishing import (
+    apps,
+    listing_changes,
+    members,
+    releases,
+    review_messages,
+    reviews,
+    rollout_plans,
+    versions,
+)
 from mosis.publishing.apps import App
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.ui import forms
+from mosis.ui import listing_changes as listings
+from mosis.ui import rollout_plans as plan_forms
 from mosis.ui.pages import Page, add
-from mosis.validation import Schema, pattern
-from mosis.validation.fast_path import check
+from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream
@@ -70,6 +80,9 @@ def routes(app: Portal) -> None:
     add(app, "GET", "/console/events", events, scope="developer")
     add(app, "GET", here, show, scope="developer")
     add(app, "POST", here + "/listing", change, scope="developer", again=show)
+    planned = plan_forms.change_default
+    add(app, "POST", here + "/rollout-plan", planned, scope="developer", again=show)
+    add(app, "POST", here + "/listing/withdraw", listings.withdraw, scope="developer", again=show)
     add(
         app,
         "POST",
@@ -82,6 +95,8 @@ def routes(app: Portal) -> None:
     )
     version = here + "/versions/<version>"
     add(app, "GET", version, show_version, scope="developer")
+    plan = version + "/rollout-plan"
+    add(app, "POST", plan, plan_forms.change, scope="developer", again=show_version)
     add(app, "POST", version + "/messages", say, scope="developer", again=show_version)
     add(
         app,
@@ -115,10 +130,18 @@ def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
     """One app: upload, versions, and what the store shows of it."""
     found = apps.with_role(db, caller, app, "viewer")
     listed = versions.index(db, found, page.request(str))
+    recent = listing_changes.of_app(db, found, PageRequest(1)).rows
+    pending = recent[0] if recent and recent[0].state == "waiting" else None
+    values = listing_changes.values_of(found) | (pending.values if pending else {})
     return page.render(
         "console_app.tpl",
         app=found,
-        tags=", ".join(json.loads(found.tags)),
+        plan=plan_forms.shown(rollout_plans.default_of(found)),
+        role=members.role_of(db, found.id, caller.account),
+        listing=values | {"tags": ", ".join(values["tags"])},
+        pending=pending,
+        diffs=listings.diffs_of(pending, found) if pending else [],
+        rejected=recent[0] if recent and recent[0].state == "rejected" else None,
         versions=[(version, next_step(db, found, version)) for version in listed.rows],
         next_cursor=listed.next_cursor,
     )
@@ -137,7 +160,9 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         api.change_fields(env, db, caller, found, fields)
-    return page.see_other(f"/console/apps/{app}", notice="listing_changed")
+        waits = listing_changes.waiting(db, found.id) is not None
+    notice = "listing_waits" if waits else "listing_changed"
+    return page.see_other(f"/console/apps/{app}", notice=notice)
 
 
 def upload(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> Any:
@@ -157,6 +182,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
     found = apps.with_role(db, caller, app, "viewer")
     shown = versions.get(db, found, version)
     standing = reviews.standing(db, shown.id)
+    plan = rollout_plans.public(rollout_plans.find(db, shown.id))
     messages = review_messages.index(db, shown, PageRequest(MESSAGES), internal=False)
     return page.render(
         "console_version.tpl",
@@ -169,7 +195,10 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
         reasons=json.loads(standing.review.reasons) if standing else [],
         messages=messages.rows,
         moves=_moves_of(db, found, shown),
-        plan=rollout_plans.public(rollout_plans.find(db, shown.id)),
+        plan=plan,
+        plan_values=plan_forms.shown(plan),
+        may_plan=shown.state not in ("failed", "rejected", "withdrawn")
+        and members.role_of(db, found.id, caller.account) != "viewer",
         submits=shown.state in ("ready", "in_review", "approved", "rejected"),
     )
 
@@ -203,12 +232,7 @@ def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> b
 
 
 def _move(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    version: Version,
-    name: str,
-    form: dict[str, Any],
+    env: Context, db: Connection, caller: Caller, version: Version, name: str, form: dict[str, Any]
 ) -> None:
     if name == "submit":
         reviews.submit(env, db, caller, version, "publish" in form)

@@ -10,12 +10,8 @@ import bottle
 from mosis import problems
 from mosis.caller import ROLES, SCOPES
 from mosis.web.openapi_examples import ID, body_of, example_of
-from mosis.web.openapi_parameters import (
-    TAGLESS,
-    address,
-    header_parameters,
-    query_parameters,
-)
+from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, query_parameters
+from mosis.web.openapi_properties import described
 from mosis.web.openapi_schemas import (
     COUNT,
     TEXT,
@@ -147,7 +143,9 @@ MODULE_TAGS = {  # module of the handler: its tag, if it differs from the module
     "device_login": "Devices",
     "second_factor": "Auth",
     "trusted_publishers": "Members",
+    "listing_changes": "Reviews",
     "well_known": "Docs",
+    "front_ends": "Admin",
     "review_messages": "Messages",
     "rollout_plans": "Versions",
     "store_changes": "Store",
@@ -189,10 +187,7 @@ HEADERS: dict[str, Any] = {
         "schema": TEXT,
     },
     "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
-    "Retry-After": {
-        "description": "Seconds to wait before the next attempt.",
-        "schema": COUNT,
-    },
+    "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": COUNT},
     "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
 }
 
@@ -234,6 +229,7 @@ class _Made:
         if content:
             made["requestBody"] = {"required": not declared.optional, "content": content}
         made["responses"] = self.answers(route, declared) | self.refusals(codes(route, declared))
+        made = described(made, operation_id(route))
         return made
 
     def body(self, route: bottle.Route, declared: Operation) -> dict[str, Any]:
@@ -249,10 +245,7 @@ class _Made:
         schema = json_schema(declared.body)
         if declared.array is not None:
             schema = {"oneOf": [schema, array_schema(declared.array)]}
-        media = {
-            "schema": schema,
-            "example": body_of(operation_id(route), declared.body),
-        }
+        media = {"schema": schema, "example": body_of(operation_id(route), declared.body)}
         return {"application/json": media} | (
             {"application/x-www-form-urlencoded": media} if declared.form else {}
         )
@@ -356,7 +349,7 @@ class _Made:
         name = what["title"]
         if self._known.setdefault(name, what) != what:
             raise ValueError(f"there are two schemas with the name {name}")
-        self.schemas[name] = inside
+        self.schemas[name] = described(inside, name)
         return {"$ref": f"#/components/schemas/{name}"}
 
     def link(self) -> None:
@@ -396,6 +389,10 @@ OPERATION_IDS = {
     "POST /apps/<app>/transfer": "apps_transfer",
     "GET /invitations/<token>": "received_invitations_get",
     "POST /invitations/<token>/accept": "received_invitations_accept",
+    "GET /listing-changes": "listing_reviews_list",
+    "GET /listing-changes/<change>": "listing_reviews_get",
+    "POST /listing-changes/<change>/approve": "listing_reviews_approve",
+    "POST /listing-changes/<change>/reject": "listing_reviews_reject",
     "POST /admin/backups": "admin_backups_create",
     "GET /docs/<name>": "docs_document_get",
     "GET /store/apps/<package_id>/download": "store_apps_download",

@@ -10,15 +10,13 @@ from mosis.web.openapi_examples import EXAMPLES, ID
 from mosis.web.openapi_schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 from mosis.web.routing import API_PREFIX, UNVERSIONED
 
-TAGLESS = (
-    "/docs",
-    "/metrics",
-)  # GETs without a tag: their content differs in every response
+TAGLESS = ("/docs", "/metrics")  # GETs without a tag: their content differs in every response
 
 PARAMETERS = {
     "app": "The app's package_id or id.",
     "version": "The version string or the version's id.",
     "review": "The review's id.",
+    "change": "The listing change's id.",
     "package_id": "The app's package_id.",
     "key": "The key's id.",
     "session": "The session's id.",

@@ -13,9 +13,8 @@ from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, Invalid, LimitReached, Malformed
-from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, finding, findings
+from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, check, finding, findings
 from mosis.validation.choices import one_of
-from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests
@@ -267,8 +266,7 @@ def check_query(known: Schema) -> None:
             raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
         if name in OTHER_PAGING and name not in known:
             raise Malformed(
-                "malformed_request",
-                f"There is no `{name}` here: send {OTHER_PAGING[name]}.",
+                "malformed_request", f"There is no `{name}` here: send {OTHER_PAGING[name]}."
             )
         if values == [""]:
             del query[name]

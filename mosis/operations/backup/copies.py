@@ -16,19 +16,17 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, Database, faults
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.disk import flush
+from mosis.disk import flush, write_new
 from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
+from mosis.operations.backup import bucket_copies
+from mosis.operations.backup.recovery import SECRETS, missing_secrets, open_recovery
+from mosis.packages.bucket_storage import BucketFiles, package_name
 from mosis.packages.storage import NAME
-from mosis.publishing.quotas import HOME
+from mosis.publishing.package_files import HOME
 
 log = logging.getLogger("mosis.operations.backup")
 
-SECRETS = (
-    "jwt_secret",
-    "telemetry_secret",
-    "store_key.json",
-)  # in the data folder, beside the database
 COPIES_KEPT = 7
 LIVING = "(v.state NOT IN ('failed', 'rejected', 'withdrawn') OR v.released = 1)"  # states with a package
 
@@ -72,7 +70,11 @@ def make(env: Context) -> Copy:
     try:
         copy(env.db, part / "portal.db")
         with open_checked(part / "portal.db") as copied:
-            lines = [f"{sha256}  {place}\n" for place, sha256, _ in packages_of(copied)]
+            in_bucket = isinstance(env.files, BucketFiles) and env.files.writes
+            lines = [
+                f"{each.sha256}  {each.name if in_bucket else each.place}\n"
+                for each in packages_of(copied)
+            ]
         (part / "packages.sha256").write_text("".join(lines), encoding="utf-8")
         _keep_secrets(env.config.data_dir, part)
         for path in part.iterdir():
@@ -116,27 +118,33 @@ def make_by_job(env: Context, actor: str | None = None) -> None:
 
 
 def daily(env: Context) -> None:
-    """The daily job: copies what Litestream does not, into BACKUPS_DIR."""
-    folder = env.config.backups_dir
-    if folder is None:
+    """The daily job: copies what Litestream does not, into BACKUPS_DIR and BACKUP_URL."""
+    folder, recovery = env.config.backups_dir, open_recovery(env.config)
+    if folder is None and recovery is None:
         return
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy_secrets(env)
-    env.files.check_room(2 * env.config.telemetry_path.stat().st_size, folder)
-    part = folder / "telemetry.db.part"
+    place = folder or env.config.data_dir
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    env.files.check_room(2 * env.config.telemetry_path.stat().st_size, place)
+    part = place / "telemetry.db.part"
     discard(part)
     try:
         copy(env.telemetry, part)
         flush(part)
-        part.rename(folder / "telemetry.db")
-        flush(folder)
+        if recovery is not None:
+            bucket_copies.upload_secrets(env)
+            recovery.add_telemetry(part)
+        if folder is not None:
+            part.rename(folder / "telemetry.db")
+            flush(folder)
     finally:
         discard(part)
 
 
 def copy_secrets(env: Context) -> None:
-    """Copy the secrets to BACKUPS_DIR/secrets: without them everybody is signed out, and devices do
-    not trust the index."""
+    """Copy the secrets to BACKUPS_DIR/secrets, and have them uploaded to BACKUP_URL if they have
+    changed: without them everybody is signed out, and devices do not trust the index."""
+    bucket_copies.request_upload(env)
     if env.config.backups_dir is None:
         return
     folder = env.config.backups_dir / "secrets"
@@ -156,19 +164,30 @@ def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[
     folder = folder or (config.backups_dir / "secrets" if config.backups_dir else None)
     if folder is None or not folder.is_dir():
         return []
-    missing = [name for name in SECRETS if not (config.data_dir / name).exists()]
+    missing = missing_secrets(config)
     config.data_dir.mkdir(parents=True, exist_ok=True)
     return _keep_secrets(folder, config.data_dir, missing)
 
 
-def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
-    """(path under PACKAGES_DIR, SHA-256, size) of every package that must exist."""
+@dataclass(frozen=True)
+class Packed:
+    """A package that must exist: its path under PACKAGES_DIR, or the name of its object."""
+
+    place: str
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+def packages_of(db: Connection) -> Iterator[Packed]:
+    """Every package that must exist."""
     rows = db.all(
-        f"SELECT {HOME}, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
+        f"SELECT {HOME}, a.id, v.version, v.sha256, v.size_bytes, v.id FROM versions v JOIN apps a ON a.id = v.app_id"
         f" WHERE {LIVING} ORDER BY 1, 2, 3"
     )
-    for home, app_id, version, sha256, size_bytes in rows:
-        yield f"{home}/{app_id}/{version}/{NAME}", sha256, size_bytes
+    for home, app_id, version, sha256, size_bytes, version_id in rows:
+        name = package_name(app_id, sha256, version_id)
+        yield Packed(f"{home}/{app_id}/{version}/{NAME}", name, sha256, size_bytes)
 
 
 @contextmanager
@@ -203,10 +222,7 @@ def _keep_secrets(
         ):
             continue
         part = target / f"{name}.part"
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(path.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(part, [path.read_bytes()])
         part.rename(target / name)
         copied.append(name)
     return copied

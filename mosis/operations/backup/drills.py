@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from mosis import audit, events, jobs
 from mosis.caller import PORTAL
 from mosis.context import Context
 from mosis.database import Connection, faults
+from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
-from mosis.operations.backup.copies import copy, open_checked, packages_of
+from mosis.operations.backup import bucket_copies
+from mosis.operations.backup.copies import Packed, copy, open_checked, packages_of
 from mosis.operations.backup.restoring import newest_change
-from mosis.packages.storage import sha256_of
+from mosis.packages.bucket_storage import BucketFiles
+from mosis.packages.storage import Files, sha256_of
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -39,6 +42,7 @@ class Drill:
     packages_checked: int
     packages: int
     findings: list[str]
+    recovered: str = ""  # what else was restored from the bucket, for a terminal
 
     @property
     def passed(self) -> bool:
@@ -67,6 +71,7 @@ class Drill:
             f"newest change in the replica {self.newest_change or 'none'}, here {self.newest_change_here or 'none'}",
             f"lost, had the disk gone when the drill began: {lost}",
             f"packages: {self.packages_checked} of {self.packages} hashed",
+            *([self.recovered] if self.recovered else []),
             *(f"BAD  {finding}" for finding in self.findings),
             "passed" if self.passed else f"FAILED with {len(self.findings)} finding(s)",
         ]
@@ -75,7 +80,8 @@ class Drill:
 
 def drill(env: Context, whole: bool = False) -> Drill:
     """Restore the newest replica into a temporary folder and check it, beside a running portal. A
-    replica that cannot be restored is a finding. Raises BackupError if there is no replica,
+    replica that cannot be restored is a finding, and so are secrets or telemetry in the bucket that
+    cannot be read or are not those of this portal. Raises BackupError if there is no replica,
     Unavailable `no_space`."""
     litestream = Litestream(env.config)
     if not litestream.wanted:
@@ -93,7 +99,9 @@ def drill(env: Context, whole: bool = False) -> Drill:
         except BackupError as error:
             return Drill(time.monotonic() - begun, 0, 0, None, None, {}, 0, 0, [str(error)])
         took = round(time.monotonic() - begun, 2)
-        return _compared(env, here, there, took, whole)
+        recovered, findings = bucket_copies.drill(env, Path(folder))
+        compared = _compared(env, here, there, took, whole)
+        return replace(compared, findings=compared.findings + findings, recovered=recovered)
 
 
 def drill_by_schedule(env: Context) -> None:
@@ -114,9 +122,25 @@ def drill_by_schedule(env: Context) -> None:
     log.log(logging.INFO if facts["passed"] else logging.ERROR, "restore drill", extra=facts)
     db = env.db.connection()
     with db.write():
-        audit.add(db, PORTAL, "backup.drill", **facts)
+        _record(env, db, facts)
         for (admin,) in db.all("SELECT id FROM developers WHERE role = 'admin' AND suspended = 0"):
             events.add(db, admin, "operator.drill", **facts)
+
+
+def drill_by_command(env: Context, whole: bool = False) -> Drill:
+    """`drill`, with an audit line. Raises as `drill`."""
+    found, db = drill(env, whole), env.db.connection()
+    with db.write():
+        _record(env, db, found.facts)
+    return found
+
+
+def _record(env: Context, db: Connection, facts: dict[str, Any]) -> None:
+    """Write the audit line of a drill, in the running transaction; `packages_in` says where it has
+    read packages: nothing is pruned before a drill of its target."""
+    in_bucket = isinstance(env.files, BucketFiles) and env.files.writes
+    place = "bucket" if in_bucket else "disk"
+    audit.add(db, PORTAL, "backup.drill", packages_in=place, **facts)
 
 
 def request_drill(db: Connection) -> None:
@@ -146,8 +170,8 @@ def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -
             findings.append(f"the replica has schema {schema}, the database {expected}")
         packages = list(packages_of(restored)) if schema == expected else []
         chosen = packages if whole else random.sample(packages, min(SAMPLE, len(packages)))
-        for place, sha256, size_bytes in chosen:
-            findings += _package_faults(env.files.root / place, place, sha256, size_bytes)
+        for each in chosen:
+            findings += _package_faults(env.files, each)
         return Drill(
             took,
             there.stat().st_size,
@@ -161,14 +185,28 @@ def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -
         )
 
 
-def _package_faults(path: Path, place: str, sha256: str, size_bytes: int) -> list[str]:
+def _package_faults(files: Files, package: Packed) -> list[str]:
+    place = package.place
+    path = files.root / place
+    if isinstance(files, BucketFiles) and (files.writes or not path.exists()):
+        return _object_faults(files, package, path)
     try:
-        if path.stat().st_size != size_bytes or sha256_of(path) != sha256:
+        if path.stat().st_size != package.size_bytes or sha256_of(path) != package.sha256:
             return [f"the package {place} is damaged"]
     except FileNotFoundError:
         return [f"the package {place} is missing"]
     except OSError as error:
         return [f"the package {place} cannot be read: {error.strerror}"]
+    return []
+
+
+def _object_faults(files: BucketFiles, package: Packed, path: Path) -> list[str]:
+    try:
+        files.verify(path, package.size_bytes, package.sha256, package.name)
+    except Unavailable as error:
+        if "retry_after_seconds" in error.facts:
+            return [f"the package {package.name} cannot be read: {files.trouble() or error.detail}"]
+        return [f"the package {package.name} is missing or damaged in the bucket"]
     return []
 
 

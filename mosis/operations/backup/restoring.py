@@ -1,5 +1,6 @@
 """Restoring a database: from the command line, or at a start that finds none."""
 
+import logging
 import os
 import shutil
 import time
@@ -9,22 +10,44 @@ from pathlib import Path
 
 from mosis.config import Config
 from mosis.database import Connection, faults, has_tables, in_use
-from mosis.disk import flush
+from mosis.disk import flush, write_new
 from mosis.litestream import BackupError, Litestream
 from mosis.litestream.program import beside, discard
+from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.copies import open_checked, restore_missing_secrets
+
+log = logging.getLogger("mosis.operations.backup")
 
 
 def restore_lost(config: Config, litestream: Litestream) -> bool:
-    """At start: restore a lost database, its secrets, and the telemetry of the last copy. Raises
-    BackupError."""
-    if not litestream.restore_if_lost():
+    """At start: restore missing secrets, and a lost database with the telemetry of the last copy;
+    whether the database was restored. The database comes last, so that an interrupted restore
+    starts again at the next start. Raises BackupError."""
+    lost = litestream.lost()
+    restore_secrets(config)
+    if not lost:
         return False
+    restore_telemetry(config)
+    return litestream.restore_if_lost()
+
+
+def restore_secrets(config: Config) -> None:
+    """Restore the secrets that the data folder lacks, from BACKUPS_DIR or the bucket. Raises
+    BackupError."""
     restore_missing_secrets(config)
-    copy = config.backups_dir / "telemetry.db" if config.backups_dir else None
-    if copy and copy.exists() and not config.telemetry_path.exists():
-        shutil.copyfile(copy, config.telemetry_path)
-    return True
+    bucket_copies.restore_secrets(config)
+
+
+def restore_telemetry(config: Config) -> None:
+    """Restore the newest copy of telemetry.db, if there is no such file. Raises BackupError."""
+    copy, path = config.backups_dir and config.backups_dir / "telemetry.db", config.telemetry_path
+    if copy and copy.exists() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        with open(copy, "rb") as file:
+            write_new(part, iter(lambda: file.read(1 << 20), b""))
+        part.rename(path)
+    bucket_copies.restore_telemetry(config)
 
 
 @dataclass(frozen=True)
@@ -91,11 +114,16 @@ def restore(
             )
         fresh = config.database_path.with_name(f"{config.database_path.name}.restored")
         found = _fetched(litestream, fresh, at, source)
+        try:
+            restore_secrets(config)
+        except BackupError as error:
+            if source is None or not source.is_dir():
+                raise
+            log.error("secrets taken from the copy", extra={"reason": str(error)})
         aside = _put_aside(config.database_path)
         litestream.reset()
         fresh.rename(config.database_path)
         flush(config.data_dir)
-        restore_missing_secrets(config)
         if source is not None and source.is_dir():
             restore_missing_secrets(config, source)
         return replace(found, path=config.database_path, put_aside=aside)
