@@ -102,12 +102,15 @@ def make_context(
     db.checkpoints = (
         not replicated
     )  # in every process: if Litestream is configured, only it makes checkpoints
+    measures = MetricsRegistry()
+    db.on_count = measures.count
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
     return Context(
         config=config,
         clock=clock,
         db=db,
         news=Subscriptions(db),
+        measures=measures,
         files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),

@@ -30,7 +30,8 @@ Row = TypeVar("Row")
 READING_CACHE_KIB = 256
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 SQLITE_VERSION = sqlite3.sqlite_version
-COMMITS_PER_CHECKPOINT = 8  # at least; a long reader can keep the WAL from being reset
+# The size of the WAL is looked at so often; a long reader can keep it from being reset.
+COMMITS_PER_CHECKPOINT = 8
 
 
 @cache
@@ -350,16 +351,15 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit that queued a job; set by the worker.
+        # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
-        # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0
         self._flushed = 0  # the last commit that is on disk
         self._flushing = threading.Lock()
-        self._checkpointed = 0  # the commit after which the last checkpoint ran
         self._local = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -448,11 +448,10 @@ class Database:
         """Called under the write lock after each commit; returns its number. Runs a checkpoint when the WAL has grown beyond
         CHECKPOINT_BYTES: journal_size_limit truncates it to that size on reset, so a longer one has uncheckpointed pages."""
         number = self._commits = self._commits + 1
-        if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
+        if not self.checkpoints or number % COMMITS_PER_CHECKPOINT:
             return number
         if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
             connection.checkpoint()
-            self._checkpointed = number
         return number
 
     def close(self) -> None:

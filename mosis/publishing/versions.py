@@ -319,6 +319,7 @@ def move(
     if not moved:
         raise not_allowed(now, name)
     members.notify(db, version.app_id)
+    db.after_commit(lambda: db.database.on_count("portal_version_moves_total", move=name))
     if name in EVENTS:
         details = {"version": version.version, "state": after, **(facts or {})}
         members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
