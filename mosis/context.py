@@ -18,6 +18,7 @@ from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
+from mosis.outbound.lease import SharedFence
 from mosis.outbound.mail import Mailer
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
@@ -104,6 +105,8 @@ def make_context(
     db.checkpoints = (
         not replicated
     )  # in every process: if Litestream is configured, only it makes checkpoints
+    if config.lease_seconds:  # `portal.py serve` has the lease itself; others ask it
+        db.fence = telemetry.fence = SharedFence(config.data_dir).check
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
     return Context(
         config=config,
