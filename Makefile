@@ -91,7 +91,7 @@ SUPPLY = .cache/supply-chain
 supply-chain: ## pin the dependencies with hashes, list them (CycloneDX), look for known vulnerabilities and for careless code
 	@mkdir -p .cache && test -x $(SUPPLY)/bin/uv || { $(PYTHON) -m venv $(SUPPLY) && \
 		$(SUPPLY)/bin/python -m pip install -q --disable-pip-version-check uv pip-audit bandit cyclonedx-bom; }
-	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra live setup.cfg \
+	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra live --extra objects setup.cfg \
 		-o requirements.txt
 	@$(SUPPLY)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements-litestream.in \
 		-o requirements-litestream.txt

@@ -311,6 +311,29 @@ CREATE INDEX reviews_by_version ON reviews (version_id, id);
 CREATE INDEX reviews_open ON reviews (submitted_at, id) WHERE state IN ('waiting', 'claimed');
 CREATE INDEX reviews_decided ON reviews (decided_at) WHERE decided_at IS NOT NULL;
 
+-- A change of what the store shows of an app, which waits for a reviewer. One of each app waits; withdrawn ones are deleted, and
+-- of the decided ones the newest twenty stay.
+CREATE TABLE listing_changes (
+    id              TEXT PRIMARY KEY,
+    app_id          TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    author_id       TEXT NOT NULL REFERENCES developers (id),   -- the owner who has edited it last
+    state           TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'approved', 'rejected')),
+    revision        INTEGER NOT NULL DEFAULT 1, -- counts the edits; a decision names the one that was read
+    fields          TEXT NOT NULL CHECK (json_type(fields) = 'object'),     -- {name of a column of apps: the new value}
+    before          TEXT CHECK (json_type(before) = 'object'),              -- the values that a decision found
+    because         TEXT NOT NULL DEFAULT '[]' CHECK (json_type(because) = 'array'),    -- why a person is needed
+    reasons         TEXT NOT NULL DEFAULT '[]' CHECK (json_type(reasons) = 'array'),
+    comment         TEXT NOT NULL DEFAULT '' CHECK (state <> 'rejected' OR length(comment) > 0),
+    decided_by      TEXT REFERENCES developers (id),    -- NULL: the policy decided
+    submitted_at    TEXT NOT NULL,
+    updated_at      TEXT NOT NULL,
+    decided_at      TEXT CHECK ((decided_at IS NULL) = (state = 'waiting'))
+) STRICT;
+CREATE UNIQUE INDEX listing_changes_open ON listing_changes (app_id) WHERE state = 'waiting';
+CREATE INDEX listing_changes_by_app ON listing_changes (app_id, id);
+CREATE INDEX listing_changes_waiting ON listing_changes (submitted_at, id) WHERE state = 'waiting';
+CREATE INDEX listing_changes_decided ON listing_changes (decided_at, id) WHERE decided_at IS NOT NULL;
+
 -- The conversation about a version, between its developer and the reviewers. Internal messages only reviewers see.
 CREATE TABLE messages (
     id              TEXT PRIMARY KEY,
@@ -666,3 +689,31 @@ END;
 CREATE TRIGGER store_changes_removed AFTER DELETE ON listings BEGIN
     UPDATE store_changes SET number = (SELECT max(number) + 1 FROM store_changes), removed = 1 WHERE package_id = OLD.package_id;
 END;
+
+-- What store front ends, which read copies of this database, need to know of the primary: one row, updated while a replica is
+-- configured.
+CREATE TABLE heartbeat (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    beaten_at       TEXT NOT NULL,
+    settings        TEXT NOT NULL CHECK (json_type(settings) = 'object'),   -- those that responses of the store depend on
+    started         TEXT NOT NULL               -- another one for each start of the primary
+) STRICT;
+
+-- The newest signed index of each cooldown without its bytes, which follow from the rows: front ends make them again.
+CREATE TABLE signed_indexes (
+    min_age_days    INTEGER PRIMARY KEY,
+    sequence        INTEGER NOT NULL,
+    catalogue       INTEGER NOT NULL,           -- as in store_state
+    created_at      TEXT NOT NULL,
+    size_bytes      INTEGER NOT NULL,
+    sha256          TEXT NOT NULL,
+    signatures      TEXT NOT NULL,              -- content of index.json.sig
+    keys            TEXT NOT NULL CHECK (json_type(keys) = 'array')         -- the public keys
+) STRICT;
+
+-- Download counts that front ends have sent, so that none is added twice.
+CREATE TABLE download_batches (
+    id              TEXT PRIMARY KEY,
+    received_at     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX download_batches_by_age ON download_batches (received_at);

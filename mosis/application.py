@@ -30,7 +30,7 @@ def build(env: Context) -> Any:
         app.install(Compression(env))  # first, that is, around all others
     for plugin in (Errors(), Callers(env), Retries(env), Inputs(env), Answers(env), pages):
         app.install(plugin)
-    for module in (*_api(), *_pages()):
+    for module in (*_operations(), *_api(), *_pages()):
         module.routes(app)
     first = prefix.split("/")[1] if prefix else None
     if first in {"v1", *(route.rule.split("/")[1] for route in app.routes)}:
@@ -40,23 +40,67 @@ def build(env: Context) -> Any:
     return app
 
 
-def _api() -> tuple[Any, ...]:
-    """The modules with the API's part of the URL table."""
+def build_store(env: Context) -> Any:
+    """The WSGI application of a store front end."""
+    from mosis.web import health, metrics, store, store_changes
+    from mosis.web.answers import Answers
+    from mosis.web.compression import Compression
+    from mosis.web.plugins import Callers, Errors, Inputs
+    from mosis.web.store_only import StorePortal
+
+    config = env.config
+    app = StorePortal(
+        env.measures, config.base_path, limits=env.limits, trusted_proxy=config.trusted_proxy
+    )
+    app.primary_url = config.primary_url or ""
+    problems.document_errors_under(config.base_path)
+    if config.compression:
+        app.install(Compression(env))  # first, that is, around all others
+    for plugin in (Errors(), Callers(env), Inputs(env), Answers(env)):
+        app.install(plugin)
+    for module in (health, metrics, store, store_changes):
+        module.routes(app)
+    return app
+
+
+def _operations() -> tuple[Any, ...]:
+    """The modules with the API's calls for operators and monitoring, and the documents."""
     from mosis.web import (
-        account_recovery,
-        accounts,
         admin,
-        apps,
-        auth,
         backups,
         cli,
         docs,
-        events,
+        front_ends,
         health,
         jobs,
-        keys,
-        members,
         metrics,
+        well_known,
+    )
+
+    return (
+        health,
+        metrics,
+        docs,
+        cli,
+        admin,
+        jobs,
+        backups,
+        front_ends,
+        well_known,
+    )
+
+
+def _api() -> tuple[Any, ...]:
+    """The modules with the other calls of the API."""
+    from mosis.web import (
+        account_recovery,
+        accounts,
+        apps,
+        auth,
+        events,
+        keys,
+        listing_changes,
+        members,
         notifications,
         oauth,
         review_messages,
@@ -69,15 +113,10 @@ def _api() -> tuple[Any, ...]:
         trusted_publishers,
         versions,
         webhooks,
-        well_known,
     )
     from mosis.web import device_login as devices
 
     return (
-        health,
-        metrics,
-        docs,
-        cli,
         auth,
         oauth,
         account_recovery,
@@ -92,16 +131,13 @@ def _api() -> tuple[Any, ...]:
         rollout_plans,
         reviews,
         review_messages,
+        listing_changes,
         notifications,
         events,
         webhooks,
-        admin,
         store,
         store_changes,
         telemetry,
-        jobs,
-        backups,
-        well_known,
     )
 
 
@@ -113,6 +149,7 @@ def _pages() -> tuple[Any, ...]:
         assets,
         console,
         device,
+        listing_changes,
         quality,
         setup,
         sign_in,
@@ -132,6 +169,7 @@ def _pages() -> tuple[Any, ...]:
         account_links,
         device,
         console,
+        listing_changes,
         review_desk,
         own_apps,
         quality,

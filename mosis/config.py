@@ -13,6 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+# Of S3-compatible stores; read by Litestream and by the client of the bucket, not by Config.
+BUCKET_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LITESTREAM_ACCESS_KEY_ID",
+    "LITESTREAM_SECRET_ACCESS_KEY",
+)
+
 
 class ConfigError(Exception):
     """The settings cannot be used; `complaints` lists everything that is wrong, one sentence each."""
@@ -151,6 +160,15 @@ def _replica(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc:
+        raise ValueError(
+            "must be s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION, without credentials"
+        )
+    return value
+
+
 def _mailbox(value: str) -> str:
     if "@" not in value or any(character in value for character in "\r\n"):
         raise ValueError("must be an e-mail address, such as portal@example.net")
@@ -214,7 +232,16 @@ _TOGETHER = (
 
 def _halves(given: Mapping[str, str]) -> list[str]:
     """An error for each provider of which only some settings are set: it would silently be off."""
-    return [
+    complaints = [
+        f"{name}: needs PACKAGES_URL, the bucket with the packages."
+        for name in ("PACKAGES_CDN", "PACKAGES_SERVE")
+        if given.get(name) and not given.get("PACKAGES_URL") and given[name] != "proxy"
+    ]
+    if given.get("PACKAGES_URL") and given.get("PACKAGES_MOVED_FROM"):
+        complaints.append(
+            "PACKAGES_MOVED_FROM: is for packages that move from a bucket to the disk; unset it, or PACKAGES_URL."
+        )
+    return complaints + [
         f"{', '.join(names)}: set all of them, or none"
         for names in _TOGETHER
         if len({bool(given.get(name)) for name in names}) == 2
@@ -231,11 +258,19 @@ class Config:
     database_path: Path = _setting(Path("data/portal.db").absolute(), _path)
     telemetry_database_path: Path | None = _setting(None, _path)
     packages_dir: Path = _setting(Path("packages").absolute(), _path)
+    packages_url: str | None = _setting(None, _bucket)
+    packages_moved_from: str | None = _setting(None, _bucket)
+    packages_serve: str = _setting("proxy", _one_of("proxy", "redirect"))
+    packages_cdn: str | None = _setting(None, _url)
+    packages_cache_bytes: int = _setting(1 << 30, _number(64 << 20, 1 << 50))
     assets_dir: Path = _setting(Path("assets").absolute(), _path)
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
     backup_key: str | None = _setting(None, _passphrase, secret=True)
     lease_seconds: int = _setting(0, _number(0, 300))
+    primary_url: str | None = _setting(None, _url)
+    follow_seconds: int = _setting(2, _number(1, 60))
+    front_end_secret: str | None = _setting(None, _secret, secret=True)
     jwt_secret: str | None = _setting(None, _secret, secret=True)
     admin_email: str | None = _setting(None, _mailbox)
     github_client_id: str | None = _setting(None)
@@ -375,7 +410,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise ConfigError([f"{path} cannot be read: {error}"]) from None
     found: dict[str, str] = {}
     complaints = []
-    known = {*Config.names(), "PUID", "PGID"}  # the last two are of compose.yaml
+    known = {*Config.names(), "PUID", "PGID", *BUCKET_CREDENTIALS}  # PUID and PGID: compose.yaml
     for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = line.strip().partition("=")
         name, value = name.strip().removeprefix("export "), value.strip()

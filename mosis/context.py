@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,13 @@ from mosis.credentials.oauth import Provider, TrustedIssuers, providers
 from mosis.credentials.tokens import AccessTokens
 from mosis.database import Database
 from mosis.database.group_commit import GroupCommit
+from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
 from mosis.outbound.lease import SharedFence
 from mosis.outbound.mail import Mailer
+from mosis.outbound.objects import open_bucket
+from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
@@ -67,6 +70,7 @@ class Context:
     cache: RevisionCache = field(
         default_factory=lambda: RevisionCache(rooms=ROOMS)
     )  # cached responses, and parts of them
+    read_only: bool = False  # a store front end: nothing is written
     states: dict[type, Any] = field(default_factory=dict)  # see `state`
     measures: MetricsRegistry = field(default_factory=MetricsRegistry)  # counters for /metrics
     telemetry_search: threading.Lock = field(
@@ -90,6 +94,7 @@ class Context:
 
     def close(self) -> None:
         self.news.close()
+        self.files.close()
         self.mailer.close_idle(0)
         self.db.close()
         self.telemetry.close()
@@ -113,7 +118,7 @@ def make_context(
         clock=clock,
         db=db,
         news=Subscriptions(db),
-        files=Files(config.packages_dir, config.disk_reserve_bytes),
+        files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),
         password_cost=password_cost,
@@ -130,6 +135,49 @@ def make_context(
         providers=providers(config, clock),
         issuers=TrustedIssuers(clock, private=config.webhooks_private == "allow"),
         replication=Replication(config, db) if replicated else None,
+    )
+
+
+def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
+    """The context of a store front end: a database of copies, no secret of the primary, and nothing
+    that writes. What needs a missing part is not served there."""
+    clock = clock or Clock()
+    config = replace(config, telemetry=False)
+    db = SnapshotDatabase(clock)
+    unused = secrets.token_urlsafe(32)
+    telemetry = Database(config.telemetry_path, clock)  # never opened
+    return Context(
+        config=config,
+        clock=clock,
+        db=db,
+        news=Subscriptions(db),
+        files=open_files(config),
+        secret=unused,
+        access_tokens=AccessTokens(unused, config.base_url),
+        password_cost=passwords.OWASP,
+        mailer=Mailer(None, config.mail_from, config.data_dir / "mail", config.store_name),
+        limits=Limits(config.rate_limits, clock.monotonic),
+        telemetry=telemetry,
+        telemetry_commits=GroupCommit(telemetry),
+        telemetry_secret=unused,
+        checks=Checks(config.check_memory_bytes, config.check_seconds, config.check_processes),
+        read_only=True,
+    )
+
+
+def open_files(config: Config) -> Files:
+    """The packages on the disk, or in the bucket that the settings name. Raises ConfigError."""
+    url = config.packages_url or config.packages_moved_from
+    if url is None:
+        return Files(config.packages_dir, config.disk_reserve_bytes)
+    return BucketFiles(
+        config.packages_dir,
+        config.disk_reserve_bytes,
+        open_bucket(url),
+        writes=config.packages_url is not None,
+        cache_bytes=config.packages_cache_bytes,
+        cdn=config.packages_cdn,
+        redirects=config.packages_serve == "redirect",
     )
 
 

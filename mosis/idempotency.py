@@ -27,7 +27,7 @@ _ID, _BODY, _KEY = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     """A stored response, which a retry gets again."""
 
     status: int
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Request:
+class KeyedRequest:
     """A request with an Idempotency-Key: its name in the table, the MAC of its body, the encryption
     key of its response."""
 
@@ -46,7 +46,9 @@ class Request:
     encryption_key: bytes
 
 
-def request(secret: str, caller: Caller, method: str, path: str, key: str, body: bytes) -> Request:
+def request(
+    secret: str, caller: Caller, method: str, path: str, key: str, body: bytes
+) -> KeyedRequest:
     """Identify a request. An idempotency key is valid for one credential with its rights and one
     address, because a response can contain a secret; a credential whose rights were reduced does
     not count as the same. Refreshing a session's tokens does not change it. For callers who are not
@@ -64,7 +66,7 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
     else:
         who = f"nobody {caller.client_network}"
     name = json.dumps([who, method, path, key]).encode()
-    return Request(
+    return KeyedRequest(
         _mac(secret, _ID, name).hex(),
         caller.developer_id,
         _mac(secret, _BODY, body).hex(),
@@ -72,7 +74,7 @@ def request(secret: str, caller: Caller, method: str, path: str, key: str, body:
     )
 
 
-def find(db: Connection, asked: Request) -> Answer | None:
+def find(db: Connection, asked: KeyedRequest) -> StoredResponse | None:
     """The stored response to this request, or None. Raises Invalid `idempotency_key_reused` if the
     body differs."""
     row = db.one(
@@ -91,10 +93,10 @@ def find(db: Connection, asked: Request) -> Answer | None:
             "different request.",
         )
     status, headers, body = json.loads(_decrypted(asked, row[1]))
-    return Answer(status, [(name, value) for name, value in headers], body.encode())
+    return StoredResponse(status, [(name, value) for name, value in headers], body.encode())
 
 
-def keep(db: Connection, asked: Request, answer: Answer) -> None:
+def keep(db: Connection, asked: KeyedRequest, answer: StoredResponse) -> None:
     """Store a response, in the running transaction. Raises Conflict `idempotency_in_progress` if
     another process stored one first; then the transaction must be rolled back."""
     plain = json.dumps(
@@ -136,14 +138,14 @@ def _mac(secret: str, label: bytes, content: bytes) -> bytes:
     return hmac.new(secret.encode(), label + b"\0" + content, hashlib.sha256).digest()
 
 
-def _encrypted(asked: Request, plain: bytes) -> bytes:
+def _encrypted(asked: KeyedRequest, plain: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     nonce = os.urandom(12)
     return nonce + AESGCM(asked.encryption_key).encrypt(nonce, plain, asked.id.encode())
 
 
-def _decrypted(asked: Request, stored: bytes) -> bytes:
+def _decrypted(asked: KeyedRequest, stored: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(asked.encryption_key).decrypt(stored[:12], stored[12:], asked.id.encode())

@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
     "sweep_events": Kind(every_seconds=HOUR),
     "sweep_idempotency": Kind(every_seconds=HOUR),
     "sweep_webhooks": Kind(every_seconds=HOUR),
+    "sweep_download_batches": Kind(every_seconds=HOUR),
     "expire_packages": Kind("upkeep", every_seconds=HOUR),
     "sweep_packages": Kind("upkeep", every_seconds=HOUR),
     "remove_package": Kind("upkeep"),

@@ -73,6 +73,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "quota_exceeded": (409, "Quota exceeded"),
     "invalid_state": (409, "Invalid state"),
     "already_decided": (409, "Already decided"),
+    "listing_edited": (409, "Listing change edited"),
     "idempotency_in_progress": (409, "Still running"),
     # errors of the server
     "invalid": (422, "Invalid content"),

@@ -18,7 +18,7 @@ from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import backup, clock_steps
+from mosis.operations import backup, clock_steps, heartbeat
 from mosis.operations.backup import takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
@@ -44,6 +44,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "remove_package": quotas.remove_package,
     "expire_packages": quotas.expire_packages,
     "sweep_packages": store.sweep_packages,
+    "sweep_download_batches": store.sweep_batches,
     "mail_event": feed.mail,
     "mail_security": feed.mail_security,
     "mail_ticket": email_tokens.mail,
@@ -76,6 +77,8 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (5, downloads.flush),
     (5, api_keys.flush_uses),
     (5, clock_steps.look),
+    (5, store.renew_indexes),
+    (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
     (60, rollout_plans.queue),

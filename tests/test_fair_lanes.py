@@ -12,9 +12,10 @@ import pytest
 import portal
 from mosis.context import Context
 from mosis.errors import Denied
+from mosis.fair_queue import FairQueue
 from mosis.rate_limits import POLICIES
 from mosis.server import Admission
-from mosis.server.lanes import OF_ONE, FairQueue, Shares
+from mosis.server.lanes import OF_ONE, Shares
 from mosis.server.request import BODIES_OF_ONE
 from mosis.web.admission import Admissions
 from tests import described

@@ -40,7 +40,8 @@ def test_nothing_is_left_out_of_the_standard_library_that_the_portal_imports() -
 def test_the_image_installs_what_every_setting_needs() -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(portal.HERE / "setup.cfg")
-    named = setup["options"]["install_requires"] + setup["options.extras_require"]["live"]
+    extras = setup["options.extras_require"]
+    named = setup["options"]["install_requires"] + extras["live"] + extras["objects"]
     pinned = set(
         re.findall(
             r"^([a-z0-9-]+)==",
@@ -49,7 +50,9 @@ def test_the_image_installs_what_every_setting_needs() -> None:
         )
     )
     assert (
-        {"bottle", "websockets"} <= set(re.findall(r"^([a-z0-9-]+)", named, re.MULTILINE)) <= pinned
+        {"bottle", "websockets", "obstore"}
+        <= set(re.findall(r"^([a-z0-9-]+)", named, re.MULTILINE))
+        <= pinned
     )
 
 

@@ -9,6 +9,7 @@ from mosis.people.personal_data import EXPORTED
 LEFT_OUT = {
     "the account itself, or an id that another list of the export has": "developer_id owner_id actor_id author_id app_id"
     " app_members.app_id app_invitations.id tickets.id jobs.id oauth_states.session_id reviews.claimed_by reviews.decided_by"
+    " listing_changes.decided_by"
     " versions.signing_key_id apps.first_owner_id",
     "a secret, or a hash of one: who reads the export must not be able to use it": "developers.password_hash api_keys.hash"
     " sessions.seed sessions.generation sessions.browser_hash oauth_states.browser_hash second_factors.seed"
@@ -26,7 +27,7 @@ LEFT_OUT = {
     "about an app or a package, and in the API for as long as the account has it": "apps.transferred_at apps.publish_by"
     " versions.released versions.submit_when_ready versions.publish_when_approved versions.permissions"
     " versions.min_mosis_version versions.rollout_percent versions.publish_at versions.findings versions.files"
-    " versions.package_removed_at versions.security versions.offered_at reviews.because",
+    " versions.package_removed_at versions.security versions.offered_at reviews.because listing_changes.because",
     "empty as long as there is an account to export": "developers.erased_at",
 }
 

@@ -28,8 +28,9 @@ def test_a_portal_that_works_is_ready(client: Client) -> None:
         "disk_free_bytes",
         "queue_age_seconds",
         "replica",
+        "store",
     }
-    assert (ready["status"], ready["replica"]) == ("ready", None)
+    assert (ready["status"], ready["replica"], ready["store"]) == ("ready", None, None)
 
 
 def test_a_job_that_nobody_does_is_said(client: Client, clock: FakeClock) -> None:

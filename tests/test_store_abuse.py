@@ -284,7 +284,8 @@ class TestLimits:
         assert change(draft, 1) == 200
         clock.advance(3)
         assert [change(out, 99), change(out, 100)] == [200, 429]
-        assert client.get(f"/v1/apps/{out}", as_=alice)["summary"] == "99"
+        pending = client.get(f"/v1/apps/{out}", as_=alice)["pending"]
+        assert (pending["fields"], pending["revision"]) == ({"summary": "99"}, 21)
 
 
 class TestSearch:

@@ -97,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = Commands(commands)
-    command("serve", "migrate and serve until SIGTERM", lambda given, config: serve(config), False)
+    serving = command("serve", "migrate and serve until SIGTERM", run_serve, False)
+    serving.add_argument(
+        "--store",
+        action="store_true",
+        help="only the store, read-only, from the replica of another portal",
+    )
     command(
         "worker",
         "run background jobs beside a serving process, until SIGTERM",
@@ -254,6 +259,15 @@ def open_context(config: Config) -> Iterator[Context]:
         yield env
     finally:
         env.close()
+
+
+def run_serve(given: Given, config: Config) -> int:
+    """Serve the whole portal, or the store alone."""
+    if given.store:
+        from mosis.commands.front_end import serve_store
+
+        return serve_store(config)
+    return serve(config)
 
 
 def run_migrate(given: Given, config: Config) -> None:

@@ -18,7 +18,7 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import other_hosts
+from mosis.operations import front_end, heartbeat, other_hosts
 from mosis.outbound.lease import Lease, SharedFence
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
@@ -98,6 +98,22 @@ def restore_if_lost(config: Config) -> int | None:
     return lock
 
 
+def refuse_folder_of_front_end(config: Config) -> None:
+    """Raises ConfigError where a store front end runs or ran: a portal that restored the database
+    there would be a second primary, and replicate over the replica of the first."""
+    if config.primary_url is not None:
+        raise ConfigError(
+            ["PRIMARY_URL is set, so this is a store front end: start it with `serve --store`."]
+        )
+    if front_end.belongs_to_front_end(config.data_dir):
+        raise ConfigError(
+            [
+                f"{config.data_dir} belongs to a store front end: start it with `serve --store`; or"
+                f" remove {config.data_dir / front_end.FOLDER} if it is to be a portal of its own."
+            ]
+        )
+
+
 def check_preconditions(command: str, config: Config) -> None:
     """Refuse a command that would harm the next start: one that creates files of root in the
     portal's directory, or an empty database in place of a lost one, which would be replicated over
@@ -113,6 +129,7 @@ def check_preconditions(command: str, config: Config) -> None:
         raise ConfigError(
             [f"{complaint}: run this as `sudo -u '#{folder.st_uid}' -g '#{folder.st_gid}' ...`."]
         )
+    refuse_folder_of_front_end(config)
     if command != "restore" and Litestream(config).lost():
         raise BackupError(
             f"{config.database_path} is missing, but its replica exists: start the "
@@ -150,6 +167,7 @@ def serve(config: Config) -> int:
     from mosis.telemetry.maintenance import Maintenance
     from mosis.worker import Worker
 
+    refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     tune_malloc()
     sys.setswitchinterval(
@@ -214,16 +232,17 @@ def start_replication(env: Context, lock: int | None) -> None:
         env.replication is not None and lock is not None and env.db.damage is None
     ):  # Litestream writes to the database, too
         env.replication.start(lock, partial(backup.upload_secrets, env))
+        heartbeat.beat(env)
 
 
-def make_server(env: Context, app: Any) -> Any:
-    """The configured server, bound to its port. Raises OSError."""
+def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
+    """The configured server, bound to its port; bodies wait in `spool`. Raises OSError."""
     from mosis.server import Server, StockServer
     from mosis.web.admission import Admissions, limit_bytes
     from mosis.web.answers import CachedResponses
 
     config = env.config
-    spool = config.packages_dir / "spool"
+    spool = spool or config.packages_dir / "spool"
     if config.server == "waitress":
         return StockServer(app, config.listen_addr, config.threads, limit_bytes(config), spool)
     ready = CachedResponses(app, env)

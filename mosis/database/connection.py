@@ -11,22 +11,20 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
-from urllib.parse import quote
 
 from mosis.clock import Clock
+from mosis.database.opening import BUSY_SECONDS, CHECKPOINT_BYTES, opened, prepared
 from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
-BUSY_SECONDS = 5.0
 # SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
 READING_CACHE_KIB = 256
@@ -36,11 +34,6 @@ DAMAGED = (
     " Reading may still work."
 )
 SQLITE_VERSION = sqlite3.sqlite_version
-# Checkpoints run only here, under the write lock: before SQLite 3.51.3 a checkpoint that races with a writer can, rarely,
-# corrupt the database (https://sqlite.org/wal.html#walresetbug).
-# WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
-CHECKPOINT_BYTES = 4 << 20
-FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
 COMMITS_PER_CHECKPOINT = 8  # at least; a long reader can keep the WAL from being reset
 
 
@@ -59,9 +52,7 @@ class Connection:
         self.database = database
         self.now = ""
         self.thread = threading.current_thread()
-        self._reading = _prepared(database.path)
-        self._reading.execute("PRAGMA query_only = ON")
-        self._reading.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
+        self._reading = database.open_reader()
         self._raw = self._reading  # the connection that statements run on
         self._after_commit: list[Callable[[], None]] = []
         self._number = 0  # of this thread's last commit
@@ -275,6 +266,19 @@ class Connection:
                 for follow_up in self._after_commit:
                     follow_up()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Statements of this thread read one state of the database. Keep it short, for the WAL."""
+        self._execute("BEGIN")
+        try:
+            self._execute(
+                "SELECT 1 FROM sqlite_schema LIMIT 1"
+            ).fetchone()  # BEGIN alone reads nothing
+            yield
+        finally:
+            if self.writing:
+                self._raw.execute("ROLLBACK")
+
     def after_commit(self, follow_up: Callable[[], None]) -> None:
         """Call `follow_up` after the running transaction is committed, outside the lock; not if it is rolled back."""
         self._after_commit.append(follow_up)
@@ -363,42 +367,10 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
     return error
 
 
-def opened(path: Path, **more: Any) -> sqlite3.Connection:
-    """A read-write connection to an existing file; a deleted file is not recreated empty."""
-    address = f"file:{quote(str(path))}?mode=rw"
-    found: sqlite3.Connection = sqlite3.connect(
-        address,
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        **more,
-    )
-    return found
-
-
-def _prepared(path: Path) -> sqlite3.Connection:
-    """A connection with the pragmas of every connection of the portal."""
-    raw = opened(path, cached_statements=256)
-    for pragma in (
-        "journal_mode = WAL",
-        "foreign_keys = ON",
-        "synchronous = NORMAL",
-        "wal_autocheckpoint = 0",
-        f"journal_size_limit = {CHECKPOINT_BYTES}",
-    ):
-        raw.execute(f"PRAGMA {pragma}")
-    raw.create_function("sqlar_uncompress", 2, _uncompressed, deterministic=True)
-    return raw
-
-
-def _uncompressed(content: bytes, size_bytes: int) -> bytes:
-    """What sqlar_uncompress of the sqlite3 command line gives (https://sqlite.org/sqlar.html)."""
-    return content if size_bytes in (0, len(content)) else zlib.decompress(content)
-
-
 class Database:
     """A database file: one reading connection per thread, one writing connection and its lock, checkpoints."""
+
+    epoch = 0  # another number where revisions may have started again, see snapshots.py
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
@@ -447,17 +419,24 @@ class Database:
         expires every prepared statement, which costs half the time of a small write."""
         if self._writer is None:
             try:
-                self._writer = _prepared(self.path)
+                self._writer = prepared(self.path)
             except sqlite3.OperationalError as error:
                 raise _translated(error) from error
         return self._writer
+
+    def open_reader(self) -> sqlite3.Connection:
+        """A connection that only reads, for one thread."""
+        raw = prepared(self.path)
+        raw.execute("PRAGMA query_only = ON")
+        raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
+        return raw
 
     def connection(self) -> Connection:
         """This thread's connection, opened on first use."""
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None:
             try:
-                found = self._local.connection = Connection(self)
+                found = self._local.connection = self._connect()
             except sqlite3.OperationalError as error:
                 raise _translated(error) from error
             with self._opening:
@@ -472,6 +451,9 @@ class Database:
         except Unavailable:
             return False
         return self.damage is None
+
+    def _connect(self) -> Connection:
+        return Connection(self)
 
     def found_damage(self, what: str) -> None:
         """Marks the database as corrupt; all further writes are refused."""

@@ -132,9 +132,31 @@ KINDS: dict[str, Kind] = {
     "review.digest": Kind(
         REVIEWERS,
         "waiting hours reviews",
-        "Versions that wait for a review: {waiting}; the oldest has waited for about {hours} hour{hours_s}.",
+        "Versions and listing changes that wait for a review: {waiting}; the oldest has waited for about {hours} hour{hours_s}.",
         "The review desk:",
         "/console/reviews",
+    ),
+    "listing.waiting": Kind(
+        REVIEWERS + " who are not members of the app",
+        "listing_change because",
+        "A change of what the store shows of {package_id} waits for a review.",
+        "The review desk:",
+        "/console/reviews",
+        mailed=False,
+    ),
+    "listing.approved": Kind(
+        OWNERS,
+        "fields comment",
+        "The store shows your change of {package_id} now.",
+        "The page of the app:",
+        "/app/{package_id}",
+    ),
+    "listing.rejected": Kind(
+        OWNERS,
+        "fields reasons comment",
+        "Your change of what the store shows of {package_id} was rejected.",
+        "Change it and save it again:",
+        "/console/apps/{package_id}",
     ),
     "app.released": Kind(
         OWNERS,

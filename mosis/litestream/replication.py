@@ -93,6 +93,11 @@ class Replication:
             self._lock = None
 
     @property
+    def started(self) -> bool:
+        """Whether this process runs Litestream."""
+        return self._thread.ident is not None
+
+    @property
     def state(self) -> State:
         """The current state."""
         child, since = self._child, self._waiting_since

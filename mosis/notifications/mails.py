@@ -92,7 +92,8 @@ def _why(event: Event) -> list[str]:
         parts += [paragraph(line, "  ") for line in _health(facts)]
     for each in facts.get("reviews", ()):
         since = for_people(each["submitted_at"])
-        parts.append(paragraph(f"{each['package_id']} {each['version']}, since {since}", "  "))
+        what = each.get("version") or "(what the store shows)"
+        parts.append(paragraph(f"{each['package_id']} {what}, since {since}", "  "))
     if event.kind == "crash.new_group":
         parts.append(_crash(facts))
     if event.kind == "crash.digest":

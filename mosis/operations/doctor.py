@@ -17,7 +17,7 @@ from mosis import database as db
 from mosis import disk
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import backup, clock_steps, other_hosts, other_proxies
+from mosis.operations import backup, bucket_check, clock_steps, other_hosts, other_proxies
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -81,6 +81,7 @@ def examine(config: Config, newest_schema: int, machine: Machine | None = None) 
     yield from _secret(config)
     yield from _database(config, newest_schema)
     yield from _backup(config)
+    yield from (Line(level, "bucket", text) for level, text in bucket_check.examine(config))
     if found := backup.bucket_report(config):
         yield Line(found[0], "secrets", found[1])
     yield from _address(config)

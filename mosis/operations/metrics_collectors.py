@@ -11,6 +11,7 @@ from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.metrics import Family, exposition, gauges
+from mosis.operations.front_end import FrontEnd
 
 COUNTERS = {
     "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
@@ -51,8 +52,12 @@ def families(env: Context) -> Iterator[Family]:
         damaged.add(int(each.damage is not None), database=name)
     yield damaged
     readable = 1
+    if env.read_only:
+        yield from following(env)
     try:
-        found = list(database(env.db.connection()))
+        db = env.db.connection()
+        db.value("SELECT id FROM store_state")
+        found = [] if env.read_only else list(database(db))  # its jobs are those of the primary
     except Exception:
         found, readable = [], 0
     yield from found
@@ -160,6 +165,28 @@ def replica(env: Context) -> Iterator[Family]:
         behind.add(state.behind_seconds)
         restarts.add(state.restarts)
     yield from (running, behind, restarts)
+
+
+def following(env: Context) -> Iterator[Family]:
+    """The data of a store front end, and its age."""
+    state = env.states[FrontEnd].state
+    behind = Family(
+        "portal_store_behind_seconds",
+        "gauge",
+        "Age of the primary's last heartbeat in the data of a store front end.",
+    )
+    if state.behind_seconds is not None:
+        behind.add(state.behind_seconds)
+    yield behind
+    yield Family(
+        "portal_store_copies_total", "counter", "Copies of the database that were read."
+    ).add(state.copies)
+    yield Family(
+        "portal_store_restores_total", "counter", "Times that the whole database was fetched."
+    ).add(state.restores)
+    yield from gauges(
+        {"portal_store_following": ("1 while Litestream follows.", int(state.following))}
+    )
 
 
 def process() -> Iterator[Family]:

@@ -12,7 +12,10 @@ from mosis.context import Context
 from mosis.database import SQLITE_VERSION, Connection, Database
 from mosis.errors import PortalError, Unavailable
 from mosis.litestream import State
-from mosis.operations import clock_steps
+from mosis.operations import clock_steps, front_end
+from mosis.operations.front_end import BEHIND_SECONDS as BEHIND_FRONT_END_SECONDS
+from mosis.operations.front_end import FrontEnd
+from mosis.packages.bucket_storage import BucketFiles
 
 log = logging.getLogger("mosis.operations.readiness")
 
@@ -30,6 +33,7 @@ class Readiness:
     replica: State | None
     reasons: list[dict[str, Any]] = field(default_factory=list)
     sqlite_version: str = SQLITE_VERSION
+    store: front_end.State | None = None  # of a store front end
 
 
 @dataclass
@@ -41,6 +45,8 @@ class _Cached:
 
 def look(env: Context) -> Readiness:
     """The state, at most a second old."""
+    if env.read_only:
+        return _front_end(env)
     cached = env.state(_Cached)
     if cached.result is None or time.monotonic() > cached.result[0] + KEEP_SECONDS:
         cached.result = (time.monotonic(), _check_all(env))
@@ -71,11 +77,34 @@ def _check_all(env: Context) -> Readiness:
         *_database(env.db, "/database"),
         *(_database(env.telemetry, "/telemetry") if env.config.telemetry else ()),
         *_disk(env, free),
+        *_bucket(env),
         *_queue(age),
         *_clock(env),
         *_replica(replica),
     ]
     return Readiness(free, age, replica, reasons)
+
+
+def _front_end(env: Context) -> Readiness:
+    """The state of a store front end: whether it has data that is not too old."""
+    state = env.states[FrontEnd].state
+    reasons = []
+    if state.behind_seconds is None:
+        detail = "There is no copy of the store yet; the log says why."
+        reasons.append(_reason("/store", "store_missing", detail))
+    elif state.behind_seconds > BEHIND_FRONT_END_SECONDS:
+        reasons.append(
+            _reason(
+                "/store",
+                "store_behind",
+                f"The primary's last heartbeat here is {state.behind_seconds} s old: it does not run,"
+                " its replica stands still, the clocks differ, or the replica cannot be read.",
+            )
+        )
+    if state.refused is not None:
+        reasons.append(_reason("/store", state.refused.code, state.refused.detail))
+    free = disk.free_bytes(env.config.data_dir)
+    return Readiness(free, 0, None, reasons, store=state)
 
 
 def _reason(pointer: str, code: str, detail: str) -> dict[str, Any]:
@@ -119,6 +148,17 @@ def _disk(env: Context, free: int) -> Iterator[dict[str, Any]]:
             "disk_low",
             f"{free >> 20} MiB are free of {reserve >> 20} MiB reserved: uploads are refused.",
         )
+
+
+def _bucket(env: Context) -> Iterator[dict[str, Any]]:
+    """The bucket with the packages answers; asked in the background."""
+    if isinstance(env.files, BucketFiles) and (trouble := env.files.trouble()) is not None:
+        log.error("bucket not ready", extra={"reason": trouble})
+        detail = (
+            "The bucket with the packages does not answer or refuses it: no uploads, and no "
+            "downloads of what is not cached; `reason` in the log says why."
+        )
+        yield _reason("/packages", "bucket_unavailable", detail)
 
 
 def queue_age_seconds(env: Context) -> int:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mosis.errors import Invalid, Malformed, Unavailable
 from mosis.packages import manifest as manifests
@@ -72,21 +72,22 @@ def inspect(path: Path, *, package_id: str, keys: Mapping[str, bytes]) -> Packag
     return package
 
 
-def read_file(path: Path, name: str, limit_bytes: int = 10 << 20) -> bytes:
-    """One file of an inspected package. Raises KeyError, Unreadable, OSError."""
-    with open(path, "rb") as file:
+def read_file(package: Path | BinaryIO, name: str, limit_bytes: int = 10 << 20) -> bytes:
+    """One file of an inspected package, open or at a path. Raises KeyError, Unreadable, OSError."""
+    if not isinstance(package, Path):
+        return Archive(package).read(name, limit_bytes)
+    with open(package, "rb") as file:
         return Archive(file).read(name, limit_bytes)
 
 
-def is_signed_by(path: Path, raw_key: bytes) -> bool:
-    """Whether the package at `path`, which was inspected before, is signed with this key (32 raw
-    bytes).
+def is_signed_by(package: Path | BinaryIO, raw_key: bytes) -> bool:
+    """Whether this package, which was inspected before, is signed with this key (32 raw bytes).
 
     Raises Unavailable `package_unavailable` if the package cannot be read any more.
     """
     try:
-        found = signatures.read_signature(read_file(path, signatures.SIGNATURE))
-        message = read_file(path, signatures.DIGESTS)
+        found = signatures.read_signature(read_file(package, signatures.SIGNATURE))
+        message = read_file(package, signatures.DIGESTS)
     except (Unreadable, KeyError, OSError) as error:
         raise Unavailable(
             "package_unavailable", "The package of this version cannot be read; upload it again."

@@ -1,4 +1,5 @@
 """Package files on disk: received into incoming/, moved to their final name, opened, removed.
+mosis/packages/bucket_storage.py has the same for packages in a bucket.
 
 A file that `keep` has moved survives a power cut: the file is flushed, renamed, and the directories
 are flushed too (on btrfs a rename alone can be lost).
@@ -20,6 +21,7 @@ from mosis import disk
 from mosis.cache import RevisionCache
 from mosis.database import new_id
 from mosis.errors import LimitReached, Malformed, Unavailable
+from mosis.packages.fetches import JOBS, Turn
 
 log = logging.getLogger("mosis.packages.storage")
 
@@ -83,7 +85,7 @@ class Files:
         Raises LimitReached `too_large`, Malformed if less than `expected_bytes` arrived,
         Unavailable `no_space` or `package_unavailable` (a directory that cannot be written).
         """
-        self.check_room(
+        self.check_upload(
             expected_bytes or 0
         )  # other servers store the body before they call the application
         path = self.incoming / new_id()
@@ -120,7 +122,8 @@ class Files:
         return self.root / developer_id / app_id / version / NAME
 
     def keep(self, received: Received, target: Path) -> None:
-        """Move a received file to its final name; called in the transaction, before its COMMIT."""
+        """Move a received file to its final name; called in the transaction, before its COMMIT.
+        Raises Unavailable."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(received.path, target)
@@ -135,16 +138,24 @@ class Files:
             raise _not_stored(error) from error
 
     def find(
-        self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False
+        self,
+        path: Path,
+        size_bytes: int,
+        sha256: str,
+        *,
+        anew: bool = False,
+        name: str = "",
+        turn: Turn = JOBS,
     ) -> BinaryIO | None:
         """The file with this hash, open for reading; None if it is missing or differs. It is hashed
-        at its first use in a day and whenever it was modified; with `anew` always."""
+        at its first use in a day and whenever it was modified; with `anew` always. `name` is that
+        of its object and `turn` says how to wait for it, where there is a bucket."""
         try:
             file = open(path, "rb")
         except OSError:
             return None
         state = os.fstat(file.fileno())
-        seen = (state.st_ino, state.st_mtime_ns, state.st_size, time.time() // HASHED_EVERY_SECONDS)
+        seen = _seen(state)
         if state.st_size == size_bytes and not anew and self._good.get(sha256, seen):
             return file
         with suppress(OSError):  # a disk error
@@ -153,15 +164,28 @@ class Files:
                 and hashlib.file_digest(file, "sha256").hexdigest() == sha256
             ):
                 file.seek(0)
-                self._good.put(sha256, seen, True, len(sha256))
+                self._note_good(state, sha256)
                 return file
         file.close()
         return None
 
-    def open(self, path: Path, size_bytes: int, sha256: str, *, anew: bool = False) -> BinaryIO:
+    def _note_good(self, state: os.stat_result, sha256: str) -> None:
+        """This file has been hashed."""
+        self._good.put(sha256, _seen(state), True, len(sha256))
+
+    def open(
+        self,
+        path: Path,
+        size_bytes: int,
+        sha256: str,
+        *,
+        anew: bool = False,
+        name: str = "",
+        turn: Turn = JOBS,
+    ) -> BinaryIO:
         """The package, as `find`. Raises Unavailable `package_unavailable` and logs an error; never
         returns wrong bytes."""
-        file = self.find(path, size_bytes, sha256, anew=anew)
+        file = self.find(path, size_bytes, sha256, anew=anew, name=name, turn=turn)
         if file is None:
             log.error(
                 "package damaged" if path.exists() else "package missing",
@@ -172,6 +196,17 @@ class Files:
                 "This package is missing or damaged; the operator finds it in the log.",
             )
         return file
+
+    def verify(self, path: Path, size_bytes: int, sha256: str, name: str = "") -> None:
+        """Read the package where it is stored, whole. Raises as `open`."""
+        self.open(path, size_bytes, sha256, anew=True, name=name).close()
+
+    def check_upload(self, size_bytes: int) -> None:
+        """Whether a package of this size can be stored now. Raises Unavailable."""
+        self.check_room(size_bytes)
+
+    def close(self) -> None:
+        """End what runs in the background."""
 
     def remove(self, path: Path) -> None:
         """Remove a package and the directories that become empty."""
@@ -211,6 +246,11 @@ class Files:
                 ):
                     found.append(path)
         return found
+
+
+def _seen(state: os.stat_result) -> tuple[float, ...]:
+    """Changes when a file is changed, and once a day."""
+    return (state.st_ino, state.st_mtime_ns, state.st_size, time.time() // HASHED_EVERY_SECONDS)
 
 
 def sha256_of(path: Path) -> str:

@@ -18,7 +18,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, NotFound
 from mosis.people import email_tokens, revocation, second_factor
-from mosis.publishing import reviews
+from mosis.publishing import listing_changes, reviews
 
 GRACE_SECONDS = 10  # a client that lost the response to a refresh may retry for this long
 
@@ -352,6 +352,7 @@ def set_suspended(db: Connection, caller: Caller, developer_id: str, suspended: 
     if suspended:
         revocation.end(db, developer_id, revocation.SUSPENDED, "suspended")
         reviews.end_unreleased(db, caller, developer_id)
+        listing_changes.end_waiting(db, caller, developer_id)
     audit.add(
         db,
         caller,

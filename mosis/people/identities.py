@@ -12,7 +12,7 @@ from mosis import audit, events
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import oauth, tokens
-from mosis.credentials.oauth import Answer, Profile, Provider
+from mosis.credentials.oauth import AuthorizationResponse, Profile, Provider
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, Denied, Malformed, NotFound
 from mosis.people import accounts, authentication, email_tokens, second_factor
@@ -118,7 +118,7 @@ def answer(
     caller: Caller,
     pending: Pending,
     browser: str,
-    answered: Answer,
+    answered: AuthorizationResponse,
 ) -> SignedIn | None:
     """Complete a sign-in after the provider's redirect; with `return_to`, store the result for the
     page to collect. Raises what Provider.profile and `resolve` raise, Denied `suspended`."""

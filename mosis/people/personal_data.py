@@ -12,7 +12,7 @@ from mosis.database import Connection
 from mosis.outbound.mail import Written
 from mosis.people import accounts, revocation
 from mosis.people.accounts import Developer
-from mosis.publishing import apps, members, quotas, versions
+from mosis.publishing import apps, listing_changes, members, quotas, versions
 from mosis.publishing.versions import MOVES
 
 # The account's address, if it has been verified. Until then it may be somebody else's: invitations and
@@ -58,6 +58,10 @@ EXPORTED = {
     " JOIN versions v ON v.id = r.version_id JOIN apps a ON a.id = v.app_id WHERE a.developer_id = ?1",
     "reviews_done": "SELECT id, version_id, state, reasons, comment, claimed_until, decided_at FROM reviews"
     " WHERE decided_by = ?1 OR claimed_by = ?1",
+    "listing_changes": "SELECT c.id, c.app_id, c.state, c.revision, c.fields, c.before, c.reasons, c.comment, c.submitted_at,"
+    " c.updated_at, c.decided_at FROM listing_changes c JOIN apps a ON a.id = c.app_id"
+    " WHERE a.developer_id = ?1 OR c.author_id = ?1",
+    "listing_changes_decided": "SELECT id, state, reasons, comment, decided_at FROM listing_changes WHERE decided_by = ?1",
     "messages": "SELECT id, version_id, sender, internal, text, created_at FROM messages WHERE author_id = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
     "webhooks": "SELECT id, url, kinds, enabled, created_at FROM webhooks WHERE developer_id = ?1",
@@ -74,6 +78,8 @@ EXPORTED = {
 
 JSON_COLUMNS = (
     "claims",
+    "fields",
+    "before",
     "scopes",
     "apps",
     "kinds",
@@ -121,6 +127,7 @@ def erase(
         developer = accounts.unchanged(db, developer)
         own = _own_mails(db, developer)
         members.leave_all(db, developer.id)
+        listing_changes.end_waiting(db, caller, developer.id)
         _erase_work(db, caller, developer.id, withdraw_apps)
         _erase_traces(db, developer.id)
         revocation.erase(db, developer.id)

@@ -178,9 +178,14 @@ def change(db: Connection, caller: Caller, app: App, fields: dict[str, Any]) -> 
             " or a device login.",
         )
     if fields:
-        touch(db, app.id, **_columns_of(fields))
+        set_fields(db, app, fields)
         members.note(db, caller, app.id, "app.changed", app.id, fields=sorted(fields))
     return get(db, app.id)
+
+
+def set_fields(db: Connection, app: App, fields: dict[str, Any]) -> None:
+    """Write fields of an app, in the running transaction."""
+    touch(db, app.id, **_columns_of(fields))
 
 
 def touch(db: Connection, app_id: str, **values: Any) -> None:

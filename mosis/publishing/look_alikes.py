@@ -1,14 +1,27 @@
-"""Package ids that are easily taken for another one: what a reviewer should look at twice.
+"""Package ids and names that are easily taken for another one: what a reviewer should look at twice.
 
 Package ids are lower-case ASCII letters, digits and dots, so the confusable characters are few; see
 Unicode Technical Standard 39, section 4, for the method.
 """
+
+import unicodedata
 
 from mosis.database import Connection
 
 LEAST = 8  # characters: of two short ids many differ in one
 _ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "2": "z", "8": "b", "9": "g"})
 _PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("nn", "m"))
+# Cyrillic and Greek letters that look like Latin ones (confusables.txt of UTS 39). Capitals first: the
+# small letters of some look like others.
+_CAPITALS = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
+    "ABEKMHOPCTYXIJSABEZHIKMNOPTYX",
+)
+_LETTERS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u051b\u03b1\u03b9\u03bd\u03bf\u03c1\u03c5\u0131",
+    "aeopcyxijsdqaivopui",
+)
 
 
 def find(db: Connection, package_id: str, developer_id: str) -> str | None:
@@ -29,6 +42,27 @@ def find(db: Connection, package_id: str, developer_id: str) -> str | None:
         ):
             return str(other)
     return None
+
+
+def find_name(db: Connection, name: str, developer_id: str) -> str | None:
+    """The package id of a published app of another account whose name this one is easily taken for;
+    None if there is none. A name that is the same but for case, accents, spaces and punctuation is."""
+    wanted = name_skeleton(name)
+    rows = db.all(
+        "SELECT package_id, name FROM apps WHERE published = 1 AND developer_id <> ?"
+        " AND length(name) BETWEEN ? AND ? ORDER BY package_id",
+        developer_id,
+        len(name) // 2 - 3,
+        2 * len(name) + 3,
+    )
+    return next((str(other) for other, its in rows if name_skeleton(its) == wanted), None)
+
+
+def name_skeleton(name: str) -> str:
+    """The same text for names that look the same: `B\u0430nk of X` (with a Cyrillic letter) and `bank-of-x`."""
+    folded = unicodedata.normalize("NFKD", name).translate(_CAPITALS).casefold().translate(_LETTERS)
+    letters = "".join(each for each in folded if each.isalnum())
+    return skeleton(letters) or folded
 
 
 def skeleton(package_id: str) -> str:

@@ -236,8 +236,9 @@ def leave_all(db: Connection, account: str) -> None:
 
 
 def remove_all(db: Connection, app_id: str) -> None:
-    """Remove every member of an app, with the invitations and trusted publishers, in the running
-    transaction."""
+    """Remove every member of an app, with the invitations, trusted publishers and the waiting listing
+    change, in the running transaction."""
+    db.change("DELETE FROM listing_changes WHERE app_id = ? AND state = 'waiting'", app_id)
     for table in ("app_invitations", "trusted_publishers", "app_members"):
         db.change(f"DELETE FROM {table} WHERE app_id = ?", app_id)
 
@@ -269,11 +270,17 @@ def check_open(db: Connection, app_id: str) -> None:
 
 
 def _withdraw_trust(db: Connection, app_id: str, account: str) -> None:
-    """Delete what a former owner has added: open invitations and trusted publishers."""
+    """Delete what a former owner has added: open invitations, trusted publishers, and a listing
+    change that waits for a reviewer."""
     db.change(
         "DELETE FROM trusted_publishers WHERE app_id = ? AND developer_id = ?", app_id, account
     )
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND developer_id = ?", app_id, account)
+    db.change(
+        "DELETE FROM listing_changes WHERE app_id = ? AND author_id = ? AND state = 'waiting'",
+        app_id,
+        account,
+    )
 
 
 def _end(db: Connection, app_id: str, account: str) -> None:

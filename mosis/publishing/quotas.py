@@ -11,6 +11,8 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Conflict, Denied
+from mosis.publishing import package_files
+from mosis.publishing.package_files import HOME
 
 MOST_CHECKING = 20  # versions of one account that are being checked
 UNVERIFIED_APPS = (
@@ -20,7 +22,6 @@ DEAD_PACKAGE_SECONDS = 14 * 24 * 3600
 FIRST_REST_SECONDS = (
     30  # without checks after one that took too long; doubled by each further one within a day
 )
-HOME = "coalesce(a.first_owner_id, a.developer_id)"  # the account id in the path of packages
 _UNPUBLISHED = "v.released = 0 AND v.state IN ('checking', 'ready', 'in_review', 'approved')"
 _DEAD = "v.released = 0 AND v.state IN ('failed', 'rejected', 'withdrawn')"
 
@@ -160,12 +161,14 @@ def is_named(db: Connection, app_id: str, version: str) -> bool:
 
 
 def remove_package(env: Context, developer_id: str, app_id: str, version: str) -> None:
-    """Job: remove a package file, unless a newer version with the same version string uses it. Runs
-    under the write lock, which also guards the creation of package files. Safe to run twice."""
+    """Job: remove a package file, unless a newer version with the same version string uses it, and
+    the objects of the app that no row names. The file is removed under the write lock, which also
+    guards the creation of package files. Safe to run twice."""
     db = env.db.connection()
     with db.write():
         if not is_named(db, app_id, version):
             env.files.remove(env.files.path(developer_id, app_id, version))
+    package_files.sweep(env, app_id)
 
 
 def expire_packages(env: Context) -> None:

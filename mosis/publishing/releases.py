@@ -11,7 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.errors import Conflict, Denied
 from mosis.jobs import Again
-from mosis.publishing import apps, members, rollout_plans, versions
+from mosis.publishing import apps, members, package_files, rollout_plans, versions
 from mosis.publishing.versions import Version
 
 
@@ -33,7 +33,7 @@ def publish(
     Raises Conflict `invalid_state`, `version_code_not_higher` or `signing_key_revoked`, Denied
     `suspended`, Unavailable `package_unavailable`.
     """
-    versions.verify_file(env, db, version)
+    package_files.verify_file(env, db, version)
     percent = publication.rollout_percent
     with db.write():
         version = versions.by_id(db, version.id) or version
@@ -109,7 +109,7 @@ def publish_scheduled(env: Context, version_id: str, publish_at: str | None = No
     wait = seconds(version.publish_at) - seconds(env.clock.now())
     if wait > 0:
         return Again(wait)
-    versions.verify_file(env, db, version)
+    package_files.verify_file(env, db, version)
     with db.write():
         version = versions.by_id(db, version_id)
         if version is None or version.state != "approved" or version.publish_at is None:
@@ -172,7 +172,7 @@ def rollback(
     Raises Conflict `invalid_state` if the version is not published or halted, or if no newer one is
     offered; Unavailable `package_unavailable`.
     """
-    versions.verify_file(env, db, version)
+    package_files.verify_file(env, db, version)
     with db.write():
         version = versions.by_id(db, version.id) or version
         if version.state not in ("published", "halted"):

@@ -15,7 +15,8 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import NotFound, Unavailable
-from mosis.publishing import versions
+from mosis.packages.fetches import JOBS, Turn
+from mosis.publishing import package_files, versions
 from mosis.publishing.versions import Version
 
 log = logging.getLogger("mosis.publishing.review_files")
@@ -71,7 +72,12 @@ def icon_path(db: Connection, version: Version) -> str:
 
 
 def open_file(
-    env: Context, db: Connection, version: Version, path: str, side: str = "after"
+    env: Context,
+    db: Connection,
+    version: Version,
+    path: str,
+    side: str = "after",
+    turn: Turn = JOBS,
 ) -> Content:
     """The content of a file on one side. It is copied to a temporary file without a name, so that a
     slow reader holds no memory.
@@ -83,7 +89,7 @@ def open_file(
     env.files.check_room(size_bytes)
     copy = tempfile.TemporaryFile(dir=env.files.incoming)
     try:
-        _unpack(env, db, source, path, sha256, copy)
+        _unpack(env, db, source, path, sha256, copy, turn)
         copy.seek(0)
     except BaseException:
         copy.close()
@@ -92,7 +98,13 @@ def open_file(
 
 
 def read_file(
-    env: Context, db: Connection, version: Version, path: str, side: str, limit_bytes: int
+    env: Context,
+    db: Connection,
+    version: Version,
+    path: str,
+    side: str,
+    limit_bytes: int,
+    turn: Turn = JOBS,
 ) -> bytes | None:
     """The content of a file on one side; None if it is larger than the limit or there is none on this
     side. Raises as `open_file`."""
@@ -103,7 +115,7 @@ def read_file(
     if size_bytes > limit_bytes:
         return None
     copy = io.BytesIO()
-    _unpack(env, db, source, path, sha256, copy)
+    _unpack(env, db, source, path, sha256, copy, turn)
     return copy.getvalue()
 
 
@@ -117,12 +129,18 @@ def _find(db: Connection, version: Version, path: str, side: str) -> tuple[Versi
 
 
 def _unpack(
-    env: Context, db: Connection, source: Version, path: str, sha256: str, target: BinaryIO
+    env: Context,
+    db: Connection,
+    source: Version,
+    path: str,
+    sha256: str,
+    target: BinaryIO,
+    turn: Turn,
 ) -> None:
     """Copy a file out of its package. Raises Unavailable `package_unavailable` if it is not what was
     uploaded."""
     digest = hashlib.sha256()
-    with versions.open_file(env, db, source) as package:
+    with package_files.open_file(env, db, source, turn=turn) as package:
         try:
             archive = packages.Archive(package)
             for block in archive.blocks(archive.members[path]):

@@ -30,6 +30,27 @@ def announce(db: Connection, version: Version, review_id: str, because: list[str
                 review=review_id,
                 because=because,
             )
+    _queue_digest(db)
+
+
+def announce_listing(db: Connection, app_id: str, change_id: str, because: list[str]) -> None:
+    """As `announce`, for a listing change. One that follows another of the same app within an hour,
+    which was withdrawn or decided, is only named in the digest."""
+    package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
+    for reviewer in _reviewers(db):
+        if members.role_of(db, app_id, reviewer) is None and not db.value(
+            "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
+            " AND created_at > ? LIMIT 1",
+            reviewer,
+            package_id,
+            db.clock.now(-DIGEST_AFTER_SECONDS),
+        ):
+            facts: dict[str, Any] = {"listing_change": change_id, "because": because}
+            events.add(db, reviewer, "listing.waiting", package_id=package_id, **facts)
+    _queue_digest(db)
+
+
+def _queue_digest(db: Connection) -> None:
     jobs.add(
         db,
         "review_digest",
@@ -40,7 +61,8 @@ def announce(db: Connection, version: Version, review_id: str, because: list[str
 
 
 def send_digests(env: Context) -> None:
-    """Job: notify each reviewer which of the versions since the last digest still wait. Safe to run
+    """Job: notify each reviewer which of the versions and listing changes since the last digest still
+    wait. Safe to run
     twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
     for reviewer in _reviewers(db):
@@ -69,14 +91,25 @@ def _reviewers(db: Connection) -> list[str]:
 
 
 def _waiting(db: Connection, reviewer: str) -> list[dict[str, Any]]:
-    """The reviews that wait and that this reviewer was notified of since the last digest."""
-    rows = db.all(
+    """The reviews and listing changes that wait and that this reviewer was notified of since the last
+    digest."""
+    since = "(SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?1 AND kind = 'review.digest')"
+    reviews = db.all(
         "SELECT r.id, e.package_id, e.version, r.submitted_at FROM events e"
         " JOIN reviews r ON r.id = json_extract(e.data, '$.review') AND r.state = 'waiting'"
-        " WHERE e.developer_id = ?1 AND e.kind = 'review.waiting' AND e.number >"
-        " (SELECT coalesce(max(number), 0) FROM events WHERE developer_id = ?1 AND kind = 'review.digest')"
+        f" WHERE e.developer_id = ?1 AND e.kind = 'review.waiting' AND e.number > {since}"
         " ORDER BY e.number",
         reviewer,
     )
-    names = ("review", "package_id", "version", "submitted_at")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    listings = db.all(
+        "SELECT c.id, e.package_id, c.submitted_at FROM events e JOIN apps a ON a.package_id = e.package_id"
+        " JOIN listing_changes c ON c.app_id = a.id AND c.state = 'waiting'"
+        f" WHERE e.developer_id = ?1 AND e.kind = 'listing.waiting' AND e.number > {since}"
+        " ORDER BY e.number",
+        reviewer,
+    )
+    of_review = ("review", "package_id", "version", "submitted_at")
+    of_listing = ("listing_change", "package_id", "submitted_at")
+    return [dict(zip(of_review, row, strict=True)) for row in reviews] + [
+        dict(zip(of_listing, row, strict=True)) for row in listings
+    ]

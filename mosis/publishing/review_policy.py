@@ -117,8 +117,13 @@ def _is_harmless(db: Connection, version: Version, changes: Changes) -> bool:
 def drawn(secret: str, version: Version) -> float:
     """A pseudorandom number from 0 (included) to 1 (excluded) that is fixed for each version and
     cannot be computed without the secret."""
-    message = f"review sample\n{version.app_id}\n{version.version}".encode()
-    digest = hmac.digest(secret.encode(), message, hashlib.sha256)
+    return draw(secret, f"review sample\n{version.app_id}\n{version.version}")
+
+
+def draw(secret: str, message: str) -> float:
+    """A pseudorandom number from 0 (included) to 1 (excluded) for this text, which cannot be computed
+    without the secret."""
+    digest = hmac.digest(secret.encode(), message.encode(), hashlib.sha256)
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 

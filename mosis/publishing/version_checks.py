@@ -10,7 +10,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages import Finding
 from mosis.packages.manifest import DANGEROUS_PERMISSIONS
-from mosis.publishing import look_alikes, quotas, versions
+from mosis.publishing import look_alikes, package_files, quotas, versions
 from mosis.publishing.versions import Version
 
 ERRORS_IN_EVENT = 5
@@ -26,7 +26,7 @@ def check(env: Context, version_id: str) -> None:
     version = versions.by_id(db, version_id)
     if version is None or version.state != "checking":
         return
-    with versions.open_file(env, db, version, anew=True) as package:
+    with package_files.open_file(env, db, version, anew=True) as package:
         findings = [
             *env.checks.run(package),
             *(finding.as_dict() for finding in _circumstances(db, version)),

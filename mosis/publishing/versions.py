@@ -7,8 +7,7 @@ rows of the same transaction.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mosis import jobs, packages
 from mosis.caller import Caller
@@ -18,8 +17,8 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, NotFound
 from mosis.packages import Package
-from mosis.packages.storage import Files, Received
-from mosis.publishing import apps, members, quotas
+from mosis.packages.storage import Received
+from mosis.publishing import apps, members, package_files, quotas
 from mosis.publishing.apps import App
 
 # transition: (from these states, to this one). `checked` and `refused` belong to the checks, `approve` and `reject` to
@@ -130,11 +129,12 @@ def upload(
     Raises Invalid `package_rejected` with every finding, Unavailable, and as `create`.
     """
     package = packages.inspect(received.path, package_id=app.package_id, keys=signing_keys)
-    with db.write():
+    version_id = new_id()
+    with package_files.stored(env, db, app.id, version_id, package, received), db.write():
         app = apps.with_role(db, caller, app.id, "publisher")  # as it is now, after the inspection
-        created = create(db, env.config, caller, app, package, received, options)
+        created = create(db, env.config, caller, app, package, received, options, version_id)
         if created.new:
-            env.files.keep(received, path(env.files, db, created.version))
+            env.files.keep(received, package_files.path(env, db, created.version))
     env.measures.count("portal_upload_bytes_total", received.size_bytes)
     env.measures.count("portal_uploads_total", result="taken" if created.new else "known")
     return created
@@ -148,8 +148,9 @@ def create(
     package: Package,
     received: Received,
     upload: Upload,
+    version_id: str,
 ) -> Created:
-    """Record an inspected package, in the running transaction. Uploading the same bytes again
+    """Record an inspected package with this id, in the running transaction. Uploading the same bytes again
     returns the existing version.
 
     Raises Conflict `version_exists`, `version_code_not_higher` or `quota_exceeded`, Invalid
@@ -177,7 +178,7 @@ def create(
     check_code(db, app.id, channel, package.version_code)
     quotas.replaced(db, app.id, package.version)
     quotas.make_room(db, config, app.developer_id, received.size_bytes)
-    version_id = _insert(db, app, channel, package, received, upload)
+    _insert(db, version_id, app, channel, package, received, upload)
     members.note(
         db,
         caller,
@@ -200,14 +201,13 @@ def create(
 
 def _insert(
     db: Connection,
+    version_id: str,
     app: App,
     channel: str,
     package: Package,
     received: Received,
     upload: Upload,
-) -> str:
-    """Insert the row; returns its id."""
-    version_id = new_id()
+) -> None:
     db.insert(
         "versions",
         id=version_id,
@@ -228,7 +228,6 @@ def _insert(
         signing_key_id=package.signing_key_id,
         created_at=db.now,
     )
-    return version_id
 
 
 def get(db: Connection, app: App, version: str) -> Version:
@@ -405,34 +404,6 @@ def key_is_revoked(db: Connection, version: Version) -> bool:
 def developer_of(db: Connection, version: Version) -> str:
     """The account that the version's app belongs to."""
     return str(db.value("SELECT developer_id FROM apps WHERE id = ?", version.app_id))
-
-
-def path(files: Files, db: Connection, version: Version) -> Path:
-    """The path of the package file."""
-    home = db.value(f"SELECT {quotas.HOME} FROM apps a WHERE id = ?", version.app_id)
-    return files.path(str(home), version.app_id, version.version)
-
-
-def open_file(env: Context, db: Connection, version: Version, *, anew: bool = False) -> BinaryIO:
-    """Open the package file for reading. With `anew`, its hash is verified even if the file is
-    unchanged since the last time.
-
-    Raises Conflict `gone` if it was removed, Unavailable `package_unavailable`.
-    """
-    removed_at = db.value("SELECT package_removed_at FROM versions WHERE id = ?", version.id)
-    if removed_at is not None:
-        raise Conflict(
-            "gone",
-            f"The package of this version was removed at {removed_at}: it is {version.state}, and was replaced or became old.",
-        )
-    return env.files.open(
-        path(env.files, db, version), version.size_bytes, version.sha256, anew=anew
-    )
-
-
-def verify_file(env: Context, db: Connection, version: Version) -> None:
-    """Verify the hash of the package file. Raises as `open_file`."""
-    open_file(env, db, version, anew=True).close()
 
 
 def check_code(db: Connection, app_id: str, channel: str, version_code: int) -> None:

@@ -26,7 +26,7 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from mosis.caller import network_of
 from mosis.errors import LimitReached
 from mosis.server.request import BODY_BYTES, Request
-from mosis.server.responses import Answer, Cached, Refusal
+from mosis.server.responses import ApplicationResponse, Cached, Refusal
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -52,7 +52,7 @@ SEND_DEBT_SECONDS = (
 class Channel(HTTPChannel):
     """A connection with bounds. The loop watches a channel once for each `arm`, so that an idle one costs nothing."""
 
-    task_class = Answer
+    task_class = ApplicationResponse
     error_task_class = Refusal
     parser_class = Request
 

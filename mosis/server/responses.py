@@ -75,7 +75,7 @@ class Head:
         self.close_on_finish = True
 
 
-class Answer(Head, WSGITask):
+class ApplicationResponse(Head, WSGITask):
     """Runs the application. A long-poll handler suspends its request with `mosis.park(seconds, arm)` of the environment;
     `mosis.memory` is what it remembers of the request when it is dispatched again."""
 

@@ -6,28 +6,26 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mosis import packages
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.errors import Conflict, NotFound, Unavailable
-from mosis.publishing import quotas
-from mosis.publishing.versions import Version
+from mosis.packages.bucket_storage import BucketFiles, picture_name
+from mosis.packages.fetches import JOBS, Turn
+from mosis.publishing import package_files, quotas
+from mosis.publishing.package_files import PICTURE_TYPES
+from mosis.publishing.versions import Version, by_id
 from mosis.store.fetched import Fetched
 
 log = logging.getLogger("mosis.store")
 
 ICON_SIZES = (32, 64, 128)
-PICTURE_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-}
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,21 @@ def package_id(db: Connection, app_id: str) -> str:
     return str(db.value("SELECT package_id FROM apps WHERE id = ?", app_id))
 
 
-def icon(env: Context, db: Connection, app_id: str, size: int) -> Picture:
-    """The icon of the newest version for everybody. Raises NotFound, Unavailable
-    `package_unavailable`."""
+def icon(env: Context, db: Connection, app_id: str, size: int, turn: Turn = JOBS) -> Picture:
+    """The icon of the newest version for everybody; `turn` is how to wait for the bucket. Raises
+    NotFound, Unavailable `package_unavailable`."""
     if size not in ICON_SIZES:
         raise NotFound("icon")
-    return _picture(env, db, app_id, f"$.icons.{size}", f"icon-{size}")
+    return _picture(env, db, app_id, f"$.icons.{size}", f"icon-{size}", turn)
 
 
-def screenshot(env: Context, db: Connection, app_id: str, number: int) -> Picture:
+def screenshot(
+    env: Context, db: Connection, app_id: str, number: int, turn: Turn = JOBS
+) -> Picture:
     """A screenshot of the newest version for everybody, counted from 0. Raises as `icon`."""
     if not 0 <= number <= 99:
         raise NotFound("screenshot")
-    return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}")
+    return _picture(env, db, app_id, f"$.screenshots[{number}]", f"screenshot-{number}", turn)
 
 
 def count_download(
@@ -94,6 +94,18 @@ def count_download(
         env.downloads.add(version.id)
 
 
+def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:
+    """Add downloads {version id: count} to a day, in the running transaction. Versions that are gone
+    are skipped."""
+    db.change(
+        "INSERT INTO downloads (version_id, day, count)"
+        " SELECT v.id, ?1, c.value FROM json_each(?2) c JOIN versions v ON v.id = c.key WHERE true"
+        " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+        day,
+        json.dumps(counts),
+    )
+
+
 def flush_downloads(env: Context) -> list[str]:
     """Write the downloads counted since the last call. Returns the ids of their versions."""
     counts = env.downloads.take()
@@ -104,14 +116,7 @@ def flush_downloads(env: Context) -> list[str]:
         with db.write():
             # The rows are committed even if the flush then fails, so the counts are not restored.
             db.after_commit(counts.clear)
-            for version_id, count in counts.items():
-                db.change(
-                    "INSERT INTO downloads (version_id, day, count) SELECT id, ?, ? FROM versions WHERE id = ?"
-                    " ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                    db.now[:10],
-                    count,
-                    version_id,
-                )
+            add_counts(db, db.now[:10], counts)
     except BaseException:
         env.downloads.put_back(counts)
         raise
@@ -157,8 +162,8 @@ def add_up_days(db: Connection, version_id: str, before: str) -> None:
 
 
 def sweep_packages(env: Context) -> None:
-    """Remove package files that no row names, unfinished uploads, and extracted pictures of
-    versions that are no longer shown."""
+    """Remove package files and objects that no row names, unfinished uploads, and extracted pictures
+    of versions that are no longer shown."""
     db = env.db.connection()
 
     def is_named(path: Path) -> bool:
@@ -169,6 +174,7 @@ def sweep_packages(env: Context) -> None:
         with db.write():  # an upload may be moving one of them to its final name right now
             for path in env.files.find_orphans(is_named, found):
                 env.files.remove(path)
+    package_files.sweep(env)
     sweep_pictures(env)
 
 
@@ -187,40 +193,70 @@ def sweep_pictures(env: Context) -> int:
     return removed
 
 
-def _picture(env: Context, db: Connection, app_id: str, where: str, name: str) -> Picture:
-    """Open a picture, extracted from the package at first use. Its hash comes from the signed
-    package."""
+def _picture(
+    env: Context, db: Connection, app_id: str, where: str, name: str, turn: Turn
+) -> Picture:
+    """Open a picture: an object in the bucket, or extracted from the package at first use. Its hash
+    comes from the signed package."""
     row = db.one(
-        f"SELECT v.id, v.manifest ->> ?1, v.files, {quotas.HOME}, v.version, v.created_at FROM listings l"
-        " JOIN apps a ON a.id = l.app_id JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
+        "SELECT v.id, v.manifest ->> ?1, v.files, v.created_at FROM listings l"
+        " JOIN versions v ON v.id = l.version_id WHERE l.app_id = ?2",
         where,
         app_id,
     )
     if row is None or row[1] is None:
         raise NotFound("picture")
-    version_id, inside, files, home, version, created_at = row
+    version_id, inside, files, created_at = row
     suffix = Path(inside).suffix.lower()
     known = json.loads(files).get(inside)
     if known is None or suffix not in PICTURE_TYPES:
         raise NotFound("picture")
+    size_bytes, sha256 = known["size_bytes"], known["sha256"]
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
-    file = env.files.find(target, known["size_bytes"], known["sha256"]) or (
-        _extract(env.files.path(home, app_id, version), inside, known["sha256"], target)
-    )
-    return Picture(
-        file, version_id, known["size_bytes"], known["sha256"], PICTURE_TYPES[suffix], created_at
-    )
+    file = env.files.find(target, size_bytes, sha256)
+    if file is None and isinstance(env.files, BucketFiles):
+        file = _from_bucket(env.files, target, known, (app_id, version_id, suffix), turn)
+    if file is None:
+        with _package(env, db, version_id, turn) as package:
+            file = _extract(package, inside, sha256, target)
+    return Picture(file, version_id, size_bytes, sha256, PICTURE_TYPES[suffix], created_at)
 
 
-def _extract(source: Path, inside: str, sha256: str, target: Path) -> BinaryIO:
+def _from_bucket(
+    files: BucketFiles, target: Path, known: dict[str, Any], of: tuple[str, str, str], turn: Turn
+) -> BinaryIO | None:
+    """The picture as an object; None if it has none, as versions from before a move. Raises
+    Unavailable while the bucket does not answer."""
+    app_id, version_id, suffix = of
+    name = picture_name(app_id, known["sha256"], version_id, suffix)
+    try:
+        return files.find(target, known["size_bytes"], known["sha256"], name=name, turn=turn)
+    except Unavailable as error:
+        if "retry_after_seconds" in error.facts:
+            raise
+        return None
+
+
+def _package(env: Context, db: Connection, version_id: str, turn: Turn) -> BinaryIO:
+    """The package of a version, open. On the disk it is not hashed: the picture is."""
+    version = by_id(db, version_id)
+    if version is None:
+        raise NotFound("picture")
+    path = package_files.path(env, db, version)
+    with suppress(OSError):
+        return open(path, "rb")
+    return package_files.open_file(env, db, version, turn=turn)
+
+
+def _extract(package: BinaryIO, inside: str, sha256: str, target: Path) -> BinaryIO:
     """Extract a picture from the package into ASSETS_DIR; it is served even if it cannot be stored
     there. Raises Unavailable `package_unavailable`."""
     try:
-        content = packages.read_file(source, inside)
+        content = packages.read_file(package, inside)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError(f"{inside} differs from the uploaded file")
     except (OSError, KeyError, ValueError, packages.Unreadable) as error:
-        log.error("package damaged", extra={"path": str(source), "reason": str(error)})
+        log.error("package damaged", extra={"path": str(package.name), "reason": str(error)})
         raise Unavailable(
             "package_unavailable", "The package with this picture is missing or damaged."
         ) from error

@@ -88,6 +88,20 @@ def index_keys(env: Context) -> list[IndexKey]:
     return [key for key in keys if key.announced_until is None or key.announced_until > now]
 
 
+def public_keys(keys: list[IndexKey]) -> list[dict[str, Any]]:
+    """The keys as devices and store front ends are shown them, without the private part."""
+    return [
+        {
+            "fingerprint": key.fingerprint,
+            "algorithm": "Ed25519",
+            "public_key": base64.b64encode(key.public).decode(),
+            "created_at": key.created_at,
+            "announced_until": key.announced_until,
+        }
+        for key in keys
+    ]
+
+
 def rotate(env: Context, announced_days: int = ANNOUNCED_DAYS) -> IndexKey:
     """Sign with a new key from now on; the old one stays announced for this many days. A running
     portal reloads the file."""

@@ -12,16 +12,19 @@ from mosis.context import Context
 from mosis.rate_limits import TokenBuckets
 
 Revision = tuple[int, int]
+EPOCH = 1 << 50  # more than any number of a revision
 MOST_CHANGED = 10_000  # apps whose revisions are held in memory
 CHANGES_AT_ONCE, CHANGES_A_SECOND = 30, 1.0  # between two revisions of lists
 
 
 @dataclass
 class Revisions:
-    """The store's revisions as last read by this process."""
+    """The store's revisions as last read by this process. Each has the number of the database's epoch
+    added, so that numbers which start again are not taken for the old ones."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     data_version: int = -1
+    epoch: int = 0
     store: Revision = (0, 0)
     last: int = -1  # number of the last change that was read
     floor: int = 0  # revision of every app without a later change
@@ -71,7 +74,11 @@ def _read(env: Context) -> Revisions:
         return known
     with known.lock:
         db = env.db.connection()
-        known.store = db.one("SELECT catalogue, counts FROM store_state")
+        catalogue, counts = db.one("SELECT catalogue, counts FROM store_state")
+        if known.epoch != env.db.epoch:
+            known.epoch, known.last = env.db.epoch, -1
+        base = known.epoch * EPOCH
+        known.store = (base + catalogue, base + counts)
         rows = db.all(
             "SELECT number, package_id FROM app_revisions WHERE number > ? ORDER BY number LIMIT ?",
             known.last,
@@ -79,10 +86,10 @@ def _read(env: Context) -> Revisions:
         )
         if known.last < 0 or len(rows) + len(known.changed) > MOST_CHANGED:
             newest = db.value("SELECT coalesce(max(number), 0) FROM app_revisions")
-            known.last = known.floor = newest
+            known.last, known.floor = newest, base + newest
             known.changed = {}
         elif rows:
-            known.changed.update((package_id, number) for number, package_id in rows)
+            known.changed.update((package_id, base + number) for number, package_id in rows)
             known.last = rows[-1][0]
         known.data_version = version
     return known

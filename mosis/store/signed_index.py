@@ -19,7 +19,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +31,10 @@ from mosis.clock import seconds, text
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import NotFound, Unavailable
-from mosis.store.index_keys import IndexKey, index_keys
+from mosis.store import published_index
+from mosis.store.index_keys import IndexKey, index_keys, public_keys
 from mosis.store.listings import OLD_ENOUGH
+from mosis.store.published_index import NotHere, SignedIndex
 from mosis.store.revisions import revision
 
 log = logging.getLogger("mosis.store")
@@ -51,21 +53,6 @@ KEEP_SECONDS, KEEP_BYTES = (
 ROWS = 1000
 GZIP_LEVEL = 5  # as of every other response, see mosis/web/content_coding.py
 _NAME = re.compile(r"(\d{1,19})\.json\Z")
-
-
-@dataclass(frozen=True)
-class SignedIndex:
-    """An index file with its signatures."""
-
-    sequence: int
-    catalogue: int
-    path: Path
-    size_bytes: int
-    sha256: str
-    created_at: str
-    fingerprints: tuple[str, ...]
-    signatures: bytes  # content of index.json.sig
-    renewed_after_seconds: int
 
 
 @dataclass
@@ -93,8 +80,10 @@ def current_index(env: Context, db: Connection, min_age_days: int = 0) -> Signed
     With `min_age_days` (one of AGES), each app has its newest version that is so old or a security
     release; such an index may be AGED_SECONDS behind.
 
-    Raises Unavailable `package_unavailable` if there is none.
+    Raises Unavailable `package_unavailable` if there is none, and on a store front end NotHere.
     """
+    if env.read_only:
+        return published_index.current(env, min_age_days)
     cache = _cache(env, min_age_days)
     keys = index_keys(env)
     if _is_current(env, cache.index, keys):
@@ -129,11 +118,12 @@ def current_index(env: Context, db: Connection, min_age_days: int = 0) -> Signed
 
 
 def index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str]:
-    """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone."""
+    """The index with this number: the open file, its size and its SHA-256. Raises NotFound for one that is gone, on a
+    store front end NotHere."""
     try:
         return _opened(env, f"{sequence}.json")
     except OSError:
-        raise NotFound("index") from None
+        raise (NotHere if env.read_only else NotFound)("index") from None
 
 
 def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | None:
@@ -144,6 +134,17 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
         return None
 
 
+def refresh(env: Context) -> None:
+    """Make every index that store front ends are offered and that is no longer current; a tick of the
+    worker. Elsewhere an index is made when it is asked for."""
+    if env.replication is None or not env.replication.started or env.db.damage is not None:
+        return
+    db = env.db.connection()
+    for age in {0, *published_index.ages(db)}:
+        with suppress(Unavailable):  # logged
+            current_index(env, db, age)
+
+
 def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
     found = env.state(Indexes).by_age.setdefault(min_age_days, IndexCache())
     return found
@@ -151,7 +152,7 @@ def _cache(env: Context, min_age_days: int = 0) -> IndexCache:
 
 def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
     cache = _cache(env)
-    paths = [_folder(env, age) / name for age in (0, *AGES)]
+    paths = [index_folder(env, age) / name for age in (0, *AGES)]
     file = open(next((path for path in paths if path.exists()), paths[0]), "rb")
     if name not in cache.hashes:  # made by an earlier process, or never asked for
         cache.hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -159,7 +160,8 @@ def _opened(env: Context, name: str) -> tuple[BinaryIO, int, str]:
     return file, os.fstat(file.fileno()).st_size, cache.hashes[name]
 
 
-def _folder(env: Context, min_age_days: int = 0) -> Path:
+def index_folder(env: Context, min_age_days: int = 0) -> Path:
+    """Where the indexes of a cooldown are."""
     folder = env.config.data_dir / "store-index"
     return folder / f"age-{min_age_days}" if min_age_days else folder
 
@@ -191,45 +193,70 @@ def _is_servable(env: Context, index: SignedIndex, keys: list[IndexKey]) -> bool
 
 
 def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int) -> SignedIndex:
-    folder = _folder(env, min_age_days)
+    folder = index_folder(env, min_age_days)
     folder.mkdir(parents=True, exist_ok=True)
-    catalogue, now = revision(env)[0], env.clock.now()
+    now = env.clock.now()
     with db.write():
         before = max(db.value("SELECT sequence FROM store_state"), *_sequences(folder), 0)
         sequence = max(before + 1, int(env.clock.time() * 1000))
         db.change("UPDATE store_state SET sequence = ?", sequence)
-    path, digest = folder / f"{sequence}.json", hashlib.sha256()
-    unfinished, size = path.with_suffix(".part"), 0
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31) if env.config.compression else None
-    packed = path.with_name(path.name + ".gz")
-    try:
-        with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
-            for part in _document(env, db, keys, sequence, now, min_age_days):
-                digest.update(part)
-                size += file.write(part)
-                write(part)
-            file.flush()
-            os.fsync(file.fileno())
-            address = f"{urlsplit(env.config.base_url).path}/v1/store/index/{sequence}.json"
-            signatures = _signatures(file, sequence, digest.hexdigest(), address, keys)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        packed.unlink(missing_ok=True)
-        raise
-    disk.flush(folder)
-    _sweep(env, folder, sequence)
-    return SignedIndex(
+    announced = public_keys(keys)
+    signatures = b""
+
+    def sign(file: BinaryIO, sha256: str) -> None:
+        nonlocal signatures
+        address = f"{urlsplit(env.config.base_url).path}/v1/store/index/{sequence}.json"
+        signatures = _signatures(file, sequence, sha256, address, keys)
+
+    path = folder / f"{sequence}.json"
+    with db.snapshot():
+        catalogue = db.value("SELECT catalogue FROM store_state")
+        parts = document(env, db, announced, sequence, now, min_age_days)
+        size, sha256 = write_index(path, parts, env.config.compression, sign)
+    sweep(env, folder, sequence)
+    index = SignedIndex(
         sequence,
         catalogue,
         path,
         size,
-        digest.hexdigest(),
+        sha256,
         now,
         tuple(key.fingerprint for key in keys),
         signatures,
         AGED_SECONDS if min_age_days else RENEWED_AFTER_SECONDS,
     )
+    if env.replication is not None and env.replication.started:
+        published_index.publish(db, index, min_age_days, announced)
+    return index
+
+
+def write_index(
+    path: Path,
+    parts: Iterable[bytes],
+    compression: bool,
+    check: Callable[[BinaryIO, str], None],
+) -> tuple[int, str]:
+    """Write an index, and its compressed form, to the disk; its size and SHA-256. `check` is called
+    with the finished file and its SHA-256 before the file gets its name; what it raises leaves none."""
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31) if compression else None
+    unfinished, packed = path.with_suffix(".part"), path.with_name(path.name + ".gz")
+    size, digest = 0, hashlib.sha256()
+    try:
+        with open(unfinished, "w+b") as file, _gzip_file(packed, packer) as write:
+            for part in parts:
+                digest.update(part)
+                size += file.write(part)
+                write(part)
+            file.flush()
+            os.fsync(file.fileno())
+            check(file, digest.hexdigest())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)
+        raise
+    disk.flush(path.parent)
+    return size, digest.hexdigest()
 
 
 @contextmanager
@@ -245,7 +272,7 @@ def _gzip_file(path: Path, packer: Any) -> Iterator[Callable[[bytes], Any]]:
         os.fsync(file.fileno())
 
 
-def _sweep(env: Context, folder: Path, current: int) -> None:
+def sweep(env: Context, folder: Path, current: int) -> None:
     """Remove indexes that were replaced more than KEEP_SECONDS ago. A file's time is that of its
     creation or replacement."""
     now, older = env.clock.time(), [each for each in _sequences(folder) if each != current]
@@ -261,27 +288,27 @@ def _sweep(env: Context, folder: Path, current: int) -> None:
             packed.unlink(missing_ok=True)
     hashes = _cache(env).hashes
     for name in list(hashes):
-        if not any((_folder(env, age) / name).exists() for age in (0, *AGES)):
+        if not any((index_folder(env, age) / name).exists() for age in (0, *AGES)):
             hashes.pop(name, None)
 
 
-def _document(
+def document(
     env: Context,
     db: Connection,
-    keys: list[IndexKey],
+    keys: list[dict[str, Any]],
     sequence: int,
     now: str,
     min_age_days: int,
-) -> Any:
-    """The parts of index.json: the head, then one app per line."""
+) -> Iterator[bytes]:
+    """The parts of index.json: the head, then one app per line. They follow from the rows and the
+    arguments alone, so that a store front end makes the same bytes from its copy."""
     head = {
         "sequence": sequence,
         "created_at": now,
         "expires_at": text(seconds(now) + EXPIRES_AFTER_SECONDS),
         "store": env.config.base_url,
         "keys": [
-            {"fingerprint": key.fingerprint, "public_key": base64.b64encode(key.public).decode()}
-            for key in keys
+            {"fingerprint": key["fingerprint"], "public_key": key["public_key"]} for key in keys
         ],
     }
     version_of, before = "l.version_id", []

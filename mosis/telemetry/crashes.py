@@ -16,7 +16,6 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Invalid
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.intake import NOBODY, Receipt, Sender
@@ -29,7 +28,6 @@ from mosis.telemetry.schemas import (
     TRACE_CHARACTERS,
     TYPE_CHARACTERS,
     VALUE_CHARACTERS,
-    crash_fits,
     moment_findings,
 )
 from mosis.telemetry.shares import DAY
@@ -86,11 +84,8 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     Raises as intake.take: Invalid, LimitReached, Unavailable.
     """
     cut = shortened(document)
-    if not crash_fits(document):
-        check(document, CRASH, moment_findings)
-    at = timestamps.seconds(document["timestamp"])
-    if at is None:
-        raise Invalid(moment_findings(document))
+    document = check(document, CRASH, moment_findings)
+    at = timestamps.seconds(document["timestamp"]) or 0
     sender = intake.find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
         return intake.nothing_accepted(1)

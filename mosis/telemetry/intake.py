@@ -14,9 +14,9 @@ from mosis.errors import NotFound
 from mosis.publishing import apps
 from mosis.telemetry import pseudonyms, rollups, shares, space, telemetry_apps
 from mosis.telemetry.pseudonyms import keyed, pseudonym
-from mosis.telemetry.schemas import BATCH, EVENT, TYPES, batch_fits, event_fits, moment_findings
+from mosis.telemetry.schemas import BATCH, EVENT, TYPES, event_fits, moment_findings
 from mosis.telemetry.shares import DAY, Shares
-from mosis.validation import check, findings_of, timestamps
+from mosis.validation import check, findings, timestamps
 from mosis.validation.strict_json import dump_json
 
 OLDEST_SECONDS = (
@@ -93,8 +93,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
     Raises Invalid if the batch itself does not fit, LimitReached `rate_limited` if the app, the
     network or the device has sent too much, Unavailable.
     """
-    if not batch_fits(document):
-        check(document, BATCH)
+    document = check(document, BATCH)
     sender = find_sender(env, document["app_id"], document["app_version"], caller)
     if sender is None:
         return nothing_accepted(len(document["events"]))
@@ -366,5 +365,5 @@ def _findings(number: int, event: Any) -> list[dict[str, Any]]:
         ]
     return [
         found | {"pointer": f"/events/{number}{found['pointer']}"}
-        for found in findings_of(check, event, EVENT, moment_findings)
+        for found in findings(event, EVENT, moment_findings)
     ][:EXPLAINED]

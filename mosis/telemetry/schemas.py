@@ -107,6 +107,4 @@ def moment_findings(fields: Mapping[str, Any]) -> Iterator[Finding]:
         yield finding("/timestamp", "wrong_format", "There is no such moment.")
 
 
-batch_fits = compiled(BATCH)
 event_fits = compiled(EVENT)
-crash_fits = compiled(CRASH)

@@ -11,14 +11,23 @@ from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Invalid, NotFound
 from mosis.people import signing_keys
-from mosis.publishing import apps, releases, review_messages, reviews, rollout_plans, versions
+from mosis.publishing import (
+    apps,
+    listing_changes,
+    members,
+    releases,
+    review_messages,
+    reviews,
+    rollout_plans,
+    versions,
+)
 from mosis.publishing.apps import App
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.ui import forms
+from mosis.ui import listing_changes as listings
 from mosis.ui.pages import Page, add
-from mosis.validation import Schema, pattern
-from mosis.validation.fast_path import check
+from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
 from mosis.web import versions as api_versions
 from mosis.web.events import stream
@@ -70,6 +79,7 @@ def routes(app: Portal) -> None:
     add(app, "GET", "/console/events", events, scope="developer")
     add(app, "GET", here, show, scope="developer")
     add(app, "POST", here + "/listing", change, scope="developer", again=show)
+    add(app, "POST", here + "/listing/withdraw", listings.withdraw, scope="developer", again=show)
     add(
         app,
         "POST",
@@ -115,10 +125,17 @@ def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
     """One app: upload, versions, and what the store shows of it."""
     found = apps.with_role(db, caller, app, "viewer")
     listed = versions.index(db, found, page.request(str))
+    recent = listing_changes.of_app(db, found, PageRequest(1)).rows
+    pending = recent[0] if recent and recent[0].state == "waiting" else None
+    values = listing_changes.values_of(found) | (pending.values if pending else {})
     return page.render(
         "console_app.tpl",
         app=found,
-        tags=", ".join(json.loads(found.tags)),
+        role=members.role_of(db, found.id, caller.account),
+        listing=values | {"tags": ", ".join(values["tags"])},
+        pending=pending,
+        diffs=listings.diffs_of(pending, found) if pending else [],
+        rejected=recent[0] if recent and recent[0].state == "rejected" else None,
         versions=[(version, next_step(db, found, version)) for version in listed.rows],
         next_cursor=listed.next_cursor,
     )
@@ -137,7 +154,9 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         api.change_fields(env, db, caller, found, fields)
-    return page.see_other(f"/console/apps/{app}", notice="listing_changed")
+        waits = listing_changes.waiting(db, found.id) is not None
+    notice = "listing_waits" if waits else "listing_changed"
+    return page.see_other(f"/console/apps/{app}", notice=notice)
 
 
 def upload(env: Context, db: Connection, caller: Caller, page: Page, app: str) -> Any:

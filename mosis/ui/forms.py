@@ -3,8 +3,7 @@
 from typing import Any
 
 from mosis.errors import Malformed
-from mosis.validation import Schema
-from mosis.validation.fast_path import check
+from mosis.validation import Schema, check
 from mosis.web.request import read_form_pairs
 
 TOKEN_FIELD = "form_token"

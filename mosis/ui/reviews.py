@@ -18,6 +18,7 @@ from mosis.people import accounts
 from mosis.publishing import (
     apps,
     line_diff,
+    listing_changes,
     review_files,
     review_messages,
     review_policy,
@@ -28,9 +29,12 @@ from mosis.publishing.line_diff import Line
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
+from mosis.ui import listing_changes as listings
 from mosis.ui.apps import CHECKBOX
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema
+from mosis.web.listing_changes import STATES as LISTING_STATES
+from mosis.web.long_poll import in_turn
 from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.review_messages import SAY_AS_REVIEWER
@@ -38,6 +42,7 @@ from mosis.web.reviews import APPROVE, IMAGES, REJECT, STATES, send_review_file
 
 LINES = 1500  # of a diff on one page
 MESSAGES = 500
+LISTINGS = 10
 SEVERITIES = ("error", "warning", "info")
 SAY_HERE: Schema = {
     "text": SAY_AS_REVIEWER["text"],
@@ -77,13 +82,22 @@ class Row:
 def index(db: Connection, caller: Caller, page: Page) -> bytes:
     """Reviews that are waiting, claimed or decided, except those of apps that the caller works on."""
     state = str(read_choice("state", *STATES, default="waiting"))
-    found = reviews.index(db, caller, page.request(str, str), state)
+    wanted = page.request(str, str)
+    found = reviews.index(db, caller, wanted, state)
+    # the first page shows the listing changes too
+    changes = (
+        listing_changes.queue(db, caller, PageRequest(LISTINGS), state)
+        if state in LISTING_STATES and not wanted.after
+        else None
+    )
     return page.render(
         "reviews.tpl",
         rows=[_row(db, page, review) for review in found.rows],
         state=state,
         states=STATES,
         next_cursor=found.next_cursor,
+        listings=[listings.row_of(db, change) for change in changes.rows] if changes else [],
+        more_listings=bool(changes and changes.next_cursor),
     )
 
 
@@ -104,7 +118,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) 
         findings=sorted(findings, key=lambda each: SEVERITIES.index(each["severity"])),
         tree=[each for each in tree if each.state != "same"],
         same=[each for each in tree if each.state == "same"],
-        file=chosen and _file(env, db, page, found, version, chosen, findings),
+        file=chosen and _file(env, db, caller, page, found, version, chosen, findings),
         messages=_messages(db, version),
         reasons=REASONS,
         decided_reasons=json.loads(found.reasons),
@@ -121,7 +135,9 @@ def file(
     """The content of one file, as the API returns it."""
     side = str(read_choice("side", *review_files.SIDES, default="after"))
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    return send_review_file(review_files.open_file(env, db, version, path, side), path)
+    return send_review_file(
+        review_files.open_file(env, db, version, path, side, in_turn(caller)), path
+    )
 
 
 def claim(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
@@ -217,6 +233,7 @@ def _chosen(tree: list[ReviewFile], findings: Iterable[dict[str, Any]]) -> Revie
 def _file(
     env: Context,
     db: Connection,
+    caller: Caller,
     page: Page,
     review: Review,
     version: Version,
@@ -236,7 +253,7 @@ def _file(
     if path.rpartition(".")[2].lower() in IMAGES:
         return found
     contents = [
-        review_files.read_file(env, db, version, path, side, line_diff.MOST_BYTES)
+        review_files.read_file(env, db, version, path, side, line_diff.MOST_BYTES, in_turn(caller))
         if side in sides
         else b""
         for side in review_files.SIDES

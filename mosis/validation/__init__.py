@@ -1,4 +1,4 @@
-"""Validates input against declared schemas: Cerberus behind one function.
+"""Validates input against declared schemas: `check` is the one way.
 
 Cerberus validators are not thread-safe and cost about half a millisecond to build, so each thread
 caches one per schema (https://docs.python-cerberus.org/). Regular expressions in schemas end in \\Z,
@@ -15,6 +15,7 @@ from typing import Any
 from mosis.errors import Invalid
 from mosis.validation import addresses, names, timestamps
 from mosis.validation.choices import one_of
+from mosis.validation.fast_path import Check, compiled
 
 Finding = dict[str, Any]
 FurtherRules = Callable[[Mapping[str, Any]], Iterable[Finding]]
@@ -57,6 +58,8 @@ _WRONG_FORMAT = {
     **names.WHAT_IS_WRONG,
 }
 _thread_local = threading.local()
+_compiled: dict[int, tuple[Schema, Check]] = {}
+_EXACT = 1 << 53  # up to here every whole number has a float of its own
 
 
 class _Enough(Exception):
@@ -72,18 +75,43 @@ def pattern(expression: str, sentence: str) -> str:
 def check(
     document: dict[str, Any], schema: Schema, further: FurtherRules | None = None
 ) -> dict[str, Any]:
-    """Return the document if it fits the schema; nothing is added or converted.
+    """Return the document if it fits the schema (a constant); nothing is added, and converted only
+    numbers: where the schema asks for an integer, 1.0 and 1e3 are integers, as JSON Schema has it
+    (2020-12, Validation, section 6.1.1).
 
-    `further` checks rules that a schema cannot express, on the fields that fit the schema, so that
-    all errors are reported together. Raises Invalid with a finding {pointer, code, detail} for each
-    error (pointer: RFC 6901), at most MOST_FINDINGS of the schema.
+    `further` checks rules that a schema cannot express. Raises Invalid with all `findings`. Cerberus
+    is only asked about documents that do not fit.
     """
-    found = findings(document, schema)
-    if further is not None and len(found) < MOST_FINDINGS:
-        found += further(_sound_fields(document, found))
-    if found:
-        raise Invalid(sorted(found, key=lambda finding: (finding["pointer"], finding["code"])))
+    known = _compiled.get(id(schema))
+    if known is None:
+        known = _compiled[id(schema)] = (schema, compiled(schema))
+    if known[1](document) and not (further and any(True for _ in further(document))):
+        return document
+    document = _with_integers(document, schema)
+    if found := findings(document, schema, further):
+        raise Invalid(found)
     return document
+
+
+def _with_integers(value: Any, rules: Mapping[str, Any]) -> Any:
+    """The document, or a part of it, with each whole number written as a fraction as the integer that it is."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _integer(each, rules[name]) if name in rules else each for name, each in value.items()
+    }
+
+
+def _integer(value: Any, rules: Mapping[str, Any]) -> Any:
+    if isinstance(value, float):
+        exact = rules["type"] == "integer" and abs(value) <= _EXACT and value.is_integer()
+        return int(value) if exact else value
+    inner = rules.get("schema", {})
+    if isinstance(value, list) and inner and rules["type"] == "list":
+        return [_integer(each, inner) for each in value]
+    if isinstance(value, dict) and "valuesrules" in rules:
+        return {name: _integer(each, rules["valuesrules"]) for name, each in value.items()}
+    return _with_integers(value, inner) if isinstance(value, dict) else value
 
 
 def finding(pointer: str, code: str, detail: str) -> Finding:
@@ -110,13 +138,20 @@ def escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def findings(document: dict[str, Any], schema: Schema) -> list[Finding]:
-    """Everything in which the document does not fit the schema, MOST_FINDINGS at most."""
+def findings(
+    document: dict[str, Any], schema: Schema, further: FurtherRules | None = None
+) -> list[Finding]:
+    """Everything in which the document does not fit the schema, MOST_FINDINGS at most, and what
+    `further` finds on the fields that fit: a finding {pointer, code, detail} for each error
+    (pointer: RFC 6901)."""
     validator = _validator(schema)
     validator.found.clear()
     with suppress(_Enough):
         validator.validate(document, normalize=False)
-    return _findings(validator.found)
+    found = _findings(validator.found)
+    if further is not None and len(found) < MOST_FINDINGS:
+        found += further(_sound_fields(document, found))
+    return sorted(found, key=lambda finding: (finding["pointer"], finding["code"]))
 
 
 def _validator(schema: Schema) -> Any:
@@ -181,7 +216,7 @@ def _findings(errors: list[Any]) -> list[dict[str, Any]]:
         if error.code == 0x02:
             code = "required"
         found.append({"pointer": pointer, "code": code, "detail": _sentence(code, error)})
-    return sorted(found, key=lambda finding: (finding["pointer"], finding["code"]))
+    return found
 
 
 def _sentence(code: str, error: Any) -> str:

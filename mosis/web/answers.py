@@ -151,6 +151,15 @@ def gzip_form(env: Context, plain: CachedResponse) -> CachedResponse | None:
     return found
 
 
+def default_cache_control(rule: str) -> str:
+    """Cache-Control of a GET whose route has none. While the portal does not respond, a shared cache
+    may use a response of the store for five minutes more (RFC 5861): longer would offer halted
+    versions for longer."""
+    if rule.startswith("/store/"):
+        return "public, max-age=60, stale-while-revalidate=30, stale-if-error=300"
+    return "public, max-age=60" if rule.startswith("/.well-known/") else "no-store"
+
+
 class Answers:
     """The plugin that makes the response: JSON, Cache-Control, a strong ETag and 304 on every GET. It fills the cache and
     answers from it."""
@@ -161,11 +170,7 @@ class Answers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        cache_control = route.config.get("cache_control") or (
-            "public, max-age=60"
-            if route.rule.startswith(("/store/", "/.well-known/"))
-            else "no-store"
-        )
+        cache_control = route.config.get("cache_control") or (default_cache_control(route.rule))
         is_public, cache = route.config["scope"] == "public", route.config.get("cache")
         assert cache is None or (cache == "store") == route.rule.startswith("/store/"), route.rule
 

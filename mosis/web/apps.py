@@ -10,14 +10,16 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.manifest import PACKAGE_ID
-from mosis.publishing import apps, rollout_plans, versions
+from mosis.publishing import apps, listing_changes, rollout_plans, versions
 from mosis.publishing.apps import App
+from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
 from mosis.validation import LINES, Finding, finding, findings_of, pattern
 from mosis.validation.addresses import WEB_ADDRESS, normal_web_address
 from mosis.validation.names import LINE, NAME, TAG
 from mosis.web.openapi_schemas import (
     COUNT,
+    FREE,
     ID,
     LINK,
     TEXT,
@@ -88,6 +90,15 @@ PUBLISH_BY = ("anyone", "trusted")
 CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": list(PUBLISH_BY)}}
 
 STATUSES = ("draft", "published", "suspended")
+PENDING = shape(
+    "PendingListing",
+    id=ID,
+    revision=COUNT,
+    fields=FREE,
+    because=many(TEXT),
+    submitted_at=TIME,
+    updated_at=TIME,
+)
 APP = shape(
     "App",
     id=ID,
@@ -104,6 +115,7 @@ APP = shape(
     latest_version=nullable(TEXT),
     rollout_plan=nullable(DEFAULT_PLAN),
     publish_by=one_of(*PUBLISH_BY),
+    pending=nullable(PENDING),
     created_at=TIME,
     updated_at=TIME,
 )
@@ -164,7 +176,7 @@ def show(env: Context, db: Connection, caller: Caller, app: str) -> dict[str, An
 def change(
     env: Context, db: Connection, caller: Caller, app: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Change the description of an app."""
+    """Change an app. What the store shows of it changes once a reviewer has approved it."""
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         require_match(lambda: public(env, db, found))
@@ -179,7 +191,7 @@ def change_fields(
     rollout_health.check_counted(env, found.id, fields.get("rollout_plan"), "/rollout_plan")
     if found.published and fields:
         spend(env, "listing", caller.account)
-    return apps.change(db, caller, found, _normal(fields))
+    return listing_changes.change_app(env, db, caller, found, _normal(fields))
 
 
 @operation(matches=True, refuses="invalid_state")
@@ -205,16 +217,26 @@ def _normal(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def public(env: Context, db: Connection, app: App) -> dict[str, Any]:
-    return _public(env, app, versions.latest(db, app.id))
+    return _public(env, app, versions.latest(db, app.id), listing_changes.waiting(db, app.id))
 
 
 def public_list(env: Context, db: Connection, found: list[App]) -> list[dict[str, Any]]:
-    """As `public` for each, with one query for all."""
-    latest = versions.latest_of(db, [app.id for app in found])
-    return [_public(env, app, latest.get(app.id)) for app in found]
+    """As `public` for each, with two queries for all."""
+    ids = [app.id for app in found]
+    latest, pending = versions.latest_of(db, ids), listing_changes.waiting_of(db, ids)
+    return [_public(env, app, latest.get(app.id), pending.get(app.id)) for app in found]
 
 
-def _public(env: Context, app: App, latest: str | None) -> dict[str, Any]:
+def _public(
+    env: Context, app: App, latest: str | None, pending: ListingChange | None
+) -> dict[str, Any]:
     icon = env.url(f"/assets/{app.id}/icon-128.png") if latest else None
     plan = rollout_plans.default_of(app)
-    return shown(APP, app, icon_url=icon, latest_version=latest, rollout_plan=plan)
+    return shown(
+        APP,
+        app,
+        icon_url=icon,
+        latest_version=latest,
+        rollout_plan=plan,
+        pending=pending and shown(PENDING, pending),
+    )

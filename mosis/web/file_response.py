@@ -29,7 +29,7 @@ _ASCTIME = re.compile(
 
 
 def send_file(
-    file: BinaryIO,
+    file: BinaryIO | Callable[[], BinaryIO],
     size_bytes: int,
     *,
     content_type: str,
@@ -41,7 +41,7 @@ def send_file(
     sent: Callable[[int, bool], None] | None = None,
     gzipped: Callable[[], tuple[BinaryIO, int, str] | None] | None = None,
 ) -> bottle.HTTPResponse:
-    """The whole file, a part of it (206), or 304.
+    """The whole file, a part of it (206), or 304. A function that opens it is called if content is sent.
 
     `sha256` becomes its tag and Repr-Digest. `surrogate_key` names it for caches that can drop everything with this name. `sent` is
     called when the server is done with the file, with the number of bytes sent and whether the last byte was among them.
@@ -60,7 +60,7 @@ def send_file(
     if gzipped:
         headers["Vary"] = "Accept-Encoding"
     if gzipped and _takes_gzip(size_bytes) and (packed := gzipped()):
-        file.close()
+        _close(file)
         file, size_bytes, sha256 = packed
         tag = gzip_tag(tag)
         headers["Content-Encoding"] = "gzip"
@@ -70,29 +70,34 @@ def send_file(
     changed = headers.get("Last-Modified", "")
     try:
         if is_known(tag, changed):
-            file.close()
+            _close(file)
             headers.pop("Content-Encoding", None)
             return bottle.HTTPResponse(b"", 304, headers)
         # only for GET (section 14.2)
         wanted = request.get_header("Range") if request.method == "GET" else None
         part = _part(wanted, request.get_header("If-Range"), tag, changed, size_bytes)
     except PortalError:
-        file.close()
+        _close(file)
         raise
     status, first, last = (206, *part) if part else (200, 0, size_bytes - 1)
     headers["Content-Length"] = str(last - first + 1)
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
     if request.method == "HEAD":
-        file.close()
+        _close(file)
         return bottle.HTTPResponse(b"", status, headers)
-    file.seek(first)
+    content = file() if callable(file) else file
+    content.seek(first)
     if sent:
-        file = _Watched(file, first, size_bytes, sent)
+        content = _Watched(content, first, size_bytes, sent)
     bounded = "wsgi.file_wrapper" in request.environ  # the server stops at Content-Length
-    return bottle.HTTPResponse(
-        file if bounded else _Bounded(file, last - first + 1), status, headers
-    )
+    body = content if bounded else _Bounded(content, last - first + 1)
+    return bottle.HTTPResponse(body, status, headers)
+
+
+def _close(file: BinaryIO | Callable[[], BinaryIO]) -> None:
+    if not callable(file):
+        file.close()
 
 
 def _takes_gzip(size_bytes: int) -> bool:

@@ -8,6 +8,7 @@ import bottle
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.operations import readiness
+from mosis.operations.front_end import State
 from mosis.web.openapi_schemas import COUNT, FREE, TEXT, nullable, operation, shape
 
 ALIVE = shape("Alive", status={"const": "ok"})
@@ -18,6 +19,7 @@ READY = shape(
     disk_free_bytes=COUNT,
     queue_age_seconds=COUNT,
     replica=nullable(FREE),
+    store=nullable(FREE),
 )
 
 
@@ -60,4 +62,17 @@ def readyz(env: Context) -> dict[str, Any]:
         "disk_free_bytes": found.disk_free_bytes,
         "queue_age_seconds": found.queue_age_seconds,
         "replica": replica,
+        "store": _of_front_end(found.store),
+    }
+
+
+def _of_front_end(state: State | None) -> dict[str, Any] | None:
+    """The state of a store front end, without addresses of the operator."""
+    if state is None:
+        return None
+    return {
+        "following": state.following,
+        "behind_seconds": state.behind_seconds,
+        "copies": state.copies,
+        "restores": state.restores,
     }

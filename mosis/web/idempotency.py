@@ -13,7 +13,7 @@ import bottle
 from mosis import idempotency
 from mosis.context import Context
 from mosis.errors import Malformed
-from mosis.idempotency import Answer, Request
+from mosis.idempotency import KeyedRequest, StoredResponse
 from mosis.web.request import JSON_LIMIT_BYTES, read_body
 
 HEADER = "Idempotency-Key"
@@ -68,13 +68,13 @@ class Retries:
             body = run()
             response = bottle.response
             if retry.asked and isinstance(body, bytes) and 200 <= response.status_code < 300:
-                answer = Answer(response.status_code, list(response.headers.items()), body)
+                answer = StoredResponse(response.status_code, list(response.headers.items()), body)
                 with db.write():
                     idempotency.keep(db, retry.asked, answer)
             return body
 
     @contextmanager
-    def alone(self, asked: Request) -> Iterator[None]:
+    def alone(self, asked: KeyedRequest) -> Iterator[None]:
         """Prevents concurrent requests with the same key. Raises Conflict
         `idempotency_in_progress`."""
         with self._lock:
@@ -92,7 +92,7 @@ class Retry:
     """The Idempotency-Key of one request, if it has one. A route with idempotent="deferred" gets it as `retry`."""
 
     def __init__(self, retries: Retries, key: str | None, until_answered: ExitStack) -> None:
-        self.asked: Request | None = None
+        self.asked: KeyedRequest | None = None
         self._retries, self._key, self._until_answered = retries, key, until_answered
 
     def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:

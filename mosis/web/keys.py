@@ -17,9 +17,10 @@ from mosis.people import api_keys as keys
 from mosis.people import signing_keys
 from mosis.people.api_keys import ApiKey, NewKey
 from mosis.people.signing_keys import SigningKey
-from mosis.publishing import apps, versions
+from mosis.publishing import apps, package_files, versions
 from mosis.validation import Finding, finding, findings_of, timestamps
 from mosis.validation.names import NAME
+from mosis.web.long_poll import in_turn
 from mosis.web.openapi_schemas import (
     ID,
     TEXT,
@@ -291,8 +292,8 @@ def verify(env: Context, db: Connection, caller: Caller, key: str) -> dict[str, 
         if app
         else versions.with_role(db, caller, version, "viewer")
     )
-    versions.verify_file(env, db, signed)
-    by_it = packages.is_signed_by(versions.path(env.files, db, signed), found.public_key)
+    with package_files.open_file(env, db, signed, anew=True, turn=in_turn(caller)) as package:
+        by_it = packages.is_signed_by(package, found.public_key)
     return {
         "signing_key_id": found.id,
         "fingerprint": found.fingerprint,

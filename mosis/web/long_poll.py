@@ -6,10 +6,13 @@ from time import monotonic
 
 import bottle
 
+from mosis.caller import Caller
 from mosis.context import Context
 from mosis.errors import Malformed
+from mosis.packages.fetches import Fetch, Turn
 
 LONGEST_SECONDS = 20
+FETCH_SECONDS = 30  # how long a request waits for an object of the bucket
 WAIT = {
     "wait": {
         "type": "integer",
@@ -65,6 +68,21 @@ def suspend(seconds: float, arm: Callable[[Callable[[], None]], Callable[[], Non
     if left > 0:
         environ["mosis.parked"] = True
         park(left, arm)
+
+
+def in_turn(caller: Caller) -> Turn:
+    """How this request waits for an object of the bucket: suspended, in turn with other clients.
+    Where the server cannot suspend it, it blocks."""
+    return Turn(caller.client_network, _await)
+
+
+def _await(fetch: Fetch) -> None:
+    request = bottle.request
+    if request.method in ("GET", "HEAD") and "mosis.park" in request.environ:
+        suspend(FETCH_SECONDS, fetch.subscribe)
+        fetch.wait(0)
+    else:
+        fetch.wait(FETCH_SECONDS)
 
 
 def first_seen(tag: str) -> str:

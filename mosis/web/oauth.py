@@ -10,7 +10,7 @@ import bottle
 
 from mosis.caller import Caller
 from mosis.context import Context
-from mosis.credentials.oauth import Answer
+from mosis.credentials.oauth import AuthorizationResponse
 from mosis.database import Connection
 from mosis.errors import Malformed, PortalError
 from mosis.people import identities
@@ -70,7 +70,7 @@ def begin(
 @operation({200: auth.SIGNED_IN, 303: None}, query=OF_PROVIDER, refuses=REFUSED)
 def come_back(env: Context, db: Connection, caller: Caller, provider: str) -> Any:
     """The address to which the provider redirects the browser."""
-    answer = Answer(_parameter("code"), _parameter("error"), _parameter("iss"))
+    answer = AuthorizationResponse(_parameter("code"), _parameter("error"), _parameter("iss"))
     browser = browser_of(env)
     # Used up before it waits, so that the second of two equal requests is refused and takes no
     # place; a suspended request is run again from here, and has used it up already.

@@ -19,6 +19,7 @@ PARAMETERS = {
     "app": "The app's package_id or id.",
     "version": "The version string or the version's id.",
     "review": "The review's id.",
+    "change": "The listing change's id.",
     "package_id": "The app's package_id.",
     "key": "The key's id.",
     "session": "The session's id.",

@@ -13,9 +13,8 @@ from mosis.context import Context
 from mosis.database import pagination
 from mosis.database.pagination import Page, PageRequest
 from mosis.errors import Conflict, Invalid, LimitReached, Malformed
-from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, finding, findings
+from mosis.validation import MOST_FINDINGS, Finding, FurtherRules, Schema, check, finding, findings
 from mosis.validation.choices import one_of
-from mosis.validation.fast_path import check
 from mosis.validation.strict_json import dump_json as dump
 from mosis.validation.strict_json import load_json
 from mosis.web.digest_fields import check_digests

@@ -9,13 +9,14 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.archive import TEXTS
-from mosis.publishing import apps, review_files, review_policy, reviews, versions
+from mosis.publishing import apps, package_files, review_files, review_policy, reviews, versions
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Schema
 from mosis.web.file_response import send_file
+from mosis.web.long_poll import in_turn
 from mosis.web.openapi_schemas import (
     COUNT,
     EMPTY,
@@ -158,7 +159,7 @@ def whole(db: Connection, found: Review) -> dict[str, Any]:
 def package(env: Context, db: Connection, caller: Caller, review: str) -> bottle.HTTPResponse:
     """The package under review."""
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    file = versions.open_file(env, db, version)
+    file = package_files.open_file(env, db, version, turn=in_turn(caller))
     return send_file(
         file,
         version.size_bytes,
@@ -186,7 +187,8 @@ def file(
     """The content of one file. Text is always `text/plain`."""
     side = read_choice("side", *review_files.SIDES, default="after")
     version = reviews.version_of(db, reviews.for_reviewer(db, caller, review))
-    return send_review_file(review_files.open_file(env, db, version, path, str(side)), path)
+    content = review_files.open_file(env, db, version, path, str(side), in_turn(caller))
+    return send_review_file(content, path)
 
 
 @operation(REVIEW, body=EMPTY, refuses="already_decided")

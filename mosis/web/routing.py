@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import bottle
 
@@ -59,6 +60,13 @@ def environ_path(environ: Mapping[str, Any]) -> str:
     """The path as the client sent it, with /v1, without the path of BASE_URL."""
     script: str = environ.get("SCRIPT_NAME", "")
     return f"{script.removeprefix(environ.get('mosis.prefix', ''))}{environ['PATH_INFO']}"
+
+
+def elsewhere(primary_url: str, environ: Mapping[str, Any]) -> str:
+    """The address of a request at the primary."""
+    path = quote(environ_path(environ), safe="/!$&'()*+,;=:@~-._", encoding="latin-1")
+    query = environ.get("QUERY_STRING", "")
+    return f"{primary_url}{path}" + (f"?{query}" if query else "")
 
 
 def limit_of(route: bottle.Route) -> str:

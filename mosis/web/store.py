@@ -1,8 +1,6 @@
 """The store for devices: the catalogue, the bytes of packages, the icons. Everything here is public."""
 
-import base64
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +14,13 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.errors import Malformed, NotFound, Unavailable
-from mosis.publishing import versions
+from mosis.publishing import package_files
 from mosis.publishing.versions import Version
-from mosis.store import Device, Listing, Offer, Picture, Query
+from mosis.store import Device, Listing, NotHere, Offer, Picture, Query
 from mosis.validation import Schema, choices
 from mosis.validation.strict_json import dump_json as dump
 from mosis.web.file_response import send_file
+from mosis.web.long_poll import in_turn
 from mosis.web.openapi_schemas import (
     COUNT,
     ID,
@@ -39,6 +38,7 @@ from mosis.web.openapi_schemas import (
     shown,
 )
 from mosis.web.request import listed, read_choice, read_number, read_page
+from mosis.web.routing import elsewhere
 
 CHANNELS = ("stable", "beta")
 LARGEST_CODE = 2_147_483_647
@@ -341,7 +341,10 @@ def shown_updates(
 @operation(File("application/json", ranges=True), query=INDEX)
 def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
     """The whole catalogue as one signed document."""
-    found = store.current_index(env, db, read_index_age())
+    try:
+        found = store.current_index(env, db, read_index_age())
+    except NotHere:
+        return at_primary(env)
     file = opened(found.path)
     return send_file(
         file,
@@ -355,9 +358,12 @@ def index_json(env: Context, db: Connection) -> bottle.HTTPResponse:
 
 
 @operation(SIGNATURES, query=INDEX, refuses="package_unavailable")
-def index_signatures(env: Context, db: Connection) -> bytes:
+def index_signatures(env: Context, db: Connection) -> bytes | bottle.HTTPResponse:
     """The address of the newest index, and the signatures of its exact bytes."""
-    return store.current_index(env, db, read_index_age()).signatures
+    try:
+        return store.current_index(env, db, read_index_age()).signatures
+    except NotHere:
+        return at_primary(env)
 
 
 @operation(File("application/json", ranges=True))
@@ -365,13 +371,15 @@ def index_numbered(env: Context, sequence: str) -> bottle.HTTPResponse:
     """The index with this number; available for ten minutes after it is replaced."""
     if not (sequence.isascii() and sequence.isdigit() and len(sequence) < 20):
         raise NotFound("index")
-    file, size_bytes, sha256 = store.index_at(env, int(sequence))
+    try:
+        file, size_bytes, sha256 = store.index_at(env, int(sequence))
+    except NotHere:  # an older one, or one that only the primary has yet
+        return at_primary(env)
     return send_file(
         file,
         size_bytes,
         sha256=sha256,
         content_type="application/json",
-        changed_at=os.fstat(file.fileno()).st_mtime,
         cache_control="public, max-age=600, immutable",
         gzipped=_gzipped(env, int(sequence)),
     )
@@ -383,26 +391,27 @@ def _gzipped(env: Context, sequence: int) -> Callable[[], tuple[BinaryIO, int, s
 
 
 @operation(STORE_KEYS)
-def store_key(env: Context) -> dict[str, Any]:
+def store_key(env: Context) -> dict[str, Any] | bottle.HTTPResponse:
     """The public keys that sign the store's index, the current one first."""
-    return {"keys": [
-        {
-            "fingerprint": key.fingerprint, "algorithm": "Ed25519", "public_key": base64.b64encode(key.public).decode(),
-            "created_at": key.created_at, "announced_until": key.announced_until,
-        }
-        for key in store.index_keys(env)
-    ]}  # fmt: skip
+    if not env.read_only:
+        return {"keys": store.public_keys(store.index_keys(env))}
+    try:
+        return {"keys": store.announced_keys(env)}
+    except NotHere:
+        return at_primary(env)
 
 
-@operation(File("application/vnd.mosis.package+zip", ranges=True), refuses="gone")
+@operation({200: File("application/vnd.mosis.package+zip", ranges=True), 302: None}, refuses="gone")
 def package(
     env: Context, db: Connection, caller: Caller, developer_id: str, app_id: str, version: str
 ) -> bottle.HTTPResponse:
     """The bytes of a published package; counted as a download when all were sent."""
     found = store.package(db, developer_id, app_id, version)
-    file = env.files.open(versions.path(env.files, db, found), found.size_bytes, found.sha256)
+    is_get = bottle.request.method == "GET"
+    if is_get and (address := package_files.address(env, db, found)):
+        return redirected(env, caller, found, address)
     return send_file(
-        file,
+        package_files.open_or_later(env, db, found, in_turn(caller)),
         found.size_bytes,
         sha256=found.sha256,
         content_type="application/vnd.mosis.package+zip",
@@ -416,16 +425,29 @@ def package(
     )
 
 
+def redirected(env: Context, caller: Caller, version: Version, address: str) -> bottle.HTTPResponse:
+    """The address of the package in the bucket or at the CDN. What is sent from there is not seen
+    here, so a request for the whole package counts as a download."""
+    if bottle.request.get_header("Range") is None:
+        size = version.size_bytes
+        store.count_download(env, caller.client_network, version, size, ended=True)
+    return bottle.HTTPResponse(b"", 302, {"Location": address, "Cache-Control": "no-store"})
+
+
 @operation(File("image/png", ranges=True), query=OF_PICTURE)
-def icon(env: Context, db: Connection, app_id: str, size: int) -> bottle.HTTPResponse:
+def icon(
+    env: Context, db: Connection, caller: Caller, app_id: str, size: int
+) -> bottle.HTTPResponse:
     """An app's icon in 32, 64 or 128 pixels."""
-    return picture(app_id, store.icon(env, db, app_id, size))
+    return picture(app_id, store.icon(env, db, app_id, size, in_turn(caller)))
 
 
 @operation(File("image/*", ranges=True), query=OF_PICTURE)
-def screenshot(env: Context, db: Connection, app_id: str, number: int) -> bottle.HTTPResponse:
+def screenshot(
+    env: Context, db: Connection, caller: Caller, app_id: str, number: int
+) -> bottle.HTTPResponse:
     """A screenshot of an app, counted from 0."""
-    return picture(app_id, store.screenshot(env, db, app_id, number))
+    return picture(app_id, store.screenshot(env, db, app_id, number, in_turn(caller)))
 
 
 def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
@@ -441,6 +463,12 @@ def picture(app_id: str, found: Picture) -> bottle.HTTPResponse:
         cache_control=IMMUTABLE if named else "public, max-age=3600, s-maxage=300",
         surrogate_key=app_id,
     )
+
+
+def at_primary(env: Context) -> bottle.HTTPResponse:
+    """A redirect of a store front end to the same address at the primary."""
+    location = elsewhere(env.config.primary_url or "", bottle.request.environ)
+    return bottle.HTTPResponse(b"", 307, {"Location": location, "Cache-Control": "no-store"})
 
 
 def opened(path: Path) -> BinaryIO:

@@ -87,7 +87,12 @@ def test_the_whole_job_without_a_terminal(client: Client, alice: Account, browse
     listing = {"name": "Notes", "summary": "Short ones.", "description": "Many.", "tags": "small, offline",
                "category": "productivity", "homepage": "https://example.net/"}  # fmt: skip
     page = browser.send(browser.open(APP), APP + "/listing", **listing)
-    assert "Saved." in text_of(page)
+    assert "Saved. The store shows it once a reviewer has approved it." in text_of(page)
+    pending = client.get(f"/v1/apps/{NOTES}", as_=alice)["pending"]
+    assert pending["fields"]["tags"] == ["small", "offline"]
+    assert "+ Short ones." in text_of(page).replace("+Short", "+ Short")
+    client.approve_listing(pending)
+    page = browser.open(APP)
     assert client.get(f"/v1/apps/{NOTES}", as_=alice)["tags"] == ["small", "offline"]
     page = browser.send(page, APP + "/listing", **listing | {"homepage": "javascript:alert(1)"})
     assert page.status == 422
@@ -323,7 +328,7 @@ def test_pages_of_one_account_are_closed_to_every_other(
     token = token_of(other.register("bob"))
     names = {"app": NOTES, "version": "2.0.0", "move": "submit", "webhook": hook, "key": key, "session": session,
              "developer": alice.id, "group": "x", "job": "x", "delivery": "x", "review": "x", "path": "x", "provider": "x",
-             "package_id": NOTES, "file": "keys.js"}  # fmt: skip
+             "package_id": NOTES, "file": "keys.js", "change": "x"}  # fmt: skip
     before = list(client.env.db.connection()._raw.iterdump())
     tried = 0
     for route in described.pages():

@@ -22,7 +22,7 @@ def test_an_app_is_made_shown_changed_and_deleted(client: Client) -> None:
     assert made.headers["location"] == "/v1/apps/com.acme.notes"
     assert set(made.json) == {
         "id", "package_id", "name", "summary", "description", "category", "tags", "homepage", "status", "developer_id", "icon_url",
-        "rollout_plan", "publish_by",
+        "rollout_plan", "publish_by", "pending",
         "latest_version", "created_at", "updated_at",
     }  # fmt: skip
     assert client.get(f"/v1/apps/{made['id']}", as_=alice).expect(200).json == made.json

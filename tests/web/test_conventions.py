@@ -44,7 +44,7 @@ NEEDS_NO_KEY = {
     "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",
     "/notifications/read-all": "sets", "/store/updates": "asks", "/telemetry/events": "has its batch_id",
-    "/telemetry/crashes": "knows doubles",
+    "/telemetry/crashes": "knows doubles", "/front-ends/downloads": "has its batch",
 }  # fmt: skip
 
 
@@ -69,7 +69,9 @@ class World:
         )
         body = None if route.method in ("GET", "DELETE") else BODIES.get(route.rule, {})
         more = {
-            "as_": self.client._rita if route.rule.startswith("/reviews/") else self.root
+            "as_": self.client._rita
+            if route.rule.startswith(("/reviews/", "/listing-changes/"))
+            else self.root
         } | more
         return self.client.call(
             more.pop("method", route.method),
@@ -165,7 +167,9 @@ def world(client: Client) -> World:
         "scopes": ["apps:read"],
     }
     publisher = client.post(f"/v1/apps/{app}/publishers", trusted, as_=root).expect(201)["id"]
+    listing = client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=root).expect(200)["pending"]
     names = {
+        "change": listing["id"],
         "app": app, "app_id": version["app_id"], "package_id": app, "version": "1.0.0", "developer_id": root.id, "event": event,
         "developer": bob.id,
         "member": bob.id, "invitation": invitation, "token": token, "publisher": publisher,

@@ -43,6 +43,7 @@ def alice(client: Client) -> Account:
         "scopes": ["apps:read"],
     }
     client.post(f"/v1/apps/{app}/publishers", trusted, as_=account).expect(201)
+    client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=account).expect(200)
     said = {"email": "carol@example.net", "role": "viewer"}
     client.post(f"/v1/apps/{app}/members", said, as_=account).expect(201)
     return account
@@ -57,6 +58,7 @@ def addresses(client: Client, rule: str, alice: Account) -> list[str]:
              "event": [db.value("SELECT id FROM events")], "webhook": [db.value("SELECT id FROM webhooks")],
              "publisher": [db.value("SELECT id FROM trusted_publishers")], "member": [alice.id],
              "invitation": [db.value("SELECT id FROM app_invitations")],
+             "change": [db.value("SELECT id FROM listing_changes")],
              "token": [tokens.make_ticket(client.env.secret, db.value("SELECT id FROM app_invitations"))],
              "delivery": [db.value("SELECT id FROM webhook_deliveries")]}  # fmt: skip
     assert all(None not in values for values in names.values())
@@ -84,6 +86,7 @@ LEAST = {
     "PATCH /apps/<app>": "owner", "DELETE /apps/<app>": "owner", "POST /apps/<app>/members": "owner",
     "PATCH /apps/<app>/members/<member>": "owner", "DELETE /apps/<app>/members/<member>": "owner",
     "GET /apps/<app>/invitations": "owner", "GET /apps/<app>/invitations/<invitation>": "owner",
+    "DELETE /apps/<app>/listing-changes/<change>": "owner",
     "DELETE /apps/<app>/invitations/<invitation>": "owner", "POST /apps/<app>/transfer": "owner",
     "POST /apps/<app>/publishers": "owner", "DELETE /apps/<app>/publishers/<publisher>": "owner",
     "PATCH /apps/<app>/telemetry": "owner", "PATCH /apps/<app>/crashes/<group>": "publisher",

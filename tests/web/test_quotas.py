@@ -11,7 +11,7 @@ import pytest
 
 from mosis import jobs
 from mosis.context import Context
-from mosis.publishing import quotas, versions
+from mosis.publishing import package_files, quotas, versions
 from mosis.worker import Worker
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
@@ -124,7 +124,7 @@ def test_dead_packages_make_room_the_oldest_first(client: Client, alice: Account
     version = versions.by_id(client.env.db.connection(), gone["id"])
     assert version is not None
     with pytest.raises(Exception, match="gone"):
-        versions.open_file(client.env, client.env.db.connection(), version)
+        package_files.open_file(client.env, client.env.db.connection(), version)
 
 
 def test_a_refused_upload_takes_nothing_away(client: Client, alice: Account) -> None:
@@ -195,7 +195,7 @@ def test_a_new_upload_of_the_same_version_string_keeps_its_package(
     client.work()
     version = versions.by_id(db, second["id"])
     assert version is not None
-    versions.verify_file(client.env, db, version)
+    package_files.verify_file(client.env, db, version)
 
 
 def test_a_deleted_draft_leaves_no_package(client: Client, alice: Account) -> None:

@@ -559,7 +559,7 @@ def test_reviewers_are_told_at_once_and_by_a_digest_of_what_still_waits(
     rita, bob = client.sign_in(rita), client.sign_in(bob)
     digest = (
         "review.digest",
-        "Versions that wait for a review: 1; the oldest has waited for about 1 hour.",
+        "Versions and listing changes that wait for a review: 1; the oldest has waited for about 1 hour.",
     )
     for account in (rita, bob):
         assert about_the_queue(client, account)[-1] == digest

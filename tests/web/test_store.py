@@ -38,7 +38,10 @@ def test_a_store_app_shows_all_its_fields(client: Client, alice: Account) -> Non
     assert client.get("/v1/store/apps").json["apps"] == [shown.json]
     assert client.get("/store/apps?q=not")["apps"] == [shown.json]
     assert client.get("/store/apps?q=nought")["apps"] == []
-    assert shown.headers["cache-control"] == "public, max-age=60"
+    assert (
+        shown.headers["cache-control"]
+        == "public, max-age=60, stale-while-revalidate=30, stale-if-error=300"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["/v1", ""])
@@ -74,9 +77,10 @@ def test_lists_page_by_link_and_refuse_what_is_not_theirs(client: Client, alice:
         path = page.headers["link"].partition(">")[0][1:] if page["next_cursor"] else ""
     assert found == ["Maps", "Notes", "Todo"]
     for name in ("todo", "maps"):
-        client.patch(
+        changed = client.patch(
             f"/v1/apps/com.acme.{name}", {"description": "Für unterwegs"}, as_=alice
         ).expect(200)
+        client.approve_listing(changed["pending"])
     first = client.get("/v1/store/apps?limit=1&q=f%C3%BCr").expect(200)
     assert "q=f%C3%BCr" in first.headers["link"]  # the next page is of the same search
     cursor = client.get("/v1/store/apps?limit=1&sort=name")["next_cursor"]
@@ -373,7 +377,8 @@ def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Accoun
         client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
     )
     assert client.call("HEAD", path).expect(200).body == b""
-    client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice).expect(200)
+    pending = client.patch(f"/v1/apps/{NOTES}", {"name": "Notes 2"}, as_=alice)["pending"]
+    client.approve_listing(pending)
     assert (
         client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(200)["name"]
         == "Notes 2"

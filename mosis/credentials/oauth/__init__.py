@@ -13,11 +13,17 @@ from mosis.clock import Clock
 from mosis.config import Config
 from mosis.credentials.oauth.github import GitHub
 from mosis.credentials.oauth.openid import OpenID
-from mosis.credentials.oauth.provider import Answer, AuthorizationState, Profile, Provider, ties
+from mosis.credentials.oauth.provider import (
+    AuthorizationResponse,
+    AuthorizationState,
+    Profile,
+    Provider,
+    ties,
+)
 from mosis.credentials.oauth.trusted import TrustedIssuers
 
 __all__ = [
-    "Answer",
+    "AuthorizationResponse",
     "AuthorizationState",
     "Profile",
     "Provider",

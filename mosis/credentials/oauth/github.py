@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from mosis.clock import Clock
 from mosis.credentials.oauth.provider import (
-    Answer,
+    AuthorizationResponse,
     AuthorizationState,
     Profile,
     Provider,
@@ -45,7 +45,9 @@ class GitHub(Provider):
             },
         )
 
-    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
+    def profile(
+        self, redirect_uri: str, tied: AuthorizationState, answer: AuthorizationResponse
+    ) -> Profile:
         # RFC 9207. github.com sends https://github.com/login/oauth, older servers nothing, and the
         # documents do not list the values: so the origin is compared. Each provider also has a
         # redirect address of its own (RFC 9700, 4.4.2.2).

@@ -5,7 +5,7 @@ from typing import Any
 
 from mosis.clock import Clock
 from mosis.credentials.oauth.provider import (
-    Answer,
+    AuthorizationResponse,
     AuthorizationState,
     Profile,
     Provider,
@@ -55,7 +55,9 @@ class OpenID(Provider):
             },
         )
 
-    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
+    def profile(
+        self, redirect_uri: str, tied: AuthorizationState, answer: AuthorizationResponse
+    ) -> Profile:
         metadata = self.metadata()
         # RFC 9207, section 2.4: compared as plain text before the code or error is used; it may be
         # missing only if the provider does not announce it.

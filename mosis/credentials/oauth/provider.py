@@ -65,7 +65,7 @@ class AuthorizationState:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AuthorizationResponse:
     """The authorization response of a provider: a code or an error, and possibly its issuer."""
 
     code: str | None
@@ -157,7 +157,9 @@ class Provider:
         """The address to redirect the browser to. Raises Unavailable `provider_unavailable`."""
         raise NotImplementedError
 
-    def profile(self, redirect_uri: str, tied: AuthorizationState, answer: Answer) -> Profile:
+    def profile(
+        self, redirect_uri: str, tied: AuthorizationState, answer: AuthorizationResponse
+    ) -> Profile:
         """The profile of the user who has signed in. Raises Unavailable `provider_unavailable`,
         Denied `provider_refused` or `provider_answer_invalid`."""
         raise NotImplementedError

@@ -21,8 +21,9 @@ from mosis.litestream import BackupError
 from mosis.litestream.program import beside, discard
 from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.recovery import SECRETS, missing_secrets, open_recovery
+from mosis.packages.bucket_storage import BucketFiles, package_name
 from mosis.packages.storage import NAME
-from mosis.publishing.quotas import HOME
+from mosis.publishing.package_files import HOME
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -69,7 +70,11 @@ def make(env: Context) -> Copy:
     try:
         copy(env.db, part / "portal.db")
         with open_checked(part / "portal.db") as copied:
-            lines = [f"{sha256}  {place}\n" for place, sha256, _ in packages_of(copied)]
+            in_bucket = isinstance(env.files, BucketFiles) and env.files.writes
+            lines = [
+                f"{each.sha256}  {each.name if in_bucket else each.place}\n"
+                for each in packages_of(copied)
+            ]
         (part / "packages.sha256").write_text("".join(lines), encoding="utf-8")
         _keep_secrets(env.config.data_dir, part)
         for path in part.iterdir():
@@ -164,14 +169,25 @@ def restore_missing_secrets(config: Config, folder: Path | None = None) -> list[
     return _keep_secrets(folder, config.data_dir, missing)
 
 
-def packages_of(db: Connection) -> Iterator[tuple[str, str, int]]:
-    """(path under PACKAGES_DIR, SHA-256, size) of every package that must exist."""
+@dataclass(frozen=True)
+class Packed:
+    """A package that must exist: its path under PACKAGES_DIR, or the name of its object."""
+
+    place: str
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+def packages_of(db: Connection) -> Iterator[Packed]:
+    """Every package that must exist."""
     rows = db.all(
-        f"SELECT {HOME}, a.id, v.version, v.sha256, v.size_bytes FROM versions v JOIN apps a ON a.id = v.app_id"
+        f"SELECT {HOME}, a.id, v.version, v.sha256, v.size_bytes, v.id FROM versions v JOIN apps a ON a.id = v.app_id"
         f" WHERE {LIVING} ORDER BY 1, 2, 3"
     )
-    for home, app_id, version, sha256, size_bytes in rows:
-        yield f"{home}/{app_id}/{version}/{NAME}", sha256, size_bytes
+    for home, app_id, version, sha256, size_bytes, version_id in rows:
+        name = package_name(app_id, sha256, version_id)
+        yield Packed(f"{home}/{app_id}/{version}/{NAME}", name, sha256, size_bytes)
 
 
 @contextmanager

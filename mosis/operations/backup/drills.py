@@ -14,11 +14,13 @@ from mosis import audit, events, jobs
 from mosis.caller import PORTAL
 from mosis.context import Context
 from mosis.database import Connection, faults
+from mosis.errors import Unavailable
 from mosis.litestream import BackupError, Litestream
 from mosis.operations.backup import bucket_copies
-from mosis.operations.backup.copies import copy, open_checked, packages_of
+from mosis.operations.backup.copies import Packed, copy, open_checked, packages_of
 from mosis.operations.backup.restoring import newest_change
-from mosis.packages.storage import sha256_of
+from mosis.packages.bucket_storage import BucketFiles
+from mosis.packages.storage import Files, sha256_of
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -152,8 +154,8 @@ def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -
             findings.append(f"the replica has schema {schema}, the database {expected}")
         packages = list(packages_of(restored)) if schema == expected else []
         chosen = packages if whole else random.sample(packages, min(SAMPLE, len(packages)))
-        for place, sha256, size_bytes in chosen:
-            findings += _package_faults(env.files.root / place, place, sha256, size_bytes)
+        for each in chosen:
+            findings += _package_faults(env.files, each)
         return Drill(
             took,
             there.stat().st_size,
@@ -167,14 +169,28 @@ def _compared(env: Context, here: Path, there: Path, took: float, whole: bool) -
         )
 
 
-def _package_faults(path: Path, place: str, sha256: str, size_bytes: int) -> list[str]:
+def _package_faults(files: Files, package: Packed) -> list[str]:
+    place = package.place
+    path = files.root / place
+    if isinstance(files, BucketFiles) and (files.writes or not path.exists()):
+        return _object_faults(files, package, path)
     try:
-        if path.stat().st_size != size_bytes or sha256_of(path) != sha256:
+        if path.stat().st_size != package.size_bytes or sha256_of(path) != package.sha256:
             return [f"the package {place} is damaged"]
     except FileNotFoundError:
         return [f"the package {place} is missing"]
     except OSError as error:
         return [f"the package {place} cannot be read: {error.strerror}"]
+    return []
+
+
+def _object_faults(files: BucketFiles, package: Packed, path: Path) -> list[str]:
+    try:
+        files.verify(path, package.size_bytes, package.sha256, package.name)
+    except Unavailable as error:
+        if "retry_after_seconds" in error.facts:
+            return [f"the package {package.name} cannot be read: {files.trouble() or error.detail}"]
+        return [f"the package {package.name} is missing or damaged in the bucket"]
     return []
 
 

@@ -63,14 +63,34 @@
 </section>
 <section>
 <h2>{{t("listing.title")}}</h2>
+% if pending:
+<div class="notice" role="status">
+<p><strong>{{t("listing.waits")}}</strong> {{t("listing.waits_about")}}</p>
+%     include("listing_diff.tpl")
+%     if role == "owner":
+<form method="post" action="{{url(here + "/listing/withdraw")}}">
+%         include("form_token.tpl")
+<input type="hidden" name="revision" value="{{pending.revision}}">
+<button class="quiet">{{t("listing.withdraw")}}</button>
+</form>
+%     end
+</div>
+% elif rejected:
+<div class="alert" role="note">
+<p><strong>{{t("listing.rejected")}}</strong></p>
+<blockquote class="notes">{{rejected.comment}}</blockquote>
+</div>
+% end
+% if role == "owner":
 <form method="post" action="{{url(here + "/listing")}}">
 % include("form_token.tpl")
-% include("field.tpl", name="name", label=t("field.app_name"), most=50, value=page.typed("name") or app.name)
-% include("field.tpl", name="summary", label=t("listing.summary"), most=200, optional=True, value=page.typed("summary") or app.summary)
-% include("text_field.tpl", name="description", label=t("app.description"), most=10000, rows=6, optional=True, value=page.typed("description") or app.description)
-% include("field.tpl", name="category", label=t("listing.category"), most=40, optional=True, value=page.typed("category") or app.category, hint=t("listing.category_hint"))
-% include("field.tpl", name="tags", label=t("app.tags"), most=500, optional=True, value=page.typed("tags") or tags, hint=t("listing.tags_hint"))
-% include("field.tpl", name="homepage", label=t("app.homepage"), most=500, optional=True, value=page.typed("homepage") or app.homepage or "")
+% include("field.tpl", name="name", label=t("field.app_name"), most=50, value=page.typed("name") or listing["name"] or "")
+% include("field.tpl", name="summary", label=t("listing.summary"), most=200, optional=True, value=page.typed("summary") or listing["summary"] or "")
+% include("text_field.tpl", name="description", label=t("app.description"), most=10000, rows=6, optional=True, value=page.typed("description") or listing["description"] or "")
+% include("field.tpl", name="category", label=t("listing.category"), most=40, optional=True, value=page.typed("category") or listing["category"] or "", hint=t("listing.category_hint"))
+% include("field.tpl", name="tags", label=t("app.tags"), most=500, optional=True, value=page.typed("tags") or listing["tags"], hint=t("listing.tags_hint"))
+% include("field.tpl", name="homepage", label=t("app.homepage"), most=500, optional=True, value=page.typed("homepage") or listing["homepage"] or "")
 <button class="secondary">{{t("listing.do")}}</button>
 </form>
+% end
 </section>

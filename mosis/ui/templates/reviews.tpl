@@ -10,6 +10,16 @@
 % end
 </ul>
 </nav>
+% if listings:
+<section>
+<h2>{{t("listings.title")}}</h2>
+%     include("listing_rows.tpl")
+%     if more_listings:
+<p><a href="{{url("/console/reviews/listings", state=state)}}">{{t("layout.more")}}</a></p>
+%     end
+</section>
+<h2>{{t("listings.versions")}}</h2>
+% end
 % if not rows:
 <p>{{t("reviews.none_" + state)}}</p>
 % else:

@@ -117,7 +117,7 @@ def test_the_owner_is_told_of_a_new_way_in(browser: Browser) -> None:
     browser.sign_in("github", as_=bob).expect(200)
     told = browser.client.get("/v1/notifications", as_=bob).expect(200)["notifications"]
     assert [each["kind"] for each in told] == ["security.provider_linked"]
-    assert "github was linked" in told[0]["text"]
+    assert "Sign-in with github was added" in told[0]["text"]
     alice = browser.sign_in("company").expect(200)["access_token"]
     assert browser.client.get("/v1/notifications", as_=alice)["notifications"] == []
 

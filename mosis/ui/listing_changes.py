@@ -1,0 +1,137 @@
+"""Changes of what the store shows of an app: the reviewer's pages, and what the owners see of them."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.database import Connection
+from mosis.errors import Conflict
+from mosis.people import accounts
+from mosis.publishing import apps, line_diff, listing_changes
+from mosis.publishing.apps import App
+from mosis.publishing.line_diff import Line
+from mosis.publishing.listing_changes import FIELDS, ListingChange
+from mosis.publishing.reviews import REASONS
+from mosis.ui.pages import Page, add
+from mosis.validation import Schema, pattern
+from mosis.web.listing_changes import STATES
+from mosis.web.plugins import Portal
+from mosis.web.request import read_choice
+from mosis.web.reviews import APPROVE, REJECT
+
+HERE = "/console/reviews/listings"
+REVISION: Schema = {
+    "revision": {
+        "type": "string",
+        "required": True,
+        "maxlength": 10,
+        "regex": pattern(r"[1-9][0-9]*\Z", "This must be a number."),
+    }
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A listing change as the queue shows it."""
+
+    change: ListingChange
+    app: App
+    developer: str
+    fields: list[str]
+    because: list[str]
+
+
+def routes(app: Portal) -> None:
+    add(app, "GET", HERE, index, scope="reviewer")
+    add(app, "GET", HERE + "/<change>", show, scope="reviewer", lane="publishing")
+    for name, handler in (("approve", approve), ("reject", reject)):
+        add(app, "POST", f"{HERE}/<change>/{name}", handler, scope="reviewer", again=show)
+
+
+def index(db: Connection, caller: Caller, page: Page) -> bytes:
+    """Listing changes that wait or are decided."""
+    state = str(read_choice("state", *STATES, default="waiting"))
+    found = listing_changes.queue(db, caller, page.request(str, str), state)
+    return page.render(
+        "listings.tpl",
+        listings=[row_of(db, change) for change in found.rows],
+        state=state,
+        states=STATES,
+        next_cursor=found.next_cursor,
+    )
+
+
+def show(db: Connection, caller: Caller, page: Page, change: str) -> bytes:
+    """One listing change with everything needed for a decision."""
+    found = listing_changes.for_reviewer(db, caller, change)
+    app = apps.get(db, found.app_id)
+    return page.render(
+        "listing.tpl",
+        row=row_of(db, found),
+        diffs=diffs_of(found, app),
+        look_alike=listing_changes.name_look_alike(db, found, app),
+        reasons=REASONS,
+        decided_reasons=json.loads(found.reasons),
+        is_open=found.state == "waiting",
+    )
+
+
+def approve(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
+    """Approve the change, as it was when the page was made."""
+    form = page.form.checked(REVISION | {"comment": APPROVE["comment"]}, trimmed=("comment",))
+    comment = form.get("comment", "")
+    listing_changes.approve(db, caller, change, int(form["revision"]), comment)
+    return page.see_other("/console/reviews", notice="listing_approved")
+
+
+def reject(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
+    """Reject the change, with reasons and a comment."""
+    form = page.form.checked(REVISION | REJECT, trimmed=("comment",), lists=("reasons",))
+    reasons = [*dict.fromkeys(form["reasons"])]
+    listing_changes.reject(db, caller, change, int(form["revision"]), reasons, form["comment"])
+    return page.see_other("/console/reviews", notice="listing_rejected")
+
+
+def withdraw(db: Connection, caller: Caller, page: Page, app: str) -> bottle.HTTPResponse:
+    """An owner withdraws the change that was shown."""
+    found = apps.with_role(db, caller, app, "owner")
+    form = page.form.checked(REVISION)
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        change = listing_changes.waiting(db, found.id)
+        if change is None:
+            raise Conflict("already_decided", "No change waits any more.")
+        if change.revision != int(form["revision"]):
+            raise Conflict("listing_edited", "It was edited meanwhile: see what waits now.")
+        listing_changes.withdraw(db, caller, change)
+    return page.see_other(f"/console/apps/{found.package_id}", notice="listing_withdrawn")
+
+
+def row_of(db: Connection, change: ListingChange) -> Row:
+    """A change with what the queue shows of its app."""
+    app = apps.get(db, change.app_id)
+    developer = accounts.get(db, app.developer_id).name
+    fields = [name for name in FIELDS if name in change.values]
+    return Row(change, app, developer, fields, json.loads(change.because))
+
+
+def diffs_of(change: ListingChange, app: App) -> list[tuple[str, list[tuple[Line, str]]]]:
+    """Each changed field with the lines of its diff, hidden characters made visible."""
+    return [
+        (each["field"], _diff(_text(each["before"]), _text(each["after"])))
+        for each in listing_changes.differences(change, app)
+    ]
+
+
+def _diff(before: str, after: str) -> list[tuple[Line, str]]:
+    found = line_diff.diff(before.encode(), after.encode())
+    return [(line, line_diff.shown(line.text)[0]) for line in found.lines]
+
+
+def _text(value: Any) -> str:
+    """A value as lines of text; empty if there is none."""
+    text = ", ".join(value) if isinstance(value, list) else value or ""
+    return text and text + "\n"

@@ -1,0 +1,149 @@
+"""Listing changes over HTTP, for the owners of an app and for reviewers."""
+
+import json
+from typing import Any
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.database import Connection
+from mosis.publishing import apps, listing_changes
+from mosis.publishing.listing_changes import FIELDS, ListingChange
+from mosis.publishing.reviews import REASONS
+from mosis.validation import Schema
+from mosis.web.openapi_schemas import (
+    COUNT,
+    ID,
+    TEXT,
+    TIME,
+    extended_with,
+    list_of,
+    many,
+    nullable,
+    one_of,
+    operation,
+    shape,
+    shown,
+)
+from mosis.web.request import listed, read_choice, read_page, require_match
+from mosis.web.reviews import APPROVE, REJECT
+
+STATES = ("waiting", "decided")
+REVISION: Schema = {"revision": {"type": "integer", "required": True, "min": 1, "max": 1 << 53}}
+APPROVE_LISTING: Schema = REVISION | {"comment": APPROVE["comment"]}
+REJECT_LISTING: Schema = REVISION | REJECT
+_VALUE = {"oneOf": [TEXT, many(TEXT), {"type": "null"}]}
+LISTING_CHANGE = shape(
+    "ListingChange",
+    id=ID,
+    app_id=ID,
+    package_id=TEXT,
+    state=one_of("waiting", "approved", "rejected"),
+    revision=COUNT,
+    changes=many(shape("", field=one_of(*FIELDS), before=_VALUE, after=_VALUE)),
+    reasons=many(one_of(*REASONS)),
+    comment=TEXT,
+    submitted_at=TIME,
+    updated_at=TIME,
+    decided_at=nullable(TIME),
+)
+FOR_REVIEWERS = extended_with(
+    "ListingChangeForReviewers",
+    LISTING_CHANGE,
+    because=many(TEXT),
+    author_id=ID,
+    developer_id=ID,
+    app_status=one_of("draft", "published", "suspended"),
+    name_look_alike=nullable(TEXT),
+)
+
+
+def routes(app: bottle.Bottle) -> None:
+    app.get("/apps/<app>/listing-changes", callback=of_app, scope="apps:read")
+    app.get("/apps/<app>/listing-changes/<change>", callback=show_own, scope="apps:read")
+    app.delete("/apps/<app>/listing-changes/<change>", callback=withdraw, scope="apps:write")
+    app.get("/listing-changes", callback=index, scope="reviewer")
+    app.get("/listing-changes/<change>", callback=show, scope="reviewer", lane="publishing")
+    for name, handler in (("approve", approve), ("reject", reject)):
+        app.post(
+            f"/listing-changes/<change>/{name}",
+            callback=handler,
+            scope="reviewer",
+            idempotent="yes",
+        )
+
+
+@operation(list_of("listing_changes", LISTING_CHANGE))
+def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
+    """The waiting and the newest decided changes of an app's listing, newest first."""
+    found = apps.with_role(db, caller, app, "viewer")
+    page = listing_changes.of_app(db, found, read_page(str))
+    return listed("listing_changes", page, [public(db, each) for each in page.rows])
+
+
+@operation(LISTING_CHANGE)
+def show_own(db: Connection, caller: Caller, app: str, change: str) -> dict[str, Any]:
+    """One change of an app's listing."""
+    found = apps.with_role(db, caller, app, "viewer")
+    return public(db, listing_changes.get(db, change, found))
+
+
+@operation(matches=True, refuses="already_decided")
+def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
+    """Withdraw a change that waits for a reviewer."""
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        one = listing_changes.get(db, change, found)
+        require_match(lambda: public(db, one))
+        listing_changes.withdraw(db, caller, one)
+
+
+@operation(
+    list_of("listing_changes", LISTING_CHANGE),
+    query={"state": {"type": "string", "allowed": [*STATES], "meta": "Only these."}},
+)
+def index(db: Connection, caller: Caller) -> dict[str, Any]:
+    """Listing changes that wait, longest first, or that are decided, newest first."""
+    state = str(read_choice("state", *STATES, default="waiting"))
+    page = listing_changes.queue(db, caller, read_page(str, str), state)
+    return listed("listing_changes", page, [public(db, each) for each in page.rows])
+
+
+@operation(FOR_REVIEWERS)
+def show(db: Connection, caller: Caller, change: str) -> dict[str, Any]:
+    """One listing change with everything that a reviewer needs to decide."""
+    return for_reviewers(db, listing_changes.for_reviewer(db, caller, change))
+
+
+@operation(LISTING_CHANGE, body=APPROVE_LISTING, refuses="already_decided listing_edited")
+def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Approve a revision of a listing change; the store shows it."""
+    comment = body.get("comment", "")
+    return public(db, listing_changes.approve(db, caller, change, body["revision"], comment))
+
+
+@operation(LISTING_CHANGE, body=REJECT_LISTING, refuses="already_decided listing_edited")
+def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Reject a revision of a listing change, with reasons and a comment."""
+    reasons = [*dict.fromkeys(body["reasons"])]
+    return public(
+        db,
+        listing_changes.reject(db, caller, change, body["revision"], reasons, body["comment"]),
+    )
+
+
+def public(db: Connection, change: ListingChange) -> dict[str, Any]:
+    app = apps.get(db, change.app_id)
+    changes = listing_changes.differences(change, app)
+    return shown(LISTING_CHANGE, change, package_id=app.package_id, changes=changes)
+
+
+def for_reviewers(db: Connection, change: ListingChange) -> dict[str, Any]:
+    app = apps.get(db, change.app_id)
+    return public(db, change) | {
+        "because": json.loads(change.because),
+        "author_id": change.author_id,
+        "developer_id": app.developer_id,
+        "app_status": app.status,
+        "name_look_alike": listing_changes.name_look_alike(db, change, app),
+    }
