@@ -18,7 +18,7 @@ from mosis.packages.findings import FINDINGS
 from mosis.problems import PROBLEMS
 from mosis.web.openapi import OPERATION_IDS, operation_id
 from mosis.web.openapi_examples import EXAMPLES
-from mosis.web.openapi_properties import PROPERTIES
+from mosis.web.openapi_properties import properties
 from mosis.web.openapi_schemas import is_page
 from mosis.worker import HANDLERS
 from tests import described
@@ -160,7 +160,7 @@ def test_every_property_is_described_and_every_description_used() -> None:
         for call in calls.values():
             visit(call, call["operationId"])
     assert len(used) > 500
-    assert set(PROPERTIES) <= used
+    assert set(properties()) <= used
 
 
 def test_every_tag_is_declared_and_used() -> None:
@@ -270,6 +270,29 @@ def test_decisions_are_numbered_once() -> None:
         assert title.startswith(f"# {number}. "), path.name
         row = f"| [{number}]({path.name}) | {title.partition('. ')[2]} | "
         assert row in index, f"docs/decisions/README.md lacks {row}"
+
+
+def test_a_field_that_devices_see_is_in_five_modules() -> None:
+    """Apart from the form of the console, an example, and the rule that reviewers look at a new home
+    page; docs/ARCHITECTURE.md names the places."""
+    beside = {"ui/apps.py", "web/openapi_examples.py", "publishing/listing_changes.py"}
+    beside |= {"client", "packages"}
+    modules = {
+        str(path.relative_to(portal.HERE / "mosis"))
+        for path in (portal.HERE / "mosis").rglob("*.py")
+        if re.search(r"\bhomepage\b", path.read_text(encoding="utf-8"))
+    }
+    modules = {each for each in modules if each not in beside and each.split("/")[0] not in beside}
+    assert modules == {
+        "publishing/apps.py",
+        "web/apps.py",
+        "people/personal_data.py",
+        "store/listings.py",
+        "web/store.py",
+    }
+    text = (portal.HERE / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    recipe = text.partition("## Adding a field to an app")[2].partition("\n## ")[0]
+    assert modules <= set(re.findall(r"mosis/([a-z_/]+\.py)", recipe))
 
 
 def test_the_version_stands_in_two_places_and_is_the_same() -> None:

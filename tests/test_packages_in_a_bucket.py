@@ -11,7 +11,7 @@ from mosis.context import Context
 from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles, parse_name
 from mosis.publishing import package_files
-from tests.client import Client, Person
+from tests.client import Account, Client
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"
@@ -29,9 +29,9 @@ def files(env: Context) -> BucketFiles:
     return env.files
 
 
-def url_of(client: Client, person: Person, version: str = "1.0.0") -> str:
+def url_of(client: Client, account: Account, version: str = "1.0.0") -> str:
     """The path of a published package."""
-    shown = client.published(person, NOTES, version)
+    shown = client.published(account, NOTES, version)
     return str(shown["download_url"]).removeprefix(client.env.config.base_url)
 
 
@@ -43,7 +43,7 @@ def forget(files: BucketFiles) -> None:
 
 
 def test_a_package_is_stored_under_its_hash_and_served_from_the_bucket(
-    client: Client, alice: Person, bucket: Bucket, files: BucketFiles
+    client: Client, alice: Account, bucket: Bucket, files: BucketFiles
 ) -> None:
     url = url_of(client, alice)
     (row,) = client.env.db.connection().all("SELECT id, app_id, sha256, size_bytes FROM versions")
@@ -66,7 +66,7 @@ def test_a_package_is_stored_under_its_hash_and_served_from_the_bucket(
 
 
 def test_pictures_are_served_without_their_package(
-    client: Client, alice: Person, bucket: Bucket, files: BucketFiles
+    client: Client, alice: Account, bucket: Bucket, files: BucketFiles
 ) -> None:
     url_of(client, alice)
     app_id = client.get(f"/v1/store/apps/{NOTES}")["icon_url"].split("/assets/")[1].split("/")[0]
@@ -84,7 +84,7 @@ def test_pictures_are_served_without_their_package(
 
 
 def test_a_head_and_a_known_package_ask_for_nothing(
-    client: Client, alice: Person, bucket: Bucket, files: BucketFiles
+    client: Client, alice: Account, bucket: Bucket, files: BucketFiles
 ) -> None:
     url = url_of(client, alice)
     tag = client.get(url).expect(200).headers["etag"]
@@ -99,7 +99,7 @@ def test_a_head_and_a_known_package_ask_for_nothing(
 
 @pytest.mark.parametrize("damage", ["changed", "shorter", "longer", "empty", "missing"])
 def test_wrong_bytes_in_the_bucket_are_never_served(
-    client: Client, alice: Person, bucket: Bucket, files: BucketFiles, damage: str
+    client: Client, alice: Account, bucket: Bucket, files: BucketFiles, damage: str
 ) -> None:
     url = url_of(client, alice)
     (package,) = bucket.list("packages")
@@ -123,7 +123,7 @@ def test_wrong_bytes_in_the_bucket_are_never_served(
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(
-    client: Client, alice: Person, files: BucketFiles
+    client: Client, alice: Account, files: BucketFiles
 ) -> None:
     url = url_of(client, alice)
     good = client.get(url).expect(200).body
@@ -132,14 +132,14 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(
     assert client.get(url).expect(200).body == good
 
 
-def test_a_yanked_package_is_gone_at_once(client: Client, alice: Person) -> None:
+def test_a_yanked_package_is_gone_at_once(client: Client, alice: Account) -> None:
     url = url_of(client, alice)
     client.get(url).expect(200)
     client.post(AT + "/1.0.0/yank", {"reason": "It crashes."}, as_=alice).expect(200)
     client.get(url).expect(410, code="gone")
 
 
-def test_a_refused_upload_leaves_no_object(client: Client, alice: Person, bucket: Bucket) -> None:
+def test_a_refused_upload_leaves_no_object(client: Client, alice: Account, bucket: Bucket) -> None:
     url_of(client, alice)
     before = [each.name for each in bucket.list()]
     again = client.package(alice, manifest={"description": "Another one."})
@@ -148,7 +148,7 @@ def test_a_refused_upload_leaves_no_object(client: Client, alice: Person, bucket
 
 
 def test_the_same_upload_again_stores_nothing(
-    client: Client, alice: Person, bucket: Bucket
+    client: Client, alice: Account, bucket: Bucket
 ) -> None:
     package = client.package(alice)
     client.upload(NOTES, package, as_=alice).expect(201)
@@ -158,7 +158,7 @@ def test_the_same_upload_again_stores_nothing(
 
 
 def test_redirects_are_to_a_signed_address_and_count(
-    client: Client, alice: Person, files: BucketFiles
+    client: Client, alice: Account, files: BucketFiles
 ) -> None:
     import urllib.request
 
@@ -182,7 +182,7 @@ def test_redirects_are_to_a_signed_address_and_count(
 
 def test_orphans_go_after_a_day_and_nothing_else_does(
     client: Client,
-    alice: Person,
+    alice: Account,
     bucket: Bucket,
     files: BucketFiles,
     monkeypatch: pytest.MonkeyPatch,
@@ -228,7 +228,7 @@ def test_another_database_removes_nothing(
 
 
 def test_the_objects_of_a_deleted_app_go_with_its_job(
-    client: Client, alice: Person, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    client: Client, alice: Account, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
     later = files_time() + 25 * 3600

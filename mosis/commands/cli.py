@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.commands import standby
+from mosis.commands import move_packages, standby
 from mosis.commands.process import (
     HERE,
     check_preconditions,
@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
         run_backup,
     )
     _restore_commands(command)
+    move_packages.add_to(command)
     command(
         "mail", "print the mails in the mail folder, which is used if SMTP_URL is not set", run_mail
     )
@@ -444,7 +445,7 @@ def run_drill(given: Given, config: Config) -> int:
     from mosis.operations import backup
 
     with open_context(config) as env:
-        found = backup.drill(env, given.whole)
+        found = backup.drill_by_command(env, given.whole)
     print(found.text)
     return 0 if found.passed else FAILED
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from mosis.clock import Clock
-from mosis.database.opening import BUSY_SECONDS, CHECKPOINT_BYTES, opened, prepared
+from mosis.database.raw import BUSY_SECONDS, CHECKPOINT_BYTES, DAMAGED, opened, prepared, translated
 from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
@@ -29,12 +29,9 @@ Row = TypeVar("Row")
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
 READING_CACHE_KIB = 256
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
-DAMAGED = (
-    "The database is damaged: it is read-only until the operator restores a good copy."
-    " Reading may still work."
-)
 SQLITE_VERSION = sqlite3.sqlite_version
-COMMITS_PER_CHECKPOINT = 8  # at least; a long reader can keep the WAL from being reset
+# The size of the WAL is looked at so often; a long reader can keep it from being reset.
+COMMITS_PER_CHECKPOINT = 8
 
 
 @cache
@@ -128,6 +125,10 @@ class Connection:
         """The first column of the first row or None."""
         row = self._first(self._run(sql, values))
         return None if row is None else row[0]
+
+    def has(self, sql: str, *values: Any) -> bool:
+        """Whether the first column of the first row is true; False without a row."""
+        return bool(self.value(sql, *values))
 
     def change(self, sql: str, *values: Any) -> int:
         """Run a statement that changes rows; the number of changed rows."""
@@ -341,30 +342,7 @@ class Connection:
         ):
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
-        return _translated(error)
-
-
-def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """Unavailable for errors for which a retry may help; any other error unchanged."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable(
-            "busy",
-            "Another change holds the database; try again in a moment.",
-            retry_after_seconds=1,
-        )
-    if name == "SQLITE_FULL":
-        return Unavailable(
-            "no_space", "The disk is full; nothing was changed. Reading still works."
-        )
-    if (
-        name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        and name != "SQLITE_READONLY"
-    ):
-        return Unavailable(
-            "database_unavailable", "The database cannot be read or written at the moment."
-        )
-    return error
+        return translated(error)
 
 
 class Database:
@@ -377,18 +355,17 @@ class Database:
         self._wal = f"{path}-wal"
         self.clock = clock or Clock()
         self.writers = threading.Lock()
-        # Called after a commit that queued a job; set by the worker.
+        # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
-        # Called after a commit with an event for this account; set by the subscriptions.
         self.on_event: Callable[[str], None] = lambda developer_id: None
         # Raises Unavailable while this process may not write, because another portal may.
         self.fence: Callable[[], None] = lambda: None
+        self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
         self._commits = 0
         self._flushed = 0  # the last commit that is on disk
         self._flushing = threading.Lock()
-        self._checkpointed = 0  # the commit after which the last checkpoint ran
         self._local = threading.local()
         self._open: list[Connection] = []
         self._opening = threading.Lock()
@@ -412,7 +389,7 @@ class Database:
                     self._watcher = opened(self.path)
                 return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
 
     def writer(self) -> sqlite3.Connection:
         """The writing connection, for the holder of the write lock. It is never switched to reading: changing PRAGMA query_only
@@ -421,7 +398,7 @@ class Database:
             try:
                 self._writer = prepared(self.path)
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
         return self._writer
 
     def open_reader(self) -> sqlite3.Connection:
@@ -438,7 +415,7 @@ class Database:
             try:
                 found = self._local.connection = self._connect()
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
             with self._opening:
                 self._open.append(found)
         return found
@@ -486,11 +463,10 @@ class Database:
         """Called under the write lock after each commit; returns its number. Runs a checkpoint when the WAL has grown beyond
         CHECKPOINT_BYTES: journal_size_limit truncates it to that size on reset, so a longer one has uncheckpointed pages."""
         number = self._commits = self._commits + 1
-        if not self.checkpoints or number < self._checkpointed + COMMITS_PER_CHECKPOINT:
+        if not self.checkpoints or number % COMMITS_PER_CHECKPOINT:
             return number
         if os.stat(self._wal).st_size > CHECKPOINT_BYTES:
             connection.checkpoint()
-            self._checkpointed = number
         return number
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mosis import disk
 from mosis.database.files import faults
-from mosis.database.opening import BUSY_SECONDS
+from mosis.database.raw import BUSY_SECONDS
 
 
 class MigrationError(Exception):

@@ -19,7 +19,7 @@ from mosis.errors import Conflict, Denied
 from mosis.publishing import apps, look_alikes, members, review_notices, review_policy
 from mosis.publishing.apps import App
 
-FIELDS = ("name", "summary", "description", "category", "tags", "homepage")
+FIELDS = apps.LISTED
 PERSONS = {"name": "new_name", "homepage": "new_homepage"}  # always need a person, and why
 MOST_DECIDED = 20  # decided changes of one app that are stored
 APPROVED_BY_POLICY = "Approved by the policy: nothing in it needs a person."
@@ -160,12 +160,7 @@ def approve(
 
 
 def reject(
-    db: Connection,
-    caller: Caller,
-    change_id: str,
-    revision: int,
-    reasons: list[str],
-    comment: str,
+    db: Connection, caller: Caller, change_id: str, revision: int, reasons: list[str], comment: str
 ) -> ListingChange:
     """Reject a change, with reasons and a comment for its owners. Raises as `approve`."""
     with db.write():

@@ -23,6 +23,7 @@ from mosis.operations.backup.copies import (
 from mosis.operations.backup.drills import (
     Drill,
     drill,
+    drill_by_command,
     drill_by_schedule,
     last_drill,
     request_drill,
@@ -37,6 +38,7 @@ __all__ = [
     "copy_secrets",
     "daily",
     "drill",
+    "drill_by_command",
     "drill_by_schedule",
     "index",
     "lacks_secrets",

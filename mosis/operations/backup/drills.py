@@ -122,9 +122,25 @@ def drill_by_schedule(env: Context) -> None:
     log.log(logging.INFO if facts["passed"] else logging.ERROR, "restore drill", extra=facts)
     db = env.db.connection()
     with db.write():
-        audit.add(db, PORTAL, "backup.drill", **facts)
+        _record(env, db, facts)
         for (admin,) in db.all("SELECT id FROM developers WHERE role = 'admin' AND suspended = 0"):
             events.add(db, admin, "operator.drill", **facts)
+
+
+def drill_by_command(env: Context, whole: bool = False) -> Drill:
+    """`drill`, with an audit line. Raises as `drill`."""
+    found, db = drill(env, whole), env.db.connection()
+    with db.write():
+        _record(env, db, found.facts)
+    return found
+
+
+def _record(env: Context, db: Connection, facts: dict[str, Any]) -> None:
+    """Write the audit line of a drill, in the running transaction; `packages_in` says where it has
+    read packages: nothing is pruned before a drill of its target."""
+    in_bucket = isinstance(env.files, BucketFiles) and env.files.writes
+    place = "bucket" if in_bucket else "disk"
+    audit.add(db, PORTAL, "backup.drill", packages_in=place, **facts)
 
 
 def request_drill(db: Connection) -> None:
