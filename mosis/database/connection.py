@@ -29,7 +29,7 @@ Row = TypeVar("Row")
 BUSY_SECONDS = 5.0
 # SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
-READING_CACHE_KIB = 256
+READING_CACHE_KIB = 128
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
