@@ -11,37 +11,26 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
-from urllib.parse import quote
 
 from mosis.clock import Clock
+from mosis.database.raw import BUSY_SECONDS, CHECKPOINT_BYTES, DAMAGED, opened, prepared, translated
 from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
-BUSY_SECONDS = 5.0
 # SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
 READING_CACHE_KIB = 128
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
-DAMAGED = (
-    "The database is damaged: it is read-only until the operator restores a good copy."
-    " Reading may still work."
-)
 SQLITE_VERSION = sqlite3.sqlite_version
-# Checkpoints run only here, under the write lock: before SQLite 3.51.3 a checkpoint that races with a writer can, rarely,
-# corrupt the database (https://sqlite.org/wal.html#walresetbug).
-# WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
-CHECKPOINT_BYTES = 4 << 20
-FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
-# The size is looked at so often; a long reader can keep the WAL from being reset.
+# The size of the WAL is looked at so often; a long reader can keep it from being reset.
 COMMITS_PER_CHECKPOINT = 8
 
 
@@ -136,6 +125,10 @@ class Connection:
         """The first column of the first row or None."""
         row = self._first(self._run(sql, values))
         return None if row is None else row[0]
+
+    def has(self, sql: str, *values: Any) -> bool:
+        """Whether the first column of the first row is true; False without a row."""
+        return bool(self.value(sql, *values))
 
     def change(self, sql: str, *values: Any) -> int:
         """Run a statement that changes rows; the number of changed rows."""
@@ -345,64 +338,7 @@ class Connection:
         ):
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
-        return _translated(error)
-
-
-def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """Unavailable for errors for which a retry may help; any other error unchanged."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable(
-            "busy",
-            "Another change holds the database; try again in a moment.",
-            retry_after_seconds=1,
-        )
-    if name == "SQLITE_FULL":
-        return Unavailable(
-            "no_space", "The disk is full; nothing was changed. Reading still works."
-        )
-    if (
-        name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        and name != "SQLITE_READONLY"
-    ):
-        return Unavailable(
-            "database_unavailable", "The database cannot be read or written at the moment."
-        )
-    return error
-
-
-def opened(path: Path, **more: Any) -> sqlite3.Connection:
-    """A read-write connection to an existing file; a deleted file is not recreated empty."""
-    address = f"file:{quote(str(path))}?mode=rw"
-    found: sqlite3.Connection = sqlite3.connect(
-        address,
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        **more,
-    )
-    return found
-
-
-def _prepared(path: Path) -> sqlite3.Connection:
-    """A connection with the pragmas of every connection of the portal."""
-    raw = opened(path, cached_statements=256)
-    for pragma in (
-        "journal_mode = WAL",
-        "foreign_keys = ON",
-        "synchronous = NORMAL",
-        "wal_autocheckpoint = 0",
-        f"journal_size_limit = {CHECKPOINT_BYTES}",
-    ):
-        raw.execute(f"PRAGMA {pragma}")
-    raw.create_function("sqlar_uncompress", 2, _uncompressed, deterministic=True)
-    return raw
-
-
-def _uncompressed(content: bytes, size_bytes: int) -> bytes:
-    """What sqlar_uncompress of the sqlite3 command line gives (https://sqlite.org/sqlar.html)."""
-    return content if size_bytes in (0, len(content)) else zlib.decompress(content)
+        return translated(error)
 
 
 class Database:
@@ -447,21 +383,21 @@ class Database:
                     self._watcher = opened(self.path)
                 return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
 
     def writer(self) -> sqlite3.Connection:
         """The writing connection, for the holder of the write lock. It is never switched to reading: changing PRAGMA query_only
         expires every prepared statement, which costs half the time of a small write."""
         if self._writer is None:
             try:
-                self._writer = _prepared(self.path)
+                self._writer = prepared(self.path)
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
         return self._writer
 
     def open_reader(self) -> sqlite3.Connection:
         """A connection that only reads, for one thread."""
-        raw = _prepared(self.path)
+        raw = prepared(self.path)
         raw.execute("PRAGMA query_only = ON")
         raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         return raw
@@ -473,7 +409,7 @@ class Database:
             try:
                 found = self._local.connection = self._connect()
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
             with self._opening:
                 self._open.append(found)
         return found
