@@ -312,7 +312,7 @@ class Config:
     check_processes: int = _setting(1, _number(1, 16))
     check_memory_bytes: int = _setting(536_870_912, _number(134_217_728, 1 << 34))
     check_seconds: int = _setting(20, _number(1, 600))
-    threads: int = _setting(8, _number(1, 64))
+    threads: int = _setting(4, _number(1, 64))
     connections_per_address: int = _setting(100, _number(1, 100_000))
     unsent_limit_bytes: int = _setting(16_777_216, _number(1_048_576, 1 << 34))
     server: str = _setting("portal", _one_of("portal", "waitress"))

@@ -18,7 +18,7 @@ from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import backup, clock_steps, heartbeat
+from mosis.operations import allocator, backup, clock_steps, heartbeat
 from mosis.operations.backup import takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
@@ -81,6 +81,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
+    (60, lambda env: allocator.trim()),
     (60, rollout_plans.queue),
 ]
 LONGEST_SLEEP_SECONDS = 5.0

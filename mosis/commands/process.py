@@ -1,6 +1,5 @@
 """The process: migrate and open the databases, serve until a signal, stop in order."""
 
-import contextlib
 import errno
 import os
 import signal
@@ -18,14 +17,13 @@ from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
-from mosis.operations import front_end, heartbeat, other_hosts
+from mosis.operations import allocator, front_end, heartbeat, other_hosts
 from mosis.outbound.lease import Lease, SharedFence
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 # Commands that write, and so need the lease where there is one: that of the running portal.
 LEASED = ("admin", "demo", "migrate", "store-key", "telemetry", "worker")
 SETUP = """\
@@ -169,7 +167,7 @@ def serve(config: Config) -> int:
 
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
-    tune_malloc()
+    allocator.tune()
     sys.setswitchinterval(
         0.001
     )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
@@ -291,19 +289,6 @@ def work(config: Config) -> int:
     worker.stop()
     env.close()
     return 0
-
-
-def tune_malloc() -> None:
-    """Have glibc's malloc give memory back (mallopt(3)): two arenas instead of eight per core, and
-    blocks from 1 MiB on mapped by themselves, always. glibc would raise that threshold to the size
-    of the first block it frees, 19 MiB of a password hash, and keep such blocks for good. Other C
-    libraries have no such call."""
-    import ctypes
-
-    with contextlib.suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 2)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def welcome(config: Config, port: int) -> str:

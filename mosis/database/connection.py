@@ -27,7 +27,7 @@ log = logging.getLogger("mosis.database")
 Row = TypeVar("Row")
 # SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
-READING_CACHE_KIB = 256
+READING_CACHE_KIB = 128
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 SQLITE_VERSION = sqlite3.sqlite_version
 # The size of the WAL is looked at so often; a long reader can keep it from being reset.
