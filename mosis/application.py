@@ -65,29 +65,9 @@ def build_store(env: Context) -> Any:
 
 def _operations() -> tuple[Any, ...]:
     """The modules with the API's calls for operators and monitoring, and the documents."""
-    from mosis.web import (
-        admin,
-        backups,
-        cli,
-        docs,
-        front_ends,
-        health,
-        jobs,
-        metrics,
-        well_known,
-    )
+    from mosis.web import admin, backups, cli, docs, front_ends, health, jobs, metrics, well_known
 
-    return (
-        health,
-        metrics,
-        docs,
-        cli,
-        admin,
-        jobs,
-        backups,
-        front_ends,
-        well_known,
-    )
+    return (health, metrics, docs, cli, admin, jobs, backups, front_ends, well_known)
 
 
 def _api() -> tuple[Any, ...]:
@@ -150,9 +130,11 @@ def _pages() -> tuple[Any, ...]:
         console,
         device,
         listing_changes,
+        members,
         quality,
         setup,
         sign_in,
+        trusted_publishers,
     )
     from mosis.ui import admin as operator_pages
     from mosis.ui import apps as own_apps
@@ -172,6 +154,8 @@ def _pages() -> tuple[Any, ...]:
         listing_changes,
         review_desk,
         own_apps,
+        members,
+        trusted_publishers,
         quality,
         account,
         operator_pages,

@@ -76,9 +76,7 @@ def _from_copy(env: Context, db: Connection, row: Published) -> bool:
     if db.value("SELECT catalogue FROM store_state") != row.catalogue:
         return False
     return _written(
-        env,
-        row,
-        document(env, db, row.public_keys, row.sequence, row.created_at, row.min_age_days),
+        env, row, document(env, db, row.public_keys, row.sequence, row.created_at, row.min_age_days)
     )
 
 

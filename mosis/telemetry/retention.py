@@ -101,10 +101,7 @@ def make_room(
 
 
 def _delete_slices(
-    db: Connection,
-    work: Iterator[tuple[Find, Delete]],
-    seconds: float,
-    pause: Callable[[], object],
+    db: Connection, work: Iterator[tuple[Find, Delete]], seconds: float, pause: Callable[[], object]
 ) -> float:
     """Find rows and delete them, slice by slice, for at most about this many seconds. Returns the
     longest time that the lock was held."""

@@ -9,6 +9,7 @@ store.py       the public store front
 sign_in.py, account_links.py, device.py, setup.py   sign-in
 console.py     the overview and the notifications of the signed-in account
 apps.py, quality.py, charts.py   a developer's apps, versions and figures
+members.py, trusted_publishers.py, rollout_plans.py   who works on an app, build servers, rollout plans
 account.py     the account; second_factor.py its second factor
 reviews.py     the review desk; listing_changes.py its part for what the store shows
 admin.py       the operator's pages

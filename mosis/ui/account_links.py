@@ -1,6 +1,8 @@
 """Pages that links in mails lead to. The token is in the fragment, which browsers do not send: a
 script puts it into the form; without scripts the user copies it."""
 
+from typing import Any
+
 import bottle
 
 from mosis.caller import Caller
@@ -19,32 +21,19 @@ INVITED: Schema = {name: REGISTER[name] for name in ("email", "password", "name"
     "invitation": TICKET
 }
 JOIN: Schema = {"token": TICKET}
+ACCEPT: Schema = JOIN | {"accept": {"type": "string", "allowed": ["yes"]}}
 VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
 
 
 def routes(app: Portal) -> None:
     add(app, "GET", "/console/verify", show_verify, scope="visitor")
     add(
-        app,
-        "POST",
-        "/console/verify",
-        verify,
-        scope="visitor",
-        again=show_verify,
-        lane="passwords",
+        app, "POST", "/console/verify", verify, scope="visitor", again=show_verify, lane="passwords"
     )
     add(app, "POST", "/console/verify/resend", resend, scope="developer")
     add(app, "GET", "/console/reset", show_reset, scope="visitor")
     add(app, "POST", "/console/reset/ask", ask, scope="visitor", again=show_reset)
-    add(
-        app,
-        "POST",
-        "/console/reset",
-        reset,
-        scope="visitor",
-        again=show_reset,
-        lane="passwords",
-    )
+    add(app, "POST", "/console/reset", reset, scope="visitor", again=show_reset, lane="passwords")
     add(app, "GET", "/console/invitation", show_invitation, scope="visitor")
     add(
         app,
@@ -73,12 +62,7 @@ def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     form = page.form.checked(VERIFY_HERE, trimmed=("token",))
     spend(env, "sign_in_network", page.caller.network)
     account_recovery.verify(
-        env,
-        db,
-        page.caller,
-        form["token"],
-        form.get("password"),
-        claims="claim" in form,
+        env, db, page.caller, form["token"], form.get("password"), claims="claim" in form
     )
     if page.signed_in:
         return page.see_other("/console/", notice="verified")
@@ -148,12 +132,22 @@ def show_join(page: Page) -> bytes:
     return page.render("join.tpl")
 
 
-def join(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
-    """Accept it, with the session of the account that has the address of the mail."""
-    token = page.form.checked(JOIN, trimmed=("token",))["token"]
+def join(env: Context, db: Connection, page: Page) -> Any:
+    """Show what the token is for, or accept it, with the session of the account that has the address
+    of the mail."""
+    form = page.form.checked(ACCEPT, trimmed=("token",))
     spend(env, "guess", page.caller.account)
-    invitations.accept(env, db, page.caller, token)
-    return page.see_other("/console/", notice="joined")
+    if "accept" in form:
+        app = invitations.accept(env, db, page.caller, form["token"])
+        return page.see_other(f"/console/apps/{app.package_id}", notice="joined")
+    invitation, app = invitations.read(env, db, page.caller, form["token"])
+    return page.render(
+        "join_offer.tpl",
+        app=app,
+        invitation=invitation,
+        inviter=accounts.get(db, invitation.developer_id).name,
+        token=form["token"],
+    )
 
 
 def link(page: Page) -> bytes:

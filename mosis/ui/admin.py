@@ -11,7 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.pagination import PageRequest
 from mosis.errors import Denied
-from mosis.operations import backup, readiness
+from mosis.operations import backup, doctor, readiness
 from mosis.people import account_recovery, accounts
 from mosis.publishing import apps
 from mosis.ui.pages import Page, add
@@ -36,6 +36,7 @@ def routes(app: Portal) -> None:
     add(app, "GET", here + "/apps", show_apps, scope="admin")
     add(app, "POST", here + "/apps/<app>/suspended", suspend_app, scope="admin", again=show_apps)
     add(app, "GET", here + "/audit", trail, scope="admin")
+    add(app, "GET", here + "/doctor", show_checks, scope="admin", lane="outside")
     add(app, "POST", here + "/jobs/<job>/retry", retry, scope="admin", again=show)
     add(app, "POST", here + "/backups", make_copy, scope="admin", again=show)
     add(app, "POST", here + "/drill", drill, scope="admin", again=show)
@@ -129,6 +130,12 @@ def trail(db: Connection, page: Page) -> bytes:
         owner=owner,
         action=action,
     )
+
+
+def show_checks(env: Context, db: Connection, page: Page) -> bytes:
+    """The checks of `portal.py doctor`, done now."""
+    version = int(db.value("PRAGMA user_version"))
+    return page.render("doctor.tpl", lines=[*doctor.examine(env.config, version)])
 
 
 def retry(db: Connection, caller: Caller, page: Page, job: str) -> bottle.HTTPResponse:

@@ -26,6 +26,7 @@ from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Version
 from mosis.ui import forms
 from mosis.ui import listing_changes as listings
+from mosis.ui import rollout_plans as plan_forms
 from mosis.ui.pages import Page, add
 from mosis.validation import Schema, check, pattern
 from mosis.web import apps as api
@@ -79,6 +80,8 @@ def routes(app: Portal) -> None:
     add(app, "GET", "/console/events", events, scope="developer")
     add(app, "GET", here, show, scope="developer")
     add(app, "POST", here + "/listing", change, scope="developer", again=show)
+    planned = plan_forms.change_default
+    add(app, "POST", here + "/rollout-plan", planned, scope="developer", again=show)
     add(app, "POST", here + "/listing/withdraw", listings.withdraw, scope="developer", again=show)
     add(
         app,
@@ -92,6 +95,8 @@ def routes(app: Portal) -> None:
     )
     version = here + "/versions/<version>"
     add(app, "GET", version, show_version, scope="developer")
+    plan = version + "/rollout-plan"
+    add(app, "POST", plan, plan_forms.change, scope="developer", again=show_version)
     add(app, "POST", version + "/messages", say, scope="developer", again=show_version)
     add(
         app,
@@ -131,6 +136,7 @@ def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
     return page.render(
         "console_app.tpl",
         app=found,
+        plan=plan_forms.shown(rollout_plans.default_of(found)),
         role=members.role_of(db, found.id, caller.account),
         listing=values | {"tags": ", ".join(values["tags"])},
         pending=pending,
@@ -176,6 +182,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
     found = apps.with_role(db, caller, app, "viewer")
     shown = versions.get(db, found, version)
     standing = reviews.standing(db, shown.id)
+    plan = rollout_plans.public(rollout_plans.find(db, shown.id))
     messages = review_messages.index(db, shown, PageRequest(MESSAGES), internal=False)
     return page.render(
         "console_version.tpl",
@@ -188,7 +195,10 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
         reasons=json.loads(standing.review.reasons) if standing else [],
         messages=messages.rows,
         moves=_moves_of(db, found, shown),
-        plan=rollout_plans.public(rollout_plans.find(db, shown.id)),
+        plan=plan,
+        plan_values=plan_forms.shown(plan),
+        may_plan=shown.state not in ("failed", "rejected", "withdrawn")
+        and members.role_of(db, found.id, caller.account) != "viewer",
         submits=shown.state in ("ready", "in_review", "approved", "rejected"),
     )
 
@@ -222,12 +232,7 @@ def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> b
 
 
 def _move(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    version: Version,
-    name: str,
-    form: dict[str, Any],
+    env: Context, db: Connection, caller: Caller, version: Version, name: str, form: dict[str, Any]
 ) -> None:
     if name == "submit":
         reviews.submit(env, db, caller, version, "publish" in form)

@@ -14,17 +14,7 @@ from mosis.publishing.members import ROLES, Member
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import (
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    list_of,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, one_of, operation, shape, shown
 from mosis.web.request import created, listed, read_page, require_match, spend
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}
@@ -85,7 +75,7 @@ def invite(
 ) -> dict[str, Any]:
     """Invite the owner of this mailbox to work on the app; a link to accept is mailed."""
     apps.with_role(db, caller, app, "owner")
-    _count_mail(env, caller, body["email"])
+    count_mail(env, caller, body["email"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.send(db, caller, found, body["email"], body["role"])
@@ -157,7 +147,7 @@ def offer(
     """Offer the app to the owner of this mailbox; it is transferred when that account accepts."""
     email = body["email"]
     apps.with_role(db, caller, app, "owner")
-    _count_mail(env, caller, email)
+    count_mail(env, caller, email)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         sent = invitations.offer(db, caller, found, email)
@@ -186,7 +176,7 @@ def accept(env: Context, db: Connection, caller: Caller, token: str) -> dict[str
     return shown_apps.public(env, db, invitations.accept(env, db, caller, token))
 
 
-def _count_mail(env: Context, caller: Caller, email: str) -> None:
+def count_mail(env: Context, caller: Caller, email: str) -> None:
     """Count a mail that an account causes to be sent to another address. Raises LimitReached
     `rate_limited`."""
     spend(env, "invitations", caller.account)

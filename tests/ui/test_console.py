@@ -328,7 +328,8 @@ def test_pages_of_one_account_are_closed_to_every_other(
     token = token_of(other.register("bob"))
     names = {"app": NOTES, "version": "2.0.0", "move": "submit", "webhook": hook, "key": key, "session": session,
              "developer": alice.id, "group": "x", "job": "x", "delivery": "x", "review": "x", "path": "x", "provider": "x",
-             "package_id": NOTES, "file": "keys.js", "change": "x"}  # fmt: skip
+             "package_id": NOTES, "file": "keys.js", "change": "x",
+             "member": alice.id, "invitation": "x", "publisher": "x"}  # fmt: skip
     before = list(client.env.db.connection()._raw.iterdump())
     tried = 0
     for route in described.pages():

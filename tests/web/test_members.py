@@ -174,6 +174,7 @@ class TestInvitations:
         client.register("bob")
         browser.sign_in("bob@example.net")
         page = browser.send(browser.open("/console/join"), "/console/join", token=token)
+        page = browser.send(page, "/console/join")
         assert "You are a member of this app now." in text_of(page)
         assert NOTES in text_of(page)
 

@@ -12,10 +12,13 @@
 </div>
 </header>
 <p class="links"><a href="{{url(here + "/quality")}}">{{t("quality.title")}}</a>
+<a href="{{url(here + "/members")}}">{{t("members.title")}}</a>
+<a href="{{url(here + "/trusted-publishers")}}">{{t("publishers.title")}}</a>
 % if app.status == "published":
 <a href="{{url("/app/" + app.package_id)}}">{{t("overview.in_store")}}</a>
 % end
 </p>
+% if role != "viewer":
 <section>
 <h2>{{t("upload.title")}}</h2>
 <form method="post" action="{{url(here + "/versions")}}" enctype="multipart/form-data" data-upload>
@@ -34,6 +37,7 @@
 <div data-progress hidden aria-live="polite"><progress max="100" value="0" aria-label="{{t("upload.progress")}}"></progress> <span></span></div>
 </form>
 </section>
+% end
 <section>
 <h2>{{t("app.versions")}}</h2>
 <div id="live-versions" data-live>
@@ -94,3 +98,16 @@
 </form>
 % end
 </section>
+% if role == "owner":
+<section id="plan">
+<h2>{{t("plan.default")}}</h2>
+<p>{{t("plan.default_about") if plan["steps"] else t("plan.default_none")}}</p>
+%     if plan["steps"]:
+<p>{{", ".join(t("plan.step", percent=line.split()[0], hours=line.split()[1]) for line in plan["steps"].split("\n"))}}</p>
+%     end
+<details {{"open" if page.problem and page.is_here(here + "/rollout-plan") else ""}}>
+<summary role="button" class="secondary">{{t("plan.edit" if plan["steps"] else "plan.set")}}</summary>
+%     include("plan_form.tpl", action=here + "/rollout-plan", values=plan)
+</details>
+</section>
+% end

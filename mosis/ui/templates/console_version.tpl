@@ -94,6 +94,12 @@
 <dt>{{t("app.published")}}</dt><dd><time datetime="{{version.published_at}}">{{minute_of(version.published_at)}}</time></dd>
 % end
 </dl>
+% if may_plan:
+<details id="plan" {{"open" if page.problem and page.is_here(here + "/rollout-plan") else ""}}>
+<summary role="button" class="secondary">{{t("plan.edit" if plan else "plan.set")}}</summary>
+%     include("plan_form.tpl", action=here + "/rollout-plan", values=plan_values)
+</details>
+% end
 % if version.release_notes:
 <section>
 <h2>{{t("review.notes")}}</h2>

@@ -11,6 +11,6 @@
 <div data-fragment-field>
 % include("field.tpl", name="token", label=t("field.token"), fragment=True, most=100, hint=t("field.token_hint"))
 </div>
-<button>{{t("join.do")}}</button>
+<button>{{t("join.read")}}</button>
 </form>
 % end

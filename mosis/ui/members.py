@@ -1,0 +1,108 @@
+"""The members of an app: invitations, roles, leaving, and the transfer to another account."""
+
+import bottle
+
+from mosis.caller import Caller
+from mosis.context import Context
+from mosis.database import Connection
+from mosis.database.pagination import PageRequest
+from mosis.publishing import apps, invitations, members
+from mosis.publishing.members import ROLES
+from mosis.ui.pages import Page, add
+from mosis.web.members import CHANGE, INVITE, OFFER, count_mail
+from mosis.web.plugins import Portal
+
+ALL = PageRequest(100)  # an app has at most 20 members and 20 open invitations
+
+
+def routes(app: Portal) -> None:
+    one, here = "/console/apps/<app>", "/console/apps/<app>/members"
+    add(app, "GET", here, show, scope="developer")
+    add(app, "POST", here, invite, scope="developer", again=show)
+    add(app, "POST", here + "/<member>/role", change, scope="developer", again=show)
+    add(app, "POST", here + "/<member>/remove", remove, scope="developer", again=show)
+    add(
+        app, "POST", one + "/invitations/<invitation>/cancel", cancel, scope="developer", again=show
+    )
+    add(app, "POST", one + "/transfer", offer, scope="developer", again=show)
+
+
+def show(db: Connection, caller: Caller, page: Page, app: str) -> bytes:
+    """Who works on an app, and, for its owners, who is invited."""
+    found = apps.with_role(db, caller, app, "viewer")
+    role = members.role_of(db, found.id, caller.account)
+    is_owner = role == "owner"
+    return page.render(
+        "members.tpl",
+        app=found,
+        role=role,
+        roles=ROLES,
+        members=members.index(db, found.id, ALL).rows,
+        invitations=invitations.index(db, found, ALL).rows if is_owner else [],
+    )
+
+
+def invite(
+    env: Context, db: Connection, caller: Caller, page: Page, app: str
+) -> bottle.HTTPResponse:
+    """Invite the owner of a mailbox."""
+    apps.with_role(db, caller, app, "owner")
+    form = page.form.checked(INVITE, trimmed=("email",))
+    count_mail(env, caller, form["email"])
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        invitations.send(db, caller, found, form["email"], form["role"])
+    return _back(page, found.package_id, "member_invited")
+
+
+def change(
+    db: Connection, caller: Caller, page: Page, app: str, member: str
+) -> bottle.HTTPResponse:
+    """Give a member another role."""
+    apps.with_role(db, caller, app, "owner")
+    role = page.form.checked(CHANGE)["role"]
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        members.change(db, caller, members.get(db, found.id, member), role)
+    return _back(page, found.package_id, "member_changed")
+
+
+def remove(
+    db: Connection, caller: Caller, page: Page, app: str, member: str
+) -> bottle.HTTPResponse:
+    """Remove a member, or leave the app."""
+    leaves = member == caller.account
+    with db.write():
+        found = apps.with_role(db, caller, app, "viewer" if leaves else "owner")
+        members.remove(db, caller, members.get(db, found.id, member))
+    if leaves:
+        return page.see_other("/console/", notice="app_left")
+    return _back(page, found.package_id, "member_removed")
+
+
+def cancel(
+    db: Connection, caller: Caller, page: Page, app: str, invitation: str
+) -> bottle.HTTPResponse:
+    """Cancel an open invitation or offer."""
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        invitations.cancel(db, caller, invitations.get(db, found, invitation))
+    return _back(page, found.package_id, "invitation_cancelled")
+
+
+def offer(
+    env: Context, db: Connection, caller: Caller, page: Page, app: str
+) -> bottle.HTTPResponse:
+    """Offer the app to the owner of a mailbox."""
+    apps.with_role(db, caller, app, "owner")
+    # a name of its own: the page has two forms with an address
+    form = page.form.checked({"to": OFFER["email"]}, trimmed=("to",))
+    count_mail(env, caller, form["to"])
+    with db.write():
+        found = apps.with_role(db, caller, app, "owner")
+        invitations.offer(db, caller, found, form["to"])
+    return _back(page, found.package_id, "app_offered")
+
+
+def _back(page: Page, package_id: str, notice: str) -> bottle.HTTPResponse:
+    return page.see_other(f"/console/apps/{package_id}/members", notice=notice)
