@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
     "end_stuck_checks": Kind(every_seconds=HOUR),
     "sweep_sign_in": Kind(every_seconds=HOUR),
     "sweep_invitations": Kind(every_seconds=HOUR),
+    "sweep_reports": Kind(every_seconds=HOUR),
     "sweep_publisher_tokens": Kind(every_seconds=HOUR),
     "sweep_jobs": Kind(every_seconds=HOUR),
     "sweep_accounts": Kind(every_seconds=HOUR),

@@ -22,6 +22,7 @@ from mosis.operations import backup, clock_steps, heartbeat
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
+    abuse_reports,
     invitations,
     quotas,
     releases,
@@ -51,6 +52,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_reset": account_recovery.mail_reset,
     "tell_of_expiring_keys": api_keys.tell_of_expiring,
     "sweep_invitations": invitations.sweep,
+    "sweep_reports": abuse_reports.sweep,
     "sweep_publisher_tokens": trusted_publishers.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
