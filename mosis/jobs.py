@@ -21,7 +21,7 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict
+from mosis.errors import InvalidState
 
 # Each lane has its own threads, so that different kinds of work do not delay each other:
 # publication does not wait for a hundred checks, nor a password reset for notifications.
@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "copy_database": Kind("upkeep"),
     "copy_telemetry": Kind("upkeep", every_seconds=DAY),
     "upload_secrets": Kind("upkeep"),
+    "sweep_generations": Kind("upkeep", every_seconds=DAY),
     "drill": Kind("upkeep", every_seconds=7 * DAY),
 }
 
@@ -358,7 +359,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
-            raise Conflict("invalid_state", detail, state=job.state, allowed=[])
+            raise InvalidState(detail, job.state)
         again = db.change(
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
             " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
@@ -366,12 +367,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
             job_id,
         )
         if not again:
-            raise Conflict(
-                "invalid_state",
-                "Another unfinished job does the same already.",
-                state=job.state,
-                allowed=[],
-            )
+            raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.notify_workers()
         return db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
@@ -482,8 +478,8 @@ def _charge(db: Connection, job: Job, seconds: float) -> None:
 
 
 def _asked_anew(db: Connection, job: Job) -> bool:
-    return bool(
-        db.value("SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token)
+    return db.has(
+        "SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token
     )
 
 

@@ -19,7 +19,7 @@ from mosis.context import Context, make_reading_context
 from mosis.operations import heartbeat
 from mosis.operations.front_end import FrontEnd
 from mosis.store.published_index import Held
-from tests.conftest import START, Hands
+from tests.conftest import START, FakeClock
 from tests.server import Backed, Running, free_port, serving, wait_until
 
 SECRET = "the secret that the primary and its front ends share"
@@ -55,8 +55,8 @@ def compared(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, dict[str, 
 class Pair:
     """Both in this process: `primary` and `front` are contexts, `front_end` follows in a thread."""
 
-    def __init__(self, env: Context, folder: Path, hands: Hands, **settings: str) -> None:
-        self.primary, self.hands = env, hands
+    def __init__(self, env: Context, folder: Path, clock: FakeClock, **settings: str) -> None:
+        self.primary, self.clock = env, clock
         self.stack = contextlib.ExitStack()
         assert env.replication is not None
         store.index_keys(env)  # made at the start of a portal
@@ -84,7 +84,7 @@ class Pair:
     def open(self, schema: int | None = None) -> None:
         """Start the front end."""
         # the clock of the test and, between its turns, real time
-        clock = Clock(lambda: self.hands.at, lambda: time.monotonic() + self.hands.at - START)
+        clock = Clock(lambda: self.clock.at, lambda: time.monotonic() + self.clock.at - START)
         config = Config.read(self.settings)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.front = make_reading_context(config, clock)
@@ -130,9 +130,9 @@ class Pair:
 
 
 @contextlib.contextmanager
-def paired(env: Context, folder: Path, hands: Hands, **settings: str) -> Iterator[Pair]:
+def paired(env: Context, folder: Path, clock: FakeClock, **settings: str) -> Iterator[Pair]:
     """Both, and everything ended afterwards."""
-    pair = Pair(env, folder, hands, **settings)
+    pair = Pair(env, folder, clock, **settings)
     try:
         yield pair
     finally:

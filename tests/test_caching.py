@@ -18,9 +18,9 @@ import portal
 from mosis import VERSION
 from mosis.config import Config
 from mosis.web.answers import default_cache_control
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.command_line.driver import ended
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.front_ends import SECRET, Pair, ask, paired
 from tests.server import free_port, wait_until
 
@@ -41,9 +41,9 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def pair(client: Client, alice: Person, tmp_path: Path, hands: Hands) -> Iterator[Pair]:
+def pair(client: Client, alice: Account, tmp_path: Path, clock: FakeClock) -> Iterator[Pair]:
     client.published(alice, "com.acme.notes")
-    with paired(client.env, tmp_path / "front", hands) as made:
+    with paired(client.env, tmp_path / "front", clock) as made:
         made.taken_over()
         yield made
 

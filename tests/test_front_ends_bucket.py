@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 from tests.front_ends import SECRET, ask, paired
 
 pytestmark = pytest.mark.slow
@@ -26,14 +26,14 @@ def test_replica_and_packages_come_from_the_bucket(
     client: Client,
     alice: Person,
     tmp_path: Path,
-    hands: Hands,
+    clock: FakeClock,
     settings: dict[str, str],
 ) -> None:
     client.published(alice, "com.acme.notes")
     more = {name: settings[name] for name in ("BACKUP_URL", "PACKAGES_URL")}
     packages = str(tmp_path / "front/packages")
     with paired(
-        client.env, tmp_path / "front", hands, BACKUPS_DIR="", PACKAGES_DIR=packages, **more
+        client.env, tmp_path / "front", clock, BACKUPS_DIR="", PACKAGES_DIR=packages, **more
     ) as pair:
         pair.taken_over()
         app, owner = pair.primary.db.connection().one("SELECT id, developer_id FROM apps")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mosis.config import Config
-from mosis.database.connection import FIRST_LOCK_BYTE, LOCK_BYTES
+from mosis.database.raw import FIRST_LOCK_BYTE, LOCK_BYTES
 from mosis.litestream.program import BackupError, Litestream
 
 log = logging.getLogger("mosis.litestream.follow")

@@ -169,8 +169,8 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
 
 def is_known(db: Connection, secret: str) -> bool:
     """Whether this is an API key of the portal, active or revoked."""
-    return tokens.is_key(secret) and bool(
-        db.value("SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret))
+    return tokens.is_key(secret) and db.has(
+        "SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret)
     )
 
 

@@ -72,14 +72,12 @@ def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
 def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     """Whether a package of the app may be signed with this key: it is active, and its holder is a
     publisher or an owner of the app and not suspended."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
-            " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
-            " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
-            app_id,
-            signing_key_id,
-        )
+    return db.has(
+        "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
+        " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
+        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
+        app_id,
+        signing_key_id,
     )
 
 

@@ -15,7 +15,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, NotFound
+from mosis.errors import Conflict, InvalidState, NotFound
 from mosis.packages import Package
 from mosis.packages.storage import Received
 from mosis.publishing import apps, members, package_files, quotas
@@ -319,14 +319,20 @@ def move(
     if not moved:
         raise not_allowed(now, name)
     members.notify(db, version.app_id)
+    db.after_commit(lambda: db.database.on_count("portal_version_moves_total", move=name))
     if name in EVENTS:
         details = {"version": version.version, "state": after, **(facts or {})}
         members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
         _tell_of_release(db, caller, version)
-    details = {"version": version.version, "state": after}
-    members.note(db, caller, version.app_id, f"version.{name}", version.id, **details)
+    note(db, caller, version, f"version.{name}", state=after)
     return now
+
+
+def note(db: Connection, caller: Caller, version: Version, action: str, **details: Any) -> None:
+    """Add a line about a version to the audit trail; see `members.note`."""
+    details = {"version": version.version, **details}
+    members.note(db, caller, version.app_id, action, version.id, **details)
 
 
 def _tell_of_release(db: Connection, caller: Caller, version: Version) -> None:
@@ -349,11 +355,10 @@ def not_allowed(version: Version, name: str) -> Conflict:
     """The error for a transition that the state does not allow; it names the state and the allowed
     transitions."""
     allowed = ", ".join(version.moves) or "none for now"
-    return Conflict(
-        "invalid_state",
+    return InvalidState(
         f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
-        state=version.state,
-        allowed=version.moves,
+        version.state,
+        version.moves,
     )
 
 

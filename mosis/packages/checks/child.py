@@ -29,24 +29,36 @@ def main() -> int:
     parent, memory_bytes, seconds = (int(each) for each in sys.argv[1:4])
     if not _die_with(parent):
         return 1
-    os.nice(5)
-    _yield_to_other_sessions()
-    for kind, limit in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (limit, limit))
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (seconds, seconds + 2)
-    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+    limit(memory_bytes, seconds)
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-    from mosis.packages.checks.inspection import look_into, warm_up
+    from mosis.packages.checks.inspection import warm_up
     from mosis.packages.checks.parsers import missing_parsers
 
     if missing_parsers() and "partial" not in sys.argv[4:]:
         return 1
     warm_up()
+    return check()
+
+
+def limit(memory_bytes: int, seconds: int) -> None:
+    """Set every limit of this process, but the number of open files."""
+    os.nice(5)
+    _yield_to_other_sessions()
+    for kind, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (seconds, seconds + 2)
+    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+
+
+def check() -> int:
+    """Check the package on standard input, after everything is imported; the exit code."""
+    from mosis.packages.checks.inspection import look_into
+
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     _say({"ready": True})
     findings: list[Any] = []
