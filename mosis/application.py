@@ -65,29 +65,9 @@ def build_store(env: Context) -> Any:
 
 def _operations() -> tuple[Any, ...]:
     """The modules with the API's calls for operators and monitoring, and the documents."""
-    from mosis.web import (
-        admin,
-        backups,
-        cli,
-        docs,
-        front_ends,
-        health,
-        jobs,
-        metrics,
-        well_known,
-    )
+    from mosis.web import admin, backups, cli, docs, front_ends, health, jobs, metrics, well_known
 
-    return (
-        health,
-        metrics,
-        docs,
-        cli,
-        admin,
-        jobs,
-        backups,
-        front_ends,
-        well_known,
-    )
+    return (health, metrics, docs, cli, admin, jobs, backups, front_ends, well_known)
 
 
 def _api() -> tuple[Any, ...]:

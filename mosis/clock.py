@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -13,7 +14,12 @@ CORRECTED_SECONDS = 60  # a step back of at most this is an ordinary correction
 
 def text(seconds: float) -> str:
     """Seconds since 1970 as `2026-01-31T12:00:00Z` (RFC 3339, UTC, whole seconds); sorts like the time itself."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _text(int(seconds))
+
+
+@lru_cache(maxsize=256)  # most are now, or a fixed time from now
+def _text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds(stamp: str) -> int:

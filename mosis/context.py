@@ -19,6 +19,7 @@ from mosis.database.group_commit import GroupCommit
 from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
+from mosis.outbound.lease import SharedFence
 from mosis.outbound.mail import Mailer
 from mosis.outbound.objects import open_bucket
 from mosis.packages.bucket_storage import BucketFiles
@@ -30,14 +31,7 @@ from mosis.subscriptions import Subscriptions
 State = TypeVar("State")
 # Shares of the cache: responses about single apps, lists, update offers, responses that never change, compressed forms of
 # responses, senders of telemetry.
-ROOMS = {
-    "apps": 0.25,
-    "lists": 0.3,
-    "offers": 0.25,
-    "always": 0.05,
-    "gzip": 0.1,
-    "senders": 0.05,
-}
+ROOMS = {"apps": 0.25, "lists": 0.3, "offers": 0.25, "always": 0.05, "gzip": 0.1, "senders": 0.05}
 
 
 @dataclass(frozen=True)
@@ -109,12 +103,17 @@ def make_context(
     db.checkpoints = (
         not replicated
     )  # in every process: if Litestream is configured, only it makes checkpoints
+    if config.lease_seconds:  # `portal.py serve` has the lease itself; others ask it
+        db.fence = telemetry.fence = SharedFence(config.data_dir).check
+    measures = MetricsRegistry()
+    db.on_count = measures.count
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")
     return Context(
         config=config,
         clock=clock,
         db=db,
         news=Subscriptions(db),
+        measures=measures,
         files=open_files(config),
         secret=secret,
         access_tokens=AccessTokens(secret, config.base_url),

@@ -1,5 +1,6 @@
 """A real portal for each test: real SQLite files and package folders in a temporary directory, a clock that the test sets."""
 
+import gc
 import logging
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -19,7 +21,9 @@ from mosis.config import Config
 from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
+from mosis.packages.checks import Checks
 from tests.client import PASSWORD, Account, Client
+from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
 from tests.server import Backed
 
@@ -28,6 +32,13 @@ CHEAP = Cost(memory_kib=8, iterations=1, lanes=1)  # password hashes of tests; A
 # Fixed, so that devices have the same registers of a sketch in every run: with a random one, two
 # of them share a register in one run of 4,096 and are counted as one.
 TELEMETRY_SECRET = "the telemetry secret of tests, which is not a secret"
+
+# Files of tests are in memory where there is room: flushing them to a disk is half of the time.
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 4 << 30
+if _MEMORY.is_dir() and "PYTEST_DEBUG_TEMPROOT" not in os.environ:
+    _state = os.statvfs(_MEMORY)
+    if _state.f_bavail * _state.f_frsize >= _ROOM_BYTES and not _state.f_flag & os.ST_NOEXEC:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
 
 # The same examples in every run: a red run can be repeated. `make campaigns` looks further.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
@@ -68,6 +79,13 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     """Name bytes and long texts by their argument: a key or signature made at import would give each parallel
     worker other test ids."""
     return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 40) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Exempt what the collection has made from the garbage collector's search for cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +139,13 @@ def password_cost() -> Cost:
     return CHEAP
 
 
+@pytest.fixture
+def checks_class() -> type[Checks]:
+    """How this portal starts the child that checks a package; a test overrides the fixture to have
+    the real start."""
+    return ForkedChecks
+
+
 @pytest.fixture(scope="session")
 def new_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both databases, migrated and empty: made once, and copied for each test."""
@@ -138,9 +163,10 @@ def env(
     clock: FakeClock,
     settings: dict[str, str],
     password_cost: Cost,
+    checks_class: type[Checks],
     new_databases: Path,
 ) -> Iterator[Context]:
-    """The environment of a fresh portal; rate limits are off unless a test asks for them."""
+    """The context of a new portal; rate limits are off unless a test asks for them."""
     (tmp_path / "data").mkdir(exist_ok=True)
     for name in ("portal.db", "telemetry.db"):
         shutil.copy(new_databases / name, tmp_path / "data" / name)
@@ -154,9 +180,10 @@ def env(
         "DISK_RESERVE_BYTES": "0",
     }
     config = Config.read(places | settings)
-    portal.migrate_databases(config)
+    config.packages_dir.mkdir(parents=True, exist_ok=True)
     opened = make_context(config, Clock(lambda: clock.at, lambda: clock.at), password_cost)
-    yield opened
+    limits = (config.check_memory_bytes, config.check_seconds, config.check_processes)
+    yield replace(opened, checks=checks_class(*limits))
     opened.close()
 
 

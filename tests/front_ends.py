@@ -18,7 +18,8 @@ from mosis.config import Config
 from mosis.context import Context, make_reading_context
 from mosis.operations import heartbeat
 from mosis.operations.front_end import FrontEnd
-from tests.conftest import START, Hands
+from mosis.store.published_index import Held
+from tests.conftest import START, FakeClock
 from tests.server import Backed, Running, free_port, serving, wait_until
 
 SECRET = "the secret that the primary and its front ends share"
@@ -54,10 +55,11 @@ def compared(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, dict[str, 
 class Pair:
     """Both in this process: `primary` and `front` are contexts, `front_end` follows in a thread."""
 
-    def __init__(self, env: Context, folder: Path, hands: Hands, **settings: str) -> None:
-        self.primary, self.hands = env, hands
+    def __init__(self, env: Context, folder: Path, clock: FakeClock, **settings: str) -> None:
+        self.primary, self.clock = env, clock
         self.stack = contextlib.ExitStack()
         assert env.replication is not None
+        store.index_keys(env)  # made at the start of a portal
         env.replication.start(env.replication.litestream.hold())
         self.stack.callback(env.replication.stop)
         self.primary_port = self.stack.enter_context(serving(env)).port
@@ -82,7 +84,7 @@ class Pair:
     def open(self, schema: int | None = None) -> None:
         """Start the front end."""
         # the clock of the test and, between its turns, real time
-        clock = Clock(lambda: self.hands.at, lambda: time.monotonic() + self.hands.at - START)
+        clock = Clock(lambda: self.clock.at, lambda: time.monotonic() + self.clock.at - START)
         config = Config.read(self.settings)
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.front = make_reading_context(config, clock)
@@ -104,13 +106,15 @@ class Pair:
         """Wait until the front end reads what the primary has committed by now."""
         db = self.primary.db.connection()
         store.renew_indexes(self.primary)
-        wanted = db.one("SELECT catalogue, sequence FROM store_state")
+        wanted = db.value("SELECT catalogue FROM store_state")
+        signed = db.value("SELECT max(sequence) FROM signed_indexes")
 
         def has_it() -> bool:
+            front, held = self.front.db, self.front.state(Held)
             return bool(
-                self.front.db.data_version()
-                and self.front.db.connection().one("SELECT catalogue, sequence FROM store_state")
-                == wanted
+                front.data_version()
+                and front.connection().value("SELECT catalogue FROM store_state") == wanted
+                and max((row.sequence for row in held.offered), default=None) == signed
             )
 
         wait_until(has_it, "the front end has the newest data")
@@ -126,9 +130,9 @@ class Pair:
 
 
 @contextlib.contextmanager
-def paired(env: Context, folder: Path, hands: Hands, **settings: str) -> Iterator[Pair]:
+def paired(env: Context, folder: Path, clock: FakeClock, **settings: str) -> Iterator[Pair]:
     """Both, and everything ended afterwards."""
-    pair = Pair(env, folder, hands, **settings)
+    pair = Pair(env, folder, clock, **settings)
     try:
         yield pair
     finally:

@@ -22,10 +22,10 @@ from mosis.operations import front_end, heartbeat
 from mosis.web import store_only
 from tests.campaign import seeded, short_and_full
 from tests.catalogue import add_developer, add_listed, add_version
-from tests.client import Client, Person
-from tests.conftest import Hands
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 from tests.front_ends import SECRET, Pair, ask, paired, quoted
-from tests.server import Running, command, free_port, wait_until
+from tests.server import Running, campaign, command, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def shop(env: Context, client: Client, alice: Person) -> str:
+def shop(env: Context, client: Client, alice: Account) -> str:
     """A store with packages and a rollout, filled before anything follows it; the app's id."""
     client.published(alice, "com.acme.notes")
     client.published(alice, "com.acme.notes", "1.1.0", 2)
@@ -63,8 +63,8 @@ def shop(env: Context, client: Client, alice: Person) -> str:
 
 
 @pytest.fixture
-def pair(env: Context, shop: str, tmp_path: Path, hands: Hands) -> Iterator[Pair]:
-    with paired(env, tmp_path / "front", hands) as made:
+def pair(env: Context, shop: str, tmp_path: Path, clock: FakeClock) -> Iterator[Pair]:
+    with paired(env, tmp_path / "front", clock) as made:
         yield made
 
 
@@ -152,13 +152,29 @@ def random_request(chance: random.Random, pair: Pair, tags: list[str]) -> dict[s
     }
 
 
+def count_this_network(pair: Pair, app: str) -> None:
+    """Download an app's package from the primary: it is not counted again today, which would change
+    lists in the middle of a comparison."""
+    db = pair.primary.db.connection()
+    owner = db.value("SELECT developer_id FROM apps WHERE id = ?", app)
+    assert ask(pair.primary_port, f"/packages/{owner}/{app}/1.1.0/package.mosis")[0] == 200
+    pair.taken_over()
+    wait_until(lambda: store.flush_downloads(pair.primary) or downloads_of(pair), "it is counted")
+    counts = db.value("SELECT counts FROM store_state")
+    pair.clock.advance(front_end.COUNTS_SECONDS + 1)
+    heartbeat.beat(pair.primary)
+    front = pair.front.db.connection()
+    wait_until(lambda: front.value("SELECT counts FROM store_state") == counts, "it is shown")
+    pair.taken_over()
+
+
 @pytest.mark.parametrize("number", short_and_full(400, 10_000))
 def test_random_requests_get_the_responses_of_the_primary(
-    env: Context, shop: str, tmp_path: Path, hands: Hands, number: int
+    env: Context, shop: str, tmp_path: Path, clock: FakeClock, number: int
 ) -> None:
     chance, seed = seeded()
-    with paired(env, tmp_path / "front", hands) as pair:
-        pair.taken_over()
+    with paired(env, tmp_path / "front", clock) as pair:
+        count_this_network(pair, shop)
         tags: list[str] = []
         statuses: dict[int, int] = {}
         for _ in range(number):
@@ -229,7 +245,7 @@ def test_the_index_is_that_of_the_primary_without_its_key(pair: Pair) -> None:
     assert ask(pair.port, "/v1/store/index.json")[0] == 200
     first = json.loads(of_front[2])["sequence"]
     store.rotate(pair.primary)
-    pair.hands.turn(6)
+    pair.clock.advance(6)
     pair.taken_over()
     for path in ("/.well-known/mosis-store-key", "/v1/store/index.json.sig"):
         of_primary, of_front = pair.both(path)
@@ -244,7 +260,7 @@ def test_an_index_that_the_copy_cannot_make_is_fetched(pair: Pair) -> None:
     pair.taken_over()
     rename(pair, "A. in the index")
     before = store.current_index(pair.front, pair.front.db.connection()).sequence
-    pair.hands.turn(6)
+    pair.clock.advance(6)
     made = store.current_index(pair.primary, pair.primary.db.connection())  # and stored
     rename(pair, "A. later than the index")
     wanted = pair.primary.db.connection().value("SELECT catalogue FROM store_state")
@@ -268,16 +284,20 @@ def test_a_heartbeat_changes_no_response_and_takes_no_copy(pair: Pair) -> None:
     misses = pair.primary.cache.misses
     ask(pair.primary_port, "/v1/store/apps")
     for _ in range(3):
-        pair.hands.turn(5)
+        pair.clock.advance(5)
         heartbeat.beat(pair.primary)
-        wanted = int(pair.hands.at)
+        wanted = int(pair.clock.at)
         wait_until(
             lambda wanted=wanted: pair.front_end.state.behind_seconds == 0, "it has the heartbeat"
         )
-        assert wanted == int(pair.hands.at)
+        assert wanted == int(pair.clock.at)
         assert ask(pair.primary_port, "/v1/store/apps", headers={"If-None-Match": tag})[0] == 304
         assert ask(pair.port, "/v1/store/apps", headers={"If-None-Match": tag})[0] == 304
     assert pair.front_end.copies == copies
+    rename(pair, "A. once")
+    pair.clock.advance(6)
+    pair.taken_over()  # with an index that was signed after the change
+    assert pair.front_end.copies == copies + 1
     assert pair.primary.cache.misses <= misses + 1
     assert pair.primary.config.database_path.stat().st_size == size
 
@@ -285,12 +305,12 @@ def test_a_heartbeat_changes_no_response_and_takes_no_copy(pair: Pair) -> None:
 def test_an_old_heartbeat_is_503_and_then_the_database_is_fetched_again(pair: Pair) -> None:
     pair.taken_over()
     assert ask(pair.port, "/readyz")[0] == 200
-    pair.hands.turn(61)
+    pair.clock.advance(61)
     status, _, body = ask(pair.port, "/readyz")
     assert (status, json.loads(body)["errors"][0]["code"]) == (503, "store_behind")
     assert ask(pair.port, "/livez")[0] == ask(pair.port, "/v1/store/apps")[0] == 200
     before = pair.front_end.follow.restores
-    pair.hands.turn(60)
+    pair.clock.advance(60)
     wait_until(lambda: pair.front_end.follow.restores > before, "it is fetched again")
     assert names_shown(pair.port) == {"Alice", "Acme"}, "it serves the last copy meanwhile"
     heartbeat.beat(pair.primary)
@@ -309,7 +329,7 @@ def test_a_follower_that_is_killed_or_stopped_is_replaced(pair: Pair, shop: str)
     assert second not in (None, first)
     os.kill(second, signal.SIGSTOP)  # type: ignore[arg-type]  # it lives, and does nothing
     rename(pair, "A. while it stands")
-    pair.hands.turn(121)
+    pair.clock.advance(121)
     heartbeat.beat(pair.primary)
     pair.taken_over()
     assert "A. while it stands" in names_shown(pair.port)
@@ -443,7 +463,7 @@ def fetch_package(pair: Pair, app: str, network: int) -> None:
     assert (status, body[:2]) == (200, b"PK")
 
 
-def test_downloads_are_reported_once(pair: Pair, shop: str, hands: Hands) -> None:
+def test_downloads_are_reported_once(pair: Pair, shop: str, clock: FakeClock) -> None:
     pair.taken_over()
     counts = pair.front.config.data_dir / "counts"
     for network in range(3):
@@ -467,12 +487,12 @@ def test_downloads_are_reported_once(pair: Pair, shop: str, hands: Hands) -> Non
     sealed[0].write_bytes(again)  # killed before the file was removed
     store.report_downloads(pair.front)
     assert downloads_of(pair) == 4
-    hands.turn(store.REPORT_SECONDS + 31 * 86_400)
+    clock.advance(store.REPORT_SECONDS + 31 * 86_400)
     store.sweep_batches(pair.primary)
     assert not pair.primary.db.connection().all("SELECT id FROM download_batches")
 
 
-def test_counts_that_nobody_takes_are_dropped_after_a_week(pair: Pair, hands: Hands) -> None:
+def test_counts_that_nobody_takes_are_dropped_after_a_week(pair: Pair, clock: FakeClock) -> None:
     pair.taken_over()
     counts = store.keep_counts(pair.front)
     (counts / "open-2026-01-01.json").write_text('{"x": 1}')
@@ -484,7 +504,7 @@ def test_counts_that_nobody_takes_are_dropped_after_a_week(pair: Pair, hands: Ha
     assert downloads_of(pair) == 0
 
 
-def test_only_who_has_the_secret_reports_downloads(client: Client, alice: Person) -> None:
+def test_only_who_has_the_secret_reports_downloads(client: Client, alice: Account) -> None:
     body = {"batch": "0" * 36, "day": "2027-01-15", "counts": {"none": 1}}
     path = "/v1/front-ends/downloads"
     for authorization in ("", "Bearer wrong", f"Basic {SECRET}", f"Bearer {alice.token}"):
@@ -540,3 +560,14 @@ def test_two_front_ends_do_not_share_a_folder(pair: Pair) -> None:
     settings["LISTEN_ADDR"] = f"127.0.0.1:{free_port()}"
     refused = command(pair.folder, "serve", "--store", settings=settings)
     assert (refused.returncode, "another store front end" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("kills", short_and_full(6, 200))
+def test_after_kills_no_response_is_one_that_the_primary_never_gave(kills: int) -> None:
+    done = campaign("bench.front_end_kills", "--kills", str(kills), "--seed", str(seeded()[1]))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_campaign_of_kills_notices_a_wrong_response() -> None:
+    done = campaign("bench.front_end_kills", "--kills", "1", "--plant")
+    assert (done.returncode, "a torn list" in done.stdout) == (1, True), done.stdout + done.stderr

@@ -79,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         facts = f"{type(error).__name__}: {error}"
         output.error(
-            f"unexpected response of the portal, or an error in mosis: {facts}",
-            {},
-            FAILED,
+            f"unexpected response of the portal, or an error in mosis: {facts}", {}, FAILED
         )
         return FAILED
 
@@ -226,10 +224,7 @@ def _login(config: Config, output: Output, args: argparse.Namespace) -> int:
 
 def _add_development(add: Add) -> None:
     made = add(
-        "init",
-        "make a new app",
-        _init,
-        "Makes a signing key too, and registers it if signed in.",
+        "init", "make a new app", _init, "Makes a signing key too, and registers it if signed in."
     )
     made.add_argument("path", nargs="?", default=".", metavar="DIR")
     made.add_argument(
@@ -318,9 +313,7 @@ def _add_releases(add: Add) -> None:
     made.add_argument("--state", choices=["open", "resolved"])
     made = add("events", "show the account's events", _at_portal(status.events))
     made.add_argument(
-        "--follow",
-        action="store_true",
-        help="keep showing events, from where the last run stopped",
+        "--follow", action="store_true", help="keep showing events, from where the last run stopped"
     )
     made.add_argument("--after", metavar="ID", help="only events after this one")
 

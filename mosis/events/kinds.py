@@ -49,9 +49,7 @@ KINDS: dict[str, Kind] = {
         "The findings, and how to fix each of them:",
         _VERSION + "#findings",
         failure=Failure(
-            "state",
-            "failed",
-            "{package_id} {version} did not pass the checks; see its findings.",
+            "state", "failed", "{package_id} {version} did not pass the checks; see its findings."
         ),
     ),
     "version.submitted": Kind(

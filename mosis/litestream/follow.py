@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mosis.config import Config
-from mosis.database.connection import FIRST_LOCK_BYTE, LOCK_BYTES
+from mosis.database.raw import FIRST_LOCK_BYTE, LOCK_BYTES
 from mosis.litestream.program import BackupError, Litestream
 
 log = logging.getLogger("mosis.litestream.follow")
@@ -165,6 +165,7 @@ class Follow:
             self._child = subprocess.Popen(  # noqa: S603  (our own program)
                 [*wrapper, str(os.getpid()), str(self._lock), *command],
                 cwd=self.litestream.folder,
+                env=self.litestream.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,

@@ -66,10 +66,7 @@ class IntegrityMonitor:
     """The thread that runs the checks."""
 
     def __init__(
-        self,
-        env: Context,
-        whole_seconds: float = WHOLE_SECONDS,
-        look_seconds: float = LOOK_SECONDS,
+        self, env: Context, whole_seconds: float = WHOLE_SECONDS, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self.env = env
         self.whole_seconds = whole_seconds

@@ -3,23 +3,72 @@ kernel at each scrape."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
-from mosis import disk
+from mosis import disk, jobs
 from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.metrics import Family, exposition, gauges
 from mosis.operations.front_end import FrontEnd
+from mosis.publishing import reviews, versions
+
+# Error codes with which mosis/server/ and admission refuse a request.
+REFUSED = (
+    "ambiguous_request",
+    "expectation_failed",
+    "header_too_large",
+    "internal",
+    "invalid_token",
+    "malformed_request",
+    "no_space",
+    "not_implemented",
+    "request_timeout",
+    "suspended",
+    "too_large",
+    "too_many_uploads",
+    "unauthenticated",
+    "uri_too_long",
+)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A counter, and the values of its labels: each combination is there from the start, at 0,
+    because a rate cannot be computed of a sample that appears with its first event."""
+
+    help: str
+    labels: Mapping[str, Iterable[str]] = field(default_factory=dict)
+
 
 COUNTERS = {
-    "portal_jobs_total": "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
-    "portal_connections_closed_total": "Connections that were closed to keep a bound, by reason.",
-    "portal_refused_total": "Requests that the server has refused before the application saw them, by error code.",
-    "portal_rollouts_total": "What rollout plans have done: steps taken, and versions halted.",
-    "portal_uploads_total": "Packages that were sent, by result.",
-    "portal_upload_bytes_total": "Bytes of received packages.",
+    "portal_jobs_total": Counter(
+        "Runs of background jobs in this process by result; a job that failed is tried again, a dead one is not.",
+        {"kind": jobs.KINDS, "result": ("done", "failed", "dead")},
+    ),
+    "portal_connections_closed_total": Counter(
+        "Connections that were closed to keep a bound, by reason.",
+        {"reason": ("slow_reader", "unsent_bytes", "share", "full", "refused")},
+    ),
+    "portal_refused_total": Counter(
+        "Requests that the server has refused before the application saw them, by error code.",
+        {"code": REFUSED},
+    ),
+    "portal_rollouts_total": Counter(
+        "What rollout plans have done: steps taken, and versions halted.",
+        {"result": ("step", "halted")},
+    ),
+    "portal_uploads_total": Counter(
+        "Packages that were sent, by result.", {"result": ("taken", "known", "refused")}
+    ),
+    "portal_upload_bytes_total": Counter("Bytes of received packages."),
+    "portal_version_moves_total": Counter(
+        "Versions that came into another state, by what was done.", {"move": versions.MOVES}
+    ),
+    "portal_downloads_total": Counter("Downloads that count: one per network, app and day."),
 }
 
 
@@ -32,10 +81,12 @@ def families(env: Context) -> Iterator[Family]:
     """All metric families. A database that cannot be read is a value, not an error: the other
     metrics are needed most then."""
     yield from env.measures.requests()
-    for name, text in COUNTERS.items():
-        family = Family(name, "counter", text)
-        for labels, value in env.measures.counted(name):
-            family.add(value, **labels)
+    for name, counter in COUNTERS.items():
+        counts = dict.fromkeys(product(*counter.labels.values()), 0.0)
+        counts |= {(*labels.values(),): value for labels, value in env.measures.counted(name)}
+        family = Family(name, "counter", counter.help)
+        for values, count in counts.items():
+            family.add(count, **dict(zip(counter.labels, values, strict=True)))
         yield family
     for reading in env.measures.readings:
         yield from reading()
@@ -97,7 +148,7 @@ def database(db: Connection) -> Iterator[Family]:
             )
         }
     )
-    versions = Family(
+    watched = Family(
         "portal_versions", "gauge", "Versions being checked, waiting for a reviewer, or halted."
     )
     counts = dict(
@@ -106,8 +157,36 @@ def database(db: Connection) -> Iterator[Family]:
         )
     )
     for state in ("checking", "in_review", "halted"):
-        versions.add(counts.get(state, 0), state=state)
-    yield versions
+        watched.add(counts.get(state, 0), state=state)
+    yield watched
+    yield from business(db)
+
+
+def business(db: Connection) -> Iterator[Family]:
+    """Accounts, apps, and how long reviews take. Apps and reviews are
+    counted in an index."""
+    registered, offered, accounts, oldest = db.one(
+        "SELECT (SELECT count(*) FROM apps), (SELECT count(*) FROM listings),"
+        " (SELECT count(*) FROM developers WHERE erased_at IS NULL),"
+        " (SELECT min(submitted_at) FROM reviews WHERE state IN ('waiting', 'claimed'))"
+    )
+    apps = Family("portal_apps", "gauge", "Apps: all, and those that the store offers.")
+    yield apps.add(registered, state="all").add(offered, state="offered")
+    waits = max(0, seconds(db.clock.now()) - seconds(oldest)) if oldest else 0
+    usual = reviews.median_wait_seconds(db) or 0
+    yield from gauges(
+        {
+            "portal_accounts": ("Accounts, without those that were erased.", accounts),
+            "portal_review_oldest_seconds": (
+                "How long the version that was submitted first has waited for a decision.",
+                waits,
+            ),
+            "portal_review_median_seconds": (
+                "The median time from submission to the decision of a reviewer over 30 days.",
+                usual,
+            ),
+        }
+    )
 
 
 def cache(env: Context) -> Iterator[Family]:
@@ -130,9 +209,7 @@ def disks(env: Context) -> Iterator[Family]:
         size.add(_size(path), database=name)
         wal.add(_size(Path(f"{path}-wal")), database=name)
     free = Family(
-        "portal_disk_free_bytes",
-        "gauge",
-        "Free space for the portal on the disk of a folder.",
+        "portal_disk_free_bytes", "gauge", "Free space for the portal on the disk of a folder."
     )
     for name, folder in (("data", env.config.data_dir), ("packages", env.config.packages_dir)):
         try:

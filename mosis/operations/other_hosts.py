@@ -35,12 +35,18 @@ class HostWatch:
         self._config = config
         self._expected = urlsplit(config.base_url).hostname or ""
         self._last = _last(config)
+        self._usual = ""  # the last field that named the portal's host
 
     def see(self, host: str) -> None:
         """Note a host that is not the portal's. Names without a dot and addresses of this machine are
         those of proxies and health checks."""
+        if host == self._usual:
+            return
         name = urlsplit(f"//{host}").hostname or ""
-        if name == self._expected or not self._last.is_due or not _is_public(name):
+        if name == self._expected:
+            self._usual = host
+            return
+        if not self._last.is_due or not _is_public(name):
             return
         if self._last.store(name):
             log.warning(OtherHost(name).warning(self._config))

@@ -42,12 +42,7 @@ def schema(url: str) -> dict[str, Any]:
         "description": _text(manifest.DESCRIPTION_CHARACTERS, manifest.LINES),
         "category": {"type": "string"} | _pattern(manifest.CATEGORY.pattern),
         "screenshots": _list(_file(manifest.SCREENSHOT_ENDINGS), manifest.SCREENSHOTS),
-        "locales": _object(
-            {
-                "default": _locale(),
-                "supported": _list(_locale(), manifest.LOCALES),
-            }
-        ),
+        "locales": _object({"default": _locale(), "supported": _list(_locale(), manifest.LOCALES)}),
     }
     described = {name: {"description": manifest.FIELDS[name]} | fields[name] for name in fields}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": url}

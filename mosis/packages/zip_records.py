@@ -180,12 +180,7 @@ def _comment(length: int) -> Unreadable:
 
 
 def _entry(
-    file: BinaryIO,
-    directory: bytes,
-    position: int,
-    start: int,
-    limit: int,
-    findings: list[Finding],
+    file: BinaryIO, directory: bytes, position: int, start: int, limit: int, findings: list[Finding]
 ) -> tuple[Entry, int, int]:
     """The entry at `position` of the directory, whose local header must be at `start`; (entry, next
     position, next start)."""

@@ -33,12 +33,7 @@ SCOPES = ("apps:read", "versions:upload", "versions:publish")
 # https://docs.github.com/en/actions/reference/security/oidc (repository_id); GitLab:
 # https://docs.gitlab.com/ci/secrets/id_token_authentication (project_id); Gitea and Forgejo: as
 # GitHub.
-LASTING = (
-    "repository_id",
-    "project_id",
-    "pipeline_id",
-    "oidc.circleci.com/project-id",
-)
+LASTING = ("repository_id", "project_id", "pipeline_id", "oidc.circleci.com/project-id")
 LASTING_SUBJECTS = ("https://accounts.google.com",)  # issuers whose `sub` is such a claim
 # Claims that the audit trail records, if the token has them.
 NOTED = (

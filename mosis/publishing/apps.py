@@ -10,7 +10,7 @@ from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -134,11 +134,7 @@ def index(
     )
     total = db.value(f"SELECT count(*) FROM apps WHERE {where}", *values)
     return newest_first(
-        db,
-        f"SELECT {columns(App)} FROM apps WHERE {where}",
-        *values,
-        wanted=wanted,
-        into=App,
+        db, f"SELECT {columns(App)} FROM apps WHERE {where}", *values, wanted=wanted, into=App
     ), total
 
 
@@ -210,11 +206,9 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
     Raises Conflict `invalid_state`.
     """
     if app.published:
-        raise Conflict(
-            "invalid_state",
+        raise InvalidState(
             "Versions of this app were published: yank them instead. You keep its package_id.",
-            state=app.status,
-            allowed=[],
+            app.status,
         )
     for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
         quotas.remove_later(db, app.home, app.id, version)

@@ -160,12 +160,7 @@ def approve(
 
 
 def reject(
-    db: Connection,
-    caller: Caller,
-    change_id: str,
-    revision: int,
-    reasons: list[str],
-    comment: str,
+    db: Connection, caller: Caller, change_id: str, revision: int, reasons: list[str], comment: str
 ) -> ListingChange:
     """Reject a change, with reasons and a comment for its owners. Raises as `approve`."""
     with db.write():

@@ -70,12 +70,7 @@ def path(env: Context, db: Connection, version: HasPackage) -> Path:
 
 
 def open_file(
-    env: Context,
-    db: Connection,
-    version: HasPackage,
-    *,
-    anew: bool = False,
-    turn: Turn = JOBS,
+    env: Context, db: Connection, version: HasPackage, *, anew: bool = False, turn: Turn = JOBS
 ) -> BinaryIO:
     """Open the package file for reading; waits for the bucket, in this turn, if it is not on this
     machine. With `anew`, its hash is verified even if the file is unchanged since the last time.
@@ -144,7 +139,7 @@ def stored(
     finally:
         committed = True  # if it cannot be known, the objects stay, and the sweep decides
         with suppress(Exception):
-            committed = bool(db.value("SELECT 1 FROM versions WHERE id = ?", version_id))
+            committed = db.has("SELECT 1 FROM versions WHERE id = ?", version_id)
         if not committed:
             files.withdraw([package_name, *inside])
 

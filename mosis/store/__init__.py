@@ -36,14 +36,7 @@ from mosis.store.downloads import (
 )
 from mosis.store.front_index import refresh as refresh_indexes
 from mosis.store.index_keys import IndexKey, index_keys, public_keys, rotate
-from mosis.store.listings import (
-    Listing,
-    categories,
-    get,
-    history,
-    latest_releases,
-    signing_key,
-)
+from mosis.store.listings import Listing, categories, get, history, latest_releases, signing_key
 from mosis.store.published_index import NotHere, SignedIndex, announced_keys
 from mosis.store.revisions import app_revision, list_revision, revision
 from mosis.store.search import SORTS, Query, index, position_types

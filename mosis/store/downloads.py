@@ -92,6 +92,7 @@ def count_download(
     now, size = int(env.clock.time()), version.size_bytes
     if fetched.sent(now, network, version.app_id, version.id, sent_bytes, size, ended=ended):
         env.downloads.add(version.id)
+        env.measures.count("portal_downloads_total")
 
 
 def add_counts(db: Connection, day: str, counts: Mapping[str, int]) -> None:

@@ -231,10 +231,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int)
 
 
 def write_index(
-    path: Path,
-    parts: Iterable[bytes],
-    compression: bool,
-    check: Callable[[BinaryIO, str], None],
+    path: Path, parts: Iterable[bytes], compression: bool, check: Callable[[BinaryIO, str], None]
 ) -> tuple[int, str]:
     """Write an index, and its compressed form, to the disk; its size and SHA-256. `check` is called
     with the finished file and its SHA-256 before the file gets its name; what it raises leaves none."""

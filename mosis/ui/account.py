@@ -29,10 +29,7 @@ LISTED = 100  # sessions, keys and webhooks on the page
 DELIVERIES = 50
 PASSWORD_HERE: Schema = api_recovery.CHANGE
 KEY_HERE: Schema = {name: api_of_keys.API_KEY[name] for name in ("name", "scopes", "apps")}
-HOOK_HERE: Schema = {
-    "url": api_webhooks.ADD["url"],
-    "kinds": api_webhooks.ADD["kinds"],
-}
+HOOK_HERE: Schema = {"url": api_webhooks.ADD["url"], "kinds": api_webhooks.ADD["kinds"]}
 ERASE_HERE: Schema = {
     "password": api_accounts.ERASE["password"],
     "withdraw": CHECKBOX,

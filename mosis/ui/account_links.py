@@ -28,26 +28,12 @@ VERIFY_HERE: Schema = VERIFY | {"claim": {"type": "string", "allowed": ["yes"]}}
 def routes(app: Portal) -> None:
     add(app, "GET", "/console/verify", show_verify, scope="visitor")
     add(
-        app,
-        "POST",
-        "/console/verify",
-        verify,
-        scope="visitor",
-        again=show_verify,
-        lane="passwords",
+        app, "POST", "/console/verify", verify, scope="visitor", again=show_verify, lane="passwords"
     )
     add(app, "POST", "/console/verify/resend", resend, scope="developer")
     add(app, "GET", "/console/reset", show_reset, scope="visitor")
     add(app, "POST", "/console/reset/ask", ask, scope="visitor", again=show_reset)
-    add(
-        app,
-        "POST",
-        "/console/reset",
-        reset,
-        scope="visitor",
-        again=show_reset,
-        lane="passwords",
-    )
+    add(app, "POST", "/console/reset", reset, scope="visitor", again=show_reset, lane="passwords")
     add(app, "GET", "/console/invitation", show_invitation, scope="visitor")
     add(
         app,
@@ -76,12 +62,7 @@ def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     form = page.form.checked(VERIFY_HERE, trimmed=("token",))
     spend(env, "sign_in_network", page.caller.network)
     account_recovery.verify(
-        env,
-        db,
-        page.caller,
-        form["token"],
-        form.get("password"),
-        claims="claim" in form,
+        env, db, page.caller, form["token"], form.get("password"), claims="claim" in form
     )
     if page.signed_in:
         return page.see_other("/console/", notice="verified")
@@ -91,7 +72,7 @@ def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
 def resend(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     """Mail the link that verifies the address once more."""
     spend(env, "mail", accounts.folded(accounts.get(db, page.caller.account).email))
-    account_recovery.ask_to_verify(db, page.caller)
+    account_recovery.request_verification(db, page.caller)
     return page.see_other("/console/", notice="mailed")
 
 

@@ -232,12 +232,7 @@ def say(db: Connection, caller: Caller, page: Page, app: str, version: str) -> b
 
 
 def _move(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    version: Version,
-    name: str,
-    form: dict[str, Any],
+    env: Context, db: Connection, caller: Caller, version: Version, name: str, form: dict[str, Any]
 ) -> None:
     if name == "submit":
         reviews.submit(env, db, caller, version, "publish" in form)

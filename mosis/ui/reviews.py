@@ -156,11 +156,7 @@ def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.H
     """Approve the version."""
     form = page.form.checked(APPROVE | {"security": CHECKBOX}, trimmed=("comment",))
     reviews.approve(
-        db,
-        caller,
-        reviews.get(db, review),
-        form.get("comment", ""),
-        security="security" in form,
+        db, caller, reviews.get(db, review), form.get("comment", ""), security="security" in form
     )
     return page.see_other("/console/reviews", notice="approved")
 

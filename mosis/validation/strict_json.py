@@ -50,6 +50,17 @@ def dump_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def load_stored(text: str) -> Any:
+    """JSON that the portal stored itself. What orjson does not read (integers of more than 64 bits,
+    half characters in old rows) the standard library does."""
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
+
+
 def _outside_strings(body: bytes) -> bytes:
     """The text outside of strings. For a body that is not JSON this can be wrong; the parser
     refuses it anyway."""

@@ -19,10 +19,7 @@ CHANGE = {
 }
 FORGOT = {"email": EMAIL | {"regex": KNOWN_EMAIL_ADDRESS}}
 RESET = {"token": TICKET, "new_password": PASSWORD}
-CHANGE_EMAIL = {
-    "email": EMAIL,
-    "password": {"type": "string", "nullable": True, "maxlength": 1024},
-}
+CHANGE_EMAIL = {"email": EMAIL, "password": {"type": "string", "nullable": True, "maxlength": 1024}}
 UNDO = {"token": TICKET}
 VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 
@@ -30,13 +27,7 @@ VERIFY = {"token": TICKET, "password": PASSWORD | {"required": False}}
 def routes(app: bottle.Bottle) -> None:
     app.post("/auth/password", callback=change, scope="account", lane="passwords")
     app.post("/auth/password/forgot", callback=forgot, scope="public", auth="none")
-    app.post(
-        "/auth/password/reset",
-        callback=reset,
-        scope="public",
-        auth="none",
-        lane="passwords",
-    )
+    app.post("/auth/password/reset", callback=reset, scope="public", auth="none", lane="passwords")
     app.post("/auth/email/verify", callback=verify, scope="public", lane="passwords")
     app.post("/auth/email/change", callback=change_email, scope="account", lane="passwords")
     app.post("/auth/email/undo", callback=undo_email, scope="public", auth="none")
@@ -108,5 +99,5 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
 def resend(env: Context, db: Connection, caller: Caller) -> None:
     """Send the verification mail again."""
     spend(env, "mail", caller.account)
-    account_recovery.ask_to_verify(db, caller)
+    account_recovery.request_verification(db, caller)
     bottle.response.status = 202

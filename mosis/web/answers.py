@@ -265,10 +265,7 @@ class CachedResponses:
 
 
 def final_headers(
-    method: str,
-    path: str,
-    headers: list[tuple[str, str]],
-    common: list[tuple[str, str]],
+    method: str, path: str, headers: list[tuple[str, str]], common: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """The final headers of a response. What shared caches may store has no header about one caller
     (RFC 9111, section 3), and the response to a POST is never public."""

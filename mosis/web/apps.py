@@ -32,24 +32,13 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import (
-    created,
-    listed,
-    read_choice,
-    read_page,
-    require_match,
-    spend,
-)
+from mosis.web.request import created, listed, read_choice, read_page, require_match, spend
 from mosis.web.rollout_schemas import DEFAULT_PLAN, ROLLOUT_PLAN
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minlength": 1, "maxlength": 50, "regex": NAME},
     "summary": {"type": "string", "maxlength": 200, "regex": LINE},
-    "description": {
-        "type": "string",
-        "maxlength": 10_000,
-        "regex": LINES,
-    },
+    "description": {"type": "string", "maxlength": 10_000, "regex": LINES},
     "category": {
         "type": "string",
         "maxlength": 40,
@@ -63,12 +52,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "maxlength": 10,
         "schema": {"type": "string", "maxlength": 40, "regex": TAG},
     },
-    "homepage": {
-        "type": "string",
-        "nullable": True,
-        "maxlength": 500,
-        "regex": WEB_ADDRESS,
-    },
+    "homepage": {"type": "string", "nullable": True, "maxlength": 500, "regex": WEB_ADDRESS},
 }
 _DEFAULT_PLAN: dict[str, Any] = {
     "rollout_plan": {"type": "dict", "nullable": True, "schema": ROLLOUT_PLAN}

@@ -37,13 +37,7 @@ EMAIL = {
     "regex": EMAIL_ADDRESS,
 }
 PASSWORD = {"type": "string", "required": True, "minlength": 10, "maxlength": 1024}
-NAME = {
-    "type": "string",
-    "required": True,
-    "minlength": 1,
-    "maxlength": 100,
-    "regex": names.NAME,
-}
+NAME = {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": names.NAME}
 SECOND_FACTOR_CODE = {"type": "string", "required": True, "minlength": 6, "maxlength": 40}
 TICKET = {"type": "string", "required": True, "maxlength": 100}
 
@@ -103,12 +97,7 @@ def routes(app: bottle.Bottle) -> None:
         idempotent="yes",
     )
     app.post("/auth/login", callback=login, scope="public", auth="none", lane="passwords")
-    app.post(
-        "/auth/login/second-factor",
-        callback=second_factor_step,
-        scope="public",
-        auth="none",
-    )
+    app.post("/auth/login/second-factor", callback=second_factor_step, scope="public", auth="none")
     app.post("/auth/refresh", callback=refresh, scope="public", auth="none")
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")

@@ -19,11 +19,7 @@ HERE = Path(__file__).parents[1]
 # nothing else of ours).
 ROOMS = ("client", "packages", "validation")
 FILES = ("__init__.py", "clock.py", "errors.py")
-LEFT_OUT = (
-    "packages/storage.py",
-    "packages/bucket_storage.py",
-    "packages/fetches.py",
-)
+LEFT_OUT = ("packages/storage.py", "packages/bucket_storage.py", "packages/fetches.py")
 # Also valid for Python 2, so that an old interpreter prints what is wrong.
 START = b"""\
 import sys

@@ -54,6 +54,7 @@ def compressed(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
+@lru_cache(maxsize=64)
 def merged_vary(vary: str) -> str:
     """Vary with Accept-Encoding in it."""
     names = [name.strip() for name in vary.split(",") if name.strip()]

@@ -38,13 +38,7 @@ from mosis.web.openapi_schemas import (
 from mosis.web.request import created, listed, read_page, require_match, spend
 
 API_KEY: dict[str, dict[str, Any]] = {
-    "name": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 100,
-        "regex": NAME,
-    },
+    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
     "scopes": {
         "type": "list",
         "required": True,
@@ -71,13 +65,7 @@ MATCH: dict[str, dict[str, Any]] = {
     "source": {"type": "string", "nullable": True, "maxlength": 200},
 }
 SIGNING_KEY = {
-    "name": {
-        "type": "string",
-        "required": True,
-        "minlength": 1,
-        "maxlength": 100,
-        "regex": NAME,
-    },
+    "name": {"type": "string", "required": True, "minlength": 1, "maxlength": 100, "regex": NAME},
     "public_key": {"type": "string", "required": True, "minlength": 1, "maxlength": 2000},
 }
 

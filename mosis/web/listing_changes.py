@@ -127,8 +127,7 @@ def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) ->
     """Reject a revision of a listing change, with reasons and a comment."""
     reasons = [*dict.fromkeys(body["reasons"])]
     return public(
-        db,
-        listing_changes.reject(db, caller, change, body["revision"], reasons, body["comment"]),
+        db, listing_changes.reject(db, caller, change, body["revision"], reasons, body["comment"])
     )
 
 

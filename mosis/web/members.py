@@ -14,17 +14,7 @@ from mosis.publishing.members import ROLES, Member
 from mosis.web import apps as shown_apps
 from mosis.web.apps import APP
 from mosis.web.auth import EMAIL
-from mosis.web.openapi_schemas import (
-    ID,
-    TEXT,
-    TIME,
-    YES,
-    list_of,
-    one_of,
-    operation,
-    shape,
-    shown,
-)
+from mosis.web.openapi_schemas import ID, TEXT, TIME, YES, list_of, one_of, operation, shape, shown
 from mosis.web.request import created, listed, read_page, require_match, spend
 
 ROLE = {"type": "string", "required": True, "allowed": list(ROLES)}

@@ -41,11 +41,7 @@ class Form:
     wherever they were in the form."""
 
     def __init__(
-        self,
-        body: Readable,
-        content_type: str,
-        file: str,
-        texts: Mapping[str, int],
+        self, body: Readable, content_type: str, file: str, texts: Mapping[str, int]
     ) -> None:
         """`texts` are the other fields and their longest forms in bytes. Raises Malformed."""
         self.fields: dict[str, str] = {}

@@ -33,9 +33,7 @@ NOTIFICATION = shape(
     read_at=nullable(TIME),
 )
 READ = shape("ReadAll", read=COUNT)
-UNREAD: dict[str, dict[str, Any]] = {
-    "unread": {"type": "boolean", "meta": "`true`: only those."},
-}
+UNREAD: dict[str, dict[str, Any]] = {"unread": {"type": "boolean", "meta": "`true`: only those."}}
 
 
 def routes(app: bottle.Bottle) -> None:

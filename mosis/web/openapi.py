@@ -10,12 +10,7 @@ import bottle
 from mosis import problems
 from mosis.caller import ROLES, SCOPES
 from mosis.web.openapi_examples import ID, body_of, example_of
-from mosis.web.openapi_parameters import (
-    TAGLESS,
-    address,
-    header_parameters,
-    query_parameters,
-)
+from mosis.web.openapi_parameters import TAGLESS, address, header_parameters, query_parameters
 from mosis.web.openapi_properties import described
 from mosis.web.openapi_schemas import (
     COUNT,
@@ -193,10 +188,7 @@ HEADERS: dict[str, Any] = {
         "schema": TEXT,
     },
     "RateLimit-Policy": {"description": "The policies: requests and window.", "schema": TEXT},
-    "Retry-After": {
-        "description": "Seconds to wait before the next attempt.",
-        "schema": COUNT,
-    },
+    "Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": COUNT},
     "WWW-Authenticate": {"description": "The authentication scheme (RFC 6750).", "schema": TEXT},
 }
 
@@ -254,10 +246,7 @@ class _Made:
         schema = json_schema(declared.body)
         if declared.array is not None:
             schema = {"oneOf": [schema, array_schema(declared.array)]}
-        media = {
-            "schema": schema,
-            "example": body_of(operation_id(route), declared.body),
-        }
+        media = {"schema": schema, "example": body_of(operation_id(route), declared.body)}
         return {"application/json": media} | (
             {"application/x-www-form-urlencoded": media} if declared.form else {}
         )

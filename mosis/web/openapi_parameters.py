@@ -10,10 +10,7 @@ from mosis.web.openapi_examples import EXAMPLES, ID
 from mosis.web.openapi_schemas import TEXT, File, Operation, Shape, is_page, parameter_schema
 from mosis.web.routing import API_PREFIX, UNVERSIONED
 
-TAGLESS = (
-    "/docs",
-    "/metrics",
-)  # GETs without a tag: their content differs in every response
+TAGLESS = ("/docs", "/metrics")  # GETs without a tag: their content differs in every response
 
 PARAMETERS = {
     "app": "The app's package_id or id.",

@@ -6,14 +6,15 @@ the function that fills them (`shown`); the plugin `Inputs` validates a body and
 handler. The test suite compares every response, and every accepted request, with the document.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from mosis import clock
 from mosis.context import Context
 from mosis.validation import Finding, Schema
+from mosis.validation.strict_json import load_stored
 
 Shape = dict[str, Any]
 Further = Callable[[Context, Mapping[str, Any]], Iterable[Finding]]
@@ -112,29 +113,53 @@ def shown(what: Shape, record: object, /, **more: Any) -> dict[str, Any]:
     """An object with this schema (a constant): the fields in `more`, and the others from the
     attributes of the record. If the schema says so, a number of the database becomes a boolean or a
     time, and stored JSON a list or an object."""
-    known = _conversions.get(id(what))
+    key = (id(what), *more)
+    known = _plans.get(key)
     if known is None:
-        fields = [(name, _conversion(field)) for name, field in what["properties"].items()]
-        known = _conversions[id(what)] = (what, fields)
-    found = {}
-    for name, convert in known[1]:
-        if name in more:
-            found[name] = more[name]
-        else:
-            value = getattr(record, name)
-            found[name] = value if convert is None or value is None else convert(value)
+        known = _plans[key] = _plan(what, more)
+    _, names, read, conversions, empty = known
+    found = empty.copy()  # has the order of the schema
+    found.update(zip(names, read(record), strict=True))
+    for name, convert in conversions:
+        if (value := found[name]) is not None:
+            found[name] = convert(value)
+    found.update(more)
     return found
 
 
-_conversions: dict[int, tuple[Shape, list[tuple[str, Callable[[Any], Any] | None]]]] = {}
+Conversion = Callable[[Any], Any]
+# the schema (held, so that its id stays its own), the attributes to read, how, what to convert, all
+# fields
+Plan = tuple[
+    Shape,
+    tuple[str, ...],
+    Callable[[object], tuple[Any, ...]],
+    tuple[tuple[str, Conversion], ...],
+    dict[str, Any],
+]
+_plans: dict[tuple[Any, ...], Plan] = {}  # by schema and the names in `more`
 
 
-def _conversion(field: Shape) -> Callable[[Any], Any] | None:
+def _plan(what: Shape, more: Iterable[str]) -> Plan:
+    """How `shown` reads a record: `attrgetter` reads many attributes at once."""
+    given = frozenset(more)
+    assert given <= what["properties"].keys(), given
+    names = tuple(name for name in what["properties"] if name not in given)
+    read: Callable[[object], Any] = attrgetter(*names) if names else lambda record: ()
+    if len(names) == 1:
+        only = read
+        read = lambda record: (only(record),)  # noqa: E731
+    found = ((name, _conversion(what["properties"][name])) for name in names)
+    conversions = tuple((name, convert) for name, convert in found if convert is not None)
+    return what, names, read, conversions, dict.fromkeys(what["properties"])
+
+
+def _conversion(field: Shape) -> Conversion | None:
     kind = field.get("type", "")
     if "boolean" in kind:
         return bool
     if "array" in kind or "object" in kind:
-        return lambda value: json.loads(value) if isinstance(value, str) else value
+        return lambda value: load_stored(value) if isinstance(value, str) else value
     if field.get("format") == "date-time":
         return lambda value: clock.text(value) if isinstance(value, int) else value
     return None

@@ -19,11 +19,7 @@ LONGEST_NOTES = 5000
 _NOTES = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]*\Z")
 # Parameters, with their maximum size in bytes in a form.
 PARAMETERS = {"channel": 100, "release_notes": 4 * LONGEST_NOTES, "submit": 100, "publish": 100}
-CHOICES = {
-    "channel": ("stable", "beta"),
-    "submit": ("true", "false"),
-    "publish": ("true", "false"),
-}
+CHOICES = {"channel": ("stable", "beta"), "submit": ("true", "false"), "publish": ("true", "false")}
 
 
 class SentPackage:
@@ -95,8 +91,7 @@ class SentPackage:
                 continue
             if name in given:
                 raise Malformed(
-                    "malformed_request",
-                    f"`{name}` is in the query and in the form; send it once.",
+                    "malformed_request", f"`{name}` is in the query and in the form; send it once."
                 )
             if value:  # forms send an empty text for fields that were left out
                 given[name] = value

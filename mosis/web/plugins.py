@@ -45,6 +45,7 @@ from mosis.web.routing import (
     API_PREFIX,
     KNOWN_METHODS,
     METHODS,
+    Route,
     SegmentRouter,
     environ_path,
     limit_of,
@@ -85,6 +86,23 @@ class Portal(bottle.Bottle):
         self.see_proxy = see_proxy  # called with each environ
         self.limits = limits or rate_limits.Limits(on=False)
         self.trusted_proxy = trusted_proxy
+
+    def route(
+        self,
+        path: str,
+        method: str = "GET",
+        callback: Callable[..., Any] | None = None,
+        skip: list[type] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Add a line to the URL table; without `callback` a decorator that does. `skip` lists
+        classes of plugins."""
+
+        def add(handler: Callable[..., Any]) -> Callable[..., Any]:
+            self.add_route(Route(self, path, method, handler, skip or [], options))
+            return handler
+
+        return add(callback) if callback else add
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         started = time.perf_counter()

@@ -266,8 +266,7 @@ def check_query(known: Schema) -> None:
             raise Malformed("malformed_request", f"The query has `{_shown(name)}` more than once.")
         if name in OTHER_PAGING and name not in known:
             raise Malformed(
-                "malformed_request",
-                f"There is no `{name}` here: send {OTHER_PAGING[name]}.",
+                "malformed_request", f"There is no `{name}` here: send {OTHER_PAGING[name]}."
             )
         if values == [""]:
             del query[name]

@@ -163,11 +163,7 @@ SEARCH: Schema = {
     },
 }
 DEVICE: Schema = {
-    "channel": {
-        "type": "string",
-        "allowed": ["", *CHANNELS],
-        "meta": "Default: `stable`.",
-    },
+    "channel": {"type": "string", "allowed": ["", *CHANNELS], "meta": "Default: `stable`."},
     "device": {
         "type": "string",
         "maxlength": store.LONGEST_DEVICE,

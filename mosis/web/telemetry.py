@@ -43,12 +43,7 @@ from mosis.web.openapi_schemas import (
     shape,
     shown,
 )
-from mosis.web.request import (
-    listed,
-    read_choice,
-    read_page,
-    require_match,
-)
+from mosis.web.request import listed, read_choice, read_page, require_match
 
 CHOICES: dict[str, dict[str, Any]] = {
     "enabled": {"type": "boolean"},
@@ -169,7 +164,7 @@ DAYS: dict[str, dict[str, Any]] = {name: RANGE[name] for name in ("from", "to")}
         "type": "string",
         "maxlength": 40,
         "meta": "What to group by: `day`, `version`, `channel`, or several: `day,channel`.",
-    },
+    }
 }
 
 
@@ -183,11 +178,7 @@ def routes(app: bottle.Bottle) -> None:
         limit="telemetry",
     )
     app.post(
-        "/telemetry/crashes",
-        callback=crash,
-        scope="public",
-        lane="telemetry",
-        limit="telemetry",
+        "/telemetry/crashes", callback=crash, scope="public", lane="telemetry", limit="telemetry"
     )
     app.get(
         "/telemetry/devices/<device_id>",

@@ -38,14 +38,7 @@ from mosis.web.openapi_schemas import (
     shown,
 )
 from mosis.web.package_upload import LONGEST_NOTES, SentPackage
-from mosis.web.request import (
-    created,
-    etag,
-    listed,
-    names_tag,
-    read_page,
-    spend,
-)
+from mosis.web.request import created, etag, listed, names_tag, read_page, spend
 from mosis.web.rollout_schemas import PLAN
 
 PUBLISH = {
@@ -338,13 +331,7 @@ def _counted(env: Context, version: Version) -> Version:
 
 
 def _moved(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    app: str,
-    version: str,
-    name: str,
-    **changes: Any,
+    env: Context, db: Connection, caller: Caller, app: str, version: str, name: str, **changes: Any
 ) -> dict[str, Any]:
     with db.write():
         found = apps.with_role(db, caller, app, "publisher")

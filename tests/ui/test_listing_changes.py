@@ -12,10 +12,10 @@ APP = f"/console/apps/{NOTES}"
 
 @pytest.fixture
 def alice(client: Client) -> Account:
-    person = client.register("alice")
-    client.app_of(person)
-    client.published(person, NOTES)
-    return person
+    account = client.register("alice")
+    client.app_of(account)
+    client.published(account, NOTES)
+    return account
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from mosis.people import accounts
 from mosis.publishing import look_alikes, review_notices
 from mosis.publishing.listing_changes import FIELDS, MOST_DECIDED
 from tests.client import Account, Answer, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/apps/{NOTES}"
@@ -25,10 +25,10 @@ NEW: dict[str, Any] = {
 @pytest.fixture
 def alice(client: Client) -> Account:
     """The owner of a published app."""
-    person = client.register("alice")
-    client.app_of(person)
-    client.published(person, NOTES)
-    return person
+    account = client.register("alice")
+    client.app_of(account)
+    client.published(account, NOTES)
+    return account
 
 
 def in_store(client: Client) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def in_store(client: Client) -> dict[str, Any]:
     return {name: found[name] for name in FIELDS}
 
 
-def pending(client: Client, person: Account) -> Any:
-    return client.get(AT, as_=person).expect(200)["pending"]
+def pending(client: Client, account: Account) -> Any:
+    return client.get(AT, as_=account).expect(200)["pending"]
 
 
 def decide(client: Client, change: dict[str, Any], how: str = "approve", **more: Any) -> Answer:
@@ -300,10 +300,10 @@ class TestPolicy:
         assert client.patch(AT, {"summary": "t"}, as_=alice)["pending"] is None
 
     def test_after_a_transfer_a_person_looks(
-        self, client: Client, alice: Account, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         db = client.env.db.connection()
-        hands.turn(60)
+        clock.advance(60)
         with db.write():
             db.change("UPDATE apps SET transferred_at = ?", db.now)
         answer = client.patch(AT, {"summary": "s"}, as_=alice)
@@ -345,7 +345,7 @@ class TestSample:
 
 class TestNotices:
     def test_reviewers_are_notified_once_an_hour_and_by_the_digest(
-        self, client: Client, alice: Account, hands: Hands
+        self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         rita, root = client.reviewer("rita"), client.admin()
         client.joins(root, NOTES, "viewer")
@@ -355,7 +355,7 @@ class TestNotices:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         assert [each["kind"] for each in client.notifications(rita)] == ["listing.waiting"]
         assert client.notifications(root) == []  # an app of their own
-        hands.turn(review_notices.DIGEST_AFTER_SECONDS + 60)
+        clock.advance(review_notices.DIGEST_AFTER_SECONDS + 60)
         client.work()
         rita = client.sign_in(rita)
         (digest,) = [each for each in client.notifications(rita) if each["kind"] == "review.digest"]

@@ -1,6 +1,8 @@
 """/metrics: what it tells, in a form that Prometheus reads, and to whom."""
 
+import ast
 import json
+import math
 import re
 import threading
 import urllib.error
@@ -17,13 +19,16 @@ from mosis.context import Context
 from mosis.database import Database
 from mosis.metrics import Family, MetricsRegistry, exposition
 from mosis.operations import metrics_collectors
-from tests.client import Client
+from tests.client import Account, Client
+from tests.conftest import FakeClock
 from tests.server import running
 
 reader = pytest.importorskip(
     "prometheus_client.parser", reason="`make test` installs prometheus-client"
 )
 HERE = "127.0.0.1"
+NOTES = "com.acme.notes"
+REFUSALS = {"PortalError", "Malformed", "Denied", "LimitReached", "Unavailable"}
 
 
 def figures(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
@@ -197,9 +202,71 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             read = figures(answer.read().decode())
         assert server.stop() == 0
-    assert read["portal_refused_total"] == {frozenset({("code", "unauthenticated")}): 1}
+    refused = {labels: count for labels, count in read["portal_refused_total"].items() if count}
+    assert refused == {frozenset({("code", "unauthenticated")}): 1}
     assert read["portal_threads"][frozenset({("lane", "quick")})] == 8
     assert sum(read["portal_threads_busy"].values()) >= 1  # the one that answers
+
+
+def test_every_counter_begins_at_zero_with_every_label_it_can_have(
+    client: Client, env: Context
+) -> None:
+    """What the code counts is declared: the name, the labels, and their values where they are
+    literals."""
+    read = figures(client.get("/metrics", address=HERE).expect(200).body.decode())
+    for name, counter in metrics_collectors.COUNTERS.items():
+        assert len(read[name]) == math.prod(len([*each]) for each in counter.labels.values())
+        assert name == "portal_jobs_total" or set(read[name].values()) == {0}
+    counted = set()
+    for path in (portal.HERE / "mosis").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or not call.args or not call.keywords:
+                continue
+            name = getattr(call.args[0], "value", None)
+            if (
+                getattr(call.func, "attr", "") not in ("count", "on_count")
+                or name not in metrics_collectors.COUNTERS
+            ):
+                continue
+            counted.add(name)
+            declared = metrics_collectors.COUNTERS[name].labels
+            assert {each.arg for each in call.keywords} == set(declared), (path, call.lineno)
+            for each in call.keywords:
+                literals = {
+                    part.value for part in ast.walk(each.value) if isinstance(part, ast.Constant)
+                }
+                assert literals <= {*declared[str(each.arg)]}, (path, call.lineno)
+    assert len(counted) >= 5
+    sources = [*(portal.HERE / "mosis/server").glob("*.py"), portal.HERE / "mosis/web/admission.py"]
+    refused = {
+        call.args[0].value
+        for path in sources
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") in REFUSALS
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert "too_large" in refused
+    assert refused <= {*metrics_collectors.REFUSED}
+
+
+def test_what_happens_to_apps_is_in_the_metrics(
+    client: Client, clock: FakeClock, alice: Account
+) -> None:
+    client.published(alice, NOTES)
+    assert value(client, "portal_apps", state="all") == 1
+    assert value(client, "portal_apps", state="offered") == 1
+    assert value(client, "portal_accounts") == 2
+    for move in ("checked", "submit", "approve", "publish"):
+        assert value(client, "portal_version_moves_total", move=move) == 1, move
+    client.upload(NOTES, client.package(alice, NOTES, "1.1.0", 2), as_=alice, query="?submit=true")
+    client.work()
+    clock.advance(3600)
+    assert value(client, "portal_review_oldest_seconds") == 3600
+    with pytest.raises(ZeroDivisionError), client.env.db.connection().write() as db:
+        db.after_commit(lambda: db.database.on_count("portal_downloads_total"))
+        raise ZeroDivisionError
+    assert value(client, "portal_downloads_total") == 0, "what is rolled back is not counted"
 
 
 def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
@@ -219,6 +286,7 @@ def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
         "portal_threads_busy",
         "portal_requests_waiting",
     }
+    server |= set(re.findall(r"portal_store_\w+", page))  # of store front ends, tested there
     assert named == {family.name for family in metrics_collectors.families(env)} | server
     board = json.loads((portal.HERE / "contrib/grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
@@ -228,4 +296,10 @@ def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
         for name in re.findall(r"\b(?:portal|process)_\w+", each)
     }
     assert used <= named
-    assert len(used) > 12
+    assert len(used) > 20
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    known = {name: counter.labels for name, counter in metrics_collectors.COUNTERS.items()}
+    for each in asked:
+        for name, label, wanted in re.findall(r'(\w+)\{job=~"\$job",(\w+)=~?"([^"]+)"', each):
+            if name in known:
+                assert {*wanted.split("|")} <= {*known[name][label]}, each

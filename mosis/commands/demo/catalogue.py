@@ -143,13 +143,7 @@ def _wait_for_checks(db: Connection, worker: Worker, app: apps.App, version: str
 
 
 def _upload(
-    env: Context,
-    db: Connection,
-    caller: Caller,
-    app: apps.App,
-    sign: Any,
-    version: str,
-    code: int,
+    env: Context, db: Connection, caller: Caller, app: apps.App, sign: Any, version: str, code: int
 ) -> str:
     package = zipped(signed(_files(app, version, code), sign))
     received = env.files.receive(io.BytesIO(package), env.config.package_limit_bytes)

@@ -213,9 +213,7 @@ class Provider:
             return self.unavailable(word)
         log.warning("provider refused", extra={"provider": self.name, "error": word})
         return Denied(
-            "provider_refused",
-            f"{self.name} refused the sign-in ({word}).",
-            provider_error=word,
+            "provider_refused", f"{self.name} refused the sign-in ({word}).", provider_error=word
         )
 
     def untrusted(self, why: str) -> PortalError:

@@ -93,24 +93,7 @@ class Checks:
 
     def _answer(self, package: BinaryIO) -> _Answer:
         """Run one child."""
-        process = subprocess.Popen(  # noqa: S603  (our own program and three numbers)
-            [
-                sys.executable,
-                "-I",
-                "-B",
-                *self._program(),
-                str(os.getpid()),
-                str(self.memory_bytes),
-                str(self.cpu_seconds),
-                *(["partial"] if self.partial else []),
-            ],
-            stdin=package,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
+        process = self._start(package)
         assert process.stdout is not None
         lines: list[dict[str, Any]] = []
         hung = False
@@ -129,6 +112,27 @@ class Checks:
                     os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         return _Answer(lines, code, hung)
+
+    def _start(self, package: BinaryIO) -> "subprocess.Popen[bytes]":
+        """Start a child that reads the package from its standard input."""
+        return subprocess.Popen(  # noqa: S603  (our own program and three numbers)
+            [
+                sys.executable,
+                "-I",
+                "-B",
+                *self._program(),
+                str(os.getpid()),
+                str(self.memory_bytes),
+                str(self.cpu_seconds),
+                *(["partial"] if self.partial else []),
+            ],
+            stdin=package,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
 
     def _program(self) -> list[str]:
         """The arguments for Python. The child cannot be run as a file out of a zipapp, and `-I` may

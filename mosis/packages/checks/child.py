@@ -29,45 +29,57 @@ def main() -> int:
     parent, memory_bytes, seconds = (int(each) for each in sys.argv[1:4])
     if not _die_with(parent):
         return 1
-    os.nice(5)
-    _yield_to_other_sessions()
-    for kind, limit in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (limit, limit))
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (seconds, seconds + 2)
-    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+    limit(memory_bytes, seconds)
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-    from mosis.packages.checks.inspection import look_into, warm_up
+    from mosis.packages.checks.inspection import warm_up
     from mosis.packages.checks.parsers import missing_parsers
 
     if missing_parsers() and "partial" not in sys.argv[4:]:
         return 1
     warm_up()
+    return check()
+
+
+def limit(memory_bytes: int, seconds: int) -> None:
+    """Set every limit of this process, but the number of open files."""
+    os.nice(5)
+    _yield_to_other_sessions()
+    for kind, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (seconds, seconds + 2)
+    )  # SIGXCPU is the reason reported; the hard limit would be SIGKILL
+
+
+def check() -> int:
+    """Check the package on standard input, after everything is imported; the exit code."""
+    from mosis.packages.checks.inspection import look_into
+
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-    _say({"ready": True})
+    _write({"ready": True})
     findings: list[Any] = []
     try:
         with os.fdopen(0, "rb", closefd=False) as package:
-            for finding in look_into(package, lambda name: _say({"file": name})):
+            for finding in look_into(package, lambda name: _write({"file": name})):
                 findings.append(finding)
                 if len(findings) > 50 * MOST_FINDINGS:
                     break
     except MemoryError:
-        _say({"failed": "memory", "findings": _shown(findings)})
+        _write({"failed": "memory", "findings": _shown(findings)})
         return 0
     except Exception as trouble:  # an error in a parser becomes a finding with its own text
-        _say(
+        _write(
             {
                 "failed": f"{type(trouble).__name__}: {str(trouble)[:300]}",
                 "findings": _shown(findings),
             }
         )
         return 0
-    _say({"findings": _shown(findings)})
+    _write({"findings": _shown(findings)})
     return 0
 
 
@@ -96,7 +108,7 @@ def _shown(findings: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _say(document: dict[str, Any]) -> None:
+def _write(document: dict[str, Any]) -> None:
     line = json.dumps(document).encode() + b"\n"
     while line:
         line = line[os.write(1, line) :]
