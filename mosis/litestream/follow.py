@@ -172,6 +172,7 @@ class Follow:
             self._child = subprocess.Popen(  # noqa: S603  (our own program)
                 [*wrapper, str(os.getpid()), str(self._lock), *command],
                 cwd=self.litestream.folder,
+                env=self.litestream.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,

@@ -30,6 +30,10 @@ class BackupError(Exception):
     """There is no backup, or none that is sound; the message says what to do."""
 
 
+class NoAnswer(BackupError):
+    """The bucket does not answer, or refuses the request; a later attempt may succeed."""
+
+
 class NotSoFarBack(BackupError):
     """The replica has nothing of that moment."""
 

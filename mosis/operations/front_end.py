@@ -8,7 +8,7 @@ their next statement on. Changes that the store does not show (sign-ins, jobs, u
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
 from mosis.outbound.lease import newest_generation
+from mosis.store.published_index import Held, Published
+from mosis.store.published_index import rows as published_rows
 
 log = logging.getLogger("mosis.operations.front_end")
 
@@ -36,7 +38,7 @@ DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
 # Files of a portal that writes, beside its database.
 OF_PRIMARY = ("jwt_secret", "telemetry_secret", "store_key.json", "telemetry.db")
-Marks = tuple[int, int, int, int, int]
+Marks = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Found:
 
     heartbeat: Heartbeat
     marks: Marks
+    indexes: list[Published]
 
 
 def check_folder(env_folder: Path, database: Path) -> None:
@@ -180,7 +183,8 @@ class FrontEnd:
         old = self._found
         same_start = old is not None and old.heartbeat.started == found.heartbeat.started
         if old is not None and same_start and self._can_wait(old.marks, found.marks, now):
-            self._found = _Found(found.heartbeat, old.marks)
+            self._found = replace(found, marks=old.marks)
+            self.env.state(Held).offered = found.indexes
             self._seen = state if old.marks == found.marks else None
             self._refused = None
             return
@@ -229,7 +233,7 @@ class FrontEnd:
                 )
             if differences := beat.differences(self.env.config):
                 raise Refused("settings_differ", "; ".join(differences) + ": make them the same.")
-            return _Found(beat, _marks(db))
+            return _Found(beat, _marks(db), published_rows(db))
         except Refused:
             raise
         except Exception as error:  # any error of SQLite
@@ -242,6 +246,7 @@ class FrontEnd:
         old, before = self._found, self.db.path
         anew = old is None or old.heartbeat.started != found.heartbeat.started
         self.db.replace(path, anew=anew)
+        self.env.state(Held).offered = found.indexes
         self._found = found
         self.copies += 1
         if old is not None:
@@ -293,8 +298,8 @@ class FrontEnd:
 
 
 def _marks(db: Connection) -> Marks:
-    """Numbers that change with everything that the store shows; the first with download counts."""
-    counts, catalogue, sequence = db.one("SELECT counts, catalogue, sequence FROM store_state")
+    """Numbers that change with everything that the store shows but the signed index, which is made
+    from the copy of before; the first with download counts."""
+    counts, catalogue = db.one("SELECT counts, catalogue FROM store_state")
     newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
-    signed = db.value("SELECT coalesce(max(sequence), 0) FROM signed_indexes")
-    return counts, catalogue, sequence, newest, signed
+    return counts, catalogue, newest

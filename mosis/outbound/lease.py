@@ -27,7 +27,7 @@ from mosis.config import Config, ConfigError
 from mosis.disk import flush, write_new
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError
-from mosis.litestream.program import generation_of, write_generation
+from mosis.litestream.program import NoAnswer, generation_of, write_generation
 from mosis.outbound.objects import (
     Bucket,
     ObjectChanged,
@@ -186,7 +186,7 @@ class Lease:
 
     def probe(self) -> None:
         """Verify that the store refuses a write whose condition does not hold, also when several
-        arrive at once. Raises BackupError if it does not: no lease is possible there."""
+        arrive at once. Raises NoAnswer, and BackupError if it does not: no lease is possible there."""
         name = f"recovery/probe-{secrets.token_hex(8)}"
         try:
             created = self._race(lambda data: self.bucket.create(name, data, _sha256(data)))
@@ -194,7 +194,7 @@ class Lease:
             replaced = self._race(lambda data: self.bucket.replace(name, data, etag))
             self.bucket.delete(name)
         except ObjectError as error:
-            raise BackupError(f"the lease cannot be used: {error}") from error
+            raise NoAnswer(f"the lease cannot be used: {error}") from error
         for count, header in ((created, "If-None-Match: *"), (replaced, "If-Match")):
             if count != 1:
                 raise BackupError(

@@ -47,6 +47,8 @@ _REASONS = {
     "NoSuchBucket": "there is no such bucket",
     "InvalidBucketName": "the name of the bucket is not valid",
     "ExpiredToken": "the session token has expired",
+    "InternalError": "the bucket has an error of its own, or is full",
+    "ServiceUnavailable": "the bucket has an error of its own, or is full",
     "SlowDown": "it asks to slow down",
     "QuotaExceeded": "the bucket is full",
     "InsufficientStorage": "the bucket is full",
