@@ -2,7 +2,7 @@
 never changes; the detail tells the reader what to do and may be improved. The HTTP status of a
 code is in mosis/problems.py, not here: a job or a command can fail for the same reason."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -49,6 +49,13 @@ class NotFound(PortalError):
 
 class Conflict(PortalError):
     """The request is valid, but the state of the object does not allow it."""
+
+
+class InvalidState(Conflict):
+    """Conflict `invalid_state`: names the state and the transitions that it allows."""
+
+    def __init__(self, detail: str, state: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__("invalid_state", detail, state=state, allowed=[*allowed])
 
 
 class LimitReached(PortalError):

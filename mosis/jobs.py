@@ -21,7 +21,7 @@ from mosis import audit
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict
+from mosis.errors import InvalidState
 
 # Each lane has its own threads, so that different kinds of work do not delay each other:
 # publication does not wait for a hundred checks, nor a password reset for notifications.
@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
     "end_stuck_checks": Kind(every_seconds=HOUR),
     "sweep_sign_in": Kind(every_seconds=HOUR),
     "sweep_invitations": Kind(every_seconds=HOUR),
+    "sweep_reports": Kind(every_seconds=HOUR),
     "sweep_publisher_tokens": Kind(every_seconds=HOUR),
     "sweep_jobs": Kind(every_seconds=HOUR),
     "sweep_accounts": Kind(every_seconds=HOUR),
@@ -87,6 +88,7 @@ KINDS: dict[str, Kind] = {
     "copy_database": Kind("upkeep"),
     "copy_telemetry": Kind("upkeep", every_seconds=DAY),
     "upload_secrets": Kind("upkeep"),
+    "sweep_generations": Kind("upkeep", every_seconds=DAY),
     "drill": Kind("upkeep", every_seconds=7 * DAY),
 }
 
@@ -232,7 +234,7 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
     nothing if the lease was lost. `took_seconds` is charged to its owner's turn."""
     with db.write():
         _charge(db, job, took_seconds)
-        if _asked_anew(db, job):
+        if _requested_again(db, job):
             again = Again(0)
         if again is None:
             _end(db, job, "done", None)
@@ -246,13 +248,13 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
     over with all its attempts."""
     with db.write():
         _charge(db, job, took_seconds)
-        anew = _asked_anew(db, job)
+        anew = _requested_again(db, job)
         if job.is_last_attempt and not anew:
             _end(db, job, "dead", error)
             return
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
-        given_back = _give_back(db, job, db.clock.now(delay), error)
-        if given_back and anew and job.is_last_attempt:
+        returned = _give_back(db, job, db.clock.now(delay), error)
+        if returned and anew and job.is_last_attempt:
             db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
 
 
@@ -358,7 +360,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
         job = db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
         if job.state != "dead":
             detail = f"This job is {job.state}; only a dead job can be retried."
-            raise Conflict("invalid_state", detail, state=job.state, allowed=[])
+            raise InvalidState(detail, job.state)
         again = db.change(
             "UPDATE jobs SET state = 'waiting', attempts = 0, run_at = ?, finished_at = NULL WHERE id = ? AND NOT EXISTS"
             " (SELECT 1 FROM jobs AS other WHERE other.unique_key = jobs.unique_key AND other.state IN ('waiting', 'running'))",
@@ -366,12 +368,7 @@ def retry(db: Connection, caller: Caller, job_id: str) -> Job:
             job_id,
         )
         if not again:
-            raise Conflict(
-                "invalid_state",
-                "Another unfinished job does the same already.",
-                state=job.state,
-                allowed=[],
-            )
+            raise InvalidState("Another unfinished job does the same already.", job.state)
         audit.add(db, caller, "job.retry", job_id, kind=job.kind)
         db.notify_workers()
         return db.get("job", f"SELECT {columns(Job)} FROM jobs WHERE id = ?", job_id, into=Job)
@@ -481,9 +478,9 @@ def _charge(db: Connection, job: Job, seconds: float) -> None:
     )
 
 
-def _asked_anew(db: Connection, job: Job) -> bool:
-    return bool(
-        db.value("SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token)
+def _requested_again(db: Connection, job: Job) -> bool:
+    return db.has(
+        "SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token
     )
 
 

@@ -11,37 +11,26 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
-from urllib.parse import quote
 
 from mosis.clock import Clock
+from mosis.database.raw import BUSY_SECONDS, CHECKPOINT_BYTES, DAMAGED, opened, prepared, translated
 from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
-BUSY_SECONDS = 5.0
 # SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
 # two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
-READING_CACHE_KIB = 256
+READING_CACHE_KIB = 128
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
-DAMAGED = (
-    "The database is damaged: it is read-only until the operator restores a good copy."
-    " Reading may still work."
-)
 SQLITE_VERSION = sqlite3.sqlite_version
-# Checkpoints run only here, under the write lock: before SQLite 3.51.3 a checkpoint that races with a writer can, rarely,
-# corrupt the database (https://sqlite.org/wal.html#walresetbug).
-# WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
-CHECKPOINT_BYTES = 4 << 20
-FIRST_LOCK_BYTE, LOCK_BYTES = (1 << 30) + 2, 510  # SHARED_FIRST and SHARED_SIZE
-# The size is looked at so often; a long reader can keep the WAL from being reset.
+# The size of the WAL is looked at so often; a long reader can keep it from being reset.
 COMMITS_PER_CHECKPOINT = 8
 
 
@@ -137,6 +126,10 @@ class Connection:
         row = self._first(self._run(sql, values))
         return None if row is None else row[0]
 
+    def has(self, sql: str, *values: Any) -> bool:
+        """Whether the first column of the first row is true; False without a row."""
+        return bool(self.value(sql, *values))
+
     def change(self, sql: str, *values: Any) -> int:
         """Run a statement that changes rows; the number of changed rows."""
         self._refuse_between_parts()
@@ -158,7 +151,7 @@ class Connection:
         """One transaction from BEGIN IMMEDIATE to COMMIT, with `now` fixed. On any error nothing has changed.
 
         Raises Unavailable: `busy` if the write lock is not acquired within five seconds, `no_space` if the disk is full,
-        `database_unavailable` if the database is known to be corrupt."""
+        `database_unavailable` if the database is known to be corrupt, `lease_lost` if another portal may write."""
         if self._changing:
             raise RuntimeError(
                 "a transaction is open already: only the use case begins one, and once"
@@ -222,6 +215,7 @@ class Connection:
     def _begin(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
+        self.database.fence()
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
             raise Unavailable(
                 "busy",
@@ -253,6 +247,8 @@ class Connection:
         try:
             try:
                 if self.writing:
+                    if how == "COMMIT":
+                        self.database.fence()
                     self._execute(how)
             except BaseException:
                 if self.writing:
@@ -266,6 +262,7 @@ class Connection:
         if how == "COMMIT":
             try:
                 self.database.flush(self._number)
+                self.database.fence()  # a process that was stopped after COMMIT acknowledges nothing
             finally:  # the change is committed, and its jobs exist, whether or not the flush succeeded
                 for follow_up in self._after_commit:
                     follow_up()
@@ -345,64 +342,7 @@ class Connection:
         ):
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
-        return _translated(error)
-
-
-def _translated(error: sqlite3.DatabaseError) -> Exception:
-    """Unavailable for errors for which a retry may help; any other error unchanged."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable(
-            "busy",
-            "Another change holds the database; try again in a moment.",
-            retry_after_seconds=1,
-        )
-    if name == "SQLITE_FULL":
-        return Unavailable(
-            "no_space", "The disk is full; nothing was changed. Reading still works."
-        )
-    if (
-        name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        and name != "SQLITE_READONLY"
-    ):
-        return Unavailable(
-            "database_unavailable", "The database cannot be read or written at the moment."
-        )
-    return error
-
-
-def opened(path: Path, **more: Any) -> sqlite3.Connection:
-    """A read-write connection to an existing file; a deleted file is not recreated empty."""
-    address = f"file:{quote(str(path))}?mode=rw"
-    found: sqlite3.Connection = sqlite3.connect(
-        address,
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        **more,
-    )
-    return found
-
-
-def _prepared(path: Path) -> sqlite3.Connection:
-    """A connection with the pragmas of every connection of the portal."""
-    raw = opened(path, cached_statements=256)
-    for pragma in (
-        "journal_mode = WAL",
-        "foreign_keys = ON",
-        "synchronous = NORMAL",
-        "wal_autocheckpoint = 0",
-        f"journal_size_limit = {CHECKPOINT_BYTES}",
-    ):
-        raw.execute(f"PRAGMA {pragma}")
-    raw.create_function("sqlar_uncompress", 2, _uncompressed, deterministic=True)
-    return raw
-
-
-def _uncompressed(content: bytes, size_bytes: int) -> bytes:
-    """What sqlar_uncompress of the sqlite3 command line gives (https://sqlite.org/sqlar.html)."""
-    return content if size_bytes in (0, len(content)) else zlib.decompress(content)
+        return translated(error)
 
 
 class Database:
@@ -418,6 +358,8 @@ class Database:
         # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        # Raises Unavailable while this process may not write, because another portal may.
+        self.fence: Callable[[], None] = lambda: None
         self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
@@ -447,21 +389,21 @@ class Database:
                     self._watcher = opened(self.path)
                 return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
 
     def writer(self) -> sqlite3.Connection:
         """The writing connection, for the holder of the write lock. It is never switched to reading: changing PRAGMA query_only
         expires every prepared statement, which costs half the time of a small write."""
         if self._writer is None:
             try:
-                self._writer = _prepared(self.path)
+                self._writer = prepared(self.path)
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
         return self._writer
 
     def open_reader(self) -> sqlite3.Connection:
         """A connection that only reads, for one thread."""
-        raw = _prepared(self.path)
+        raw = prepared(self.path)
         raw.execute("PRAGMA query_only = ON")
         raw.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         return raw
@@ -473,10 +415,19 @@ class Database:
             try:
                 found = self._local.connection = self._connect()
             except sqlite3.OperationalError as error:
-                raise _translated(error) from error
+                raise translated(error) from error
             with self._opening:
                 self._open.append(found)
         return found
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write: the database is not damaged, and the fence lets it."""
+        try:
+            self.fence()
+        except Unavailable:
+            return False
+        return self.damage is None
 
     def _connect(self) -> Connection:
         return Connection(self)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from mosis.database.connection import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES, opened
+from mosis.database.raw import BUSY_SECONDS, FIRST_LOCK_BYTE, LOCK_BYTES, opened
 
 
 def has_tables(path: Path) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mosis import disk
-from mosis.database.connection import BUSY_SECONDS
 from mosis.database.files import faults
+from mosis.database.raw import BUSY_SECONDS
 
 
 class MigrationError(Exception):

@@ -23,7 +23,7 @@ from mosis.clock import CORRECTED_SECONDS, seconds, text
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, Invalid
+from mosis.errors import Conflict, Invalid, InvalidState
 from mosis.events import LONGEST_REST_SECONDS
 from mosis.jobs import Again
 from mosis.notifications import feed
@@ -205,18 +205,11 @@ def redeliver(db: Connection, caller: Caller, webhook_id: str, delivery_id: str)
         webhook = get(db, caller, webhook_id)
         delivery = _delivery(db, webhook, delivery_id)
         if not webhook.enabled:
-            raise Conflict(
-                "invalid_state",
-                "The webhook is switched off; switch it on first.",
-                state="disabled",
-                allowed=[],
-            )
+            raise InvalidState("The webhook is switched off; switch it on first.", "disabled")
         if delivery.state == "waiting":
-            raise Conflict(
-                "invalid_state",
+            raise InvalidState(
                 "This delivery is still being attempted; wait until it has succeeded or failed.",
-                state=delivery.state,
-                allowed=[],
+                delivery.state,
             )
         db.change(
             "UPDATE webhook_deliveries SET state = 'waiting', attempts = 0, due_at = ?, begun_at = ?, finished_at = NULL"

@@ -17,7 +17,7 @@ from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
 
-def ask_to_verify(db: Connection, caller: Caller) -> None:
+def request_verification(db: Connection, caller: Caller) -> None:
     """Mail the caller a link that verifies the address, unless it is verified."""
     with db.write():
         developer = accounts.get(db, caller.account)
@@ -158,13 +158,11 @@ def sweep(env: Context) -> None:
 
 def _is_known(env: Context, db: Connection, address: str) -> bool:
     """Whether this is ADMIN_EMAIL, or the address of an account or of a valid email token."""
-    return accounts.folded(address) == accounts.folded(env.config.admin_email or "") or bool(
-        db.value(
-            "SELECT EXISTS (SELECT 1 FROM developers WHERE email = ?1) OR EXISTS"
-            " (SELECT 1 FROM tickets WHERE email = ?1 AND used_at IS NULL AND expires_at > ?2)",
-            address,
-            db.clock.now(),
-        )
+    return accounts.folded(address) == accounts.folded(env.config.admin_email or "") or db.has(
+        "SELECT EXISTS (SELECT 1 FROM developers WHERE email = ?1) OR EXISTS"
+        " (SELECT 1 FROM tickets WHERE email = ?1 AND used_at IS NULL AND expires_at > ?2)",
+        address,
+        db.clock.now(),
     )
 
 

@@ -86,25 +86,19 @@ def find_by_email(db: Connection, email: str) -> Developer | None:
 def is_held(db: Connection, email: str, developer_id: str) -> bool:
     """Whether an account other than this one had this address until lately and can have it back; see
     `email_change.undo`."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
-            " AND used_at IS NULL AND expires_at > ?",
-            email,
-            developer_id,
-            db.clock.now(),
-        )
+    return db.has(
+        "SELECT 1 FROM tickets WHERE email = ? AND purpose = 'undo' AND developer_id <> ?"
+        " AND used_at IS NULL AND expires_at > ?",
+        email,
+        developer_id,
+        db.clock.now(),
     )
 
 
 def has_address(db: Connection, developer_id: str, email: str) -> bool:
     """Whether the account has this address and is not suspended; an erased account has none."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0",
-            developer_id,
-            email,
-        )
+    return db.has(
+        "SELECT 1 FROM developers WHERE id = ? AND email = ? AND suspended = 0", developer_id, email
     )
 
 
@@ -251,7 +245,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
                 session.id,
             )
             return _pair(env, developer, session)
-        if _asks_again(session, generation, caller, db.now):
+        if _is_repetition(session, generation, caller, db.now):
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
         owner = replace(caller, developer_id=session.developer_id)
@@ -489,7 +483,7 @@ def _latest_expiry(clock: Clock) -> str:
     return clock.latest(2 * tokens.REFRESH_SECONDS)
 
 
-def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:
+def _is_repetition(session: Session, generation: int, caller: Caller, now: str) -> bool:
     return (
         generation == session.generation - 1
         and session.rotated_at is not None

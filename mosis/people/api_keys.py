@@ -169,8 +169,8 @@ def revoke(db: Connection, caller: Caller, key_id: str) -> None:
 
 def is_known(db: Connection, secret: str) -> bool:
     """Whether this is an API key of the portal, active or revoked."""
-    return tokens.is_key(secret) and bool(
-        db.value("SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret))
+    return tokens.is_key(secret) and db.has(
+        "SELECT 1 FROM api_keys WHERE hash = ?", tokens.key_hash(secret)
     )
 
 
@@ -217,7 +217,7 @@ def flush_uses(env: Context) -> None:
         raise
 
 
-def tell_of_expiring(env: Context) -> None:
+def notify_of_expiring(env: Context) -> None:
     """Job: notify owners of keys that expire within a week, once for each key."""
     db = env.db.connection()
     with db.write():

@@ -181,13 +181,11 @@ def _is_wanted(env: Context, db: Connection, ticket_id: str) -> bool:
     found = _find(db, ticket_id)
     if found is None or found.used_at or _expired(env, found):
         return False
-    return found.developer_id is None or bool(
-        db.value(
-            "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0",
-            found.developer_id,
-            found.email,
-            found.purpose in ELSEWHERE,
-        )
+    return found.developer_id is None or db.has(
+        "SELECT 1 FROM developers WHERE id = ? AND (email = ? OR ?) AND suspended = 0",
+        found.developer_id,
+        found.email,
+        found.purpose in ELSEWHERE,
     )
 
 

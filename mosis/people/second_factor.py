@@ -13,10 +13,10 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.credentials import passwords, tokens, totp
 from mosis.database import Connection, columns
-from mosis.errors import Conflict, Denied
+from mosis.errors import Denied, InvalidState
 
 TICKET_SECONDS = 600
-TELL_SECONDS = 3600  # at most one notice of wrong codes in this time
+NOTICE_SECONDS = 3600  # at most one notice of wrong codes in this time
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,8 @@ def begin(env: Context, db: Connection, caller: Caller, password: str | None) ->
     passwords.require(password, stored, env.password_cost)
     with db.write():
         if active(db, caller.account):
-            raise Conflict(
-                "invalid_state",
-                "Your account has a second factor: turn it off first.",
-                state="on",
-                allowed=["off"],
+            raise InvalidState(
+                "Your account has a second factor: turn it off first.", "on", ["off"]
             )
         seed = totp.make_seed()
         db.change("DELETE FROM second_factors WHERE developer_id = ?", caller.account)
@@ -118,11 +115,10 @@ def turn_on(env: Context, db: Connection, caller: Caller, code: str) -> list[str
     with db.write():
         found = find(db, caller.account)
         if found is None or found.confirmed_at:
-            raise Conflict(
-                "invalid_state",
+            raise InvalidState(
                 "Start with POST /v1/auth/totp; a second factor that is on is not changed.",
-                state="on" if found else "off",
-                allowed=["off"] if found else ["begin"],
+                "on" if found else "off",
+                ["off"] if found else ["begin"],
             )
         _spend_code(env, db, found, code)
         db.change(
@@ -199,14 +195,14 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
     prove(env, db, caller, factor, code)
 
 
-def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
+def notify_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
     """Notify the owner, at most once an hour, that somebody knows the password and tries codes."""
     with db.write():
         if not db.value(
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
             " AND created_at > ?",
             developer_id,
-            db.clock.now(-TELL_SECONDS),
+            db.clock.now(-NOTICE_SECONDS),
         ):
             facts = {"network": caller.network, "client": caller.client}
             events.add(db, developer_id, "security.second_factor_failed", **facts)
@@ -215,9 +211,7 @@ def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
 def _on(db: Connection, developer_id: str) -> SecondFactor:
     found = active(db, developer_id)
     if found is None:
-        raise Conflict(
-            "invalid_state", "Your account has no second factor.", state="off", allowed=["begin"]
-        )
+        raise InvalidState("Your account has no second factor.", "off", ["begin"])
     return found
 
 

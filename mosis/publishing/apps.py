@@ -10,7 +10,7 @@ from mosis.caller import Caller
 from mosis.config import Config
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, Denied, Invalid, NotFound
+from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
 
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
@@ -152,8 +152,11 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
     """Suspend an app or lift its suspension, in the running transaction. A suspended app is not
-    listed and its packages cannot be downloaded."""
+    listed and its packages cannot be downloaded. Its owners are notified, with the reason."""
     touch(db, app.id, suspended=int(suspended))
+    if bool(app.suspended) != suspended:
+        kind = "app.suspended" if suspended else "app.unsuspended"
+        members.tell(db, app.id, "owner", kind, comment=reason)
     audit.add(
         db,
         caller,
@@ -203,11 +206,9 @@ def delete(db: Connection, caller: Caller, app: App) -> None:
     Raises Conflict `invalid_state`.
     """
     if app.published:
-        raise Conflict(
-            "invalid_state",
+        raise InvalidState(
             "Versions of this app were published: yank them instead. You keep its package_id.",
-            state=app.status,
-            allowed=[],
+            app.status,
         )
     for (version,) in db.all("SELECT DISTINCT version FROM versions WHERE app_id = ?", app.id):
         quotas.remove_later(db, app.home, app.id, version)

@@ -15,7 +15,7 @@ from mosis.context import Context
 from mosis.credentials import tokens
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, Denied, NotFound
+from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.outbound.mail import paragraph
 from mosis.publishing import apps, members, quotas
 from mosis.publishing.apps import App
@@ -66,12 +66,7 @@ def offer(db: Connection, caller: Caller, app: App, email: str) -> Invitation:
     """
     members.check_open(db, app.id)
     if _member_with(db, app, email) == app.developer_id:
-        raise Conflict(
-            "invalid_state",
-            "The app belongs to this account already.",
-            state=app.status,
-            allowed=[],
-        )
+        raise InvalidState("The app belongs to this account already.", app.status)
     db.change("DELETE FROM app_invitations WHERE app_id = ? AND transfer = 1", app.id)
     invitation = _add(db, caller, app, email, "owner", transfer=True)
     members.note(db, caller, app.id, "app.transfer_offered", invitation.id)

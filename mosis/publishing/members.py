@@ -72,14 +72,12 @@ def accounts_of(db: Connection, app_id: str, role: str) -> list[str]:
 def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     """Whether a package of the app may be signed with this key: it is active, and its holder is a
     publisher or an owner of the app and not suspended."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
-            " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
-            " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
-            app_id,
-            signing_key_id,
-        )
+    return db.has(
+        "SELECT 1 FROM signing_keys k JOIN developers d ON d.id = k.developer_id"
+        " JOIN app_members m ON m.developer_id = k.developer_id AND m.app_id = ?"
+        " WHERE k.id = ? AND k.state = 'active' AND m.role <> 'viewer' AND d.suspended = 0",
+        app_id,
+        signing_key_id,
     )
 
 
@@ -192,7 +190,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         name=member.name, account_id=member.developer_id, role=role,
     )  # fmt: skip
     if role != "owner":
-        _tell_one(db, member, "app.member_changed", role=role)
+        _notify_member(db, member, "app.member_changed", role=role)
     return get(db, member.app_id, member.developer_id)
 
 
@@ -219,7 +217,7 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
         db, member.app_id, "owner", "app.member_removed",
         name=member.name, account_id=member.developer_id, role=member.role,
     )  # fmt: skip
-    _tell_one(db, member, "app.member_removed", role=member.role)
+    _notify_member(db, member, "app.member_removed", role=member.role)
 
 
 def leave_all(db: Connection, account: str) -> None:
@@ -305,7 +303,7 @@ def _pass_on(db: Connection, member: Member) -> None:
         belong_to(db, member.app_id, others[0])
 
 
-def _tell_one(db: Connection, member: Member, kind: str, **data: Any) -> None:
+def _notify_member(db: Connection, member: Member, kind: str, **data: Any) -> None:
     """Notify a member of a change of their own membership."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", member.app_id)
     events.add(

@@ -139,7 +139,7 @@ def stored(
     finally:
         committed = True  # if it cannot be known, the objects stay, and the sweep decides
         with suppress(Exception):
-            committed = bool(db.value("SELECT 1 FROM versions WHERE id = ?", version_id))
+            committed = db.has("SELECT 1 FROM versions WHERE id = ?", version_id)
         if not committed:
             files.withdraw([package_name, *inside])
 

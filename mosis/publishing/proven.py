@@ -42,12 +42,10 @@ def is_proven(env: Context, db: Connection, version: Version) -> bool:
 
 def _has_offended(db: Connection, account: str) -> bool:
     """Whether a version that the account signed was rejected lately, or an app of it is suspended."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM versions v JOIN signing_keys k ON k.id = v.signing_key_id JOIN apps a ON a.id = v.app_id"
-            " LEFT JOIN reviews r ON r.version_id = v.id AND r.state = 'rejected' AND r.decided_at > ?2"
-            " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1",
-            account,
-            db.clock.now(-CLEAN_DAYS * DAY),
-        )
+    return db.has(
+        "SELECT 1 FROM versions v JOIN signing_keys k ON k.id = v.signing_key_id JOIN apps a ON a.id = v.app_id"
+        " LEFT JOIN reviews r ON r.version_id = v.id AND r.state = 'rejected' AND r.decided_at > ?2"
+        " WHERE k.developer_id = ?1 AND (r.id IS NOT NULL OR a.suspended = 1) LIMIT 1",
+        account,
+        db.clock.now(-CLEAN_DAYS * DAY),
     )

@@ -151,12 +151,10 @@ def remove_later(db: Connection, home: str, app_id: str, version: str) -> None:
 
 def is_named(db: Connection, app_id: str, version: str) -> bool:
     """Whether a row refers to a package file with this version string."""
-    return bool(
-        db.value(
-            "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
-            app_id,
-            version,
-        )
+    return db.has(
+        "SELECT 1 FROM versions WHERE app_id = ? AND version = ? AND package_removed_at IS NULL LIMIT 1",
+        app_id,
+        version,
     )
 
 

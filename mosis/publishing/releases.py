@@ -9,7 +9,7 @@ from mosis.clock import seconds
 from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns
-from mosis.errors import Conflict, Denied
+from mosis.errors import Conflict, Denied, InvalidState
 from mosis.jobs import Again
 from mosis.publishing import apps, members, package_files, rollout_plans, versions
 from mosis.publishing.versions import Version
@@ -39,11 +39,10 @@ def publish(
         version = versions.by_id(db, version.id) or version
         if version.state == "halted":
             if publication.publish_at and publication.publish_at > db.now:
-                raise Conflict(
-                    "invalid_state",
+                raise InvalidState(
                     "A halted version is published at once; publish_at is for approved versions.",
-                    state=version.state,
-                    allowed=version.moves,
+                    version.state,
+                    version.moves,
                 )
             version = versions.move(db, caller, version, "publish")
             apps.touch(db, version.app_id)
@@ -183,27 +182,18 @@ def rollback(
             into=Version,
         )
         if not newer:
-            raise Conflict(
-                "invalid_state",
+            raise InvalidState(
                 "No newer version of this channel is offered: there is nothing to roll back from.",
-                state=version.state,
-                allowed=version.moves,
+                version.state,
+                version.moves,
             )
         for each in newer:
             versions.move(db, caller, each, "halt")
         if version.state == "halted":
             version = versions.move(db, caller, version, "publish")
         apps.touch(db, version.app_id)
-        members.note(
-            db,
-            caller,
-            version.app_id,
-            "version.rollback",
-            version.id,
-            version=version.version,
-            halted=[each.version for each in newer],
-            reason=reason,
-        )
+        halted = [each.version for each in newer]
+        versions.note(db, caller, version, "version.rollback", halted=halted, reason=reason)
         return version
 
 
@@ -232,14 +222,12 @@ def _grow(db: Connection, caller: Caller, version: Version, percent: float) -> V
     if version.state != "published":
         raise versions.not_allowed(version, "rollout")
     if percent < version.rollout_percent:
-        raise Conflict(
-            "invalid_state",
+        raise InvalidState(
             "The share of devices cannot be reduced; halt the version instead.",
-            state=version.state,
-            allowed=version.moves,
+            version.state,
+            version.moves,
         )
     versions.set_rollout(db, version, percent)
     members.notify(db, version.app_id)
-    details = {"version": version.version, "percent": percent}
-    members.note(db, caller, version.app_id, "version.rollout", version.id, **details)
+    versions.note(db, caller, version, "version.rollout", percent=percent)
     return replace(version, rollout_percent=percent)

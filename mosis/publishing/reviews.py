@@ -10,7 +10,7 @@ from mosis.clock import seconds
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, page
-from mosis.errors import Conflict, Denied, NotFound
+from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.jobs import Again
 from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
@@ -274,11 +274,9 @@ def mark_security(db: Connection, caller: Caller, review: Review, security: bool
     if bool(version.security) == security:
         return review
     if review.state != "approved":
-        raise Conflict(
-            "invalid_state",
+        raise InvalidState(
             f"Only approved versions are marked as security releases; this review is {review.state}.",
-            state=review.state,
-            allowed=[],
+            review.state,
         )
     _mark_security(db, caller, version, security)
     return review

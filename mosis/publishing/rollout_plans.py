@@ -104,15 +104,7 @@ def put(db: Connection, caller: Caller, version: Version, plan: dict[str, Any]) 
     if version.state in ("failed", "rejected", "withdrawn"):
         raise versions.not_allowed(version, "rollout-plan")
     _store(db, version, plan)
-    members.note(
-        db,
-        caller,
-        version.app_id,
-        "version.rollout_planned",
-        version.id,
-        version=version.version,
-        **plan,
-    )
+    versions.note(db, caller, version, "version.rollout_planned", **plan)
     members.notify(db, version.app_id)
     return get(db, version.id)
 
@@ -124,8 +116,7 @@ def remove(db: Connection, caller: Caller, version: Version) -> None:
     db.change("DELETE FROM rollout_plans WHERE version_id = ?", version.id)
     if not version.released:
         versions.set_columns(db, version.id, rollout_percent=100)
-    details = {"version": version.version}
-    members.note(db, caller, version.app_id, "version.rollout_plan_removed", version.id, **details)
+    versions.note(db, caller, version, "version.rollout_plan_removed")
     members.notify(db, version.app_id)
 
 
@@ -235,15 +226,7 @@ def _halted(db: Connection, plan: Plan, version: Version, counts: tuple[Counts, 
     }
     versions.move(db, PORTAL, version, "halt", facts=figures)
     apps.touch(db, version.app_id)
-    members.note(
-        db,
-        PORTAL,
-        version.app_id,
-        "version.halted_by_plan",
-        version.id,
-        version=version.version,
-        **figures,
-    )
+    versions.note(db, PORTAL, version, "version.halted_by_plan", **figures)
     halted = json.dumps(figures | {"at": db.now})
     _change(db, plan, state="paused", next_step_at=None, halted=halted)
     return True
@@ -277,16 +260,8 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
         steps=len(taken.stages),
         next_step_at=taken.next_step_at,
     )
-    members.note(
-        db,
-        PORTAL,
-        version.app_id,
-        "version.rollout_step",
-        version.id,
-        version=version.version,
-        percent=percent,
-        step=taken.steps_taken,
-    )
+    step = taken.steps_taken
+    versions.note(db, PORTAL, version, "version.rollout_step", percent=percent, step=step)
     return True
 
 

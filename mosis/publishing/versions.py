@@ -15,7 +15,7 @@ from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
-from mosis.errors import Conflict, NotFound
+from mosis.errors import Conflict, InvalidState, NotFound
 from mosis.packages import Package
 from mosis.packages.storage import Received
 from mosis.publishing import apps, members, package_files, quotas
@@ -159,20 +159,20 @@ def create(
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
-    living = db.one(
+    existing = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
         " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)",
         app.id,
         package.version,
         into=Version,
     )
-    if living and living.sha256 == received.sha256:
-        return Created(living, new=False)
-    if living:
+    if existing and existing.sha256 == received.sha256:
+        return Created(existing, new=False)
+    if existing:
         raise Conflict(
             "version_exists",
-            f"Version {package.version} exists and is {living.state}; give the package a new version.",
-            state=living.state,
+            f"Version {package.version} exists and is {existing.state}; give the package a new version.",
+            state=existing.state,
         )
     channel = upload.channel or package.channel
     check_code(db, app.id, channel, package.version_code)
@@ -324,13 +324,18 @@ def move(
         details = {"version": version.version, "state": after, **(facts or {})}
         members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
-        _tell_of_release(db, caller, version)
-    details = {"version": version.version, "state": after}
-    members.note(db, caller, version.app_id, f"version.{name}", version.id, **details)
+        _notify_of_release(db, caller, version)
+    note(db, caller, version, f"version.{name}", state=after)
     return now
 
 
-def _tell_of_release(db: Connection, caller: Caller, version: Version) -> None:
+def note(db: Connection, caller: Caller, version: Version, action: str, **details: Any) -> None:
+    """Add a line about a version to the audit trail; see `members.note`."""
+    details = {"version": version.version, **details}
+    members.note(db, caller, version.app_id, action, version.id, **details)
+
+
+def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None:
     """Tell every owner of a release and of who has made it, so that one by a stolen credential shows."""
     name = db.value("SELECT name FROM developers WHERE id = ?", caller.developer_id)
     members.tell(
@@ -350,11 +355,10 @@ def not_allowed(version: Version, name: str) -> Conflict:
     """The error for a transition that the state does not allow; it names the state and the allowed
     transitions."""
     allowed = ", ".join(version.moves) or "none for now"
-    return Conflict(
-        "invalid_state",
+    return InvalidState(
         f"A version that is {version.state} has no transition {name!r}; allowed: {allowed}.",
-        state=version.state,
-        allowed=version.moves,
+        version.state,
+        version.moves,
     )
 
 

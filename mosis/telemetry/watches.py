@@ -92,9 +92,7 @@ def counts(db: Connection, watch: int) -> tuple[Counts, Counts]:
     Crashes are those reported as events; crash reports are used if no crash was reported as an
     event, as in the analytics: reports come from all sessions, starts only from the sampled ones.
     """
-    by_events = bool(
-        db.value("SELECT 1 FROM watched_days WHERE watch = ? AND crashes > 0 LIMIT 1", watch)
-    )
+    by_events = db.has("SELECT 1 FROM watched_days WHERE watch = ? AND crashes > 0 LIMIT 1", watch)
     version, before = db.one("SELECT version, previous FROM watches WHERE id = ?", watch)
     return _counts(db, watch, version, by_events, 1), _counts(db, watch, before, by_events, 0)
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -160,8 +161,22 @@ def approve_all(client: Client, rita: Account) -> list[str]:
     return [each["package_id"] for each in waiting]
 
 
-def pythons() -> list[str]:
-    """Every Python of this machine from 3.11 on."""
+def pythons() -> list[Any]:
+    """Every Python of this machine from 3.11 on, the oldest and the newest in the suite, those between
+    them in a campaign."""
     places = [Path(sys.executable), Path("/usr/bin/python3.11")]
     places += Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")
-    return [str(each) for each in dict.fromkeys(places) if each.exists()]
+    found: dict[tuple[int, int], str] = {}
+    for place in places:
+        if place.exists():
+            found.setdefault(_version(place), str(place))  # of two, the one that runs the tests
+    in_order = [found[version] for version in sorted(found)]
+    between = [pytest.param(each, marks=pytest.mark.campaign) for each in in_order[1:-1]]
+    return [in_order[0], *between, *in_order[1:][-1:]]
+
+
+def _version(python: Path) -> tuple[int, int]:
+    """Major and minor number, from the name of the program or of its folder."""
+    numbers = re.search(r"(3)\.(\d+)[^/]*(?:/bin/python)?$", os.path.realpath(python))
+    assert numbers is not None, python
+    return int(numbers[1]), int(numbers[2])

@@ -155,7 +155,7 @@ def mutated(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=5000, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20 * settings.default.max_examples, database=None)
 @given(st.lists(CHANGE, min_size=1, max_size=4))
 def test_no_mutation_is_more_than_a_refusal_or_the_same_package(
     changes: list[tuple[int, int, bytes]],

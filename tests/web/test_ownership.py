@@ -98,23 +98,26 @@ LEAST = {
 OF_APPS = [(method, rule) for method, rule in PRIVATE if rule.startswith("/apps/")]
 
 
-@pytest.mark.parametrize(("method", "rule"), PRIVATE)
-def test_a_stranger_gets_404_everywhere(
-    client: Client, alice: Account, method: str, rule: str
-) -> None:
+def body_of(method: str, rule: str) -> Any:
+    """A body that this address accepts, where it takes one."""
+    if method in ("GET", "DELETE"):
+        return None
+    default: Any = b"PK" if rule.endswith("/versions") and method == "POST" else {}
+    return BODIES.get(rule.rpartition("/")[2], default)
+
+
+def rows(client: Client) -> list[str]:
+    return list(client.env.db.connection()._raw.iterdump())
+
+
+def test_a_stranger_gets_404_everywhere(client: Client, alice: Account) -> None:
     mallory = client.register("mallory")
-    before = list(client.env.db.connection()._raw.iterdump())
-    for address in addresses(client, rule, alice):
-        body = BODIES.get(
-            rule.rpartition("/")[2],
-            b"PK" if rule.endswith("/versions") and method == "POST" else {},
-        )
-        client.call(
-            method, "/v1" + address, None if method in ("GET", "DELETE") else body, as_=mallory
-        ).expect(404, "not_found")
-    assert list(client.env.db.connection()._raw.iterdump()) == before, (
-        "a refused call has changed something"
-    )
+    before = rows(client)
+    for method, rule in PRIVATE:
+        for address in addresses(client, rule, alice):
+            answer = client.call(method, "/v1" + address, body_of(method, rule), as_=mallory)
+            assert (answer.status, answer["code"]) == (404, "not_found"), (method, address)
+        assert rows(client) == before, f"refused, but something changed: {method} {rule}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -127,38 +130,35 @@ def test_a_member_may_do_what_the_role_allows_and_nothing_more(
     call = f"{method} {rule}"
     assert method == "GET" or call in LEAST, f"{call} has no least role: add it to LEAST"
     allowed = ROLES.index(role) >= ROLES.index(LEAST.get(call, "viewer"))
-    before = list(client.env.db.connection()._raw.iterdump())
+    before = rows(client)
     address = addresses(client, rule, alice)[0]
-    body = BODIES.get(
-        rule.rpartition("/")[2], b"PK" if rule.endswith("/versions") and method == "POST" else {}
-    )
-    answer = client.call(
-        method, "/v1" + address, None if method in ("GET", "DELETE") else body, as_=bob
-    )
+    answer = client.call(method, "/v1" + address, body_of(method, rule), as_=bob)
     if allowed:
         assert answer.status != 403, answer.body
         assert answer.status != 404 or "app" not in answer["detail"]
     else:
         answer.expect(403, "forbidden")
-        assert list(client.env.db.connection()._raw.iterdump()) == before
+        assert rows(client) == before
 
 
-@pytest.mark.parametrize(("method", "rule"), PRIVATE + DESK)
-def test_nobody_gets_401_everywhere(client: Client, alice: Account, method: str, rule: str) -> None:
-    for address in addresses(client, rule, alice):
-        answer = client.call(method, address, None if method in ("GET", "DELETE") else {})
-        answer.expect(401, "unauthenticated")
-        assert answer.headers["www-authenticate"].startswith("Bearer")
+def test_without_a_credential_every_address_is_401(client: Client, alice: Account) -> None:
+    before = rows(client)
+    for method, rule in PRIVATE + DESK:
+        for address in addresses(client, rule, alice):
+            answer = client.call(method, address, None if method in ("GET", "DELETE") else {})
+            assert (answer.status, answer["code"]) == (401, "unauthenticated"), (method, address)
+            assert answer.headers["www-authenticate"].startswith("Bearer"), (method, address)
+    assert rows(client) == before, "a refused call has changed something"
 
 
-@pytest.mark.parametrize(("method", "rule"), DESK)
-def test_the_desk_is_closed_to_developers(
-    client: Client, alice: Account, method: str, rule: str
-) -> None:
-    for address in addresses(client, rule, alice):
-        client.call(method, address, None if method in ("GET", "DELETE") else {}, as_=alice).expect(
-            403, "forbidden"
-        )
+def test_the_desk_is_closed_to_developers(client: Client, alice: Account) -> None:
+    before = rows(client)
+    for method, rule in DESK:
+        for address in addresses(client, rule, alice):
+            body = None if method in ("GET", "DELETE") else {}
+            answer = client.call(method, address, body, as_=alice)
+            assert (answer.status, answer["code"]) == (403, "forbidden"), (method, address)
+    assert rows(client) == before, "a refused call has changed something"
 
 
 def test_the_walk_is_not_empty() -> None:
