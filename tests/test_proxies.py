@@ -136,7 +136,7 @@ def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
         sessions = ask(f"{url}/v1/auth/sessions", token=token)["sessions"]
         assert "203.0.113" not in json.dumps(sessions)
         mosis = Mosis(tmp_path / "home", url)
-        mosis("login", "--email", account["email"], said=PASSWORD + "\n").expect(0)
+        mosis("login", "--email", account["email"], stdin=PASSWORD + "\n").expect(0)
         mosis("init", "notes").expect(0)
         chance = random.Random(1)  # more than the bound that nginx has by itself
         for number in range(8):
