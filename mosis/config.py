@@ -267,6 +267,7 @@ class Config:
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
     backup_key: str | None = _setting(None, _passphrase, secret=True)
+    lease_seconds: int = _setting(0, _number(0, 300))
     primary_url: str | None = _setting(None, _url)
     follow_seconds: int = _setting(2, _number(1, 60))
     front_end_secret: str | None = _setting(None, _secret, secret=True)
@@ -311,7 +312,7 @@ class Config:
     check_processes: int = _setting(1, _number(1, 16))
     check_memory_bytes: int = _setting(536_870_912, _number(134_217_728, 1 << 34))
     check_seconds: int = _setting(20, _number(1, 600))
-    threads: int = _setting(8, _number(1, 64))
+    threads: int = _setting(4, _number(1, 64))
     connections_per_address: int = _setting(100, _number(1, 100_000))
     unsent_limit_bytes: int = _setting(16_777_216, _number(1_048_576, 1 << 34))
     server: str = _setting("portal", _one_of("portal", "waitress"))
@@ -360,6 +361,13 @@ class Config:
         complaints = []
         if self.backup_key is not None and not in_bucket:
             complaints.append("BACKUP_KEY: needs BACKUP_URL=s3://BUCKET/PATH, where it is used.")
+        if self.lease_seconds and (not in_bucket or self.backup_key is None):
+            complaints.append(
+                "LEASE_SECONDS: needs BACKUP_URL=s3://BUCKET/PATH and BACKUP_KEY: the lease, the "
+                "replica and the secrets are in that bucket."
+            )
+        if 0 < self.lease_seconds < 5:
+            complaints.append("LEASE_SECONDS: must be 0 (off) or from 5 to 300.")
         return complaints
 
     @property

@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "copy_database": Kind("upkeep"),
     "copy_telemetry": Kind("upkeep", every_seconds=DAY),
     "upload_secrets": Kind("upkeep"),
+    "sweep_generations": Kind("upkeep", every_seconds=DAY),
     "drill": Kind("upkeep", every_seconds=7 * DAY),
 }
 

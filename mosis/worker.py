@@ -18,7 +18,8 @@ from mosis.database import Connection
 from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
-from mosis.operations import backup, clock_steps, heartbeat
+from mosis.operations import allocator, backup, clock_steps, heartbeat
+from mosis.operations.backup import takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
@@ -66,6 +67,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
+    "sweep_generations": takeover.sweep_generations,
     "upload_secrets": backup.upload_secrets,
     "drill": backup.drill_by_schedule,
 }
@@ -79,6 +81,7 @@ TICKS: list[tuple[int, Callable[[Context], None]]] = [
     (heartbeat.EVERY_SECONDS, heartbeat.beat),
     (5, lambda env: env.mailer.close_idle()),
     (60, backup.copy_secrets),
+    (60, lambda env: allocator.trim()),
     (60, rollout_plans.queue),
 ]
 LONGEST_SLEEP_SECONDS = 5.0
@@ -159,7 +162,7 @@ class Worker:
         while not self._stopping:
             signals = self._signals
             try:
-                job = self._next(lane) if self.env.db.damage is None else None
+                job = self._next(lane) if self.env.db.writable else None
             # a full disk or a locked database; the queue continues when it is available again
             except Exception:
                 log.exception("job queue not readable")
@@ -251,7 +254,7 @@ class Worker:
         return True
 
     def _pause(self, lane: str) -> float:
-        if self.env.db.damage is not None:
+        if not self.env.db.writable:
             return self.longest_sleep_seconds
         try:
             due = jobs.next_due(self.env.db.connection(), lane, busy=self._busy(lane))

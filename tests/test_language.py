@@ -54,7 +54,8 @@ PHRASES = {
 ALLOWED = {"CONTRIBUTING.md": {r"\bverdicts?\b"}}
 DOCUMENTS = sorted(
     [
-        *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / ".env.example", ROOT / "Makefile", *ROOT.glob("compose*.yaml"),
+        *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md"),
+        ROOT / ".env.example", ROOT / "Makefile", *ROOT.glob("compose*.yaml"),
         *ROOT.glob("mosis/ui/messages/*.json"), *ROOT.glob("mosis/ui/templates/*.tpl"),
     ]
 )  # fmt: skip

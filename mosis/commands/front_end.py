@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from mosis import VERSION, store
-from mosis.commands.process import HERE, STOP_SECONDS, make_server, tune_malloc
+from mosis.commands.process import HERE, STOP_SECONDS, make_server
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_reading_context
 from mosis.litestream import Litestream
-from mosis.operations import front_end
+from mosis.operations import allocator, front_end
 from mosis.operations.front_end import FrontEnd
 
 log = logging.getLogger("mosis.commands.front_end")
@@ -89,7 +89,7 @@ def serve_store(config: Config) -> int:
     from mosis.application import build_store
 
     check(config)
-    tune_malloc()
+    allocator.tune()
     sys.setswitchinterval(0.001)  # as for the portal
     config.data_dir.mkdir(parents=True, exist_ok=True)
     env = make_reading_context(config)
