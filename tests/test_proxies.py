@@ -190,7 +190,7 @@ def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
         (session,) = ask(f"{url}/v1/auth/sessions", token=token)["sessions"]
         assert session["network"] == "127.0.0.0/24", "of the client, not what it forged"
         mosis = Mosis(tmp_path / "home", url)
-        mosis("login", "--email", "alice@example.net", said=PASSWORD + "\n").expect(0)
+        mosis("login", "--email", "alice@example.net", stdin=PASSWORD + "\n").expect(0)
         mosis("init", "notes").expect(0)
         chance = random.Random(1)  # more than the bound that nginx has by itself
         for number in range(3):
