@@ -95,9 +95,9 @@ def accepted(parser: object, arguments: list[str]) -> bool:
 def test_every_command_of_the_portal_exists_with_its_options() -> None:
     tried = 0
     for page, line in spoken():
-        said = re.match(r"(?:(?:docker|\S*python3?) .*?)?portal\.py ([a-z][\w =./:-]*)", line)
-        if said:
-            assert accepted(cli.parser(), said[1].split()), f"{page}: {line}"
+        answer = re.match(r"(?:(?:docker|\S*python3?) .*?)?portal\.py ([a-z][\w =./:-]*)", line)
+        if answer:
+            assert accepted(cli.parser(), answer[1].split()), f"{page}: {line}"
             tried += 1
     assert tried > 40
 
