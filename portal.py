@@ -8,8 +8,14 @@ from typing import Any
 from mosis import VERSION
 from mosis.application import build
 from mosis.commands.cli import CONFIG, FAILED, main
-from mosis.commands.process import HERE, migrate_databases, open_migrated, restore_if_lost
-from mosis.config import Config
+from mosis.commands.process import (
+    HERE,
+    acquired,
+    migrate_databases,
+    open_migrated,
+    start_replication,
+)
+from mosis.config import Config, ConfigError
 
 __all__ = [
     "CONFIG",
@@ -31,13 +37,14 @@ def application(settings: Mapping[str, str] | None = None) -> Any:
     from mosis.worker import Worker
 
     config = Config.read(settings)
-    lock = restore_if_lost(config)
+    if config.lease_seconds:
+        raise ConfigError(["LEASE_SECONDS: works with `portal.py serve` only."])
+    lock, _ = acquired(config)
     env = open_migrated(config)
     IntegrityMonitor(env).start()
     Worker(env).start()
     Maintenance(env).start()
-    if env.replication is not None and lock is not None:
-        env.replication.start(lock)
+    start_replication(env, lock)
     return build(env)
 
 

@@ -267,6 +267,7 @@ class Config:
     backups_dir: Path | None = _setting(None, _path)
     backup_url: str | None = _setting(None, _replica, secret=True)
     backup_key: str | None = _setting(None, _passphrase, secret=True)
+    lease_seconds: int = _setting(0, _number(0, 300))
     primary_url: str | None = _setting(None, _url)
     follow_seconds: int = _setting(2, _number(1, 60))
     front_end_secret: str | None = _setting(None, _secret, secret=True)
@@ -360,6 +361,13 @@ class Config:
         complaints = []
         if self.backup_key is not None and not in_bucket:
             complaints.append("BACKUP_KEY: needs BACKUP_URL=s3://BUCKET/PATH, where it is used.")
+        if self.lease_seconds and (not in_bucket or self.backup_key is None):
+            complaints.append(
+                "LEASE_SECONDS: needs BACKUP_URL=s3://BUCKET/PATH and BACKUP_KEY: the lease, the "
+                "replica and the secrets are in that bucket."
+            )
+        if 0 < self.lease_seconds < 5:
+            complaints.append("LEASE_SECONDS: must be 0 (off) or from 5 to 300.")
         return complaints
 
     @property

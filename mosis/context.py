@@ -19,6 +19,7 @@ from mosis.database.group_commit import GroupCommit
 from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import Replication
 from mosis.metrics import MetricsRegistry, WriteBehindCounters
+from mosis.outbound.lease import SharedFence
 from mosis.outbound.mail import Mailer
 from mosis.outbound.objects import open_bucket
 from mosis.packages.bucket_storage import BucketFiles
@@ -102,6 +103,8 @@ def make_context(
     db.checkpoints = (
         not replicated
     )  # in every process: if Litestream is configured, only it makes checkpoints
+    if config.lease_seconds:  # `portal.py serve` has the lease itself; others ask it
+        db.fence = telemetry.fence = SharedFence(config.data_dir).check
     measures = MetricsRegistry()
     db.on_count = measures.count
     secret = config.jwt_secret or read_or_create_secret(config.data_dir / "jwt_secret")

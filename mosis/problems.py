@@ -87,6 +87,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "busy": (503, "Busy"),
     "provider_unavailable": (503, "Provider unavailable"),
     "package_unavailable": (503, "Package unavailable"),
+    "lease_lost": (503, "Lease lost"),
     "database_unavailable": (503, "Database unavailable"),
     "not_ready": (503, "Not ready"),
     "no_space": (507, "Not enough space"),

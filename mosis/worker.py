@@ -19,9 +19,11 @@ from mosis.errors import PortalError
 from mosis.jobs import Again, Job
 from mosis.notifications import feed, webhooks
 from mosis.operations import allocator, backup, clock_steps, heartbeat
+from mosis.operations.backup import takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
+    abuse_reports,
     invitations,
     quotas,
     releases,
@@ -49,8 +51,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_ticket": email_tokens.mail,
     "mail_invitation": invitations.mail,
     "mail_reset": account_recovery.mail_reset,
-    "tell_of_expiring_keys": api_keys.tell_of_expiring,
+    "tell_of_expiring_keys": api_keys.notify_of_expiring,
     "sweep_invitations": invitations.sweep,
+    "sweep_reports": abuse_reports.sweep,
     "sweep_publisher_tokens": trusted_publishers.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
@@ -60,12 +63,13 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,
     "sweep_webhooks": webhooks.sweep,
-    "crash_new_group": crash_notices.tell_owner,
+    "crash_new_group": crash_notices.notify_owner,
     "crash_digest": crash_notices.send_digest,
     "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,
     "copy_database": backup.make_by_job,
     "copy_telemetry": backup.daily,
+    "sweep_generations": takeover.sweep_generations,
     "upload_secrets": backup.upload_secrets,
     "drill": backup.drill_by_schedule,
 }
@@ -160,7 +164,7 @@ class Worker:
         while not self._stopping:
             signals = self._signals
             try:
-                job = self._next(lane) if self.env.db.damage is None else None
+                job = self._next(lane) if self.env.db.writable else None
             # a full disk or a locked database; the queue continues when it is available again
             except Exception:
                 log.exception("job queue not readable")
@@ -252,7 +256,7 @@ class Worker:
         return True
 
     def _pause(self, lane: str) -> float:
-        if self.env.db.damage is not None:
+        if not self.env.db.writable:
             return self.longest_sleep_seconds
         try:
             due = jobs.next_due(self.env.db.connection(), lane, busy=self._busy(lane))

@@ -18,6 +18,7 @@ from mosis.config import Config
 from mosis.context import Context, make_reading_context
 from mosis.operations import heartbeat
 from mosis.operations.front_end import FrontEnd
+from mosis.store.published_index import Held
 from tests.conftest import START, FakeClock
 from tests.server import Backed, Running, free_port, serving, wait_until
 
@@ -105,13 +106,15 @@ class Pair:
         """Wait until the front end reads what the primary has committed by now."""
         db = self.primary.db.connection()
         store.renew_indexes(self.primary)
-        wanted = db.one("SELECT catalogue, sequence FROM store_state")
+        wanted = db.value("SELECT catalogue FROM store_state")
+        signed = db.value("SELECT max(sequence) FROM signed_indexes")
 
         def has_it() -> bool:
+            front, held = self.front.db, self.front.state(Held)
             return bool(
-                self.front.db.data_version()
-                and self.front.db.connection().one("SELECT catalogue, sequence FROM store_state")
-                == wanted
+                front.data_version()
+                and front.connection().value("SELECT catalogue FROM store_state") == wanted
+                and max((row.sequence for row in held.offered), default=None) == signed
             )
 
         wait_until(has_it, "the front end has the newest data")

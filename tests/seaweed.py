@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,8 +20,8 @@ PROGRAM = Path(sys.executable).with_name("weed")
 
 
 class SeaweedFS:
-    """A store that runs in `folder`; it takes about 3 s to start and 140 MiB. A bucket exists once
-    something is put into it."""
+    """A store that runs in `folder`; it takes about 3 s to start and 140 MiB. Its bucket
+    `tests` exists; others do once something is put into them."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
@@ -92,7 +93,7 @@ class SeaweedFS:
             from mosis.outbound.objects import BucketUnavailable, open_bucket
 
             with contextlib.suppress(BucketUnavailable):
-                open_bucket(self.url("started"), self.environment, 5, 0).put("started", b"1")
+                open_bucket(self.url("tests", "started"), self.environment, 5, 0).put("1", b"1")
                 return int(answer.status) == 200
         return False
 
@@ -126,3 +127,73 @@ def _free_ports(*names: str) -> dict[str, int]:
             probe.bind(("127.0.0.1", 0))
             found[name] = int(probe.getsockname()[1])
         return found
+
+
+class Line:
+    """A line to a port on which a test can interfere: `rewrite` changes what clients send; `hold`
+    stops it."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        self.reached, self.release = threading.Event(), threading.Event()
+        self._left: int | None = None
+        self._of_answers = False
+        self._is_down = False
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self, after_bytes: int, *, answers: bool = False) -> None:
+        """Stop once after this many further bytes of clients, or of answers: `reached` is set, and
+        it goes on when `release` is set."""
+        self.reached.clear()
+        self.release.clear()
+        self._of_answers, self._left = answers, after_bytes
+
+    def down(self) -> None:
+        """Cut every connection, and further ones at once, until `up`."""
+        self._is_down = True
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def up(self) -> None:
+        self._is_down = False
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self._is_down:
+                    client.close()
+                    continue
+                self._open.append(client)
+                with contextlib.suppress(OSError):
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                    for pair in ((client, server, False), (server, client, True)):
+                        threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                data = data if answers else self.rewrite(data)
+                left = self._left if answers == self._of_answers else None
+                if left is not None and len(data) > left:
+                    self._left = None
+                    target.sendall(data[:left])
+                    self.reached.set()
+                    self.release.wait(120)
+                    data = data[left:]
+                elif left is not None:
+                    self._left = left - len(data)
+                target.sendall(data)
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.release.set()
+        self._listener.close()

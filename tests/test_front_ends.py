@@ -294,6 +294,10 @@ def test_a_heartbeat_changes_no_response_and_takes_no_copy(pair: Pair) -> None:
         assert ask(pair.primary_port, "/v1/store/apps", headers={"If-None-Match": tag})[0] == 304
         assert ask(pair.port, "/v1/store/apps", headers={"If-None-Match": tag})[0] == 304
     assert pair.front_end.copies == copies
+    rename(pair, "A. once")
+    pair.clock.advance(6)
+    pair.taken_over()  # with an index that was signed after the change
+    assert pair.front_end.copies == copies + 1
     assert pair.primary.cache.misses <= misses + 1
     assert pair.primary.config.database_path.stat().st_size == size
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION
-from mosis.commands import move_packages
+from mosis.commands import move_packages, standby
 from mosis.commands.process import (
     HERE,
     check_preconditions,
@@ -135,6 +135,13 @@ def parser() -> argparse.ArgumentParser:
         "store-key", "the key that signs the store's index: show it, or rotate it", run_store_key
     )
     key.add_argument("action", choices=("show", "rotate"))
+    lease = command(
+        "lease",
+        "which portal may write: show it, or release it for a portal that is gone for good",
+        lambda given, config: standby.run_lease(given.action, config),
+        False,
+    )
+    lease.add_argument("action", choices=("show", "release"))
     _admin_commands(commands)
     return top
 

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from mosis import VERSION, disk
+from mosis.commands import standby
 from mosis.config import Config, ConfigError
 from mosis.context import Context, make_context
 from mosis.database import has_tables, migrate
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import allocator, front_end, heartbeat, other_hosts
+from mosis.outbound.lease import Lease, SharedFence
 
 HERE = Path(__file__).resolve().parents[2]  # the directory of portal.py, schema.sql and migrations/
 # Seconds for running requests and jobs to finish; the rest of ten seconds is for Litestream's last
 # synchronization.
 STOP_SECONDS = 4.0
+# Commands that write, and so need the lease where there is one: that of the running portal.
+LEASED = ("admin", "demo", "migrate", "store-key", "telemetry", "worker")
 SETUP = """\
   There is no administrator yet. To create one, open this address in a browser;
   it works once, for one hour:
@@ -134,28 +138,42 @@ def check_preconditions(command: str, config: Config) -> None:
             "secrets are missing in the data folder, but the bucket has them: start the portal, "
             "which restores them, then try again"
         )
+    if config.lease_seconds and command in LEASED:
+        SharedFence(config.data_dir).check()
     if command in ("backup", "drill", "audit") and not has_tables(config.database_path):
         raise BackupError(
             f"there is no database at {config.database_path}: does DATABASE_PATH say where it is?"
         )
 
 
+def acquired(config: Config) -> tuple[int | None, Lease | None]:
+    """The lock for replication and the lease, as far as they are wanted, when the data folder has
+    everything that a backup has. Raises BackupError."""
+    from mosis.operations.backup import takeover
+
+    if config.lease_seconds:
+        return standby.acquire(config)
+    takeover.check_without_lease(config)
+    return restore_if_lost(config), None
+
+
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
     from mosis.application import build
-    from mosis.operations import backup
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
     from mosis.telemetry.maintenance import Maintenance
     from mosis.worker import Worker
 
     refuse_folder_of_front_end(config)
-    lock = restore_if_lost(config)
+    lock, lease = acquired(config)
     allocator.tune()
     sys.setswitchinterval(
         0.001
     )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
     env = open_migrated(config)
+    if lease is not None:
+        standby.hand_over(env, lease)
     env.files.sweep_incoming()
     app, worker, upkeep, watch = build(env), Worker(env), Maintenance(env), IntegrityMonitor(env)
     server = make_server(env, app)
@@ -164,11 +182,7 @@ def serve(config: Config) -> int:
     account_recovery.appoint(env)
     worker.start()
     upkeep.start()
-    if (
-        env.replication is not None and lock is not None and env.db.damage is None
-    ):  # Litestream writes to the database, too
-        env.replication.start(lock, partial(backup.upload_secrets, env))
-        heartbeat.beat(env)
+    start_replication(env, lock)
     asked: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -203,7 +217,20 @@ def serve(config: Config) -> int:
     env.close()
     if env.replication is not None:
         env.replication.stop()
+    if lease is not None:
+        standby.finish(lease)
     return 0
+
+
+def start_replication(env: Context, lock: int | None) -> None:
+    """Start Litestream, if there is to be a replica, after the secrets were uploaded."""
+    from mosis.operations import backup
+
+    if (
+        env.replication is not None and lock is not None and env.db.damage is None
+    ):  # Litestream writes to the database, too
+        env.replication.start(lock, partial(backup.upload_secrets, env))
+        heartbeat.beat(env)
 
 
 def make_server(env: Context, app: Any, spool: Path | None = None) -> Any:
@@ -313,7 +340,7 @@ def welcome(config: Config, port: int) -> str:
     lines += [f"  {marks[on]} {name:<14} {text}".rstrip() for on, name, text in rows]
     lines += [
         "",
-        f"  data in {config.data_dir}, packages in {config.packages_dir}",
+        f"  data in {config.data_dir}, packages in {_packages_place(config)}",
         "",
         *_notes(config),
         f"  Try:  curl -s {config.base_url}/healthz",
@@ -335,6 +362,11 @@ def _notes(config: Config) -> list[str]:
             "  Look: .env is not read; `portal.py --env-file .env serve` and `make run` do."
         )
     return [*notes, ""] if notes else []
+
+
+def _packages_place(config: Config) -> str:
+    """Where packages are, without the parameters of a bucket."""
+    return (config.packages_url or "").partition("?")[0] or str(config.packages_dir)
 
 
 def _ourselves() -> str:

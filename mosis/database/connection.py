@@ -151,7 +151,7 @@ class Connection:
         """One transaction from BEGIN IMMEDIATE to COMMIT, with `now` fixed. On any error nothing has changed.
 
         Raises Unavailable: `busy` if the write lock is not acquired within five seconds, `no_space` if the disk is full,
-        `database_unavailable` if the database is known to be corrupt."""
+        `database_unavailable` if the database is known to be corrupt, `lease_lost` if another portal may write."""
         if self._changing:
             raise RuntimeError(
                 "a transaction is open already: only the use case begins one, and once"
@@ -215,6 +215,7 @@ class Connection:
     def _begin(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
+        self.database.fence()
         if not self.database.writers.acquire(timeout=BUSY_SECONDS):
             raise Unavailable(
                 "busy",
@@ -246,6 +247,8 @@ class Connection:
         try:
             try:
                 if self.writing:
+                    if how == "COMMIT":
+                        self.database.fence()
                     self._execute(how)
             except BaseException:
                 if self.writing:
@@ -259,6 +262,7 @@ class Connection:
         if how == "COMMIT":
             try:
                 self.database.flush(self._number)
+                self.database.fence()  # a process that was stopped after COMMIT acknowledges nothing
             finally:  # the change is committed, and its jobs exist, whether or not the flush succeeded
                 for follow_up in self._after_commit:
                     follow_up()
@@ -354,6 +358,8 @@ class Database:
         # Called after a commit; set by the worker, the subscriptions and the context.
         self.on_job: Callable[[], None] = lambda: None
         self.on_event: Callable[[str], None] = lambda developer_id: None
+        # Raises Unavailable while this process may not write, because another portal may.
+        self.fence: Callable[[], None] = lambda: None
         self.on_count: Callable[..., None] = lambda name, **labels: None
         self.damage: str | None = None  # the first corruption found; nothing is written after it
         self.checkpoints = True  # off where Litestream checkpoints
@@ -414,6 +420,15 @@ class Database:
             with self._opening:
                 self._open.append(found)
         return found
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write: the database is not damaged, and the fence lets it."""
+        try:
+            self.fence()
+        except Unavailable:
+            return False
+        return self.damage is None
 
     def _connect(self) -> Connection:
         return Connection(self)

@@ -13,10 +13,12 @@ from typing import Any
 
 from mosis.config import Config
 from mosis.database import has_tables
+from mosis.disk import flush, write_new
 
 log = logging.getLogger("mosis.operations.backup")
 
 MISSING = "there is no program `litestream`: pip install 'mosis-portal[backup]', or unset BACKUPS_DIR and BACKUP_URL"
+GENERATION = "lease/generation"  # in the data folder
 TRIES = 3  # a restore that races with a compaction can fail
 RESTORE_SECONDS = 3600
 NOT_SO_FAR_BACK = "no matching backup files available"  # as Litestream prints it
@@ -28,18 +30,30 @@ class BackupError(Exception):
     """There is no backup, or none that is sound; the message says what to do."""
 
 
+class NoAnswer(BackupError):
+    """The bucket does not answer, or refuses the request; a later attempt may succeed."""
+
+
+class NotSoFarBack(BackupError):
+    """The replica has nothing of that moment."""
+
+
 class Litestream:
     """The program with the settings of this portal. `replica_dir` is None where the replica is not
-    a local folder."""
+    a local folder. `generation` is that of the lease, by default of this data folder; see
+    `mosis/outbound/lease.py`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, generation: int | None = None) -> None:
+        self.config = config
+        self.generation = generation_of(config.data_dir) or 0 if generation is None else generation
         self.database = config.database_path
         self.folder = config.data_dir
-        self.settings_path = self.folder / "litestream.yml"
+        name = "litestream.yml" if generation is None else f"litestream-{generation}.yml"
+        self.settings_path = self.folder / name
         self.state_dir = (
             self.folder / f".{self.database.name}-litestream"
         )  # Litestream's own files beside a database
-        self.url = config.backup_url
+        self.url = of_generation(config.backup_url, self.generation)
         self.replica_dir = (
             config.backups_dir / "portal" if config.backups_dir and not config.backup_url else None
         )
@@ -148,7 +162,7 @@ class Litestream:
             time.sleep(0.2 * attempt)
         if at and NOT_SO_FAR_BACK in str(trouble):
             begins = min((str(each["timestamp"]) for each in self.files()), default="nowhere")
-            raise BackupError(f"there is nothing of {at}: the replica begins at {begins}")
+            raise NotSoFarBack(f"there is nothing of {at}: the replica begins at {begins}")
         steps = [] if at else self._steps(target)
         if len(steps) < 2:
             raise trouble
@@ -223,7 +237,16 @@ class Litestream:
             if self.replica_dir is not None and self.replica_dir.exists():
                 self.command("restore")  # says that it is missing
             return False
-        return bool(self.files())
+        return self.with_files() is not None
+
+    def with_files(self) -> "Litestream | None":
+        """The replica of the newest generation, up to this one, that has files; None if none has.
+        Raises BackupError if it cannot be determined."""
+        for generation in range(self.generation, -1, -1):
+            found = self if generation == self.generation else Litestream(self.config, generation)
+            if found.files():
+                return found
+        return None
 
     def restore_if_lost(self) -> bool:
         """At start: restore a lost database; whether it was restored. Raises BackupError if there
@@ -236,12 +259,41 @@ class Litestream:
         ):  # a WAL without its database; never deleted, never applied to another database
             path.rename(path.with_name(f"{path.name}.left-{left}"))
         self.reset()
-        self.restore(self.database)
+        (self.with_files() or self).restore(self.database)
         log.warning(
             "database was missing; restored from the replica",
             extra={"bytes": self.database.stat().st_size},
         )
         return True
+
+
+def generation_of(folder: Path) -> int | None:
+    """The generation of the lease to which the database of this data folder belongs; None if the
+    folder never had a lease. Raises BackupError if the file is damaged."""
+    try:
+        return int((folder / GENERATION).read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise BackupError(f"{folder / GENERATION} is damaged: remove the folder lease") from None
+
+
+def write_generation(folder: Path, generation: int) -> None:
+    """Have this data folder belong to a generation from now on; flushed."""
+    path = folder / GENERATION
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    write_new(part, [f"{generation}\n".encode()])
+    part.rename(path)
+    flush(path.parent)
+
+
+def of_generation(url: str | None, generation: int) -> str | None:
+    """The address of a generation's replica. The first one has that of a portal without lease."""
+    if url is None or not generation:
+        return url
+    place, mark, query = url.partition("?")
+    return f"{place.rstrip('/')}/generations/{generation:08d}{mark}{query}"
 
 
 def beside(database: Path) -> list[Path]:

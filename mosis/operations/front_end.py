@@ -8,7 +8,7 @@ their next statement on. Changes that the store does not show (sign-ins, jobs, u
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from mosis.config import ConfigError
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.snapshots import SnapshotDatabase
-from mosis.litestream import Follow, Refused
+from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
+from mosis.outbound.lease import newest_generation
+from mosis.store.published_index import Held, Published
+from mosis.store.published_index import rows as published_rows
 
 log = logging.getLogger("mosis.operations.front_end")
 
@@ -29,11 +32,13 @@ COUNTS_SECONDS = 60.0  # between two copies of which the first differs by downlo
 BEHIND_SECONDS = 60  # /readyz fails
 ANEW_SECONDS = 120  # the followed file is thrown away; each time without result doubles the time
 LONGEST_ANEW_SECONDS = 960
+OLD_SECONDS = 30  # three heartbeats
+GENERATION_SECONDS = 10  # between two looks at the lease meanwhile
 DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
 # Files of a portal that writes, beside its database.
 OF_PRIMARY = ("jwt_secret", "telemetry_secret", "store_key.json", "telemetry.db")
-Marks = tuple[int, int, int, int, int]
+Marks = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class _Found:
 
     heartbeat: Heartbeat
     marks: Marks
+    indexes: list[Published]
 
 
 def check_folder(env_folder: Path, database: Path) -> None:
@@ -86,7 +92,9 @@ class FrontEnd:
         self._seen: Any = None  # the state of the followed file that was looked at
         self._refused: Refused | None = None
         self._trouble: str | None = None
-        self._look_at = self._counts_at = 0.0  # all times here are of the monotonic clock
+        self._look_at = self._counts_at = self._generation_at = (
+            0.0  # all times here are of the monotonic clock
+        )
         self._anew_seconds = ANEW_SECONDS
         self._anew_at = self._last_anew = 0.0
         self._stopping = threading.Event()
@@ -149,6 +157,7 @@ class FrontEnd:
             self._trouble = f"the copy could not be made: {error.strerror}"
             log.error("copy not made", extra={"reason": str(error)})
             self._look_at = self.env.clock.monotonic() + COPY_SECONDS
+        self._watch_generation()
         self._watch_age()
         self.db.release_older()
 
@@ -174,7 +183,8 @@ class FrontEnd:
         old = self._found
         same_start = old is not None and old.heartbeat.started == found.heartbeat.started
         if old is not None and same_start and self._can_wait(old.marks, found.marks, now):
-            self._found = _Found(found.heartbeat, old.marks)
+            self._found = replace(found, marks=old.marks)
+            self.env.state(Held).offered = found.indexes
             self._seen = state if old.marks == found.marks else None
             self._refused = None
             return
@@ -223,7 +233,7 @@ class FrontEnd:
                 )
             if differences := beat.differences(self.env.config):
                 raise Refused("settings_differ", "; ".join(differences) + ": make them the same.")
-            return _Found(beat, _marks(db))
+            return _Found(beat, _marks(db), published_rows(db))
         except Refused:
             raise
         except Exception as error:  # any error of SQLite
@@ -236,6 +246,7 @@ class FrontEnd:
         old, before = self._found, self.db.path
         anew = old is None or old.heartbeat.started != found.heartbeat.started
         self.db.replace(path, anew=anew)
+        self.env.state(Held).offered = found.indexes
         self._found = found
         self.copies += 1
         if old is not None:
@@ -248,6 +259,22 @@ class FrontEnd:
             if found is None
             else max(0, int(self.env.clock.time()) - found.heartbeat.at_seconds)
         )
+
+    def _watch_generation(self) -> None:
+        """Without a fresh heartbeat, look whether another portal has taken the lease: its replica is in
+        another folder of the bucket."""
+        now, behind = self.env.clock.monotonic(), self._behind_seconds()
+        if (behind is not None and behind <= OLD_SECONDS) or now < self._generation_at:
+            return
+        self._generation_at = now + GENERATION_SECONDS
+        try:
+            newest = newest_generation(self.env.config)
+        except BackupError as error:
+            log.warning("lease cannot be read", extra={"reason": str(error)})
+            return
+        if newest > self.follow.litestream.generation:
+            self._refused, self._seen = None, None
+            self.follow.follow_generation(newest)
 
     def _watch_age(self) -> None:
         """Discard the followed file when the data is too old, whatever the reason, or damaged."""
@@ -271,8 +298,8 @@ class FrontEnd:
 
 
 def _marks(db: Connection) -> Marks:
-    """Numbers that change with everything that the store shows; the first with download counts."""
-    counts, catalogue, sequence = db.one("SELECT counts, catalogue, sequence FROM store_state")
+    """Numbers that change with everything that the store shows but the signed index, which is made
+    from the copy of before; the first with download counts."""
+    counts, catalogue = db.one("SELECT counts, catalogue FROM store_state")
     newest = db.value("SELECT coalesce(max(number), 0) FROM store_changes")
-    signed = db.value("SELECT coalesce(max(sequence), 0) FROM signed_indexes")
-    return counts, catalogue, sequence, newest, signed
+    return counts, catalogue, newest

@@ -30,6 +30,7 @@ RETRY_SECONDS = 5
 STALL_SECONDS = 8  # without a byte from the bucket
 TRANSFER_SECONDS = 15  # one attempt of a request with content; and 1 s for each MiB
 PIECE = 1 << 20  # bytes at a time of a stream
+SMALL_BYTES = 64 << 10
 PART = 16 << 20  # bytes of a part of `upload`: with 10,000 parts, the limit of S3, 156 GiB
 LONGEST_SIGNED_SECONDS = 7 * 86_400  # a limit of signature version 4
 
@@ -46,6 +47,8 @@ _REASONS = {
     "NoSuchBucket": "there is no such bucket",
     "InvalidBucketName": "the name of the bucket is not valid",
     "ExpiredToken": "the session token has expired",
+    "InternalError": "the bucket has an error of its own, or is full",
+    "ServiceUnavailable": "the bucket has an error of its own, or is full",
     "SlowDown": "it asks to slow down",
     "QuotaExceeded": "the bucket is full",
     "InsufficientStorage": "the bucket is full",
@@ -354,7 +357,10 @@ class Bucket:
 
 
 def _scale(size_bytes: int) -> int:
-    """The class of a transfer: its size in MiB is at most 2 to the power of this; from 1 on."""
+    """The class of a transfer: its size in MiB is at most 2 to the power of this, from 1 on; 0 for
+    content so small that it takes no longer than a request without."""
+    if size_bytes <= SMALL_BYTES:
+        return 0
     return max(1, ((size_bytes >> 20) + 1).bit_length())
 
 

@@ -17,7 +17,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.outbound.http import Unreachable
 from mosis.outbound.primary import fetch
-from mosis.store.published_index import Held, Published, SignedIndex, rows
+from mosis.store.published_index import Held, Published, SignedIndex
 from mosis.store.signed_index import document, index_folder, sweep, write_index
 
 log = logging.getLogger("mosis.store.front_index")
@@ -38,9 +38,9 @@ class _Tries:
 
 
 def refresh(env: Context) -> None:
-    """Have the newest signed indexes of the copy that is read now. Called by one thread."""
+    """Have the newest signed indexes. Called by one thread."""
     db, held = env.db.connection(), env.state(Held)
-    for row in rows(db):
+    for row in held.offered:
         if row.min_age_days == 0:
             held.keys = row.public_keys
         known = held.by_age.get(row.min_age_days)

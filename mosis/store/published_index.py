@@ -54,8 +54,10 @@ class Published:
 
 @dataclass
 class Held:
-    """The newest indexes that a front end has, by cooldown, and the keys of the newest."""
+    """The newest indexes that a front end has, by cooldown, and the keys of the newest; `offered` are
+    the rows of the newest data."""
 
+    offered: list[Published] = field(default_factory=list)
     by_age: dict[int, SignedIndex] = field(default_factory=dict)
     keys: list[dict[str, Any]] | None = None
 

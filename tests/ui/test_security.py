@@ -103,8 +103,8 @@ def test_script_in_what_strangers_write_is_shown_as_text(client: Client) -> None
     alice = client.register("alice")
     client.app_of(alice)
     db = client.env.db.connection()
-    said = {"summary": SCRIPT, "description": SCRIPT + "\n\n" + SCRIPT, "tags": ["<b>"]}
-    client.patch("/v1/apps/com.acme.notes", said, as_=alice).expect(200)
+    fields = {"summary": SCRIPT, "description": SCRIPT + "\n\n" + SCRIPT, "tags": ["<b>"]}
+    client.patch("/v1/apps/com.acme.notes", fields, as_=alice).expect(200)
     client.published(alice, "com.acme.notes")
     with db.write():  # also what the rules of today refuse
         db.change("UPDATE developers SET name = ? WHERE id = ?", SCRIPT, alice.id)
@@ -154,7 +154,8 @@ def test_every_message_is_there_and_is_used() -> None:
                 "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
                 "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.", "mail_kind.",
                 "move.", "version.from_", "quality.show_", "secret.", "delivery.", "role.", "admin.", "plan.state.",
-                "listing_field.", "member_role.", "doctor.", "publishers.now_")  # fmt: skip
+                "listing_field.", "member_role.", "doctor.", "publishers.now_",
+                "report_reason.", "report_outcome.", "reports.state_")  # fmt: skip
     assert {
         key for key in known - used if not key.startswith(prefixes) and f'"{key}"' not in whole
     } == set()

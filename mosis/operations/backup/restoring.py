@@ -12,7 +12,7 @@ from mosis.config import Config
 from mosis.database import Connection, faults, has_tables, in_use
 from mosis.disk import flush, write_new
 from mosis.litestream import BackupError, Litestream
-from mosis.litestream.program import beside, discard
+from mosis.litestream.program import NotSoFarBack, beside, discard
 from mosis.operations.backup import bucket_copies
 from mosis.operations.backup.copies import open_checked, restore_missing_secrets
 
@@ -136,13 +136,23 @@ def _fetched(litestream: Litestream, target: Path, at: str | None, source: Path 
     discard(target)
     try:
         if source is None:
-            litestream.restore(target, at)
+            _replicated(litestream, target, at)
         else:
             _copied(source, target)
         return _whole(target)
     except BaseException:
         discard(target)
         raise
+
+
+def _replicated(litestream: Litestream, target: Path, at: str | None) -> None:
+    """A moment may belong to an earlier generation of the lease than the newest state."""
+    try:
+        litestream.restore(target, at)
+    except BackupError as error:
+        if at is None or not litestream.generation or not isinstance(error, NotSoFarBack):
+            raise
+        _replicated(Litestream(litestream.config, litestream.generation - 1), target, at)
 
 
 def _copied(source: Path, target: Path) -> None:
