@@ -49,7 +49,7 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
     queue = browser.open("/console/reviews")
     said = text_of(queue)
     assert "Notes 1.1.0" in said.replace("  ", " ")
-    assert "new permissions" in said or "every version is reviewed here" in said
+    assert "new permissions" in said or "everything is reviewed here" in said
     assert path in queue.body.decode()
     page = browser.open(path + "?file=assets/main.lua")
     body = page.body.decode()
