@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from mosis.config import Config
 from mosis.database.raw import FIRST_LOCK_BYTE, LOCK_BYTES
-from mosis.litestream.program import BackupError, Litestream
+from mosis.litestream.program import BackupError, Litestream, write_generation
 
 log = logging.getLogger("mosis.litestream.follow")
 
@@ -51,6 +51,7 @@ class Follow:
     """The child process, and the file that it writes in `folder`. One thread uses it."""
 
     def __init__(self, config: Config, folder: Path, monotonic: Callable[[], float]) -> None:
+        self._config = config
         self.litestream = Litestream(config)
         self.folder = folder
         self.path = folder / _NAME
@@ -125,6 +126,12 @@ class Follow:
         self._end()
         self._remove()
         self._start_at = self._monotonic()
+
+    def follow_generation(self, generation: int) -> None:
+        """Follow the replica of this generation of the lease from now on."""
+        self.start_anew(f"generation {generation} of the lease has begun")
+        write_generation(self._config.data_dir, generation)
+        self.litestream = Litestream(self._config)
 
     def stop(self) -> None:
         """End the child. Its file stays, and the next start continues it."""

@@ -16,9 +16,10 @@ from mosis.config import ConfigError
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.snapshots import SnapshotDatabase
-from mosis.litestream import Follow, Refused
+from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
+from mosis.outbound.lease import newest_generation
 from mosis.store.published_index import Held, Published
 from mosis.store.published_index import rows as published_rows
 
@@ -31,6 +32,8 @@ COUNTS_SECONDS = 60.0  # between two copies of which the first differs by downlo
 BEHIND_SECONDS = 60  # /readyz fails
 ANEW_SECONDS = 120  # the followed file is thrown away; each time without result doubles the time
 LONGEST_ANEW_SECONDS = 960
+OLD_SECONDS = 30  # three heartbeats
+GENERATION_SECONDS = 10  # between two looks at the lease meanwhile
 DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
 # Files of a portal that writes, beside its database.
@@ -89,7 +92,9 @@ class FrontEnd:
         self._seen: Any = None  # the state of the followed file that was looked at
         self._refused: Refused | None = None
         self._trouble: str | None = None
-        self._look_at = self._counts_at = 0.0  # all times here are of the monotonic clock
+        self._look_at = self._counts_at = self._generation_at = (
+            0.0  # all times here are of the monotonic clock
+        )
         self._anew_seconds = ANEW_SECONDS
         self._anew_at = self._last_anew = 0.0
         self._stopping = threading.Event()
@@ -152,6 +157,7 @@ class FrontEnd:
             self._trouble = f"the copy could not be made: {error.strerror}"
             log.error("copy not made", extra={"reason": str(error)})
             self._look_at = self.env.clock.monotonic() + COPY_SECONDS
+        self._watch_generation()
         self._watch_age()
         self.db.release_older()
 
@@ -253,6 +259,22 @@ class FrontEnd:
             if found is None
             else max(0, int(self.env.clock.time()) - found.heartbeat.at_seconds)
         )
+
+    def _watch_generation(self) -> None:
+        """Without a fresh heartbeat, look whether another portal has taken the lease: its replica is in
+        another folder of the bucket."""
+        now, behind = self.env.clock.monotonic(), self._behind_seconds()
+        if (behind is not None and behind <= OLD_SECONDS) or now < self._generation_at:
+            return
+        self._generation_at = now + GENERATION_SECONDS
+        try:
+            newest = newest_generation(self.env.config)
+        except BackupError as error:
+            log.warning("lease cannot be read", extra={"reason": str(error)})
+            return
+        if newest > self.follow.litestream.generation:
+            self._refused, self._seen = None, None
+            self.follow.follow_generation(newest)
 
     def _watch_age(self) -> None:
         """Discard the followed file when the data is too old, whatever the reason, or damaged."""
