@@ -73,6 +73,7 @@ def _operations() -> tuple[Any, ...]:
 def _api() -> tuple[Any, ...]:
     """The modules with the other calls of the API."""
     from mosis.web import (
+        abuse_reports,
         account_recovery,
         accounts,
         apps,
@@ -112,6 +113,7 @@ def _api() -> tuple[Any, ...]:
         reviews,
         review_messages,
         listing_changes,
+        abuse_reports,
         notifications,
         events,
         webhooks,
@@ -124,6 +126,7 @@ def _api() -> tuple[Any, ...]:
 def _pages() -> tuple[Any, ...]:
     """The modules with the pages' part of the URL table."""
     from mosis.ui import (
+        abuse_reports,
         account,
         account_links,
         assets,
@@ -152,6 +155,7 @@ def _pages() -> tuple[Any, ...]:
         device,
         console,
         listing_changes,
+        abuse_reports,
         review_desk,
         own_apps,
         members,

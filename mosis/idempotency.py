@@ -74,29 +74,29 @@ def request(
     )
 
 
-def find(db: Connection, asked: KeyedRequest) -> StoredResponse | None:
+def find(db: Connection, keyed: KeyedRequest) -> StoredResponse | None:
     """The stored response to this request, or None. Raises Invalid `idempotency_key_reused` if the
     body differs."""
     row = db.one(
         "SELECT body_mac, answer FROM idempotency WHERE id = ? AND expires_at > ? AND expires_at <= ?",
-        asked.id,
+        keyed.id,
         db.clock.now(),
         db.clock.latest(RETENTION_SECONDS),
     )
     if row is None:
         return None
-    if not hmac.compare_digest(row[0], asked.body_mac):
+    if not hmac.compare_digest(row[0], keyed.body_mac):
         raise Invalid(
             [],
             "idempotency_key_reused",
             "This Idempotency-Key was sent with another body; use a new key for a "
             "different request.",
         )
-    status, headers, body = json.loads(_decrypted(asked, row[1]))
+    status, headers, body = json.loads(_decrypted(keyed, row[1]))
     return StoredResponse(status, [(name, value) for name, value in headers], body.encode())
 
 
-def keep(db: Connection, asked: KeyedRequest, answer: StoredResponse) -> None:
+def keep(db: Connection, keyed: KeyedRequest, answer: StoredResponse) -> None:
     """Store a response, in the running transaction. Raises Conflict `idempotency_in_progress` if
     another process stored one first; then the transaction must be rolled back."""
     plain = json.dumps(
@@ -106,10 +106,10 @@ def keep(db: Connection, asked: KeyedRequest, answer: StoredResponse) -> None:
         "INSERT INTO idempotency (id, developer_id, body_mac, answer, expires_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET body_mac = excluded.body_mac, answer = excluded.answer, expires_at = excluded.expires_at"
         " WHERE idempotency.expires_at <= ? OR idempotency.expires_at > ?",
-        asked.id,
-        asked.developer_id,
-        asked.body_mac,
-        _encrypted(asked, plain),
+        keyed.id,
+        keyed.developer_id,
+        keyed.body_mac,
+        _encrypted(keyed, plain),
         db.clock.now(RETENTION_SECONDS),
         db.now,
         db.clock.latest(RETENTION_SECONDS),
@@ -138,14 +138,14 @@ def _mac(secret: str, label: bytes, content: bytes) -> bytes:
     return hmac.new(secret.encode(), label + b"\0" + content, hashlib.sha256).digest()
 
 
-def _encrypted(asked: KeyedRequest, plain: bytes) -> bytes:
+def _encrypted(keyed: KeyedRequest, plain: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     nonce = os.urandom(12)
-    return nonce + AESGCM(asked.encryption_key).encrypt(nonce, plain, asked.id.encode())
+    return nonce + AESGCM(keyed.encryption_key).encrypt(nonce, plain, keyed.id.encode())
 
 
-def _decrypted(asked: KeyedRequest, stored: bytes) -> bytes:
+def _decrypted(keyed: KeyedRequest, stored: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    return AESGCM(asked.encryption_key).decrypt(stored[:12], stored[12:], asked.id.encode())
+    return AESGCM(keyed.encryption_key).decrypt(stored[:12], stored[12:], keyed.id.encode())

@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
     "end_stuck_checks": Kind(every_seconds=HOUR),
     "sweep_sign_in": Kind(every_seconds=HOUR),
     "sweep_invitations": Kind(every_seconds=HOUR),
+    "sweep_reports": Kind(every_seconds=HOUR),
     "sweep_publisher_tokens": Kind(every_seconds=HOUR),
     "sweep_jobs": Kind(every_seconds=HOUR),
     "sweep_accounts": Kind(every_seconds=HOUR),
@@ -233,7 +234,7 @@ def finish(db: Connection, job: Job, took_seconds: float = 0, again: Again | Non
     nothing if the lease was lost. `took_seconds` is charged to its owner's turn."""
     with db.write():
         _charge(db, job, took_seconds)
-        if _asked_anew(db, job):
+        if _requested_again(db, job):
             again = Again(0)
         if again is None:
             _end(db, job, "done", None)
@@ -247,13 +248,13 @@ def fail(db: Connection, job: Job, error: str, took_seconds: float = 0) -> None:
     over with all its attempts."""
     with db.write():
         _charge(db, job, took_seconds)
-        anew = _asked_anew(db, job)
+        anew = _requested_again(db, job)
         if job.is_last_attempt and not anew:
             _end(db, job, "dead", error)
             return
         delay = min(2**job.attempts, LONGEST_DELAY_SECONDS) * random.uniform(1, 1.5)  # noqa: S311  (jitter, not a secret)
-        given_back = _give_back(db, job, db.clock.now(delay), error)
-        if given_back and anew and job.is_last_attempt:
+        returned = _give_back(db, job, db.clock.now(delay), error)
+        if returned and anew and job.is_last_attempt:
             db.change("UPDATE jobs SET attempts = 1 WHERE id = ?", job.id)
 
 
@@ -477,7 +478,7 @@ def _charge(db: Connection, job: Job, seconds: float) -> None:
     )
 
 
-def _asked_anew(db: Connection, job: Job) -> bool:
+def _requested_again(db: Connection, job: Job) -> bool:
     return db.has(
         "SELECT again FROM jobs WHERE id = ? AND lease_token = ?", job.id, job.lease_token
     )

@@ -83,6 +83,7 @@ POLICIES = {
     ),  # all changes by an account; each writes a line to the audit trail
     "upload": Policy(120, 3600),  # packages of an account
     "version_moves": Policy(30, 3600),  # of one version; halting and yanking are never refused
+    "abuse_reports": Policy(10, 3600),  # by one account, or from one network
     "report": Policy(30, 60),  # leaked keys reported from one network
 }
 

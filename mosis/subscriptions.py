@@ -22,7 +22,7 @@ class Subscriptions:
         self.database = database
         self._condition = threading.Condition()
         self._subscribers: dict[str, list[Callable[[], None]]] = {}
-        self._stirred: set[str] = set()
+        self._changed: set[str] = set()
         self._thread: threading.Thread | None = None
         self._seen = (0, 0)  # the database's data_version and the number of its last event
         self._closed = False
@@ -32,19 +32,19 @@ class Subscriptions:
         """An event of this account has been committed."""
         if developer_id in self._subscribers:
             with self._condition:
-                self._stirred.add(developer_id)
+                self._changed.add(developer_id)
                 self._condition.notify()
 
-    def subscribe(self, developer_id: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call `tell`, in this object's thread, after every later event of the account; spurious
-        calls are possible. `tell` must return quickly. The returned function ends the subscription.
+    def subscribe(self, developer_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, in this object's thread, after every later event of the account; spurious
+        calls are possible. `callback` must return quickly. The returned function ends the subscription.
         """
-        end = self.subscribe_among(developer_id, tell, sys.maxsize)
+        end = self.subscribe_among(developer_id, callback, sys.maxsize)
         assert end is not None
         return end
 
     def subscribe_among(
-        self, developer_id: str, tell: Callable[[], None], most: int
+        self, developer_id: str, callback: Callable[[], None], most: int
     ) -> Callable[[], None] | None:
         """As `subscribe`; None, and no subscription, when the account has `most` subscribers."""
         with self._condition:
@@ -52,7 +52,7 @@ class Subscriptions:
                 return None
             if not self._subscribers:  # earlier events have no subscriber
                 self._seen = (self.database.data_version(), self._newest_number())
-            self._subscribers.setdefault(developer_id, []).append(tell)
+            self._subscribers.setdefault(developer_id, []).append(callback)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="news", daemon=True)
                 self._thread.start()
@@ -61,8 +61,8 @@ class Subscriptions:
         def end() -> None:
             with self._condition:
                 left = self._subscribers.get(developer_id, [])
-                if tell in left:
-                    left.remove(tell)
+                if callback in left:
+                    left.remove(callback)
                 if not left:
                     self._subscribers.pop(developer_id, None)
 
@@ -83,13 +83,13 @@ class Subscriptions:
     def _loop(self) -> None:
         while True:
             with self._condition:
-                if not self._stirred and not self._closed:
+                if not self._changed and not self._closed:
                     self._condition.wait(LOOK_SECONDS if self._subscribers else None)
                 if self._closed:
                     return
-                stirred, self._stirred = self._stirred, set()
+                changed, self._changed = self._changed, set()
             try:
-                self._tell(stirred | self._elsewhere())
+                self._call(changed | self._elsewhere())
             except Exception:  # such as a locked database; the next poll finds the events
                 log.exception("event dispatch failed")
 
@@ -109,7 +109,7 @@ class Subscriptions:
     def _newest_number(self) -> int:
         return int(self.database.connection().value("SELECT coalesce(max(number), 0) FROM events"))
 
-    def _tell(self, stirred: set[str]) -> None:
-        for developer_id in stirred:
-            for tell in list(self._subscribers.get(developer_id, ())):
-                tell()
+    def _call(self, changed: set[str]) -> None:
+        for developer_id in changed:
+            for callback in list(self._subscribers.get(developer_id, ())):
+                callback()

@@ -23,6 +23,7 @@ from mosis.operations.backup import takeover
 from mosis.outbound import mail
 from mosis.people import account_recovery, account_rows, api_keys, email_tokens, trusted_publishers
 from mosis.publishing import (
+    abuse_reports,
     invitations,
     quotas,
     releases,
@@ -50,8 +51,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "mail_ticket": email_tokens.mail,
     "mail_invitation": invitations.mail,
     "mail_reset": account_recovery.mail_reset,
-    "tell_of_expiring_keys": api_keys.tell_of_expiring,
+    "tell_of_expiring_keys": api_keys.notify_of_expiring,
     "sweep_invitations": invitations.sweep,
+    "sweep_reports": abuse_reports.sweep,
     "sweep_publisher_tokens": trusted_publishers.sweep,
     "sweep_sign_in": account_recovery.sweep,
     "sweep_jobs": jobs.sweep,
@@ -61,7 +63,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "sweep_idempotency": idempotency.sweep,
     "deliver_webhook": webhooks.deliver,
     "sweep_webhooks": webhooks.sweep,
-    "crash_new_group": crash_notices.tell_owner,
+    "crash_new_group": crash_notices.notify_owner,
     "crash_digest": crash_notices.send_digest,
     "review_digest": review_notices.send_digests,
     "add_up_downloads": downloads.add_up,

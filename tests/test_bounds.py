@@ -55,11 +55,11 @@ def test_events_go_after_ninety_days_and_beyond_a_number(env: Context, clock: Fa
     events.sweep(env)
     assert (events.find(db, old), count(env, "events")) == (None, 1)
     with db.write():
-        for number in range(events.MOST_KEPT + 1500):
+        for number in range(events.MOST_STORED + 1500):
             db.insert("events", id=f"e{number:05}", developer_id="greedy", kind="version.published",
                       created_at=db.now)  # fmt: skip
     events.sweep(env)
-    assert count(env, "events", "developer_id = 'greedy'") == events.MOST_KEPT
+    assert count(env, "events", "developer_id = 'greedy'") == events.MOST_STORED
     assert db.value("SELECT min(id) FROM events WHERE developer_id = 'greedy'") == "e01500"
     assert events.find(db, recent) is not None
 

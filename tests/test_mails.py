@@ -43,6 +43,8 @@ FACTS: dict[str, dict[str, Any]] = {
         "reviews": [{"package_id": "com.acme.notes", "version": "1.1.0", "submitted_at": "2026-01-31T09:00:00Z"}],
     },
     "listing.rejected": {"fields": ["name"], "reasons": ["metadata"], "comment": "Not your bank."},
+    "report.waiting": {"reason": "spam"},
+    "app.suspended": {"comment": "It sends contacts away."},
     "app.released": {"by": "Bob"},
     "app.publisher_added": {"host": "token.actions.githubusercontent.com"},
     "app.member_invited": {"email": "bob@example.net", "role": "publisher"},

@@ -9,16 +9,17 @@ from mosis.people.personal_data import EXPORTED
 LEFT_OUT = {
     "the account itself, or an id that another list of the export has": "developer_id owner_id actor_id author_id app_id"
     " app_members.app_id app_invitations.id tickets.id jobs.id oauth_states.session_id reviews.claimed_by reviews.decided_by"
-    " listing_changes.decided_by"
+    " listing_changes.decided_by abuse_reports.closed_by"
     " versions.signing_key_id apps.first_owner_id",
     "a secret, or a hash of one: who reads the export must not be able to use it": "developers.password_hash api_keys.hash"
     " sessions.seed sessions.generation sessions.browser_hash oauth_states.browser_hash second_factors.seed"
     " second_factors.last_step second_factors.recovery_hashes publisher_tokens.token_hash webhooks.secret webhooks.old_secret"
     " webhooks.old_until device_logins.device_code_hash device_logins.user_code idempotency.body_mac idempotency.answer"
-    " jobs.arguments jobs.lease_token",
+    " jobs.arguments jobs.lease_token abuse_reports.source_hash",
     "the account's public key: the list has its fingerprint": "signing_keys.public_key",
     "hashes that tie the lines of the audit trail together": "audit.previous_hash audit.hash",
     "a state of the portal's work, about no account": "api_keys.notified_at events.number events.mailed_at events.mail_due"
+    " abuse_reports.number"
     " sessions.rotated_at device_logins.interval_seconds device_logins.polled_at device_logins.expires_at device_logins.made_by"
     " jobs.lane jobs.unique_key jobs.attempts jobs.again jobs.run_at jobs.lease_until jobs.finished_at"
     " webhook_deliveries.due_at webhook_deliveries.attempted_at webhook_deliveries.begun_at webhook_deliveries.finished_at"

@@ -16,7 +16,7 @@ from mosis.events.kinds import KINDS as KINDS
 LONGEST_REST_SECONDS = 300  # of a webhook after a failure
 MOST_WAITING = 500  # waiting deliveries of one webhook; beyond this the oldest are given up
 RETENTION_SECONDS = 90 * 24 * 3600
-MOST_KEPT = 5000  # events of one account
+MOST_STORED = 5000  # events of one account
 SWEPT_AT_ONCE = 1000  # rows per transaction, so that others can write in between
 URGENT = "security."  # kinds whose mail is not delayed by others
 
@@ -125,21 +125,21 @@ def _give_up_oldest(db: Connection, webhook_id: str) -> None:
 
 
 def sweep(env: Any) -> None:
-    """Job: delete events after ninety days, and of each account all but the newest MOST_KEPT. The
+    """Job: delete events after ninety days, and of each account all but the newest MOST_STORED. The
     audit trail still lists the changes."""
     db = env.db.connection()
     old = "SELECT number FROM (SELECT number, created_at FROM events ORDER BY number LIMIT ?) WHERE created_at < ?"
     while numbers := db.all(old, SWEPT_AT_ONCE, env.clock.now(-RETENTION_SECONDS)):
         _forget(db, numbers)
     crowded = db.all(
-        "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_KEPT
+        "SELECT developer_id FROM events GROUP BY developer_id HAVING count(*) > ?", MOST_STORED
     )
     for (developer_id,) in crowded:
         too_many = (
             "SELECT number FROM events WHERE developer_id = ?1 AND number <= (SELECT number FROM events WHERE developer_id = ?1"
             " ORDER BY number DESC LIMIT 1 OFFSET ?2) ORDER BY number LIMIT ?3"
         )
-        while numbers := db.all(too_many, developer_id, MOST_KEPT, SWEPT_AT_ONCE):
+        while numbers := db.all(too_many, developer_id, MOST_STORED, SWEPT_AT_ONCE):
             _forget(db, numbers)
 
 

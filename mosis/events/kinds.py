@@ -156,6 +156,27 @@ KINDS: dict[str, Kind] = {
         "Change it and save it again:",
         "/console/apps/{package_id}",
     ),
+    "report.waiting": Kind(
+        REVIEWERS + " who are not members of the app",
+        "reason",
+        "{package_id} was reported: {reason}.",
+        "The reports:",
+        "/console/reports",
+    ),
+    "app.suspended": Kind(
+        OWNERS,
+        "comment",
+        "{package_id} was suspended: the store does not show it any more.",
+        "What that means:",
+        "/docs/API#abuse-reports",
+    ),
+    "app.unsuspended": Kind(
+        OWNERS,
+        "comment",
+        "The suspension of {package_id} was lifted.",
+        "The page of the app:",
+        "/console/apps/{package_id}",
+    ),
     "app.released": Kind(
         OWNERS,
         "sha256 by by_id with_api_key",

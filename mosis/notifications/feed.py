@@ -98,7 +98,7 @@ def _mail(env: Context, developer_id: str, *, urgent: bool) -> Again | None:
         wanted = [
             each
             for each in due
-            if choices[each.kind] and not developer.suspended and not mails.is_good_news(each)
+            if choices[each.kind] and not developer.suspended and not mails.is_success(each)
         ]
         if not wanted:
             with db.write():

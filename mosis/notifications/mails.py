@@ -157,7 +157,7 @@ def _lines(value: str) -> str:
     return "".join(each for each in value if each.isprintable() or each == "\n")
 
 
-def is_good_news(event: Event) -> bool:
+def is_success(event: Event) -> bool:
     """Whether the event is a success of a kind that is only mailed on failure."""
     return KINDS[event.kind].failure is not None and _failure(event) is None
 

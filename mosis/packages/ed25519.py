@@ -77,13 +77,13 @@ def private_pem(seed: bytes) -> str:
 
 
 def _openssl_verifies(raw_key: bytes, signature: bytes, message: bytes) -> bool:
-    if _said_good(raw_key, signature, message):
+    if _is_valid(raw_key, signature, message):
         return True
     _check_program()  # a negative result counts only if the program accepts a known good signature
     return False
 
 
-def _said_good(raw_key: bytes, signature: bytes, message: bytes) -> bool:
+def _is_valid(raw_key: bytes, signature: bytes, message: bytes) -> bool:
     arguments = ["-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", "key"]
     arguments += ["-sigfile", "signature", "-in", "message"]
     try:
@@ -97,7 +97,7 @@ def _said_good(raw_key: bytes, signature: bytes, message: bytes) -> bool:
 
 @cache
 def _check_program() -> None:
-    if not _said_good(*_KNOWN):
+    if not _is_valid(*_KNOWN):
         raise NoEd25519(
             f"{shutil.which('openssl')} cannot check Ed25519 signatures; install OpenSSL 3.0 or newer,"
             " or the Python package cryptography."

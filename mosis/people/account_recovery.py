@@ -17,7 +17,7 @@ from mosis.people.accounts import Developer
 from mosis.people.email_tokens import Ticket
 
 
-def ask_to_verify(db: Connection, caller: Caller) -> None:
+def request_verification(db: Connection, caller: Caller) -> None:
     """Mail the caller a link that verifies the address, unless it is verified."""
     with db.write():
         developer = accounts.get(db, caller.account)

@@ -245,7 +245,7 @@ def refresh(env: Context, db: Connection, caller: Caller, token: str) -> SignedI
                 session.id,
             )
             return _pair(env, developer, session)
-        if _asks_again(session, generation, caller, db.now):
+        if _is_repetition(session, generation, caller, db.now):
             return _pair(env, developer, session)
         end_session(db, session.id, "reuse")
         owner = replace(caller, developer_id=session.developer_id)
@@ -483,7 +483,7 @@ def _latest_expiry(clock: Clock) -> str:
     return clock.latest(2 * tokens.REFRESH_SECONDS)
 
 
-def _asks_again(session: Session, generation: int, caller: Caller, now: str) -> bool:
+def _is_repetition(session: Session, generation: int, caller: Caller, now: str) -> bool:
     return (
         generation == session.generation - 1
         and session.rotated_at is not None

@@ -217,7 +217,7 @@ def flush_uses(env: Context) -> None:
         raise
 
 
-def tell_of_expiring(env: Context) -> None:
+def notify_of_expiring(env: Context) -> None:
     """Job: notify owners of keys that expire within a week, once for each key."""
     db = env.db.connection()
     with db.write():

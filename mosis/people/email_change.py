@@ -43,7 +43,7 @@ def confirm(env: Context, db: Connection, caller: Caller, token: str, password: 
     `email_taken`.
     """
     ticket = email_tokens.read(env, db, token, "change")
-    developer = _alive(db, ticket)
+    developer = _owner(db, ticket)
     email_tokens.check_session(caller, developer.id)
     if caller.developer_id is None:
         if password is None:
@@ -55,7 +55,7 @@ def confirm(env: Context, db: Connection, caller: Caller, token: str, password: 
             raise Denied("invalid_credentials", "This is not the password of the account.")
     with db.write():
         email_tokens.spend(env, db, token, "change")
-        developer = accounts.unchanged(db, _alive(db, ticket))
+        developer = accounts.unchanged(db, _owner(db, ticket))
         _check_free(db, ticket.email, developer.id)
         accounts.set_email(db, developer.id, ticket.email)
         audit.add(db, caller, "account.email_changed", developer.id, owner_id=developer.id)
@@ -71,7 +71,7 @@ def undo(env: Context, db: Connection, caller: Caller, token: str) -> None:
     """
     with db.write():
         ticket = email_tokens.spend(env, db, token, "undo")
-        developer = _alive(db, ticket)
+        developer = _owner(db, ticket)
         _check_free(db, ticket.email, developer.id)
         revocation.end(db, developer.id, revocation.CLAIMED, "password")
         accounts.set_email(db, developer.id, ticket.email)
@@ -90,7 +90,7 @@ def _check_free(db: Connection, email: str, developer_id: str) -> None:
         raise Conflict("email_taken", "An account with this address exists already.")
 
 
-def _alive(db: Connection, ticket: Ticket) -> Developer:
+def _owner(db: Connection, ticket: Ticket) -> Developer:
     developer = accounts.get(db, ticket.developer_id or "")
     if developer.suspended:
         raise Denied("invalid_token", "This link is no longer valid; ask for a new one.")

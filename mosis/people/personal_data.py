@@ -12,7 +12,7 @@ from mosis.database import Connection
 from mosis.outbound.mail import Written
 from mosis.people import accounts, revocation
 from mosis.people.accounts import Developer
-from mosis.publishing import apps, listing_changes, members, quotas, versions
+from mosis.publishing import abuse_reports, apps, listing_changes, members, quotas, versions
 from mosis.publishing.versions import MOVES
 
 # The account's address, if it has been verified. Until then it may be somebody else's: invitations and
@@ -62,6 +62,10 @@ EXPORTED = {
     " c.updated_at, c.decided_at FROM listing_changes c JOIN apps a ON a.id = c.app_id"
     " WHERE a.developer_id = ?1 OR c.author_id = ?1",
     "listing_changes_decided": "SELECT id, state, reasons, comment, decided_at FROM listing_changes WHERE decided_by = ?1",
+    "abuse_reports": "SELECT r.id, a.package_id, r.verified, r.reason, r.text, r.email, r.created_at, r.closed_at, r.outcome"
+    " FROM abuse_reports r JOIN apps a ON a.id = r.app_id WHERE r.author_id = ?1"
+    f" OR r.email = {VERIFIED} COLLATE NOCASE",
+    "abuse_reports_closed": "SELECT id, reason, closed_at, outcome FROM abuse_reports WHERE closed_by = ?1",
     "messages": "SELECT id, version_id, sender, internal, text, created_at FROM messages WHERE author_id = ?1",
     "events": "SELECT id, kind, package_id, version, data, created_at, read_at FROM events WHERE developer_id = ?1 ORDER BY number",
     "webhooks": "SELECT id, url, kinds, enabled, created_at FROM webhooks WHERE developer_id = ?1",
@@ -128,6 +132,7 @@ def erase(
         own = _own_mails(db, developer)
         members.leave_all(db, developer.id)
         listing_changes.end_waiting(db, caller, developer.id)
+        abuse_reports.forget(db, developer.id)
         _erase_work(db, caller, developer.id, withdraw_apps)
         _erase_traces(db, developer.id)
         revocation.erase(db, developer.id)

@@ -16,7 +16,7 @@ from mosis.database import Connection, columns
 from mosis.errors import Denied, InvalidState
 
 TICKET_SECONDS = 600
-TELL_SECONDS = 3600  # at most one notice of wrong codes in this time
+NOTICE_SECONDS = 3600  # at most one notice of wrong codes in this time
 
 
 @dataclass(frozen=True)
@@ -195,14 +195,14 @@ def prove_if_on(env: Context, db: Connection, caller: Caller, code: str | None) 
     prove(env, db, caller, factor, code)
 
 
-def tell_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
+def notify_of_failure(db: Connection, caller: Caller, developer_id: str) -> None:
     """Notify the owner, at most once an hour, that somebody knows the password and tries codes."""
     with db.write():
         if not db.value(
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'security.second_factor_failed'"
             " AND created_at > ?",
             developer_id,
-            db.clock.now(-TELL_SECONDS),
+            db.clock.now(-NOTICE_SECONDS),
         ):
             facts = {"network": caller.network, "client": caller.client}
             events.add(db, developer_id, "security.second_factor_failed", **facts)

@@ -25,5 +25,5 @@ def sign_in(env: Context, db: Connection, caller: Caller, ticket: str, code: str
             return accounts.sign_in(env, db, caller, developer, proved=True)
     except Denied as refusal:
         if refusal.code == "invalid_code":
-            second_factor.tell_of_failure(db, caller, developer_id)
+            second_factor.notify_of_failure(db, caller, developer_id)
         raise

@@ -152,8 +152,11 @@ def all_apps(db: Connection, wanted: PageRequest, query: str = "") -> Page[App]:
 
 def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, reason: str) -> App:
     """Suspend an app or lift its suspension, in the running transaction. A suspended app is not
-    listed and its packages cannot be downloaded."""
+    listed and its packages cannot be downloaded. Its owners are notified, with the reason."""
     touch(db, app.id, suspended=int(suspended))
+    if bool(app.suspended) != suspended:
+        kind = "app.suspended" if suspended else "app.unsuspended"
+        members.tell(db, app.id, "owner", kind, comment=reason)
     audit.add(
         db,
         caller,

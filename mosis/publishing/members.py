@@ -190,7 +190,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         name=member.name, account_id=member.developer_id, role=role,
     )  # fmt: skip
     if role != "owner":
-        _tell_one(db, member, "app.member_changed", role=role)
+        _notify_member(db, member, "app.member_changed", role=role)
     return get(db, member.app_id, member.developer_id)
 
 
@@ -217,7 +217,7 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
         db, member.app_id, "owner", "app.member_removed",
         name=member.name, account_id=member.developer_id, role=member.role,
     )  # fmt: skip
-    _tell_one(db, member, "app.member_removed", role=member.role)
+    _notify_member(db, member, "app.member_removed", role=member.role)
 
 
 def leave_all(db: Connection, account: str) -> None:
@@ -303,7 +303,7 @@ def _pass_on(db: Connection, member: Member) -> None:
         belong_to(db, member.app_id, others[0])
 
 
-def _tell_one(db: Connection, member: Member, kind: str, **data: Any) -> None:
+def _notify_member(db: Connection, member: Member, kind: str, **data: Any) -> None:
     """Notify a member of a change of their own membership."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", member.app_id)
     events.add(

@@ -19,7 +19,7 @@ def announce(db: Connection, version: Version, review_id: str, because: list[str
     """Notify every reviewer but the members of the app that a version waits, in the running
     transaction, and have a digest sent later."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
-    for reviewer in _reviewers(db):
+    for reviewer in reviewers(db):
         if members.role_of(db, version.app_id, reviewer) is None:
             events.add(
                 db,
@@ -37,7 +37,7 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     """As `announce`, for a listing change. One that follows another of the same app within an hour,
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
-    for reviewer in _reviewers(db):
+    for reviewer in reviewers(db):
         if members.role_of(db, app_id, reviewer) is None and not db.value(
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
             " AND created_at > ? LIMIT 1",
@@ -65,7 +65,7 @@ def send_digests(env: Context) -> None:
     wait. Safe to run
     twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
-    for reviewer in _reviewers(db):
+    for reviewer in reviewers(db):
         with db.write():
             waiting = _waiting(db, reviewer)
             if not waiting:
@@ -81,7 +81,8 @@ def send_digests(env: Context) -> None:
             )
 
 
-def _reviewers(db: Connection) -> list[str]:
+def reviewers(db: Connection) -> list[str]:
+    """The accounts that are notified as reviewers."""
     rows = db.all(
         "SELECT id FROM developers WHERE role IN ('reviewer', 'admin') AND suspended = 0"
         " AND erased_at IS NULL ORDER BY id LIMIT ?",

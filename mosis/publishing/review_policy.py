@@ -90,7 +90,7 @@ def reasons_for_review(env: Context, db: Connection, version: Version) -> list[s
         "new_owner": (transferred_at or "") >= (changes.since.decided_at or "9999"),
         "new_permissions": bool(changes.permissions_added)
         if not is_proven
-        else _asks_dangerous(changes),
+        else _wants_dangerous(changes),
         "new_findings": bool(changes.findings_added),
         "rejected_before": _reviewed_since(db, changes.since, "rejected"),
         "sample": sampled or _reviewed_since(db, changes.since, "withdrawn", "sample"),
@@ -98,7 +98,7 @@ def reasons_for_review(env: Context, db: Connection, version: Version) -> list[s
     return [reason for reason, holds in why.items() if holds]
 
 
-def _asks_dangerous(changes: Changes) -> bool:
+def _wants_dangerous(changes: Changes) -> bool:
     return bool(set(changes.permissions_added) & set(DANGEROUS_PERMISSIONS))
 
 
@@ -111,7 +111,7 @@ def _is_harmless(db: Connection, version: Version, changes: Changes) -> bool:
         " AND r.state IN ('rejected', 'withdrawn') LIMIT 1",
         version.app_id,
     )
-    return not warnings and not reviewed and not _asks_dangerous(changes)
+    return not warnings and not reviewed and not _wants_dangerous(changes)
 
 
 def drawn(secret: str, version: Version) -> float:

@@ -159,20 +159,20 @@ def create(
     apps.check_uploader(caller, app)
     if not members.may_sign(db, app.id, package.signing_key_id):
         raise packages.signature_refused()
-    living = db.one(
+    existing = db.one(
         f"SELECT {columns(Version)} FROM versions WHERE app_id = ? AND version = ?"
         " AND (state NOT IN ('failed', 'rejected', 'withdrawn') OR released = 1)",
         app.id,
         package.version,
         into=Version,
     )
-    if living and living.sha256 == received.sha256:
-        return Created(living, new=False)
-    if living:
+    if existing and existing.sha256 == received.sha256:
+        return Created(existing, new=False)
+    if existing:
         raise Conflict(
             "version_exists",
-            f"Version {package.version} exists and is {living.state}; give the package a new version.",
-            state=living.state,
+            f"Version {package.version} exists and is {existing.state}; give the package a new version.",
+            state=existing.state,
         )
     channel = upload.channel or package.channel
     check_code(db, app.id, channel, package.version_code)
@@ -324,7 +324,7 @@ def move(
         details = {"version": version.version, "state": after, **(facts or {})}
         members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
-        _tell_of_release(db, caller, version)
+        _notify_of_release(db, caller, version)
     note(db, caller, version, f"version.{name}", state=after)
     return now
 
@@ -335,7 +335,7 @@ def note(db: Connection, caller: Caller, version: Version, action: str, **detail
     members.note(db, caller, version.app_id, action, version.id, **details)
 
 
-def _tell_of_release(db: Connection, caller: Caller, version: Version) -> None:
+def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None:
     """Tell every owner of a release and of who has made it, so that one by a stolen credential shows."""
     name = db.value("SELECT name FROM developers WHERE id = ?", caller.developer_id)
     members.tell(

@@ -50,7 +50,7 @@ def announce(env: Context) -> None:
             telemetry_apps.set_columns(telemetry, app, announced_day=today, announced=count)
 
 
-def tell_owner(env: Context, group: str) -> None:
+def notify_owner(env: Context, group: str) -> None:
     """Job: create the event for a group of crashes that is new, or has returned after it was
     resolved, once for each time."""
     row = env.telemetry.connection().one(

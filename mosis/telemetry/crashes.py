@@ -35,7 +35,7 @@ from mosis.validation import check, timestamps
 
 TOP_FRAMES = 5
 LINES_READ = 60  # of a stack trace, for grouping
-KEPT_TRACE_CHARACTERS = 16_000
+STORED_TRACE_CHARACTERS = 16_000
 # of the quota: an app may send one report for a hundred events, and at least LEAST_REPORTS
 EVENTS_A_REPORT = 100
 LEAST_REPORTS = 100
@@ -93,7 +93,7 @@ def take(env: Context, document: dict[str, Any], caller: Caller = NOBODY) -> Rec
         return Receipt(0, 0, False, 0.0, [])
     now = int(env.clock.time())
     _check_quota(env, sender, caller, document["device_id"], now)
-    cut = cut or len(document["crash"]["stack_trace"]) > KEPT_TRACE_CHARACTERS
+    cut = cut or len(document["crash"]["stack_trace"]) > STORED_TRACE_CHARACTERS
     report = Report(document, sender, caller.client_network, at, cut)
     stored = env.telemetry_commits.run(lambda db: _store(env, db, report, now))
     return Receipt(int(stored), 0, not stored, sender.effective_sample_rate(env), [], cut)
@@ -215,7 +215,7 @@ def _check_quota(env: Context, sender: Sender, caller: Caller, device: str, now:
         raise shares.used_up(
             now, "This app has sent the maximum number of crash reports for today."
         )
-    space.check(env, KEPT_TRACE_CHARACTERS)
+    space.check(env, STORED_TRACE_CHARACTERS)
     if env.limits.on and not intake.day_shares(env).take(
         now,
         (f"crash:{sender.app_id}:{caller.client_network}", 1, max(LEAST_OF_NETWORK, most // 10)),
@@ -267,7 +267,7 @@ def _store(env: Context, db: Connection, report: Report, now: int) -> bool:
         version=sender.version,
         mosis_version=document["mosis_version"],
         message=crash["message"],
-        stack_trace=crash["stack_trace"][:KEPT_TRACE_CHARACTERS],
+        stack_trace=crash["stack_trace"][:STORED_TRACE_CHARACTERS],
         context=json.dumps(crash.get("context", {}), ensure_ascii=False),
         truncated=int(report.truncated),
     )

@@ -18,7 +18,7 @@ from mosis.telemetry.shares import DAY
 
 log = logging.getLogger("mosis.telemetry")
 DAYS_IN_PORTAL = 7  # older days are added up there
-KEPT_DAYS = 730
+RETENTION_DAYS = 730
 MOST_ROWS = 10_000
 SLICE = 100  # versions
 BY = ("day", "version", "channel")
@@ -108,10 +108,10 @@ def counts(
 
 
 def old_days(db: Connection, limit: int) -> list[tuple[int, int, str]]:
-    """Rows that are older than KEPT_DAYS."""
+    """Rows that are older than RETENTION_DAYS."""
     rows: list[tuple[int, int, str]] = db.all(
         "SELECT app, day, version FROM downloads WHERE day < ? LIMIT ?",
-        int(db.clock.time()) // DAY - KEPT_DAYS,
+        int(db.clock.time()) // DAY - RETENTION_DAYS,
         limit,
     )
     return rows

@@ -170,7 +170,7 @@ def _steps(env: Context, db: Connection, now: int) -> Iterator[tuple[Find, Delet
         ),
         watches.delete_ended,
     )
-    yield from _steps_of_apps_gone(env, db)
+    yield from _steps_of_deleted_apps(env, db)
     yield lambda limit: [[limit]] if _has_space_to_give(db) else [], _give_space_back
 
 
@@ -178,9 +178,9 @@ def _rows(db: Connection, sql: str, *values: Any) -> Find:
     return lambda limit: db.all(sql, *values, limit)
 
 
-def _steps_of_apps_gone(env: Context, db: Connection) -> Iterator[tuple[Find, Delete]]:
+def _steps_of_deleted_apps(env: Context, db: Connection) -> Iterator[tuple[Find, Delete]]:
     """The same for everything of apps that are deleted."""
-    gone = json.dumps(_apps_gone(env, db))
+    gone = json.dumps(_deleted_apps(env, db))
     yield (
         _rows(
             db,
@@ -240,7 +240,7 @@ def _by(table: str) -> Delete:
     return delete
 
 
-def _apps_gone(env: Context, db: Connection) -> list[int]:
+def _deleted_apps(env: Context, db: Connection) -> list[int]:
     """Apps that the portal no longer has: drafts that were deleted."""
     known = {row[0] for row in env.db.connection().all("SELECT id FROM apps")}
     return [

@@ -132,11 +132,11 @@ def catch_up(
 
 def advance(db: Connection) -> bool:
     """Add the next slice. Returns whether there may be more. Only the writing needs the lock."""
-    come = summed(db)
+    summed_to = summed(db)
     rows = db.all(
         "SELECT id, source, device, coalesce(packed, events) FROM batches WHERE id > ?"
         " ORDER BY id LIMIT ?",
-        come,
+        summed_to,
         SLICE,
     )
     if not rows:
@@ -146,7 +146,7 @@ def advance(db: Connection) -> bool:
     devices = _count_watched(db, rows, known, last)
     found = [(key, stored_plus(db, key, each).row()) for key, each in spread(hours).items()]
     with db.write():
-        if summed(db) == come:  # otherwise another process has added them meanwhile
+        if summed(db) == summed_to:  # otherwise another process has added them meanwhile
             for key, row in found:
                 db.change(_ADD, *key, *row)
             watches.add(db, devices)
@@ -311,13 +311,13 @@ def recount(db: Connection) -> int:
         else {"hour": 0, "day": 0}
     )
     hours: dict[Key, Sums] = {}
-    known, come = sources(db), 0
+    known, summed_to = sources(db), 0
     select = (
         "SELECT id, source, device, coalesce(packed, events) FROM batches"
         " WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000"
     )
-    while rows := db.all(select, come, last):
-        come = rows[-1][0]
+    while rows := db.all(select, summed_to, last):
+        summed_to = rows[-1][0]
         for key, each in count_batches(rows, known)[0].items():
             hours.setdefault(key, Sums()).add(each)
     found = {key: each for key, each in spread(hours).items() if key[3] >= since[key[1]]}

@@ -12,6 +12,7 @@ apps.py, quality.py, charts.py   a developer's apps, versions and figures
 members.py, trusted_publishers.py, rollout_plans.py   who works on an app, build servers, rollout plans
 account.py     the account; second_factor.py its second factor
 reviews.py     the review desk; listing_changes.py its part for what the store shows
+abuse_reports.py   reports of abuse: the form for everybody, and the reviewer's pages
 admin.py       the operator's pages
 
 How to add a page

@@ -72,7 +72,7 @@ def verify(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
 def resend(env: Context, db: Connection, page: Page) -> bottle.HTTPResponse:
     """Mail the link that verifies the address once more."""
     spend(env, "mail", accounts.folded(accounts.get(db, page.caller.account).email))
-    account_recovery.ask_to_verify(db, page.caller)
+    account_recovery.request_verification(db, page.caller)
     return page.see_other("/console/", notice="mailed")
 
 

@@ -18,6 +18,7 @@ ENTRIES = (
     Entry("/console/", "navigation.overview"),
     Entry("/console/notifications", "navigation.notifications"),
     Entry("/console/reviews", "navigation.reviews", role="reviewer"),
+    Entry("/console/reports", "navigation.reports", role="reviewer"),
     Entry("/console/account", "navigation.account"),
     Entry("/console/admin", "navigation.admin", role="admin"),
 )

@@ -99,5 +99,5 @@ def undo_email(env: Context, db: Connection, caller: Caller, body: dict[str, Any
 def resend(env: Context, db: Connection, caller: Caller) -> None:
     """Send the verification mail again."""
     spend(env, "mail", caller.account)
-    account_recovery.ask_to_verify(db, caller)
+    account_recovery.request_verification(db, caller)
     bottle.response.status = 202

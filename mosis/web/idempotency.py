@@ -67,32 +67,32 @@ class Retries:
         with db.held():
             body = run()
             response = bottle.response
-            if retry.asked and isinstance(body, bytes) and 200 <= response.status_code < 300:
+            if retry.keyed and isinstance(body, bytes) and 200 <= response.status_code < 300:
                 answer = StoredResponse(response.status_code, list(response.headers.items()), body)
                 with db.write():
-                    idempotency.keep(db, retry.asked, answer)
+                    idempotency.keep(db, retry.keyed, answer)
             return body
 
     @contextmanager
-    def alone(self, asked: KeyedRequest) -> Iterator[None]:
+    def alone(self, keyed: KeyedRequest) -> Iterator[None]:
         """Prevents concurrent requests with the same key. Raises Conflict
         `idempotency_in_progress`."""
         with self._lock:
-            if asked.id in self._running:
+            if keyed.id in self._running:
                 raise idempotency.in_progress()
-            self._running.add(asked.id)
+            self._running.add(keyed.id)
         try:
             yield
         finally:
             with self._lock:
-                self._running.remove(asked.id)
+                self._running.remove(keyed.id)
 
 
 class Retry:
     """The Idempotency-Key of one request, if it has one. A route with idempotent="deferred" gets it as `retry`."""
 
     def __init__(self, retries: Retries, key: str | None, until_answered: ExitStack) -> None:
-        self.asked: KeyedRequest | None = None
+        self.keyed: KeyedRequest | None = None
         self._retries, self._key, self._until_answered = retries, key, until_answered
 
     def earlier_response(self, content: bytes) -> bottle.HTTPResponse | None:
@@ -105,11 +105,11 @@ class Retry:
             return None
         request, env = bottle.request, self._retries.env
         caller, path = request.environ["mosis.caller"], f"{request.path}?{request.query_string}"
-        asked = idempotency.request(env.secret, caller, request.method, path, self._key, content)
-        self._until_answered.enter_context(self._retries.alone(asked))
-        before = idempotency.find(env.db.connection(), asked)
+        keyed = idempotency.request(env.secret, caller, request.method, path, self._key, content)
+        self._until_answered.enter_context(self._retries.alone(keyed))
+        before = idempotency.find(env.db.connection(), keyed)
         if before is None:
-            self.asked = asked
+            self.keyed = keyed
             return None
         headers = [*before.headers, ("Idempotency-Replayed", "true")]
         return bottle.HTTPResponse(before.body, before.status, headers)

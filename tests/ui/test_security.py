@@ -154,7 +154,8 @@ def test_every_message_is_there_and_is_used() -> None:
                 "store.sort_", "navigation.", "because.", "reason.", "severity.", "review_state.", "file.", "review.by_",
                 "review.picture_", "review.raw_", "reviews.none_", "reviews.state_", "version_state.", "mail_kind.",
                 "move.", "version.from_", "quality.show_", "secret.", "delivery.", "role.", "admin.", "plan.state.",
-                "listing_field.", "member_role.", "doctor.", "publishers.now_")  # fmt: skip
+                "listing_field.", "member_role.", "doctor.", "publishers.now_",
+                "report_reason.", "report_outcome.", "reports.state_")  # fmt: skip
     assert {
         key for key in known - used if not key.startswith(prefixes) and f'"{key}"' not in whole
     } == set()

@@ -70,7 +70,7 @@ class World:
         body = None if route.method in ("GET", "DELETE") else BODIES.get(route.rule, {})
         more = {
             "as_": self.client._rita
-            if route.rule.startswith(("/reviews/", "/listing-changes/"))
+            if route.rule.startswith(("/reviews/", "/listing-changes/", "/reports/"))
             else self.root
         } | more
         return self.client.call(
@@ -167,6 +167,8 @@ def world(client: Client) -> World:
         "scopes": ["apps:read"],
     }
     publisher = client.post(f"/v1/apps/{app}/publishers", trusted, as_=root).expect(201)["id"]
+    complaint = {"reason": "spam", "text": "Look."}
+    client.post(f"/v1/store/apps/{app}/reports", complaint).expect(202)
     listing = client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=root).expect(200)["pending"]
     names = {
         "change": listing["id"],

@@ -98,7 +98,7 @@ def test_the_days_go_after_two_years(
 ) -> None:
     client.env.downloads.add(ids["1.0.0"])
     downloads.flush(client.env)
-    clock.advance((downloads.KEPT_DAYS + 1) * DAY)
+    clock.advance((downloads.RETENTION_DAYS + 1) * DAY)
     HANDLERS["add_up_downloads"](client.env)
     retention.prune(client.env)
     again(client, alice)

@@ -388,12 +388,12 @@ def test_an_owner_is_told_once_before_a_key_ends(
     client: Client, alice: Account, clock: FakeClock
 ) -> None:
     new_key(client, alice, expires_at="2027-01-25T08:00:00Z")
-    api_keys.tell_of_expiring(client.env)
+    api_keys.notify_of_expiring(client.env)
     assert client.notifications(alice) == []
     clock.advance(4 * 24 * 3600)
     alice = client.sign_in(alice)
-    api_keys.tell_of_expiring(client.env)
-    api_keys.tell_of_expiring(client.env)
+    api_keys.notify_of_expiring(client.env)
+    api_keys.notify_of_expiring(client.env)
     assert [each["kind"] for each in client.notifications(alice)] == ["key.expiring"]
 
 

@@ -74,7 +74,7 @@ class OpenID(Provider):
             form |= {"client_id": self.client_id, "client_secret": self.client_secret}
         tokens = self.exchange(metadata["token_endpoint"], form, headers)
         claims = self._verified(tokens.get("id_token"), tied.nonce)
-        if "userinfo_endpoint" in metadata and not _says_all(claims):
+        if "userinfo_endpoint" in metadata and not _has_claims(claims):
             claims = self._completed(claims, metadata["userinfo_endpoint"], tokens["access_token"])
         return profile_of(
             self.issuer,
@@ -146,7 +146,7 @@ class OpenID(Provider):
         now = self.clock.time()
         for cached_seconds in (CACHED_SECONDS, AGAIN_SECONDS):
             if not now - cached_seconds < self._keys[0] <= now:
-                self._keys = (now, self._ask_keys())
+                self._keys = (now, self._fetch_keys())
             fitting = [key for key in self._keys[1] if _fits(key, kid, algorithm)]
             if len(fitting) == 1:
                 key = jwt.PyJWK(fitting[0], algorithm)
@@ -155,7 +155,7 @@ class OpenID(Provider):
                 return key
         raise jwt.InvalidKeyError("no key of the issuer matches, or several do")
 
-    def _ask_keys(self) -> list[dict[str, Any]]:
+    def _fetch_keys(self) -> list[dict[str, Any]]:
         reply = self.ask(self.metadata()["jwks_uri"])
         keys = (
             reply.document.get("keys")
@@ -202,7 +202,7 @@ class OpenID(Provider):
         return super().unavailable(f"{self.issuer} {why}")
 
 
-def _says_all(claims: dict[str, Any]) -> bool:
+def _has_claims(claims: dict[str, Any]) -> bool:
     named = claims.get("name") or claims.get("preferred_username")
     return bool(claims.get("email") and claims.get("email_verified") is not None and named)
 

@@ -60,26 +60,26 @@ def check() -> int:
     from mosis.packages.checks.inspection import look_into
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-    _say({"ready": True})
+    _write({"ready": True})
     findings: list[Any] = []
     try:
         with os.fdopen(0, "rb", closefd=False) as package:
-            for finding in look_into(package, lambda name: _say({"file": name})):
+            for finding in look_into(package, lambda name: _write({"file": name})):
                 findings.append(finding)
                 if len(findings) > 50 * MOST_FINDINGS:
                     break
     except MemoryError:
-        _say({"failed": "memory", "findings": _shown(findings)})
+        _write({"failed": "memory", "findings": _shown(findings)})
         return 0
     except Exception as trouble:  # an error in a parser becomes a finding with its own text
-        _say(
+        _write(
             {
                 "failed": f"{type(trouble).__name__}: {str(trouble)[:300]}",
                 "findings": _shown(findings),
             }
         )
         return 0
-    _say({"findings": _shown(findings)})
+    _write({"findings": _shown(findings)})
     return 0
 
 
@@ -108,7 +108,7 @@ def _shown(findings: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _say(document: dict[str, Any]) -> None:
+def _write(document: dict[str, Any]) -> None:
     line = json.dumps(document).encode() + b"\n"
     while line:
         line = line[os.write(1, line) :]

@@ -59,7 +59,7 @@ def check(path: str, content: bytes, contents: Contents, first_line: int = 1) ->
     if lua54 is not None:
         compiled, message = _compile()(b"\n" * (first_line - 1) + source, b"=lua")
         if not compiled:
-            line, detail = _said(message, first_line)
+            line, detail = _located(message, first_line)
             yield error("lua_syntax", f"Lua does not compile: {detail}", path, line)
             return
     yield from look(path, source.decode("utf-8", "replace"), contents, first_line)
@@ -204,7 +204,7 @@ def _indirect(path: str, name: str, line: int) -> Finding:
     )
 
 
-def _said(message: bytes, first_line: int) -> tuple[int, str]:
+def _located(message: bytes, first_line: int) -> tuple[int, str]:
     """The line and the message of Lua's `lua:3: unexpected symbol near <eof>`."""
     text = message.decode("utf-8", "replace").split("\nstack traceback")[0]
     found = re.match(r"lua:(\d+): (.*)", text, re.DOTALL)

@@ -66,6 +66,7 @@
 <dt>SHA-256</dt><dd><code>{{app.sha256}}</code></dd>
 <dt>{{t("app.key")}}</dt><dd><code>{{fingerprint}}</code></dd>
 </dl>
+<p><a href="{{url("/app/" + app.package_id + "/report")}}" rel="nofollow">{{t("app.report")}}</a></p>
 </section>
 <section>
 <h2>{{t("app.versions")}}</h2>
