@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mosis.config import ConfigError
+from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.snapshots import SnapshotDatabase
-from mosis.litestream import Follow, Refused
+from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
+from mosis.outbound import lease
+from mosis.outbound.objects import ObjectError, open_bucket
 from mosis.store.published_index import Held, Published
 from mosis.store.published_index import rows as published_rows
 
@@ -31,6 +33,9 @@ COUNTS_SECONDS = 60.0  # between two copies of which the first differs by downlo
 BEHIND_SECONDS = 60  # /readyz fails
 ANEW_SECONDS = 120  # the followed file is thrown away; each time without result doubles the time
 LONGEST_ANEW_SECONDS = 960
+GENERATION_SECONDS = (
+    10  # without a heartbeat until it is asked whether another portal has taken over
+)
 DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
 # Files of a portal that writes, beside its database.
@@ -91,7 +96,7 @@ class FrontEnd:
         self._trouble: str | None = None
         self._look_at = self._counts_at = 0.0  # all times here are of the monotonic clock
         self._anew_seconds = ANEW_SECONDS
-        self._anew_at = self._last_anew = 0.0
+        self._anew_at = self._last_anew = self._generation_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="front-end", daemon=True)
         env.states[FrontEnd] = self
@@ -102,6 +107,7 @@ class FrontEnd:
         self.follow.hold()
         self.open_last_copy()
         self._anew_at = self.env.clock.monotonic() + ANEW_SECONDS
+        self.follow.set_generation(lease_generation(self.env.config) or 0)
         self._thread.start()
 
     def stop(self) -> None:
@@ -152,6 +158,7 @@ class FrontEnd:
             self._trouble = f"the copy could not be made: {error.strerror}"
             log.error("copy not made", extra={"reason": str(error)})
             self._look_at = self.env.clock.monotonic() + COPY_SECONDS
+        self._watch_generation()
         self._watch_age()
         self.db.release_older()
 
@@ -254,6 +261,18 @@ class FrontEnd:
             else max(0, int(self.env.clock.time()) - found.heartbeat.at_seconds)
         )
 
+    def _watch_generation(self) -> None:
+        """When no heartbeat comes, follow the portal that has the lease now."""
+        now, behind = self.env.clock.monotonic(), self._behind_seconds()
+        late = behind is None or behind > heartbeat.EVERY_SECONDS + GENERATION_SECONDS
+        if not late or now < self._generation_at:
+            return
+        self._generation_at = now + GENERATION_SECONDS
+        newest = lease_generation(self.env.config)
+        if newest is not None and newest != self.follow.generation:
+            self._seen = self._refused = None
+            self.follow.start_anew("another portal has taken over", newest)
+
     def _watch_age(self) -> None:
         """Discard the followed file when the data is too old, whatever the reason, or damaged."""
         now, behind = self.env.clock.monotonic(), self._behind_seconds()
@@ -273,6 +292,20 @@ class FrontEnd:
         self._last_anew, self._anew_at = now, now + self._anew_seconds
         self._anew_seconds = min(LONGEST_ANEW_SECONDS, 2 * self._anew_seconds)
         self.follow.start_anew(reason)
+
+
+def lease_generation(config: Config) -> int | None:
+    """The generation of the lease at BACKUP_URL, 0 where there is none; None if it cannot be read."""
+    if not (config.backup_url or "").startswith("s3://"):
+        return 0
+    try:
+        found = lease.find(open_bucket(config.backup_url or ""))
+    except ConfigError:  # the extra `objects` is missing, without which there is no lease
+        return 0
+    except (ObjectError, BackupError) as error:
+        log.warning("lease not readable", extra={"reason": str(error)})
+        return None
+    return found[0].generation if found else 0
 
 
 def _marks(db: Connection) -> Marks:
