@@ -3,7 +3,7 @@
     python -m bench.compare [--apps 10000] [--seconds 3] [--rounds 3] [--only go,fastify] [--write bench]
 
 Needs wrk, Go with Debian's packages of Chi, mattn's SQLite, golang-jwt and validator, nginx, node with npm, and pip; what is missing
-is left out and said. Every server is pinned to core 0 and the load generator to core 1; all are started, and for each endpoint they
+is left out and named. Every server is pinned to core 0 and the load generator to core 1; all are started, and for each endpoint they
 take turns, `--rounds` times. Printed are medians. `bench/check.py` compares two results.
 """
 

@@ -278,9 +278,7 @@ def damage(primary: Backed, front: FrontEndProcess) -> None:
         raw.execute("PRAGMA journal_mode = DELETE")
         raw.execute("UPDATE listings SET developer_name = 'name 0' WHERE number = 3")
         raw.execute("UPDATE listings SET developer_name = 'name -1' WHERE number <> 3")
-    os.utime(
-        path.with_name("followed-0.db")
-    )  # newer than its number: not read until a commit comes
+    os.utime(path.with_name("followed.db"))  # newer than its number: not read until a commit comes
     front.start()
     time.sleep(1)
     primary.start()

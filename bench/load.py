@@ -74,7 +74,7 @@ FEW = {
     "register": 4,
     "login": 4,
     "download of 10 MiB": 8,
-}  # connections; what hashes or fills the line waits for itself, whoever asks
+}  # connections; what hashes or fills the line waits for itself, for every account
 COMMON = {
     "healthz": "/healthz",
     "store list": "/store/apps",

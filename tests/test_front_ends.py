@@ -246,7 +246,7 @@ def test_nothing_is_written_and_no_secret_is_made(pair: Pair) -> None:
     assert {path.name for path in folder.iterdir()} <= {
         "front-end",
         "store-index",
-        "litestream-0.yml",
+        "litestream.yml",
         "counts",
     }
 

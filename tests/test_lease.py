@@ -2,6 +2,7 @@
 SeaweedFS; the portals of the last tests are processes with a real Litestream."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,10 +20,12 @@ import pytest
 import portal
 from mosis import jobs
 from mosis.config import Config, ConfigError
-from mosis.context import Context
+from mosis.context import Context, make_reading_context
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError
-from mosis.litestream.program import generation_of, of_generation
+from mosis.litestream.program import generation_of, of_generation, write_generation
+from mosis.operations.backup import takeover
+from mosis.operations.front_end import FrontEnd
 from mosis.outbound import lease as leases
 from mosis.outbound.lease import NAME, Lease, SharedFence
 from mosis.outbound.objects import Bucket, open_bucket
@@ -351,13 +355,13 @@ class TestTheDatabase:
             fence.check()
 
 
-@pytest.mark.parametrize(("given", "said"), [
+@pytest.mark.parametrize(("given", "message"), [
     ({"LEASE_SECONDS": "20"}, "needs BACKUP_URL"),
     ({"LEASE_SECONDS": "20", "BACKUP_URL": "s3://bucket/x"}, "BACKUP_KEY"),
     ({"LEASE_SECONDS": "2", "BACKUP_URL": "s3://bucket/x", "BACKUP_KEY": KEY}, "from 5 to 300"),
 ])  # fmt: skip
-def test_a_lease_without_what_it_needs_is_refused(given: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_lease_without_what_it_needs_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Config.read(given)
 
 
@@ -367,6 +371,52 @@ def test_each_generation_has_an_address_of_its_own() -> None:
     query = "?endpoint=http://nas:8333&region=eu-1"
     assert of_generation(url, 3) == f"s3://bucket/path/generations/00000003{query}"
     assert of_generation("s3://bucket", 3) == "s3://bucket/generations/00000003"
+
+
+@pytest.mark.slow
+def test_a_store_front_end_follows_the_replica_of_the_new_holder(
+    bucket: Bucket, bucket_url: str, tmp_path: Path
+) -> None:
+    bucket.put("generations/00000003/ltx/0/file", b"")
+    assert Machine(bucket, tmp_path / "holder").lease.attempt() == ""
+    settings = {
+        "BACKUP_URL": bucket_url,
+        "DATABASE_PATH": str(tmp_path / "front/portal.db"),
+        "PACKAGES_DIR": str(tmp_path / "packages"),
+        "PRIMARY_URL": "http://127.0.0.1:1",
+        "FRONT_END_SECRET": "a secret of tests, which is long enough",
+    }
+    env = make_reading_context(Config.read(settings))
+    front_end = FrontEnd(env, 1)
+    front_end.follow.hold()
+    try:
+        front_end.tick()
+        assert "/generations/00000004?" in str(front_end.follow.litestream.url)
+        assert generation_of(tmp_path / "front") == 4  # known at the next start, too
+    finally:
+        front_end.follow.stop()
+        env.close()
+
+
+@pytest.mark.slow
+def test_replicas_of_earlier_generations_are_removed_after_a_week(
+    bucket: Bucket, bucket_url: str, env: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [
+        "generations/00000001/ltx/0/a",
+        "generations/00000002/ltx/0/a",
+        "ltx/0/a",
+        "recovery/x",
+    ]
+    for name in names:
+        bucket.put(name, b"")
+    config = dataclasses.replace(env.config, backup_url=bucket_url)
+    write_generation(config.data_dir, 2)
+    takeover.sweep_generations(dataclasses.replace(env, config=config))
+    assert sorted(each.name for each in bucket.list()) == names
+    monkeypatch.setattr(takeover, "KEPT_SECONDS", -60)
+    takeover.sweep_generations(dataclasses.replace(env, config=config))
+    assert sorted(each.name for each in bucket.list()) == [names[1], names[3]]
 
 
 class Pair:
@@ -383,9 +433,9 @@ class Pair:
 
     def wait(self, waiting: Backed) -> None:
         """Start one, until it waits for the lease."""
-        said = waiting.log.read_text().count(WAITS) if waiting.log.exists() else 0
+        output = waiting.log.read_text().count(WAITS) if waiting.log.exists() else 0
         threading.Thread(target=waiting.start, args=(120,), daemon=True).start()
-        wait_until(lambda: waiting.log.exists() and waiting.log.read_text().count(WAITS) > said)
+        wait_until(lambda: waiting.log.exists() and waiting.log.read_text().count(WAITS) > output)
 
     def end(self) -> None:
         for each in self.portals:
@@ -413,6 +463,7 @@ def test_the_second_portal_takes_over_and_the_first_one_comes_back_later(pair: P
     one.start()
     one.register("alice")
     one.replicated()
+    moment = datetime.now(UTC).isoformat()
     secrets = (one.data / "store_key.json").read_bytes()
     pair.wait(two)
     assert not serves(two)
@@ -439,6 +490,12 @@ def test_the_second_portal_takes_over_and_the_first_one_comes_back_later(pair: P
     assert (without.returncode, "has the lease in the bucket" in without.stderr) == (1, True)
     shown = command(two.folder, "lease", "show", settings=pair.settings)
     assert shown.stdout.startswith("held, last by ")
+    look = two.folder / "look"
+    earlier = command(
+        two.folder, "restore", "--at", moment, "--to", str(look), settings=pair.settings
+    )
+    assert earlier.returncode == 0, earlier.stderr  # from the replica of the generation before
+    assert names_in(look / "portal.db") == ["alice"]
     assert one.stop() == 0
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles, parse_name
 from mosis.publishing import package_files
 from tests.client import Account, Client
+from tests.server import serving
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"
@@ -20,7 +22,11 @@ AT = f"/v1/apps/{NOTES}/versions"
 
 @pytest.fixture
 def settings(bucket_url: str) -> dict[str, str]:
-    return {"PACKAGES_URL": bucket_url}
+    return {
+        "PACKAGES_URL": bucket_url,
+        "LISTEN_ADDR": "127.0.0.1:0",
+        "BASE_URL": "http://localhost",
+    }
 
 
 @pytest.fixture
@@ -178,6 +184,36 @@ def test_redirects_are_to_a_signed_address_and_count(
     assert address.startswith("https://cdn.example.net/apps/packages/")
     client.post(AT + "/1.0.0/yank", {"reason": "It crashes."}, as_=alice).expect(200)
     client.get(url).expect(410, code="gone")
+
+
+def test_the_command_line_follows_redirects_and_shows_the_bucket_no_credential(
+    client: Client, alice: Account, env: Context, files: BucketFiles, tmp_path: Path
+) -> None:
+    from mosis.client import install
+    from mosis.client.output import Output
+
+    url = url_of(client, alice)
+    (sha256,) = client.env.db.connection().one("SELECT sha256 FROM versions")
+    files.redirects = True
+    portal = SimpleNamespace(output=Output())
+    with serving(env) as server:
+        address, path = f"http://localhost:{server.port}{url}", tmp_path / "package"
+        for begun in (b"", client_content(files, sha256)[:100]):  # new, and resumed
+            path.with_suffix(".part").write_bytes(begun)
+            install.fetch(
+                portal,  # type: ignore[arg-type]
+                address,
+                path,
+                limit_bytes=1 << 20,
+                tag=sha256,
+                credential=alice.token,  # a bucket refuses a request with two credentials
+            )
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def client_content(files: BucketFiles, sha256: str) -> bytes:
+    """The cached copy of a package."""
+    return (files.cache_dir / sha256).read_bytes()
 
 
 def test_orphans_go_after_a_day_and_nothing_else_does(

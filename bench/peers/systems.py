@@ -141,8 +141,8 @@ class System:
     def sign_in(self) -> None:
         """A fresh token: they are good for 15 minutes."""
         if self.name == "PocketBase":
-            said = {"identity": dataset.EMAIL, "password": dataset.PASSWORD}
-            self.token = self.post("/api/collections/users/auth-with-password", said)["token"]
+            body = {"identity": dataset.EMAIL, "password": dataset.PASSWORD}
+            self.token = self.post("/api/collections/users/auth-with-password", body)["token"]
         elif self.has("login"):
             self.token = self.post(
                 "/auth/login", {"email": dataset.EMAIL, "password": dataset.PASSWORD}

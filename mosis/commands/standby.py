@@ -10,6 +10,7 @@ from typing import Any
 from mosis.config import Config
 from mosis.context import Context
 from mosis.litestream import BackupError, Litestream
+from mosis.litestream.program import NoAnswer
 from mosis.operations.backup import takeover
 from mosis.outbound.lease import Lease, find, open_lease
 from mosis.outbound.objects import ObjectError
@@ -26,8 +27,7 @@ def acquire(config: Config) -> tuple[int, Lease]:
         signal.signal(number, _end)
     lock = Litestream(config).hold()
     lease = open_lease(config)
-    lease.probe()
-    takeover.check_key(config)
+    _check(config, lease)
     lease.acquire(time.sleep, _say_that_it_waits)
     lease.start()
     begun = time.monotonic()
@@ -85,6 +85,21 @@ def run_lease(action: str, config: Config) -> int:
         f"{state}, last by {entry.host}{here}, generation {entry.generation}, {entry.seconds:.0f} seconds"
     )
     return 0
+
+
+def _check(config: Config, lease: Lease) -> None:
+    """Wait until the store answers. Raises BackupError if it or BACKUP_KEY cannot be used."""
+    said = False
+    while True:
+        try:
+            lease.probe()
+            takeover.check_key(config)
+            return
+        except NoAnswer as error:
+            if not said:
+                _say_that_it_waits(str(error))
+            said = True
+        time.sleep(2)
 
 
 def _end(number: int, _frame: Any) -> None:

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from mosis.config import Config
 from mosis.database.raw import FIRST_LOCK_BYTE, LOCK_BYTES
-from mosis.litestream.program import BackupError, Litestream
+from mosis.litestream.program import BackupError, Litestream, write_generation
 
 log = logging.getLogger("mosis.litestream.follow")
 
@@ -32,7 +32,7 @@ STEADY_SECONDS = 60.0  # after running this long, the restart delay is reset
 NOT_CONTINUED = ("cannot resume follow mode", "txid file")
 SETTLED_SECONDS = 0.02  # the resolution of file times is 4 ms with a kernel tick of 250 Hz
 _FICLONE = 0x40049409  # linux/fs.h; ioctl_ficlone(2)
-_NAME = "followed"
+_NAME = "followed.db"
 
 Result = TypeVar("Result")
 State = tuple[int, int, int, int]
@@ -51,14 +51,16 @@ class Follow:
     """The child process, and the file that it writes in `folder`. One thread uses it."""
 
     def __init__(self, config: Config, folder: Path, monotonic: Callable[[], float]) -> None:
-        self.config = config
+        self._config = config
+        self.litestream = Litestream(config)
         self.folder = folder
-        self.set_generation(0)
+        self.path = folder / _NAME
         self.restarts = -1  # the first start is none
         self.restores = 0  # how often the whole database was fetched
         self.trouble: str | None = None
         self._every_seconds = config.follow_seconds
         self._monotonic = monotonic
+        self._number = self.path.with_name(f"{_NAME}-txid")
         self._child: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._failures = 0
@@ -118,21 +120,18 @@ class Follow:
             target.unlink(missing_ok=True)
         return bool(done)
 
-    def set_generation(self, generation: int) -> None:
-        """Follow the replica of this generation of the lease from the next start of a child on."""
-        self.generation = generation
-        self.litestream = Litestream(self.config, generation)
-        self.path = self.folder / f"{_NAME}-{generation}.db"
-        self._number = self.path.with_name(f"{self.path.name}-txid")
-
-    def start_anew(self, reason: str, generation: int | None = None) -> None:
+    def start_anew(self, reason: str) -> None:
         """End the child and discard its file: the next child fetches the whole database."""
         log.error("the whole database is fetched again", extra={"reason": reason})
         self._end()
         self._remove()
-        if generation is not None:
-            self.set_generation(generation)
         self._start_at = self._monotonic()
+
+    def follow_generation(self, generation: int) -> None:
+        """Follow the replica of this generation of the lease from now on."""
+        self.start_anew(f"generation {generation} of the lease has begun")
+        write_generation(self._config.data_dir, generation)
+        self.litestream = Litestream(self._config)
 
     def stop(self) -> None:
         """End the child. Its file stays, and the next start continues it."""
@@ -202,7 +201,7 @@ class Follow:
             child.wait()
 
     def _remove(self) -> None:
-        for path in self.folder.glob(f"{_NAME}-*"):
+        for path in self.folder.glob(f"{_NAME}*"):
             path.unlink(missing_ok=True)
 
     @contextmanager

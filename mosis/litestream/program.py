@@ -13,6 +13,7 @@ from typing import Any
 
 from mosis.config import Config
 from mosis.database import has_tables
+from mosis.disk import flush, write_new
 
 log = logging.getLogger("mosis.operations.backup")
 
@@ -27,6 +28,10 @@ LOCK_SECONDS = 6.0
 
 class BackupError(Exception):
     """There is no backup, or none that is sound; the message says what to do."""
+
+
+class NoAnswer(BackupError):
+    """The bucket does not answer, or refuses the request; a later attempt may succeed."""
 
 
 class NotSoFarBack(BackupError):
@@ -271,6 +276,16 @@ def generation_of(folder: Path) -> int | None:
         return None
     except ValueError:
         raise BackupError(f"{folder / GENERATION} is damaged: remove the folder lease") from None
+
+
+def write_generation(folder: Path, generation: int) -> None:
+    """Have this data folder belong to a generation from now on; flushed."""
+    path = folder / GENERATION
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    write_new(part, [f"{generation}\n".encode()])
+    part.rename(path)
+    flush(path.parent)
 
 
 def of_generation(url: str | None, generation: int) -> str | None:

@@ -18,6 +18,7 @@ from mosis import disk
 from mosis.config import Config
 from mosis.litestream import BackupError, Litestream
 from mosis.operations import backup, bucket_check, clock_steps, other_hosts, other_proxies
+from mosis.operations.backup import takeover
 from mosis.outbound.mail import Mailer
 
 FAR_SECONDS = 30
@@ -84,6 +85,8 @@ def examine(config: Config, newest_schema: int, machine: Machine | None = None) 
     yield from (Line(level, "bucket", text) for level, text in bucket_check.examine(config))
     if found := backup.bucket_report(config):
         yield Line(found[0], "secrets", found[1])
+    if found := takeover.report(config):
+        yield Line(found[0], "lease", found[1])
     yield from _address(config)
     yield from _proxy(config)
     yield from _mail(config)

@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mosis.config import Config, ConfigError
+from mosis.config import ConfigError
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.database.snapshots import SnapshotDatabase
 from mosis.litestream import BackupError, Follow, Refused
 from mosis.operations import heartbeat
 from mosis.operations.heartbeat import Heartbeat
-from mosis.outbound import lease
-from mosis.outbound.objects import ObjectError, open_bucket
+from mosis.outbound.lease import newest_generation
 from mosis.store.published_index import Held, Published
 from mosis.store.published_index import rows as published_rows
 
@@ -33,9 +32,8 @@ COUNTS_SECONDS = 60.0  # between two copies of which the first differs by downlo
 BEHIND_SECONDS = 60  # /readyz fails
 ANEW_SECONDS = 120  # the followed file is thrown away; each time without result doubles the time
 LONGEST_ANEW_SECONDS = 960
-GENERATION_SECONDS = (
-    10  # without a heartbeat until it is asked whether another portal has taken over
-)
+OLD_SECONDS = 30  # three heartbeats
+GENERATION_SECONDS = 10  # between two looks at the lease meanwhile
 DAMAGED_SECONDS = 10  # between two attempts after a damaged copy
 FOLDER = "front-end"
 # Files of a portal that writes, beside its database.
@@ -94,9 +92,11 @@ class FrontEnd:
         self._seen: Any = None  # the state of the followed file that was looked at
         self._refused: Refused | None = None
         self._trouble: str | None = None
-        self._look_at = self._counts_at = 0.0  # all times here are of the monotonic clock
+        self._look_at = self._counts_at = self._generation_at = (
+            0.0  # all times here are of the monotonic clock
+        )
         self._anew_seconds = ANEW_SECONDS
-        self._anew_at = self._last_anew = self._generation_at = 0.0
+        self._anew_at = self._last_anew = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="front-end", daemon=True)
         env.states[FrontEnd] = self
@@ -107,7 +107,6 @@ class FrontEnd:
         self.follow.hold()
         self.open_last_copy()
         self._anew_at = self.env.clock.monotonic() + ANEW_SECONDS
-        self.follow.set_generation(lease_generation(self.env.config) or 0)
         self._thread.start()
 
     def stop(self) -> None:
@@ -262,16 +261,20 @@ class FrontEnd:
         )
 
     def _watch_generation(self) -> None:
-        """When no heartbeat comes, follow the portal that has the lease now."""
+        """Without a fresh heartbeat, look whether another portal has taken the lease: its replica is in
+        another folder of the bucket."""
         now, behind = self.env.clock.monotonic(), self._behind_seconds()
-        late = behind is None or behind > heartbeat.EVERY_SECONDS + GENERATION_SECONDS
-        if not late or now < self._generation_at:
+        if (behind is not None and behind <= OLD_SECONDS) or now < self._generation_at:
             return
         self._generation_at = now + GENERATION_SECONDS
-        newest = lease_generation(self.env.config)
-        if newest is not None and newest != self.follow.generation:
-            self._seen = self._refused = None
-            self.follow.start_anew("another portal has taken over", newest)
+        try:
+            newest = newest_generation(self.env.config)
+        except BackupError as error:
+            log.warning("lease cannot be read", extra={"reason": str(error)})
+            return
+        if newest > self.follow.litestream.generation:
+            self._refused, self._seen = None, None
+            self.follow.follow_generation(newest)
 
     def _watch_age(self) -> None:
         """Discard the followed file when the data is too old, whatever the reason, or damaged."""
@@ -292,20 +295,6 @@ class FrontEnd:
         self._last_anew, self._anew_at = now, now + self._anew_seconds
         self._anew_seconds = min(LONGEST_ANEW_SECONDS, 2 * self._anew_seconds)
         self.follow.start_anew(reason)
-
-
-def lease_generation(config: Config) -> int | None:
-    """The generation of the lease at BACKUP_URL, 0 where there is none; None if it cannot be read."""
-    if not (config.backup_url or "").startswith("s3://"):
-        return 0
-    try:
-        found = lease.find(open_bucket(config.backup_url or ""))
-    except ConfigError:  # the extra `objects` is missing, without which there is no lease
-        return 0
-    except (ObjectError, BackupError) as error:
-        log.warning("lease not readable", extra={"reason": str(error)})
-        return None
-    return found[0].generation if found else 0
 
 
 def _marks(db: Connection) -> Marks:

@@ -23,11 +23,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from mosis.config import Config
+from mosis.config import Config, ConfigError
 from mosis.disk import flush, write_new
 from mosis.errors import Unavailable
 from mosis.litestream import BackupError
-from mosis.litestream.program import GENERATION, generation_of
+from mosis.litestream.program import NoAnswer, generation_of, write_generation
 from mosis.outbound.objects import (
     Bucket,
     ObjectChanged,
@@ -138,11 +138,7 @@ class Lease:
 
     def restored(self) -> None:
         """The data folder has the database of the lease's generation now."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        part = self._data / f"{GENERATION}.part"
-        write_new(part, [f"{self.generation}\n".encode()])
-        part.rename(self._data / GENERATION)
-        flush(self.folder)
+        write_generation(self._data, self.generation)
 
     @property
     def needs_restore(self) -> bool:
@@ -190,7 +186,7 @@ class Lease:
 
     def probe(self) -> None:
         """Verify that the store refuses a write whose condition does not hold, also when several
-        arrive at once. Raises BackupError if it does not: no lease is possible there."""
+        arrive at once. Raises NoAnswer, and BackupError if it does not: no lease is possible there."""
         name = f"recovery/probe-{secrets.token_hex(8)}"
         try:
             created = self._race(lambda data: self.bucket.create(name, data, _sha256(data)))
@@ -198,7 +194,7 @@ class Lease:
             replaced = self._race(lambda data: self.bucket.replace(name, data, etag))
             self.bucket.delete(name)
         except ObjectError as error:
-            raise BackupError(f"the lease cannot be used: {error}") from error
+            raise NoAnswer(f"the lease cannot be used: {error}") from error
         for count, header in ((created, "If-None-Match: *"), (replaced, "If-Match")):
             if count != 1:
                 raise BackupError(
@@ -386,6 +382,20 @@ def find(bucket: Bucket) -> tuple[Entry, str] | None:
     except ObjectMissing:
         return None
     return parse(content), etag
+
+
+def newest_generation(config: Config) -> int:
+    """The generation of the replica that is written now; 0 without a lease, or without the extra, with
+    which there can be none. Raises BackupError if the bucket does not answer."""
+    if not (config.backup_url or "").startswith("s3://"):
+        return 0
+    try:
+        found = find(open_lease(config).bucket)
+    except ConfigError:
+        return 0
+    except ObjectError as error:
+        raise BackupError(str(error)) from error
+    return found[0].generation if found is not None else 0
 
 
 def parse(content: bytes) -> Entry:

@@ -16,6 +16,7 @@ from pathlib import Path
 from mosis.config import Config, ConfigError
 from mosis.disk import write_new
 from mosis.litestream import BackupError
+from mosis.litestream.program import NoAnswer
 from mosis.operations.backup.encryption import DamagedObject, decrypt, encrypt
 from mosis.outbound.objects import Bucket, ObjectError, ObjectExists, Stored, open_bucket
 
@@ -128,9 +129,9 @@ class RecoveryBucket:
         newest = self.index(series)
         return f"recovery/{series}/{_number(newest[0]) + 1 if newest else 1:08d}"
 
-    def _forget(self, series: str, kept: int) -> None:
+    def _forget(self, series: str, newest: int) -> None:
         with _reported():
-            for old in self.index(series)[kept:]:
+            for old in self.index(series)[newest:]:
                 self.bucket.delete(old.name)
 
 
@@ -165,11 +166,11 @@ def _number(stored: Stored) -> int:
 
 
 class _reported:
-    """Turns errors of the bucket into BackupError."""
+    """Turns errors of the bucket into NoAnswer."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ObjectError):
-            raise BackupError(str(error)) from error
+            raise NoAnswer(str(error)) from error

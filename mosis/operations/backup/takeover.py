@@ -85,6 +85,28 @@ def check_without_lease(config: Config) -> None:
         lease.restored()
 
 
+def report(config: Config) -> tuple[str, str] | None:
+    """For `doctor`: the level and what to do; None without a lease."""
+    if not config.lease_seconds:
+        return None
+    lease = open_lease(config)
+    try:
+        lease.probe()
+        found = find(lease.bucket)
+    except (BackupError, ObjectError) as error:
+        return "bad", str(error)
+    if config.packages_url is None:
+        return (
+            "warn",
+            "packages are in a folder of this machine: set PACKAGES_URL, or the portal that takes over"
+            " needs PACKAGES_DIR on a disk that both machines have.",
+        )
+    if found is None or found[0].released:
+        return "ok", "the store honours If-Match; no portal has the lease now"
+    here = ", this machine" if found[0].holder == lease.holder else ""
+    return "ok", f"the store honours If-Match; {found[0].host}{here} has the lease"
+
+
 def sweep_generations(env: Context) -> None:
     """Remove the replicas of earlier generations to which nothing was written for seven days."""
     current = Litestream(env.config).generation
