@@ -577,7 +577,7 @@ def test_two_front_ends_do_not_share_a_folder(pair: Pair) -> None:
     assert (refused.returncode, "another store front end" in refused.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("kills", short_and_full(6, 200))
+@pytest.mark.parametrize("kills", short_and_full(4, 200))
 def test_after_kills_no_response_is_one_that_the_primary_never_gave(kills: int) -> None:
     done = campaign("bench.front_end_kills", "--kills", str(kills), "--seed", str(seeded()[1]))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -63,6 +63,7 @@ def developer_shown(port: int) -> str:
     return str(json.loads(body)["apps"][0]["developer"]["name"]) if status == 200 else ""
 
 
+@pytest.mark.campaign
 def test_it_follows_the_portal_that_takes_the_lease(tmp_path: Path, bucket_url: str) -> None:
     settings = {
         "BACKUP_URL": bucket_url,
