@@ -127,9 +127,7 @@ def main() -> None:
     options.add_argument(
         "--plant", action="store_true", help="drop the index of due jobs: the measurement must fail"
     )
-    options.add_argument(
-        "--folder", help="where the database lies; a temporary folder unless said otherwise"
-    )
+    options.add_argument("--folder", help="folder of the database; by default a temporary folder")
     given = options.parse_args()
     json.dump(measure(given.backlog, given.plant, given.folder), sys.stdout, indent=1)
     print()

@@ -157,12 +157,12 @@ class Campaign:
                 "SELECT max(n) FROM (SELECT count(*) AS n FROM reviews GROUP BY version_id)"
             ).fetchone()[0]
             assert rounds in (None, 1), "a version was submitted twice"
-            told = db.execute(
+            answer = db.execute(
                 "SELECT version, kind, count(*) FROM events WHERE kind LIKE 'version.%' GROUP BY version, kind"
             ).fetchall()
-            assert [each for each in told if each[2] != 1] == [], "something was told twice"
-            checked = sum(kind == "version.checked" for _, kind, _ in told)
-            assert checked == len(self.expected), f"{checked} of {len(self.expected)} were told of"
+            assert [each for each in answer if each[2] != 1] == [], "a notification was sent twice"
+            checked = sum(kind == "version.checked" for _, kind, _ in answer)
+            assert checked == len(self.expected), f"{checked} of {len(self.expected)} were notified"
 
     def _send(self, path: str, document: dict[str, Any]) -> None:
         status, answer = call(

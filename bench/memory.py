@@ -63,7 +63,7 @@ def upload(people: list[Honest], count: int) -> None:
 
 
 def load(port: int, token: str, seconds: float) -> int:
-    """Reads of the store, of an account and updates by clients on kept connections; their number."""
+    """Reads of the store, of an account and updates by clients on open connections; their number."""
     until, counts = time.monotonic() + seconds, [0] * CLIENTS
     updates = json.dumps({"apps": [{"package_id": "net.example.developer0", "version_code": 1}]})
 

@@ -123,7 +123,7 @@ class Client(threading.Thread):
 
     def ask(self, method: str, path: str, body: bytes | dict[str, Any]) -> Any:
         """The response, which must be a good one: what was acknowledged before is known, and nothing is refused. On a busy machine
-        the checks of an account's versions are waited for, of which only some may be under way."""
+        the checks of an account's versions are waited for, of which only some may be running."""
         sent = json.dumps(body).encode() if isinstance(body, dict) else body
         status, answer = call(self.port, method, "/v1" + path, sent, self.developer.token)
         while status == 409 and answer.get("quota") == "checking_versions":
@@ -228,10 +228,10 @@ def missing(server: Running, ledger: Ledger) -> Iterator[str]:
     yield from kill.missing(server, ledger)
     db = sqlite3.connect(f"file:{server.environment['DATABASE_PATH']}?mode=ro", uri=True)
     with contextlib.closing(db):
-        kept = dict(db.execute("SELECT package_id, summary FROM apps"))
+        stored = dict(db.execute("SELECT package_id, summary FROM apps"))
     for package_id, number in ledger.changes.items():
-        if int(kept.get(package_id) or 0) < number:
-            yield f"change {number} of {package_id}: {kept.get(package_id)!r} is there"
+        if int(stored.get(package_id) or 0) < number:
+            yield f"change {number} of {package_id}: {stored.get(package_id)!r} is there"
 
 
 class Campaign:
@@ -334,7 +334,7 @@ def campaign(folder: Path, kind: str, minutes: float, cuts: int, plant: str = ""
 
 
 def in_own_namespaces() -> None:
-    """Begin again where mounts and processes end with this one."""
+    """Start again where mounts and processes end with this one."""
     command = [
         "unshare",
         "--mount",

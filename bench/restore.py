@@ -59,9 +59,9 @@ class Client(threading.Thread):
                     headers,
                 )
                 answer = connection.getresponse()
-                said = answer.read()
+                result = answer.read()
                 if answer.status != 200:
-                    raise RuntimeError(said[:500])
+                    raise RuntimeError(result[:500])
                 self.acknowledged.append(time.monotonic())
                 time.sleep(random.uniform(0, 0.01))
 

@@ -261,14 +261,14 @@ def main() -> int:
     given.add_argument("--real", type=int, default=0, help="rollouts against the real portal")
     given.add_argument("--seed", type=int, default=1)
     given.add_argument("--plant", action="store_true", help="a naive test: must be noticed")
-    said = given.parse_args()
+    answer = given.parse_args()
     found: list[str] = []
-    if said.runs or said.plant or not said.real:
-        found += faults(campaign(said.runs or 100, said.seed, plant=said.plant))
-    if said.real:
+    if answer.runs or answer.plant or not answer.real:
+        found += faults(campaign(answer.runs or 100, answer.seed, plant=answer.plant))
+    if answer.real:
         from bench import rollouts_real
 
-        figures = rollouts_real.campaign(said.real, said.seed)
+        figures = rollouts_real.campaign(answer.real, answer.seed)
         print(json.dumps(figures, indent=1))
         found += figures["faults"]
     for each in found:

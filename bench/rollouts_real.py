@@ -100,7 +100,7 @@ class Trial:
             rollout_plans._store(db, version, plan)
 
     def set_clock(self, now: float) -> None:
-        """The portal's clock, at once and whole for whoever reads it."""
+        """The portal's clock, replaced atomically."""
         self.now = now
         new = self.clock.with_suffix(".new")
         new.write_text(str(now))
@@ -264,16 +264,16 @@ class Trial:
             plan.halted
         ):  # the figures of the halt, which a job may have decided while batches came in
             figures = json.loads(plan.halted)
-            told = {
+            counts = {
                 "1.0.0": (figures["previous"]["sessions"], figures["previous"]["crashes"]),
                 "2.0.0": (figures["sessions"], figures["crashes"]),
             }
-            agrees = told in ledgers
+            agrees = counts in ledgers
         else:
-            told = {str(each.version): (each.sessions, each.crashes) for each in counted or ()}
-            agrees = told == ledgers[-1]
+            counts = {str(each.version): (each.sessions, each.crashes) for each in counted or ()}
+            agrees = counts == ledgers[-1]
         if not agrees:
-            found.append(f"{told} counted, {ledgers[-1]} acknowledged in the end")
+            found.append(f"{counts} counted, {ledgers[-1]} acknowledged in the end")
         self.env.close()
         return {
             "crash_rate": self.crash_rate,

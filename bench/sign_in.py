@@ -21,10 +21,10 @@ BURST, TRIES = 50, 50
 LOGIN = "/v1/auth/login"
 
 
-def asked(port: int, path: str, said: dict[str, str]) -> tuple[int, float]:
+def asked(port: int, path: str, body: dict[str, str]) -> tuple[int, float]:
     """The status and the seconds of one call."""
     begun = time.perf_counter()
-    status, _ = call(port, "POST", path, json.dumps(said).encode())
+    status, _ = call(port, "POST", path, json.dumps(body).encode())
     return status, time.perf_counter() - begun
 
 
@@ -56,12 +56,12 @@ def burst(port: int) -> None:
     )
 
 
-def enumeration(port: int, path: str, said: dict[str, str], expected: int) -> None:
+def enumeration(port: int, path: str, body: dict[str, str], expected: int) -> None:
     """The ratio of medians, of the same question about a known and an unknown address."""
     times: dict[str, list[float]] = {"a@example.net": [], "nobody@example.net": []}
     for number in range(TRIES):
         for email, taken in sorted(times.items(), reverse=number % 2 == 0):
-            status, seconds = asked(port, path, said | {"email": email})
+            status, seconds = asked(port, path, body | {"email": email})
             assert status == expected
             taken.append(seconds)
             time.sleep(0.02)  # for the job that follows, which is not what is measured

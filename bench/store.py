@@ -92,7 +92,7 @@ def timed(call: Callable[[int], Any], number: int, clock: Callable[[], float]) -
 
 
 def nouns(env: Context, apps: int, words: list[str], rng: random.Random) -> dict[str, float]:
-    """Medians, in microseconds of processor time, of what the store does when nothing is kept."""
+    """Medians, in microseconds of processor time, of what the store does without a cache."""
     db = env.db.connection()
 
     def deep(sort: str) -> Callable[[int], Any]:
@@ -156,7 +156,7 @@ def catalogue(sizes: list[int]) -> None:
             env.close()
             figures_over_http(Path(folder), apps, words)
     print(
-        f"\n{'microseconds of the processor, median, nothing kept':<54}"
+        f"\n{'microseconds of the processor, median, no cache':<54}"
         + "".join(f"{size:>12,}" for size in sizes)
     )
     for row in zip(*columns, strict=True):
@@ -177,11 +177,11 @@ def figures_over_http(folder: Path, apps: int, words: list[str]) -> None:
         pkgs = ",".join(f"com.bench.a{number}:1" for number in range(20))
         rows = {
             "/healthz": times(lambda _: get("/healthz"), 1000),
-            "list, kept": times(lambda _: get("/v1/store/apps"), 1000),
+            "list, cached": times(lambda _: get("/v1/store/apps"), 1000),
             "list, fresh": times(lambda number: get(f"/v1/store/apps?x={number}"), 500),
-            "search, kept": times(lambda _: get(f"/v1/store/apps?q={words[2500]}"), 1000),
+            "search, cached": times(lambda _: get(f"/v1/store/apps?q={words[2500]}"), 1000),
             "search, fresh": times(lambda number: get(f"/v1/store/apps?q={words[2000 + number]}"), 500),
-            "detail, kept": times(lambda _: get("/v1/store/apps/com.bench.a1"), 1000),
+            "detail, cached": times(lambda _: get("/v1/store/apps/com.bench.a1"), 1000),
             "updates of 20, each device another": times(lambda number: get(f"/v1/store/updates?pkgs={pkgs}&device={number}"), 1000),
         }  # fmt: skip
         print(f"{apps} apps, over HTTP on one connection, microseconds")

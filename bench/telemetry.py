@@ -59,10 +59,10 @@ def events(rng: random.Random, at: int) -> list[dict[str, Any]]:
     ]
 
 
-def batch(rng: random.Random, app: str, said: list[dict[str, Any]]) -> dict[str, Any]:
+def batch(rng: random.Random, app: str, body: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "app_id": app, "app_version": "1.0.0", "mosis_version": "2.1.0", "device_id": f"{rng.randrange(DEVICES):064x}",
-        "session_id": f"{rng.getrandbits(64):x}", "batch_id": f"{rng.getrandbits(96):x}", "events": said,
+        "session_id": f"{rng.getrandbits(64):x}", "batch_id": f"{rng.getrandbits(96):x}", "events": body,
     }  # fmt: skip
 
 
@@ -108,14 +108,14 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
             received = (
                 int(time.time()) - (29 - day) * 20_000
             )  # nothing is old enough to be forgotten
-            said = []
+            items = []
             for _ in range(200):
                 session = events(
                     rng, int(time.time()) - (30 - day) * 86_400 + rng.randrange(86_000)
                 )
-                said.append(intake._encode(intake.validate_events(session, False, received).rows))
+                items.append(intake._encode(intake.validate_events(session, False, received).rows))
             for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
-                _write(db, rng, said, devices, received)
+                _write(db, rng, items, devices, received)
                 done += 1000 * BATCH
             begun = time.perf_counter()
             rollups.catch_up(db)
@@ -131,7 +131,7 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
 
 
 def _write(
-    db: Connection, rng: random.Random, said: list[str], devices: list[bytes], received: int
+    db: Connection, rng: random.Random, items: list[str], devices: list[bytes], received: int
 ) -> None:
     """A thousand batches in a transaction, as the intake writes them."""
     sources = [row[0] for row in db.all("SELECT id FROM sources")]
@@ -144,7 +144,7 @@ def _write(
                 device=rng.choice(devices),
                 session=rng.randbytes(8),
                 received_at=received,
-                events=rng.choice(said),
+                events=rng.choice(items),
             )
 
 
@@ -152,7 +152,7 @@ def synchronous(server: Running) -> dict[str, Any]:
     """What synchronous=FULL costs beside NORMAL when eight threads share commits: batches a second, without HTTP, in turn."""
     apps, rng, rates = app_names(server), random.Random(2), {"FULL": [], "NORMAL": []}
     with contextlib.closing(portal.open_migrated(Config.read(server.environment))) as env:
-        said = events(rng, int(time.time()) - 3600)
+        answer = events(rng, int(time.time()) - 3600)
 
         def some(mode: str, documents: list[dict[str, Any]]) -> None:
             env.telemetry.connection().all(f"PRAGMA synchronous = {mode}")
@@ -161,7 +161,9 @@ def synchronous(server: Running) -> dict[str, Any]:
 
         for _ in range(ROUNDS):
             for mode, found in rates.items():
-                parts = [[batch(rng, rng.choice(apps), said) for _ in range(200)] for _ in range(8)]
+                parts = [
+                    [batch(rng, rng.choice(apps), answer) for _ in range(200)] for _ in range(8)
+                ]
                 threads = [threading.Thread(target=some, args=(mode, part)) for part in parts]
                 begun = time.perf_counter()
                 for each in threads:
@@ -173,7 +175,7 @@ def synchronous(server: Running) -> dict[str, Any]:
 
 
 def answers(sock: socket.socket, head_and_body: bytes) -> int:
-    """One request on a kept connection; the status."""
+    """One request on an open connection; the status."""
     sock.sendall(head_and_body)
     received = b""
     while b"\r\n\r\n" not in received:
@@ -189,7 +191,7 @@ def send_batches(port: int, apps: list[str], seconds: float, connections: int, t
     """A process that sends batches as fast as they are answered; counts those that were taken."""
     os.nice(10)  # the devices of the world do not compute on the portal's machine
     rng = random.Random()
-    said = json.dumps(events(rng, int(time.time()) - 3600))
+    output = json.dumps(events(rng, int(time.time()) - 3600))
     counts = [0] * connections
 
     def connection(number: int) -> None:
@@ -198,7 +200,7 @@ def send_batches(port: int, apps: list[str], seconds: float, connections: int, t
             while time.monotonic() < until:
                 whole = (
                     json.dumps(batch(rng, rng.choice(apps), []))
-                    .replace('"events": []', f'"events": {said}')
+                    .replace('"events": []', f'"events": {output}')
                     .encode()
                 )
                 counts[number] += answers(sock, HEAD % len(whole) + whole) == 202

@@ -65,7 +65,7 @@ async def measure(
                 (account["developer"]["id"],),
             )
     await asyncio.gather(*(asyncio.wait_for(connection.recv(), 30) for connection in opened))
-    told = time.perf_counter() - begun
+    answer = time.perf_counter() - begun
     busy = memory_kib(server.pid)
     for connection in opened:
         connection.transport.abort()
@@ -74,7 +74,7 @@ async def measure(
         "connected_seconds": round(connected, 2),
         "idle_mib_more": round((idle - before) / 1024, 1),
         "after_an_event_mib_more": round((busy - before) / 1024, 1),
-        "all_told_seconds": round(told, 2),
+        "all_told_seconds": round(answer, 2),
     }
 
 

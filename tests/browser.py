@@ -78,7 +78,7 @@ class Browser:
         *,
         address: str = "198.51.100.7",
     ) -> Answer:
-        """One request with the cookies, and what it sets of them kept."""
+        """One request with the cookies, and stores those that it sets."""
         given = {"Accept": HTML, **(headers or {})}
         if self.cookies:
             given["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())

@@ -49,7 +49,7 @@ def headers_of(ready: Ready) -> dict[str, str]:
     lines = ready[1].decode("latin-1").split("\r\n")
     assert lines.pop() == ""
     names = [line.partition(": ")[0].lower() for line in lines]
-    assert len(set(names)) == len(names), f"a header stands twice: {sorted(names)}"
+    assert len(set(names)) == len(names), f"a header is repeated: {sorted(names)}"
     return dict(zip(names, (line.partition(": ")[2] for line in lines), strict=True))
 
 
@@ -164,7 +164,7 @@ class Client:
         ) -> Any:
             names = [name.lower() for name, _ in answered]
             assert sorted(set(names)) == sorted(names) or names.count("set-cookie") > 1, (
-                f"a header stands twice: {sorted(names)}"
+                f"a header is repeated: {sorted(names)}"
             )
             started.update(
                 status=int(status[:3]),
@@ -187,7 +187,7 @@ class Client:
             environ.get("bottle.route"), sent, started["status"], started["headers"], plain
         )
         if ready is not None:
-            told = headers_of(ready)
+            result = headers_of(ready)
             alike = {
                 name: value
                 for name, value in started["headers"].items()
@@ -196,7 +196,7 @@ class Client:
             assert (int(ready[0][:3]), ready[2]) == (started["status"], content), (path, ready)
             assert {
                 name: value
-                for name, value in told.items()
+                for name, value in result.items()
                 if name not in ("x-request-id", "content-length")
             } == alike
         return Answer(started["status"], started["headers"], content, started["cookies"])
@@ -267,8 +267,6 @@ class Client:
             assert set(each["data"]) <= set(KINDS[each["kind"]].data.split()), each
         return found
 
-    told = notifications  # the former name
-
     def app_of(self, account: Account, package_id: str = "com.acme.notes") -> str:
         """A new app of somebody who has registered a signing key; its package_id."""
         known = self.get("/v1/signing-keys", as_=account)["signing_keys"]
@@ -338,9 +336,12 @@ class Client:
 
     def approve_listing(self, pending: dict[str, Any]) -> Answer:
         """Approve a listing change, as PATCH of an app has shown it."""
-        said = {"revision": pending["revision"]}
+        body = {"revision": pending["revision"]}
         at = f"/v1/listing-changes/{pending['id']}/approve"
-        return self.post(at, said, as_=self.desk).expect(200)
+        return self.post(at, body, as_=self.desk).expect(200)
+
+
+Client.told = Client.notifications  # type: ignore[attr-defined]  # the former name
 
 
 def _latin(path: str) -> str:

@@ -1,6 +1,6 @@
 """Holds every answer of the whole suite, and every request that was accepted, to the description of the API.
 
-Stricter than what clients are told: an answer may not have a field that is not described either.
+Stricter than the description itself: an answer may not have a field that is not described.
 """
 
 import json
@@ -108,7 +108,7 @@ def check(
 
 
 def _check_request(
-    call: dict[str, Any], at: str, query: str, kind: str, body: bytes, said: Operation
+    call: dict[str, Any], at: str, query: str, kind: str, body: bytes, operation: Operation
 ) -> None:
     """What was accepted is what may be sent."""
     known = {each["name"] for each in call["parameters"] if each["in"] == "query"}
@@ -119,7 +119,7 @@ def _check_request(
     if (
         kind.partition(";")[0] == "application/json"
         and body
-        and said.body is not None
+        and operation.body is not None
         and not at.startswith("POST /v1/telemetry/")
     ):
         media = call["requestBody"]["content"]["application/json"]["schema"]

@@ -85,12 +85,12 @@ def build_package(
     manifest: Mapping[str, Any] | bytes | None = None,
 ) -> bytes:
     """A signed package. `manifest` changes fields (or is the raw file), `files` adds files, or removes those given as None."""
-    said = (
+    answer = (
         manifest
         if isinstance(manifest, bytes)
         else manifest_of(package_id, version, version_code, **(manifest or {}))
     )
-    content: dict[str, bytes | None] = {**files_of(said), **(files or {})}
+    content: dict[str, bytes | None] = {**files_of(answer), **(files or {})}
     return zipped(
         signed({name: each for name, each in content.items() if each is not None}, key.sign)
     )

@@ -119,7 +119,7 @@ class Server:
         self.asked.append(path)
         instead = self.instead.get(path)
         if callable(instead):
-            with contextlib.suppress(OSError):  # nobody listens any more
+            with contextlib.suppress(OSError):  # the server has ended
                 instead(request)
             return
         status, headers, content = instead or self.answer(
@@ -466,12 +466,12 @@ def _installed() -> Path:
             text=True,
             timeout=120,
         )
-        said, failed = done.stderr.strip(), done.returncode != 0
+        output, failed = done.stderr.strip(), done.returncode != 0
     except subprocess.TimeoutExpired:
-        said, failed = "it took longer than two minutes", True
+        output, failed = "it took longer than two minutes", True
     if failed:
         shutil.rmtree(making, ignore_errors=True)
-        _go_without(f"npm could not install oidc-provider: {said[-300:]}")
+        _go_without(f"npm could not install oidc-provider: {output[-300:]}")
     with contextlib.suppress(OSError):  # another run was faster
         making.rename(folder)
     return folder

@@ -136,12 +136,14 @@ def test_telemetry_and_secrets_are_copied_every_day_and_never_half(
 ) -> None:
     backup.daily(env)
     backup.daily(env)  # a job may run twice
-    kept = tmp_path / "backups"
-    assert sqlite3.connect(kept / "telemetry.db").execute("PRAGMA integrity_check").fetchone() == (
-        "ok",
-    )
-    assert (kept / "secrets/jwt_secret").read_bytes() == (tmp_path / "data/jwt_secret").read_bytes()
-    assert not list(kept.rglob("*.part"))
+    stored = tmp_path / "backups"
+    assert sqlite3.connect(stored / "telemetry.db").execute(
+        "PRAGMA integrity_check"
+    ).fetchone() == ("ok",)
+    assert (stored / "secrets/jwt_secret").read_bytes() == (
+        tmp_path / "data/jwt_secret"
+    ).read_bytes()
+    assert not list(stored.rglob("*.part"))
 
 
 def test_schedules_of_a_week_hold_although_done_jobs_are_forgotten(
@@ -316,17 +318,17 @@ def test_restoring_twice_keeps_everything_that_was_newest_and_any_of_it_can_be_p
     command(
         server.folder, "admin", "create", "bob@example.net", settings=settings
     )  # nobody replicates this
-    kept = []
+    stored = []
     for _ in range(2):  # within one second, as a nervous hand would
         done = command(server.folder, "restore", "--at", moment, settings=settings)
         assert done.returncode == 0, done.stderr
-        kept.append(Path(done.stdout.partition("Renamed: ")[2].splitlines()[0]))
+        stored.append(Path(done.stdout.partition("Renamed: ")[2].splitlines()[0]))
         assert names_in(server.data / "portal.db") == ["alice"]
-    assert [names_in(path) for path in kept] == [
+    assert [names_in(path) for path in stored] == [
         ["alice", "bob"],
         ["alice"],
     ]  # with what only its WAL had
-    done = command(server.folder, "restore", "--from", str(kept[0]), settings=settings)
+    done = command(server.folder, "restore", "--from", str(stored[0]), settings=settings)
     assert done.returncode == 0, done.stderr
     server.start()
     assert server.names == ["alice", "bob"]
@@ -440,9 +442,9 @@ def test_a_secret_that_changes_leaves_the_one_before_in_the_backup(
     (tmp_path / "data/jwt_secret").write_bytes(b"another one, of as many bytes as it must have\n")
     backup.copy_secrets(env)
     backup.copy_secrets(env)
-    kept = sorted((tmp_path / "backups/secrets").glob("jwt_secret*"))
-    assert [path.name.partition(".")[2][:6] for path in kept] == ["", "until-"]
-    assert kept[1].read_bytes() == old
+    stored = sorted((tmp_path / "backups/secrets").glob("jwt_secret*"))
+    assert [path.name.partition(".")[2][:6] for path in stored] == ["", "until-"]
+    assert stored[1].read_bytes() == old
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be refused for being root")

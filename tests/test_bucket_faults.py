@@ -309,6 +309,41 @@ def test_a_portal_starts_without_its_bucket_and_does_everything_else(
     client.upload(NOTES, package, as_=alice).expect(201)
 
 
+def test_a_release_needs_no_bucket_while_its_package_is_here(
+    client: Client, alice: Account, line: Line
+) -> None:
+    client.upload(NOTES, client.package(alice), as_=alice, query="?submit=true").expect(201)
+    client.work()
+    at = f"/v1/apps/{NOTES}/versions/1.0.0"
+    review = client.get(at, as_=alice)["review"]["id"]
+    client.post(f"/v1/reviews/{review}/approve", as_=client.reviewer()).expect(200)
+    line.down()
+    published = client.post(at + "/publish", as_=alice).expect(200)
+    path = published["download_url"].removeprefix(client.env.config.base_url)
+    client.get(path).expect(200)
+
+
+def test_an_upload_is_refused_before_its_body_while_the_bucket_is_down(
+    client: Client, alice: Account, env: Context, line: Line
+) -> None:
+    line.down()
+    client.upload(NOTES, client.package(alice), as_=alice).expect(503, code="package_unavailable")
+    assert isinstance(env.files, BucketFiles)
+    env.files.gate._until = time.monotonic() + 600  # however slow this machine is
+    head = (
+        f"POST /v1/apps/{NOTES}/versions HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {alice.token}\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    with (
+        serving(env) as server,
+        socket.create_connection(("127.0.0.1", server.port), 30) as connection,
+    ):
+        connection.sendall(head.encode())
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: " in answer.lower()
+
+
 def test_a_full_bucket_refuses_uploads_and_still_serves(
     tmp_path: Path, new_databases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,14 +137,14 @@ def test_a_child_cannot_open_anything(slow_package: Path) -> None:
         thread = threading.Thread(target=Checks(512 << 20, 2).run, args=(file,))
         thread.start()
         child = the_child()
-        said = limits_of(child)
+        answer = limits_of(child)
         environment = Path(f"/proc/{child}/environ").read_bytes()
         session = os.getsid(child)
         thread.join(120)
-    assert said["Max open files"] == ["3", "3"]
-    assert said["Max file size"] == ["0", "0"]
-    assert said["Max address space"] == [str(512 << 20)] * 2
-    assert said["Max cpu time"] == ["2", "4"]
+    assert answer["Max open files"] == ["3", "3"]
+    assert answer["Max file size"] == ["0", "0"]
+    assert answer["Max address space"] == [str(512 << 20)] * 2
+    assert answer["Max cpu time"] == ["2", "4"]
     assert (environment, session) == (b"", child)
 
 

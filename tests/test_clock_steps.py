@@ -1,4 +1,4 @@
-"""The clock was ahead and is set right, or starts in the past: nothing waits for a date beyond its interval, nothing is lost."""
+"""The clock was ahead and is corrected, or starts in the past: nothing waits for a date beyond its interval, nothing is lost."""
 
 import json
 import os
@@ -363,9 +363,9 @@ def test_a_copy_of_the_future_goes_first(env: Context, clock: Wall) -> None:
         backup.make(env)
         clock.advance(1)
     clock.set(-1e8)
-    kept = backup.make(env)
-    names = {path.name for path in kept.path.parent.iterdir()}
-    assert kept.name in names
+    stored = backup.make(env)
+    names = {path.name for path in stored.path.parent.iterdir()}
+    assert stored.name in names
     assert len(names) == 7
 
 

@@ -223,10 +223,10 @@ def nearly(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
 
 def bodies() -> dict[str, Schema]:
     """The schema of every call that takes JSON."""
-    said = {
+    body = {
         f"{route.method} {route.rule}": route.callback.operation.body for route in described.calls()
     }
-    return {call: schema for call, schema in said.items() if isinstance(schema, dict)} | {
+    return {call: schema for call, schema in body.items() if isinstance(schema, dict)} | {
         "event": EVENT,
         "batch": BATCH,
     }

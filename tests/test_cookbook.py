@@ -55,13 +55,13 @@ def test_the_cookbook_works_word_for_word_on_both_servers(tmp_path: Path, name: 
                 check=False,
             )
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-            said = done.stdout
-            assert "downloaded.mosis: OK" in said
-            assert '"not_a_zip"' in said
-            assert "changed assets/scripts/notes.lua" in said
-            assert f"+-- Faster since 1.0.{4 * run + 2}" in said
+            output = done.stdout
+            assert "downloaded.mosis: OK" in output
+            assert '"not_a_zip"' in output
+            assert "changed assets/scripts/notes.lua" in output
+            assert f"+-- Faster since 1.0.{4 * run + 2}" in output
             assert (
-                said.count(f"com.acme.notes 1.0.{4 * run + 4} passed the checks.") == 2
+                output.count(f"com.acme.notes 1.0.{4 * run + 4} passed the checks.") == 2
             )  # by webhook and by WebSocket
         keys = list((tmp_path / "home/.config").iterdir())
         assert [(key.name, key.stat().st_mode & 0o777) for key in keys] == [

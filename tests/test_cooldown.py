@@ -134,7 +134,7 @@ def test_random_histories_agree_everywhere(client: Client, acme: str, clock: Fak
         published.append((code, clock.at, security))
         days = rng.choice([1, 3, 7, 14, 30])
         fits = [c for c, at, safe in published if safe or at <= clock.at - days * DAY]
-        client.env.state(Indexes).by_age.pop(days, None)  # made anew, not up to an hour old
+        client.env.state(Indexes).by_age.pop(days, None)  # made again, not up to an hour old
         assert everywhere(f"1.{max(fits)}.0" if fits else None, asked(client, days))
 
 
@@ -228,13 +228,13 @@ class Mirror:
         self.known: dict[str, str] = {}
 
     def follow(self, limit: int = 2) -> list[tuple[str, str]]:
-        said, cursor = [], ""
+        answer, cursor = [], ""
         while True:
             page = self.client.get(
                 f"/v1/store/changes?after={self.after}&limit={limit}{cursor}"
             ).expect(200)
             for each in page["changes"]:
-                said.append((each["change"], each["package_id"]))
+                answer.append((each["change"], each["package_id"]))
                 if each["change"] == "removed":
                     self.known.pop(each["package_id"], None)
                     assert each["version"] is None
@@ -243,7 +243,7 @@ class Mirror:
                     self.known[each["package_id"]] = each["version"]
             if page["next_cursor"] is None:
                 self.after = page["last"]
-                return said
+                return answer
             cursor = f"&cursor={page['next_cursor']}"
 
     def agrees(self) -> bool:

@@ -62,7 +62,7 @@ def test_the_exit_code_tells_of_a_bad_line_and_wrong_settings_are_listed(tmp_pat
     assert (short.returncode, "at least 32 bytes" in short.stderr) == (portal.CONFIG, True)
 
 
-@pytest.mark.parametrize(("settings", "subject", "level", "said"), [
+@pytest.mark.parametrize(("settings", "subject", "level", "message"), [
     ({}, "replica", "warn", "set BACKUPS_DIR"),
     ({}, "mail", "warn", "set SMTP_URL"),
     ({}, "BASE_URL", "warn", "does not run here"),
@@ -76,10 +76,10 @@ def test_the_exit_code_tells_of_a_bad_line_and_wrong_settings_are_listed(tmp_pat
     ({"BACKUP_URL": "sftp://nobody:x@127.0.0.1:1/portal"}, "replica", "bad", "BACKUP_URL"),
 ])  # fmt: skip
 def test_each_mistake_has_its_line(
-    tmp_path: Path, settings: dict[str, str], subject: str, level: str, said: str
+    tmp_path: Path, settings: dict[str, str], subject: str, level: str, message: str
 ) -> None:
     line = lines(tmp_path, **settings)[subject]
-    assert (line.level, said in line.text) == (level, True), line
+    assert (line.level, message in line.text) == (level, True), line
 
 
 def test_backups_on_the_disk_of_the_data_are_said(tmp_path: Path) -> None:

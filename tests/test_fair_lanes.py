@@ -1,4 +1,4 @@
-"""Lanes of the server shared out by account, and what of one account may be at the server at once."""
+"""Lanes of the server shared among accounts, and what of one account may be at the server at once."""
 
 import random
 import socket

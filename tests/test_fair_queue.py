@@ -1,4 +1,4 @@
-"""Lanes of the queue shared out by account: a greedy one delays the others by one job, whatever the kind."""
+"""Lanes of the queue shared among accounts: a greedy one delays the others by one job, whatever the kind."""
 
 import sqlite3
 import threading

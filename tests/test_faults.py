@@ -95,11 +95,11 @@ def test_an_upload_meets_a_fault_at_every_step(
             answer.expect(201)
             break
         assert answer["code"] in codes, (fault.where, answer.body)
-        told = [vars(record) for record in caplog.records if record.message == "failed"][-1]
-        assert (told["code"], told["request_id"]) == (answer["code"], answer["request_id"])
-        assert os.strerror(error) in told["reason"]
+        records = [vars(record) for record in caplog.records if record.message == "failed"][-1]
+        assert (records["code"], records["request_id"]) == (answer["code"], answer["request_id"])
+        assert os.strerror(error) in records["reason"]
         steps.append(fault.where.partition(" of ")[0])
-        # A commit that the disk may not have taken is told as a failure, and is there when it has; the same bytes say so.
+        # A commit that the disk may not have taken is reported as a failure, and is there when it has; the same bytes say so.
         committed = fault.at_commit
         client.upload(app, package, as_=alice).expect(200 if committed else 201)
     assert steps.count("fsync") >= 4, steps  # the file, and the folders down to it

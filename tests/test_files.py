@@ -74,9 +74,9 @@ def test_a_missing_or_damaged_package_is_never_served_and_said_loudly(
         caplog.clear()
         with pytest.raises(Unavailable, match="package_unavailable"):
             files.open(target, 5, sha256)
-        (said,) = caplog.records
-        assert (said.levelname, said.__dict__["path"]) == ("ERROR", str(target))
-        return said.message
+        (answer,) = caplog.records
+        assert (answer.levelname, answer.__dict__["path"]) == ("ERROR", str(target))
+        return answer.message
 
     assert refused() == "package missing"
     files.keep(files.receive(io.BytesIO(b"12345"), 10), target)

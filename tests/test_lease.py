@@ -355,13 +355,13 @@ class TestTheDatabase:
             fence.check()
 
 
-@pytest.mark.parametrize(("given", "said"), [
+@pytest.mark.parametrize(("given", "message"), [
     ({"LEASE_SECONDS": "20"}, "needs BACKUP_URL"),
     ({"LEASE_SECONDS": "20", "BACKUP_URL": "s3://bucket/x"}, "BACKUP_KEY"),
     ({"LEASE_SECONDS": "2", "BACKUP_URL": "s3://bucket/x", "BACKUP_KEY": KEY}, "from 5 to 300"),
 ])  # fmt: skip
-def test_a_lease_without_what_it_needs_is_refused(given: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_lease_without_what_it_needs_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Config.read(given)
 
 
@@ -433,9 +433,9 @@ class Pair:
 
     def wait(self, waiting: Backed) -> None:
         """Start one, until it waits for the lease."""
-        said = waiting.log.read_text().count(WAITS) if waiting.log.exists() else 0
+        output = waiting.log.read_text().count(WAITS) if waiting.log.exists() else 0
         threading.Thread(target=waiting.start, args=(120,), daemon=True).start()
-        wait_until(lambda: waiting.log.exists() and waiting.log.read_text().count(WAITS) > said)
+        wait_until(lambda: waiting.log.exists() and waiting.log.read_text().count(WAITS) > output)
 
     def end(self) -> None:
         for each in self.portals:

@@ -88,9 +88,9 @@ def test_the_start_and_the_doctor_tell_of_requests_for_another_host(tmp_path: Pa
         ask(server, "localhost:8080")
         ask(server, "apps.example.net:8443")
         ask(server, "other.example.net")
-        said = server.log.read_text()
-        assert said.count("requests arrive for apps.example.net") == 1
-        assert "other.example.net" not in said
+        output = server.log.read_text()
+        assert output.count("requests arrive for apps.example.net") == 1
+        assert "other.example.net" not in output
         config = Config.read(server.environment)
         lines = [line for line in doctor._address(config) if line.subject == "BASE_URL"]
         assert "requests arrive for apps.example.net" in lines[0].text
@@ -168,8 +168,8 @@ def test_a_proxy_that_nobody_trusts_is_noted_and_clients_that_invent_the_header_
 def test_a_port_in_use_says_how_to_choose_another(tmp_path: Path) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        said = command(tmp_path, "serve", settings={"LISTEN_ADDR": address})
-    assert said.returncode == 78
-    assert f"another program listens on {address} already" in said.stderr
-    assert "LISTEN_ADDR=:8081" in said.stderr
-    assert "Traceback" not in said.stderr
+        answer = command(tmp_path, "serve", settings={"LISTEN_ADDR": address})
+    assert answer.returncode == 78
+    assert f"another program listens on {address} already" in answer.stderr
+    assert "LISTEN_ADDR=:8081" in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -3,15 +3,18 @@
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mosis import store
 from mosis.context import Context
+from mosis.operations.doctor import examine
 from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles, parse_name
 from mosis.publishing import package_files
 from tests.client import Account, Client
+from tests.server import serving
 
 pytestmark = pytest.mark.slow
 NOTES = "com.acme.notes"
@@ -20,7 +23,11 @@ AT = f"/v1/apps/{NOTES}/versions"
 
 @pytest.fixture
 def settings(bucket_url: str) -> dict[str, str]:
-    return {"PACKAGES_URL": bucket_url}
+    return {
+        "PACKAGES_URL": bucket_url,
+        "LISTEN_ADDR": "127.0.0.1:0",
+        "BASE_URL": "http://localhost",
+    }
 
 
 @pytest.fixture
@@ -122,6 +129,13 @@ def test_wrong_bytes_in_the_bucket_are_never_served(
     assert client.get(url).expect(200).body == good
 
 
+def test_the_bucket_is_measured_and_looked_at(client: Client, env: Context) -> None:
+    client.get("/readyz").expect(200)
+    assert b"\nportal_bucket_up 1\n" in client.get("/metrics", address="127.0.0.1").body
+    lines = [line for line in examine(env.config, 1) if line.subject == "bucket"]
+    assert [line.level for line in lines] in (["ok"], ["warn"])  # slow is a warning
+
+
 def test_a_damaged_copy_in_the_cache_is_fetched_again(
     client: Client, alice: Account, files: BucketFiles
 ) -> None:
@@ -178,6 +192,36 @@ def test_redirects_are_to_a_signed_address_and_count(
     assert address.startswith("https://cdn.example.net/apps/packages/")
     client.post(AT + "/1.0.0/yank", {"reason": "It crashes."}, as_=alice).expect(200)
     client.get(url).expect(410, code="gone")
+
+
+def test_the_command_line_follows_redirects_and_shows_the_bucket_no_credential(
+    client: Client, alice: Account, env: Context, files: BucketFiles, tmp_path: Path
+) -> None:
+    from mosis.client import install
+    from mosis.client.output import Output
+
+    url = url_of(client, alice)
+    (sha256,) = client.env.db.connection().one("SELECT sha256 FROM versions")
+    files.redirects = True
+    portal = SimpleNamespace(output=Output())
+    with serving(env) as server:
+        address, path = f"http://localhost:{server.port}{url}", tmp_path / "package"
+        for begun in (b"", client_content(files, sha256)[:100]):  # new, and resumed
+            path.with_suffix(".part").write_bytes(begun)
+            install.fetch(
+                portal,  # type: ignore[arg-type]
+                address,
+                path,
+                limit_bytes=1 << 20,
+                tag=sha256,
+                credential=alice.token,  # a bucket refuses a request with two credentials
+            )
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def client_content(files: BucketFiles, sha256: str) -> bytes:
+    """The cached copy of a package."""
+    return (files.cache_dir / sha256).read_bytes()
 
 
 def test_orphans_go_after_a_day_and_nothing_else_does(

@@ -69,19 +69,19 @@ def test_promoting_gives_a_role_and_unknown_accounts_are_said(tmp_path: Path) ->
     assert (nobody.returncode, "no such developer" in nobody.stderr) == (portal.FAILED, True)
 
 
-@pytest.mark.parametrize(("settings", "said"), [
+@pytest.mark.parametrize(("settings", "items"), [
     ({"THREADS": "many", "BASE_URL": "x"}, ["THREADS='many'", "BASE_URL='x'"]),
     ({"JWT_SECRET": "short"}, ["at least 32 bytes"]),
     ({"DATABASE_PATH": "/proc/nowhere/portal.db"}, ["/proc/nowhere"]),
 ])  # fmt: skip
 def test_what_is_wrong_with_the_settings_is_said_in_a_line_each(
-    tmp_path: Path, settings: dict[str, str], said: list[str]
+    tmp_path: Path, settings: dict[str, str], items: list[str]
 ) -> None:
     refused = command(tmp_path, "serve", settings=settings)
     assert refused.returncode in (portal.CONFIG, portal.FAILED)
     assert "Traceback" not in refused.stderr
-    assert all(text in refused.stderr for text in said)
-    assert len(refused.stderr.strip().splitlines()) == len(said)
+    assert all(text in refused.stderr for text in items)
+    assert len(refused.stderr.strip().splitlines()) == len(items)
 
 
 def test_a_folder_where_the_database_should_be_is_said_in_a_line(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_requests_and_downloads_at_hand_are_finished_and_counted_when_it_ends(
             each.join(15)
     with sqlite3.connect(tmp_path / "data/portal.db") as raw:
         made = raw.execute("SELECT count(*) FROM developers").fetchone()[0]
-    assert made == answers.count(201)  # nobody was told nothing about an account that exists
+    assert made == answers.count(201)  # every account that exists was acknowledged
     assert answers.count(201) > 0
 
 

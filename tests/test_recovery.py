@@ -492,12 +492,12 @@ def test_the_doctor_says_what_is_missing(keyed: Context, objects: Bucket) -> Non
     assert "other secrets" in line(config)[1]
 
 
-@pytest.mark.parametrize(("given", "said"), [
+@pytest.mark.parametrize(("given", "message"), [
     ({"BACKUP_KEY": KEY}, "needs BACKUP_URL"),
     ({"BACKUP_KEY": KEY, "BACKUP_URL": "sftp://a:b@host/path"}, "needs BACKUP_URL"),
     ({"BACKUP_KEY": "short", "BACKUP_URL": "s3://bucket/path"}, "at least 20"),
 ])  # fmt: skip
-def test_a_key_that_would_have_no_effect_is_refused(given: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as refused:
+def test_a_key_that_would_have_no_effect_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
         Config.read(given)
     assert "short" not in str(refused.value)

@@ -164,8 +164,8 @@ def test_a_full_disk_under_the_database_is_507_and_heals(tmp_path: Path) -> None
         alice.reads()
         filler.unlink()
         alice.call("POST", "/v1/apps", 201, package_id="com.acme.healed", name="Healed")
-        kept = {app["package_id"] for app in alice.call("GET", "/v1/apps?limit=100", 200)["apps"]}
-        assert kept == acknowledged | {"com.acme.healed", "com.acme.notes"}
+        listed = {app["package_id"] for app in alice.call("GET", "/v1/apps?limit=100", 200)["apps"]}
+        assert listed == acknowledged | {"com.acme.healed", "com.acme.notes"}
         assert server.stop() == 0
         whole(disk / "portal.db")
 

@@ -117,7 +117,7 @@ def start(app: App, spool: Path) -> Iterator[Start]:
 
 
 class Wire:
-    """A client that sends exactly what it is told."""
+    """A client that sends exactly the given bytes."""
 
     def __init__(self, server: Server, receive_buffer: int = 0, source: str = "127.0.0.1") -> None:
         self.socket = socket.socket()
@@ -205,11 +205,11 @@ def test_not_modified_leaves_the_connection_open(start: Start) -> None:
     assert wire.answer()[0] == 200
 
 
-@pytest.mark.parametrize(("line", "kept"), [("", False), ("Connection: keep-alive\r\n", True)])
-def test_http_1_0_closes_unless_asked_to_stay(start: Start, line: str, kept: bool) -> None:
+@pytest.mark.parametrize(("line", "stays"), [("", False), ("Connection: keep-alive\r\n", True)])
+def test_http_1_0_closes_unless_asked_to_stay(start: Start, line: str, stays: bool) -> None:
     wire = Wire(start()).send(f"GET / HTTP/1.0\r\n{line}\r\n")
     assert wire.answer()[0] == 200
-    if kept:
+    if stays:
         assert wire.send("GET / HTTP/1.0\r\n\r\n").answer()[0] == 200
     assert wire.answer()[0] == 0
 
@@ -363,7 +363,7 @@ def test_no_thread_keeps_a_body_after_its_request(start: Start, spool: Path) -> 
         "POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 3000000\r\n\r\n"
     )
     wire.send(bytes(1_500_000))
-    assert eventually(lambda: bool(stored(spool))), "it is stored where it was told to"
+    assert eventually(lambda: bool(stored(spool))), "it is in the folder for uploads"
     assert json.loads(wire.send(bytes(1_500_000)).answer()[2])["body_bytes"] == 3_000_000
     assert eventually(lambda: not stored(spool))
 

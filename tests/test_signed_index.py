@@ -218,9 +218,9 @@ def test_an_index_that_cannot_be_made_is_the_one_before(
     caplog.clear()
     for _ in range(3):
         assert fetched(client) == first
-    assert ["not made" in said.message for said in caplog.records if said.levelname == "ERROR"] == [
-        True
-    ], "not for each"
+    assert [
+        "not made" in output.message for output in caplog.records if output.levelname == "ERROR"
+    ] == [True], "not for each"
     made = sorted(each.suffix for each in folder.iterdir())
     assert made == [".gz", ".json"], "nothing half-made stays"
     monkeypatch.undo()
@@ -286,7 +286,7 @@ def test_a_new_one_is_made_every_few_seconds_at_most(
     clock.advance(100_000)
     change(client, "larger")
     clock.advance(-90_000)
-    assert sequence(client) == first, "all that are kept for ten minutes must fit on the disk"
+    assert sequence(client) == first, "all that are stored for ten minutes must fit on the disk"
 
 
 def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
@@ -304,21 +304,21 @@ def test_an_index_that_is_slow_to_make_is_not_made_for_every_change(
 
 
 class Cache:
-    """An HTTP cache between devices and the portal that keeps what Cache-Control allows (RFC 9111), each address for itself."""
+    """An HTTP cache between devices and the portal that stores what Cache-Control allows (RFC 9111), each address for itself."""
 
     def __init__(self, upstream: str, delay_seconds: float = 0.0) -> None:
-        kept: dict[str, tuple[float, int, bytes, str | None]] = {}
+        stored: dict[str, tuple[float, int, bytes, str | None]] = {}
         cache = self
         self.hits = 0
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 time.sleep(delay_seconds)
-                found = kept.get(self.path)
+                found = stored.get(self.path)
                 if found is not None and found[0] > time.monotonic():
                     cache.hits += 1
                 else:
-                    found = kept[self.path] = self.fetched(found)
+                    found = stored[self.path] = self.fetched(found)
                 _, status, body, _ = found
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -332,16 +332,16 @@ class Cache:
                 asked = urllib.request.Request(upstream + self.path, headers=headers)
                 try:
                     with urllib.request.urlopen(asked, timeout=10) as answer:
-                        status, body, told = answer.status, answer.read(), answer.headers
+                        status, body, headers_sent = answer.status, answer.read(), answer.headers
                 except urllib.error.HTTPError as error:
-                    status, body, told = error.code, error.read(), error.headers
+                    status, body, headers_sent = error.code, error.read(), error.headers
                 if status == 304 and old is not None:
                     status, body = old[1], old[2]
-                control = told["Cache-Control"]
+                control = headers_sent["Cache-Control"]
                 age = re.search(r"max-age=(\d+)", control)
                 fresh = "no-" not in control and age
                 until = time.monotonic() + int(age[1]) if fresh and age else 0.0
-                return until, status, body, told["ETag"]
+                return until, status, body, headers_sent["ETag"]
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -400,7 +400,7 @@ def test_a_device_behind_a_cache_verifies_while_the_store_changes(
             document, state = verify(index, signatures, state, now(client))
         again = [json.loads(signatures)["index_url"]] * 3
         assert len({urllib.request.urlopen(cache.url + each).read() for each in again}) == 1
-        assert cache.hits >= 2, "what never changes is kept"
+        assert cache.hits >= 2, "what never changes is stored"
 
 
 def test_a_rotated_key_is_learnt_from_what_the_old_one_signs(

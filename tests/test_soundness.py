@@ -58,7 +58,7 @@ def test_a_portal_on_a_damaged_database_reads_refuses_to_write_and_tells_everybo
         texts = [path.read_text() for path in (server.data / "mail").glob("*.eml")]
         return [text for text in texts if "is damaged" in text]
 
-    wait_until(written, "the administrator is told")
+    wait_until(written, "the administrator is notified")
     mails = written()
     assert ["To: root@example.net" in mail for mail in mails] == [True]
     assert server.stop() == 0

@@ -371,5 +371,5 @@ def test_what_is_looked_for_is_taken_apart_as_what_is_kept(db: Connection, acme:
         )
         with db.write():
             db.change("UPDATE apps SET summary = ? WHERE id = ?", text, app)
-        kept = db.value("SELECT summary FROM listing_words_source")
-        assert spaced_words(text) in ([f'"{kept}"'], []), text
+        stored = db.value("SELECT summary FROM listing_words_source")
+        assert spaced_words(text) in ([f'"{stored}"'], []), text

@@ -44,41 +44,41 @@ def change(client: Client, sql: str, *values: Any) -> None:
 
 class TestRooms:
     def test_what_was_asked_for_twice_stays(self) -> None:
-        kept = RevisionCache(100_000)
+        stored = RevisionCache(100_000)
         for key in range(20):
-            kept.put(key, 1, key, 1000)
-            assert kept.get(key, 1) == key
+            stored.put(key, 1, key, 1000)
+            assert stored.get(key, 1) == key
         for key in range(1000, 3000):
-            kept.put(key, 1, key, 1000)
-        assert [kept.get(key, 1) for key in range(20)] == list(range(20))
+            stored.put(key, 1, key, 1000)
+        assert [stored.get(key, 1) for key in range(20)] == list(range(20))
         for key in range(20):
-            kept.put(key, 2, -key, 1000)  # made anew, and still asked for by many
+            stored.put(key, 2, -key, 1000)  # made again, and still asked for by many
         for key in range(3000, 5000):
-            kept.put(key, 1, key, 1000)
-        assert [kept.get(key, 2) for key in range(20)] == [-key for key in range(20)]
-        assert kept.get(0, 1) is None
+            stored.put(key, 1, key, 1000)
+        assert [stored.get(key, 2) for key in range(20)] == [-key for key in range(20)]
+        assert stored.get(0, 1) is None
 
     def test_rooms_do_not_displace_each_other(self) -> None:
-        kept = RevisionCache(100_000, {"a": 0.5, "b": 0.5})
-        kept.put("x", 1, "x", 1000, room="a")
+        stored = RevisionCache(100_000, {"a": 0.5, "b": 0.5})
+        stored.put("x", 1, "x", 1000, room="a")
         for key in range(1000):
-            kept.put(key, 1, key, 1000, room="b")
-            kept.get(key, 1, room="b")
-        assert kept.get("x", 1, room="a") == "x"
-        assert kept.size_bytes <= 100_000
+            stored.put(key, 1, key, 1000, room="b")
+            stored.get(key, 1, room="b")
+        assert stored.get("x", 1, room="a") == "x"
+        assert stored.size_bytes <= 100_000
         assert round(sum(ROOMS.values()), 6) == 1
 
     @settings(derandomize=True, max_examples=50, deadline=None)
     @given(st.integers(0, 1 << 30))
     def test_sizes_are_right_and_bounded_whatever_comes(self, seed: int) -> None:
-        rng, kept = random.Random(seed), RevisionCache(20_000, {"a": 0.3, "b": 0.7})
+        rng, stored = random.Random(seed), RevisionCache(20_000, {"a": 0.3, "b": 0.7})
         for _ in range(300):
             room, key, revision = rng.choice("ab"), rng.randrange(30), rng.randrange(3)
             if rng.random() < 0.5:
-                kept.put(key, revision, (key, revision), rng.randrange(3000), room=room)
+                stored.put(key, revision, (key, revision), rng.randrange(3000), room=room)
             else:
-                assert kept.get(key, revision, room=room) in (None, (key, revision))
-            for name, place in kept._rooms.items():
+                assert stored.get(key, revision, room=room) in (None, (key, revision))
+            for name, place in stored._rooms.items():
                 proven = sum(entry[1] for entry in place.proven.values())
                 new = sum(entry[1] for entry in place.new.values())
                 assert (proven, proven + new) == (place.proven_bytes, place.size_bytes)
@@ -119,7 +119,7 @@ CHANGES: dict[str, Callable[[Connection, str, str], object]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
+def test_an_answer_about_an_app_is_right_at_once_and_cached_while_others_change(
     client: Client, acme: str, what: str
 ) -> None:
     db = client.env.db.connection()
@@ -136,17 +136,17 @@ def test_an_answer_about_an_app_is_right_at_once_and_kept_while_others_change(
         ]
 
     shown()
-    kept = [ready(client, path) for path in paths[:2]]
-    assert [status(each) for each in kept] == ["200 OK"] * 2
+    stored = [ready(client, path) for path in paths[:2]]
+    assert [status(each) for each in stored] == ["200 OK"] * 2
     client.env.state(Revisions).listings = TokenBuckets(1e-9, 0)  # lists have had their share
     change(client, "UPDATE apps SET name = name || '!' WHERE package_id = 'a.c'")
-    assert [ready(client, path)[2] for path in paths[:2]] == [each[2] for each in kept]  # type: ignore[index]
+    assert [ready(client, path)[2] for path in paths[:2]] == [each[2] for each in stored]  # type: ignore[index]
     app = db.value("SELECT id FROM apps WHERE package_id = 'a.b'")
     with db.write():
         CHANGES[what](db, acme, app)
     after = shown()
     client.env.cache.__init__(rooms=ROOMS)  # type: ignore[misc]
-    assert after == shown(), "as it is without anything kept"
+    assert after == shown(), "as it is without a cache"
     client.env.states.pop(Revisions)
     assert after == shown()
 
@@ -201,7 +201,7 @@ PARTS = st.sampled_from([
     ["/v1/store/apps", "/v1/store/categories", "/v1/store/apps/a.b", "/store/apps/a.b/versions"],
 )
 def test_no_query_gets_the_answer_to_another(client: Client, acme: str, path: str) -> None:
-    """Whatever is left out of the key of a kept answer, the answer is that of a portal that keeps nothing."""
+    """Whatever is left out of the key of a cached response, it is that of a portal without a cache."""
 
     @settings(derandomize=True, max_examples=60, deadline=None)
     @given(st.lists(PARTS, max_size=4))

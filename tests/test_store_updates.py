@@ -203,7 +203,7 @@ def test_no_device_ever_goes_back_while_shares_grow(
 def test_an_old_answer_is_never_given_while_many_read_and_one_writes(
     env: Context, db: Connection, acme: str
 ) -> None:
-    """What is kept is never staler than a committed change, also when another connection, as of another process, made it."""
+    """What is cached is never staler than a committed change, also when another connection, as of another process, made it."""
     import sqlite3
     from concurrent.futures import ThreadPoolExecutor
 

@@ -126,8 +126,8 @@ class TestMails:
         bob = self.published(client)
         for number, word in zip(range(60), words(), strict=False):
             crashed(client, app_id="com.bob.x", device=number, kind="E" + word)
-        told = self.look(client, bob)
-        assert [each["kind"] for each in told] == ["crash.new_group"] * 20
+        answer = self.look(client, bob)
+        assert [each["kind"] for each in answer] == ["crash.new_group"] * 20
         assert self.mails(client) == 0, "the digest is not due yet"
         for hour in range(30):
             clock.advance(3600)

@@ -61,30 +61,30 @@ def out(server: Running) -> None:
 def month(rng: random.Random, midnight: int, count: int) -> list[tuple[str, dict[str, Any]]]:
     """Everything that the devices want to say, in a muddle: some of it is late, some twice."""
     devices = telemetry.fleet(rng, count, ["1.0.0"])
-    said = [
+    items = [
         each
         for ago in range(DAYS - 1, 0, -1)
         for device in devices
         for each in telemetry.day_of(rng, device, APP, midnight - ago * DAY)
     ]
-    for place in range(len(said)):
+    for place in range(len(items)):
         if rng.random() < 0.1:  # a day, a week or three too late
-            other = min(len(said) - 1, place + rng.choice([20, 150, 500]))
-            said[place], said[other] = said[other], said[place]
-    return said + rng.sample(said, len(said) // 10)
+            other = min(len(items) - 1, place + rng.choice([20, 150, 500]))
+            items[place], items[other] = items[other], items[place]
+    return items + rng.sample(items, len(items) // 10)
 
 
 class Senders:
     """Sends until answered, through kills; and now and then again although it was answered."""
 
-    def __init__(self, port: int, said: list[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(self, port: int, body: list[tuple[str, dict[str, Any]]]) -> None:
         self.port, self.left, self.answers, self.unanswered = (
             port,
             queue.SimpleQueue[Any](),
             Counter[str](),
             0,
         )
-        for each in said:
+        for each in body:
             self.left.put(each)
         self.threads = [
             threading.Thread(target=self._send, args=(number,), daemon=True)
@@ -113,10 +113,10 @@ class Senders:
                     break
 
 
-def expected(said: list[tuple[str, dict[str, Any]]], width: int) -> dict[int, Counter[str]]:
-    """A plain recount of what was said, each thing once, by the hour or day in which it happened."""
+def expected(body: list[tuple[str, dict[str, Any]]], width: int) -> dict[int, Counter[str]]:
+    """A plain recount of the events, each once, by the hour or day in which it happened."""
     sums: dict[int, Counter[str]] = {}
-    once = {json.dumps(each, sort_keys=True): each for each in said}
+    once = {json.dumps(each, sort_keys=True): each for each in body}
     for path, document in once.values():
         for event in document.get("events", ()):
             at = seconds(event["timestamp"])
@@ -164,19 +164,19 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, count: int) -
             == 201
         )
         out(server)
-        said = month(rng, int(time.time()) // DAY * DAY, count)
-        senders = Senders(server.port, said)
+        answer = month(rng, int(time.time()) // DAY * DAY, count)
+        senders = Senders(server.port, answer)
         for share in (0.7, 0.35):
-            while senders.left.qsize() > share * len(said):
+            while senders.left.qsize() > share * len(answer):
                 time.sleep(0.01)
             server.kill()
             server.start()
         for thread in senders.threads:
             thread.join(600)
         assert senders.unanswered > 0
-        assert senders.answers["new"] <= len({json.dumps(each) for each in said})
-        assert senders.answers["duplicate"] > len(said) // 20
-        due = sum(each["events"] for each in expected(said, DAY).values())
+        assert senders.answers["new"] <= len({json.dumps(each) for each in answer})
+        assert senders.answers["duplicate"] > len(answer) // 20
+        due = sum(each["events"] for each in expected(answer, DAY).values())
         path, query = server.folder / "data/telemetry.db", f"?from={text(time.time() - 30 * DAY)}"
         until = time.monotonic() + 60
         while True:  # the process adds up by itself, every two seconds
@@ -192,8 +192,8 @@ def test_every_sum_of_a_month_is_right_to_the_unit(tmp_path: Path, count: int) -
         server.kill()
     for span, width in (("hour", 3600), ("day", DAY)):
         for version in ("*", "other"):
-            assert held(path, span, version) == expected(said, width)
-    everybody = {document["device_id"] for where, document in said if where.endswith("events")}
+            assert held(path, span, version) == expected(answer, width)
+    everybody = {document["device_id"] for where, document in answer if where.endswith("events")}
     assert abs(totals["unique_devices"] - len(everybody)) <= 1
     settings = {
         "DATABASE_PATH": str(tmp_path / "data/portal.db"),
@@ -234,8 +234,8 @@ def test_the_command_sends_what_devices_would(
         assert "no published app" in capsys.readouterr().err
         out(server)
         assert simulate(server.url, "--app", APP) == 0
-        said = capsys.readouterr().out
-        assert "crash reports for 1 app(s)" in said
-        assert " x 202" in said
+        output = capsys.readouterr().out
+        assert "crash reports for 1 app(s)" in output
+        assert " x 202" in output
     finally:
         server.kill()

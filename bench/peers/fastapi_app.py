@@ -23,17 +23,17 @@ from pydantic import BaseModel, Field
 FOLDER = os.environ["PEER_FOLDER"]
 SECRET = "a secret of at least thirty-two bytes"
 app = FastAPI()
-kept = threading.local()
+connections = threading.local()
 writing = threading.Lock()
 
 
 def db() -> sqlite3.Connection:
-    if not hasattr(kept, "db"):
-        kept.db = sqlite3.connect(f"{FOLDER}/peers.db", isolation_level=None, timeout=5)
-        kept.db.row_factory = sqlite3.Row
+    if not hasattr(connections, "db"):
+        connections.db = sqlite3.connect(f"{FOLDER}/peers.db", isolation_level=None, timeout=5)
+        connections.db.row_factory = sqlite3.Row
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            kept.db.execute(f"PRAGMA {pragma}")
-    return kept.db  # type: ignore[no-any-return]
+            connections.db.execute(f"PRAGMA {pragma}")
+    return connections.db  # type: ignore[no-any-return]
 
 
 class Account(BaseModel):
@@ -108,16 +108,16 @@ def healthz() -> dict[str, str]:
 
 
 @app.post("/auth/register", status_code=201)
-def register(said: Account) -> dict[str, str]:
+def register(body: Account) -> dict[str, str]:
     phc = Argon2id(
         salt=secrets.token_bytes(16), length=32, iterations=2, lanes=1, memory_cost=19456
-    ).derive_phc_encoded(said.password.encode())
+    ).derive_phc_encoded(body.password.encode())
     developer = str(uuid.uuid4())
     with writing:
         try:
             db().execute(
                 "INSERT INTO developers (id, email, name, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
-                (developer, said.email, said.name, phc, now()),
+                (developer, body.email, body.name, phc, now()),
             )
         except sqlite3.IntegrityError:
             raise HTTPException(409, "email_taken") from None
@@ -125,16 +125,16 @@ def register(said: Account) -> dict[str, str]:
 
 
 @app.post("/auth/login")
-def login(said: Credentials) -> dict[str, str]:
+def login(body: Credentials) -> dict[str, str]:
     row = (
         db()
-        .execute("SELECT id, password_hash FROM developers WHERE email = ?", (said.email,))
+        .execute("SELECT id, password_hash FROM developers WHERE email = ?", (body.email,))
         .fetchone()
     )
     try:
         if row is None:
             raise InvalidKey
-        Argon2id.verify_phc_encoded(said.password.encode(), row["password_hash"])
+        Argon2id.verify_phc_encoded(body.password.encode(), row["password_hash"])
     except InvalidKey:
         raise HTTPException(401, "invalid_credentials") from None
     return {"access_token": token(row["id"]), "refresh_token": secrets.token_urlsafe(32)}
@@ -165,8 +165,8 @@ def one(package_id: str, who: str = Depends(caller)) -> dict[str, Any]:
 
 
 @app.post("/apps", status_code=201)
-def new_app(said: NewApp, who: str = Depends(caller)) -> dict[str, Any]:
-    row = {"id": str(uuid.uuid4()), **said.model_dump()}
+def new_app(body: NewApp, who: str = Depends(caller)) -> dict[str, Any]:
+    row = {"id": str(uuid.uuid4()), **body.model_dump()}
     with writing:
         try:
             db().execute(
@@ -174,13 +174,13 @@ def new_app(said: NewApp, who: str = Depends(caller)) -> dict[str, Any]:
                 " sha256, downloads, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, '', 0, ?)",
                 (
                     row["id"],
-                    said.package_id,
+                    body.package_id,
                     who,
-                    said.name,
-                    said.summary,
-                    said.description,
-                    said.category,
-                    json.dumps(said.tags),
+                    body.name,
+                    body.summary,
+                    body.description,
+                    body.category,
+                    json.dumps(body.tags),
                     now(),
                 ),
             )
@@ -311,7 +311,7 @@ def updates(pkgs: str = Query("")) -> dict[str, Any]:
 
 
 @app.post("/telemetry/events", status_code=202)
-def events(said: Batch) -> dict[str, int]:
+def events(body: Batch) -> dict[str, int]:
     with writing:
         connection = db()
         connection.execute("BEGIN IMMEDIATE")
@@ -319,18 +319,18 @@ def events(said: Batch) -> dict[str, int]:
             "INSERT INTO events (app_id, device_id, session_id, type, timestamp, data) VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
-                    said.app_id,
-                    said.device_id,
-                    said.session_id,
+                    body.app_id,
+                    body.device_id,
+                    body.session_id,
                     each.type,
                     each.timestamp,
                     json.dumps(each.data),
                 )
-                for each in said.events
+                for each in body.events
             ],
         )
         connection.execute("COMMIT")
-    return {"accepted": len(said.events), "rejected": 0}
+    return {"accepted": len(body.events), "rejected": 0}
 
 
 @app.get("/download")

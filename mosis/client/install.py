@@ -9,6 +9,7 @@
 """
 
 import base64
+import contextlib
 import glob
 import hashlib
 import http.client
@@ -18,6 +19,7 @@ import re
 import shutil
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ from mosis.packages.signature import CERTIFICATE, fingerprint, parse_public_key
 from mosis.validation.strict_json import load_json
 
 INDEX_BYTES = 256 << 20
+REDIRECTS = 3
 TRIES = 5  # connections in a row that bring nothing
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -226,7 +229,7 @@ def fetch(
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": f'"{tag}"'}
         try:
-            with request("GET", address, headers=headers) as answer:
+            with _following(address, headers) as answer:
                 if answer.status == 416:
                     part.unlink(missing_ok=True)
                     continue
@@ -242,6 +245,23 @@ def fetch(
         + (": it resumes where it stopped." if tag else "."),
         FAILED,
     )
+
+
+@contextlib.contextmanager
+def _following(address: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+    """A GET that follows redirects: the store may have its packages elsewhere. What is there gets no
+    credential and no entity tag of the portal. Raises Stop."""
+    for _ in range(REDIRECTS + 1):
+        with request("GET", address, headers=headers) as answer:
+            place = answer.headers.get("Location")
+            if answer.status not in (302, 303, 307, 308) or not place:
+                yield answer
+                return
+            target = absolute(address, place)
+        if address.startswith("https:") and not target.startswith("https:"):
+            raise Stop(f"{address} leads to {target}, which is not encrypted.", REFUSED)
+        address, headers = target, {key: headers[key] for key in headers if key == "Range"}
+    raise Stop(f"{address} leads on and on; it is not fetched.", FAILED)
 
 
 def check_against(path: Path, entry: dict[str, Any]) -> bool:

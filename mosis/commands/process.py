@@ -340,7 +340,7 @@ def welcome(config: Config, port: int) -> str:
     lines += [f"  {marks[on]} {name:<14} {text}".rstrip() for on, name, text in rows]
     lines += [
         "",
-        f"  data in {config.data_dir}, packages in {config.packages_dir}",
+        f"  data in {config.data_dir}, packages in {_packages_place(config)}",
         "",
         *_notes(config),
         f"  Try:  curl -s {config.base_url}/healthz",
@@ -362,6 +362,11 @@ def _notes(config: Config) -> list[str]:
             "  Look: .env is not read; `portal.py --env-file .env serve` and `make run` do."
         )
     return [*notes, ""] if notes else []
+
+
+def _packages_place(config: Config) -> str:
+    """Where packages are, without the parameters of a bucket."""
+    return (config.packages_url or "").partition("?")[0] or str(config.packages_dir)
 
 
 def _ourselves() -> str:

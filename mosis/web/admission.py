@@ -55,7 +55,7 @@ class Admissions:
         length = headers.get("CONTENT_LENGTH", "")
         expected = min(int(length), limit) if length.isdigit() else limit
         # stored twice: by the server, then by the application
-        self.env.files.check_room(2 * expected)
+        self.env.files.check_upload(2 * expected)
         return Admission(limit, lane, account, holds_share=True)
 
     def _account_if_known(self, lane: str, headers: Mapping[str, str]) -> str:

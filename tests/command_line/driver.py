@@ -71,7 +71,7 @@ class Mosis:
         self.config.store(self.url, Credentials(account.token, account.refresh_token))
 
     def __call__(
-        self, *arguments: str, said: str = "", env: Mapping[str, str] | None = None
+        self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> Result:
         """One command, in this process."""
         out, err = io.StringIO(), io.StringIO()
@@ -81,7 +81,7 @@ class Mosis:
             for name, value in {**self.environment, **(env or {})}.items():
                 patch.setenv(name, value)
             patch.chdir(self.folder)
-            patch.setattr(sys, "stdin", io.StringIO(said))
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     code = main(list(arguments))

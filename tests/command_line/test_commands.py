@@ -103,8 +103,8 @@ def test_approve_and_reject(mosis: Mosis, reviewer: Mosis) -> None:
     assert "--yes" in reviewer("approve", row["id"]).expect(2).err
     assert "--comment" in reviewer("reject", row["id"], "--reason", "quality").expect(2).err
     reviewer("reject", row["id"], "--reason", "taste", "--comment", "No.").expect(2)
-    said = reviewer("approve", row["id"], "--comment", "Good.", "--yes").expect(0).out
-    assert said == f"{APP} 1.0.0: approved\n"
+    output = reviewer("approve", row["id"], "--comment", "Good.", "--yes").expect(0).out
+    assert output == f"{APP} 1.0.0: approved\n"
     assert "already_decided" in reviewer("approve", row["id"], "--yes").expect(1).err
     assert mosis("approve", row["id"], "--yes").expect(1).err
 
@@ -117,8 +117,8 @@ def test_rollout_halt_rollback_and_yank(
     approve_all(client, rita)
     version = mosis("rollout", APP, "1.0.1", "10%", "--yes", "--json").expect(0).json
     assert (version["state"], version["rollout_percent"]) == ("published", 10)
-    said = mosis("rollout", APP, "1.0.1", "50", "--yes").expect(0).out
-    assert said.startswith(f"{APP} 1.0.1: published")
+    output = mosis("rollout", APP, "1.0.1", "50", "--yes").expect(0).out
+    assert output.startswith(f"{APP} 1.0.1: published")
     assert mosis("rollout", APP, "1.0.1", "20", "--yes").expect(1).err
     for odd in ("0", "101", "-5", "many", "nan"):
         mosis("rollout", APP, "1.0.1", odd, "--yes").expect(2)
@@ -297,12 +297,12 @@ def test_signing_keys(mosis: Mosis, tmp_path: Path) -> None:
     assert re.search(
         rf"{row['id']} .*{re.escape(row['fingerprint'])} .*active .*default$", listed, re.M
     )
-    mosis("keys", "import", "copy", said=pem).expect(0)
+    mosis("keys", "import", "copy", stdin=pem).expect(0)
     tmp_path.joinpath("odd.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n")
     odd = str(tmp_path / "odd.pem")
     assert "not an Ed25519 private key" in mosis("keys", "import", "o", "--file", odd).expect(2).err
     mosis("keys", "import", "o", "--file", str(tmp_path / "nowhere.pem")).expect(2)
-    mosis("keys", "import", "../o", said=pem).expect(2)
+    mosis("keys", "import", "../o", stdin=pem).expect(2)
     assert "--yes" in mosis("keys", "revoke", row["id"]).expect(2).err
     mosis("keys", "revoke", row["id"], "--yes").expect(0)
     (row,) = mosis("keys", "--json").expect(0).json["signing_keys"]
@@ -442,12 +442,12 @@ def test_the_workflow_of_a_build_server_runs(
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{runner.url}/request?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job",
         }
-        said = {
+        body = {
             "issuer": runner.url,
             "claims": {"repository_id": "74"},
             "scopes": ["apps:read", "versions:upload"],
         }
-        client.post(f"/v1/apps/{APP}/publishers", said, as_=alice).expect(201)
+        client.post(f"/v1/apps/{APP}/publishers", body, as_=alice).expect(201)
         client.patch(f"/v1/apps/{APP}", {"publish_by": "trusted"}, as_=alice).expect(200)
         assert steps("refs/tags/v1.1.0") == ["Fetch mosis", "Check", "Publish"]
     assert states(mosis)["1.1.0"] in ("checking", "ready", "in_review")

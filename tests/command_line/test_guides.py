@@ -56,17 +56,17 @@ def test_getting_started(
     mosis = Mosis(tmp_path / "home", url)
     del mosis.environment["MOSIS_URL"]
     mosis.folder.joinpath("password.txt").write_text(PASSWORD + "\n")
-    shell, said = Shell(mosis), ""
+    shell, output = Shell(mosis), ""
     define = next(block for block in blocks("GETTING-STARTED.md") if "mosis()" in block)
     for block in blocks("GETTING-STARTED.md"):
-        said += shell(define + block if "mosis " in block else block)
+        output += shell(define + block if "mosis " in block else block)
         if block == "mosis publish notes\n":
             assert approve_all(client, rita) == ["com.acme.notes"]
     for words in (
         "Signed in", "notes/assets/main.rml", "the checks pass", "1.0.0: in_review", "1.0.0: published",
         "com.acme.notes 1.0.0 is in", "1.0.1: in_review",
     ):  # fmt: skip
-        assert words in said
+        assert words in output
     for folder in ("notes", "on-the-device"):
         assert (mosis.folder / folder / "manifest.json").is_file()
     assert "PRIVATE KEY" in mosis.folder.joinpath("signing-key-backup.pem").read_text()
@@ -75,10 +75,10 @@ def test_getting_started(
 def test_publishing(mosis: Mosis, client: Client, rita: Account) -> None:
     mosis("init", "notes", "--id", "com.acme.notes").expect(0)
     mosis.folder.joinpath("release-notes.txt").write_text("The first version.\n")
-    shell, said = Shell(mosis), ""
+    shell, output = Shell(mosis), ""
     for block in blocks("PUBLISHING.md"):
         for line in block.splitlines():
-            said += shell(line)
+            output += shell(line)
             if "--no-wait" in line and "--when-approved" not in line:
                 mosis("publish", "notes").expect(
                     0
@@ -89,8 +89,8 @@ def test_publishing(mosis: Mosis, client: Client, rita: Account) -> None:
         "1.1.0": "yanked",
         "1.0.0": "published",
     }
-    assert "version.published" in said
-    assert "version.yanked" in said
+    assert "version.published" in output
+    assert "version.yanked" in output
 
 
 def test_permissions_are_those_of_the_checks() -> None:

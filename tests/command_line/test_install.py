@@ -137,8 +137,8 @@ def nothing_else(device: Mosis) -> None:
 def refused(device: Mosis, words: str, *arguments: str, code: int = 1) -> None:
     """The installation is refused for this reason, and what was installed before is untouched."""
     before = tree(device.folder / APP)
-    said = device("install", APP, *arguments).expect(code)
-    assert words in said.err, said.err
+    answer = device("install", APP, *arguments).expect(code)
+    assert words in answer.err, answer.err
     assert tree(device.folder / APP) == before
     nothing_else(device)
 
@@ -255,8 +255,10 @@ def test_a_changed_package_is_refused(device: Mosis, mirror: Mirror, released: N
         mirror.changes = {
             PACKAGE: lambda body, number=number: spoiled(body, number % 4, chance)  # type: ignore[misc]
         }
-        said = device("install", APP).expect(1)
-        assert "not the one that the store has signed" in said.err or "more than the" in said.err
+        answer = device("install", APP).expect(1)
+        assert (
+            "not the one that the store has signed" in answer.err or "more than the" in answer.err
+        )
         assert not device.folder.joinpath(APP).exists()
         nothing_else(device)
     mirror.changes = {}
@@ -311,8 +313,8 @@ def test_the_key_of_the_store_is_pinned(
 ) -> None:
     key = client.get("/.well-known/mosis-store-key")["keys"][0]["public_key"]
     other = base64.b64encode(IndexKey(bytes(range(32)), "").public).decode()
-    said = device("install", APP, "--store-key", other).expect(1)
-    assert "No key that this machine knows" in said.err
+    answer = device("install", APP, "--store-key", other).expect(1)
+    assert "No key that this machine knows" in answer.err
     device("install", APP, "--store-key", key).expect(0)
     refused(device, "another key than this machine knows", "--store-key", other)
     attacker = IndexKey(bytes(range(32)), "")
@@ -395,12 +397,14 @@ def test_an_installation_that_stops_leaves_one_whole_version(
 
     monkeypatch.setattr(Path, "rename", broken_rename)
     if step == "_extract":
-        monkeypatch.setattr(install, "_extract", lambda *said: (extract(*said), stop()))
+        monkeypatch.setattr(install, "_extract", lambda *arguments: (extract(*arguments), stop()))
     if step == "flush":
-        monkeypatch.setattr(install, "_flush_folder", lambda *said: (flush(*said), stop()))
+        monkeypatch.setattr(
+            install, "_flush_folder", lambda *arguments: (flush(*arguments), stop())
+        )
     if ended:  # a killed process cleans nothing up
         monkeypatch.setattr(install, "restore", lambda target: None)
-        monkeypatch.setattr(install.shutil, "rmtree", lambda *said, **more: None)
+        monkeypatch.setattr(install.shutil, "rmtree", lambda *arguments, **more: None)
         with pytest.raises(Halted):
             device("install", APP)
         monkeypatch.undo()

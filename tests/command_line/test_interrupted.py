@@ -200,8 +200,8 @@ def test_what_cannot_be_taken_back_asks(mosis: Mosis, client: Client, rita: Acco
 def test_somebody_elses_text_cannot_drive_the_terminal(mosis: Mosis, tmp_path: Path) -> None:
     mosis("init", "notes").expect(0)
     mosis.folder.joinpath("notes/assets/a\x1b[31m.txt").write_text("x")
-    said = mosis("check", "notes").expect(1)
-    assert "\x1b" not in said.out + said.err
+    answer = mosis("check", "notes").expect(1)
+    assert "\x1b" not in answer.out + answer.err
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
         account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
         api = Portal(mosis.config, server.url, Output(quiet=True))
         api.post("/auth/register", account, public=True)
-        mosis("login", server.url, "--email", account["email"], said=PASSWORD + "\n").expect(0)
+        mosis("login", server.url, "--email", account["email"], stdin=PASSWORD + "\n").expect(0)
         mosis("init", "notes").expect(0)
         for number in range(2):
             more = ["--bump", "patch"] if number else []
@@ -231,7 +231,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
         made = server_command(tmp_path, "admin", "create", "rita@example.net").stdout
         password = made.partition("password ")[2].split()[0] + "\n"
         reviewer = Mosis(tmp_path / "rita", server.url)
-        reviewer("login", server.url, "--email", "rita@example.net", said=password).expect(0)
+        reviewer("login", server.url, "--email", "rita@example.net", stdin=password).expect(0)
         with ended(
             mosis.start("publish", "notes", "--bump", "patch", "--when-approved")
         ) as process:

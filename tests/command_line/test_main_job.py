@@ -20,8 +20,8 @@ def test_from_init_to_a_device(mosis: Mosis, client: Client, rita: Account, tmp_
     mosis("init", "notes").expect(0)
     assert mosis.manifest()["id"] == "app.alice.notes"
     mosis("check", "notes").expect(0)
-    said = mosis("publish", "notes", "--json").expect(0).json
-    assert (said["state"], said["package_id"]) == ("in_review", "app.alice.notes")
+    answer = mosis("publish", "notes", "--json").expect(0).json
+    assert (answer["state"], answer["package_id"]) == ("in_review", "app.alice.notes")
     assert approve_all(client, rita) == ["app.alice.notes"]
     assert mosis("publish", "notes", "--json").expect(0).json["state"] == "published"
     device = Mosis(tmp_path / "device", mosis.url)
@@ -39,8 +39,8 @@ def test_the_next_version(mosis: Mosis, client: Client, rita: Account, tmp_path:
     mosis("publish", "notes").expect(0)
     device = Mosis(tmp_path / "device", mosis.url)
     device("install", "app.alice.notes").expect(0)
-    said = mosis("publish", "notes", "--bump", "patch", "--json").expect(0).json
-    assert (said["version"], said["version_code"], said["state"]) == ("1.0.1", 2, "in_review")
+    answer = mosis("publish", "notes", "--bump", "patch", "--json").expect(0).json
+    assert (answer["version"], answer["version_code"], answer["state"]) == ("1.0.1", 2, "in_review")
     assert mosis.manifest()["version"] == "1.0.1"
 
 
@@ -102,14 +102,14 @@ def test_sign_in_by_password_and_by_token(tmp_path: Path, url: str, alice: Accou
     mosis = Mosis(tmp_path / "home")
     assert (
         "request"
-        in mosis("login", url, "--email", alice.email, said="wrong words here\n").expect(1).err
+        in mosis("login", url, "--email", alice.email, stdin="wrong words here\n").expect(1).err
     )
-    mosis("login", url, "--email", alice.email, said=PASSWORD + "\n").expect(0)
+    mosis("login", url, "--email", alice.email, stdin=PASSWORD + "\n").expect(0)
     key = mosis("tokens", "create", "ci", "--scopes", "apps:read", "--json").expect(0).json["key"]
     other = Mosis(tmp_path / "other")
-    other("login", url, "--with-token", said="mk_live_nonsense\n").expect(1)
+    other("login", url, "--with-token", stdin="mk_live_nonsense\n").expect(1)
     assert "portal" not in other.config.path.read_text().replace("portals", "")
-    other("login", url, "--with-token", said=key + "\n").expect(0)
+    other("login", url, "--with-token", stdin=key + "\n").expect(0)
     assert other("whoami", "--json").expect(0).json["account"]["scopes"] == ["apps:read"]
     assert "needs that scope" in other("keys").expect(1).err
 
@@ -150,10 +150,10 @@ def test_a_build_server_needs_a_token_and_a_key_alone(
     ci = Mosis(mosis.folder / "ci", mosis.url)
     secrets = {"MOSIS_TOKEN": token, "MOSIS_SIGNING_KEY": key, "CI": "true"}
     folder = str(mosis.folder / "notes")
-    said = (
+    answer = (
         ci("publish", folder, "--bump", "minor", "--no-wait", "--json", env=secrets).expect(0).json
     )
-    assert (said["version"], said["state"]) == ("1.1.0", "checking")
+    assert (answer["version"], answer["state"]) == ("1.1.0", "checking")
     assert not (ci.config.folder / "keys").exists()
 
 
@@ -208,15 +208,15 @@ def test_the_whole_job_under_every_python(
     path = mosis.folder / "mosis.pyz"
     path.write_bytes(client.get("/cli/mosis.pyz").expect(200).body)
 
-    def run(*arguments: str, said: str = "") -> str:
+    def run(*arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [python, *options, str(path), *arguments],
-            cwd=mosis.folder, env=mosis.environment, input=said, capture_output=True, text=True, timeout=120, check=False,
+            cwd=mosis.folder, env=mosis.environment, input=stdin, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
 
-    run("login", "--email", alice.email, said=PASSWORD + "\n")
+    run("login", "--email", alice.email, stdin=PASSWORD + "\n")
     run("init", "notes")
     assert json.loads(run("publish", "notes", "--json"))["state"] == "in_review"
     assert approve_all(client, rita) == ["app.alice.notes"]

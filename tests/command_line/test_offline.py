@@ -44,15 +44,15 @@ def test_findings_name_file_line_and_code(offline: Mosis) -> None:
     offline("init", "notes").expect(0)
     manifest = offline.manifest() | {"permissions": ["teleport"]}
     offline.folder.joinpath("notes/manifest.json").write_text(json.dumps(manifest, indent=2))
-    said = offline("check", "notes").expect(1).out
-    assert "notes/manifest.json:13: permission_unknown: " in said
+    output = offline("check", "notes").expect(1).out
+    assert "notes/manifest.json:13: permission_unknown: " in output
     offline("build", "notes").expect(1)
     offline.folder.joinpath("notes/manifest.json").write_text(
         json.dumps(manifest | {"permissions": []}, indent=2)
     )
     offline.folder.joinpath("notes/assets/scripts/main.lua").write_text("local = 3\n")
-    said = offline("check", "notes").expect(1).out
-    assert "notes/assets/scripts/main.lua:1: lua_syntax: " in said
+    output = offline("check", "notes").expect(1).out
+    assert "notes/assets/scripts/main.lua:1: lua_syntax: " in output
 
 
 def test_what_mosisignore_leaves_out(offline: Mosis) -> None:
@@ -139,9 +139,9 @@ COMPLETED = [
 def test_bash_completes(offline: Mosis) -> None:
     script = offline("completion", "bash").expect(0).out
     for line, words in COMPLETED:
-        said = line.split(" ")
+        answer = line.split(" ")
         ask = (
-            f"COMP_WORDS=({' '.join(said)}); COMP_CWORD={len(said) - 1}\n_mosis\n"
+            f"COMP_WORDS=({' '.join(answer)}); COMP_CWORD={len(answer) - 1}\n_mosis\n"
             'printf "%s\\n" "${COMPREPLY[@]}"\n'
         )
         done = subprocess.run(
@@ -205,9 +205,9 @@ def test_with_the_standard_library_alone(offline: Mosis, python: str) -> None:
         return out
 
     run("init", "notes")
-    said = run("check", "notes")
-    assert "lupa" in said
-    assert "tinycss2" in said
+    output = run("check", "notes")
+    assert "lupa" in output
+    assert "tinycss2" in output
     run("build", "notes", "-o", "a.mosis")
     run("verify", "a.mosis")
     offline("verify", "a.mosis").expect(0)  # by cryptography

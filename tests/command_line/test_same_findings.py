@@ -47,10 +47,10 @@ class Both:
     def command_line(self, package: bytes) -> list[dict[str, Any]]:
         path = self.mosis.folder / "package.mosis"
         path.write_bytes(package)
-        said = self.mosis("check", str(path), "--app", APP, "--key", KEY.public_base64, "--json")
-        document = said.json
+        answer = self.mosis("check", str(path), "--app", APP, "--key", KEY.public_base64, "--json")
+        document = answer.json
         assert document["skipped"] == {}
-        assert said.code == (0 if document["passed"] else 1)
+        assert answer.code == (0 if document["passed"] else 1)
         return list(document["findings"])
 
     def agree(self, package: bytes, what: object) -> int:

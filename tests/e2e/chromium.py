@@ -84,7 +84,7 @@ class Chromium:
     def press(self, text: str) -> None:
         """Press the button or follow the link with this text: exactly this if there is one, and
         rather in the content than in the navigation."""
-        said, what = (
+        answer, what = (
             "normalize-space(.)",
             "*[self::button or self::a or self::summary or self::label]",
         )
@@ -92,7 +92,7 @@ class Chromium:
         paths = [
             f"{place}//{what}[{condition}]"
             for place in ("//main", "")
-            for condition in (f"{said} = {words}", f"contains({said}, {words})")
+            for condition in (f"{answer} = {words}", f"contains({answer}, {words})")
         ]
         found: list[Any] = []
 

@@ -230,7 +230,7 @@ def suspend(browser: Chromium) -> None:
     browser.sees("Sign in")
     browser.fill(email="dora@example.net", password="three random words")
     browser.press("Sign in")
-    browser.wait(lambda: "suspended" in browser.text.lower(), "it is said why")
+    browser.wait(lambda: "suspended" in browser.text.lower(), "the reason is shown")
     browser.become("operator")
     browser.open("/console/admin/audit?action=developer.suspended")
     browser.sees("Audit trail")

@@ -66,9 +66,9 @@ def world(env: Context, client: Client) -> Iterator[World]:
         ("com.acme.weather", "Weather", "tools"),
     ):
         client.app_of(alice, package_id)
-        said = {"name": name, "category": category, "summary": f"{name}, small and quick.",
+        body = {"name": name, "category": category, "summary": f"{name}, small and quick.",
                 "description": TEXT, "tags": ["small", "offline"], "homepage": "https://example.net/"}  # fmt: skip
-        client.patch(f"/v1/apps/{package_id}", said, as_=alice).expect(200)
+        client.patch(f"/v1/apps/{package_id}", body, as_=alice).expect(200)
         client.published(
             alice, package_id, manifest={"screenshots": [*pictures]}, files=pictures | ICONS[name]
         )

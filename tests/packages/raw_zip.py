@@ -36,7 +36,7 @@ class Entry:
     descriptor: bytes | None = None  # the signature before it: b"PK\7\x08", or b"" for none
     local: Mapping[str, Any] = field(default_factory=dict)
     central: Mapping[str, Any] = field(default_factory=dict)
-    between: bytes = b""  # lies behind the entry
+    between: bytes = b""  # follows the entry
 
 
 @cache
@@ -62,7 +62,7 @@ def raw_zip(
         if packed is None:
             packed = _deflated(entry.content) if entry.method == 8 else entry.content
         flags = entry.flags | (8 if entry.descriptor is not None else 0)
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "needed": 20,
             "flags": flags,
             "method": entry.method,
@@ -75,14 +75,14 @@ def raw_zip(
             "extra": b"",
         }
         unknown = {"crc": 0, "packed": 0, "size": 0} if entry.descriptor is not None else {}
-        here: dict[str, Any] = said | unknown | dict(entry.local)
+        here: dict[str, Any] = fields | unknown | dict(entry.local)
         there: dict[str, Any] = {
             "comment": b"",
             "disk": 0,
             "internal": 0,
             "made_by": entry.host << 8 | 20,
             "offset": len(body),
-            **said,
+            **fields,
             **entry.central,
         }
         body += (
@@ -105,7 +105,9 @@ def raw_zip(
             + packed
         )
         if entry.descriptor is not None:
-            body += entry.descriptor + struct.pack("<3L", said["crc"], said["packed"], said["size"])
+            body += entry.descriptor + struct.pack(
+                "<3L", fields["crc"], fields["packed"], fields["size"]
+            )
         body += entry.between
         directory += (
             struct.pack(
@@ -205,18 +207,18 @@ def files(
     manifest: Mapping[str, Any] | bytes | None = None,
 ) -> dict[str, bytes]:
     """The files of a good, signed package, with some added, or left out where None is given."""
-    said = manifest if isinstance(manifest, bytes) else manifest_of(**(manifest or {}))
-    content = {**files_of(said), **(extra or {})}
+    answer = manifest if isinstance(manifest, bytes) else manifest_of(**(manifest or {}))
+    content = {**files_of(answer), **(extra or {})}
     return signed({name: each for name, each in content.items() if each is not None}, KEY.sign)
 
 
 def entries(content: Mapping[str, bytes] | None = None) -> list[Entry]:
-    """Honest entries of these files, of a good package unless told otherwise."""
+    """Honest entries of these files, of a good package by default."""
     return [Entry(name, each) for name, each in (files() if content is None else content).items()]
 
 
 def with_last(**changes: Any) -> list[Entry]:
-    """A good package whose last entry (assets/main.lua) is told otherwise."""
+    """A good package with these changes to its last entry (assets/main.lua)."""
     *first, last = entries()
     return [*first, replace(last, **changes)]
 

@@ -1,4 +1,4 @@
-"""Files that are not what their names say, and archives as other tools write them: what is said of each helps."""
+"""Files that are not what their names say, and archives as other tools write them: each finding says what to do."""
 
 import base64
 import gzip
@@ -69,10 +69,10 @@ OWN = {
 def test_a_file_of_another_format_is_named(ending: str, name: str) -> None:
     if name in OWN[ending]:
         return
-    content, said = FOREIGN[name]
+    content, detail = FOREIGN[name]
     (found, *_) = KINDS[ending](f"assets/a.{ending}", content, Contents(frozenset(), {}))
     assert found.code in ("image_invalid", "sound_invalid", "font_invalid")
-    assert said in found.detail
+    assert detail in found.detail
 
 
 def test_a_damaged_file_of_its_own_format_is_called_damaged() -> None:
@@ -225,9 +225,9 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_with_an_archive_says_what_to_do(tmp_path: Path, name: str) -> None:
-    content, code, said = BAD[name]
+    content, code, advice = BAD[name]
     found = findings(tmp_path, content)
-    assert any(each == code and said in detail for each, detail in found), found
+    assert any(each == code and advice in detail for each, detail in found), found
 
 
 PEM = KEY.public_pem
@@ -274,7 +274,7 @@ PRIVATE = KEY.private.private_bytes(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (PRIVATE, "private key"),
         (PRIVATE + PEM, "private key"),
@@ -297,11 +297,11 @@ PRIVATE = KEY.private.private_bytes(
         (PEM[:-30], "another kind, or damaged"),
     ],
 )
-def test_another_key_says_what_it_is_and_repeats_nothing(text: str, said: str) -> None:
+def test_another_key_says_what_it_is_and_repeats_nothing(text: str, message: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_public_key(text)
     (found,) = refused.value.errors
-    assert said in found["detail"]
+    assert message in found["detail"]
     assert PRIVATE.split("\n")[1] not in found["detail"]
 
 
@@ -334,9 +334,9 @@ SOURCES: list[tuple[str, bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("ending", "content", "said"), SOURCES)
+@pytest.mark.parametrize(("ending", "content", "message"), SOURCES)
 def test_what_is_wrong_with_a_source_says_what_to_do(
-    ending: str, content: bytes, said: str
+    ending: str, content: bytes, message: str
 ) -> None:
     found = [*KINDS[ending](f"assets/a.{ending}", content, Contents(frozenset(), {}))]
-    assert any(said in each.detail for each in found), found
+    assert any(message in each.detail for each in found), found

@@ -41,7 +41,7 @@ VALUES = [
 
 
 def agree(manifest: Any) -> bool:
-    """Whether the manifest is accepted; both verdicts must be the same."""
+    """Whether the manifest is accepted; both decisions must be the same."""
     found = {each.code for each in check(manifest, "com.acme.notes", {})} - OF_THE_PACKAGE
     errors = list(Draft202012Validator(SCHEMA).iter_errors(manifest))
     assert bool(found) == bool(errors), (manifest, found, [each.message for each in errors])

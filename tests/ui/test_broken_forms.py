@@ -16,7 +16,7 @@ from tests.client import Client
 from tests.ui.test_security import SCRIPT
 
 NOTES = "com.acme.notes"
-# One value of each kind; with what is missing and what stands twice, each is sent in each field.
+# One value of each kind; missing and repeated ones, each is sent in each field.
 BROKEN = [
     "",
     " ",

@@ -158,10 +158,10 @@ def test_charts_and_tables_have_the_numbers_of_the_api(
     figures = client.get(f"/v1/apps/{NOTES}/analytics", as_=alice).expect(200)
     totals, today = figures["totals"], figures["series"][-1]
     page = browser.open(APP + "/quality")
-    said, body = text_of(page), page.body.decode()
+    output, body = text_of(page), page.body.decode()
     assert totals["starts"] > 0
-    assert f"Starts {totals['starts']}" in said
-    assert f"{charts.written(totals['crash_free_share'] * 100)} %" in said
+    assert f"Starts {totals['starts']}" in output
+    assert f"{charts.written(totals['crash_free_share'] * 100)} %" in output
     row = re.search(rf'<th scope="row">{today["start"][:10]}</th>\s*<td>([^<]*)</td>', body)
     assert row
     assert row[1] == charts.written(today["unique_devices"])
@@ -170,7 +170,7 @@ def test_charts_and_tables_have_the_numbers_of_the_api(
     span = charts.HEIGHT - charts.TOP - charts.BOTTOM
     assert abs(float(bars[0]) - span * today["unique_devices"] / top) < 0.11
     assert "<script>alert" not in body
-    assert "LuaError" in said
+    assert "LuaError" in output
     group = client.get(f"/v1/apps/{NOTES}/crashes", as_=alice)["crashes"][0]["id"]
     page = browser.send(page, f"{APP}/crashes/{group}", state="resolved")
     assert "Marked as resolved." in text_of(page)

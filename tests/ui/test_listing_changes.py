@@ -103,16 +103,16 @@ def test_a_viewer_sees_what_waits_and_can_do_nothing(
 
 def test_what_hides_in_a_change_is_shown(client: Client, alice: Account, reviewer: Browser) -> None:
     client.out(client.register("bank"), "com.mybank.wallet")
-    said = {"name": "W\u0430llet", "description": SCRIPT + "\u202ea", "tags": ["<b>"]}
+    fields = {"name": "W\u0430llet", "description": SCRIPT + "\u202ea", "tags": ["<b>"]}
     client.patch(f"/v1/apps/{NOTES}", {"description": "x" * 100}, as_=alice).expect(200)
     db = client.env.db.connection()
-    client.patch(f"/v1/apps/{NOTES}", {"name": said["name"], "tags": ["<b>"]}, as_=alice).expect(
+    client.patch(f"/v1/apps/{NOTES}", {"name": fields["name"], "tags": ["<b>"]}, as_=alice).expect(
         200
     )
     with db.write():  # also what the rules of today refuse
         db.change(
             "UPDATE listing_changes SET fields = json_set(fields, '$.description', ?)",
-            said["description"],
+            fields["description"],
         )
     page = reviewer.open(waiting(client, alice))
     body = page.body.decode()

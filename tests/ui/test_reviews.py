@@ -47,9 +47,9 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
     manifest = {"permissions": ["storage", "network", "microphone"]}
     path = second(client, alice, rita, files=files, manifest=manifest)
     queue = browser.open("/console/reviews")
-    said = text_of(queue)
-    assert "Notes 1.1.0" in said.replace("  ", " ")
-    assert "new permissions" in said or "every version is reviewed here" in said
+    output = text_of(queue)
+    assert "Notes 1.1.0" in output.replace("  ", " ")
+    assert "new permissions" in output or "every version is reviewed here" in output
     assert path in queue.body.decode()
     page = browser.open(path + "?file=assets/main.lua")
     body = page.body.decode()
@@ -69,8 +69,8 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
     assert "Why\nthe microphone?" in page.body.decode()
     page = browser.send(page, path + "/messages", text="looks odd", internal="yes")
     assert "The internal note is saved." in text_of(page)
-    told = client.get(f"/v1/apps/{NOTES}/versions/1.1.0/messages", as_=alice)["messages"]
-    assert [message["text"] for message in told] == ["Why\nthe microphone?"]
+    found = client.get(f"/v1/apps/{NOTES}/versions/1.1.0/messages", as_=alice)["messages"]
+    assert [message["text"] for message in found] == ["Why\nthe microphone?"]
     page = browser.send(browser.open(path), path + "/approve", comment="Nice.", security="yes")
     assert "The version is approved." in text_of(page)
     shown = client.get(f"/v1/apps/{NOTES}/versions/1.1.0", as_=alice)

@@ -103,8 +103,8 @@ def test_script_in_what_strangers_write_is_shown_as_text(client: Client) -> None
     alice = client.register("alice")
     client.app_of(alice)
     db = client.env.db.connection()
-    said = {"summary": SCRIPT, "description": SCRIPT + "\n\n" + SCRIPT, "tags": ["<b>"]}
-    client.patch("/v1/apps/com.acme.notes", said, as_=alice).expect(200)
+    fields = {"summary": SCRIPT, "description": SCRIPT + "\n\n" + SCRIPT, "tags": ["<b>"]}
+    client.patch("/v1/apps/com.acme.notes", fields, as_=alice).expect(200)
     client.published(alice, "com.acme.notes")
     with db.write():  # also what the rules of today refuse
         db.change("UPDATE developers SET name = ? WHERE id = ?", SCRIPT, alice.id)

@@ -227,13 +227,13 @@ def test_what_is_left_of_an_old_session_does_not_keep_one_from_signing_in(client
     client.post("/v1/keys/report", {"key": "x"}, headers=old).expect(401, "invalid_token")
 
 
-@pytest.mark.parametrize(("method", "path", "said"), [
+@pytest.mark.parametrize(("method", "path", "body"), [
     ("POST", "/v1/auth/login", {"email": ACCOUNT["email"], "password": PASSWORD}),
     ("POST", "/v1/auth/password", {"current_password": PASSWORD, "new_password": "the thief chose this one"}),
     ("DELETE", "/v1/auth/me", {"password": PASSWORD}),
 ])  # fmt: skip
 def test_an_old_password_is_good_for_nothing_once_there_is_a_new_one(
-    client: Client, monkeypatch: pytest.MonkeyPatch, method: str, path: str, said: dict[str, str]
+    client: Client, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: dict[str, str]
 ) -> None:
     """Also not in the moment between its check and the lock."""
     alice, verify = client.register(), passwords.verify
@@ -250,7 +250,7 @@ def test_an_old_password_is_good_for_nothing_once_there_is_a_new_one(
 
     monkeypatch.setattr(passwords, "verify", verified_and_then_changed)
     ended = "invalid_credentials" if path.endswith("login") else "invalid_token"
-    client.call(method, path, said, as_=alice).expect(401, ended)
+    client.call(method, path, body, as_=alice).expect(401, ended)
     assert (
         client.env.db.connection().value("SELECT count(*) FROM sessions WHERE ended_at IS NULL")
         == 0
@@ -291,12 +291,12 @@ def test_passwords_and_tokens_are_not_in_the_database(client: Client) -> None:
         assert secret.encode() not in content
 
 
-@pytest.mark.parametrize(("path", "said", "status"), [
+@pytest.mark.parametrize(("path", "body", "status"), [
     ("/v1/auth/login", {"password": "not this one"}, 401), ("/v1/auth/password/forgot", {}, 202),
 ])  # fmt: skip
 @pytest.mark.parametrize("password_cost", [passwords.OWASP], ids=["OWASP"])
 def test_an_unknown_account_costs_the_same_time(
-    client: Client, path: str, said: dict[str, str], status: int
+    client: Client, path: str, body: dict[str, str], status: int
 ) -> None:
     """The processor's time, because a busy machine makes everything else wait; bench/sign_in.py measures what a stranger sees."""
     alice = client.register()
@@ -308,7 +308,7 @@ def test_an_unknown_account_costs_the_same_time(
                 taken.items(), reverse=number % 2 == 0
             ):  # who comes first pays for what has gone cold
                 begun = time.thread_time()
-                client.post(path, said | {"email": email}).expect(status)
+                client.post(path, body | {"email": email}).expect(status)
                 times.append(time.thread_time() - begun)
             client.work()
         unknown, known = (statistics.median(times) for times in taken.values())
@@ -343,5 +343,5 @@ def test_headers_need_not_be_utf_8(client: Client, value: str) -> None:
     client.get("/v1/auth/me", headers={"X-API-Key": value}).expect(401, "invalid_token")
     client.get("/v1/store/apps", headers={"If-None-Match": value, "Accept": value}).expect(200)
     client.patch("/v1/auth/me", {"name": "A"}, as_=alice, headers={"If-Match": value}).expect(412)
-    said = {"email": alice.email, "password": PASSWORD}
-    client.post("/v1/auth/login", said, headers={"User-Agent": value}).expect(200)
+    body = {"email": alice.email, "password": PASSWORD}
+    client.post("/v1/auth/login", body, headers={"User-Agent": value}).expect(200)

@@ -107,7 +107,7 @@ def test_the_trail_is_for_admins_whole_and_for_owners_their_part(
     }
     raised = next(each for each in own if each["action"] == "account.role_changed")
     assert (raised["actor_id"], raised["network"]) == (None, ""), (
-        "the owner is not told who of the staff it was"
+        "the owner does not see which administrator it was"
     )
     exported = client.get("/v1/auth/me/export", as_=alice).expect(200)["audit"]
     from_where = {each["action"]: each["address"] for each in exported}

@@ -92,17 +92,17 @@ def test_head_says_what_get_sends(world: World) -> None:  # noqa: F811
     for route in GETS:
         for sent in ({}, GZIP, ONLY_GZIP):
             got = world.call(route, headers=sent)
-            told = world.client.call(
+            answer = world.client.call(
                 "HEAD", world.path(route), headers=sent, as_=world.root, address="198.51.100.7"
             )
             if route.rule.startswith(("/reviews/", "/signing-keys", "/docs/decisions")):
                 continue  # they are asked for by somebody else, or under another name
-            assert told.body == b"", route
-            assert told.status == got.status, route
-            assert told.headers.get("content-encoding") == got.headers.get("content-encoding")
+            assert answer.body == b"", route
+            assert answer.status == got.status, route
+            assert answer.headers.get("content-encoding") == got.headers.get("content-encoding")
             if "etag" in got.headers and "/metrics" not in route.rule:
-                assert told.headers["etag"] == got.headers["etag"], route
-                assert told.headers["content-length"] == str(len(got.body)), route
+                assert answer.headers["etag"] == got.headers["etag"], route
+                assert answer.headers["content-length"] == str(len(got.body)), route
 
 
 def test_parts_are_parts_of_the_plain_form(world: World) -> None:  # noqa: F811

@@ -25,7 +25,7 @@ LISTS = [
 ]
 DEVICE = "0" * 63 + "1"
 
-# A page that is made anew for each request, figures of the moment, what is refused here, and what only leads elsewhere.
+# A page that is rendered for each request, figures of the moment, what is refused here, and what only leads elsewhere.
 NO_TAG = {
     "/docs",
     "/docs/account",
@@ -35,13 +35,13 @@ NO_TAG = {
 }
 # The POSTs without Idempotency-Key, and why they make nothing twice.
 NEEDS_NO_KEY = {
-    "/auth/login": "one session more does no harm", "/auth/refresh": "has ten seconds of grace", "/auth/logout": "ends",
-    "/auth/device": "begins anew",
+    "/auth/login": "one session more is harmless", "/auth/refresh": "has ten seconds of grace", "/auth/logout": "ends",
+    "/auth/device": "starts again",
     "/auth/token": "asks", "/auth/password": "sets", "/auth/password/forgot": "has a bucket for each address",
     "/auth/password/reset": "sets",
-    "/auth/login/second-factor": "uses up a code", "/auth/totp": "begins anew", "/auth/totp/confirm": "uses up a code",
+    "/auth/login/second-factor": "uses up a code", "/auth/totp": "starts again", "/auth/totp/confirm": "uses up a code",
     "/auth/totp/recovery-codes": "uses up a code", "/auth/email/change": "asks",
-    "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "begins anew",
+    "/auth/email/undo": "sets", "/auth/email/verify": "sets", "/auth/oauth/<provider>": "starts again",
     "/auth/oauth/<provider>/collect": "collects", "/keys/report": "ends", "/notifications/<event>/read": "sets",
     "/notifications/read-all": "sets", "/store/updates": "asks", "/telemetry/events": "has its batch_id",
     "/telemetry/crashes": "knows doubles", "/front-ends/downloads": "has its batch",
@@ -115,8 +115,8 @@ def invited(client: Client, account: Account) -> str:
     """The token of an invitation to work on somebody else's app."""
     carol = client.register("carol")
     app = client.app_of(carol, "com.carol.app")
-    said = {"email": account.email, "role": "viewer"}
-    sent = client.post(f"/v1/apps/{app}/members", said, as_=carol).expect(201)
+    body = {"email": account.email, "role": "viewer"}
+    sent = client.post(f"/v1/apps/{app}/members", body, as_=carol).expect(201)
     return tokens.make_ticket(client.env.secret, sent["id"])
 
 
@@ -205,7 +205,7 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
                 b"",
                 first.headers["etag"],
             ), route
-        kept = {
+        policies = {
             "/store/": "public, ",
             "/.well-known/mosis": "public, max-age=60",
             "/.well-known/security": "public, max-age=86400",
@@ -219,7 +219,7 @@ def test_every_get_has_a_strong_tag_by_which_it_is_known_again(world: World) -> 
             "/assets/": "public, max-age=",
         }
         wanted = next(
-            (said for start, said in kept.items() if route.rule.startswith(start)),
+            (output for start, output in policies.items() if route.rule.startswith(start)),
             "no-store",
         )
         assert first.headers["cache-control"].startswith(wanted), route
@@ -276,7 +276,7 @@ def test_what_is_as_it_was_read_can_be_changed(world: World, method: str) -> Non
         each for each in ROUTES if each.method == method and each.callback.operation.matches
     ]:
         if route.rule in ("/auth/me", "/apps/<app>") and method == "DELETE":
-            continue  # what is published is not deleted; whoever erases the account is tried elsewhere
+            continue  # what is published is not deleted; erasing the account is tested elsewhere
         get = next(each for each in GETS if each.rule == route.rule)
         tag = world.call(get).expect(200).headers["etag"]
         assert world.call(route, headers={"If-Match": f'"other", {tag}'}).status in (200, 204), (

@@ -112,8 +112,8 @@ def test_resolved_and_back(client: Client, alice: Account, clock: FakeClock) -> 
     assert (found["state"], found["reopened_at"]) == ("open", text(START + 120))
     maintenance.turn(client.env)
     client.work()
-    told = client.get("/v1/notifications", as_=alice)["notifications"]
-    assert [each["data"]["reopened_at"] for each in told] == [text(START + 120), None]
+    listed = client.get("/v1/notifications", as_=alice)["notifications"]
+    assert [each["data"]["reopened_at"] for each in listed] == [text(START + 120), None]
     client.patch(f"{AT}/{group}", {"state": "closed"}, as_=alice).expect(422)
     client.patch(
         f"{AT}/{group}", {"state": "resolved"}, as_=alice, headers={"If-Match": '"x"'}
@@ -137,8 +137,8 @@ def test_owners_are_told_once_of_each_group(client: Client, alice: Account) -> N
         maintenance.turn(client.env)
         worker.HANDLERS["crash_new_group"](client.env, **json.loads(queued[0][1]))
     worker.HANDLERS["crash_new_group"](client.env, group="gone")
-    told = client.get("/v1/notifications", as_=alice).expect(200)["notifications"]
-    assert [(each["kind"], each["data"]["type"]) for each in told] == [
+    found = client.get("/v1/notifications", as_=alice).expect(200)["notifications"]
+    assert [(each["kind"], each["data"]["type"]) for each in found] == [
         ("crash.new_group", "LuaError")
     ]
 

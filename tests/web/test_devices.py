@@ -123,9 +123,9 @@ def test_codes_expire_and_are_decided_once(
     client: Client, alice: Account, clock: FakeClock
 ) -> None:
     begun = begin(client)
-    said = {"user_code": begun["user_code"], "approve": True}
-    client.post("/v1/auth/device/approve", said, as_=alice).expect(200)
-    client.post("/v1/auth/device/approve", said, as_=client.register("mallory")).expect(404)
+    body = {"user_code": begun["user_code"], "approve": True}
+    client.post("/v1/auth/device/approve", body, as_=alice).expect(200)
+    client.post("/v1/auth/device/approve", body, as_=client.register("mallory")).expect(404)
     late = begin(client)
     clock.advance(901)
     alice = client.sign_in(alice)
@@ -154,10 +154,10 @@ def test_clients_of_the_rfc_send_forms(client: Client, alice: Account) -> None:
         {"client_id": "ci", "client_name": "build server", "scope": "apps:read"}
     ).encode()
     begun = client.post("/v1/auth/device", form, headers=FORM).expect(200)
-    said = urlencode(
+    body = urlencode(
         {"grant_type": GRANT, "device_code": begun["device_code"], "client_id": "ci"}
     ).encode()
-    client.post("/v1/auth/token", said, headers=FORM).expect(400, "authorization_pending")
+    client.post("/v1/auth/token", body, headers=FORM).expect(400, "authorization_pending")
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_a_bad_form_is_refused(client: Client, body: bytes) -> None:
     assert client.post("/v1/auth/device", body, headers=FORM).status in (400, 422)
 
 
-@pytest.mark.parametrize("said", [
+@pytest.mark.parametrize("body", [
     {"client_name": "x"}, {"client_name": "x", "scopes": []}, {"client_name": "x", "scopes": ["root"]},
     {"client_name": "x", "scope": "root"},
     {"client_name": "", "scopes": ["apps:read"]}, {"client_name": "a\nb", "scopes": ["apps:read"]},
 ])  # fmt: skip
-def test_what_is_wrong_with_the_beginning_is_said(client: Client, said: dict[str, object]) -> None:
-    client.post("/v1/auth/device", said).expect(422, "invalid")
+def test_what_is_wrong_with_the_beginning_is_said(client: Client, body: dict[str, object]) -> None:
+    client.post("/v1/auth/device", body).expect(422, "invalid")
     client.post("/v1/auth/token", {"grant_type": "password", "device_code": "x"}).expect(
         400, "unsupported_grant_type"
     )

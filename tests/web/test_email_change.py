@@ -18,8 +18,8 @@ def alice(client: Client) -> Account:
 
 
 def ask(client: Client, account: Account, email: str = NEW) -> None:
-    said = {"email": email, "password": PASSWORD}
-    client.post("/v1/auth/email/change", said, as_=account).expect(202)
+    body = {"email": email, "password": PASSWORD}
+    client.post("/v1/auth/email/change", body, as_=account).expect(202)
 
 
 def address_of(client: Client, account: Account) -> tuple[str, bool]:
@@ -66,14 +66,14 @@ def test_the_old_mailbox_gets_the_account_back(
     undo = mailed(client, UNDO)
     assert OLD in str([each["To"] for each in mails(client.env) if UNDO in each["Subject"]])
     if confirmed:
-        said = {"token": mailed(client, CONFIRM)}
-        client.post("/v1/auth/email/verify", said, as_=alice).expect(204)
+        body = {"token": mailed(client, CONFIRM)}
+        client.post("/v1/auth/email/verify", body, as_=alice).expect(204)
         ask(client, alice, "alice@third.example")
-        said = {"token": mailed(client, CONFIRM)}
-        client.post("/v1/auth/email/verify", said, as_=alice).expect(204)
+        body = {"token": mailed(client, CONFIRM)}
+        client.post("/v1/auth/email/verify", body, as_=alice).expect(204)
     clock.advance(71 * 3600)
-    said = {"email": OLD, "password": PASSWORD, "name": "Squatter"}
-    client.post("/v1/auth/register", said).expect(409, "email_taken")
+    body = {"email": OLD, "password": PASSWORD, "name": "Squatter"}
+    client.post("/v1/auth/register", body).expect(409, "email_taken")
     client.post("/v1/auth/email/undo", {"token": undo}).expect(204)
     assert address_of(client, alice) == (OLD, True)
     for credential in (alice, key):
@@ -81,8 +81,8 @@ def test_the_old_mailbox_gets_the_account_back(
     for address in (OLD, NEW, "alice@third.example"):
         client.post("/v1/auth/login", {"email": address, "password": PASSWORD}).expect(401)
     client.post("/v1/auth/email/undo", {"token": undo}).expect(401, "invalid_token")
-    said = {"token": mailed(client, "Set a new password"), "new_password": PASSWORD + " 2"}
-    client.post("/v1/auth/password/reset", said).expect(204)
+    body = {"token": mailed(client, "Set a new password"), "new_password": PASSWORD + " 2"}
+    client.post("/v1/auth/password/reset", body).expect(204)
     owner = client.sign_in(alice, PASSWORD + " 2")
     assert client.get("/v1/apps", as_=owner)["total"] == 1
 
@@ -93,8 +93,8 @@ def test_a_link_to_undo_is_good_for_three_days(
     ask(client, alice)
     undo, confirm = mailed(client, UNDO), mailed(client, CONFIRM)
     clock.advance(email_tokens.LIFE_SECONDS["change"])
-    said = {"token": confirm, "password": PASSWORD}
-    client.post("/v1/auth/email/verify", said).expect(401, "invalid_token")
+    body = {"token": confirm, "password": PASSWORD}
+    client.post("/v1/auth/email/verify", body).expect(401, "invalid_token")
     clock.advance(email_tokens.LIFE_SECONDS["undo"])
     client.post("/v1/auth/email/undo", {"token": undo}).expect(401, "invalid_token")
     client.post("/v1/auth/register", {"email": NEW, "password": PASSWORD, "name": "B"}).expect(201)
@@ -106,24 +106,24 @@ def test_an_address_that_nobody_verified_undoes_nothing(client: Client) -> None:
     ask(client, bob)
     client.work()
     assert not [each for each in mails(client.env) if UNDO in each["Subject"]]
-    said = {"token": mailed(client, CONFIRM)}
-    client.post("/v1/auth/email/verify", said, as_=bob).expect(204)
+    body = {"token": mailed(client, CONFIRM)}
+    client.post("/v1/auth/email/verify", body, as_=bob).expect(204)
     assert address_of(client, bob) == (NEW, True)
 
 
 def test_an_address_of_somebody_else_is_not_taken(client: Client, alice: Account) -> None:
     bob = client.register("bob")
-    said = {"email": "ALICE@example.net", "password": PASSWORD}
-    client.post("/v1/auth/email/change", said, as_=bob).expect(409, "email_taken")
+    body = {"email": "ALICE@example.net", "password": PASSWORD}
+    client.post("/v1/auth/email/change", body, as_=bob).expect(409, "email_taken")
     ask(client, bob, "later@example.net")
     token = mailed(client, CONFIRM)
     client.register("later")
     client.post("/v1/auth/email/verify", {"token": token}, as_=bob).expect(409, "email_taken")
     ask(client, alice)
-    said = {"token": mailed(client, CONFIRM)}
-    client.post("/v1/auth/email/verify", said, as_=alice).expect(204)
-    said = {"email": OLD, "password": PASSWORD}
-    client.post("/v1/auth/email/change", said, as_=bob).expect(409, "email_taken")
+    body = {"token": mailed(client, CONFIRM)}
+    client.post("/v1/auth/email/verify", body, as_=alice).expect(204)
+    body = {"email": OLD, "password": PASSWORD}
+    client.post("/v1/auth/email/change", body, as_=bob).expect(409, "email_taken")
 
 
 def test_asking_again_ends_the_link_before(client: Client, alice: Account) -> None:
@@ -138,8 +138,8 @@ def test_tokens_are_for_one_purpose(client: Client, alice: Account) -> None:
     undo, confirm = mailed(client, UNDO), mailed(client, CONFIRM)
     client.post("/v1/auth/email/undo", {"token": confirm}).expect(401, "invalid_token")
     client.post("/v1/auth/email/verify", {"token": undo}, as_=alice).expect(401, "invalid_token")
-    said = {"token": undo, "new_password": PASSWORD}
-    client.post("/v1/auth/password/reset", said).expect(401, "invalid_token")
+    body = {"token": undo, "new_password": PASSWORD}
+    client.post("/v1/auth/password/reset", body).expect(401, "invalid_token")
 
 
 def test_it_is_undone_with_a_browser(client: Client, alice: Account) -> None:

@@ -82,16 +82,19 @@ def request(there: World, route: Any, credential: Any) -> Answer:
         {"key": there.names["signing_key"]} if route.rule.startswith("/signing-keys") else {}
     )
     path = re.sub(r"<(\w+)(?::\w+)?>", lambda found: quote(names[found[1]]), route.rule)
-    said = route.callback.operation.body or {}
+    operation = route.callback.operation.body or {}
     if route.config.get("body") == "package":
         package = there.client.package(there.root, NOTES, "9.0.0", 9)
         return there.client.call(route.method, path, package, as_=credential)
-    body: Any = body_of(operation_id(route), said)
-    if "password" in said or "current_password" in said:
-        body |= {name: PASSWORD for name in ("password", "current_password") if name in said}
-    body |= {"user_code": names["user_code"]} if "user_code" in said else {}
+    body: Any = body_of(operation_id(route), operation)
+    if "password" in operation or "current_password" in operation:
+        body |= {name: PASSWORD for name in ("password", "current_password") if name in operation}
+    body |= {"user_code": names["user_code"]} if "user_code" in operation else {}
     return there.client.call(
-        route.method, path, None if route.method == "DELETE" and not said else body, as_=credential
+        route.method,
+        path,
+        None if route.method == "DELETE" and not operation else body,
+        as_=credential,
     )
 
 
@@ -183,8 +186,8 @@ def test_an_upload_ends_with_what_it_was_made_with(
     """While the package is inspected. An erasure brings nothing back afterwards."""
     client.published(alice, NOTES)
     signing_key = client.get("/v1/signing-keys", as_=alice)["signing_keys"][0]["id"]
-    said = {"name": "ci", "scopes": ["versions:upload", "keys:manage"]}
-    made = client.post("/v1/keys", said, as_=alice).expect(201)
+    body = {"name": "ci", "scopes": ["versions:upload", "keys:manage"]}
+    made = client.post("/v1/keys", body, as_=alice).expect(201)
     package = client.package(alice, NOTES, "2.0.0", 2)
     credential: Any = made["key"] if what in ("API key", "report") else alice
     statements = {

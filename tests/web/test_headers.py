@@ -289,10 +289,10 @@ class TestSecurityContact:
 
 
 def test_the_metadata_of_the_authorization_server_leads_to_its_endpoints(client: Client) -> None:
-    told = client.get("/.well-known/oauth-authorization-server").expect(200)
+    answer = client.get("/.well-known/oauth-authorization-server").expect(200)
     base = client.env.config.base_url
-    assert told["issuer"] == base
+    assert answer["issuer"] == base
     for name in ("token_endpoint", "device_authorization_endpoint"):
-        path = told[name].removeprefix(base)
+        path = answer[name].removeprefix(base)
         refused = client.post(path, {}, headers={"Content-Type": "application/json"})
         assert refused.status in (400, 415, 422), refused.body

@@ -174,7 +174,7 @@ def test_at_once_fifty_are_one(client: Client) -> None:
 def test_what_runs_already_is_told_apart_from_what_is_done(client: Client, env: Context) -> None:
     alice = client.register()
     with ThreadPoolExecutor(2) as pool:
-        with env.db.writers:  # nobody can write: one of the two waits, and the other is told so
+        with env.db.writers:  # nobody can write: one of the two waits, and the other is refused
             both = [
                 pool.submit(client.post, "/v1/apps", NOTES, as_=alice, headers=with_key())
                 for _ in range(2)

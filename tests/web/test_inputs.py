@@ -99,9 +99,9 @@ def test_a_blank_parameter_is_one_left_out(client: Client) -> None:
     alice = client.register()
     client.role_of(alice, "admin")
     for route in routes(client, "GET"):
-        path, said = path_of(route), route.callback.operation
+        path, operation = path_of(route), route.callback.operation
         plain = client.get(path, as_=alice)
-        for name in said.query:
+        for name in operation.query:
             blank = client.get(f"{path}?{name}=", as_=alice)
             assert blank.status == plain.status, (path, name)
 
@@ -313,5 +313,5 @@ def test_only_x_forwarded_for_names_the_client(
         token = client.sign_in(alice, headers=headers | more, address="192.0.2.1")
         sessions = client.get("/v1/auth/sessions", as_=token)["sessions"]
         assert next(each["network"] for each in sessions if each["current"]) == network
-    told = [each for each in caplog.records if "X-Real-IP is not read" in each.getMessage()]
-    assert len(told) == ("X-Real-IP" in headers)
+    records = [each for each in caplog.records if "X-Real-IP is not read" in each.getMessage()]
+    assert len(records) == ("X-Real-IP" in headers)

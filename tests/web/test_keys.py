@@ -22,9 +22,9 @@ from tests.package_builder import signing_key
 NOTES = "com.acme.notes"
 
 
-def new_key(client: Client, account: Account | str, **said: Any) -> Answer:
+def new_key(client: Client, account: Account | str, **fields: Any) -> Answer:
     return client.post(
-        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=account
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | fields, as_=account
     ).expect(201)
 
 
@@ -113,8 +113,8 @@ def test_a_key_gives_no_more_than_it_has(client: Client, alice: Account) -> None
 def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Account) -> None:
     ends, later = "2027-01-15T09:00:00Z", "2027-01-15T09:00:01Z"
     manager = new_key(client, alice, scopes=["keys:manage", "apps:read"], expires_at=ends)["key"]
-    said = {"name": "x", "scopes": ["apps:read"], "expires_at": later}
-    refused = client.post("/v1/keys", said, as_=manager).expect(422, "invalid")
+    body = {"name": "x", "scopes": ["apps:read"], "expires_at": later}
+    refused = client.post("/v1/keys", body, as_=manager).expect(422, "invalid")
     assert refused.finding("/expires_at") == "too_large"
     assert new_key(client, manager)["expires_at"] == ends
     assert (
@@ -123,15 +123,15 @@ def test_a_key_that_ends_makes_none_that_outlives_it(client: Client, alice: Acco
     )
 
 
-@pytest.mark.parametrize(("path", "name", "said"), [
+@pytest.mark.parametrize(("path", "name", "body"), [
     ("/v1/keys", "keys", {"name": "ci", "scopes": ["apps:read"]}), ("/v1/signing-keys", "signing_keys", {"name": "laptop"}),
 ])  # fmt: skip
 def test_keys_are_found_where_location_says_and_listed_in_pages(
-    client: Client, alice: Account, path: str, name: str, said: dict[str, Any]
+    client: Client, alice: Account, path: str, name: str, body: dict[str, Any]
 ) -> None:
     def make() -> Answer:
         more = {"public_key": signing_key().public_base64} if name == "signing_keys" else {}
-        return client.post(path, said | more, as_=alice).expect(201)
+        return client.post(path, body | more, as_=alice).expect(201)
 
     made = [make() for _ in range(3)]
     at = made[0].headers["location"]
@@ -188,16 +188,16 @@ def test_an_expired_or_revoked_key_is_refused_at_once(
     client.delete(f"/v1/keys/{made['id']}", as_=session).expect(204)
 
 
-@pytest.mark.parametrize(("said", "pointer"), [
+@pytest.mark.parametrize(("body", "pointer"), [
     ({"scopes": []}, "/scopes"), ({"scopes": ["everything"]}, "/scopes/0"), ({"name": ""}, "/name"), ({"apps": []}, "/apps"),
     ({"expires_at": "2027-02-30T00:00:00Z"}, "/expires_at"), ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
     ({"role": "owner"}, "/role"), ({"hash": "x"}, "/hash"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_key_is_said(
-    client: Client, alice: Account, said: dict[str, Any], pointer: str
+    client: Client, alice: Account, body: dict[str, Any], pointer: str
 ) -> None:
     refused = client.post(
-        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | said, as_=alice
+        "/v1/keys", {"name": "ci", "scopes": ["apps:read"]} | body, as_=alice
     ).expect(422, "invalid")
     assert pointer in [each["pointer"] for each in refused["errors"]]
 

@@ -31,8 +31,8 @@ def test_every_answer_says_what_is_left(client: Client) -> None:
 
 
 def test_an_answer_speaks_of_every_limit_that_it_counted_for(client: Client) -> None:
-    said = {"email": "a@example.net", "password": "not this one"}
-    first = client.post("/v1/auth/login", said).expect(401)
+    body = {"email": "a@example.net", "password": "not this one"}
+    first = client.post("/v1/auth/login", body).expect(401)
     assert first.headers["ratelimit-policy"] == (
         '"address";q=600;w=60, "sign_in";q=10;w=300, "sign_in_network";q=100;w=300, "sign_in_all";q=1200;w=60'
     )
@@ -40,8 +40,8 @@ def test_an_answer_speaks_of_every_limit_that_it_counted_for(client: Client) -> 
         '"address";r=599;t=1, "sign_in";r=9;t=30, "sign_in_network";r=99;t=3, '
     )
     for _ in range(9):
-        client.post("/v1/auth/login", said).expect(401)
-    refused = client.post("/v1/auth/login", said).expect(429, "rate_limited")
+        client.post("/v1/auth/login", body).expect(401)
+    refused = client.post("/v1/auth/login", body).expect(429, "rate_limited")
     assert refused.headers["ratelimit-policy"] == '"address";q=600;w=60, "sign_in";q=10;w=300'
     assert (
         refused.headers["ratelimit"]
@@ -162,30 +162,30 @@ class TestBehindAProxy:
     def test_the_address_is_the_last_that_no_trusted_proxy_has(
         self, client: Client, peer: str, forwarded: str, network: str
     ) -> None:
-        said = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
+        body = {"email": "a@example.net", "password": PASSWORD, "name": "A"}
         client.post(
-            "/v1/auth/register", said, address=peer, headers={"X-Forwarded-For": forwarded}
+            "/v1/auth/register", body, address=peer, headers={"X-Forwarded-For": forwarded}
         ).expect(201)
         assert client.env.db.connection().value("SELECT address FROM sessions") == network
 
     def test_each_address_has_its_own_limit(self, client: Client) -> None:
         for number in range(POLICIES["sign_in_network"].quota):
-            said = {"email": f"{number}@example.net", "password": "not this one"}
+            body = {"email": f"{number}@example.net", "password": "not this one"}
             client.post(
                 "/v1/auth/login",
-                said,
+                body,
                 address="10.0.0.1",
                 headers={"X-Forwarded-For": "::ffff:203.0.113.9"},
             ).expect(401)
         client.post(
             "/v1/auth/login",
-            said,
+            body,
             address="10.0.0.1",
             headers={"X-Forwarded-For": "::ffff:203.0.113.8"},
         ).expect(429)
         client.post(
             "/v1/auth/login",
-            said,
+            body,
             address="10.0.0.1",
             headers={"X-Forwarded-For": "::ffff:198.51.100.8"},
         ).expect(401)

@@ -42,9 +42,9 @@ def pending(client: Client, account: Account) -> Any:
 
 def decide(client: Client, change: dict[str, Any], how: str = "approve", **more: Any) -> Answer:
     reasons = {"reasons": ["metadata"], "comment": "no"} if how == "reject" else {}
-    said = {"revision": change["revision"]} | reasons
+    body = {"revision": change["revision"]} | reasons
     return client.post(
-        f"/v1/listing-changes/{change['id']}/{how}", said, **{"as_": client.desk} | more
+        f"/v1/listing-changes/{change['id']}/{how}", body, **{"as_": client.desk} | more
     )
 
 
@@ -86,8 +86,8 @@ def test_a_rejected_change_changes_nothing_and_its_owners_see_why(
 
 def test_what_is_not_shown_in_the_store_changes_at_once(client: Client, alice: Account) -> None:
     plan = {"steps": [{"percent": 5, "after_hours": 0}]}
-    said = {"rollout_plan": plan, "publish_by": "trusted", "summary": "x"}
-    answer = client.patch(AT, said, as_=alice).expect(200)
+    body = {"rollout_plan": plan, "publish_by": "trusted", "summary": "x"}
+    answer = client.patch(AT, body, as_=alice).expect(200)
     assert (answer["rollout_plan"]["steps"], answer["publish_by"]) == (plan["steps"], "trusted")
     assert answer["pending"]["fields"] == {"summary": "x"}
 
@@ -148,8 +148,8 @@ def test_an_app_that_a_reviewer_has_seen_is_not_renamed_before_its_first_publica
     if state != "in_review":
         client.post(f"/v1/reviews/{review}/approve", as_=client.desk).expect(200)
     if state == "scheduled":
-        said = {"publish_at": client.env.clock.now(3600)}
-        client.post(f"{AT}/versions/1.0.0/publish", said, as_=alice).expect(200)
+        body = {"publish_at": client.env.clock.now(3600)}
+        client.post(f"{AT}/versions/1.0.0/publish", body, as_=alice).expect(200)
     answer = client.patch(AT, NEW, as_=alice).expect(200)
     assert (answer["name"], answer["pending"]["fields"]) == ("My notes", NEW)
     if state == "in_review":
@@ -167,8 +167,8 @@ def test_an_app_that_was_rejected_changes_at_once_unless_a_change_waits(client: 
     client.work()
     change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
     review = client.get(f"{AT}/versions/1.0.0", as_=alice)["review"]["id"]
-    said = {"reasons": ["spam"], "comment": "no"}
-    client.post(f"/v1/reviews/{review}/reject", said, as_=client.desk).expect(200)
+    body = {"reasons": ["spam"], "comment": "no"}
+    client.post(f"/v1/reviews/{review}/reject", body, as_=client.desk).expect(200)
     assert client.patch(AT, {"summary": "s"}, as_=alice)["pending"]["revision"] == 2
     client.delete(f"{AT}/listing-changes/{change['id']}", as_=alice).expect(204)
     assert client.patch(AT, {"name": "Pads"}, as_=alice)["name"] == "Pads"
@@ -255,8 +255,8 @@ class TestWho:
     ) -> None:
         change = client.patch(AT, {"name": "Pads"}, as_=alice)["pending"]
         root = client.admin()
-        said = {"suspended": True, "reason": "x"}
-        client.patch(f"/v1/admin/apps/{NOTES}", said, as_=root).expect(200)
+        body = {"suspended": True, "reason": "x"}
+        client.patch(f"/v1/admin/apps/{NOTES}", body, as_=root).expect(200)
         shown = client.get(f"/v1/listing-changes/{change['id']}", as_=client.desk).expect(200)
         assert shown["app_status"] == "suspended"
         decide(client, change).expect(200)
@@ -312,8 +312,8 @@ class TestPolicy:
     def test_nothing_of_a_suspended_app_is_approved_by_the_policy(
         self, client: Client, alice: Account
     ) -> None:
-        said = {"suspended": True, "reason": "x"}
-        client.patch(f"/v1/admin/apps/{NOTES}", said, as_=client.admin()).expect(200)
+        body = {"suspended": True, "reason": "x"}
+        client.patch(f"/v1/admin/apps/{NOTES}", body, as_=client.admin()).expect(200)
         answer = client.patch(AT, {"summary": "s"}, as_=alice)
         assert answer["pending"]["because"] == ["app_suspended"]
 

@@ -1,4 +1,4 @@
-"""Package ids that are easily taken for somebody else's: the reviewer is told."""
+"""Package ids that are easily taken for somebody else's: a finding for the reviewer."""
 
 import pytest
 

@@ -22,8 +22,8 @@ def alice(client: Client) -> Account:
 
 def invite(client: Client, owner: Account, email: str, role: str = "publisher") -> str:
     """Invite somebody; the token that is mailed to them."""
-    said = {"email": email, "role": role}
-    client.post(f"/v1/apps/{NOTES}/members", said, as_=owner).expect(201)
+    body = {"email": email, "role": role}
+    client.post(f"/v1/apps/{NOTES}/members", body, as_=owner).expect(201)
     return mailed(client, email)
 
 
@@ -59,8 +59,8 @@ def kinds(client: Client, account: Account) -> list[str]:
 
 
 def with_key(client: Client, account: Account) -> Account:
-    said = {"name": "laptop", "public_key": account.key.public_base64}
-    client.post("/v1/signing-keys", said, as_=account).expect(201)
+    body = {"name": "laptop", "public_key": account.key.public_base64}
+    client.post("/v1/signing-keys", body, as_=account).expect(201)
     return account
 
 
@@ -80,8 +80,8 @@ class TestInvitations:
         assert roles(client, bob) == {"Alice": "owner", "Bob": "publisher"}
         assert [each["package_id"] for each in client.get("/v1/apps", as_=bob)["apps"]] == [NOTES]
         assert kinds(client, alice)[:2] == ["app.member_added", "app.member_invited"]
-        said = {"email": bob.email, "role": "owner"}
-        client.post(f"/v1/apps/{NOTES}/members", said, as_=alice).expect(409, "already_member")
+        body = {"email": bob.email, "role": "owner"}
+        client.post(f"/v1/apps/{NOTES}/members", body, as_=alice).expect(409, "already_member")
 
     def test_a_stranger_with_the_link_gets_nowhere(self, client: Client, alice: Account) -> None:
         bob, mallory = client.register("bob"), client.register("mallory")
@@ -123,8 +123,8 @@ class TestInvitations:
         elif end == "lowered":
             client.patch(f"{at}/members/{eve.id}", {"role": "publisher"}, as_=alice).expect(200)
         elif end == "password":
-            said = {"current_password": PASSWORD, "new_password": PASSWORD + " new"}
-            client.post("/v1/auth/password", said, as_=eve).expect(204)
+            body = {"current_password": PASSWORD, "new_password": PASSWORD + " new"}
+            client.post("/v1/auth/password", body, as_=eve).expect(204)
         elif end == "suspended":
             root = client.admin()
             client.patch(f"/v1/admin/developers/{eve.id}", {"suspended": True}, as_=root).expect(
@@ -141,8 +141,8 @@ class TestInvitations:
     def test_members_and_invitations_have_a_bound(self, client: Client, alice: Account) -> None:
         at = f"/v1/apps/{NOTES}/members"
         for number in range(invitations.MOST):
-            said = {"email": f"p{number}@example.net", "role": "viewer"}
-            client.post(at, said, as_=alice).expect(201)
+            body = {"email": f"p{number}@example.net", "role": "viewer"}
+            client.post(at, body, as_=alice).expect(201)
         one_more = {"email": "more@example.net", "role": "viewer"}
         client.post(at, one_more, as_=alice).expect(409, "limit_reached")
         client.post(f"/v1/apps/{NOTES}/transfer", {"email": "x@example.net"}, as_=alice).expect(
@@ -188,8 +188,8 @@ class TestRoles:
             client.patch(f"{at}/{bob.id}", {"role": "owner"}, as_=bob).expect(403, "forbidden")
             client.patch(f"{at}/{alice.id}", {"role": "viewer"}, as_=bob).expect(403, "forbidden")
             client.delete(f"{at}/{alice.id}", as_=bob).expect(403, "forbidden")
-            said = {"email": bob.email, "role": "owner"}
-            client.post(at, said, as_=bob).expect(403, "forbidden")
+            body = {"email": bob.email, "role": "owner"}
+            client.post(at, body, as_=bob).expect(403, "forbidden")
             client.post(f"/v1/apps/{NOTES}/transfer", {"email": bob.email}, as_=bob).expect(403)
             client.delete(f"{at}/{bob.id}", as_=bob).expect(204)
             client.get(f"/v1/apps/{NOTES}", as_=bob).expect(404)
@@ -198,8 +198,8 @@ class TestRoles:
         scopes = ["apps:read", "apps:write", "keys:manage"]
         key = client.post("/v1/keys", {"name": "ci", "scopes": scopes}, as_=alice)["key"]
         at = f"/v1/apps/{NOTES}"
-        said = {"email": "eve@example.net", "role": "owner"}
-        client.post(f"{at}/members", said, as_=key).expect(403, "forbidden")
+        body = {"email": "eve@example.net", "role": "owner"}
+        client.post(f"{at}/members", body, as_=key).expect(403, "forbidden")
         client.post(f"{at}/transfer", {"email": "eve@example.net"}, as_=key).expect(
             403, "forbidden"
         )
@@ -282,10 +282,10 @@ class TestRoles:
         client.joins(carol, NOTES, "owner")
         client.published(bob, NOTES)
         for owner in (alice, carol):
-            (told,) = [
+            (found,) = [
                 each for each in client.notifications(owner) if each["kind"] == "app.released"
             ]
-            assert (told["version"], told["data"]["by"], told["data"]["by_id"]) == (
+            assert (found["version"], found["data"]["by"], found["data"]["by_id"]) == (
                 "1.0.0",
                 "Bob",
                 bob.id,

@@ -204,7 +204,7 @@ GOOD = part(PACKAGE, b"PK")
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "message"),
     [
         (
             [part('form-data; name="other"', b"x"), GOOD],
@@ -283,11 +283,11 @@ GOOD = part(PACKAGE, b"PK")
     ],
 )
 def test_what_cannot_be_used_is_refused_in_words(
-    client: Client, alice: Account, parts: list[bytes], said: str
+    client: Client, alice: Account, parts: list[bytes], message: str
 ) -> None:
     refused = send(client, alice, *parts)
     assert refused.status in (400, 413)
-    assert said in refused["detail"]
+    assert message in refused["detail"]
     assert client.get(f"/v1/apps/{NOTES}/versions", as_=alice)["versions"] == []
 
 

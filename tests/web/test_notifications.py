@@ -1,4 +1,4 @@
-"""Notifications: everything that ends is told, in the portal and by mail, by choice; and leaving for good."""
+"""Notifications: each final state has one, in the portal and, by choice, by mail; and erasing an account."""
 
 import json
 import re
@@ -35,14 +35,23 @@ def test_the_way_of_a_version_is_told(client: Client, alice: Account) -> None:
     client.post(f"/v1/apps/{NOTES}/versions/1.0.0/yank", {"reason": "broken"}, as_=alice).expect(
         200
     )
-    told = client.notifications(alice)
-    assert [each["kind"] for each in told] == [
+    found = client.notifications(alice)
+    assert [each["kind"] for each in found] == [
         "version.yanked", "version.halted", "app.released",
         "version.published", "version.approved", "version.submitted", "version.checked",
     ]  # fmt: skip
-    assert set(told[0]) == {"id", "kind", "created_at", "app", "version", "data", "text", "read_at"}
-    assert (told[0]["app"], told[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
-    assert told[0]["text"] == "com.acme.notes 1.0.0 was withdrawn."
+    assert set(found[0]) == {
+        "id",
+        "kind",
+        "created_at",
+        "app",
+        "version",
+        "data",
+        "text",
+        "read_at",
+    }
+    assert (found[0]["app"], found[0]["version"]) == ({"package_id": NOTES}, "1.0.0")
+    assert found[0]["text"] == "com.acme.notes 1.0.0 was withdrawn."
 
 
 def test_they_are_read_one_by_one_or_all_and_only_by_their_owner(

@@ -44,8 +44,8 @@ def alice(client: Client) -> Account:
     }
     client.post(f"/v1/apps/{app}/publishers", trusted, as_=account).expect(201)
     client.patch(f"/v1/apps/{app}", {"name": "Pads"}, as_=account).expect(200)
-    said = {"email": "carol@example.net", "role": "viewer"}
-    client.post(f"/v1/apps/{app}/members", said, as_=account).expect(201)
+    body = {"email": "carol@example.net", "role": "viewer"}
+    client.post(f"/v1/apps/{app}/members", body, as_=account).expect(201)
     return account
 
 

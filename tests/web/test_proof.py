@@ -23,8 +23,8 @@ NOTES, TODO = "com.acme.notes", "com.acme.todo"
 def device_login(client: Client, account: Account, scopes: list[str]) -> dict[str, Any]:
     """A machine that somebody has let in: the answer with its tokens."""
     begun = client.post("/v1/auth/device", {"client_name": "box", "scopes": scopes}).expect(200)
-    said = {"user_code": begun["user_code"], "approve": True}
-    client.post("/v1/auth/device/approve", said, as_=account).expect(200)
+    body = {"user_code": begun["user_code"], "approve": True}
+    client.post("/v1/auth/device/approve", body, as_=account).expect(200)
     grant = {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "device_code": begun["device_code"],
@@ -35,15 +35,15 @@ def device_login(client: Client, account: Account, scopes: list[str]) -> dict[st
 
 def key_of(client: Client, maker: Account | str, scopes: list[str], **more: Any) -> dict[str, Any]:
     """A new API key made with a credential."""
-    said = {"name": "k", "scopes": scopes, **more}
-    answer: dict[str, Any] = client.post("/v1/keys", said, as_=maker).expect(201).json
+    body = {"name": "k", "scopes": scopes, **more}
+    answer: dict[str, Any] = client.post("/v1/keys", body, as_=maker).expect(201).json
     return answer
 
 
 def signing_key_of(client: Client, maker: Account | str) -> str:
     """The id of a new signing key registered with a credential."""
-    said = {"name": "s", "public_key": signing_key().public_base64}
-    return str(client.post("/v1/signing-keys", said, as_=maker).expect(201)["id"])
+    body = {"name": "s", "public_key": signing_key().public_base64}
+    return str(client.post("/v1/signing-keys", body, as_=maker).expect(201)["id"])
 
 
 class TestVerifying:
@@ -83,9 +83,9 @@ class TestVerifying:
         uncollected = client.post(
             "/v1/auth/device", {"client_name": "later", "scopes": ["keys:manage"]}
         ).expect(200)
-        said = {"user_code": uncollected["user_code"], "approve": True}
+        body = {"user_code": uncollected["user_code"], "approve": True}
         client.post(
-            "/v1/auth/device/approve", said, as_=mallory, headers={"Idempotency-Key": "x"}
+            "/v1/auth/device/approve", body, as_=mallory, headers={"Idempotency-Key": "x"}
         ).expect(200)
         db = client.env.db.connection()
         with db.write():
@@ -101,12 +101,12 @@ class TestVerifying:
             )
         assert all(self.living(client, mallory)[each] for each in ("idempotency", "device_logins"))
         if way == "verify":
-            said = {"token": mailed(client, "Verify"), "password": NEW}
-            client.post("/v1/auth/email/verify", said).expect(204)
+            body = {"token": mailed(client, "Verify"), "password": NEW}
+            client.post("/v1/auth/email/verify", body).expect(204)
         else:
             client.post("/v1/auth/password/forgot", {"email": mallory.email}).expect(202)
-            said = {"token": mailed(client, "new password"), "new_password": NEW}
-            client.post("/v1/auth/password/reset", said).expect(204)
+            body = {"token": mailed(client, "new password"), "new_password": NEW}
+            client.post("/v1/auth/password/reset", body).expect(204)
         left = self.living(client, mallory)
         spent = db.value("SELECT count(*) FROM device_logins WHERE state = 'spent'")
         assert left == dict.fromkeys(revocation.ENDINGS, 0) | {
@@ -116,8 +116,8 @@ class TestVerifying:
         for credential in (mallory, key, machine):
             client.get("/v1/auth/me", as_=credential).expect(401, "invalid_token")
         client.post("/v1/auth/refresh", {"refresh_token": mallory.refresh_token}).expect(401)
-        said = {"email": mallory.email, "password": PASSWORD}
-        client.post("/v1/auth/login", said).expect(401, "invalid_credentials")
+        body = {"email": mallory.email, "password": PASSWORD}
+        client.post("/v1/auth/login", body).expect(401, "invalid_credentials")
         owner = client.sign_in(mallory, NEW)
         assert client.get("/v1/auth/me", as_=owner)["email_verified"] is True
 
@@ -125,29 +125,29 @@ class TestVerifying:
     def test_whoever_has_made_the_account_keeps_everything(
         self, client: Client, mallory: Account, proof: str
     ) -> None:
-        said = {"token": mailed(client, "Verify")}
+        body = {"token": mailed(client, "Verify")}
         before = self.living(client, mallory) | {"tickets": 0}
         if proof == "session":
-            client.post("/v1/auth/email/verify", said, as_=mallory).expect(204)
+            client.post("/v1/auth/email/verify", body, as_=mallory).expect(204)
         else:
-            client.post("/v1/auth/email/verify", said | {"password": PASSWORD}).expect(204)
+            client.post("/v1/auth/email/verify", body | {"password": PASSWORD}).expect(204)
         assert self.living(client, mallory) == before
-        client.post("/v1/auth/email/verify", said | {"password": NEW}).expect(401, "invalid_token")
+        client.post("/v1/auth/email/verify", body | {"password": NEW}).expect(401, "invalid_token")
 
     def test_a_link_alone_and_other_credentials_prove_nothing(
         self, client: Client, mallory: Account
     ) -> None:
-        said = {"token": mailed(client, "Verify")}
+        body = {"token": mailed(client, "Verify")}
         key = key_of(client, mallory, list(SCOPES))["key"]
         machine = device_login(client, mallory, list(SCOPES))["access_token"]
         bob = client.register("bob")
         before = self.living(client, mallory)
-        client.post("/v1/auth/email/verify", said).expect(401, "unauthenticated")
+        client.post("/v1/auth/email/verify", body).expect(401, "unauthenticated")
         for credential in (key, machine, bob):
-            client.post("/v1/auth/email/verify", said | {"password": NEW}, as_=credential).expect(
+            client.post("/v1/auth/email/verify", body | {"password": NEW}, as_=credential).expect(
                 403, "forbidden"
             )
-        weak = client.post("/v1/auth/email/verify", said | {"password": "1234567890"})
+        weak = client.post("/v1/auth/email/verify", body | {"password": "1234567890"})
         assert weak.expect(422).finding("/password") == "weak_password"
         assert self.living(client, mallory) == before
         assert client.get("/v1/auth/me", as_=mallory)["email_verified"] is False
@@ -155,9 +155,9 @@ class TestVerifying:
     def test_a_link_to_verify_is_no_link_to_a_verified_account(
         self, client: Client, mallory: Account
     ) -> None:
-        said = {"token": mailed(client, "Verify"), "password": NEW}
+        body = {"token": mailed(client, "Verify"), "password": NEW}
         client.verified(mallory)
-        client.post("/v1/auth/email/verify", said).expect(401, "invalid_token")
+        client.post("/v1/auth/email/verify", body).expect(401, "invalid_token")
         client.sign_in(mallory)
 
     def test_the_mail_says_when_and_from_where_the_account_was_made(
@@ -185,9 +185,9 @@ class TestWhatAKeyHasMade:
         if how == "revoke":
             client.delete(f"/v1/keys/{root['id']}", as_=alice).expect(204)
         else:
-            said = {"key": root["key"]}
-            assert client.post("/v1/keys/report", said).expect(200).json == {"revoked": True}
-            assert client.post("/v1/keys/report", said).expect(200).json == {"revoked": False}
+            body = {"key": root["key"]}
+            assert client.post("/v1/keys/report", body).expect(200).json == {"revoked": True}
+            assert client.post("/v1/keys/report", body).expect(200).json == {"revoked": False}
         for each in made:
             client.get("/v1/apps", as_=each["key"]).expect(401, "invalid_token")
         for each in registered:
@@ -195,8 +195,8 @@ class TestWhatAKeyHasMade:
             assert shown["state"] == "revoked"
         client.get("/v1/apps", as_=other["key"]).expect(200)
         assert client.get(f"/v1/signing-keys/{other_signing}", as_=alice)["state"] == "active"
-        told = client.get("/v1/auth/me/audit?limit=100", as_=alice)["entries"]
-        ended = [each for each in told if each["details"].get("made_by_revoked") == root["id"]]
+        found = client.get("/v1/auth/me/audit?limit=100", as_=alice)["entries"]
+        ended = [each for each in found if each["details"].get("made_by_revoked") == root["id"]]
         assert len(ended) == len(made) - 1 + len(registered)
 
     def test_ends_with_it_also_when_a_key_in_between_was_removed(
@@ -320,8 +320,8 @@ class TestAKeyLimitedToApps:
     def test_has_no_role(self, client: Client) -> None:
         root = client.admin()
         client.app_of(root)
-        said = {"name": "x", "scopes": ["apps:read"], "apps": [NOTES], "role": "admin"}
-        refused = client.post("/v1/keys", said, as_=root).expect(422)
+        body = {"name": "x", "scopes": ["apps:read"], "apps": [NOTES], "role": "admin"}
+        refused = client.post("/v1/keys", body, as_=root).expect(422)
         assert refused.finding("/apps") == "not_allowed"
 
     def test_knows_who_it_is(self, client: Client, alice: Account) -> None:
@@ -348,22 +348,22 @@ def test_no_answer_is_repeated_to_another_credential(client: Client) -> None:
         key_of(client, root, ["keys:manage", "apps:read"], apps=[NOTES])["key"],
         key_of(client, root, ["keys:manage", "apps:read"], role="admin")["key"],
     ]
-    said = {"name": "deploy", "scopes": ["keys:manage"]}
+    body = {"name": "deploy", "scopes": ["keys:manage"]}
     once = {"Idempotency-Key": "deploy-1"}
     shown = set()
     for credential in (root, elsewhere, *machines, *keys):
-        first = client.post("/v1/keys", said, as_=credential, headers=once).expect(201)
+        first = client.post("/v1/keys", body, as_=credential, headers=once).expect(201)
         assert "idempotency-replayed" not in first.headers
-        again = client.post("/v1/keys", said, as_=credential, headers=once).expect(201)
+        again = client.post("/v1/keys", body, as_=credential, headers=once).expect(201)
         assert (again.body, again.headers["idempotency-replayed"]) == (first.body, "true")
         assert first["key"] not in shown
         shown.add(first["key"])
     fresh = client.post("/v1/auth/refresh", {"refresh_token": root.refresh_token}).expect(200)
     same = replace(root, token=fresh["access_token"])
-    again = client.post("/v1/keys", said, as_=same, headers=once).expect(201)
+    again = client.post("/v1/keys", body, as_=same, headers=once).expect(201)
     assert again.headers["idempotency-replayed"] == "true"
     client.role_of(root, "developer")
-    less = client.post("/v1/keys", said, as_=same, headers=once).expect(201)
+    less = client.post("/v1/keys", body, as_=same, headers=once).expect(201)
     assert less["key"] not in shown
 
 
@@ -381,13 +381,13 @@ class TestAnAddressThatIsNotVerified:
         client.post("/v1/auth/password/forgot", {"email": mallory.email}).expect(202)
         if is_verified:
             client.verified(mallory)
-        told = client.get("/v1/auth/me/export", as_=mallory).expect(200)
-        purposes = {each["purpose"] for each in told["tickets"]}
-        subjects = " ".join(each["subject"] for each in told["mails"])
+        answer = client.get("/v1/auth/me/export", as_=mallory).expect(200)
+        purposes = {each["purpose"] for each in answer["tickets"]}
+        subjects = " ".join(each["subject"] for each in answer["mails"])
         assert ("invite" in purposes) is is_verified
         assert ("invited" in subjects) is is_verified
         assert "Verify" in subjects
-        assert ("mail_reset" in {each["kind"] for each in told["jobs"]}) is is_verified
+        assert ("mail_reset" in {each["kind"] for each in answer["jobs"]}) is is_verified
         client.delete("/v1/auth/me", {"password": PASSWORD}, as_=mallory).expect(204)
         left = [str(each["Subject"]) for each in mails(client.env)]
         assert any("invited" in each for each in left) is not is_verified

@@ -117,8 +117,8 @@ def test_without_a_good_record_nothing_is_spared(
         assert because(client, proven, rita, NOTES, "2.0.0", 10, **warned)
         at = f"/v1/apps/{NOTES}/versions/2.0.0"
         review = client.get(at, as_=proven)["review"]["id"]
-        said = {"reasons": ["malware"], "comment": "no"}
-        client.post(f"/v1/reviews/{review}/reject", said, as_=rita).expect(200)
+        body = {"reasons": ["malware"], "comment": "no"}
+        client.post(f"/v1/reviews/{review}/reject", body, as_=rita).expect(200)
         later(client, clock, 170, proven, rita)
     else:
         with db.write():
@@ -132,8 +132,8 @@ def test_a_rejection_is_over_after_half_a_year(
     warned = {"files": {"assets/a.lua": b"os.exit()"}}
     assert because(client, proven, rita, NOTES, "2.0.0", 10, **warned)
     review = client.get(f"/v1/apps/{NOTES}/versions/2.0.0", as_=proven)["review"]["id"]
-    said = {"reasons": ["quality"], "comment": "no"}
-    client.post(f"/v1/reviews/{review}/reject", said, as_=rita).expect(200)
+    body = {"reasons": ["quality"], "comment": "no"}
+    client.post(f"/v1/reviews/{review}/reject", body, as_=rita).expect(200)
     later(client, clock, 181, proven, rita)
     client.app_of(proven, TODO)
     assert because(client, proven, rita, TODO, "1.0.0", 1) == []

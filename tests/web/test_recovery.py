@@ -172,12 +172,12 @@ class TestTheAdministratorBySetting:
         self, client: Client, proof: str
     ) -> None:
         root = client.register("root")
-        said = {"token": mailed(client, "Verify")}
+        body = {"token": mailed(client, "Verify")}
         if proof == "session":
-            client.post("/v1/auth/email/verify", said, as_=root).expect(204)
+            client.post("/v1/auth/email/verify", body, as_=root).expect(204)
         else:
             password = PASSWORD if proof == "password" else NEW
-            client.post("/v1/auth/email/verify", said | {"password": password}).expect(204)
+            client.post("/v1/auth/email/verify", body | {"password": password}).expect(204)
             root = client.sign_in(root, password)
         client.get("/v1/admin/developers", as_=root).expect(403, "forbidden")
         account_recovery.appoint(client.env)
@@ -189,8 +189,8 @@ class TestTheAdministratorBySetting:
         root = client.register("root")
         client.post("/v1/auth/email/verify", {"token": mailed(client, "Verify")}, as_=root)
         client.post("/v1/auth/password/forgot", {"email": root.email}).expect(202)
-        said = {"token": mailed(client, "new password"), "new_password": NEW}
-        client.post("/v1/auth/password/reset", said).expect(204)
+        body = {"token": mailed(client, "new password"), "new_password": NEW}
+        client.post("/v1/auth/password/reset", body).expect(204)
         client.get("/v1/admin/developers", as_=client.sign_in(root, NEW)).expect(200)
 
     def test_becomes_one_by_a_new_password_too_because_that_proves_the_address(
@@ -243,16 +243,16 @@ class TestByInvitation:
                 db, PORTAL, "root@example.net", "Root", passwords.make_hash(PASSWORD), role="admin"
             )
         root = client.sign_in(Account("root@example.net", "", "", ""))
-        said = {"email": "bob@example.net", "password": PASSWORD, "name": "Bob"}
-        client.post("/v1/auth/register", said).expect(403, "registration_closed")
+        body = {"email": "bob@example.net", "password": PASSWORD, "name": "Bob"}
+        client.post("/v1/auth/register", body).expect(403, "registration_closed")
         invitation = client.post(
             "/v1/admin/invitations", {"email": "bob@example.net"}, as_=root
         ).expect(201)["invitation"]
         assert mailed(client, "invited") == invitation
-        mallory = said | {"email": "mallory@example.net", "invitation": invitation}
+        mallory = body | {"email": "mallory@example.net", "invitation": invitation}
         client.post("/v1/auth/register", mallory).expect(401, "invalid_token")
-        client.post("/v1/auth/register", said | {"invitation": invitation}).expect(201)
-        client.post("/v1/auth/register", said | {"invitation": invitation}).expect(
+        client.post("/v1/auth/register", body | {"invitation": invitation}).expect(201)
+        client.post("/v1/auth/register", body | {"invitation": invitation}).expect(
             401, "invalid_token"
         )
         client.post("/v1/admin/invitations", {"email": "Bob@example.net"}, as_=root).expect(

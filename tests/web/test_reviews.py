@@ -1,4 +1,4 @@
-"""The review desk over HTTP: claims, verdicts, what changed, the conversation, and what the policy lets through."""
+"""The review desk over HTTP: claims, decisions, what changed, the conversation, and what the policy lets through."""
 
 import threading
 from typing import Any
@@ -280,11 +280,11 @@ def test_the_conversation(client: Client, alice: Account, rita: Account) -> None
         "Looks odd.",
         "For the notes.",
     ]
-    told = [
+    found = [
         each["kind"]
         for each in client.get("/v1/notifications", as_=alice).expect(200)["notifications"]
     ]
-    assert told.count("review.message") == 1
+    assert found.count("review.message") == 1
     client.post(ours, {"text": "secret", "internal": True}, as_=alice).expect(422)
     client.post(ours, {"text": "\n\t \u00a0Two\nlines\t"}, as_=alice).expect(201)
     for text in ("", "   ", "a" * 5001, "bell\a", "\x00nothing", "\a", " \x1c a"):
@@ -312,7 +312,7 @@ def test_a_developers_answer_reaches_the_reviewer(
     assert [len(messages_to(client, each)) for each in (rita, bob)] == [
         2,
         1,
-    ]  # who is no reviewer any more is told nothing
+    ]  # a former reviewer is not notified
 
 
 def test_messages_come_in_pages(client: Client, alice: Account) -> None:
@@ -457,7 +457,7 @@ class TestThePolicyOfChanges:
         clock.advance(60)
         submitted(
             client, published, version="1.1.0", code=2
-        )  # approved by the policy, and kept ready
+        )  # approved by the policy, and ready to publish
         clock.advance(60)
         review = review_of(
             client, published, version="1.2.0", code=3, files={"assets/a.lua": b"os.exit()"}
@@ -533,11 +533,11 @@ class TestThePolicyOfChanges:
 
 
 def about_the_queue(client: Client, account: Account) -> list[tuple[str, str]]:
-    """(kind, text) of what a reviewer is told of the queue, the oldest first."""
-    told = reversed(client.notifications(account))
+    """(kind, text) of the notifications of a reviewer about the queue, the oldest first."""
+    found = reversed(client.notifications(account))
     return [
         (each["kind"], each["text"])
-        for each in told
+        for each in found
         if each["kind"] in ("review.waiting", "review.digest")
     ]
 

@@ -118,8 +118,8 @@ def test_a_plan_takes_each_step_at_its_time(
     assert share(client, alice) == ("published", 100)
     plan = client.get(at("2.0.0") + "/rollout-plan", as_=alice).expect(200)
     assert (plan["state"], plan["steps_taken"], plan["next_step_at"]) == ("finished", 3, None)
-    told = [each for each in client.notifications(alice) if each["kind"] == "version.rollout"]
-    assert [each["data"]["percent"] for each in told] == [100, 10]
+    found = [each for each in client.notifications(alice) if each["kind"] == "version.rollout"]
+    assert [each["data"]["percent"] for each in found] == [100, 10]
     lines = client.get("/v1/auth/me/audit?limit=100", as_=alice).expect(200)["entries"]
     assert sum(line["action"] == "version.rollout_step" for line in lines) == 2
 
@@ -488,7 +488,7 @@ def test_no_job_is_queued_without_a_plan(client: Client, alice: Account) -> None
     assert queued() == 0
     client.post(at("2.0.0") + "/publish", as_=alice).expect(200)
     assert queued() == 1
-    assert queued() == 1, "once a minute, whoever asks"
+    assert queued() == 1, "once a minute, for all callers"
 
 
 def _advance_in_a_process(config: Config, now: float, begin: Any) -> None:

@@ -1,4 +1,4 @@
-"""The second factor: codes that are good once, guesses that are counted, and ways around that are closed."""
+"""The second factor: codes that are valid once, guesses that are counted, and ways around that are closed."""
 
 import base64
 import re
@@ -54,8 +54,8 @@ def login(client: Client, account: Account) -> Answer:
 
 
 def step(client: Client, ticket: str, code: str, **more: Any) -> Answer:
-    said = {"ticket": ticket, "code": code}
-    return client.post("/v1/auth/login/second-factor", said, **more)
+    body = {"ticket": ticket, "code": code}
+    return client.post("/v1/auth/login/second-factor", body, **more)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ class TestSigningIn:
         assert client.notifications(alice)[0]["kind"] == "security.second_factor_on"
 
     def test_a_code_is_good_once(self, client: Client, alice: Account, phone: Phone) -> None:
-        """Whoever reads it over the shoulder comes too late, also with the code of the step before."""
+        """An observer of the screen comes too late, also with the code of the step before."""
         ticket = login(client, alice)["ticket"]
         step(client, ticket, phone.code()).expect(401, "invalid_code")  # it has turned it on
         code = phone.next()
@@ -112,14 +112,14 @@ class TestSigningIn:
         ticket = login(client, alice)["ticket"]
         step(client, ticket, first.upper().replace("-", " ")).expect(200)
         step(client, ticket, first).expect(401, "invalid_code")
-        (told,) = [
+        (found,) = [
             each
             for each in client.notifications(alice)
             if each["kind"] == "security.recovery_code_used"
         ]
-        assert told["data"]["left"] == 9
-        said = {"code": phone.recovery[1]}
-        fresh = client.post("/v1/auth/totp/recovery-codes", said, as_=alice).expect(200)
+        assert found["data"]["left"] == 9
+        body = {"code": phone.recovery[1]}
+        fresh = client.post("/v1/auth/totp/recovery-codes", body, as_=alice).expect(200)
         step(client, ticket, phone.recovery[2]).expect(401, "invalid_code")
         step(client, ticket, fresh["recovery_codes"][0]).expect(200)
 
@@ -131,8 +131,8 @@ class TestSigningIn:
         if way == "late":
             clock.advance(second_factor.TICKET_SECONDS + 1)
         elif way == "password":
-            said = {"current_password": PASSWORD, "new_password": PASSWORD + " 2"}
-            client.post("/v1/auth/password", said, as_=alice).expect(204)
+            body = {"current_password": PASSWORD, "new_password": PASSWORD + " 2"}
+            client.post("/v1/auth/password", body, as_=alice).expect(204)
         elif way == "other":
             bob = client.register("bob")
             other = turned_on(client, clock, bob)
@@ -163,8 +163,8 @@ class TestSigningIn:
     ) -> None:
         client.verified(alice)
         client.post("/v1/auth/password/forgot", {"email": alice.email}).expect(202)
-        said = {"token": mailed(client, "new password"), "new_password": PASSWORD}
-        client.post("/v1/auth/password/reset", said).expect(204)
+        body = {"token": mailed(client, "new password"), "new_password": PASSWORD}
+        client.post("/v1/auth/password/reset", body).expect(204)
         login(client, alice).expect(401, "second_factor_required")
 
     def test_it_is_asked_for_in_a_browser(
@@ -185,15 +185,15 @@ class TestTurningOnAndOff:
         self, client: Client, alice: Account, clock: FakeClock
     ) -> None:
         for password in ("wrong password", None):
-            said = {"password": password}
-            client.post("/v1/auth/totp", said, as_=alice).expect(401, "invalid_credentials")
+            body = {"password": password}
+            client.post("/v1/auth/totp", body, as_=alice).expect(401, "invalid_credentials")
         client.post("/v1/auth/totp/confirm", {"code": "123456"}, as_=alice).expect(409)
         phone = turned_on(client, clock, alice)
         client.post("/v1/auth/totp", {"password": PASSWORD}, as_=alice).expect(409, "invalid_state")
         for code in ("000000", phone.code(), "aaaa-bbbb-cccc-dddd"):
             client.delete("/v1/auth/totp", {"code": code}, as_=alice).expect(401, "invalid_code")
-            said = {"code": code}
-            client.post("/v1/auth/totp/recovery-codes", said, as_=alice).expect(401)
+            body = {"code": code}
+            client.post("/v1/auth/totp/recovery-codes", body, as_=alice).expect(401)
         client.delete("/v1/auth/totp", {"code": phone.next()}, as_=alice).expect(204)
         login(client, alice).expect(200)
         client.delete("/v1/auth/totp", {"code": phone.next()}, as_=alice).expect(409)
@@ -247,19 +247,19 @@ class TestDevices:
         self, client: Client, alice: Account, phone: Phone
     ) -> None:
         begun = client.post("/v1/auth/device", {"client_name": "ci", "scopes": ["apps:read"]})
-        said = {"user_code": begun["user_code"], "approve": True}
+        body = {"user_code": begun["user_code"], "approve": True}
         at = "/v1/auth/device/approve"
-        client.post(at, said, as_=alice).expect(401, "second_factor_required")
-        client.post(at, said | {"code": "000000"}, as_=alice).expect(401, "invalid_code")
-        client.post(at, said | {"code": phone.next()}, as_=alice).expect(200)
+        client.post(at, body, as_=alice).expect(401, "second_factor_required")
+        client.post(at, body | {"code": "000000"}, as_=alice).expect(401, "invalid_code")
+        client.post(at, body | {"code": phone.next()}, as_=alice).expect(200)
         grant = "urn:ietf:params:oauth:grant-type:device_code"
         asked = {"grant_type": grant, "device_code": begun["device_code"]}
         client.post("/v1/auth/token", asked).expect(200)
 
     def test_denying_one_does_not(self, client: Client, alice: Account, phone: Phone) -> None:
         begun = client.post("/v1/auth/device", {"client_name": "ci", "scopes": ["apps:read"]})
-        said = {"user_code": begun["user_code"], "approve": False}
-        client.post("/v1/auth/device/approve", said, as_=alice).expect(200)
+        body = {"user_code": begun["user_code"], "approve": False}
+        client.post("/v1/auth/device/approve", body, as_=alice).expect(200)
 
 
 class TestWhatTheOperatorWants:
@@ -270,8 +270,8 @@ class TestWhatTheOperatorWants:
         rita, root, alice = client.reviewer(), client.admin(), client.register("alice")
         client.get("/v1/reviews", as_=rita).expect(403, "second_factor_missing")
         client.get("/v1/admin/developers", as_=root).expect(403, "second_factor_missing")
-        said = {"name": "x", "scopes": ["apps:read"], "role": "admin"}
-        key = client.post("/v1/keys", said, as_=root).expect(201)["key"]
+        body = {"name": "x", "scopes": ["apps:read"], "role": "admin"}
+        key = client.post("/v1/keys", body, as_=root).expect(201)["key"]
         client.get("/v1/admin/developers", as_=key).expect(403, "second_factor_missing")
         browser = Browser(client)
         browser.sign_in(rita.email)
@@ -292,8 +292,8 @@ class TestWhatTheOperatorWants:
             client.upload(NOTES, client.package(alice), as_=credential).expect(  # type: ignore[arg-type]
                 403, "second_factor_missing"
             )
-            said = {"summary": "x"}
-            client.patch(f"/v1/apps/{NOTES}", said, as_=credential).expect(403)
+            body = {"summary": "x"}
+            client.patch(f"/v1/apps/{NOTES}", body, as_=credential).expect(403)
         client.get(f"/v1/apps/{NOTES}", as_=alice).expect(200)
         turned_on(client, clock, alice)
         client.upload(NOTES, client.package(alice), as_=key).expect(201)  # type: ignore[arg-type]

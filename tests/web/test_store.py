@@ -55,7 +55,7 @@ def test_links_keep_words_beyond_ascii_and_the_address_that_was_asked(
             as_=alice,
         ).expect(200)
         client.published(alice, f"com.acme.{name}")
-    for _ in range(3):  # once made, then kept
+    for _ in range(3):  # once made, then cached
         page = client.get(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe").expect(200)
     link = page.headers["link"].partition(">")[0][1:]
     assert link.startswith(f"{prefix}/store/apps?limit=1&q=Gr%C3%BC%C3%9Fe&cursor=")
@@ -367,12 +367,12 @@ def test_rolling_back_offers_the_older_version_and_halts_the_newer_ones(
     )
 
 
-def test_a_kept_answer_is_right_after_every_change(client: Client, alice: Account) -> None:
+def test_a_cached_response_is_right_after_every_change(client: Client, alice: Account) -> None:
     client.published(alice, NOTES)
     path = f"/v1/store/apps/{NOTES}"
-    first, kept = client.get(path).expect(200), client.get(path).expect(200)
+    first, stored = client.get(path).expect(200), client.get(path).expect(200)
     ours = {"x-request-id": ""}
-    assert (kept.body, kept.headers | ours) == (first.body, first.headers | ours)
+    assert (stored.body, stored.headers | ours) == (first.body, first.headers | ours)
     assert (
         client.get(path, headers={"If-None-Match": first.headers["etag"]}).expect(304).body == b""
     )

@@ -1,4 +1,4 @@
-"""Telemetry over HTTP: what is taken in, what is not, and what is stored of it."""
+"""Telemetry over HTTP: what is accepted, what is not, and what is stored of it."""
 
 import gzip
 import itertools

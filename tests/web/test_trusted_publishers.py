@@ -73,8 +73,8 @@ def alice(client: Client) -> Account:
 def trust(
     client: Client, owner: Account, issuer: str, claims: dict[str, str], **more: Any
 ) -> Answer:
-    said = {"issuer": issuer, "claims": claims, "scopes": ["versions:upload", "apps:read"]} | more
-    return client.post(f"/v1/apps/{NOTES}/publishers", said, as_=owner)
+    body = {"issuer": issuer, "claims": claims, "scopes": ["versions:upload", "apps:read"]} | more
+    return client.post(f"/v1/apps/{NOTES}/publishers", body, as_=owner)
 
 
 class Build:
@@ -99,13 +99,13 @@ class Build:
         )
 
     def exchange(self, token: str, app: str = NOTES, **more: Any) -> Answer:
-        said = {
+        body = {
             "grant_type": GRANT,
             "subject_token_type": ID_TOKEN,
             "audience": app,
             "subject_token": token,
         }
-        return self.client.post("/v1/auth/token", said | more)
+        return self.client.post("/v1/auth/token", body | more)
 
     def access(self) -> str:
         return str(self.exchange(self.token()).expect(200)["access_token"])
@@ -244,12 +244,12 @@ class TestReplay:
 
     def test_it_is_used_for_one_app(self, client: Client, build: Build, alice: Account) -> None:
         client.app_of(alice, "com.acme.todo")
-        said = {
+        body = {
             "issuer": build.issuer.url,
             "claims": {"repository_id": "74"},
             "scopes": ["versions:upload"],
         }
-        client.post("/v1/apps/com.acme.todo/publishers", said, as_=alice).expect(201)
+        client.post("/v1/apps/com.acme.todo/publishers", body, as_=alice).expect(201)
         token = build.token()
         build.exchange(token, "com.acme.todo").expect(200)
         build.exchange(token).expect(400, "invalid_grant")
@@ -434,12 +434,12 @@ class TestIssuers:
         "missing", ["subject_token", "subject_token_type", "audience", "grant_type"]
     )
     def test_a_request_that_lacks_something_is_told_what(self, build: Build, missing: str) -> None:
-        said = {
+        body = {
             "grant_type": GRANT,
             "subject_token_type": ID_TOKEN,
             "audience": NOTES,
             "subject_token": "x",
         }
-        del said[missing]
-        refused = build.client.post("/v1/auth/token", said).expect(422, "invalid")
+        del body[missing]
+        refused = build.client.post("/v1/auth/token", body).expect(422, "invalid")
         assert refused.finding(f"/{missing}") == "required"

@@ -113,10 +113,10 @@ def test_broken_forms_are_said(client: Client, alice: Account, body: bytes) -> N
 def test_notes_in_the_query_are_utf_8_without_control_characters(
     client: Client, alice: Account
 ) -> None:
-    said = client.upload(
+    answer = client.upload(
         NOTES, client.package(alice), as_=alice, query="?release_notes=Gr%C3%BC%C3%9Fe%0A%E2%9C%93"
     ).expect(201)
-    assert said["release_notes"] == "Grüße\n✓"
+    assert answer["release_notes"] == "Grüße\n✓"
     for wrong in ("%00", "%1b[2J", "%ff", "x" * 5001):
         refused = client.upload(
             NOTES,

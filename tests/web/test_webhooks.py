@@ -23,7 +23,7 @@ from tests.conftest import FakeClock
 
 
 class Receiver:
-    """A server that keeps what it is sent and answers as it is told."""
+    """A server that stores its requests and answers as configured."""
 
     def __init__(self) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
@@ -307,7 +307,10 @@ def test_a_receiver_that_hangs_is_left_after_five_seconds(
     assert time.monotonic() - begun < 9
     [delivery] = log(client, alice, made)
     if bad == "drip in the body":
-        assert (delivery["state"], delivery["status"]) == ("delivered", 200)  # it has said yes
+        assert (delivery["state"], delivery["status"]) == (
+            "delivered",
+            200,
+        )  # the receiver has answered
     else:
         assert delivery["error"] == "took longer than 5 seconds"
 

@@ -53,7 +53,7 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
 
     Raises Conflict if the portal has apps, or had a demo.
     """
-    db, dice, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
+    db, rng, password = env.db.connection(), random.Random(20), secrets.token_urlsafe(12)  # noqa: S311
     if db.value(
         "SELECT 1 FROM apps UNION SELECT 1 FROM developers WHERE email LIKE '%@demo.example'"
     ):
@@ -68,7 +68,7 @@ def fill(env: Context, apps_count: int = APPS, worker: Worker | None = None) -> 
     ]
     worker = worker or Worker(env)
     for category, name in names[:apps_count]:
-        _app(env, db, worker, dice, dice.choice(makers), reviewer, category, name)
+        _app(env, db, worker, rng, rng.choice(makers), reviewer, category, name)
     store.flush_downloads(env)
     return (
         f"{len(_DEVELOPERS)} developers and {apps_count} apps. Sign in as acme.apps@demo.example or reviewer@demo.example, "
@@ -102,7 +102,7 @@ def _app(
     env: Context,
     db: Connection,
     worker: Worker,
-    dice: random.Random,
+    rng: random.Random,
     maker: tuple[Caller, Any],
     reviewer: Caller,
     category: str,
@@ -122,7 +122,7 @@ def _app(
             "description": f"{name} does one thing and does it well. It works without a network and keeps its data on the phone.",
         },
     )
-    for code in range(1, dice.randint(2, 4)):
+    for code in range(1, rng.randint(2, 4)):
         version = _upload(env, db, caller, app, sign, f"1.{code - 1}.0", code)
         _wait_for_checks(db, worker, app, version)
         reviews.submit(env, db, caller, versions.get(db, app, version))
@@ -130,7 +130,7 @@ def _app(
         assert standing is not None
         reviews.approve(db, reviewer, standing.review, "")
         published = releases.publish(env, db, caller, versions.get(db, app, version), Publication())
-        for _ in range(int(dice.paretovariate(1.1) * 10) % 500):
+        for _ in range(int(rng.paretovariate(1.1) * 10) % 500):
             env.downloads.add(published.id)
 
 

@@ -77,22 +77,22 @@ class Sent:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def fleet(dice: random.Random, devices: int, versions: list[str]) -> list[Device]:
+def fleet(rng: random.Random, devices: int, versions: list[str]) -> list[Device]:
     """Devices of different speeds; most have the newest version."""
     return [
         Device(
-            id=f"{dice.getrandbits(256):064x}",
-            version=dice.choices(versions, [2**place for place in range(len(versions))])[0],
-            mosis_version=dice.choice(["2.0.0", "2.1.0", "2.1.0"]),
-            frame_ms=dice.choice([7.0, 11.0, 14.0, 22.0]),
-            sessions_a_day=dice.expovariate(0.5),
+            id=f"{rng.getrandbits(256):064x}",
+            version=rng.choices(versions, [2**place for place in range(len(versions))])[0],
+            mosis_version=rng.choice(["2.0.0", "2.1.0", "2.1.0"]),
+            frame_ms=rng.choice([7.0, 11.0, 14.0, 22.0]),
+            sessions_a_day=rng.expovariate(0.5),
         )
         for _ in range(devices)
     ]
 
 
 def day_of(
-    dice: random.Random, device: Device, app: str, midnight: int
+    rng: random.Random, device: Device, app: str, midnight: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a device sends in a day: (path, document)."""
     sender = {
@@ -101,9 +101,9 @@ def day_of(
         "mosis_version": device.mosis_version,
         "device_id": device.id,
     }
-    for number in range(min(20, round(dice.expovariate(1 / max(0.1, device.sessions_a_day))))):
-        at = midnight + dice.choices(range(24), _HOURS)[0] * 3600 + dice.randrange(3600)
-        events, crash = _session(dice, device, at)
+    for number in range(min(20, round(rng.expovariate(1 / max(0.1, device.sessions_a_day))))):
+        at = midnight + rng.choices(range(24), _HOURS)[0] * 3600 + rng.randrange(3600)
+        events, crash = _session(rng, device, at)
         name = f"{midnight}-{number}"
         for place in range(0, len(events), 50):
             yield (
@@ -123,35 +123,35 @@ def day_of(
 
 
 def _session(
-    dice: random.Random, device: Device, at: int
+    rng: random.Random, device: Device, at: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The events of a session, and its crash if it had one."""
-    length = round(dice.lognormvariate(5, 1))
+    length = round(rng.lognormvariate(5, 1))
     events = [
         _event("app_start", at),
-        _event("perf_startup", at, startup_ms=round(dice.lognormvariate(6, 0.4), 1)),
+        _event("perf_startup", at, startup_ms=round(rng.lognormvariate(6, 0.4), 1)),
     ]
     for second in range(10, min(length, 900), 30):
         events.append(
             _event(
                 "perf_frame",
                 at + second,
-                frame_ms=round(dice.lognormvariate(0, 0.3) * device.frame_ms, 2),
+                frame_ms=round(rng.lognormvariate(0, 0.3) * device.frame_ms, 2),
             )
         )
     events.append(
-        _event("perf_memory", at + length // 2, used_mb=dice.randrange(20, 200), limit_mb=512)
+        _event("perf_memory", at + length // 2, used_mb=rng.randrange(20, 200), limit_mb=512)
     )
-    if dice.random() < 0.02:
+    if rng.random() < 0.02:
         error = {
             "message": "attempt to call a nil value",
             "file": "main.lua",
-            "line": dice.randrange(200),
+            "line": rng.randrange(200),
         }
         events.append(_event("lua_error", at + length, **error))
-    if dice.random() < 0.01:
-        kind, message, file, function = dice.choice(_CRASHES)
-        line = dice.randrange(1, 400)
+    if rng.random() < 0.01:
+        kind, message, file, function = rng.choice(_CRASHES)
+        line = rng.randrange(1, 400)
         places = (
             f"/data/{device.id[:6]}/{file}:{line}: in function '{function}'",
             "/data/main.lua:7: in main chunk",
@@ -162,7 +162,7 @@ def _session(
             "type": kind,
             "message": message,
             "stack_trace": trace,
-            "context": {"free_bytes": dice.getrandbits(30)},
+            "context": {"free_bytes": rng.getrandbits(30)},
         }
     events.append(_event("app_stop", at + length, duration_seconds=length))
     return events, None
@@ -182,7 +182,7 @@ def simulate(
 ) -> Sent:
     """Send what `devices` devices produce in `days` days, distributed over the apps (package id,
     versions). Returns the counts."""
-    dice, sent = random.Random(seed), Sent()  # noqa: S311  (must be reproducible, not secret)
+    rng, sent = random.Random(seed), Sent()  # noqa: S311  (must be reproducible, not secret)
     today = int(time.time()) // DAY * DAY
     queue: SimpleQueue[tuple[str, dict[str, Any]] | None] = SimpleQueue()
     threads = [
@@ -190,11 +190,11 @@ def simulate(
     ]
     for thread in threads:
         thread.start()
-    fleets = [(app, fleet(dice, max(1, devices // len(apps)), versions)) for app, versions in apps]
+    fleets = [(app, fleet(rng, max(1, devices // len(apps)), versions)) for app, versions in apps]
     for ago in range(days, 0, -1):
         for app, members in fleets:
             for device in members:
-                for each in day_of(dice, device, app, today - ago * DAY):
+                for each in day_of(rng, device, app, today - ago * DAY):
                     queue.put(each)
                 while queue.qsize() > 1000:
                     time.sleep(0.01)

@@ -129,9 +129,9 @@ class RecoveryBucket:
         newest = self.index(series)
         return f"recovery/{series}/{_number(newest[0]) + 1 if newest else 1:08d}"
 
-    def _forget(self, series: str, kept: int) -> None:
+    def _forget(self, series: str, newest: int) -> None:
         with _reported():
-            for old in self.index(series)[kept:]:
+            for old in self.index(series)[newest:]:
                 self.bucket.delete(old.name)
 
 

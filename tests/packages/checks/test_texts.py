@@ -59,7 +59,7 @@ def test_findings_about_broken_files_are_our_own_words(kind: str) -> None:
 def test_findings_about_broken_packages_are_our_own_words(tmp_path: Path) -> None:
     draw, path = random.Random(4), tmp_path / "a.mosis"
     good = [build_package(key=KEY), build_package(key=KEY, files={"assets/a.txt": b"a" * 5000})]
-    told = 0
+    answer = 0
     for number in range(400):
         content = fuzz.spoiled(good[number % 2], draw)
         path.write_bytes(content)
@@ -67,9 +67,9 @@ def test_findings_about_broken_packages_are_our_own_words(tmp_path: Path) -> Non
             packages.inspect(path, package_id="com.acme.notes", keys={"k": KEY.raw})
         except Invalid as refused:
             for each in refused.errors:
-                told += 1
+                answer += 1
                 assert not INTERNALS.search(each["detail"]), (content, each)
-    assert told > 400
+    assert answer > 400
 
 
 def test_a_check_that_breaks_says_no_internals(

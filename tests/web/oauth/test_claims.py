@@ -1,4 +1,4 @@
-"""The forms in which issuers write their claims and metadata: those that are read, and what is said of those that are not."""
+"""The forms in which issuers write their claims and metadata: those that are accepted, and the errors for others."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def written(payload: str, header: str = '{"alg":"RS256","kid":"first"}') -> str:
 
 
 def twice(name: str, other: Any) -> Callable[[dict[str, Any]], str]:
-    """A token in which a claim stands twice."""
+    """A token with a claim twice."""
     return lambda claims: written(
         json.dumps(claims)[:-1] + f", {json.dumps(name)}: {json.dumps(other)}}}"
     )
@@ -70,8 +70,8 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "one of the algorithms",
     ),
     **{
-        f"sub {sub!r}": (lambda claims, sub=sub: written(json.dumps(claims | {"sub": sub})), said)
-        for sub, said in (
+        f"sub {sub!r}": (lambda claims, sub=sub: written(json.dumps(claims | {"sub": sub})), reason)
+        for sub, reason in (
             (7, "sub that is not a text"),
             (7.5, "sub that is not a text"),
             (True, "sub that is not a text"),
@@ -138,9 +138,9 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("form", REFUSED)
 def test_a_token_that_is_not_believed_says_why(browser: Browser, issuer: Issuer, form: str) -> None:
-    issuer.sign, said = REFUSED[form]
+    issuer.sign, reason = REFUSED[form]
     refused = browser.sign_in("company").expect(403, "provider_answer_invalid")
-    assert said in refused["detail"]
+    assert reason in refused["detail"]
     assert accounts_of(browser.client.env) == 0
 
 
@@ -258,7 +258,7 @@ def test_userinfo_may_be_signed(browser: Browser, issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "key", "said"),
+    ("changes", "key", "message"),
     [
         ({}, "foreign", "none of the issuer's keys fits"),
         ({"iss": "https://evil.test"}, "", "another issuer"),
@@ -267,11 +267,11 @@ def test_userinfo_may_be_signed(browser: Browser, issuer: Issuer) -> None:
     ],
 )
 def test_signed_userinfo_of_somebody_else_refuses_the_sign_in(
-    browser: Browser, issuer: Issuer, changes: dict[str, Any], key: str, said: str
+    browser: Browser, issuer: Issuer, changes: dict[str, Any], key: str, message: str
 ) -> None:
     issuer.user = {"sub": "7f", "email": ALICE}
     issuer.instead["/userinfo"] = as_token(MORE | changes, rsa_key(key) if key else None)
-    assert said in browser.sign_in("company").expect(403, "provider_answer_invalid")["detail"]
+    assert message in browser.sign_in("company").expect(403, "provider_answer_invalid")["detail"]
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,9 @@ def test_what_is_kept_ready_is_for_one_browser_once_and_for_a_minute(
     other.begin("company")
     other.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
     browser.call("POST", "/v1/auth/oauth/github/collect").expect(400, "oauth_state_invalid")
-    kept = dict(browser.cookies)
+    stored = dict(browser.cookies)
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(200)
-    browser.cookies = kept
+    browser.cookies = stored
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
     browser.sign_in("company", "/console").expect(303)
     clock.advance(60)
@@ -138,8 +138,8 @@ def test_what_is_kept_ready_ends_with_the_sessions(browser: Browser) -> None:
     browser.call("GET", browser.walk(browser.begin("company", return_to="/docs/errors"))).expect(
         303
     )
-    said = {"current_password": PASSWORD, "new_password": "another long password"}
-    browser.client.post("/v1/auth/password", said, as_=alice).expect(204)
+    body = {"current_password": PASSWORD, "new_password": "another long password"}
+    browser.client.post("/v1/auth/password", body, as_=alice).expect(204)
     browser.call("POST", "/v1/auth/oauth/company/collect").expect(400, "oauth_state_invalid")
 
 
@@ -226,10 +226,10 @@ def test_a_code_of_another_browser_fails_for_its_verifier(client: Client) -> Non
 
 def test_an_answer_is_good_once(browser: Browser) -> None:
     way_back = browser.walk(browser.begin("company"))
-    kept = dict(browser.cookies)
+    stored = dict(browser.cookies)
     browser.call("GET", way_back).expect(200)
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
-    browser.cookies = kept
+    browser.cookies = stored
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
 
 

@@ -115,9 +115,9 @@ def test_the_owner_is_told_of_a_new_way_in(browser: Browser) -> None:
     browser.sign_in("company").expect(200)
     bob = browser.client.register("bob")
     browser.sign_in("github", as_=bob).expect(200)
-    told = browser.client.get("/v1/notifications", as_=bob).expect(200)["notifications"]
-    assert [each["kind"] for each in told] == ["security.provider_linked"]
-    assert "Sign-in with github was added" in told[0]["text"]
+    found = browser.client.get("/v1/notifications", as_=bob).expect(200)["notifications"]
+    assert [each["kind"] for each in found] == ["security.provider_linked"]
+    assert "Sign-in with github was added" in found[0]["text"]
     alice = browser.sign_in("company").expect(200)["access_token"]
     assert browser.client.get("/v1/notifications", as_=alice)["notifications"] == []
 
@@ -165,8 +165,8 @@ def test_who_takes_an_account_over_by_a_link_is_not_joined_by_its_maker_at_a_pro
     db = client.env.db.connection()
     ticket = db.value("SELECT id FROM tickets WHERE purpose = 'verify'")
     token = tokens.make_ticket(client.env.secret, ticket)
-    said = {"token": token, "password": "another long password"}
-    client.post("/v1/auth/email/verify", said).expect(204)
+    body = {"token": token, "password": "another long password"}
+    client.post("/v1/auth/email/verify", body).expect(204)
     browser.call("GET", way_back).expect(400, "oauth_state_invalid")
     assert browser.sign_in("company").expect(200)["developer"]["id"] != mallory.id
     issuer.user |= {"sub": "alice", "email": ALICE}
