@@ -9,6 +9,7 @@ import pytest
 
 from mosis import store
 from mosis.context import Context
+from mosis.operations.doctor import examine
 from mosis.outbound.objects import Bucket
 from mosis.packages.bucket_storage import BucketFiles, parse_name
 from mosis.publishing import package_files
@@ -126,6 +127,13 @@ def test_wrong_bytes_in_the_bucket_are_never_served(
     files._fetches._failures.clear()
     client.post(AT + "/1.0.0/publish", as_=alice).expect(200)
     assert client.get(url).expect(200).body == good
+
+
+def test_the_bucket_is_measured_and_looked_at(client: Client, env: Context) -> None:
+    client.get("/readyz").expect(200)
+    assert b"\nportal_bucket_up 1\n" in client.get("/metrics", address="127.0.0.1").body
+    lines = [line for line in examine(env.config, 1) if line.subject == "bucket"]
+    assert [line.level for line in lines] in (["ok"], ["warn"])  # slow is a warning
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(

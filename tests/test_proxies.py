@@ -1,10 +1,13 @@
-"""The configurations of docs/PROXIES.md: sign-in, upload, a client's forged header and a WebSocket through nginx and Caddy."""
+"""The configurations of docs/PROXIES.md, and the one that a Synology makes of its form: sign-in, upload, a client's forged
+header and a WebSocket through nginx and Caddy."""
 
+import http.client
 import json
 import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -48,7 +51,40 @@ def nginx(folder: Path, port: int, upstream: int, events: int) -> list[str]:
             ":8081": f":{events}",
         },
     )
-    server = re.sub(r"    ssl_certificate.*\n", "", server)
+    return run_nginx(folder, re.sub(r"    ssl_certificate.*\n", "", server))
+
+
+def synology(folder: Path, port: int, upstream: int, events: int) -> list[str]:
+    """What DSM 7 writes for one row of its reverse proxy
+    (https://www.synoforum.com/resources/synology-reverse-proxy-under-the-hood.135/), without TLS."""
+    location = """
+        location / {{
+            proxy_connect_timeout 60; proxy_read_timeout 60; proxy_send_timeout 60;
+            proxy_intercept_errors off; proxy_http_version 1.1; {custom}
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_pass http://localhost:{upstream};
+        }}
+        error_page 403 404 500 502 503 504 /dsm_error_page;
+        location /dsm_error_page {{ internal; root {folder}; }}
+    """
+    websocket = (
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
+    )
+    plain = location.format(custom="", upstream=upstream, folder=folder)
+    upgraded = location.format(custom=websocket, upstream=events, folder=folder)
+    return run_nginx(
+        folder,
+        "client_max_body_size 0; underscores_in_headers on;\n"
+        "map $http_upgrade $connection_upgrade { default upgrade; '' close; }\n"
+        f"server {{ listen 127.0.0.1:{port}; server_name 127.0.0.1; {plain} }}\n"
+        f"server {{ listen 127.0.0.1:{port}; server_name events.localhost; {upgraded} }}\n",
+    )
+
+
+def run_nginx(folder: Path, servers: str) -> list[str]:
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};\n"
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -56,7 +92,7 @@ def nginx(folder: Path, port: int, upstream: int, events: int) -> list[str]:
     path = folder / "nginx.conf"
     path.write_text(
         f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}{server}}}\n"
+        f"events {{}}\nhttp {{ access_log off;\n{temporary}{servers}}}\n"
     )
     return ["nginx", "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log")]
 
@@ -86,7 +122,9 @@ def proxied(name: str, folder: Path) -> Iterator[str]:
         "TRUSTED_PROXY": "127.0.0.1",
     }
     with running(folder, settings) as server:
-        command = {"nginx": nginx, "caddy": caddy}[name](folder, port, server.port, events)
+        command = {"nginx": nginx, "caddy": caddy, "synology": synology}[name](
+            folder, port, server.port, events
+        )
         with open(folder / "proxy.log", "wb") as log:
             places = {name: str(folder) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME")}
             process = subprocess.Popen(
@@ -125,26 +163,48 @@ def ask(url: str, body: Any = None, token: str = "", **headers: str) -> Any:
             return json.load(refusal)
 
 
-@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def register(url: str, **headers: str) -> str:
+    """The access token of a new account, made from an address that no proxy has."""
+    connection = http.client.HTTPConnection(
+        url.removeprefix("http://"), timeout=30, source_address=("127.0.0.2", 0)
+    )
+    account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
+    connection.request(
+        "POST",
+        "/v1/auth/register",
+        json.dumps(account),
+        {"Content-Type": "application/json", **headers},
+    )
+    answer = json.load(connection.getresponse())
+    connection.close()
+    return str(answer["access_token"])
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy", "synology"])
 def test_everything_goes_through_the_proxy(tmp_path: Path, name: str) -> None:
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
+    program = {"synology": "nginx"}.get(name, name)
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
     with proxied(name, tmp_path) as url:
-        account = {"email": "alice@example.net", "password": PASSWORD, "name": "Alice"}
-        forged = {"X-Forwarded-For": "203.0.113.9"}
-        token = ask(f"{url}/v1/auth/register", account, **forged)["access_token"]
-        sessions = ask(f"{url}/v1/auth/sessions", token=token)["sessions"]
-        assert "203.0.113" not in json.dumps(sessions)
+        token = register(url, **{"X-Forwarded-For": "203.0.113.9"})
+        (session,) = ask(f"{url}/v1/auth/sessions", token=token)["sessions"]
+        assert session["network"] == "127.0.0.0/24", "of the client, not what it forged"
         mosis = Mosis(tmp_path / "home", url)
-        mosis("login", "--email", account["email"], stdin=PASSWORD + "\n").expect(0)
+        mosis("login", "--email", "alice@example.net", stdin=PASSWORD + "\n").expect(0)
         mosis("init", "notes").expect(0)
         chance = random.Random(1)  # more than the bound that nginx has by itself
-        for number in range(8):
+        for number in range(3):
             lines = (chance.randbytes(30).hex() for _ in range(15_000))
             mosis.folder.joinpath(f"notes/assets/{number}.txt").write_text("\n".join(lines))
-        with connect(
-            f"ws{url[4:]}/v1/events", additional_headers={"Authorization": f"Bearer {token}"}
-        ) as events:
+        headers = {"Authorization": f"Bearer {token}"}
+        events_at = f"ws{url[4:]}/v1/events"
+        if name == "synology":  # which chooses by host name alone
+            events_at = events_at.replace("127.0.0.1", "events.localhost")
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with (
+            socket.create_connection(address) as raw,
+            connect(events_at, sock=raw, additional_headers=headers) as events,
+        ):
             assert mosis("publish", "notes", "--json").expect(0).json["state"] == "in_review"
             assert json.loads(events.recv(30))["kind"].startswith("version.")
         plain = ask(f"{url}/v1/events", token=token)

@@ -14,6 +14,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.metrics import Family, exposition, gauges
 from mosis.operations.front_end import FrontEnd
+from mosis.packages.bucket_storage import BucketFiles
 from mosis.publishing import review_queue, versions
 
 # Error codes with which mosis/server/ and admission refuse a request.
@@ -93,6 +94,7 @@ def families(env: Context) -> Iterator[Family]:
     yield from cache(env)
     yield from disks(env)
     yield from replica(env)
+    yield from bucket(env)
     yield from process()
     damaged = Family(
         "portal_database_damaged",
@@ -187,6 +189,15 @@ def business(db: Connection) -> Iterator[Family]:
             ),
         }
     )
+
+
+def bucket(env: Context) -> Iterator[Family]:
+    """The bucket with the packages, where there is one; asked in the background."""
+    if isinstance(env.files, BucketFiles):
+        up = int(env.files.trouble() is None)
+        yield from gauges(
+            {"portal_bucket_up": ("1 while the bucket with the packages answers.", up)}
+        )
 
 
 def cache(env: Context) -> Iterator[Family]:

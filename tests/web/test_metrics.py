@@ -204,7 +204,7 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
         assert server.stop() == 0
     refused = {labels: count for labels, count in read["portal_refused_total"].items() if count}
     assert refused == {frozenset({("code", "unauthenticated")}): 1}
-    assert read["portal_threads"][frozenset({("lane", "quick")})] == 8
+    assert read["portal_threads"][frozenset({("lane", "quick")})] == 4
     assert sum(read["portal_threads_busy"].values()) >= 1  # the one that answers
 
 
