@@ -20,7 +20,7 @@ def ratios(path: Path, peer: str) -> dict[str, float]:
     return {
         title: row[OURS]["per_second"] / row[peer]["per_second"]
         for title, row in rows.items()
-        if peer in row and row[peer]["per_second"]
+        if title != "run" and peer in row and row[peer]["per_second"]
     }
 
 

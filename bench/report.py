@@ -108,7 +108,7 @@ def report(
 def command(given: argparse.Namespace) -> str:
     """The command that makes these figures."""
     return (
-        f"python -m bench.compare --apps {given.apps} --seconds {given.seconds:g}"
+        f"python -m bench.compare --apps {given.apps} --seconds {given.seconds}"
         f" --rounds {given.rounds} --only {given.only}"
     )
 

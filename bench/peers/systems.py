@@ -37,8 +37,8 @@ class System:
         default_factory=dict
     )  # endpoint: another path than the common one
     lacks: tuple[str, ...] = ()  # endpoints that it does not have in the same sense
-    only: tuple[str, ...] = ()  # the endpoints that it has, if not those of `lacks`
     installed: tuple[Path, ...] = ()  # what it takes on the disk, without the interpreter
+    only: tuple[str, ...] = ()  # the endpoints that it has, if it has no others
     small: str = "/small/{package_id}"  # the address of a download of 20 KiB that is counted
     token: str = ""
     published: int = 0  # how many of the prepared versions have been published
@@ -235,6 +235,14 @@ def go(folder: Path, shared: Path) -> System:
         {"GOMAXPROCS": "1"},
         installed=(binary,),
     )
+
+
+def net_http(folder: Path, shared: Path) -> System:
+    """Go with the router of its standard library, for a constant answer alone."""
+    system = go(folder, shared)
+    system.name, system.only = "Go, net/http", ("healthz",)
+    system.command.append("plain")
+    return system
 
 
 def nginx(folder: Path, shared: Path) -> System:

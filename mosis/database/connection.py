@@ -25,9 +25,9 @@ from mosis.errors import NotFound, Unavailable
 log = logging.getLogger("mosis.database")
 
 Row = TypeVar("Row")
-# SQLite's page cache of each thread that reads; its default of 2 MiB for each of twenty threads and
-# two databases was most of the memory after load, and made nothing faster (bench/RESULTS.md).
-READING_CACHE_KIB = 128
+# SQLite's page caches. Its default of 2 MiB for each of thirty threads and two databases was most
+# of the memory after load, and made nothing faster (bench/RESULTS.md).
+READING_CACHE_KIB, WRITING_CACHE_KIB = 128, 512
 STEPS_PER_LOOK = 100  # of SQLite's virtual machine, between two looks at a deadline
 SQLITE_VERSION = sqlite3.sqlite_version
 # The size of the WAL is looked at so often; a long reader can keep it from being reset.
@@ -397,6 +397,7 @@ class Database:
         if self._writer is None:
             try:
                 self._writer = prepared(self.path)
+                self._writer.execute(f"PRAGMA cache_size = -{WRITING_CACHE_KIB}")
             except sqlite3.OperationalError as error:
                 raise translated(error) from error
         return self._writer
