@@ -371,6 +371,6 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
 def _standing(standing: Standing) -> dict[str, Any]:
     waiting = {
         "position": standing.position,
-        "median_wait_seconds": review_queue.median_wait_seconds,
+        "median_wait_seconds": standing.median_wait_seconds,
     }
     return shown(STANDING, standing.review, **waiting)
