@@ -23,11 +23,12 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.litestream import BackupError
 from mosis.operations import backup, doctor
-from mosis.operations.backup import bucket_copies, recovery
+from mosis.operations.backup import bucket_copies, encryption, recovery
 from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.worker import Worker
+from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client
 from tests.conftest import FakeClock
 from tests.server import Backed, command, free_port, wait_until
@@ -61,6 +62,13 @@ def clock() -> FakeClock:
     made = FakeClock()
     made.at = time.time()
     return made
+
+
+@pytest.fixture(autouse=True)
+def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least that scrypt can cost in this process; the portals' processes have the real cost."""
+    for name in ("LOG2_N", "R", "P"):
+        monkeypatch.setattr(encryption, name, 1)
 
 
 @pytest.fixture
@@ -354,8 +362,9 @@ print(restoring.restore_lost(config, Litestream(config)))
 """
 
 
+@pytest.mark.parametrize("every", short_and_full(5, 1))
 def test_a_restore_that_is_killed_anywhere_begins_anew(
-    keyed: Context, client: Client, lost: Backed
+    keyed: Context, client: Client, lost: Backed, every: int
 ) -> None:
     client.register("alice")
     send_any(client)
@@ -365,7 +374,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
     lost.start()
     lost.replicated()
     lost.lose_everything()
-    for step in range(40):
+    for step in range(0, 60, every):
         done = subprocess.run(
             [sys.executable, "-c", RESTORE, str(step)], env=lost.environment, cwd=portal.HERE,
             capture_output=True, text=True, timeout=60, check=False,
@@ -373,7 +382,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
-        if lost.data.exists() and step % 3 == 0:  # sometimes everything from the beginning
+        if lost.data.exists() and step % 2 == 0:  # sometimes everything from the beginning
             shutil.rmtree(lost.data)
     else:
         pytest.fail("it never ended")
@@ -414,8 +423,9 @@ env.close()
 """
 
 
+@pytest.mark.parametrize("every", short_and_full(2, 1))
 def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
-    keyed: Context, objects: Bucket, lost: Backed
+    keyed: Context, objects: Bucket, lost: Backed, every: int
 ) -> None:
     backup.daily(keyed)
     before = secrets_in(keyed.config.data_dir)
@@ -424,7 +434,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
     keyed.close()
     assert before != after
     assert new
-    for step in range(20):
+    for step in range(0, 30, every):
         done = subprocess.run(
             [sys.executable, "-c", UPLOAD, str(step)], env=lost.environment, cwd=portal.HERE,
             capture_output=True, text=True, timeout=60, check=False,
@@ -433,7 +443,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
-    assert 3 < step < 19
+    assert 3 < step < 28
     assert RecoveryBucket(objects, KEY).newest_secrets() == after
     assert not list(keyed.config.data_dir.glob("*.part"))
 
