@@ -23,7 +23,7 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.litestream import BackupError
 from mosis.operations import backup, doctor
-from mosis.operations.backup import bucket_copies, encryption, recovery
+from mosis.operations.backup import bucket_copies, encryption, recovery, takeover
 from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
@@ -331,6 +331,24 @@ def test_a_bucket_that_does_not_answer_is_reported_and_uploads_are_made_up_for(
     with pytest.raises(BackupError, match="no connection"):  # whether it has secrets is not known
         bucket_copies.restore_secrets(env.config)
     assert bucket_copies.report(env.config) == ("bad", bucket_copies.report(env.config)[1])
+
+
+@pytest.mark.parametrize("extra", [True, False], ids=["no answer", "no extra"])
+def test_a_first_start_without_a_key_needs_no_more_than_litestream_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: bool
+) -> None:
+    if not extra:
+        monkeypatch.setitem(sys.modules, "obstore", None)
+        monkeypatch.setitem(sys.modules, "obstore.store", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    url = f"s3://tests/gone?endpoint=http://127.0.0.1:{free_port()}"
+    config = Config.read({"BACKUP_URL": url, "DATABASE_PATH": str(tmp_path / "data/portal.db")})
+    takeover.check_without_lease(config)
+    assert bucket_copies.restore_secrets(config) == []
+    (tmp_path / "data/lease").mkdir(parents=True)
+    with pytest.raises(BackupError, match="not known which portal"):
+        takeover.check_without_lease(config)
 
 
 def test_the_start_uploads_the_secrets_before_the_replica(lost: Backed, objects: Bucket) -> None:
