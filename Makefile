@@ -15,6 +15,9 @@ run: $(VENV)/.installed ## start the portal on :8080, with the settings in .env,
 demo: $(VENV)/.installed ## fill a portal without apps with an example catalogue
 	@$(BIN)/python portal.py $(ENV_FILE) demo
 
+# The tests start some hundred Python programs, and each would compile its modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(VENV)/.installed-test ## run the tests (six to seven minutes on two cores)
 	@$(BIN)/python -m pytest -n auto
 

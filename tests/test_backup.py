@@ -204,7 +204,7 @@ def test_litestream_that_hangs_does_not_hold_up_the_end(server: Backed) -> None:
     )  # it has been asked for it
     begun = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 45  # it would hang for ever
     assert not is_alive(litestream)
     server.start()
     server.replicated()

