@@ -109,8 +109,10 @@ def empty_machine(folder: Path, settings: dict[str, str], megabytes: int) -> Non
     )
 
 
-def takeovers(folder: Path, settings: dict[str, str], megabytes: int, cycles: int) -> None:
-    """Kill the portal that writes, again and again; the other one takes over."""
+def takeovers(
+    folder: Path, settings: dict[str, str], megabytes: int, cycles: int, *, clean: bool
+) -> None:
+    """End the portal that writes, again and again; the other one takes over."""
     portals = [Backed(folder / name, settings) for name in ("one", "two")]
     for each in portals:
         each.folder.mkdir(parents=True)
@@ -128,7 +130,7 @@ def takeovers(folder: Path, settings: dict[str, str], megabytes: int, cycles: in
         time.sleep(5 + cycle % 3)  # so that kills meet other moments of the lease
         litestream = first.litestream
         killed = time.monotonic()
-        first.kill()
+        first.stop() if clean else first.kill()
         writer.stopping.set()
         thread.join(LONGEST_SECONDS)
         gaps.append(time.monotonic() - killed)
@@ -140,7 +142,7 @@ def takeovers(folder: Path, settings: dict[str, str], megabytes: int, cycles: in
         first, second = second, first
     assert first.stop() == 0
     print(
-        f"takeover after SIGKILL, {megabytes} MB, LEASE_SECONDS={settings['LEASE_SECONDS']}: until the first"
+        f"takeover after {'SIGTERM' if clean else 'SIGKILL'}, {megabytes} MB, LEASE_SECONDS={settings['LEASE_SECONDS']}: until the first"
         f" answer median {statistics.median(gaps):.1f} s, longest of {cycles} {max(gaps):.1f} s; {total} writes"
         f" acknowledged, {lost} lost, the oldest {max(ages):.2f} s before the kill",
         flush=True,
@@ -153,6 +155,7 @@ def main() -> None:
     options.add_argument("--megabytes", type=int, default=200)
     options.add_argument("--cycles", type=int, default=5)
     options.add_argument("--lease-seconds", type=int, default=20)
+    options.add_argument("--clean", action="store_true", help="end it with SIGTERM")
     given = options.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(SystemExit(1)))
     with tempfile.TemporaryDirectory(prefix="takeover-") as name:
@@ -172,7 +175,7 @@ def main() -> None:
                 "BACKUP_URL": seaweed.url("bench", "pair"),
                 "LEASE_SECONDS": str(given.lease_seconds),
             }
-            takeovers(folder / "pair", pair, given.megabytes, given.cycles)
+            takeovers(folder / "pair", pair, given.megabytes, given.cycles, clean=given.clean)
         finally:
             seaweed.remove()
 

@@ -259,7 +259,7 @@ def _review(env: Context, *people: str) -> str:
 
 
 def test_the_newest_review_counts_whatever_its_date(env: Context) -> None:
-    from mosis.publishing import reviews
+    from mosis.publishing import review_queue
 
     db = env.db.connection()
     first = _review(env, new_id())
@@ -273,7 +273,7 @@ def test_the_newest_review_counts_whatever_its_date(env: Context) -> None:
             version_id,
             db.now,
         )
-    standing = reviews.standing(db, str(version_id))
+    standing = review_queue.standing(db, str(version_id))
     assert standing is not None
     assert standing.review.id == second
 

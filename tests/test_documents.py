@@ -95,9 +95,9 @@ def accepted(parser: object, arguments: list[str]) -> bool:
 def test_every_command_of_the_portal_exists_with_its_options() -> None:
     tried = 0
     for page, line in spoken():
-        said = re.match(r"(?:(?:docker|\S*python3?) .*?)?portal\.py ([a-z][\w =./:-]*)", line)
-        if said:
-            assert accepted(cli.parser(), said[1].split()), f"{page}: {line}"
+        found = re.match(r"(?:(?:docker|\S*python3?) .*?)?portal\.py ([a-z][\w =./:-]*)", line)
+        if found:
+            assert accepted(cli.parser(), found[1].split()), f"{page}: {line}"
             tried += 1
     assert tried > 40
 
@@ -224,3 +224,45 @@ def test_the_forms_for_issues_are_complete() -> None:
         ids = [part["id"] for part in fields]
         assert len({*ids}) == len(ids)
     assert "SECURITY.md" in forms[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_first_change_works_and_what_is_forgotten_is_reported(tmp_path: Path) -> None:
+    route, handler = blocks("CONTRIBUTING.md", "python")
+    (row,) = (block for block in blocks("CONTRIBUTING.md") if block.startswith("| `GET"))
+    copy = tmp_path / "portal"
+    left_out = shutil.ignore_patterns(
+        ".git", ".cache", ".venv", ".*_cache", "build", "data", "__pycache__"
+    )
+    shutil.copytree(HERE, copy, ignore=left_out, symlinks=True)
+    module, page = copy / "mosis/web/store.py", copy / "docs/API.md"
+    begin = "def routes(app: bottle.Bottle) -> None:\n"
+    text = module.read_text(encoding="utf-8")
+    assert text.count(begin) == 1
+    changed = text.replace(begin, begin + route) + "\n\n" + handler
+    written = page.read_text(encoding="utf-8")
+    first = re.findall(r"^\| `GET /store/apps` .*\n", written, re.MULTILINE)[0]
+
+    def contract() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_contract.py", "-k", "every"],
+            cwd=copy, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    module.write_text(changed.replace('    """The name of the store."""\n', ""))
+    forgotten = contract()
+    assert "/store/name" in forgotten.stdout, "a row is missing"
+    assert "mosis.web.store.name has no docstring" in forgotten.stdout
+    module.write_text(changed)
+    page.write_text(written.replace(first, first + row))
+    assert contract().returncode == 0
+    program = (
+        "import portal;"
+        "from mosis.web.openapi import description;"
+        "d = description(portal.build(None), 'http://x', '1')['paths'];"
+        "print(d['/v1/store/name']['get']['operationId'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=copy, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert done.stdout == "store_name_get\n", done.stderr

@@ -23,11 +23,12 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.litestream import BackupError
 from mosis.operations import backup, doctor
-from mosis.operations.backup import bucket_copies, recovery
+from mosis.operations.backup import bucket_copies, encryption, recovery, takeover
 from mosis.operations.backup.encryption import WrongKey
 from mosis.operations.backup.recovery import RecoveryBucket
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.worker import Worker
+from tests.campaign import short_and_full
 from tests.client import PASSWORD, Client
 from tests.conftest import FakeClock
 from tests.server import Backed, command, free_port, wait_until
@@ -61,6 +62,13 @@ def clock() -> FakeClock:
     made = FakeClock()
     made.at = time.time()
     return made
+
+
+@pytest.fixture(autouse=True)
+def _cheap_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least that scrypt can cost in this process; the portals' processes have the real cost."""
+    for name in ("LOG2_N", "R", "P"):
+        monkeypatch.setattr(encryption, name, 1)
 
 
 @pytest.fixture
@@ -325,6 +333,24 @@ def test_a_bucket_that_does_not_answer_is_reported_and_uploads_are_made_up_for(
     assert bucket_copies.report(env.config) == ("bad", bucket_copies.report(env.config)[1])
 
 
+@pytest.mark.parametrize("extra", [True, False], ids=["no answer", "no extra"])
+def test_a_first_start_without_a_key_needs_no_more_than_litestream_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: bool
+) -> None:
+    if not extra:
+        monkeypatch.setitem(sys.modules, "obstore", None)
+        monkeypatch.setitem(sys.modules, "obstore.store", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    url = f"s3://tests/gone?endpoint=http://127.0.0.1:{free_port()}"
+    config = Config.read({"BACKUP_URL": url, "DATABASE_PATH": str(tmp_path / "data/portal.db")})
+    takeover.check_without_lease(config)
+    assert bucket_copies.restore_secrets(config) == []
+    (tmp_path / "data/lease").mkdir(parents=True)
+    with pytest.raises(BackupError, match="not known which portal"):
+        takeover.check_without_lease(config)
+
+
 def test_the_start_uploads_the_secrets_before_the_replica(lost: Backed, objects: Bucket) -> None:
     lost.start()
     wait_until(lambda: names(objects, "secrets"), "the secrets are in the bucket")
@@ -354,8 +380,9 @@ print(restoring.restore_lost(config, Litestream(config)))
 """
 
 
+@pytest.mark.parametrize("every", short_and_full(5, 1))
 def test_a_restore_that_is_killed_anywhere_begins_anew(
-    keyed: Context, client: Client, lost: Backed
+    keyed: Context, client: Client, lost: Backed, every: int
 ) -> None:
     client.register("alice")
     send_any(client)
@@ -365,7 +392,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
     lost.start()
     lost.replicated()
     lost.lose_everything()
-    for step in range(40):
+    for step in range(0, 60, every):
         done = subprocess.run(
             [sys.executable, "-c", RESTORE, str(step)], env=lost.environment, cwd=portal.HERE,
             capture_output=True, text=True, timeout=60, check=False,
@@ -373,7 +400,7 @@ def test_a_restore_that_is_killed_anywhere_begins_anew(
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
-        if lost.data.exists() and step % 3 == 0:  # sometimes everything from the beginning
+        if lost.data.exists() and step % 2 == 0:  # sometimes everything from the beginning
             shutil.rmtree(lost.data)
     else:
         pytest.fail("it never ended")
@@ -414,8 +441,9 @@ env.close()
 """
 
 
+@pytest.mark.parametrize("every", short_and_full(2, 1))
 def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
-    keyed: Context, objects: Bucket, lost: Backed
+    keyed: Context, objects: Bucket, lost: Backed, every: int
 ) -> None:
     backup.daily(keyed)
     before = secrets_in(keyed.config.data_dir)
@@ -424,7 +452,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
     keyed.close()
     assert before != after
     assert new
-    for step in range(20):
+    for step in range(0, 30, every):
         done = subprocess.run(
             [sys.executable, "-c", UPLOAD, str(step)], env=lost.environment, cwd=portal.HERE,
             capture_output=True, text=True, timeout=60, check=False,
@@ -433,7 +461,7 @@ def test_an_upload_that_is_killed_anywhere_leaves_what_was_there(
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
-    assert 3 < step < 19
+    assert 3 < step < 28
     assert RecoveryBucket(objects, KEY).newest_secrets() == after
     assert not list(keyed.config.data_dir.glob("*.part"))
 

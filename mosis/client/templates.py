@@ -52,7 +52,9 @@ end
 
 return app
 """
-# For GitHub Actions and for Gitea Actions, which reads the same syntax and the `github` context. The
+# For GitHub Actions, and for Gitea and Forgejo Actions, which read the same syntax and the `github`
+# context. Forgejo gives a build an ID token because of `enable-openid-connect`, a key that GitHub
+# refuses; Gitea ignores it, has no ID tokens, and needs the secret MOSIS_TOKEN. The
 # client comes from the portal that it publishes to; the checksum beside it detects an incomplete download.
 WORKFLOW = """\
 # Checks every push, and hands a tagged version to the reviewers.
@@ -73,7 +75,7 @@ on:
 permissions:
   contents: read
   id-token: write
-jobs:
+{more}jobs:
   package:
     runs-on: ubuntu-latest
     env:
@@ -96,8 +98,10 @@ jobs:
         if: startsWith(github.ref, 'refs/tags/v')
         env:
           MOSIS_SIGNING_KEY: ${{{{ secrets.MOSIS_SIGNING_KEY }}}}
-        run: {publish}
+{token}        run: {publish}
 """
+FOR_FORGEJO = "enable-openid-connect: true\n"
+FOR_GITEA = "          MOSIS_TOKEN: ${{ secrets.MOSIS_TOKEN }}\n"
 WORKFLOWS = {"github": ".github/workflows/mosis.yml", "gitea": ".gitea/workflows/mosis.yml"}
 
 
@@ -139,7 +143,10 @@ def workflow(kind: str, url: str, package_id: str, folder: str) -> tuple[str, by
     """The path of a build server's workflow in the repository, and its text. `folder` is the app's,
     relative to the top of the repository."""
     place = shlex.quote(f"./{folder}" if folder.startswith("-") else folder)
+    is_gitea = kind == "gitea"
     text = WORKFLOW.format(
+        more=FOR_FORGEJO if is_gitea else "",
+        token=FOR_GITEA if is_gitea else "",
         url=json.dumps(url),  # a JSON string is a valid YAML scalar, whatever its content
         package_id=package_id,
         check=json.dumps(f"python .mosis/mosis.pyz check {place}"),

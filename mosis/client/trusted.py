@@ -15,8 +15,8 @@ ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 def is_available() -> bool:
     """Whether this is a build that has an ID token, or can ask for one. MOSIS_TOKEN comes first.
 
-    GitHub, Gitea and Forgejo give jobs with `id-token: write` an address to ask; GitLab sets the
-    variable that `id_tokens` of the job names.
+    GitHub gives jobs with `id-token: write` an address to ask, Forgejo those with
+    `enable-openid-connect: true`; GitLab sets the variable that `id_tokens` of the job names.
     """
     if os.environ.get("MOSIS_TOKEN", "").strip():
         return False

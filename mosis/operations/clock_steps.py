@@ -72,6 +72,9 @@ LONGEST: dict[str, dict[str, int]] = {
         "watched_until": rollout_plans.WATCHED_SECONDS,
     },
     "reviews": {"submitted_at": 0, "decided_at": 0, "claimed_until": reviews.CLAIM_SECONDS},
+    "listing_changes": {"submitted_at": 0, "updated_at": 0, "decided_at": 0},
+    "abuse_reports": {"created_at": 0, "closed_at": 0},
+    "download_batches": {"received_at": 0},
     "messages": {"created_at": 0},
     "jobs": {"created_at": 0, "finished_at": 0},
     "job_turns": {"rests_until": jobs.LONGEST_REST_SECONDS},
@@ -98,6 +101,8 @@ LEFT_ALONE = {
     "versions.publish_at",
     "jobs.run_at",
     "jobs.lease_until",
+    "heartbeat.beaten_at",  # written again every ten seconds
+    "signed_indexes.created_at",  # part of what is signed
     "listings.published_at",
     "listings.updated_at",
 }

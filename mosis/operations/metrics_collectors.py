@@ -15,7 +15,7 @@ from mosis.database import Connection
 from mosis.metrics import Family, exposition, gauges
 from mosis.operations.front_end import FrontEnd
 from mosis.packages.bucket_storage import BucketFiles
-from mosis.publishing import reviews, versions
+from mosis.publishing import review_queue, versions
 
 # Error codes with which mosis/server/ and admission refuse a request.
 REFUSED = (
@@ -175,7 +175,7 @@ def business(db: Connection) -> Iterator[Family]:
     apps = Family("portal_apps", "gauge", "Apps: all, and those that the store offers.")
     yield apps.add(registered, state="all").add(offered, state="offered")
     waits = max(0, seconds(db.clock.now()) - seconds(oldest)) if oldest else 0
-    usual = reviews.median_wait_seconds(db) or 0
+    usual = review_queue.median_wait_seconds(db) or 0
     yield from gauges(
         {
             "portal_accounts": ("Accounts, without those that were erased.", accounts),

@@ -31,8 +31,10 @@ SCOPES = ("apps:read", "versions:upload", "versions:publish")
 # Claims that identify a repository or project by an id that is never reused. A name is not
 # sufficient: anybody who takes over an abandoned name would be trusted. GitHub:
 # https://docs.github.com/en/actions/reference/security/oidc (repository_id); GitLab:
-# https://docs.gitlab.com/ci/secrets/id_token_authentication (project_id); Gitea and Forgejo: as
-# GitHub.
+# https://docs.gitlab.com/ci/secrets/id_token_authentication (project_id); Forgejo:
+# https://codeberg.org/forgejo/forgejo/pulls/12355 (repository_id, a number as text or not; older
+# versions have none). Gitea issues no ID tokens for its Actions yet:
+# https://github.com/go-gitea/gitea/issues/26383
 LASTING = ("repository_id", "project_id", "pipeline_id", "oidc.circleci.com/project-id")
 LASTING_SUBJECTS = ("https://accounts.google.com",)  # issuers whose `sub` is such a claim
 # Claims that the audit trail records, if the token has them.

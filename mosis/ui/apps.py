@@ -17,6 +17,7 @@ from mosis.publishing import (
     members,
     releases,
     review_messages,
+    review_queue,
     reviews,
     rollout_plans,
     versions,
@@ -181,7 +182,7 @@ def show_version(db: Connection, caller: Caller, page: Page, app: str, version: 
     """One version: its checks, its review, what can be done with it, and the conversation."""
     found = apps.with_role(db, caller, app, "viewer")
     shown = versions.get(db, found, version)
-    standing = reviews.standing(db, shown.id)
+    standing = review_queue.standing(db, shown.id)
     plan = rollout_plans.public(rollout_plans.find(db, shown.id))
     messages = review_messages.index(db, shown, PageRequest(MESSAGES), internal=False)
     return page.render(
@@ -284,9 +285,9 @@ def _percent(given: str | None, field: str) -> float | None:
 
 def next_step(db: Connection, app: App, version: Version) -> str:
     """What happens next with a version, in words."""
-    return reviews.next_step(
+    return review_queue.next_step(
         version,
-        reviews.standing(db, version.id),
+        review_queue.standing(db, version.id),
         suspended=bool(app.suspended),
         key_revoked=versions.key_is_revoked(db, version),
         planned=rollout_plans.sentence(rollout_plans.find(db, version.id)),

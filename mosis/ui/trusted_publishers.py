@@ -35,7 +35,7 @@ EXAMPLES = (
     ),
     ("GitLab", "https://gitlab.com", "project_id=1234\nref=main\nref_protected=true"),
     (
-        "Gitea, Forgejo",
+        "Forgejo",
         "https://git.example.org/api/actions",
         "repository_id=12\nref=refs/heads/main",
     ),

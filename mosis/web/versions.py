@@ -11,9 +11,9 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.people import signing_keys
-from mosis.publishing import apps, releases, reviews, rollout_plans, versions
+from mosis.publishing import apps, releases, review_queue, reviews, rollout_plans, versions
 from mosis.publishing.releases import Publication
-from mosis.publishing.reviews import Standing
+from mosis.publishing.review_queue import Standing
 from mosis.publishing.versions import Version
 from mosis.validation import LINES, SENTENCE, Finding, finding, timestamps
 from mosis.validation.strict_json import dump_json as dump
@@ -348,14 +348,14 @@ def location(app: apps.App, version: Version) -> str:
 
 
 def public(env: Context, db: Connection, app: apps.App, version: Version) -> dict[str, Any]:
-    standing = reviews.standing(db, version.id)
+    standing = review_queue.standing(db, version.id)
     plan = rollout_plans.find(db, version.id)
     path = f"/packages/{app.developer_id}/{app.id}/{quote(version.version)}/package.mosis"
     return shown(
         VERSION,
         version,
         package_id=app.package_id,
-        next_step=reviews.next_step(
+        next_step=review_queue.next_step(
             version,
             standing,
             suspended=bool(app.suspended),
@@ -369,5 +369,8 @@ def public(env: Context, db: Connection, app: apps.App, version: Version) -> dic
 
 
 def _standing(standing: Standing) -> dict[str, Any]:
-    waiting = {"position": standing.position, "median_wait_seconds": standing.median_wait_seconds}
+    waiting = {
+        "position": standing.position,
+        "median_wait_seconds": standing.median_wait_seconds,
+    }
     return shown(STANDING, standing.review, **waiting)

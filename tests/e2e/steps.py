@@ -23,8 +23,8 @@ def call(server: Running, method: str, path: str, body: Any = None, token: str =
         return json.loads(answer.read() or b"null")
 
 
-def mailed_link(server: Running, address: str) -> str:
-    """The link in the newest mail to an address."""
+def mailed_link(server: Running, address: str, page: str = "") -> str:
+    """The link in the newest mail with this address, to a certain page."""
     folder = server.folder / "data/mail"
 
     def found() -> list[str]:
@@ -37,6 +37,7 @@ def mailed_link(server: Running, address: str) -> str:
             for text in texts
             if address in text
             for link in re.findall(r"http://\S+#[\w-]+", text)
+            if page in link
         ]
 
     wait_until(found, f"a mail to {address}")

@@ -122,7 +122,7 @@ def review(browser: Chromium) -> None:
     browser.press("Reviews")
     browser.sees("Notes 1.0.0")
     browser.keys("j\n")
-    browser.sees("every version is reviewed here")
+    browser.sees("everything is reviewed here")
     browser.keys("jj")
     browser.wait(lambda: "file=" in browser.path, "another file is shown")
     browser.press("assets/main.lua")

@@ -92,9 +92,30 @@ def world(env: Context, client: Client) -> Iterator[World]:
     client.post(
         "/v1/keys", {"name": "build server", "scopes": ["versions:upload"]}, as_=alice
     ).expect(201)
+    shared_work(client, alice)
     accounts.promote(env.db.connection(), alice.email, "admin")
     with serving(env):
         yield World(env, client, alice, rita, review)
+
+
+def shared_work(client: Client, alice: Account) -> None:
+    """Members, an invitation, a trusted publisher, a changed listing, and reports."""
+    at = f"/v1/apps/{NOTES}"
+    client.joins(client.register("bob"), NOTES, "publisher")
+    body = {"email": "somebody.with.a.long.address@a-long-company-name.example", "role": "viewer"}
+    client.post(f"{at}/members", body, as_=alice).expect(201)
+    trusted = {"issuer": "https://token.actions.githubusercontent.com", "scopes": ["versions:upload"],
+               "claims": {"repository_id": "74", "ref": "refs/heads/main"}}  # fmt: skip
+    client.post(f"{at}/publishers", trusted, as_=alice).expect(201)
+    plan = {"steps": [{"percent": 5, "after_hours": 0}, {"percent": 100, "after_hours": 24}]}
+    change = {"name": "Weather", "description": TEXT.replace("mind", "head"), "rollout_plan": plan}
+    client.patch(at, change, as_=alice).expect(200)
+    client.out(client.register("carol"), "com.carol.weather")
+    for number, reason in enumerate(("malware", "spam", "spam")):
+        report = {"reason": reason, "text": "It sends my notes to x.example."}
+        client.post(
+            f"/v1/store/apps/{NOTES}/reports", report, address=f"203.0.113.{number}"
+        ).expect(202)
 
 
 def figures(client: Client) -> None:
@@ -137,12 +158,14 @@ def pages(world: World) -> dict[str, dict[str, str]]:
     code = device_login.begin(db, "build machine", ["apps:read", "versions:upload"])[1].user_code
     review, own = f"/console/reviews/{world.review}", f"/console/apps/{NOTES}"
     (hook,) = db.one("SELECT id FROM webhooks")
+    (change,) = db.one("SELECT id FROM listing_changes")
     return {
         "visitor": {
             "store": "/", "store-search": "/?q=chess", "store-nothing": "/?q=zzzz", "app": f"/app/{NOTES}",
             "not-found": "/app/com.acme.nothing", "setup": "/setup", "sign-in": "/console/sign-in",
             "register": "/console/register", "reset": "/console/reset", "verify": "/console/verify",
             "invitation": "/console/invitation", "link": "/console/link", "docs": "/docs/API", "reference": "/docs",
+            "report-form": f"/app/{NOTES}/report",
         },
         "developer": {
             "overview": "/console/", "notifications": "/console/notifications", "device-code": "/console/device",
@@ -151,10 +174,14 @@ def pages(world: World) -> dict[str, dict[str, str]]:
             "account": "/console/account", "webhook": f"/console/account/webhooks/{hook}",
             "second-factor": "/console/second-factor", "admin": "/console/admin", "admin-accounts": "/console/admin/accounts",
             "admin-apps": "/console/admin/apps", "admin-audit": "/console/admin/audit",
+            "admin-doctor": "/console/admin/doctor", "members": f"{own}/members", "publishers": f"{own}/trusted-publishers",
+            "join": "/console/join",
         },
         "reviewer": {
             "reviews": "/console/reviews", "review": f"{review}?file=assets/main.lua", "review-picture":
             f"{review}?file=icons/icon-64.png", "reviews-decided": "/console/reviews?state=decided",
+            "listings": "/console/reviews/listings", "listing": f"/console/reviews/listings/{change}",
+            "reports": "/console/reports", "report": f"/console/reports/{NOTES}",
         },
     }  # fmt: skip
 

@@ -49,7 +49,7 @@ def test_a_reviewer_finds_a_version_reads_the_diff_and_approves(
     queue = browser.open("/console/reviews")
     output = text_of(queue)
     assert "Notes 1.1.0" in output.replace("  ", " ")
-    assert "new permissions" in output or "every version is reviewed here" in output
+    assert "new permissions" in output or "everything is reviewed here" in output
     assert path in queue.body.decode()
     page = browser.open(path + "?file=assets/main.lua")
     body = page.body.decode()

@@ -15,6 +15,7 @@ import pytest
 
 import portal
 from mosis import jobs
+from mosis.config import Config
 from mosis.context import Context
 from mosis.database import Database
 from mosis.metrics import Family, MetricsRegistry, exposition
@@ -204,7 +205,7 @@ def test_the_server_tells_of_its_threads_and_of_what_it_refused(tmp_path: Path) 
         assert server.stop() == 0
     refused = {labels: count for labels, count in read["portal_refused_total"].items() if count}
     assert refused == {frozenset({("code", "unauthenticated")}): 1}
-    assert read["portal_threads"][frozenset({("lane", "quick")})] == 8
+    assert read["portal_threads"][frozenset({("lane", "quick")})] == Config().threads
     assert sum(read["portal_threads_busy"].values()) >= 1  # the one that answers
 
 
@@ -286,6 +287,7 @@ def test_the_page_and_the_dashboard_name_what_there_is_and_nothing_else(
         "portal_threads_busy",
         "portal_requests_waiting",
     }
+    server.add("portal_bucket_up")  # where there is one, tested there
     server |= set(re.findall(r"portal_store_\w+", page))  # of store front ends, tested there
     assert named == {family.name for family in metrics_collectors.families(env)} | server
     board = json.loads((portal.HERE / "contrib/grafana-dashboard.json").read_text(encoding="utf-8"))

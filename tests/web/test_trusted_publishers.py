@@ -1,4 +1,4 @@
-"""Trusted publishers: builds with ID tokens shaped as the documents of GitHub, GitLab and Gitea show, and every
+"""Trusted publishers: builds with ID tokens shaped as the documents of GitHub, GitLab and Forgejo show, and every
 way in which a token could be somebody else's, for somebody else, or from another time.
 """
 
@@ -40,15 +40,16 @@ GITLAB = {
     "ref_type": "branch", "ref_protected": "true", "runner_id": 1, "runner_environment": "self-hosted",
     "sha": "714a629c0b401fdce83e847fc9589983fc6f46bc",
 }  # fmt: skip
-# Gitea and Forgejo: the shape of GitHub's; ids are numbers in some versions, and there is no jti
-GITEA = {
-    "sub": "repo:acme/notes:ref:refs/heads/main", "ref": "refs/heads/main", "repository": "acme/notes", "repository_id": 7,
-    "repository_owner": "acme", "actor": "ada", "event_name": "push", "run_id": "12",
+# Forgejo, https://codeberg.org/forgejo/forgejo/pulls/12355: the shape of GitHub's, with ids in the subject
+# of new repositories; an id as a number and a missing jti are taken too
+FORGEJO = {
+    "sub": "repo:acme-3/notes-7:ref:refs/heads/main", "ref": "refs/heads/main", "repository": "acme/notes", "repository_id": 7,
+    "repository_owner": "acme", "repository_owner_id": 3, "actor": "ada", "actor_id": 4, "event_name": "push", "run_id": "12",
 }  # fmt: skip
 SHAPES = {
     "github": (GITHUB, {"repository_id": "74", "ref": "refs/heads/main"}, True),
     "gitlab": (GITLAB, {"project_id": "20", "ref_protected": "true", "ref": "main"}, True),
-    "gitea": (GITEA, {"repository_id": "7", "ref": "refs/heads/main"}, False),
+    "forgejo": (FORGEJO, {"repository_id": "7", "ref": "refs/heads/main"}, False),
 }
 
 

@@ -17,7 +17,7 @@ from mosis.database import Connection
 from mosis.errors import Conflict
 from mosis.packages.build import png, signed, zipped
 from mosis.people import accounts, signing_keys
-from mosis.publishing import apps, releases, reviews, versions
+from mosis.publishing import apps, releases, review_queue, reviews, versions
 from mosis.publishing.releases import Publication
 from mosis.publishing.versions import Upload
 from mosis.worker import Worker
@@ -126,7 +126,7 @@ def _app(
         version = _upload(env, db, caller, app, sign, f"1.{code - 1}.0", code)
         _wait_for_checks(db, worker, app, version)
         reviews.submit(env, db, caller, versions.get(db, app, version))
-        standing = reviews.standing(db, versions.get(db, app, version).id)
+        standing = review_queue.standing(db, versions.get(db, app, version).id)
         assert standing is not None
         reviews.approve(db, reviewer, standing.review, "")
         published = releases.publish(env, db, caller, versions.get(db, app, version), Publication())

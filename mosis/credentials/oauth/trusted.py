@@ -1,4 +1,4 @@
-"""Issuers that apps trust: ID tokens of build servers (GitHub, GitLab, Gitea, Forgejo and others), which
+"""Issuers that apps trust: ID tokens of build servers (GitHub, GitLab, Forgejo and others), which
 are exchanged for short-lived credentials (RFC 8693).
 
 An account has chosen these addresses, so they must not lead into the operator's network, and a slow

@@ -150,15 +150,15 @@ def missing_secrets(config: Config) -> list[str]:
 
 
 def is_locked(config: Config) -> bool:
-    """Whether BACKUP_URL has encrypted secrets although BACKUP_KEY is not set. Raises BackupError if
-    the bucket does not answer. False where it cannot be asked, because the extra is missing."""
+    """Whether BACKUP_URL has encrypted secrets although BACKUP_KEY is not set. False where it cannot be
+    asked, such as without the extra: nothing is uploaded without the key, so they stay there."""
     if config.backup_key is not None or not (config.backup_url or "").startswith("s3://"):
         return False
     try:
-        bucket = open_bucket(config.backup_url or "")
-    except ConfigError:
+        return bool(RecoveryBucket(open_bucket(config.backup_url or ""), "").index("secrets"))
+    except (ConfigError, NoAnswer) as error:
+        log.warning("bucket cannot be asked for secrets", extra={"reason": str(error)})
         return False
-    return bool(RecoveryBucket(bucket, "").index("secrets"))
 
 
 def _number(stored: Stored) -> int:

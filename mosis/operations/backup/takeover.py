@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from mosis.config import Config
+from mosis.config import Config, ConfigError
 from mosis.context import Context
 from mosis.disk import flush
 from mosis.litestream import BackupError, Litestream
@@ -62,10 +62,13 @@ def check_without_lease(config: Config) -> None:
         not had and config.database_path.exists()
     ):
         return
-    lease = open_lease(config)
     try:
+        lease = open_lease(config)
         found = find(lease.bucket)
-    except ObjectError as error:
+    except (ConfigError, ObjectError) as error:
+        if not had:  # such as without the extra, or with credentials that only Litestream finds
+            log.warning("lease cannot be read", extra={"reason": str(error)})
+            return
         raise BackupError(f"it is not known which portal has the lease: {error}") from error
     if found is None:
         return
@@ -144,10 +147,10 @@ def _restore_secrets(config: Config, generation: int) -> None:
 def _rename(path: Path, generation: int) -> None:
     """Rename a file, with the sidecar files of a database. What was renamed by an earlier attempt at
     the same generation stays; then the file is what that attempt restored, and is removed."""
-    kept = path.with_name(f"{path.name}.before-generation-{generation}")
-    if kept.exists():
+    stored = path.with_name(f"{path.name}.before-generation-{generation}")
+    if stored.exists():
         discard(path)
         return
     for each in reversed(beside(path)):  # the file itself last: it marks that all are renamed
         suffix = each.name.removeprefix(path.name)
-        each.rename(f"{kept}{suffix}")
+        each.rename(f"{stored}{suffix}")

@@ -1,4 +1,6 @@
-% page.script("upload.js")
+% if role != "viewer":
+%     page.script("upload.js")
+% end
 % page.script("live.js")
 % rebase("layout.tpl", title=app.name)
 % here = "/console/apps/" + app.package_id

@@ -40,7 +40,7 @@
 <form method="post" action="{{url(here + "/close")}}">
 % include("form_token.tpl")
 <input type="hidden" name="newest" value="{{newest}}">
-% include("text_field.tpl", name="comment", label=t("review.comment"), most=500, hint=t("reports.comment_hint"))
+% include("text_field.tpl", name="comment", label=t("reports.comment"), most=500, hint=t("reports.comment_hint"))
 <div class="moves">
 <button name="outcome" value="dismissed" class="secondary">{{t("reports.dismiss")}}</button>
 <button name="outcome" value="suspended" class="danger">{{t("reports.suspend")}}</button>

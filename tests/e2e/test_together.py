@@ -1,0 +1,154 @@
+"""Several people and one app in a browser: members, transfer, trusted publishers, plans, a changed listing, a report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.chromium import Chromium
+from tests.e2e.steps import PASSWORD, call, mailed_link, set_up
+from tests.e2e.test_console import APP, NOTES, make_app, publish, register
+from tests.package_builder import signing_key
+from tests.server import Running
+
+pytestmark = pytest.mark.slow
+PEOPLE = {"bob": "bob@example.net", "carol": "carol@example.net"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, browser: Chromium) -> Iterator[Running]:
+    found = Running(tmp_path)
+    found.start()
+    browser.base_url = found.url
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def sign_up(browser: Chromium, server: Running, name: str) -> None:
+    """Make an account in a session of its own."""
+    browser.become(name)
+    browser.open("/console/register")
+    browser.fill(name=name.title(), email=PEOPLE[name], password=PASSWORD)
+    browser.press("Create the account")
+    browser.sees(f"Hello, {name.title()}")
+
+
+def accept(browser: Chromium, server: Running, name: str, what: str) -> None:
+    """Open the link of the mail, read what it is for, and accept."""
+
+    browser.open(mailed_link(server, f"To: {PEOPLE[name]}", "/console/join"))
+    browser.press("Go on")
+    browser.sees(what)
+    browser.press("Accept")
+    browser.sees("You are a member of this app now.")
+
+
+def test_people_who_share_an_app(browser: Chromium, server: Running, tmp_path: Path) -> None:
+    key = signing_key()
+    browser.become("operator")
+    set_up(browser, server)
+    browser.become("developer")
+    register(browser, server)
+    make_app(browser, key)
+    publish(browser, tmp_path, key, "1.0.0", 1)
+    invite(browser, server)
+    trust(browser)
+    plan(browser)
+    change_the_listing(browser, server)
+    report(browser)
+    transfer(browser, server)
+    assert browser.complaints() == []
+
+
+def invite(browser: Chromium, server: Running) -> None:
+    """A member is invited, accepts in a second session, and gets another role."""
+    sign_up(browser, server, "bob")
+    browser.become("developer")
+    browser.open(APP)
+    browser.press("Members")
+    browser.fill(email=PEOPLE["bob"])
+    browser.press("Send the invitation")
+    browser.sees("The invitation is sent.")
+    browser.become("bob")
+    accept(browser, server, "bob", "Dora invites you to work on Notes as: Publisher.")
+    browser.become("developer")
+    browser.open(APP + "/members")
+    row = next(each for each in browser.driver.find_elements("css selector", ".rows li")
+               if each.text.startswith("Bob"))  # fmt: skip
+    row.find_element("css selector", "select").send_keys("Viewer")
+    row.find_element("css selector", ".inline-form button").click()
+    browser.sees("The role is changed.")
+    browser.become("bob")
+    browser.open(APP)
+    browser.sees("Versions")
+    assert "Upload a version" not in browser.text
+
+
+def trust(browser: Chromium) -> None:
+    browser.become("developer")
+    browser.open(APP + "/trusted-publishers")
+    browser.press("Examples")
+    browser.sees("project_id=1234")
+    browser.fill(
+        issuer="https://token.actions.githubusercontent.com",
+        claims="repository_id=74\nref=refs/heads/main",
+    )
+    browser.find("#add form button").click()
+    browser.sees("The trusted publisher is added.")
+
+
+def plan(browser: Chromium) -> None:
+    browser.open(APP)
+    browser.press("Set a rollout plan")
+    browser.fill(steps="5 0\n100 24", crash_free_below="99")
+    browser.press("Save the plan")
+    browser.sees("100 % after 24 h")
+
+
+def change_the_listing(browser: Chromium, server: Running) -> None:
+    """The store shows the new name once a reviewer has approved it."""
+    browser.open(APP)
+    browser.fill(name="Pads")
+    browser.press("Save")
+    browser.sees("A change waits for a reviewer.")
+    assert call(server, "GET", f"/v1/store/apps/{NOTES}")["name"] == "Notes"
+    browser.become("operator")
+    browser.open("/console/reviews")
+    browser.find("a[href*='/reviews/listings/']").click()
+    browser.sees("What the store shows of Notes")
+    browser.press("Approve")
+    browser.sees("The store shows the change now.")
+    assert call(server, "GET", f"/v1/store/apps/{NOTES}")["name"] == "Pads"
+
+
+def report(browser: Chromium) -> None:
+    """A visitor reports the app; a reviewer dismisses it."""
+    browser.become("visitor")
+    browser.open(f"/app/{NOTES}")
+    browser.press("Report this app")
+    browser.fill(text="It shows <b>adverts</b>.")
+    browser.press("Send the report")
+    browser.sees("The reviewers have your report.")
+    browser.become("operator")
+    browser.open("/console/reports")
+    browser.press("Pads")
+    browser.sees("It shows <b>adverts</b>.")
+    browser.fill(comment="None seen.")
+    browser.press("Dismiss the reports")
+    browser.sees("The reports are closed.")
+
+
+def transfer(browser: Chromium, server: Running) -> None:
+    sign_up(browser, server, "carol")
+    browser.become("developer")
+    browser.open(APP + "/members")
+    browser.fill(to=PEOPLE["carol"])
+    browser.press("Offer the app")
+    browser.sees("Nothing changes until it is accepted.")
+    browser.become("carol")
+    accept(browser, server, "carol", "Dora offers you the app Pads.")
+    browser.become("developer")
+    browser.open("/console/")
+    browser.sees("You have no apps yet.")
