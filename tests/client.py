@@ -97,9 +97,6 @@ class Account:
     key: Any = field(default_factory=signing_key)
 
 
-Person = Account  # the former name
-
-
 class Client:
     """Speaks to the application as a WSGI server would; wsgiref's validator watches both sides. What the server's loop would have
     answered without the application is held to what the application says."""
@@ -339,9 +336,6 @@ class Client:
         body = {"revision": pending["revision"]}
         at = f"/v1/listing-changes/{pending['id']}/approve"
         return self.post(at, body, as_=self.desk).expect(200)
-
-
-Client.told = Client.notifications  # type: ignore[attr-defined]  # the former name
 
 
 def _latin(path: str) -> str:

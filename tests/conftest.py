@@ -110,21 +110,10 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self.at += seconds
 
-    turn = advance
-
 
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
-
-
-@pytest.fixture
-def hands(clock: FakeClock) -> FakeClock:
-    """The former name of `clock`."""
-    return clock
-
-
-Hands = FakeClock
 
 
 @pytest.fixture
