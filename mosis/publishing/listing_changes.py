@@ -149,6 +149,12 @@ def name_look_alike(db: Connection, change: ListingChange, app: App) -> str | No
     return name and look_alikes.find_name(db, name, app.developer_id)
 
 
+def first_name_look_alike(db: Connection, app: App) -> str | None:
+    """As `name_look_alike`, for the name with which an app is published for the first time; None for
+    an app that was published."""
+    return None if app.published else look_alikes.find_name(db, app.name, app.developer_id)
+
+
 def approve(
     db: Connection, caller: Caller, change_id: str, revision: int, comment: str = ""
 ) -> ListingChange:

@@ -74,6 +74,7 @@ def decide(
     found, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, found.id, group)
     with telemetry.write():
+        apps.with_role(db, caller, app, "publisher")  # again: another write may have taken a while
         crashes.change(telemetry, found.id, group, form["state"])
     return page.see_other(
         f"/console/apps/{found.package_id}/quality", notice=f"crash_{form['state']}"

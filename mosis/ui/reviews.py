@@ -114,6 +114,7 @@ def show(env: Context, db: Connection, caller: Caller, page: Page, review: str) 
         row=_row(db, page, found),
         version=version,
         changes=changes,
+        look_alike=listing_changes.first_name_look_alike(db, apps.get(db, version.app_id)),
         permissions=json.loads(version.permissions),
         findings=sorted(findings, key=lambda each: SEVERITIES.index(each["severity"])),
         tree=[each for each in tree if each.state != "same"],

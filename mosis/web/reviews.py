@@ -9,7 +9,15 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.archive import TEXTS
-from mosis.publishing import apps, package_files, review_files, review_policy, reviews, versions
+from mosis.publishing import (
+    apps,
+    listing_changes,
+    package_files,
+    review_files,
+    review_policy,
+    reviews,
+    versions,
+)
 from mosis.publishing.review_files import ReviewFile
 from mosis.publishing.review_policy import Changes
 from mosis.publishing.reviews import REASONS, Review
@@ -106,6 +114,7 @@ WHOLE = extended_with(
     sha256=TEXT,
     developer_id=ID,
     changes=CHANGES,
+    name_look_alike=nullable(TEXT),
 )
 
 
@@ -152,6 +161,7 @@ def whole(db: Connection, found: Review) -> dict[str, Any]:
         "sha256": version.sha256,
         "developer_id": versions.developer_of(db, version),
         "changes": changed(review_policy.since_last_published(db, version), version),
+        "name_look_alike": listing_changes.first_name_look_alike(db, apps.get(db, version.app_id)),
     }
 
 

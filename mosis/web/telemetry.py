@@ -274,6 +274,7 @@ def decide(
     owned, telemetry = apps.with_role(db, caller, app, "publisher"), env.telemetry.connection()
     crashes.get(telemetry, owned.id, group)
     with telemetry.write():
+        apps.with_role(db, caller, app, "publisher")  # again: another write may have taken a while
         require_match(lambda: whole_group(telemetry, crashes.get(telemetry, owned.id, group)))
         return whole_group(telemetry, crashes.change(telemetry, owned.id, group, body["state"]))
 
@@ -347,6 +348,7 @@ def choose(
     """Change the telemetry settings of an app."""
     owned, telemetry = apps.with_role(db, caller, app, "owner"), env.telemetry.connection()
     with telemetry.write():
+        apps.with_role(db, caller, app, "owner")  # again: another write may have taken a while
         require_match(lambda: public_settings(telemetry_apps.settings(telemetry, owned.id)))
         return public_settings(telemetry_apps.change(telemetry, owned.id, body))
 

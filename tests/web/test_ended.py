@@ -22,7 +22,7 @@ from tests.conftest import FakeClock
 from tests.web.test_conventions import World, settings, world  # noqa: F401
 
 NOTES = "com.acme.notes"
-# These write to telemetry.db, at once and without anything slow before.
+# These write to telemetry.db, whose transactions do not check the credential again, only the role.
 IN_TELEMETRY = {"PATCH /apps/<app>/crashes/<group>", "PATCH /apps/<app>/telemetry"}
 CHANGES = [
     route
@@ -175,6 +175,43 @@ def test_no_change_is_made_to_an_app_by_who_was_removed_meanwhile(
         assert dump(client) == nothing_changed, name
         undo()
     assert len(tried) > 15
+
+
+@pytest.mark.parametrize("ended", ["member", "role"])
+def test_no_telemetry_is_changed_by_who_was_removed_meanwhile(
+    world: World,  # noqa: F811
+    ended: str,
+) -> None:
+    """The same for routes that write to telemetry.db, which another write holds."""
+    client, db = world.client, world.client.env.db.connection()
+    telemetry = client.env.telemetry.connection()
+    statement, status = {
+        "member": ("DELETE FROM app_members WHERE role = 'owner'", 404),
+        "role": ("UPDATE app_members SET role = 'viewer'", 403),
+    }[ended]
+    rows, before = db.dicts("SELECT * FROM app_members"), list(telemetry._raw.iterdump())
+    tried = [route for route in described.calls() if f"{route.method} {route.rule}" in IN_TELEMETRY]
+    for route in tried:
+        answers: list[Answer] = []
+        call = partial(request, world, route, world.root)
+        thread = threading.Thread(target=lambda call=call, into=answers: into.append(call()))
+        with telemetry.write():
+            thread.start()
+            deadline = time.monotonic() + 4
+            while not waits_for_the_lock(thread):
+                assert thread.is_alive()
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            with db.write():
+                db.change(statement)
+        thread.join(10)
+        assert answers[0].status == status, (route, answers[0].body)
+        assert list(telemetry._raw.iterdump()) == before
+        with db.write():
+            db.change("DELETE FROM app_members")
+            for row in rows:
+                db.insert("app_members", **row)
+    assert len(tried) == len(IN_TELEMETRY)
 
 
 @pytest.mark.parametrize(

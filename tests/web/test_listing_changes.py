@@ -7,6 +7,7 @@ import pytest
 from mosis.people import accounts
 from mosis.publishing import look_alikes, review_notices
 from mosis.publishing.listing_changes import FIELDS, MOST_DECIDED
+from tests.browser import Browser, text_of
 from tests.client import Account, Answer, Client
 from tests.conftest import FakeClock
 
@@ -404,6 +405,25 @@ class TestNames:
         with db.write():
             db.change("UPDATE apps SET name = 'My Bank' WHERE package_id = 'com.mybank.wallet'")
         assert look_alikes.find_name(db, name, alice.id) is None
+
+
+def test_the_name_of_a_new_app_is_compared_when_the_reviewer_looks(client: Client) -> None:
+    client.out(client.register("bank"), "com.mybank.wallet")
+    alice = client.register("alice")
+    client.app_of(alice)
+    client.upload(NOTES, client.package(alice), as_=alice).expect(201)
+    client.work()
+    client.patch(AT, {"name": "W\u0430llet"}, as_=alice).expect(200)  # after the checks
+    review = client.post(f"{AT}/versions/1.0.0/submit", as_=alice).expect(200)["review"]["id"]
+    shown = client.get(f"/v1/reviews/{review}", as_=client.desk).expect(200)
+    assert shown["name_look_alike"] == "com.mybank.wallet"
+    browser = Browser(client)
+    browser.sign_in(client.desk.email)
+    assert "easily taken for" in text_of(browser.open(f"/console/reviews/{review}"))
+    client.post(f"/v1/reviews/{review}/approve", as_=client.desk).expect(200)
+    client.post(f"{AT}/versions/1.0.0/publish", as_=alice).expect(200)
+    shown = client.get(f"/v1/reviews/{review}", as_=client.desk).expect(200)
+    assert shown["name_look_alike"] is None
 
 
 def test_a_reviewer_loses_the_role_while_deciding(client: Client, alice: Account) -> None:

@@ -28,6 +28,9 @@
 % end
 </div>
 </header>
+% if look_alike:
+<p class="alert" role="note"><strong>{{t("listing_change.look_alike")}}</strong> <a href="{{url("/app/" + look_alike)}}">{{look_alike}}</a></p>
+% end
 <dl class="facts">
 <dt>{{t("review.state")}}</dt><dd>{{t("review_state." + row.review.state)}}
 % if row.claimed_by:
