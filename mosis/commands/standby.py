@@ -89,16 +89,16 @@ def run_lease(action: str, config: Config) -> int:
 
 def _check(config: Config, lease: Lease) -> None:
     """Wait until the store answers. Raises BackupError if it or BACKUP_KEY cannot be used."""
-    said = False
+    reported = False
     while True:
         try:
             lease.probe()
             takeover.check_key(config)
             return
         except NoAnswer as error:
-            if not said:
+            if not reported:
                 _say_that_it_waits(str(error))
-            said = True
+            reported = True
         time.sleep(2)
 
 
