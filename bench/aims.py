@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load import LEAST_REQUESTS
+from bench.load import LEAST_REQUESTS, MOST_FOREIGN
 
 OURS, GO = "mosis-portal", "Go, Chi"
 BEGIN, END = "<!-- aims: written by bench.compare -->", "<!-- end of the aims -->"
@@ -40,7 +40,7 @@ class Aim:
 
 
 AIMS = (
-    Aim("store list", 4),
+    Aim("store list", 4, "a cached response costs 58 us, most of it the loop and the kernel"),
     Aim("store list, living portal", 4, "a publication a second makes the list new each time"),
     Aim("store detail", 1, "both do next to nothing; what is left is the interpreter"),
     Aim("store detail, living portal", 1, "the same, and each publication makes one detail new"),
@@ -58,13 +58,13 @@ AIMS = (
         1.5,
         "strict JSON and 20 checks are 300 us; Go decodes into a struct and counts nothing",
     ),
-    Aim("login", 1, "the hash is all of it: two at once, as in Go"),
+    Aim("login", 1, "Argon2id of OpenSSL takes 38 ms here, that of Go 26"),
     Aim(
         "upload of 1 MiB", 1, "body, package and answer are each flushed; the check runs beside it"
     ),
     Aim("upload of 45 MiB", 1, "the body is stored twice, by the server and by the application"),
     Aim("download of 10 MiB", 1.2, "both hand the file to the kernel"),
-    Aim("download of 10 MiB", 0.9, "", "nginx"),
+    Aim("download of 10 MiB", 0.9, "Python's loop stands around sendfile", "nginx"),
     Aim("healthz", 0.5, PYTHON),
     Aim("mixed", 1.5, "the mean of the rows above"),
     Aim("mixed, living portal", 1.2, "the mean of the rows above"),
@@ -77,6 +77,7 @@ def says(figure: dict[str, Any]) -> bool:
     return bool(
         requests >= LEAST_REQUESTS
         and figure.get("errors", 0) <= requests / 100
+        and figure.get("foreign", 0) <= MOST_FOREIGN
         and figure["per_second"]
     )
 
@@ -91,17 +92,18 @@ def aims_table(rows: dict[str, Any]) -> list[str]:
         row = rows.get(aim.row, {})
         ours, peer = row.get(OURS), row.get(aim.peer)
         beside = "" if aim.peer == GO else f" (to {aim.peer})"
-        if not (ours and peer and says(ours) and says(peer)):
-            lines.append(f"| {aim.row}{beside} | {aim.least} | no run that counts | | |")
+        if not (ours and peer):
             continue
-        found = ours["per_second"] / peer["per_second"]
-        processor = ""
-        if ours.get("cpu_us") and peer.get("cpu_us"):
-            processor = f"{peer['cpu_us'] / ours['cpu_us']:.2f}"
-        missed = round(found, 2) < aim.least
-        reason = f"missed: {aim.reason}" if missed else ""
+        found = ours["per_second"] / peer["per_second"] if says(ours) and says(peer) else None
+        processor = None
+        if ours.get("cpu_us") and peer.get("cpu_us") and ours.get("requests", 0) >= LEAST_REQUESTS:
+            processor = peer["cpu_us"] / ours["cpu_us"]
+        best = processor if found is None else found
+        missed = best is not None and round(best, 2) < aim.least
         lines.append(
-            f"| {aim.row}{beside} | {aim.least} | **{found:.2f}** | {processor} | {reason} |"
+            f"| {aim.row}{beside} | {aim.least} | {'-' if found is None else f'**{found:.2f}**'}"
+            f" | {'-' if processor is None else f'{processor:.2f}'}"
+            f" | {f'missed: {aim.reason}' if missed else ''} |"
         )
     return lines
 

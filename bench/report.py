@@ -90,7 +90,8 @@ def report(
         "",
         "Requests a second, and in brackets how many times the portal's figure that is of the other"
         f" one's. No ratio is made from a run with fewer than {LEAST_REQUESTS} answers or with more"
-        " than one error in a hundred.",
+        " than one error in a hundred, or in which other programs had more than a quarter of"
+        " either core.",
     ]
     lines += table(names, rates)
     lines += ["", "Processor time, microseconds a request:"]

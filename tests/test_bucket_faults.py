@@ -365,10 +365,10 @@ def test_a_full_bucket_refuses_uploads_and_still_serves(
                 bucket.put(f"filler/{number}", os.urandom(500_000))
         status, answer = alice.upload("2.0.0", 2)
         assert (status, answer["code"]) == (503, "package_unavailable")
-        (kept,) = bucket.list("packages")
+        (stored,) = bucket.list("packages")
         assert (
-            base64.b16encode(hashlib.sha256(bucket.get(kept.name)[0]).digest()).decode().lower()
-            in kept.name
+            base64.b16encode(hashlib.sha256(bucket.get(stored.name)[0]).digest()).decode().lower()
+            in stored.name
         )
         with socket.create_connection(("127.0.0.1", server.port), 5):
             assert urllib.request.urlopen(server.url + "/v1/store/apps", timeout=10).status == 200

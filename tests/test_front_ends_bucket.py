@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import Client, Person
+from tests.client import Account, Client
 from tests.conftest import FakeClock
 from tests.front_ends import SECRET, FrontEndProcess, ask, paired
 from tests.server import Backed, wait_until
@@ -28,7 +28,7 @@ def settings(bucket_url: str) -> dict[str, str]:
 
 def test_replica_and_packages_come_from_the_bucket(
     client: Client,
-    alice: Person,
+    alice: Account,
     tmp_path: Path,
     clock: FakeClock,
     settings: dict[str, str],

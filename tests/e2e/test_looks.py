@@ -102,8 +102,8 @@ def shared_work(client: Client, alice: Account) -> None:
     """Members, an invitation, a trusted publisher, a changed listing, and reports."""
     at = f"/v1/apps/{NOTES}"
     client.joins(client.register("bob"), NOTES, "publisher")
-    said = {"email": "somebody.with.a.long.address@a-long-company-name.example", "role": "viewer"}
-    client.post(f"{at}/members", said, as_=alice).expect(201)
+    body = {"email": "somebody.with.a.long.address@a-long-company-name.example", "role": "viewer"}
+    client.post(f"{at}/members", body, as_=alice).expect(201)
     trusted = {"issuer": "https://token.actions.githubusercontent.com", "scopes": ["versions:upload"],
                "claims": {"repository_id": "74", "ref": "refs/heads/main"}}  # fmt: skip
     client.post(f"{at}/publishers", trusted, as_=alice).expect(201)

@@ -7,7 +7,7 @@ import pytest
 from mosis.context import Context
 from mosis.publishing import abuse_reports
 from tests.client import PASSWORD, Account, Answer, Client
-from tests.conftest import Hands
+from tests.conftest import FakeClock
 
 NOTES = "com.acme.notes"
 AT = f"/v1/store/apps/{NOTES}/reports"
@@ -40,8 +40,8 @@ def groups(client: Client, rita: Account) -> list[dict[str, Any]]:
 
 
 def close(client: Client, rita: Account, newest: int, outcome: str = "dismissed") -> Answer:
-    said = {"outcome": outcome, "comment": "Seen.", "newest": newest}
-    return client.post(f"/v1/reports/{NOTES}/close", said, as_=rita)
+    body = {"outcome": outcome, "comment": "Seen.", "newest": newest}
+    return client.post(f"/v1/reports/{NOTES}/close", body, as_=rita)
 
 
 def test_reports_of_one_app_are_read_and_dismissed_together(
@@ -76,8 +76,8 @@ def test_an_app_is_suspended_from_its_reports(
     (event,) = [each for each in client.notifications(alice) if each["kind"] == "app.suspended"]
     assert event["data"] == {"comment": "Seen."}
     report(client, 2).expect(404)  # it is not in the store any more
-    said = {"suspended": False, "reason": "It was a mistake."}
-    client.patch(f"/v1/admin/apps/{NOTES}", said, as_=client.admin()).expect(200)
+    body = {"suspended": False, "reason": "It was a mistake."}
+    client.patch(f"/v1/admin/apps/{NOTES}", body, as_=client.admin()).expect(200)
     assert "app.unsuspended" in [each["kind"] for each in client.notifications(alice)]
 
 
@@ -228,7 +228,7 @@ class TestLimits:
 
 class TestRetention:
     def test_closed_reports_go_after_90_days_and_open_ones_after_a_year(
-        self, client: Client, env: Context, alice: Account, rita: Account, hands: Hands
+        self, client: Client, env: Context, alice: Account, rita: Account, clock: FakeClock
     ) -> None:
         report(client, 1).expect(202)
         close(client, rita, groups(client, rita)[0]["newest"]).expect(200)
@@ -240,11 +240,11 @@ class TestRetention:
                 abuse_reports.sweep(env)
             return int(db.value("SELECT count(*) FROM abuse_reports"))
 
-        hands.turn(89 * 86_400)
+        clock.advance(89 * 86_400)
         assert left() == 2
-        hands.turn(2 * 86_400)
+        clock.advance(2 * 86_400)
         assert left() == 1
-        hands.turn(366 * 86_400)
+        clock.advance(366 * 86_400)
         assert left() == 0
 
     def test_the_author_has_them_in_the_export_and_is_forgotten(

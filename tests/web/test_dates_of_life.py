@@ -9,10 +9,10 @@ from mosis.context import Context
 from mosis.web.openapi_schemas import TEXT, operation, shape
 
 
-@operation(shape("", word=TEXT))
+@operation(shape("", name=TEXT))
 def old() -> dict[str, Any]:
     """Says something."""
-    return {"word": "still here"}
+    return {"name": "still here"}
 
 
 def test_an_address_on_its_way_out_says_so(env: Context) -> None:
@@ -26,7 +26,7 @@ def test_an_address_on_its_way_out_says_so(env: Context) -> None:
         successor="/v1/new",
     )
     headers, body = _get(app, "/v1/old")
-    assert json.loads(body) == {"word": "still here"}
+    assert json.loads(body) == {"name": "still here"}
     assert headers["deprecation"] == "@1801353600"
     assert headers["sunset"] == "Sat, 31 Jul 2027 00:00:00 GMT"
     assert headers["link"] == '</v1/new>; rel="successor-version"'

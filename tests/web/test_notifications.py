@@ -260,6 +260,9 @@ def test_the_export_knows_every_table_that_speaks_of_a_person(env: Context) -> N
         "app_revisions": "counters of changes of listings",
         "exchanged_tokens": "hashes of what others have issued",
         "store_changes": "the same",
+        "heartbeat": "of the portal itself",
+        "signed_indexes": "documents about public listings",
+        "download_batches": "numbers of nobody",
     }
     db = env.db.connection()
     queries = " ".join(EXPORTED.values())

@@ -164,9 +164,9 @@ class TestVerifying:
         self, client: Client, mallory: Account
     ) -> None:
         client.work()
-        text = mails(client.env)[0].get_content()
+        text = " ".join(mails(client.env)[0].get_content().split())
         made = client.get("/v1/auth/me", as_=mallory)["created_at"]
-        assert f"registered on {for_people(made)} from the network 198.51.100.0/24" in text
+        assert f"registered on {for_people(made)}, from the network 198.51.100.0/24" in text
 
 
 class TestWhatAKeyHasMade:

@@ -147,10 +147,10 @@ def _restore_secrets(config: Config, generation: int) -> None:
 def _rename(path: Path, generation: int) -> None:
     """Rename a file, with the sidecar files of a database. What was renamed by an earlier attempt at
     the same generation stays; then the file is what that attempt restored, and is removed."""
-    renamed = path.with_name(f"{path.name}.before-generation-{generation}")
-    if renamed.exists():
+    stored = path.with_name(f"{path.name}.before-generation-{generation}")
+    if stored.exists():
         discard(path)
         return
     for each in reversed(beside(path)):  # the file itself last: it marks that all are renamed
         suffix = each.name.removeprefix(path.name)
-        each.rename(f"{renamed}{suffix}")
+        each.rename(f"{stored}{suffix}")
