@@ -65,9 +65,9 @@ AIMS = (
     Aim("upload of 45 MiB", 1, "the body is stored twice, by the server and by the application"),
     Aim("download of 10 MiB", 1.2, "both hand the file to the kernel"),
     Aim("download of 10 MiB", 0.9, "Python's loop stands around sendfile", "nginx"),
-    Aim("healthz", 0.5, PYTHON),
-    Aim("mixed", 1.5, "the mean of the rows above"),
-    Aim("mixed, living portal", 1.2, "the mean of the rows above"),
+    Aim("healthz", 0.5, "parsing, limits and counters in Python: 37 us against 14"),
+    Aim("mixed", 1.5, "half of it is what is missed above"),
+    Aim("mixed, living portal", 1.2, "the same"),
 )
 
 
@@ -132,9 +132,9 @@ def constant_table(rows: dict[str, Any]) -> list[str]:
     here = rows.get("healthz", {})
     lines = ["| | published | here |", "|---|---|---|"]
     for name, published in CONSTANT.items():
-        found = f"{here[name]['per_second']:,.0f}" if name in here else "-"
+        found = f"{here[name]['per_second']:,.0f}" if name in here and says(here[name]) else "-"
         lines.append(f"| {name} | {published:,} | {found} |")
-    if OURS in here:
+    if OURS in here and says(here[OURS]):
         lines.append(f"| the portal | - | {here[OURS]['per_second']:,.0f} |")
     return lines
 

@@ -272,29 +272,6 @@ def test_decisions_are_numbered_once() -> None:
         assert row in index, f"docs/decisions/README.md lacks {row}"
 
 
-def test_a_field_that_devices_see_is_in_five_modules() -> None:
-    """Apart from the form of the console, an example, and the rule that reviewers look at a new home
-    page; docs/ARCHITECTURE.md names the places."""
-    beside = {"ui/apps.py", "web/openapi_examples.py", "publishing/listing_changes.py"}
-    beside |= {"client", "packages"}
-    modules = {
-        str(path.relative_to(portal.HERE / "mosis"))
-        for path in (portal.HERE / "mosis").rglob("*.py")
-        if re.search(r"\bhomepage\b", path.read_text(encoding="utf-8"))
-    }
-    modules = {each for each in modules if each not in beside and each.split("/")[0] not in beside}
-    assert modules == {
-        "publishing/apps.py",
-        "web/apps.py",
-        "people/personal_data.py",
-        "store/listings.py",
-        "web/store.py",
-    }
-    text = (portal.HERE / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
-    recipe = text.partition("## Adding a field to an app")[2].partition("\n## ")[0]
-    assert modules <= set(re.findall(r"mosis/([a-z_/]+\.py)", recipe))
-
-
 def test_the_version_stands_in_two_places_and_is_the_same() -> None:
     setup = configparser.ConfigParser()
     setup.read(portal.HERE / "setup.cfg")

@@ -9,7 +9,8 @@ OWNERS = "owners of the app"
 REVIEWERS = "reviewers and administrators"
 
 _KEYS = "/console/account#keys"
-_MEMBERS = "/docs/API#members"
+_MEMBERS = "/console/apps/{package_id}/members"
+_ABOUT_MEMBERS = "/docs/API#members"  # for those who may not see that page any more
 _VERSION = "/console/apps/{package_id}/versions/{version}"
 _CRASHES = "/console/apps/{package_id}/quality#crashes"
 _RESET = "/console/reset"
@@ -210,7 +211,7 @@ KINDS: dict[str, Kind] = {
         "name account_id role",
         "{name} does not work on {package_id} any more.",
         "Who may do what:",
-        _MEMBERS,
+        _ABOUT_MEMBERS,
     ),
     "app.transfer_offered": Kind(
         OWNERS,
@@ -224,14 +225,14 @@ KINDS: dict[str, Kind] = {
         "",
         "{package_id} belongs to another account now.",
         "What that means:",
-        _MEMBERS,
+        _ABOUT_MEMBERS,
     ),
     "app.publisher_added": Kind(
         OWNERS,
         "host issuer claims",
         "Builds at {host} may publish {package_id} now.",
         "If that is not right, remove it:",
-        "/docs/API#trusted-publishers",
+        "/console/apps/{package_id}/trusted-publishers",
     ),
     "crash.new_group": Kind(
         PUBLISHERS,
