@@ -22,6 +22,7 @@ from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.packages.checks import Checks
+from tests import forked_checks
 from tests.client import PASSWORD, Account, Client
 from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
@@ -133,6 +134,12 @@ def checks_class() -> type[Checks]:
     """How this portal starts the child that checks a package; a test overrides the fixture to have
     the real start."""
     return ForkedChecks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _process_to_fork_checks_from() -> None:
+    os.chdir(portal.HERE)
+    forked_checks.start()
 
 
 @pytest.fixture(scope="session")

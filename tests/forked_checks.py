@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from multiprocessing.reduction import DupFd
 from typing import Any, BinaryIO
 
@@ -16,6 +17,13 @@ from mosis.packages.checks.inspection import warm_up
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([__name__])
+
+
+def start() -> None:
+    """Start the process that the children are forked from. Its imports begin in the current
+    directory (Python before 3.11.9 does not hand it sys.path, gh-117378), so this is called before a
+    test changes it."""
+    forkserver.ensure_running()
 
 
 class _Descriptor:
