@@ -361,7 +361,9 @@ def run_steps(workflow: Path, folder: Path, environment: dict[str, str], ref: st
     """Run the steps of a workflow as its runner would; their names. Actions are left out: the checkout is
     `folder`, and `python` is this one, which has the packages that `pip` would install."""
     document = yaml.safe_load(workflow.read_bytes())
-    assert set(document) == {"name", True, "permissions", "jobs"}  # YAML 1.1 reads `on` as true
+    of_forgejo = {"enable-openid-connect"} if ".gitea" in workflow.parts else set()
+    # YAML 1.1 reads `on` as true
+    assert set(document) == {"name", True, "permissions", "jobs"} | of_forgejo
     assert document[True] == {"push": {"branches": ["**"], "tags": ["v*"]}}
     assert document["permissions"] == {"contents": "read", "id-token": "write"}
     (job,) = document["jobs"].values()
