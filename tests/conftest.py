@@ -99,6 +99,11 @@ def _no_secret_in_the_log() -> Iterator[None]:
     yield
     log.removeHandler(handler)
     log.setLevel(level)
+    root = logging.getLogger()
+    for each in list(root.handlers):  # of a command that ran in this process, whose output has ended
+        if isinstance(each.formatter, cli.JsonLines):
+            root.removeHandler(each)
+            root.setLevel(logging.WARNING)
     assert handler.lines == []
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from mosis.outbound.objects import (
     BucketUnavailable,
     ObjectError,
     ObjectExists,
+    ObjectMissing,
     open_bucket,
     parse,
 )
@@ -141,7 +143,11 @@ class Mover:
         if self.result.copied and not dry_run:
             self._record(to_bucket)
         if verify and not dry_run:
-            self._each(self._verify_object if to_bucket else self._verify_file)
+            copied = self.result.copied
+            check = self._verify_object if to_bucket else self._verify_file
+            self._each(partial(check, copy=True))
+            if self.result.copied > copied:
+                self._record(to_bucket)
         return self.result
 
     def prune(self, *, to_bucket: bool) -> Move:
@@ -223,7 +229,9 @@ class Mover:
             file.flush()
             os.fsync(file.fileno())
 
-    def _verify_object(self, row: Row) -> bool:
+    def _verify_object(self, row: Row, *, copy: bool = False) -> bool:
+        """Read an object. With `copy`, one that is missing is copied first: the portal may have stored
+        its package on the disk after the last pass."""
         try:
             with open(os.devnull, "wb") as nowhere:
                 self._patiently(
@@ -231,6 +239,13 @@ class Mover:
                 )
         except BucketUnavailable:
             raise
+        except ObjectMissing as error:
+            if copy and self._path(row).exists():
+                self._to_bucket(row, {}, False)
+                return self._verify_object(row)
+            if self._is_named(row):
+                self._finding(str(error))
+            return False
         except ObjectError as error:
             if self._is_named(row):
                 self._finding(str(error))
@@ -238,7 +253,9 @@ class Mover:
         self._add("verified")
         return True
 
-    def _verify_file(self, row: Row) -> bool:
+    def _verify_file(self, row: Row, *, copy: bool = False) -> bool:
+        if copy and not self._path(row).exists():  # stored in the bucket after the last pass
+            self._to_disk(row, {}, False)
         file = self.disk.find(self._path(row), row.size_bytes, row.sha256, anew=True)
         if file is None:
             if self._is_named(row):
