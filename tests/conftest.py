@@ -22,6 +22,7 @@ from mosis.context import Context, make_context
 from mosis.credentials.passwords import Cost
 from mosis.outbound.objects import Bucket, open_bucket
 from mosis.packages.checks import Checks
+from tests import forked_checks
 from tests.client import PASSWORD, Account, Client
 from tests.forked_checks import ForkedChecks
 from tests.seaweed import SeaweedFS
@@ -171,6 +172,8 @@ def env(
     config = Config.read(places | settings)
     config.packages_dir.mkdir(parents=True, exist_ok=True)
     opened = make_context(config, Clock(lambda: clock.at, lambda: clock.at), password_cost)
+    if checks_class is ForkedChecks:
+        forked_checks.start()
     limits = (config.check_memory_bytes, config.check_seconds, config.check_processes)
     yield replace(opened, checks=checks_class(*limits))
     opened.close()
