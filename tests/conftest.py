@@ -183,6 +183,8 @@ def env(
     config = Config.read(places | settings)
     config.packages_dir.mkdir(parents=True, exist_ok=True)
     opened = make_context(config, Clock(lambda: clock.at, lambda: clock.at), password_cost)
+    if checks_class is ForkedChecks:
+        forked_checks.start()
     limits = (config.check_memory_bytes, config.check_seconds, config.check_processes)
     yield replace(opened, checks=checks_class(*limits))
     opened.close()

@@ -4,6 +4,7 @@ The portal starts a new Python for each package, which takes 0.1 s of processor 
 check more than a thousand packages. Limits, checks and output are the portal's.
 """
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -12,6 +13,7 @@ from multiprocessing import forkserver
 from multiprocessing.reduction import DupFd
 from typing import Any, BinaryIO
 
+import portal
 from mosis.packages.checks import Checks, child
 from mosis.packages.checks.inspection import warm_up
 
@@ -20,10 +22,10 @@ _server.set_forkserver_preload([__name__])
 
 
 def start() -> None:
-    """Start the process that the children are forked from. Its imports begin in the current
-    directory (Python before 3.11.9 does not hand it sys.path, gh-117378), so this is called before a
-    test changes it."""
-    forkserver.ensure_running()
+    """Start that process, if it does not run. It imports this module by the name that it has in the
+    project's folder, and a test may have changed the current one."""
+    with contextlib.chdir(portal.HERE):
+        forkserver.ensure_running()
 
 
 class _Descriptor:

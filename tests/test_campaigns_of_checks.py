@@ -42,6 +42,12 @@ def slow_package(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def checks_class() -> type[Checks]:
+    """The child of the portal itself, which is what these tests are about."""
+    return Checks
+
+
 def limits_of(pid: int) -> dict[str, list[str]]:
     """The soft and hard limits of a process by name; nothing when it has ended."""
     with contextlib.suppress(OSError):
