@@ -100,7 +100,7 @@ def _no_secret_in_the_log() -> Iterator[None]:
     log.removeHandler(handler)
     log.setLevel(level)
     root = logging.getLogger()
-    for each in list(root.handlers):  # of a command that ran in this process, whose output has ended
+    for each in list(root.handlers):  # of a command that ran in this process
         if isinstance(each.formatter, cli.JsonLines):
             root.removeHandler(each)
             root.setLevel(logging.WARNING)
@@ -139,12 +139,6 @@ def checks_class() -> type[Checks]:
     """How this portal starts the child that checks a package; a test overrides the fixture to have
     the real start."""
     return ForkedChecks
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _process_to_fork_checks_from() -> None:
-    os.chdir(portal.HERE)
-    forked_checks.start()
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,6 @@ HUNGRY = {"assets/hungry.lua": b"local a = " + b"{" * 150 + b"'x'," * 2_000_000 
 
 
 @pytest.fixture
-def checks_class() -> type[Checks]:
-    return Checks
-
-
-@pytest.fixture
 def slow_package(tmp_path: Path) -> Path:
     path = tmp_path / "slow.mosis"
     path.write_bytes(build_package(key=signing_key(), files=SLOW))
