@@ -29,6 +29,7 @@ from pathlib import Path
 
 from mosis.config import Config
 from mosis.database import Database
+from mosis.operations import front_end
 from mosis.packages import ed25519
 from mosis.web.request import etag
 from tests.catalogue import add_listed
@@ -258,8 +259,9 @@ def hit(what: str, primary: Backed, front: FrontEndProcess, chance: random.Rando
 
 
 def wait_for_same(primary: Backed, front: FrontEndProcess) -> bool:
-    """Whether both give the same list within two minutes."""
-    deadline = time.monotonic() + 120
+    """Whether both give the same list in time: where Litestream hangs, the front end fetches the
+    database again after ANEW_SECONDS without a heartbeat."""
+    deadline = time.monotonic() + front_end.ANEW_SECONDS + 90
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             lists = [ask(each.port, "/v1/store/apps?limit=100") for each in (primary, front)]
