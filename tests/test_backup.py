@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,55 @@ def test_damage_to_what_litestream_knows_is_healed(replicated_env: Context, tmp_
     wait_until(lambda: not settled(env))
     wait_until(lambda: settled(env))
     assert restored_names(env, tmp_path) == ["Alice", "Bob"]
+
+
+def test_what_is_written_and_checkpointed_while_litestream_is_dead_is_in_the_replica(
+    replicated_env: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames that Litestream has read are still in the WAL when it starts again, and behind them
+    others were checkpointed and overwritten: it would take the first for the last ones."""
+    env, may_start = replicated_env, threading.Event()
+    assert env.replication is not None
+    spawn = replication.Replication._spawn
+    monkeypatch.setattr(
+        replication.Replication,
+        "_spawn",
+        lambda self, now: spawn(self, now) if may_start.is_set() else None,
+    )
+    db = env.db.connection()
+
+    def add(text: str) -> None:
+        with db.write():
+            db.change("INSERT INTO probe (text) VALUES (?)", text)
+
+    may_start.set()
+    with db.write():
+        db.change("CREATE TABLE probe (text TEXT)")
+    add("before" * 1000)
+    wait_until(lambda: settled(env), "every commit is in the replica")
+    may_start.clear()
+    pid = env.replication.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "litestream has died")
+    for number in range(20):
+        add(f"meanwhile {number} " * 500)
+    raw = sqlite3.connect(env.config.database_path)
+    busy, frames, checkpointed = raw.execute("PRAGMA wal_checkpoint").fetchone()
+    raw.close()
+    assert (busy, frames) == (0, checkpointed)
+    add("last")  # overwrites the first frames of the WAL
+    may_start.set()
+    wait_until(lambda: env.replication.pid not in (None, pid), "litestream runs again")
+    add("after")
+    wait_until(lambda: settled(env), "every commit is in the replica")
+    Litestream(env.config).restore(tmp_path / "restored.db")
+    restored = sqlite3.connect(tmp_path / "restored.db")
+    assert restored.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert restored.execute("SELECT text FROM probe").fetchall() == [
+        tuple(row) for row in db.all("SELECT text FROM probe")
+    ]
+    restored.close()
 
 
 def test_a_stop_has_litestream_say_that_it_has_everything(server: Backed) -> None:

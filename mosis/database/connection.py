@@ -470,6 +470,18 @@ class Database:
             connection.checkpoint()
         return number
 
+    def truncate_wal(self, timeout_seconds: float = 1.0) -> bool:
+        """Move the whole WAL into the database file and truncate it, by a connection of its own.
+        Returns whether that was possible: a long read or a full disk prevents it."""
+        raw = sqlite3.connect(self.path, timeout=timeout_seconds, isolation_level=None)
+        try:
+            (busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            return False
+        finally:
+            raw.close()
+        return not busy
+
     def close(self) -> None:
         """Checkpoint and close the connections. A connection whose thread still runs (a job that outlasts the stop timeout) stays
         open until the process ends: closing it while in use would crash SQLite."""

@@ -155,10 +155,17 @@ class Replication:
             self._failures = 0
 
     def _spawn(self, now: float) -> None:
+        """Start Litestream on an empty WAL, so that it begins with a full copy. Where it finds frames
+        that it has read before, it continues behind them, and misses what was written and
+        checkpointed while it did not run: its replica would be damaged (0.5.17, `verify` in db.go)."""
         assert self._lock is not None
         try:
             self.litestream.write_settings()
             command = self.litestream.command("replicate")
+            if self.db.damage is None and not self.db.truncate_wal():
+                raise BackupError(
+                    "the WAL cannot be truncated: something reads, or the disk is full"
+                )
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return
@@ -189,7 +196,7 @@ class Replication:
         self._fail(f"litestream ended with code {code}", now)
 
     def _fail(self, trouble: str, now: float) -> None:
-        self.db.checkpoints = True  # the WAL must not grow without bound; Litestream starts with a full copy after that
+        self.db.checkpoints = True  # the WAL must not grow without bound
         self._waiting_since = self._waiting_since or now
         self._failures += 1
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self._failures - 1) / 2)
