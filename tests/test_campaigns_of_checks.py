@@ -87,20 +87,30 @@ def test_what_a_script_uses_cannot_be_hidden_and_what_is_planted_is_found(second
     assert hidden_lua.campaign(20, seed=5, plant=True)["finds"]
 
 
-def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path) -> None:
+def killed_twice(slow_package: Path) -> list[dict[str, object]]:
+    """The findings of a check whose two children were killed; none if one had not begun yet."""
     checks, findings = Checks(512 << 20, 60), []
-    with open(slow_package, "rb") as file:
-        thread = threading.Thread(target=lambda: findings.extend(checks.run(file)))
-        thread.start()
-        first = the_child()
-        time.sleep(0.1)
-        os.kill(first, signal.SIGKILL)
-        second = the_child(but=first)
-        time.sleep(0.1)
-        os.kill(second, signal.SIGKILL)
-        thread.join(120)
+
+    def run() -> None:
+        with contextlib.suppress(ChecksUnavailable), open(slow_package, "rb") as file:
+            findings.extend(checks.run(file))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    first = the_child()
+    time.sleep(0.1)
+    os.kill(first, signal.SIGKILL)
+    second = the_child(but=first)
+    time.sleep(0.1)
+    os.kill(second, signal.SIGKILL)
+    thread.join(120)
     assert first != second
-    assert (findings[0]["code"], findings[0]["severity"]) == ("check_crashed", "error")
+    return findings
+
+
+def test_a_child_that_is_killed_from_outside_is_started_again(slow_package: Path) -> None:
+    found = next(filter(None, (killed_twice(slow_package) for _ in range(10))))
+    assert (found[0]["code"], found[0]["severity"]) == ("check_crashed", "error")
 
 
 def test_a_child_that_does_nothing_at_all_is_ended(slow_package: Path) -> None:
