@@ -51,12 +51,21 @@ def limits_of(pid: int) -> dict[str, list[str]]:
     return {}
 
 
+def written_bytes(pid: int) -> int:
+    """What a process has written so far; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/io").read_text().partition("wchar: ")[2].split()[0])
+    return 0
+
+
 def the_child(of: int | None = None, *, but: int = 0, timeout_seconds: float = 60) -> int:
-    """The process that checks a package for us (or for another process), once it has taken all its limits upon itself."""
+    """The process that checks a package for us (or for another process), once it has all its limits and
+    has written its first line, which is longer than what it writes about itself into /proc."""
     until = time.monotonic() + timeout_seconds
     while time.monotonic() < until:
         for pid in kill_checks.children_of(of or os.getpid()):
-            if pid != but and limits_of(pid).get("Max open files") == ["3", "3"]:
+            limited = limits_of(pid).get("Max open files") == ["3", "3"]
+            if pid != but and limited and written_bytes(pid) > 20:
                 return pid
         time.sleep(0.005)
     raise AssertionError("no child was started")
