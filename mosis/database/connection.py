@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -470,17 +470,19 @@ class Database:
             connection.checkpoint()
         return number
 
-    def truncate_wal(self, timeout_seconds: float = 1.0) -> bool:
-        """Move the whole WAL into the database file and truncate it, by a connection of its own.
-        Returns whether that was possible: a long read or a full disk prevents it."""
-        raw = sqlite3.connect(self.path, timeout=timeout_seconds, isolation_level=None)
+    def truncate_wal(self) -> bool:
+        """Move the whole WAL into the database file and truncate it. Returns whether that was
+        possible: a long write, a long read or a full disk prevents it."""
+        if not self.writers.acquire(timeout=BUSY_SECONDS):
+            return False
         try:
-            (busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            with closing(opened(self.path)) as raw:
+                raw.execute("PRAGMA busy_timeout = 1000")  # for readers; writers wait meanwhile
+                return bool(raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
         except sqlite3.Error:
             return False
         finally:
-            raw.close()
-        return not busy
+            self.writers.release()
 
     def close(self) -> None:
         """Checkpoint and close the connections. A connection whose thread still runs (a job that outlasts the stop timeout) stays

@@ -13,7 +13,7 @@ DAMAGED = (
     "The database is damaged: it is read-only until the operator restores a good copy."
     " Reading may still work."
 )
-# Checkpoints run only in `Connection`, under the write lock: before SQLite 3.51.3 a checkpoint that
+# The portal's checkpoints run under the write lock alone: before SQLite 3.51.3 a checkpoint that
 # races with a writer can, rarely, corrupt the database (https://sqlite.org/wal.html#walresetbug).
 # WAL size that triggers a checkpoint, about 10 ms of work: writers wait for it.
 CHECKPOINT_BYTES = 4 << 20

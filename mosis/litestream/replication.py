@@ -164,7 +164,7 @@ class Replication:
             command = self.litestream.command("replicate")
             if self.db.damage is None and not self.db.truncate_wal():
                 raise BackupError(
-                    "the WAL cannot be truncated: something reads, or the disk is full"
+                    "the WAL cannot be truncated: a long read or write, or a full disk"
                 )
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
