@@ -233,20 +233,13 @@ class Mover:
         """Read an object. With `copy`, one that is missing is copied first: the portal may have stored
         its package on the disk after the last pass."""
         try:
-            with open(os.devnull, "wb") as nowhere:
-                self._patiently(
-                    lambda: self.objects.read_object(row.name, row.size_bytes, row.sha256, nowhere)
-                )
+            self._patiently(lambda: self.objects.check_object(row.name, row.size_bytes, row.sha256))
         except BucketUnavailable:
             raise
-        except ObjectMissing as error:
-            if copy and self._path(row).exists():
+        except ObjectError as error:
+            if copy and isinstance(error, ObjectMissing) and self._path(row).exists():
                 self._to_bucket(row, {}, False)
                 return self._verify_object(row)
-            if self._is_named(row):
-                self._finding(str(error))
-            return False
-        except ObjectError as error:
             if self._is_named(row):
                 self._finding(str(error))
             return False

@@ -34,7 +34,7 @@ from mosis.outbound.objects import (
     Stored,
 )
 from mosis.packages.fetches import JOBS, Fetch, Fetches, Turn, unavailable
-from mosis.packages.storage import ORPHAN_AGE_SECONDS, Files, Received
+from mosis.packages.storage import ORPHAN_AGE_SECONDS, Files, Received, lost
 
 log = logging.getLogger("mosis.packages.storage")
 
@@ -278,14 +278,18 @@ class BucketFiles(Files):
         if digest.hexdigest() != sha256:
             raise ObjectError(f"{name} has another SHA-256")
 
-    def _hash(self, name: str, size_bytes: int, sha256: str) -> None:
+    def check_object(self, name: str, size_bytes: int, sha256: str) -> None:
+        """Read an object whole. Raises ObjectError if it is not what was stored."""
         with open(os.devnull, "wb") as nowhere:
-            try:
-                self.read_object(name, size_bytes, sha256, nowhere)
-            except BucketUnavailable:
-                raise
-            except ObjectError as error:
-                raise self._lost(name, error) from error
+            self.read_object(name, size_bytes, sha256, nowhere)
+
+    def _hash(self, name: str, size_bytes: int, sha256: str) -> None:
+        try:
+            self.check_object(name, size_bytes, sha256)
+        except BucketUnavailable:
+            raise
+        except ObjectError as error:
+            raise self._lost(name, error) from error
 
     def _begin(self, name: str, size_bytes: int, sha256: str, client: str) -> Fetch:
         if self.gate.is_down:
@@ -414,10 +418,7 @@ class BucketFiles(Files):
             "package missing" if missing else "package damaged",
             extra={"object": name, "reason": str(error)},
         )
-        return Unavailable(
-            "package_unavailable",
-            "This package is missing or damaged; the operator finds it in the log.",
-        )
+        return lost()
 
 
 class _Share:

@@ -191,10 +191,7 @@ class Files:
                 "package damaged" if path.exists() else "package missing",
                 extra={"path": str(path), "sha256": sha256},
             )
-            raise Unavailable(
-                "package_unavailable",
-                "This package is missing or damaged; the operator finds it in the log.",
-            )
+            raise lost()
         return file
 
     def verify(self, path: Path, size_bytes: int, sha256: str, name: str = "") -> None:
@@ -260,6 +257,14 @@ def sha256_of(path: Path) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def lost() -> Unavailable:
+    """The error of a package that is not what was stored; the caller logs the reason."""
+    return Unavailable(
+        "package_unavailable",
+        "This package is missing or damaged; the operator finds it in the log.",
+    )
 
 
 def _not_stored(error: OSError) -> Unavailable:

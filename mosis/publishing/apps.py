@@ -13,6 +13,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
 
+STATUSES = ("draft", "published", "suspended")
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"
 PACKAGE_ID_FORM = "Two or more segments of lower-case letters and digits joined by dots, up to 255 characters: com.acme.notes."
 JSON_FIELDS = ("tags", "rollout_plan")

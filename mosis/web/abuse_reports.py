@@ -56,7 +56,7 @@ REPORTED_APP = shape(
     app_id=ID,
     package_id=TEXT,
     name=TEXT,
-    app_status=one_of("draft", "published", "suspended"),
+    app_status=one_of(*apps.STATUSES),
     reports=COUNT,
     verified=COUNT,
     sources=COUNT,
@@ -77,7 +77,7 @@ ABUSE_REPORT = shape(
     closed_at=nullable(TIME),
     outcome=nullable(one_of(*OUTCOMES)),
 )
-CLOSED = shape("ClosedReports", closed=COUNT, app_status=one_of("draft", "published", "suspended"))
+CLOSED = shape("ClosedReports", closed=COUNT, app_status=one_of(*apps.STATUSES))
 
 
 def routes(app: bottle.Bottle) -> None:

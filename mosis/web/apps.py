@@ -11,7 +11,7 @@ from mosis.context import Context
 from mosis.database import Connection
 from mosis.packages.manifest import PACKAGE_ID
 from mosis.publishing import apps, listing_changes, rollout_plans, versions
-from mosis.publishing.apps import App
+from mosis.publishing.apps import STATUSES, App
 from mosis.publishing.listing_changes import ListingChange
 from mosis.telemetry import rollout_health
 from mosis.validation import LINES, Finding, finding, findings_of, pattern
@@ -73,7 +73,6 @@ CREATE = (
 PUBLISH_BY = ("anyone", "trusted")
 CHANGE = _FIELDS | _DEFAULT_PLAN | {"publish_by": {"type": "string", "allowed": list(PUBLISH_BY)}}
 
-STATUSES = ("draft", "published", "suspended")
 PENDING = shape(
     "PendingListing",
     id=ID,

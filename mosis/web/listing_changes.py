@@ -53,7 +53,7 @@ FOR_REVIEWERS = extended_with(
     because=many(TEXT),
     author_id=ID,
     developer_id=ID,
-    app_status=one_of("draft", "published", "suspended"),
+    app_status=one_of(*apps.STATUSES),
     name_look_alike=nullable(TEXT),
 )
 
