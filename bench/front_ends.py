@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.footprint import memory_mib
 from mosis.config import Config
 from mosis.database import Database
 from mosis.outbound.objects import open_bucket
@@ -47,9 +48,8 @@ def memory(front: FrontEndProcess) -> str:
     """What a front end and its Litestream take: PSS, and RSS, which counts shared pages in full."""
     found = []
     for pid in (front.pid, front.follower):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        sizes = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
-        found.append(f"{int(sizes['Pss']) >> 10} MiB PSS ({int(sizes['Rss']) >> 10} RSS)")
+        pss, rss = (int(memory_mib(pid, "smaps_rollup", name)) for name in ("Pss", "Rss"))
+        found.append(f"{pss} MiB PSS ({rss} RSS)")
     return " and its Litestream ".join(found)
 
 

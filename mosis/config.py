@@ -357,7 +357,7 @@ class Config:
 
     def _missing_for_recovery(self) -> list[str]:
         """An error for each setting without which another one would have no effect."""
-        in_bucket = (self.backup_url or "").startswith("s3://")
+        in_bucket = self.backup_in_bucket
         complaints = []
         if self.backup_key is not None and not in_bucket:
             complaints.append("BACKUP_KEY: needs BACKUP_URL=s3://BUCKET/PATH, where it is used.")
@@ -369,6 +369,16 @@ class Config:
         if 0 < self.lease_seconds < 5:
             complaints.append("LEASE_SECONDS: must be 0 (off) or from 5 to 300.")
         return complaints
+
+    @property
+    def backup_in_bucket(self) -> bool:
+        """Whether BACKUP_URL is a bucket of an S3-compatible store."""
+        return (self.backup_url or "").startswith("s3://")
+
+    @property
+    def packages_bucket(self) -> str | None:
+        """The address of the bucket with packages, written or only read."""
+        return self.packages_url or self.packages_moved_from
 
     @property
     def verified_email_required(self) -> bool:

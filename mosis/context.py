@@ -81,6 +81,11 @@ class Context:
             found = self.states.setdefault(kind, kind())
         return found  # type: ignore[no-any-return]
 
+    @property
+    def replicates(self) -> bool:
+        """Whether this process runs Litestream, so that store front ends may follow."""
+        return self.replication is not None and self.replication.started
+
     def url(self, path: str) -> str:
         """An absolute address of this portal."""
         return self.config.base_url + path
@@ -163,7 +168,7 @@ def make_reading_context(config: Config, clock: Clock | None = None) -> Context:
 
 def open_files(config: Config) -> Files:
     """The packages on the disk, or in the bucket that the settings name. Raises ConfigError."""
-    url = config.packages_url or config.packages_moved_from
+    url = config.packages_bucket
     if url is None:
         return Files(config.packages_dir, config.disk_reserve_bytes)
     return BucketFiles(

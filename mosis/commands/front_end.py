@@ -65,15 +65,14 @@ class Upkeep:
             self._try(store.keep_counts)
 
     def _run(self) -> None:
-        report_at, generation = 0.0, -1
+        report_at = 0.0
         while not self._stopping.is_set():
             now = time.monotonic()
-            if (newest := self.env.db.data_version()) > 0:
+            if self.env.db.data_version() > 0:
                 self._try(store.refresh_indexes)
-                generation = newest
-            if now >= report_at and generation > 0:
-                self._try(store.report_downloads)
-                report_at = now + store.REPORT_SECONDS
+                if now >= report_at:
+                    self._try(store.report_downloads)
+                    report_at = now + store.REPORT_SECONDS
             self._stopping.wait(INDEX_SECONDS)
 
     def _try(self, work: Any) -> None:

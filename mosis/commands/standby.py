@@ -64,7 +64,7 @@ def finish(lease: Lease) -> None:
 
 def run_lease(action: str, config: Config) -> int:
     """`portal.py lease show` and `release`. Raises BackupError."""
-    if not (config.backup_url or "").startswith("s3://"):
+    if not config.backup_in_bucket:
         raise BackupError("there is no lease without BACKUP_URL=s3://BUCKET/PATH")
     lease = open_lease(config)
     try:

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -167,18 +166,8 @@ class Follow:
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return
-        wrapper = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("child.py"))]
         with open(self.folder / "litestream.log", "wb") as words:
-            self._child = subprocess.Popen(  # noqa: S603  (our own program)
-                [*wrapper, str(os.getpid()), str(self._lock), *command],
-                cwd=self.litestream.folder,
-                env=self.litestream.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                pass_fds=(self._lock,),
-                process_group=0,
-            )
+            self._child = self.litestream.start(self._lock, command, words)
         self.restarts += 1
         log.info("litestream follows", extra={"pid": self._child.pid, "restarts": self.restarts})
 

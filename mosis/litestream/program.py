@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mosis.config import Config
 from mosis.database import has_tables
@@ -112,6 +112,23 @@ class Litestream:
         if bundle := found.pop("AWS_CA_BUNDLE", ""):
             found.setdefault("SSL_CERT_FILE", bundle)
         return found
+
+    def start(
+        self, lock: int, command: list[str], output: IO[bytes] | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start a command that ends with this process and holds the lock of its folder, see child.py.
+        Its output goes to ours, or into a file."""
+        wrapper = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("child.py"))]
+        return subprocess.Popen(  # noqa: S603  (our own program)
+            [*wrapper, str(os.getpid()), str(lock), *command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(lock,),
+            process_group=0,  # Ctrl-C is for the portal; Litestream ends after it
+        )
 
     def ask(self, action: str, *arguments: str, timeout_seconds: float = ASK_SECONDS) -> str:
         """The output of an action. Raises BackupError with its last lines."""

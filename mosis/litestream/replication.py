@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -169,23 +168,7 @@ class Replication:
         except (BackupError, OSError) as error:
             self._fail(str(error), now)
             return
-        wrapper = [
-            sys.executable,
-            "-I",
-            "-S",
-            "-B",
-            str(Path(__file__).with_name("child.py")),
-            str(os.getpid()),
-            str(self._lock),
-        ]
-        self._child = subprocess.Popen(  # noqa: S603  (our own program)
-            wrapper + command,
-            cwd=self.litestream.folder,
-            env=self.litestream.environment,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(self._lock,),
-            process_group=0,  # Ctrl-C is for the portal; Litestream ends after it
-        )
+        self._child = self.litestream.start(self._lock, command)
         self.db.checkpoints = False  # Litestream runs the checkpoints from now on
         self._restarts += 1
         self._started, self._probe_at = now, now + 1.0

@@ -15,7 +15,7 @@ SLOW_SECONDS = 1.0
 def examine(config: Config) -> Iterator[tuple[str, str]]:
     """(level, text) of each finding; nothing where packages are on the disk. An object of a few
     bytes is written, read and removed."""
-    url = config.packages_url or config.packages_moved_from
+    url = config.packages_bucket
     if url is None:
         return
     try:

@@ -55,7 +55,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def beat(env: Context) -> None:
     """Update the row; a tick of the worker, in the process that runs Litestream."""
-    if env.replication is None or not env.replication.started or env.db.damage is not None:
+    if not env.replicates or env.db.damage is not None:
         return
     db = env.db.connection()
     with db.write():

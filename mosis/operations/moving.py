@@ -31,7 +31,7 @@ from mosis.outbound.objects import (
     open_bucket,
     parse,
 )
-from mosis.packages.bucket_storage import PACKAGES, PICTURES, BucketFiles, package_name
+from mosis.packages.bucket_storage import BucketFiles, package_name
 from mosis.packages.storage import Files, Received
 from mosis.publishing import package_files
 
@@ -103,7 +103,7 @@ def rows_of(db: Connection) -> Iterator[Row]:
 
 def plan(config: Config, to: str) -> tuple[Bucket, bool]:
     """The bucket of a move, and whether the move goes there. Raises ConfigError."""
-    configured = config.packages_url or config.packages_moved_from
+    configured = config.packages_bucket
     if to == DISK:
         if configured is None:
             raise ConfigError(["--to file: needs PACKAGES_URL or PACKAGES_MOVED_FROM, the source."])
@@ -135,7 +135,7 @@ class Mover:
         for number in range(1 if dry_run else PASSES):
             before, present = self.result.copied, self.result.present
             known = self._known() if to_bucket else {}
-            self._each(lambda row, known=known: copy(row, known, dry_run))  # type: ignore[misc]
+            self._each(partial(copy, known=known, dry_run=dry_run))
             if number:  # what this pass found was copied by the one before
                 self.result.present = present
             if self.result.copied == before or self.result.findings or number == PASSES - 1:
@@ -271,7 +271,7 @@ class Mover:
         if not self._verify_file(row):
             return
         for name in (row.name, *package_files.of_version(self.env.db.connection(), row.id)):
-            self._patiently(lambda name=name: self.bucket.delete(name))  # type: ignore[misc]
+            self._patiently(partial(self.bucket.delete, name))
         self._add("pruned")
 
     # What all share
@@ -316,11 +316,7 @@ class Mover:
         """Name and size of everything that is in the bucket."""
         try:
             return self._patiently(
-                lambda: {
-                    each.name: each.size_bytes
-                    for kind in (PACKAGES, PICTURES)
-                    for each in self.bucket.list(kind)
-                }
+                lambda: {each.name: each.size_bytes for each in self.objects.objects()}
             )
         except BucketUnavailable as error:
             raise MoveError(str(error)) from error
@@ -330,10 +326,9 @@ class Mover:
 
     def _is_named(self, row: Row) -> bool:
         """Whether the package is still wanted: its row may have been removed meanwhile."""
-        named = self.env.db.connection().value(
+        return self.env.db.connection().has(
             "SELECT 1 FROM versions WHERE id = ? AND package_removed_at IS NULL", row.id
         )
-        return bool(named)
 
     def _count(self, row: Row) -> None:
         with self._lock:

@@ -387,7 +387,7 @@ def find(bucket: Bucket) -> tuple[Entry, str] | None:
 def newest_generation(config: Config) -> int:
     """The generation of the replica that is written now; 0 without a lease, or without the extra, with
     which there can be none. Raises BackupError if the bucket does not answer."""
-    if not (config.backup_url or "").startswith("s3://"):
+    if not config.backup_in_bucket:
         return 0
     try:
         found = find(open_lease(config).bucket)

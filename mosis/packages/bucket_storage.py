@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -204,14 +205,19 @@ class BucketFiles(Files):
         """Remove objects whose row was not committed; what cannot be removed now is an orphan."""
         for name in names:
             with suppress(ObjectError):
-                self.gate.ask(lambda name=name: self.bucket.delete(name))  # type: ignore[misc]
+                self.gate.ask(partial(self.bucket.delete, name))
 
     # Reading
+
+    @property
+    def gives_addresses(self) -> bool:
+        """Whether PACKAGES_SERVE or PACKAGES_CDN has clients fetch packages by themselves."""
+        return self.writes and (self.redirects or bool(self.cdn))
 
     def address(self, path: Path, name: str) -> str | None:
         """Where a client finds this object by itself, if PACKAGES_SERVE or PACKAGES_CDN says so and
         it is in the bucket. Raises Unavailable while the bucket is known to be down."""
-        if not self.writes or not (self.redirects or self.cdn) or path.exists():
+        if not self.gives_addresses or path.exists():
             return None
         if self.cdn:
             return f"{self.cdn}/{name}"
@@ -361,7 +367,7 @@ class BucketFiles(Files):
             )
             return 0
         for name in orphans:
-            self.gate.ask(lambda name=name: self.bucket.delete(name))  # type: ignore[misc]
+            self.gate.ask(partial(self.bucket.delete, name))
         return len(orphans)
 
     def _find_orphans(

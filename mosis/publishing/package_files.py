@@ -37,6 +37,8 @@ class HasPackage(Protocol):
     @property
     def app_id(self) -> str: ...
     @property
+    def version(self) -> str: ...
+    @property
     def size_bytes(self) -> int: ...
     @property
     def sha256(self) -> str: ...
@@ -65,8 +67,7 @@ def pictures(
 def path(env: Context, db: Connection, version: HasPackage) -> Path:
     """The path of the package file, if it is on the disk."""
     home = db.value(f"SELECT {HOME} FROM apps a WHERE id = ?", version.app_id)
-    row = db.value("SELECT version FROM versions WHERE id = ?", version.id)
-    return env.files.path(str(home), version.app_id, str(row))
+    return env.files.path(str(home), version.app_id, version.version)
 
 
 def open_file(
@@ -97,7 +98,7 @@ def open_or_later(
 def address(env: Context, db: Connection, version: HasPackage) -> str | None:
     """Where a client finds the package by itself; None if the portal sends it. Raises Unavailable
     `package_unavailable`."""
-    if not isinstance(env.files, BucketFiles):
+    if not isinstance(env.files, BucketFiles) or not env.files.gives_addresses:
         return None
     return env.files.address(path(env, db, version), name(version))
 

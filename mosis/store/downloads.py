@@ -214,9 +214,10 @@ def _picture(
         raise NotFound("picture")
     size_bytes, sha256 = known["size_bytes"], known["sha256"]
     target = env.config.assets_dir / app_id / version_id / (name + suffix)
-    file = env.files.find(target, size_bytes, sha256)
-    if file is None and isinstance(env.files, BucketFiles):
+    if isinstance(env.files, BucketFiles):  # looks on this machine first, too
         file = _from_bucket(env.files, target, known, (app_id, version_id, suffix), turn)
+    else:
+        file = env.files.find(target, size_bytes, sha256)
     if file is None:
         with _package(env, db, version_id, turn) as package:
             file = _extract(package, inside, sha256, target)

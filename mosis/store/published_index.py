@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mosis.context import Context
-from mosis.database import Connection
+from mosis.database import Connection, columns
 from mosis.errors import NotFound
 
 
@@ -89,9 +89,7 @@ def ages(db: Connection) -> list[int]:
 def rows(db: Connection) -> list[Published]:
     """The newest index of each cooldown."""
     return db.all(
-        "SELECT min_age_days, sequence, catalogue, created_at, size_bytes, sha256, signatures, keys"
-        " FROM signed_indexes ORDER BY min_age_days",
-        into=Published,
+        f"SELECT {columns(Published)} FROM signed_indexes ORDER BY min_age_days", into=Published
     )
 
 

@@ -137,7 +137,7 @@ def gzip_index_at(env: Context, sequence: int) -> tuple[BinaryIO, int, str] | No
 def refresh(env: Context) -> None:
     """Make every index that store front ends are offered and that is no longer current; a tick of the
     worker. Elsewhere an index is made when it is asked for."""
-    if env.replication is None or not env.replication.started or env.db.damage is not None:
+    if not env.replicates or env.db.damage is not None:
         return
     db = env.db.connection()
     for age in {0, *published_index.ages(db)}:
@@ -225,7 +225,7 @@ def _make(env: Context, db: Connection, keys: list[IndexKey], min_age_days: int)
         signatures,
         AGED_SECONDS if min_age_days else RENEWED_AFTER_SECONDS,
     )
-    if env.replication is not None and env.replication.started:
+    if env.replicates:
         published_index.publish(db, index, min_age_days, announced)
     return index
 

@@ -37,8 +37,9 @@ def change(db: Connection, app_id: str, fields: dict[str, Any]) -> Settings:
 
 def set_columns(db: Connection, app: int, **values: Any) -> None:
     """Set columns of an app, in the running transaction."""
-    for name, value in values.items():
-        db.change(f"UPDATE apps SET {name} = ? WHERE id = ?", value, app)
+    if values:
+        names = ", ".join(f"{name} = ?" for name in values)
+        db.change(f"UPDATE apps SET {names} WHERE id = ?", *values.values(), app)
 
 
 def all_listed(db: Connection, rows: list[tuple[int]]) -> None:

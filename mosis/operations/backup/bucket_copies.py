@@ -122,9 +122,9 @@ def upload_secrets(env: Context) -> None:
     env.state(_Uploaded).digest = _digest(secrets)
 
 
-def restore_secrets(config: Config) -> list[str]:
+def restore_secrets(config: Config, newest: dict[str, bytes] | None = None) -> list[str]:
     """Restore the secrets that the data folder lacks from the bucket; their names. One that exists
-    is never changed. Without a request if none is missing.
+    is never changed. Without a request if none is missing, or if the caller has the `newest`.
 
     Raises BackupError if the bucket does not answer or cannot be read: new secrets must not be made
     then."""
@@ -139,7 +139,8 @@ def restore_secrets(config: Config) -> list[str]:
                 " or everybody would be signed out and devices would not trust the index"
             )
         return []
-    newest = _tried(bucket.newest_secrets) or {}
+    if newest is None:
+        newest = _tried(bucket.newest_secrets) or {}
     config.data_dir.mkdir(parents=True, exist_ok=True)
     restored = [name for name in missing if name in newest]
     for name in restored:

@@ -152,7 +152,7 @@ def missing_secrets(config: Config) -> list[str]:
 def is_locked(config: Config) -> bool:
     """Whether BACKUP_URL has encrypted secrets although BACKUP_KEY is not set. False where it cannot be
     asked, such as without the extra: nothing is uploaded without the key, so they stay there."""
-    if config.backup_key is not None or not (config.backup_url or "").startswith("s3://"):
+    if config.backup_key is not None or not config.backup_in_bucket:
         return False
     try:
         return bool(RecoveryBucket(open_bucket(config.backup_url or ""), "").index("secrets"))

@@ -58,9 +58,7 @@ def check_without_lease(config: Config) -> None:
     raises BackupError while another portal has the lease. Sets the generation, so that the newest
     replica is restored and continued."""
     had = (config.data_dir / "lease").exists()
-    if not (config.backup_url or "").startswith("s3://") or (
-        not had and config.database_path.exists()
-    ):
+    if not config.backup_in_bucket or (not had and config.database_path.exists()):
         return
     try:
         lease = open_lease(config)
@@ -141,7 +139,7 @@ def _restore_secrets(config: Config, generation: int) -> None:
         path = config.data_dir / name
         if name in newest and path.exists() and path.read_bytes() != newest[name]:
             _rename(path, generation)
-    bucket_copies.restore_secrets(config)
+    bucket_copies.restore_secrets(config, newest)
 
 
 def _rename(path: Path, generation: int) -> None:
