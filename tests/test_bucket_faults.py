@@ -1,6 +1,5 @@
 """The bucket fails, or the portal does while it uses it: nothing is lost, and nobody waits who does not need it."""
 
-import base64
 import errno
 import hashlib
 import itertools
@@ -163,8 +162,7 @@ def test_one_client_with_many_packages_lets_another_through(
     files = env.files
     assert isinstance(files, BucketFiles)
     made = [*add_packages(env, bucket, 12).items()]
-    names = {each.size_bytes: each.name for each in bucket.list("packages")}
-    assert names
+    assert [*bucket.list("packages")]
     own.pause()
     try:
         fetches = []
@@ -345,7 +343,7 @@ def test_an_upload_is_refused_before_its_body_while_the_bucket_is_down(
 
 
 def test_a_full_bucket_refuses_uploads_and_still_serves(
-    tmp_path: Path, new_databases: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SeaweedFS(tmp_path / "full", "-volume.max=24", "-master.volumeSizeLimitMB=1")
     for name, value in store.environment.items():
@@ -366,10 +364,7 @@ def test_a_full_bucket_refuses_uploads_and_still_serves(
         status, answer = alice.upload("2.0.0", 2)
         assert (status, answer["code"]) == (503, "package_unavailable")
         (stored,) = bucket.list("packages")
-        assert (
-            base64.b16encode(hashlib.sha256(bucket.get(stored.name)[0]).digest()).decode().lower()
-            in stored.name
-        )
+        assert hashlib.sha256(bucket.get(stored.name)[0]).hexdigest() in stored.name
         with socket.create_connection(("127.0.0.1", server.port), 5):
             assert urllib.request.urlopen(server.url + "/v1/store/apps", timeout=10).status == 200
     finally:

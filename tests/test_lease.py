@@ -556,7 +556,6 @@ def test_a_primary_without_the_bucket_stops_writing_and_goes_on_with_it(
         monkeypatch.setenv(name, value)
     try:
         seaweed.start()
-        open_bucket(seaweed.url("tests")).put("made", b"")
         one = Pair(tmp_path, seaweed.url("tests", "x")).portals[0]
         try:
             one.start()

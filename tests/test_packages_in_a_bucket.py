@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -245,18 +246,17 @@ def test_orphans_go_after_a_day_and_nothing_else_does(
         bucket.put(orphan, b"x")
     store.sweep_packages(client.env)
     assert set(orphans) <= {each.name for each in bucket.list("packages")}
-    later = files_time() + 25 * 3600
-    monkeypatch.setattr("mosis.packages.bucket_storage.time.time", lambda: later)
+    a_day_passes(monkeypatch)
     store.sweep_packages(client.env)
     left = {each.name for each in bucket.list()}
     assert left == {*named, "packages/readme.txt", "lease"}
     client.get(url).expect(200)
 
 
-def files_time() -> float:
-    import time
-
-    return time.time()
+def a_day_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour more than a day, for the sweep."""
+    later = time.time() + 25 * 3600
+    monkeypatch.setattr("mosis.packages.bucket_storage.time.time", lambda: later)
 
 
 def test_another_database_removes_nothing(
@@ -265,8 +265,7 @@ def test_another_database_removes_nothing(
     app = "0" * 32
     for number in range(60):
         bucket.put(f"packages/{app}/{'a' * 64}-{number:032d}.mosis", b"x")
-    later = files_time() + 25 * 3600
-    monkeypatch.setattr("mosis.packages.bucket_storage.time.time", lambda: later)
+    a_day_passes(monkeypatch)
     assert package_files.sweep(env) == 0
     assert len(list(bucket.list("packages"))) == 60
 
@@ -275,8 +274,7 @@ def test_the_objects_of_a_deleted_app_go_with_its_job(
     client: Client, alice: Account, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.upload(NOTES, client.package(alice), as_=alice).expect(201)
-    later = files_time() + 25 * 3600
-    monkeypatch.setattr("mosis.packages.bucket_storage.time.time", lambda: later)
+    a_day_passes(monkeypatch)
     client.delete(f"/v1/apps/{NOTES}", as_=alice).expect(204)
     client.work()
     assert list(bucket.list()) == []

@@ -26,7 +26,7 @@ def server(tmp_path: Path, browser: Chromium) -> Iterator[Running]:
         found.stop()
 
 
-def sign_up(browser: Chromium, server: Running, name: str) -> None:
+def sign_up(browser: Chromium, name: str) -> None:
     """Make an account in a session of its own."""
     browser.become(name)
     browser.open("/console/register")
@@ -64,7 +64,7 @@ def test_people_who_share_an_app(browser: Chromium, server: Running, tmp_path: P
 
 def invite(browser: Chromium, server: Running) -> None:
     """A member is invited, accepts in a second session, and gets another role."""
-    sign_up(browser, server, "bob")
+    sign_up(browser, "bob")
     browser.become("developer")
     browser.open(APP)
     browser.press("Members")
@@ -141,7 +141,7 @@ def report(browser: Chromium) -> None:
 
 
 def transfer(browser: Chromium, server: Running) -> None:
-    sign_up(browser, server, "carol")
+    sign_up(browser, "carol")
     browser.become("developer")
     browser.open(APP + "/members")
     browser.fill(to=PEOPLE["carol"])

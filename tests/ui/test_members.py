@@ -12,13 +12,6 @@ MEMBERS, TRUSTED = APP + "/members", APP + "/trusted-publishers"
 GITHUB = "https://token.actions.githubusercontent.com"
 
 
-@pytest.fixture
-def alice(client: Client) -> Account:
-    account = client.register("alice")
-    client.app_of(account)
-    return account
-
-
 def signed_in(client: Client, account: Account) -> Browser:
     found = Browser(client)
     found.sign_in(account.email)

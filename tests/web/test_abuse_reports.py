@@ -23,11 +23,6 @@ def alice(client: Client) -> Account:
     return account
 
 
-@pytest.fixture
-def rita(client: Client) -> Account:
-    return client.reviewer("rita")
-
-
 def report(client: Client, number: int = 1, at: str = AT, **more: Any) -> Answer:
     """A report from the network of this number."""
     address = f"203.0.{number // 250}.{number % 250 + 1}"
