@@ -1,9 +1,11 @@
 """Validation: every finding at once, and no more work than findings."""
 
+import ast
 import time
 
 import pytest
 
+import portal
 from mosis.errors import Invalid
 from mosis.validation import MOST_FINDINGS, check
 
@@ -51,3 +53,22 @@ def test_what_is_too_long_is_not_looked_into() -> None:
         with pytest.raises(Invalid) as refused:
             check({"a": value}, {"a": rules})
         assert [each["code"] for each in refused.value.errors] == ["too_long"]
+
+
+def test_schemas_are_constants() -> None:
+    """`check` compiles a schema once and keeps it: one made in each request would be kept for ever."""
+    made = []
+    for path in sorted((portal.HERE / "mosis").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call):
+                continue
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "checked":
+                schemas = call.args[:1]
+            elif isinstance(call.func, ast.Name) and call.func.id == "check":
+                schemas = call.args[1:2]
+            else:
+                continue
+            if any(isinstance(each, ast.Dict | ast.BinOp | ast.DictComp) for each in schemas):
+                made.append(f"{path.name}:{call.lineno}")
+    assert made == []

@@ -17,7 +17,7 @@ from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
-from mosis.errors import Conflict, Denied, NotFound
+from mosis.errors import Conflict, NotFound
 from mosis.publishing import apps, members, review_notices
 from mosis.publishing.apps import App
 
@@ -115,11 +115,6 @@ def index(db: Connection, caller: Caller, wanted: PageRequest) -> Page[ReportedA
     return page(rows, wanted, lambda row: (int(not row.verified), row.first))
 
 
-def find(db: Connection, app_id: str) -> ReportedApp | None:
-    """The open reports of an app together; None if there are none."""
-    return db.one(f"{_GROUPS} HAVING r.app_id = ?2", "", app_id, into=ReportedApp)
-
-
 def of_app(db: Connection, app: App, wanted: PageRequest, state: str) -> Page[Report]:
     """The reports of an app that are `open` or `closed`, newest first."""
     condition = "closed_at IS NULL" if state == "open" else "closed_at IS NOT NULL"
@@ -137,9 +132,7 @@ def for_reviewer(db: Connection, caller: Caller, app: str) -> App:
     """An app, for a reviewer. Raises NotFound, Denied `forbidden` for the caller's own app."""
     found = apps.get(db, app)
     if members.role_of(db, found.id, caller.account):
-        raise Denied(
-            "forbidden", "This is an app of your own; another reviewer has to decide on it."
-        )
+        raise members.own_app()
     return found
 
 
@@ -250,12 +243,12 @@ def _check_room(db: Connection, app_id: str, source: str, verified: bool) -> boo
 
 def _announce(db: Connection, app_id: str, package_id: str, reason: str) -> None:
     """Notify every reviewer but the members of the app, a few times an hour."""
-    for reviewer in review_notices.reviewers(db):
+    for reviewer in review_notices.reviewers_of(db, app_id):
         lately = db.value(
             "SELECT count(*) FROM events WHERE developer_id = ? AND kind = 'report.waiting'"
             " AND created_at > ?",
             reviewer,
             db.clock.now(-3600),
         )
-        if lately < NOTICES_AN_HOUR and members.role_of(db, app_id, reviewer) is None:
+        if lately < NOTICES_AN_HOUR:
             events.add(db, reviewer, "report.waiting", package_id=package_id, reason=reason)

@@ -15,7 +15,7 @@ from mosis.caller import PORTAL, Caller
 from mosis.context import Context
 from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first, page
-from mosis.errors import Conflict, Denied
+from mosis.errors import Conflict
 from mosis.publishing import apps, look_alikes, members, review_notices, review_policy
 from mosis.publishing.apps import App
 
@@ -128,9 +128,7 @@ def for_reviewer(db: Connection, caller: Caller, change_id: str) -> ListingChang
     """A change, for a reviewer. Raises NotFound, Denied `forbidden` for the caller's own app."""
     found = get(db, change_id)
     if found.author_id == caller.account or members.role_of(db, found.app_id, caller.account):
-        raise Denied(
-            "forbidden", "This is an app of your own; another reviewer has to decide on it."
-        )
+        raise members.own_app()
     return found
 
 

@@ -37,6 +37,11 @@ _SELECT = (
 )
 
 
+def own_app() -> Denied:
+    """The error for a reviewer who would decide on an app of their own."""
+    return Denied("forbidden", "This is an app of your own; another reviewer has to decide on it.")
+
+
 def role_of(db: Connection, app_id: str, account: str) -> str | None:
     """The role of an account in an app; None if it is not a member."""
     found: str | None = db.value(

@@ -19,17 +19,16 @@ def announce(db: Connection, version: Version, review_id: str, because: list[str
     """Notify every reviewer but the members of the app that a version waits, in the running
     transaction, and have a digest sent later."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", version.app_id)
-    for reviewer in reviewers(db):
-        if members.role_of(db, version.app_id, reviewer) is None:
-            events.add(
-                db,
-                reviewer,
-                "review.waiting",
-                package_id=package_id,
-                version=version.version,
-                review=review_id,
-                because=because,
-            )
+    for reviewer in reviewers_of(db, version.app_id):
+        events.add(
+            db,
+            reviewer,
+            "review.waiting",
+            package_id=package_id,
+            version=version.version,
+            review=review_id,
+            because=because,
+        )
     _queue_digest(db)
 
 
@@ -37,8 +36,8 @@ def announce_listing(db: Connection, app_id: str, change_id: str, because: list[
     """As `announce`, for a listing change. One that follows another of the same app within an hour,
     which was withdrawn or decided, is only named in the digest."""
     package_id = db.value("SELECT package_id FROM apps WHERE id = ?", app_id)
-    for reviewer in reviewers(db):
-        if members.role_of(db, app_id, reviewer) is None and not db.value(
+    for reviewer in reviewers_of(db, app_id):
+        if not db.value(
             "SELECT 1 FROM events WHERE developer_id = ? AND kind = 'listing.waiting' AND package_id = ?"
             " AND created_at > ? LIMIT 1",
             reviewer,
@@ -62,10 +61,9 @@ def _queue_digest(db: Connection) -> None:
 
 def send_digests(env: Context) -> None:
     """Job: notify each reviewer which of the versions and listing changes since the last digest still
-    wait. Safe to run
-    twice: the digest itself marks where the next one begins."""
+    wait. Safe to run twice: the digest itself marks where the next one begins."""
     db = env.db.connection()
-    for reviewer in reviewers(db):
+    for reviewer in _reviewers(db):
         with db.write():
             waiting = _waiting(db, reviewer)
             if not waiting:
@@ -81,7 +79,12 @@ def send_digests(env: Context) -> None:
             )
 
 
-def reviewers(db: Connection) -> list[str]:
+def reviewers_of(db: Connection, app_id: str) -> list[str]:
+    """The reviewers that are notified about an app: all but its members."""
+    return [each for each in _reviewers(db) if members.role_of(db, app_id, each) is None]
+
+
+def _reviewers(db: Connection) -> list[str]:
     """The accounts that are notified as reviewers."""
     rows = db.all(
         "SELECT id FROM developers WHERE role IN ('reviewer', 'admin') AND suspended = 0"

@@ -133,9 +133,7 @@ def _check_impartial(db: Connection, caller: Caller, version: Version) -> None:
     if members.role_of(db, version.app_id, caller.account) or caller.account == db.value(
         "SELECT developer_id FROM signing_keys WHERE id = ?", version.signing_key_id
     ):
-        raise Denied(
-            "forbidden", "This is an app of your own; another reviewer has to decide on it."
-        )
+        raise members.own_app()
 
 
 def version_of(db: Connection, review: Review) -> Version:

@@ -36,6 +36,7 @@ ERASE_HERE: Schema = {
     "sure": CHECKBOX | {"required": True},
 }
 WEBHOOK_MOVES = ("delete", "rotate", "switch")
+NAME_HERE: Schema = {"name": api_accounts.CHANGE["name"]}
 
 
 def routes(app: Portal) -> None:
@@ -92,7 +93,7 @@ def show(db: Connection, caller: Caller, page: Page) -> bytes:
 
 def change(db: Connection, caller: Caller, page: Page) -> bottle.HTTPResponse:
     """Change the name."""
-    form = page.form.checked({"name": api_accounts.CHANGE["name"]}, trimmed=("name",))
+    form = page.form.checked(NAME_HERE, trimmed=("name",))
     with db.write():
         accounts.change(db, caller, form)
     return page.see_other("/console/account", notice="name_changed")

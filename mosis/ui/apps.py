@@ -72,6 +72,7 @@ MOVES: dict[str, Schema] = {
     "yank": YANK,
     "unyank": {},
 }
+TAGS: Schema = {"tags": api.CHANGE["tags"]}
 
 
 def routes(app: Portal) -> None:
@@ -155,7 +156,7 @@ def change(env: Context, db: Connection, caller: Caller, page: Page, app: str) -
     fields = {"summary": "", "description": "", "category": "", "homepage": None} | form
     if not fields["category"]:
         del fields["category"]  # the API has no way to take it away
-    fields |= check({"tags": tags}, {"tags": api.CHANGE["tags"]})
+    fields |= check({"tags": tags}, TAGS)
     if wrong := api.further_findings(env, fields):
         raise Invalid(wrong)
     with db.write():

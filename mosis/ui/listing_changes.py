@@ -31,6 +31,8 @@ REVISION: Schema = {
         "regex": pattern(r"[1-9][0-9]*\Z", "This must be a number."),
     }
 }
+APPROVE_HERE: Schema = REVISION | {"comment": APPROVE["comment"]}
+REJECT_HERE: Schema = REVISION | REJECT
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ def index(db: Connection, caller: Caller, page: Page) -> bytes:
 def show(db: Connection, caller: Caller, page: Page, change: str) -> bytes:
     """One listing change with everything needed for a decision."""
     found = listing_changes.for_reviewer(db, caller, change)
-    app = apps.get(db, found.app_id)
+    row = row_of(db, found)
     return page.render(
         "listing.tpl",
-        row=row_of(db, found),
-        diffs=diffs_of(found, app),
-        look_alike=listing_changes.name_look_alike(db, found, app),
+        row=row,
+        diffs=diffs_of(found, row.app),
+        look_alike=listing_changes.name_look_alike(db, found, row.app),
         reasons=REASONS,
         decided_reasons=json.loads(found.reasons),
         is_open=found.state == "waiting",
@@ -81,7 +83,7 @@ def show(db: Connection, caller: Caller, page: Page, change: str) -> bytes:
 
 def approve(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
     """Approve the change, as it was when the page was made."""
-    form = page.form.checked(REVISION | {"comment": APPROVE["comment"]}, trimmed=("comment",))
+    form = page.form.checked(APPROVE_HERE, trimmed=("comment",))
     comment = form.get("comment", "")
     listing_changes.approve(db, caller, change, int(form["revision"]), comment)
     return page.see_other("/console/reviews", notice="listing_approved")
@@ -89,7 +91,7 @@ def approve(db: Connection, caller: Caller, page: Page, change: str) -> bottle.H
 
 def reject(db: Connection, caller: Caller, page: Page, change: str) -> bottle.HTTPResponse:
     """Reject the change, with reasons and a comment."""
-    form = page.form.checked(REVISION | REJECT, trimmed=("comment",), lists=("reasons",))
+    form = page.form.checked(REJECT_HERE, trimmed=("comment",), lists=("reasons",))
     reasons = [*dict.fromkeys(form["reasons"])]
     listing_changes.reject(db, caller, change, int(form["revision"]), reasons, form["comment"])
     return page.see_other("/console/reviews", notice="listing_rejected")

@@ -9,10 +9,13 @@ from mosis.database.pagination import PageRequest
 from mosis.publishing import apps, invitations, members
 from mosis.publishing.members import ROLES
 from mosis.ui.pages import Page, add
+from mosis.validation import Schema
 from mosis.web.members import CHANGE, INVITE, OFFER, count_mail
 from mosis.web.plugins import Portal
 
 ALL = PageRequest(100)  # an app has at most 20 members and 20 open invitations
+# a name of its own: the page has two forms with an address
+OFFER_HERE: Schema = {"to": OFFER["email"]}
 
 
 def routes(app: Portal) -> None:
@@ -95,8 +98,7 @@ def offer(
 ) -> bottle.HTTPResponse:
     """Offer the app to the owner of a mailbox."""
     apps.with_role(db, caller, app, "owner")
-    # a name of its own: the page has two forms with an address
-    form = page.form.checked({"to": OFFER["email"]}, trimmed=("to",))
+    form = page.form.checked(OFFER_HERE, trimmed=("to",))
     count_mail(env, caller, form["to"])
     with db.write():
         found = apps.with_role(db, caller, app, "owner")

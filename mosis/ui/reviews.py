@@ -48,6 +48,7 @@ SAY_HERE: Schema = {
     "text": SAY_AS_REVIEWER["text"],
     "internal": {"type": "string", "allowed": ["yes"]},
 }
+APPROVE_HERE: Schema = APPROVE | {"security": CHECKBOX}
 
 
 def routes(app: Portal) -> None:
@@ -155,7 +156,7 @@ def release(db: Connection, caller: Caller, page: Page, review: str) -> bottle.H
 
 def approve(db: Connection, caller: Caller, page: Page, review: str) -> bottle.HTTPResponse:
     """Approve the version."""
-    form = page.form.checked(APPROVE | {"security": CHECKBOX}, trimmed=("comment",))
+    form = page.form.checked(APPROVE_HERE, trimmed=("comment",))
     reviews.approve(
         db, caller, reviews.get(db, review), form.get("comment", ""), security="security" in form
     )

@@ -41,8 +41,6 @@ def change_default(
     """Set or remove the plan of versions that have none of their own."""
     apps.with_role(db, caller, app, "owner")
     plan = _read(page)
-    if plan is not None:
-        rollout_plans.check(plan)
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         api.change_fields(env, db, caller, found, {"rollout_plan": plan})
@@ -55,10 +53,8 @@ def change(
 ) -> bottle.HTTPResponse:
     """Set, replace or remove the plan of a version."""
     found = apps.with_role(db, caller, app, "publisher")
-    planned = versions.get(db, found, version)
+    versions.get(db, found, version)
     plan = _read(page)
-    if plan is not None:
-        rollout_plans.check(plan)
     with db.write():
         found = apps.with_role(db, caller, app, "publisher")
         planned = versions.get(db, found, version)
@@ -99,7 +95,9 @@ def _read(page: Page) -> dict[str, Any] | None:
         plan["halt_when"] = {"crash_free_below": share, "compared_with": "previous"}
         if "sessions_at_least" in form:
             plan["halt_when"]["sessions_at_least"] = int(form["sessions_at_least"])
-    return dict(check(plan, ROLLOUT_PLAN))
+    plan = dict(check(plan, ROLLOUT_PLAN))
+    rollout_plans.check(plan)
+    return plan
 
 
 def _steps(text: str) -> list[dict[str, float]]:

@@ -222,7 +222,8 @@ def _check_signature(env: Context, url: str) -> None:
 def _labelled(db: Connection, caller: Caller, match: dict[str, Any]) -> dict[str, Any]:
     """Revoke the key and give the scanner feedback, with a hash in place of the secret."""
     known = keys.is_known(db, match["token"])
-    keys.report(db, caller, match["token"])
+    if known:
+        keys.report(db, caller, match["token"])
     digest = hashlib.sha256(match["token"].encode()).digest()
     return {
         "token_hash": base64.b64encode(digest).decode(),

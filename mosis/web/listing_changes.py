@@ -8,6 +8,7 @@ import bottle
 from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.publishing import apps, listing_changes
+from mosis.publishing.apps import App
 from mosis.publishing.listing_changes import FIELDS, ListingChange
 from mosis.publishing.reviews import REASONS
 from mosis.validation import Schema
@@ -78,14 +79,14 @@ def of_app(db: Connection, caller: Caller, app: str) -> dict[str, Any]:
     """The waiting and the newest decided changes of an app's listing, newest first."""
     found = apps.with_role(db, caller, app, "viewer")
     page = listing_changes.of_app(db, found, read_page(str))
-    return listed("listing_changes", page, [public(db, each) for each in page.rows])
+    return listed("listing_changes", page, [public(each, found) for each in page.rows])
 
 
 @operation(LISTING_CHANGE)
 def show_own(db: Connection, caller: Caller, app: str, change: str) -> dict[str, Any]:
     """One change of an app's listing."""
     found = apps.with_role(db, caller, app, "viewer")
-    return public(db, listing_changes.get(db, change, found))
+    return public(listing_changes.get(db, change, found), found)
 
 
 @operation(matches=True, refuses="already_decided")
@@ -94,7 +95,7 @@ def withdraw(db: Connection, caller: Caller, app: str, change: str) -> None:
     with db.write():
         found = apps.with_role(db, caller, app, "owner")
         one = listing_changes.get(db, change, found)
-        require_match(lambda: public(db, one))
+        require_match(lambda: public(one, found))
         listing_changes.withdraw(db, caller, one)
 
 
@@ -106,7 +107,8 @@ def index(db: Connection, caller: Caller) -> dict[str, Any]:
     """Listing changes that wait, longest first, or that are decided, newest first."""
     state = str(read_choice("state", *STATES, default="waiting"))
     page = listing_changes.queue(db, caller, read_page(str, str), state)
-    return listed("listing_changes", page, [public(db, each) for each in page.rows])
+    rows = [public(each, apps.get(db, each.app_id)) for each in page.rows]
+    return listed("listing_changes", page, rows)
 
 
 @operation(FOR_REVIEWERS)
@@ -119,27 +121,28 @@ def show(db: Connection, caller: Caller, change: str) -> dict[str, Any]:
 def approve(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
     """Approve a revision of a listing change; the store shows it."""
     comment = body.get("comment", "")
-    return public(db, listing_changes.approve(db, caller, change, body["revision"], comment))
+    approved = listing_changes.approve(db, caller, change, body["revision"], comment)
+    return public(approved, apps.get(db, approved.app_id))
 
 
 @operation(LISTING_CHANGE, body=REJECT_LISTING, refuses="already_decided listing_edited")
 def reject(db: Connection, caller: Caller, change: str, body: dict[str, Any]) -> dict[str, Any]:
     """Reject a revision of a listing change, with reasons and a comment."""
     reasons = [*dict.fromkeys(body["reasons"])]
-    return public(
-        db, listing_changes.reject(db, caller, change, body["revision"], reasons, body["comment"])
+    rejected = listing_changes.reject(
+        db, caller, change, body["revision"], reasons, body["comment"]
     )
+    return public(rejected, apps.get(db, rejected.app_id))
 
 
-def public(db: Connection, change: ListingChange) -> dict[str, Any]:
-    app = apps.get(db, change.app_id)
+def public(change: ListingChange, app: App) -> dict[str, Any]:
     changes = listing_changes.differences(change, app)
     return shown(LISTING_CHANGE, change, package_id=app.package_id, changes=changes)
 
 
 def for_reviewers(db: Connection, change: ListingChange) -> dict[str, Any]:
     app = apps.get(db, change.app_id)
-    return public(db, change) | {
+    return public(change, app) | {
         "because": json.loads(change.because),
         "author_id": change.author_id,
         "developer_id": app.developer_id,
