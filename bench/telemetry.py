@@ -28,6 +28,7 @@ from mosis.clock import text
 from mosis.config import Config
 from mosis.database import Connection
 from mosis.telemetry import intake, rollups
+from mosis.validation.strict_json import dump_json
 from tests.client import PASSWORD
 from tests.server import Running
 from tests.test_telemetry_month import call
@@ -113,7 +114,9 @@ def fill(server: Running, wanted: int) -> dict[str, Any]:
                 session = events(
                     rng, int(time.time()) - (30 - day) * 86_400 + rng.randrange(86_000)
                 )
-                items.append(intake._encode(intake.validate_events(session, False, received).rows))
+                items.append(
+                    dump_json(intake.validate_events(session, False, received).rows).decode()
+                )
             for _ in range(math.ceil(wanted / 30 / BATCH / 1000)):
                 _write(db, rng, items, devices, received)
                 done += 1000 * BATCH
