@@ -44,7 +44,7 @@ def stored(stamp: str | None) -> str | None:
     return text if clock.is_time(text) else None
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def _minute(start: str, offset: str) -> int | None:
     """Cached, because the events of a batch are close together and parsing a time is slow."""
     try:
