@@ -120,7 +120,7 @@ WRITES_FOR_OTHERS = {
     "people/personal_data.py": "erasure goes through every table with personal data",
     "people/account_rows.py": "one statement bounds the rows of an account in several tables",
     "people/browser_sessions.py": "the token of a browser is a column of its session",
-    "database/connection.py": "`insert`, for the tables of its callers",
+    "database/connection.py": "`insert` and `update`, for the tables of its callers",
     "operations/clock_steps.py": "rows dated by a clock that was wrong",
     "events/__init__.py": "an event and its deliveries are inserted in one transaction",
     "publishing/members.py": "who leaves an app takes invitations and trusted publishers along; the"
@@ -143,7 +143,7 @@ def statements(path: Path) -> list[str]:
             found += WRITES.findall("".join(map(str, parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += WRITES.findall(node.value)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "insert":
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("insert", "update"):
             found += [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
     return found
 

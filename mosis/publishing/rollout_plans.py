@@ -317,11 +317,7 @@ def _after_step(db: Connection, plan: Plan, taken: int) -> Plan:
 
 
 def _change(db: Connection, plan: Plan, **values: Any) -> None:
-    db.change(
-        f"UPDATE rollout_plans SET {', '.join(f'{name} = ?' for name in values)} WHERE version_id = ?",
-        *values.values(),
-        plan.version_id,
-    )
+    db.update("rollout_plans", "version_id = ?", plan.version_id, **values)
 
 
 def sentence(plan: Plan | None) -> str | None:

@@ -307,14 +307,8 @@ def move(
     """Make a transition and set further columns, in the running transaction; `facts` become data of
     the event. Raises Conflict `invalid_state`."""
     before, after = MOVES[name]
-    values = {"state": after, **changes}
-    moved = db.change(
-        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)}"
-        f" WHERE id = ? AND state IN ({', '.join('?' * len(before))})",
-        *values.values(),
-        version.id,
-        *before,
-    )
+    condition = f"id = ? AND state IN ({', '.join('?' * len(before))})"
+    moved = db.update("versions", condition, version.id, *before, state=after, **changes)
     now: Version = by_id(db, version.id) or version
     if not moved:
         raise not_allowed(now, name)
@@ -364,11 +358,7 @@ def not_allowed(version: Version, name: str) -> Conflict:
 
 def set_columns(db: Connection, version_id: str, **values: Any) -> None:
     """Set columns that are no transition, in the running transaction."""
-    db.change(
-        f"UPDATE versions SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ?",
-        *values.values(),
-        version_id,
-    )
+    db.update("versions", "id = ?", version_id, **values)
 
 
 def set_rollout(db: Connection, version: Version, percent: float) -> None:

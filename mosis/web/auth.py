@@ -88,17 +88,11 @@ def password_findings(env: Context, fields: Mapping[str, Any]) -> list[Finding]:
 
 
 def routes(app: bottle.Bottle) -> None:
-    app.post(
-        "/auth/register",
-        callback=register,
-        scope="public",
-        auth="none",
-        lane="passwords",
-        idempotent="yes",
-    )
-    app.post("/auth/login", callback=login, scope="public", auth="none", lane="passwords")
-    app.post("/auth/login/second-factor", callback=second_factor_step, scope="public", auth="none")
-    app.post("/auth/refresh", callback=refresh, scope="public", auth="none")
+    signs_in = {"scope": "public", "auth": "none"}
+    app.post("/auth/register", callback=register, lane="passwords", idempotent="yes", **signs_in)
+    app.post("/auth/login", callback=login, lane="passwords", **signs_in)
+    app.post("/auth/login/second-factor", callback=second_factor_step, **signs_in)
+    app.post("/auth/refresh", callback=refresh, **signs_in)
     app.post("/auth/logout", callback=logout, scope="session")
     app.get("/auth/sessions", callback=sessions, scope="account")
     app.delete("/auth/sessions/<session>", callback=revoke, scope="account")
