@@ -7,8 +7,7 @@ from typing import Any
 from mosis import problems
 from mosis.config import ConfigError
 from mosis.context import Context
-from mosis.operations.other_hosts import HostWatch
-from mosis.operations.other_proxies import ProxyWatch
+from mosis.operations.seen_requests import HostWatch, ProxyWatch
 
 # The modules with a part of the URL table, each with its function `routes`.
 API = (

@@ -157,7 +157,7 @@ def set_suspended(db: Connection, caller: Caller, app: App, suspended: bool, rea
     touch(db, app.id, suspended=int(suspended))
     if bool(app.suspended) != suspended:
         kind = "app.suspended" if suspended else "app.unsuspended"
-        members.tell(db, app.id, "owner", kind, comment=reason)
+        members.add_events(db, app.id, "owner", kind, comment=reason)
     audit.add(
         db,
         caller,

@@ -173,7 +173,7 @@ def reject(
         _decide(db, change, app, "rejected", caller.account, reasons, comment)
         facts: dict[str, Any] = {"fields": sorted(change.values), "reasons": reasons}
         audit.add(db, caller, "listing.rejected", change.id, owner_id=app.developer_id, **facts)
-        members.tell(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
         return get(db, change.id)
 
 
@@ -309,7 +309,7 @@ def _approve(
     facts: dict[str, Any] = {"fields": sorted(change.values)}
     audit.add(db, caller, "listing.approved", change.id, owner_id=app.developer_id, **facts)
     if reviewer is not None:
-        members.tell(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
     return get(db, change.id)
 
 

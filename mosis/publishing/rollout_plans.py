@@ -249,7 +249,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
     versions.set_rollout(db, version, percent)
     taken = _after_step(db, plan, plan.steps_taken + 1)
-    members.tell(
+    members.add_events(
         db,
         version.app_id,
         "publisher",

@@ -316,7 +316,7 @@ def move(
     db.after_commit(lambda: db.database.on_count("portal_version_moves_total", move=name))
     if name in EVENTS:
         details = {"version": version.version, "state": after, **(facts or {})}
-        members.tell(db, version.app_id, "publisher", EVENTS[name], **details)
+        members.add_events(db, version.app_id, "publisher", EVENTS[name], **details)
     if after == "published":
         _notify_of_release(db, caller, version)
     note(db, caller, version, f"version.{name}", state=after)
@@ -332,7 +332,7 @@ def note(db: Connection, caller: Caller, version: Version, action: str, **detail
 def _notify_of_release(db: Connection, caller: Caller, version: Version) -> None:
     """Tell every owner of a release and of who has made it, so that one by a stolen credential shows."""
     name = db.value("SELECT name FROM developers WHERE id = ?", caller.developer_id)
-    members.tell(
+    members.add_events(
         db,
         version.app_id,
         "owner",

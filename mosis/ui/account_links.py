@@ -8,7 +8,7 @@ from bottle import HTTPResponse
 from mosis.caller import Caller
 from mosis.context import Context
 from mosis.database import Connection
-from mosis.people import account_recovery, accounts, email_change
+from mosis.people import account_recovery, accounts
 from mosis.publishing import invitations
 from mosis.ui.pages import Page, Section
 from mosis.validation import Schema
@@ -112,7 +112,7 @@ def undo(env: Context, db: Connection, page: Page) -> HTTPResponse:
     """Give the account its old address back; every session of it ends."""
     token = page.form.checked(JOIN, trimmed=("token",))["token"]
     spend(env, "sign_in_network", page.caller.network)
-    email_change.undo(
+    account_recovery.undo_email_change(
         env, db, Caller(address=page.caller.address, client=page.caller.client), token
     )
     return page.see_other("/console/sign-in", notice="reset_mailed")

@@ -22,7 +22,6 @@ from mosis.web.plugins import Portal
 from mosis.web.request import read_choice
 from mosis.web.reviews import APPROVE, REJECT
 
-HERE = "/console/reviews/listings"
 REVISION: Schema = {
     "revision": {
         "type": "string",

@@ -9,7 +9,7 @@ from mosis.context import Context
 from mosis.credentials import totp
 from mosis.database import Connection
 from mosis.errors import NotFound
-from mosis.people import accounts, second_factor, second_step
+from mosis.people import accounts, second_factor
 from mosis.ui.pages import PRIVATE, Page, Section
 from mosis.web.auth import SECOND_STEP, spend_code
 from mosis.web.plugins import Portal
@@ -41,7 +41,7 @@ def sign_in(env: Context, db: Connection, page: Page) -> HTTPResponse:
     account = second_factor.account_of(env, db, form["ticket"])
     spend_code(env, page.caller, account, form["code"])
     nobody = Caller(address=page.caller.address, client=page.caller.client)
-    page.sign_in(db, second_step.sign_in(env, db, nobody, form["ticket"], form["code"]))
+    page.sign_in(db, accounts.second_step(env, db, nobody, form["ticket"], form["code"]))
     return page.go_on()
 
 
