@@ -54,12 +54,26 @@ START = "/console/"
 _FORM_TOKEN = b"mosis form token 1"
 
 
-def add(
-    app: Portal, method: str, path: str, handler: Callable[..., Any], *, scope: str, **options: Any
-) -> None:
-    """A line of the URL table for a page; see mosis/ui/__init__.py for the options."""
-    skipped = [Errors, Callers, Retries, Inputs, Answers]
-    app.route(path, method, callback=handler, skip=skipped, scope=scope, page=True, **options)
+class Section:
+    """Part of the URL table: pages below one path, with the options that they share; see
+    mosis/ui/__init__.py for the options. `again` is for its POSTs."""
+
+    def __init__(self, app: Portal, path: str = "", *, again: Any = None, **options: Any) -> None:
+        self._app, self._path, self._again, self._options = app, path, again, options
+
+    def get(self, path: str, handler: Callable[..., Any], **options: Any) -> None:
+        """Add a page."""
+        self._add("GET", path, handler, options)
+
+    def post(self, path: str, handler: Callable[..., Any], **options: Any) -> None:
+        """Add the target of a form."""
+        self._add("POST", path, handler, {"again": self._again} | options)
+
+    def _add(self, method: str, path: str, handler: Any, options: dict[str, Any]) -> None:
+        skipped = [Errors, Callers, Retries, Inputs, Answers]
+        options = self._options | options
+        place = self._path + path
+        self._app.route(place, method, callback=handler, skip=skipped, page=True, **options)
 
 
 def is_secure(base_url: str) -> bool:
