@@ -307,8 +307,8 @@ class Connection:
     @property
     def in_use_elsewhere(self) -> bool:
         """Whether another thread that runs may use it."""
-        thread = self.thread
-        return not (thread is None or thread is threading.current_thread() or not thread.is_alive())
+        used = self.thread is not None and self.thread.is_alive()
+        return used and self.thread is not threading.current_thread()
 
     def close(self) -> None:
         self._reading.close()
@@ -395,9 +395,7 @@ class Database:
 
     def data_version(self) -> int:
         """A number that changes with every commit of any process (https://sqlite.org/pragma.html#pragma_data_version). Read on
-        a connection that never writes, because the pragma does not count a connection's own commits.
-
-                Raises Unavailable `database_unavailable`."""
+        a connection that never writes, because the pragma does not count a connection's own commits. Raises Unavailable."""
         with self._watching:
             try:
                 if self._watcher is None:
@@ -444,8 +442,7 @@ class Database:
             return
         self._local.connection = found.thread = None
         if len(self._idle) < MOST_IDLE:
-            self._idle.append(found)
-            return
+            return self._idle.append(found)
         with self._opening:
             self._open.remove(found)
         found.close()
