@@ -90,8 +90,8 @@ def test_every_block_is_run_by_a_test() -> None:
             found[page, kind] = found.get((page, kind), 0) + 1
     for page, count in DIAGRAMS.items():
         found[page, ""] -= count
-    told = {place: count for place, (count, _) in BLOCKS.items()}
-    assert {place: count for place, count in found.items() if count} == told, (
+    counted = {place: count for place, (count, _) in BLOCKS.items()}
+    assert {place: count for place, count in found.items() if count} == counted, (
         "have a test run the new block, and name it in BLOCKS"
     )
     for (page, _), (_, test) in BLOCKS.items():
