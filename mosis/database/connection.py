@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from mosis.clock import Clock
-from mosis.database.raw import BUSY_SECONDS, CHECKPOINT_BYTES, DAMAGED, opened, prepared, translated
+from mosis.database.raw import (
+    BUSY_SECONDS,
+    CHECKPOINT_BYTES,
+    CORRUPT,
+    DAMAGED,
+    opened,
+    prepared,
+    translated,
+    undone,
+)
 from mosis.errors import NotFound, Unavailable
 
 log = logging.getLogger("mosis.database")
@@ -56,6 +65,7 @@ class Connection:
         self._changing = False  # inside `write()`
         self._held = False  # inside `held()`
         self._begun = False  # this thread has an open transaction
+        self._lost: Exception | None = None  # why nothing more can be written inside `held()`
         self._guard: Callable[[Connection], None] | None = None  # see `guarded()`
         self._checks: dict[object, Callable[[Connection], None]] = {}  # see `check_again()`
 
@@ -156,50 +166,72 @@ class Connection:
             raise RuntimeError(
                 "a transaction is open already: only the use case begins one, and once"
             )
-        if not self._begun:
-            self._begin()
-        self._changing = True
-        try:
-            if self._held:
-                self._execute("SAVEPOINT part")
-            yield self
-        except BaseException:
-            if self._held and self.writing:
-                self._raw.execute("ROLLBACK TO part")
+        with self._part("one"):
+            if self._begun:
+                self.now = self.database.clock.now()
             else:
-                self._end("ROLLBACK")
-            raise
-        else:
-            if self._held:
-                self._execute("RELEASE part")  # nested savepoints make each statement slower
-            else:
-                self._end("COMMIT")
-        finally:
-            self._changing = False
+                self._begin()
+            self._changing = True
+            try:
+                yield self
+            finally:
+                self._changing = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Joins all `write()` blocks inside into one transaction, committed at the end; any error rolls all of it back. The
-        write lock is held from the first `write()` on: do nothing slow after that."""
-        self._held = True
+        """Joins all `write()` and `held()` blocks inside into one transaction, committed at the end. An
+        error undoes the changes of the blocks that it leaves. The write lock is held from the first
+        `write()` on: do nothing slow after that. Raises Unavailable at its end if SQLite has rolled
+        the transaction back, because the disk is full."""
+        outer, self._held = self._held, True
         try:
+            with self._part("several", joins=outer):
+                yield
+        finally:
+            self._held = outer
+            if not outer:
+                self._lost = None
+
+    @contextmanager
+    def _part(self, name: str, *, joins: bool | None = None) -> Iterator[None]:
+        """Undoes the changes inside on an error. They are a savepoint where the transaction has begun
+        before, else all of it, which is committed at the end unless it `joins` an outer `held()`."""
+        if self._lost is not None:
+            raise self._lost
+        mark, nested = len(self._after_commit), self._begun
+        joins = self._held if joins is None else joins
+        try:
+            if nested:
+                self._execute(f"SAVEPOINT {name}")
             yield
-        except BaseException:
-            if self._begun:
+            if nested:
+                self._execute(f"RELEASE {name}")  # nested savepoints make each statement slower
+            elif self._begun and not joins:
+                self._end("COMMIT")
+        except BaseException as error:
+            if nested:
+                self._undo(name, mark, error)
+            elif self._begun:
                 self._end("ROLLBACK")
             raise
-        else:
-            if self._begun:
-                self._end("COMMIT")
-        finally:
-            self._held = False
+
+    def _undo(self, savepoint: str, mark: int, error: BaseException) -> None:
+        """Undo what was changed since the savepoint. Some errors make SQLite roll back the whole
+        transaction (https://sqlite.org/lang_transaction.html, section 3): then all of it is lost."""
+        del self._after_commit[mark:]
+        self._lost = error if isinstance(error, Unavailable) else undone()
+        if self.writing:
+            self._raw.execute(f"ROLLBACK TO {savepoint}")
+            self._raw.execute(f"RELEASE {savepoint}")
+            self._lost = None
 
     @contextmanager
     def guarded(self, check: Callable[["Connection"], None]) -> Iterator[None]:
         """Call `check` at the beginning of every transaction inside, under the writers' lock. What it
         raises undoes the transaction: a request that was authenticated before it waited or computed
-        is authenticated again at the moment of its change."""
-        self._guard = check
+        is authenticated again at the moment of its change. Not needed, and not done, where the lock
+        is held already, see `held()`."""
+        self._guard = None if self._begun else check
         try:
             yield
         finally:
@@ -213,6 +245,18 @@ class Connection:
             self._checks[name] = check
 
     def _begin(self) -> None:
+        try:
+            self._lock()
+        except Exception as error:
+            if self._held:
+                self._lost = error  # the others of a group do not wait for the lock as well
+            raise
+        if self._guard is not None:
+            self._guard(self)
+            for check in self._checks.values():
+                check(self)
+
+    def _lock(self) -> None:
         if self.database.damage is not None:
             raise Unavailable("database_unavailable", DAMAGED)
         self.database.fence()
@@ -232,23 +276,17 @@ class Connection:
             self._raw = self._reading
             self.database.writers.release()
             raise
-        if self._guard is not None:
-            try:
-                self._guard(self)
-                for check in self._checks.values():
-                    check(self)
-            except BaseException:
-                self._end("ROLLBACK")
-                raise
 
     def _end(self, how: str) -> None:
         """COMMIT or ROLLBACK, release the write lock, then run the callbacks of `after_commit`."""
-        self._changing = self._begun = False
+        self._begun = False
         try:
             try:
+                if how == "COMMIT":
+                    if self._lost is not None or not self.writing:
+                        raise self._lost or undone()
+                    self.database.fence()
                 if self.writing:
-                    if how == "COMMIT":
-                        self.database.fence()
                     self._execute(how)
             except BaseException:
                 if self.writing:
@@ -270,6 +308,9 @@ class Connection:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Statements of this thread read one state of the database. Keep it short, for the WAL."""
+        if self._begun:
+            yield
+            return
         self._execute("BEGIN")
         try:
             self._execute(
@@ -333,13 +374,7 @@ class Connection:
 
     def _translated(self, error: sqlite3.DatabaseError) -> Exception:
         name = getattr(error, "sqlite_errorname", "")
-        # SQLITE_CORRUPT_VTAB is not listed: the full-text index can be rebuilt from the rows
-        if name in (
-            "SQLITE_CORRUPT",
-            "SQLITE_CORRUPT_INDEX",
-            "SQLITE_CORRUPT_SEQUENCE",
-            "SQLITE_NOTADB",
-        ):
+        if name in CORRUPT:
             self.database.found_damage(str(error))
             return Unavailable("database_unavailable", DAMAGED)
         return translated(error)

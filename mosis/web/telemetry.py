@@ -174,7 +174,7 @@ def routes(app: bottle.Bottle) -> None:
         callback=events,
         scope="public",
         body="telemetry",
-        lane="telemetry",
+        lane="intake",
         limit="telemetry",
     )
     app.post(
