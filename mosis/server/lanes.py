@@ -25,17 +25,21 @@ GROUP_BODY_BYTES = 16 * 1024  # a longer body takes too long to be validated und
 Transaction = Callable[[], AbstractContextManager[Any]]
 
 
-def lanes(quick_threads: int, transactions: Mapping[str, Transaction]) -> "dict[str, Lane]":
-    """Every lane, with its threads started. `transactions` has the lanes whose requests share one."""
+def lanes(
+    quick_threads: int, rests: Callable[[], None], transactions: Mapping[str, Transaction]
+) -> "dict[str, Lane]":
+    """Every lane, with its threads started; each calls `rests` after a request. `transactions` has
+    the lanes whose requests share one."""
     sizes = {"quick": quick_threads} | THREADS
-    found = {name: Lane(name, size) for name, size in sizes.items()}
-    return found | {name: GroupLane(name, each) for name, each in transactions.items()}
+    found = {name: Lane(name, size, rests) for name, size in sizes.items()}
+    return found | {name: GroupLane(name, rests, each) for name, each in transactions.items()}
 
 
 class Lane:
     """Some threads and the channels that wait for them."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, rests: Callable[[], None]) -> None:
+        self._rests = rests
         self._waiting = FairQueue(OF_ONE.get(name, threads))
         self._busy = [False] * threads  # each thread writes its own
         self._threads = [
@@ -67,7 +71,11 @@ class Lane:
             if taken is None:
                 return
             self._busy[number] = True
-            self._run(*taken)
+            try:
+                self._run(*taken)
+                self._rests()
+            except Exception:
+                log.exception("unhandled exception in a worker")
             # An idle thread must not hold references to its last request, in particular to a stored
             # body.
             taken = None
@@ -75,8 +83,6 @@ class Lane:
     def _run(self, key: str, channel: Any) -> None:
         try:
             channel.service()
-        except Exception:
-            log.exception("unhandled exception in a worker")
         finally:
             self._waiting.done(key)
 
@@ -90,9 +96,9 @@ class GroupLane(Lane):
     lock while they wait (docs/decisions/0063-quick-writes-share-a-transaction.md).
     """
 
-    def __init__(self, name: str, transaction: Transaction) -> None:
+    def __init__(self, name: str, rests: Callable[[], None], transaction: Transaction) -> None:
         self._transaction = transaction
-        super().__init__(name, 1)
+        super().__init__(name, 1, rests)
 
     def _run(self, key: str, channel: Any) -> None:
         group = [channel]
