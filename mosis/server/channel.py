@@ -397,7 +397,8 @@ class Channel(HTTPChannel):
         if failure is not None:
             self._fail(failure)
         elif self.requests[0].response is not None:
-            self.requests[0].response.record()
+            for each in self.requests[0].response.after:
+                each()
         self.service()
 
     def _fail(self, error: Exception) -> None:

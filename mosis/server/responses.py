@@ -32,12 +32,7 @@ class Response:
     status: str
     headers: list[tuple[str, str]]
     body: bytes
-    recorded: list[Callable[[], None]]  # its metrics and its log line
-
-    def record(self) -> None:
-        """Write the log line and count the request: it will be sent."""
-        for each in self.recorded:
-            each()
+    after: list[Callable[[], None]]  # called when it is sent: the log line, the metrics
 
 
 def internal() -> PortalError:
@@ -120,14 +115,15 @@ class ApplicationResponse(Head, WSGITask):
         """The response of the application, complete and not sent."""
         environ = self.get_environment()
         head = list[Any]()
-        recorded = environ["mosis.recorded"] = list[Any]()
+        after = list[Any]()
+        environ["mosis.after"] = after.append
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
             head[:] = status, headers
 
         found = self.channel.server.application(environ, start)
         try:
-            return Response(head[0], head[1], b"".join(found), recorded)
+            return Response(head[0], head[1], b"".join(found), after)
         finally:
             if hasattr(found, "close"):
                 found.close()

@@ -15,8 +15,8 @@ A line of the URL table has these options:
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date of its
         removal, and the address that replaces it; reported in headers and in the OpenAPI document
     lane  the threads that run it: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
-        for other servers), "telemetry" (devices); "writes" and "intake" for handlers that do nothing but read and write
-        portal.db or telemetry.db: their requests share a transaction; "quick" otherwise
+        for other servers), "telemetry" (devices), "writes" and "intake" (nothing but reads and writes of portal.db or
+        telemetry.db, in a transaction with other requests); "quick" otherwise
 """
 
 import inspect
@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import Any
 from urllib.parse import quote
 
@@ -147,10 +148,8 @@ class Portal(bottle.Bottle):
             return answer
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
-                if "mosis.recorded" in environ:  # when the response is sent, after a commit
-                    environ["mosis.recorded"].append(partial(self._record, environ, shown, started))
-                else:
-                    self._record(environ, shown, started)
+                # The response of a request that shares a transaction is sent after the commit.
+                environ.get("mosis.after", call)(partial(self._record, environ, shown, started))
 
     def _record(self, environ: Mapping[str, Any], shown: Mapping[str, int], started: float) -> None:
         caller = environ.get("mosis.caller")
