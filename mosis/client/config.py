@@ -5,17 +5,18 @@ import contextlib
 import json
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mosis.client.output import REFUSED, USAGE, Stop
+from mosis.records import dataclass
 
 HEAD = "# Written by `mosis`. It contains credentials: do not share it.\n"
 
@@ -59,9 +60,8 @@ def is_plain_text(url: str) -> bool:
     """Whether credentials would go over a network without encryption."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return (
-        parts.scheme == "http" and host not in ("localhost", "::1") and not host.startswith("127.")
-    )
+    is_here = re.fullmatch(r"localhost|::1|127(?:\.[0-9]{1,3}){3}", host)
+    return parts.scheme == "http" and not is_here
 
 
 def built_in_url() -> str | None:

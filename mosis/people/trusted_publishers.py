@@ -7,7 +7,6 @@ signature with a key of a publisher or owner of the app.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Invalid, Malformed, PortalError
 from mosis.publishing import members
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 MOST = 20  # of one app
 LIFE_SECONDS = 15 * 60
@@ -118,7 +118,7 @@ def add(
     facts: dict[str, Any] = {"issuer": made.issuer, "claims": dict(publisher["claims"])}
     members.note(db, caller, app.id, "app.publisher_added", made.id, **facts)
     host = urlsplit(made.issuer).hostname or ""
-    members.tell(db, app.id, "owner", "app.publisher_added", host=host, **facts)
+    members.add_events(db, app.id, "owner", "app.publisher_added", host=host, **facts)
     return made
 
 

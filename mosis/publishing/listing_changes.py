@@ -7,7 +7,6 @@ reviewer decides on the revision that was read.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit
@@ -18,6 +17,7 @@ from mosis.database.pagination import Page, PageRequest, newest_first, page
 from mosis.errors import Conflict
 from mosis.publishing import apps, look_alikes, members, review_notices, review_policy
 from mosis.publishing.apps import App
+from mosis.records import dataclass
 
 FIELDS = apps.LISTED
 PERSONS = {"name": "new_name", "homepage": "new_homepage"}  # always need a person, and why
@@ -173,7 +173,7 @@ def reject(
         _decide(db, change, app, "rejected", caller.account, reasons, comment)
         facts: dict[str, Any] = {"fields": sorted(change.values), "reasons": reasons}
         audit.add(db, caller, "listing.rejected", change.id, owner_id=app.developer_id, **facts)
-        members.tell(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.rejected", comment=comment[:2000], **facts)
         return get(db, change.id)
 
 
@@ -237,12 +237,7 @@ def _propose(
     }
     change_id = found.id if found else new_id()
     if found:
-        db.change(
-            f"UPDATE listing_changes SET revision = revision + 1, {', '.join(f'{name} = ?' for name in row)}"
-            " WHERE id = ?",
-            *row.values(),
-            found.id,
-        )
+        db.update("listing_changes", "id = ?", found.id, revision=found.revision + 1, **row)
     else:
         db.insert("listing_changes", id=change_id, app_id=app.id, submitted_at=db.now, **row)
     action = "listing.edited" if found else "listing.submitted"
@@ -314,7 +309,7 @@ def _approve(
     facts: dict[str, Any] = {"fields": sorted(change.values)}
     audit.add(db, caller, "listing.approved", change.id, owner_id=app.developer_id, **facts)
     if reviewer is not None:
-        members.tell(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
+        members.add_events(db, app.id, "owner", "listing.approved", comment=comment[:2000], **facts)
     return get(db, change.id)
 
 
@@ -329,18 +324,16 @@ def _decide(
 ) -> None:
     """Write a decision, and delete all but the newest decided changes of the app."""
     shown = values_of(app)
-    row = {
-        "state": state,
-        "before": json.dumps({name: shown[name] for name in change.values}, ensure_ascii=False),
-        "reasons": json.dumps(reasons),
-        "comment": comment,
-        "decided_by": reviewer,
-        "decided_at": db.now,
-    }
-    db.change(
-        f"UPDATE listing_changes SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
-        *row.values(),
+    db.update(
+        "listing_changes",
+        "id = ?",
         change.id,
+        state=state,
+        before=json.dumps({name: shown[name] for name in change.values}, ensure_ascii=False),
+        reasons=json.dumps(reasons),
+        comment=comment,
+        decided_by=reviewer,
+        decided_at=db.now,
     )
     db.change(
         "DELETE FROM listing_changes WHERE rowid IN (SELECT rowid FROM listing_changes"

@@ -5,7 +5,6 @@ app, its members and its ownership. The account in `apps.developer_id` is always
 shows its name, and its quotas count.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, events
@@ -13,6 +12,7 @@ from mosis.caller import Caller
 from mosis.database import Connection
 from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict, Denied, NotFound
+from mosis.records import dataclass
 
 ROLES = ("viewer", "publisher", "owner")  # each includes the one before
 MOST = 20  # members of one app; each may have ten signing keys, which an upload is compared with
@@ -86,7 +86,7 @@ def may_sign(db: Connection, app_id: str, signing_key_id: str) -> bool:
     )
 
 
-def tell(
+def add_events(
     db: Connection,
     app_id: str,
     least_role: str,
@@ -190,7 +190,7 @@ def change(db: Connection, caller: Caller, member: Member, role: str) -> Member:
         role=role,
         role_before=member.role,
     )
-    tell(
+    add_events(
         db, member.app_id, "owner", "app.member_changed",
         name=member.name, account_id=member.developer_id, role=role,
     )  # fmt: skip
@@ -218,7 +218,7 @@ def remove(db: Connection, caller: Caller, member: Member) -> None:
         account_id=member.developer_id,
         role=member.role,
     )
-    tell(
+    add_events(
         db, member.app_id, "owner", "app.member_removed",
         name=member.name, account_id=member.developer_id, role=member.role,
     )  # fmt: skip

@@ -1,8 +1,6 @@
 """Messages about a version between its developer and the reviewers. Internal messages are visible
 to reviewers only."""
 
-from dataclasses import dataclass
-
 from mosis import audit, events
 from mosis.caller import Caller
 from mosis.database import Connection, columns, new_id
@@ -10,6 +8,7 @@ from mosis.database.pagination import Page, PageRequest, page
 from mosis.errors import Conflict
 from mosis.publishing import members
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 MOST = 500  # messages of one version
 
@@ -44,7 +43,7 @@ def add(
         db.insert("messages", **vars(message))
         details = {"message": message.id, "sender": sender, "text": text[:2000]}
         if sender == "reviewer" and not internal:
-            members.tell(
+            members.add_events(
                 db,
                 version.app_id,
                 "publisher",

@@ -1,7 +1,6 @@
 """The review queue and the decisions of reviewers."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, jobs
@@ -14,6 +13,7 @@ from mosis.errors import Conflict, Denied, InvalidState, NotFound
 from mosis.jobs import Again
 from mosis.publishing import members, releases, review_notices, review_policy, versions
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 CLAIM_SECONDS = 2 * 3600
 REASONS = (
@@ -330,21 +330,18 @@ def _decide(
     with db.write():
         version = version_of(db, review)
         _check_impartial(db, caller, version)
-        values: dict[str, Any] = {
-            "state": versions.MOVES[verdict][1],
-            "claimed_until": None,
-            "reasons": json.dumps(reasons),
-            "comment": comment,
-            "decided_by": caller.account,
-            "decided_at": db.now,
-        }
-        decided = db.change(
-            f"UPDATE reviews SET {', '.join(f'{column} = ?' for column in values)} WHERE id = ? AND (state = 'waiting' OR"
-            " (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
-            *values.values(),
+        decided = db.update(
+            "reviews",
+            "id = ? AND (state = 'waiting' OR (state = 'claimed' AND (claimed_by = ? OR claimed_until <= ?)))",
             review.id,
             caller.account,
             db.now,
+            state=versions.MOVES[verdict][1],
+            claimed_until=None,
+            reasons=json.dumps(reasons),
+            comment=comment,
+            decided_by=caller.account,
+            decided_at=db.now,
         )
         if not decided:
             raise _taken(db, review)

@@ -8,7 +8,6 @@ there are.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import jobs
@@ -20,6 +19,7 @@ from mosis.publishing import apps, halting, members, versions
 from mosis.publishing.apps import App
 from mosis.publishing.halting import Condition, Counts
 from mosis.publishing.versions import Version
+from mosis.records import dataclass
 
 EVERY_SECONDS = 60  # interval between checks of plans
 WATCHED_SECONDS = 7 * 24 * 3600  # after the last step; until then crashes still halt the version
@@ -249,7 +249,7 @@ def _step(db: Connection, plan: Plan, version: Version) -> bool:
     percent = max(version.rollout_percent, plan.stages[plan.steps_taken]["percent"])
     versions.set_rollout(db, version, percent)
     taken = _after_step(db, plan, plan.steps_taken + 1)
-    members.tell(
+    members.add_events(
         db,
         version.app_id,
         "publisher",
@@ -317,11 +317,7 @@ def _after_step(db: Connection, plan: Plan, taken: int) -> Plan:
 
 
 def _change(db: Connection, plan: Plan, **values: Any) -> None:
-    db.change(
-        f"UPDATE rollout_plans SET {', '.join(f'{name} = ?' for name in values)} WHERE version_id = ?",
-        *values.values(),
-        plan.version_id,
-    )
+    db.update("rollout_plans", "version_id = ?", plan.version_id, **values)
 
 
 def sentence(plan: Plan | None) -> str | None:

@@ -24,9 +24,9 @@ from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
 from mosis.caller import network_of
-from mosis.errors import LimitReached
+from mosis.errors import LimitReached, PortalError
 from mosis.server.request import BODY_BYTES, Request
-from mosis.server.responses import ApplicationResponse, Cached, Refusal
+from mosis.server.responses import ApplicationResponse, Cached, Refusal, internal
 from mosis.server.suspension import Suspended
 
 log = logging.getLogger("mosis.server")
@@ -34,10 +34,12 @@ log = logging.getLogger("mosis.server")
 SEND_BYTES = (
     18_000  # a response is sent when it is complete or this long: head and body leave together
 )
-FLUSH_BYTES = (
-    1024 * 1024
-)  # sent to one client in one turn, so that a fast reader does not delay the others
-AHEAD_BYTES = 64 * 1024  # the next pipelined request starts when no more than this is unsent
+# Sent to one client in one turn, so that a fast reader does not delay the others; nginx's
+# sendfile_max_chunk.
+FLUSH_BYTES = 2 * 1024 * 1024
+# The next pipelined request starts when no more than this is unsent; nor does more wait in the
+# kernel for a client that sends requests and does not read.
+AHEAD_BYTES = 64 * 1024
 CACHED_AT_ONCE = 2  # pipelined requests that are answered from a cache in one turn
 LINGER_SECONDS = (
     3.0  # input of a refused client is read and discarded for so long, so that it gets the response
@@ -74,6 +76,7 @@ class Channel(HTTPChannel):
         self.pending = b""  # input that is not parsed yet
         self._sent = self._acknowledged = 0
         self._debt_at = self.active_at
+        self._unread_at = AHEAD_BYTES  # of _sent, when it is looked how much of it is unread
         self._reported = 0  # of unsent_bytes, to the server
         self._waited = 0.0
         super().__init__(server, sock, addr, adj, map)
@@ -199,8 +202,7 @@ class Channel(HTTPChannel):
         if self._fileno is None:
             return
         if self.total_outbufs_len:
-            queued = struct.unpack("i", fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)))[0]
-            taken = self._sent - queued - self._acknowledged
+            taken = self._sent - self._in_kernel() - self._acknowledged
             self.debt_seconds = max(
                 0.0, self.debt_seconds + now - self._debt_at - taken / SEND_RATE
             )
@@ -209,6 +211,20 @@ class Channel(HTTPChannel):
             self.debt_seconds = 0.0
             self._acknowledged = self._sent
         self._debt_at = now
+
+    def _in_kernel(self) -> int:
+        """The sent bytes that the client's kernel has not acknowledged."""
+        queued: int = struct.unpack("i", fcntl.ioctl(self._fileno, termios.TIOCOUTQ, bytes(4)))[0]
+        return queued
+
+    def _bound_unread(self) -> None:
+        """Called before a request is parsed. The kernel's buffer grows to megabytes, hundreds of
+        small responses that nobody reads: if the client has not read the earlier ones, no more than
+        AHEAD_BYTES may wait there (tcp(7), TCP_NOTSENT_LOWAT). Large files are sent in larger steps
+        without it."""
+        if self._in_kernel() > AHEAD_BYTES:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD_BYTES)
+        self._unread_at = self._sent + AHEAD_BYTES
 
     @property
     def is_idle(self) -> bool:
@@ -243,6 +259,8 @@ class Channel(HTTPChannel):
                 and cached < CACHED_AT_ONCE
             ):
                 if self.request is None:
+                    if self._sent > self._unread_at:
+                        self._bound_unread()
                     self.request = Request(self.adj, self.server.bounds)
                     self.request.peer = self.addr[0]
                 self.pending = self.pending[self.request.received(self.pending) :]
@@ -310,6 +328,8 @@ class Channel(HTTPChannel):
         self.total_outbufs_len += len(data)
         if not isinstance(data, ReadOnlyFileBasedBuffer):
             self.unsent_bytes += len(data)
+        elif _is_real(data.file):  # its buffer may have read ahead
+            os.lseek(data.file.fileno(), data.file.tell(), os.SEEK_SET)
 
     def _flush_some(self, do_close: bool = True) -> bool:
         """Replaces HTTPChannel._flush_some: sends what the client takes, at most FLUSH_BYTES; whether anything was sent.
@@ -349,7 +369,8 @@ class Channel(HTTPChannel):
                 break
             pieces.append(piece)
             size += len(piece)
-        sent = left = self.socket.send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        more = socket.MSG_MORE if len(pieces) < len(self.outbufs) else 0  # a file follows the head
+        sent = left = self.socket.send(pieces[0] if len(pieces) == 1 else b"".join(pieces), more)
         self.total_outbufs_len -= sent
         self.unsent_bytes -= sent
         while pieces and left >= len(self.outbufs[0]):
@@ -364,19 +385,46 @@ class Channel(HTTPChannel):
         if not body.remain:
             self.outbufs.popleft().close()
             return 0
-        if isinstance(getattr(body.file, "raw", body.file), io.FileIO):
+        if _is_real(body.file):
+            # Without an offset it moves the file's position, which the count of downloads reads.
             sent = os.sendfile(
-                self._fileno, body.file.fileno(), body.file.tell(), min(body.remain, FLUSH_BYTES)
+                self._fileno, body.file.fileno(), None, min(body.remain, FLUSH_BYTES)
             )
+            body.remain -= sent
         else:
             sent = self.socket.send(body.get(BODY_BYTES))
+            body.skip(sent)
         if not sent:
             raise OSError("the file became shorter while it was sent")
-        body.skip(sent)
         self.total_outbufs_len -= sent
         return sent
 
     # The worker's thread
+
+    def run(self) -> None:
+        """Run the application for the request, and keep the response back until `respond`."""
+        request = self.requests[0]
+        try:
+            if self.connected:
+                request.response = self.task_class(self, request).run()
+        except Exception as error:
+            self._fail(error)
+
+    def respond(self, failure: Exception | None) -> None:
+        """Send the response that `run` has kept back, or an error in its place."""
+        if failure is not None:
+            self._fail(failure)
+        elif self.requests[0].response is not None:
+            for each in self.requests[0].response.after:
+                each()
+        self.service()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, PortalError):
+            log.error("unhandled exception in the application", exc_info=error)
+            error = internal()
+        self.refused = True
+        self.requests[0].refuse(error)
 
     def service(self) -> None:
         """Extends HTTPChannel.service: runs one request and sends as much of its response as the client takes, or suspends
@@ -450,3 +498,8 @@ class Channel(HTTPChannel):
                 begun = monotonic()
                 self.outbuf_lock.wait(left)
                 self._waited += monotonic() - begun
+
+
+def _is_real(file: Any) -> bool:
+    """Whether the kernel can read this file object itself."""
+    return isinstance(getattr(file, "raw", file), io.FileIO)

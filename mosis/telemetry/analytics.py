@@ -1,11 +1,11 @@
 """Analytics: the sums of an app's telemetry over a range of time, per bucket and in total."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.clock import text
 from mosis.database import Connection
 from mosis.errors import Malformed
+from mosis.records import dataclass
 from mosis.telemetry import histogram, rollups
 from mosis.telemetry.rollups import ALL, DAY, HOUR, Sums
 from mosis.validation import timestamps
@@ -139,7 +139,7 @@ def _moment(name: str, given: str, *, end: bool) -> int:
     # an unencoded plus sign in a query is decoded as a space
     stamp = given + "T00:00:00Z" if is_day else given.replace(" ", "+")
     found = timestamps.seconds(stamp)
-    if found is None:
+    if found is None or not 0 <= found < timestamps.END:
         detail = f"{name} must be a day such as 2026-01-31 or a time such as 2026-01-31T12:00:00Z."
         raise Malformed("malformed_request", detail)
     return found + (DAY - 1 if is_day and end else 0)

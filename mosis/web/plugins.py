@@ -15,7 +15,8 @@ A line of the URL table has these options:
     deprecated, sunset, successor  the date ("2027-01-31") from which the address should not be used, the date of its
         removal, and the address that replaces it; reported in headers and in the OpenAPI document
     lane  the threads that run it: "passwords" (hashing), "uploads", "publishing" (hashing of packages), "outside" (waiting
-        for other servers), "telemetry" (intake); "quick" otherwise
+        for other servers), "telemetry" (devices), "writes" and "intake" (nothing but reads and writes of portal.db or
+        telemetry.db, in a transaction with other requests); "quick" otherwise
 """
 
 import inspect
@@ -23,8 +24,8 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ from mosis.errors import Denied, LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
+from mosis.records import dataclass
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
@@ -117,7 +119,12 @@ class Portal(bottle.Bottle):
             self.see_host(environ.get("HTTP_HOST", ""))
         if self.see_proxy is not None:
             self.see_proxy(environ)
-        version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
+        whole = environ.get("PATH_INFO", "/")
+        if not whole.isascii():
+            # Bottle leaves out bytes that are not UTF-8: the address would be another one than that
+            # for which the server admitted the request.
+            whole = _readable(whole)
+        version, path = split_version(own_path(self.prefix, whole))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
         shown: dict[str, Any] = {}
 
@@ -141,16 +148,20 @@ class Portal(bottle.Bottle):
             return answer
         finally:
             if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
-                route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
-                self.record(
-                    request_id,
-                    environ.get("REQUEST_METHOD", ""),
-                    route,
-                    shown.get("status", 500),
-                    shown.get("bytes", 0),
-                    time.perf_counter() - started,
-                    caller.developer_id if caller else None,
-                )
+                # The response of a request that shares a transaction is sent after the commit.
+                environ.get("mosis.after", call)(partial(self._record, environ, shown, started))
+
+    def _record(self, environ: Mapping[str, Any], shown: Mapping[str, int], started: float) -> None:
+        caller = environ.get("mosis.caller")
+        self.record(
+            environ["mosis.request_id"],
+            environ.get("REQUEST_METHOD", ""),
+            environ.get("bottle.route"),
+            shown.get("status", 500),
+            shown.get("bytes", 0),
+            time.perf_counter() - started,
+            caller.developer_id if caller else None,
+        )
 
     def record(
         self,
@@ -250,7 +261,7 @@ class Portal(bottle.Bottle):
             except bottle.HTTPError:
                 return False
             query = environ.get("QUERY_STRING", "")
-            location = quote(environ.get("SCRIPT_NAME", "") + shorter, encoding="latin-1")
+            location = quote(environ.get("SCRIPT_NAME", "") + shorter)
             response.status = 308
             response.set_header("Location", location + (f"?{query}" if query else ""))
             response.set_header("Cache-Control", "no-store")
@@ -330,10 +341,7 @@ class Callers:
         On public addresses, credentials of another scheme are ignored (a proxy with its own
         passwords forwards them), and for reads so are invalid credentials.
         """
-        nobody = Caller(
-            address=address_of(self.env, bottle.request.environ),
-            client=bottle.request.get_header("User-Agent", "")[:200],
-        )
+        nobody = somebody(self.env)
         try:
             caller = self._credential_holder(db, nobody) if looks else nobody
         except Denied:
@@ -446,9 +454,17 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
     )
 
 
+def somebody(env: Context) -> Caller:
+    """Who sends the request, before anything is known but address and program. User-Agent is shown to
+    the owners of accounts, also in subjects of mails: as one line of printable characters."""
+    agent: str = bottle.request.get_header("User-Agent", "")
+    client = "".join(filter(str.isprintable, agent))[:200]
+    return Caller(address=address_of(env, bottle.request.environ), client=client)
+
+
 def _readable(value: str) -> str:
-    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
-    for: other bytes become U+FFFD, and are refused or not found later."""
+    """A header's value or a path (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle
+    takes it for: other bytes become U+FFFD, and are refused or not found later."""
     return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
