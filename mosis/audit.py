@@ -3,12 +3,13 @@ one before it."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from mosis.caller import Caller
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, newest_first
+from mosis.records import dataclass
 
 FIRST = "0" * 64
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode

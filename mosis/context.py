@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from mosis.packages.bucket_storage import BucketFiles
 from mosis.packages.checks import Checks
 from mosis.packages.storage import Files
 from mosis.rate_limits import Limits
+from mosis.records import dataclass
 from mosis.subscriptions import Subscriptions
 
 State = TypeVar("State")

@@ -2,7 +2,6 @@
 no member of it, an app looks like one that does not exist."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from mosis import audit, packages
@@ -12,6 +11,7 @@ from mosis.database import Connection, columns, new_id
 from mosis.database.pagination import Page, PageRequest, newest_first
 from mosis.errors import Conflict, Denied, Invalid, InvalidState, NotFound
 from mosis.publishing import members, quotas
+from mosis.records import dataclass
 
 STATUSES = ("draft", "published", "suspended")
 STATUS = "CASE WHEN apps.suspended THEN 'suspended' WHEN apps.published THEN 'published' ELSE 'draft' END"

@@ -7,7 +7,7 @@ stored before `admit` has seen the head.
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
 from mosis.errors import LimitReached, Malformed, PortalError, Unavailable
+from mosis.records import dataclass
 from mosis.server.lanes import Share, Shares
 
 log = logging.getLogger("mosis.server")

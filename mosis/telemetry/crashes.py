@@ -8,7 +8,6 @@ existing ones unchanged.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from mosis.caller import Caller
@@ -16,6 +15,7 @@ from mosis.clock import text
 from mosis.context import Context
 from mosis.database import Connection, columns
 from mosis.database.pagination import Page, PageRequest, newest_first
+from mosis.records import dataclass
 from mosis.telemetry import crash_groups, intake, rollups, shares, space, telemetry_apps, watches
 from mosis.telemetry.crash_groups import Arrived, Authors, normalised
 from mosis.telemetry.intake import NOBODY, Receipt, Sender

@@ -24,7 +24,6 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from operator import call
 from typing import Any
@@ -40,6 +39,7 @@ from mosis.errors import Denied, LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
+from mosis.records import dataclass
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
