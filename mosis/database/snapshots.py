@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from mosis.clock import Clock
-from mosis.database.connection import READING_CACHE_KIB, Connection, Database
+from mosis.database.connection import Connection
+from mosis.database.database import READING_CACHE_KIB, Database
 from mosis.errors import Unavailable
 
 NONE_YET = "This store front end has no copy of the store yet; try again in a moment."
@@ -93,7 +94,9 @@ class SnapshotDatabase(Database):
     def release_older(self) -> None:
         """Close older copies that no statement uses, so that their disk space becomes free."""
         with self._opening:
-            self._open = [each for each in self._open if each.thread.is_alive()]
+            self._open = [
+                each for each in self._open if each.thread is None or each.thread.is_alive()
+            ]
             found = list(self._open)
         for connection in found:
             if isinstance(connection, SnapshotConnection):

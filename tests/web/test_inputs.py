@@ -393,8 +393,9 @@ def test_whatever_a_program_calls_itself_its_owner_is_told_of_it(
     sent = {"User-Agent": agent.encode("utf-8", "surrogatepass").decode("latin-1")}
     client.sign_in(alice, headers=sent, address="192.0.2.1")
     client.work()
-    (told,) = client.notifications(alice)
-    assert told["kind"] == "security.signed_in_elsewhere"
-    assert one_line(told["data"]["client"]) == told["data"]["client"]
+    (event,) = client.notifications(alice)
+    assert event["kind"] == "security.signed_in_elsewhere"
+    client_name = event["data"]["client"]
+    assert one_line(client_name) == client_name
     subjects = [each.subject for each in client.env.mailer.written_to(alice.email)]
     assert any("Somebody signed in" in each for each in subjects), subjects
