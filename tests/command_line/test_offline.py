@@ -143,6 +143,20 @@ def test_a_token_that_is_none_is_refused_and_not_shown(offline: Mosis, token: st
     assert all(token not in each.out + each.err for each in (refused, stored))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["url = 5", 'portal = "x"', "[portal]\nx = 3", '[portal."http://a"]\ntoken = ["a"]', 'url = ["a"]', "a." * 500 + "b = 1",
+     "[[portal]]\nx = 1", "\xff", "[portal"],
+)  # fmt: skip
+def test_a_configuration_of_another_form_is_named(offline: Mosis, content: str) -> None:
+    offline.config.folder.mkdir(parents=True)
+    offline.config.path.write_bytes(content.encode("latin-1"))
+    for command in (("whoami",), ("logout",), ("keys", "list")):
+        refused = offline(*command).expect(2)
+        assert str(offline.config.path) in refused.err
+        assert "an error in mosis" not in refused.err
+
+
 def test_the_configuration_reads_what_it_has_written(tmp_path: Path) -> None:
     from mosis.client.config import Credentials
 
