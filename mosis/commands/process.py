@@ -1,6 +1,7 @@
 """The process: migrate and open the databases, serve until a signal, stop in order."""
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -159,6 +160,7 @@ def acquired(config: Config) -> tuple[int | None, Lease | None]:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
+    gc.disable()  # until it serves, as in portal.py
     from mosis.application import build
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
@@ -209,6 +211,8 @@ def serve(config: Config) -> int:
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
+    gc.freeze()  # what is there now stays, and no collection looks at it
+    gc.enable()
     server.run()
     if live is not None:
         live.stop(left())
