@@ -1,7 +1,6 @@
 """The process: migrate and open the databases, serve until a signal, stop in order."""
 
 import errno
-import gc
 import os
 import signal
 import sys
@@ -160,7 +159,6 @@ def acquired(config: Config) -> tuple[int | None, Lease | None]:
 
 def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the second signal ends the process at once."""
-    gc.disable()  # until it serves, as in portal.py
     from mosis.application import build
     from mosis.operations.integrity import IntegrityMonitor
     from mosis.people import account_recovery, first_administrator
@@ -170,9 +168,7 @@ def serve(config: Config) -> int:
     refuse_folder_of_front_end(config)
     lock, lease = acquired(config)
     allocator.tune()
-    sys.setswitchinterval(
-        0.001
-    )  # seconds that a read of the store waits for a thread that computes (default: 5 ms)
+    sys.setswitchinterval(0.001)  # s that a read waits for a thread that computes (default: 0.005)
     env = open_migrated(config)
     if lease is not None:
         standby.hand_over(env, lease)
@@ -211,8 +207,7 @@ def serve(config: Config) -> int:
     print(welcome(config, server.port), file=sys.stderr, flush=True)
     if (link := first_administrator.make_link(env)) is not None:
         print(SETUP.format(link=link), file=sys.stderr, flush=True)
-    gc.freeze()  # what is there now stays, and no collection looks at it
-    gc.enable()
+    allocator.started()
     server.run()
     if live is not None:
         live.stop(left())
