@@ -40,6 +40,7 @@ from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.records import dataclass
+from mosis.validation.names import one_line
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import check_lengths, check_query, read_declared, require_match
@@ -456,9 +457,8 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
 
 def somebody(env: Context) -> Caller:
     """Who sends the request, before anything is known but address and program. User-Agent is shown to
-    the owners of accounts, also in subjects of mails: as one line of printable characters."""
-    agent: str = bottle.request.get_header("User-Agent", "")
-    client = "".join(filter(str.isprintable, agent))[:200]
+    the owners of accounts, also in subjects of mails."""
+    client = one_line(bottle.request.get_header("User-Agent", ""))[:200]
     return Caller(address=address_of(env, bottle.request.environ), client=client)
 
 
