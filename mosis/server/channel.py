@@ -16,10 +16,12 @@ import select
 import socket
 import struct
 import termios
+import threading
 from collections import deque
 from time import monotonic
 from typing import Any
 
+from waitress import wasyncore
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 
@@ -50,7 +52,7 @@ SEND_DEBT_SECONDS = (
 
 
 class Channel(HTTPChannel):
-    """A connection with bounds. The loop watches a channel once for each `arm`, so that an idle one costs nothing."""
+    """A connection with bounds. The loop watches it for what it can handle, so that an idle one costs nothing."""
 
     task_class = ApplicationResponse
     error_task_class = Refusal
@@ -77,6 +79,8 @@ class Channel(HTTPChannel):
         self._reported = 0  # of unsent_bytes, to the server
         self._waited = 0.0
         super().__init__(server, sock, addr, adj, map)
+        self._lock = threading.RLock()
+        self.outbuf_lock = threading.Condition(self._lock)
         self.outbufs: deque[Any] = deque()  # bytes, memoryview, or files in waitress's wrapper
 
     # The loop's thread
@@ -84,14 +88,29 @@ class Channel(HTTPChannel):
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.add_channel."""
         super().add_channel(map)
-        self.server.watch(self._fileno, select.EPOLLIN, new=True)
+        self.server.watch(self._fileno, 0, select.EPOLLIN)
+        self._watched = int(select.EPOLLIN)
         self.server.connections.add(self)
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
         """Extends HTTPChannel.del_channel."""
-        self.server.unwatch(self._fileno)
+        self._watch(0)
         self.server.connections.remove(self)
         super().del_channel(map)
+
+    def handle(self, flags: int) -> None:
+        """Handle events. What the client does while its request runs is left to the kernel until
+        then, also that it is gone: its connection counts as long as its request does."""
+        wanted = self._wanted()
+        if not wanted:
+            with self._lock:
+                if not self._wanted():
+                    self._watch(0)
+            return
+        if not wanted & select.EPOLLIN:  # the end of the input is read when nothing runs
+            flags &= ~select.EPOLLIN
+        wasyncore.readwrite(self, flags)
+        self.arm()
 
     def readable(self) -> bool:
         """Replaces HTTPChannel.readable: nothing is read while a request runs or is unanswered."""
@@ -138,11 +157,11 @@ class Channel(HTTPChannel):
 
     def handle_write(self) -> None:
         """Replaces HTTPChannel.handle_write."""
-        if self.outbuf_lock.acquire(False):  # else a worker is sending, and calls `arm` afterwards
+        if self._lock.acquire(False):  # else a worker is sending, and calls `arm` afterwards
             try:
                 self._flush_some()
             finally:
-                self.outbuf_lock.release()
+                self._lock.release()
         if self.close_when_flushed and not self.total_outbufs_len and not self.lingers_until:
             self._end()
         if self.will_close:
@@ -152,7 +171,7 @@ class Channel(HTTPChannel):
 
     def handle_close(self) -> None:
         """Replaces HTTPChannel.handle_close."""
-        with self.outbuf_lock:
+        with self._lock:
             for waiting in self.outbufs:
                 if isinstance(waiting, ReadOnlyFileBasedBuffer):
                     waiting.close()
@@ -261,7 +280,7 @@ class Channel(HTTPChannel):
         self.sent_continue = False
         if request.answer is not None:
             task = Cached(self, request)
-            with self.outbuf_lock:
+            with self._lock:
                 self._queue(task.message())
                 self._flush_some()
             self.close_when_flushed = task.close_on_finish
@@ -286,21 +305,29 @@ class Channel(HTTPChannel):
     # Any thread
 
     def arm(self) -> None:
-        """Ask the loop to wait for the events that this channel can handle now."""
-        with self.outbuf_lock:
-            if self._fileno is not None:
-                self.server.watch(
-                    self._fileno,
-                    (select.EPOLLIN if self.readable() else 0)
-                    | (select.EPOLLOUT if self.writable() else 0),
-                )
+        """Have the loop report the events that this channel can handle now. While it can handle none,
+        which is short, it goes on as before: most responses cost no system call."""
+        if self._wanted() not in (0, self._watched):
+            with self._lock:
+                if wanted := self._wanted():
+                    self._watch(wanted)
+
+    def _wanted(self) -> int:
+        return (select.EPOLLIN if self.readable() else 0) | (
+            select.EPOLLOUT if self.writable() else 0
+        )
+
+    def _watch(self, events: int) -> None:
+        if events != self._watched and self._fileno is not None:
+            self.server.watch(self._fileno, self._watched, events)
+            self._watched = events
 
     def send_continue(self) -> None:
         """Replaces HTTPChannel.send_continue (RFC 9110, section 10.1.1)."""
         assert self.request is not None
         self.request.expect_continue = False
         self.sent_continue = True
-        with self.outbuf_lock:
+        with self._lock:
             self._queue(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._flush_some()
 
@@ -387,11 +414,11 @@ class Channel(HTTPChannel):
         except Suspended as suspended:
             self._suspend(suspended)
             return
-        with self.outbuf_lock:
+        with self._lock:
             if self.connected:
                 self._flush_some()
-        self.active_at = self.served_at = monotonic()
-        self.arm()
+            self.active_at = self.served_at = monotonic()
+            self.arm()
 
     def _suspend(self, suspended: Suspended) -> None:
         suspended.until = monotonic() + suspended.seconds
@@ -428,10 +455,11 @@ class Channel(HTTPChannel):
         size = len(data)
         if not size:
             return 0
-        with self.outbuf_lock:
-            self._flush_outbufs_below_high_watermark()
-            if not self.connected:
-                raise ClientDisconnected
+        with self._lock:
+            if self.total_outbufs_len > self.adj.outbuf_high_watermark:
+                self._flush_outbufs_below_high_watermark()
+                if not self.connected:
+                    raise ClientDisconnected
             self._queue(data)
             if self.total_outbufs_len >= SEND_BYTES:
                 self._flush_some()
@@ -440,7 +468,7 @@ class Channel(HTTPChannel):
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Replaces HTTPChannel._flush_outbufs_below_high_watermark: waits for room, WAIT_SECONDS for a whole response. Only
         further pieces of a response meet it, those of a generator: the first finds at most AHEAD_BYTES unsent."""
-        with self.outbuf_lock:
+        with self._lock:
             while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
                 left = WAIT_SECONDS - self._waited
                 if left <= 0 or self.will_close:
