@@ -9,7 +9,7 @@ GET of every test.
 
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -175,37 +175,35 @@ class Answers:
         assert cache is None or (cache == "store") == route.rule.startswith("/store/"), route.rule
 
         def answered(**arguments: Any) -> Any:
-            request, response = bottle.request, bottle.response
-            place = None
+            environ, response, place = bottle.request.environ, bottle.response, None
             if cache:
-                place = place_of(self.env, environ_path(request.environ), request.query_string)
+                query = environ.get("QUERY_STRING", "")
+                place = place_of(self.env, environ_path(environ), query)
                 cached = self.env.cache.get(place.key, place.revision, room=place.room)
                 if cached:
-                    for name, value in cached.headers:
-                        response.set_header(name, value)
-                    return _unless_known(cached.body, cached.tag)
+                    response.headers.dict.update((name, [value]) for name, value in cached.headers)
+                    return _unless_known(environ, cached.body, cached.tag)
             document = callback(**arguments)
             if isinstance(document, bottle.HTTPResponse):
                 return document
-            response.set_header("Cache-Control", cache_control)
-            if not is_public:
-                more = response.get_header("Vary")  # Accept-Encoding, where the route is compressed
-                vary = ["Authorization", "X-API-Key"] + ([more] if more else [])
-                response.set_header("Vary", ", ".join(vary))
+            fields = response.headers.dict  # under the names as Bottle writes them
+            fields["Cache-Control"] = [cache_control]
+            if not is_public:  # Accept-Encoding is there where the route is compressed
+                fields["Vary"] = [", ".join(["Authorization, X-API-Key", *fields.get("Vary", ())])]
             if document is None:
                 response.status = 204 if response.status_code == 200 else response.status_code
                 return b""
             body = document if isinstance(document, bytes) else dump(document)
-            response.content_type = "application/json"
-            if request.method not in ("GET", "HEAD"):
+            fields["Content-Type"] = ["application/json"]
+            if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
                 return body
             tag = etag(body)
-            response.set_header("ETag", tag)
+            fields["Etag"] = [tag]
             if place:
                 entry = CachedResponse.of(body, list(response.headers.items()), tag, route)
-                size = len(request.query_string) + entry.size_bytes
+                size = len(query) + entry.size_bytes
                 self.env.cache.put(place.key, place.revision, entry, size, room=place.room)
-            return _unless_known(body, tag)
+            return _unless_known(environ, body, tag)
 
         return answered
 
@@ -269,16 +267,17 @@ def final_headers(
 ) -> list[tuple[str, str]]:
     """The final headers of a response. What shared caches may store has no header about one caller
     (RFC 9111, section 3), and the response to a POST is never public."""
-    public = any(name.lower() == "cache-control" and "public" in value for name, value in headers)
-    if public and method not in ("GET", "HEAD"):
-        headers = [
-            (name, "no-store" if name.lower() == "cache-control" else value)
-            for name, value in headers
-        ]
-        public = False
+    public = False
+    for name, value in headers:
+        if name == "Cache-Control" and "public" in value:
+            public = method in ("GET", "HEAD")
+            if not public:
+                headers = [pair if pair[0] != name else (name, "no-store") for pair in headers]
     if path.startswith(CROSS_ORIGIN) and method in ("GET", "HEAD", "OPTIONS"):
         common = common + CORS + (PREFLIGHT if method == "OPTIONS" else [])
-    return headers + [each for each in common if not public or each[0] not in OF_ONE_CALLER]
+    if public:
+        common = [each for each in common if each[0] not in OF_ONE_CALLER]
+    return headers + common
 
 
 def common_headers(
@@ -314,10 +313,10 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
-def _unless_known(body: bytes, tag: str) -> bytes:
+def _unless_known(environ: Mapping[str, Any], body: bytes, tag: str) -> bytes:
     """The body, or 304 if the client has it."""
     require_tag(tag)
-    if names_tag(bottle.request.get_header("If-None-Match", ""), tag):
+    if "HTTP_IF_NONE_MATCH" in environ and names_tag(environ["HTTP_IF_NONE_MATCH"], tag):
         bottle.response.status = 304
         return b""
     return body

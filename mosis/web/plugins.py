@@ -40,7 +40,13 @@ from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.openapi_schemas import Operation
-from mosis.web.request import check_lengths, check_query, read_declared, require_match
+from mosis.web.request import (
+    check_lengths,
+    check_query,
+    read_declared,
+    read_header,
+    require_match,
+)
 from mosis.web.routing import (
     API_PREFIX,
     KNOWN_METHODS,
@@ -105,52 +111,78 @@ class Portal(bottle.Bottle):
         return add(callback) if callback else add
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Replaces Bottle.wsgi: also assigns the request id, splits the path, and records the response."""
         started = time.perf_counter()
-        for name, value in environ.items():
-            if name.startswith("HTTP_") and not value.isascii():
+        for name, value in [*environ.items()]:
+            if type(value) is str and not value.isascii() and name.startswith("HTTP_"):
                 environ[name] = _readable(value)
-        request_id = environ["mosis.request_id"] = request_id_of(
-            environ.get("HTTP_X_REQUEST_ID", "")
-        )
-        environ["mosis.prefix"] = self.prefix
+        request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
+        environ["mosis.request_id"], environ["mosis.prefix"] = request_id, self.prefix
         if self.see_host is not None:
             self.see_host(environ.get("HTTP_HOST", ""))
         if self.see_proxy is not None:
             self.see_proxy(environ)
         version, path = split_version(own_path(self.prefix, environ.get("PATH_INFO", "/")))
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = self.prefix + version, path
-        shown: dict[str, Any] = {}
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            shown["status"] = int(status[:3])
-            shown["bytes"] = next(
-                (int(value) for name, value in headers if name.lower() == "content-length"), 0
-            )
-            headers = final_headers(
-                environ["REQUEST_METHOD"],
-                environ["PATH_INFO"],
-                headers,
-                common_headers(
-                    request_id, environ.get("mosis.taken", ()), environ.get("bottle.route")
-                ),
-            )
-            return start_response(status, headers, exc_info)
-
+        status, size_bytes = 500, 0
         try:
-            answer: Iterable[bytes] = super().wsgi(environ, start)
-            return answer
+            body = self._body(environ)
+            response, route = bottle.response, environ.get("bottle.route")
+            common = common_headers(request_id, environ.get("mosis.taken", ()), route)
+            status, headers = response.status_code, _header_list(response)
+            for name, value in headers:
+                if name == "Content-Length":
+                    size_bytes = int(value)
+            headers = final_headers(
+                environ["REQUEST_METHOD"], environ["PATH_INFO"], headers, common
+            )
+            start_response(response.status_line, headers)
+            environ.pop("mosis.parked", None)
+            return body
         finally:
-            if shown or not environ.get("mosis.parked"):  # else it waits, and is run again
+            if not environ.get("mosis.parked"):  # else it waits, and is run again
                 route, caller = environ.get("bottle.route"), environ.get("mosis.caller")
-                self.record(
-                    request_id,
-                    environ.get("REQUEST_METHOD", ""),
-                    route,
-                    shown.get("status", 500),
-                    shown.get("bytes", 0),
-                    time.perf_counter() - started,
-                    caller.developer_id if caller else None,
-                )
+                took, method = time.perf_counter() - started, environ.get("REQUEST_METHOD", "")
+                account = caller.developer_id if caller else None
+                self.record(request_id, method, route, status, size_bytes, took, account)
+
+    def _body(self, environ: dict[str, Any]) -> Iterable[bytes]:
+        """The body of the response; its status and headers are then in bottle.response."""
+        out, response = self._handle(environ), bottle.response
+        if isinstance(out, bytes):
+            body: Any = [out] if out else []
+            response.headers.dict.setdefault("Content-Length", [str(len(out))])
+        else:
+            body = self._cast(out)
+        if response.status_code in (204, 304) or environ["REQUEST_METHOD"] == "HEAD":
+            if hasattr(body, "close"):
+                body.close()
+            return []
+        return body  # type: ignore[no-any-return]
+
+    def _handle(self, environ: dict[str, Any]) -> Any:
+        """Replaces Bottle._handle: finds the route and calls its plugins and handler."""
+        path = environ["PATH_INFO"]
+        if not path.isascii():
+            environ["PATH_INFO"] = path.encode("latin-1").decode("utf-8", "ignore")
+        environ["bottle.app"] = self
+        bottle.request.bind(environ)
+        bottle.response.bind()
+        try:
+            route, arguments = self.router.match(environ)
+            environ["route.handle"] = environ["bottle.route"] = route
+            environ["route.url_args"] = arguments
+            out = route.call(**arguments)
+        except bottle.HTTPResponse as response:
+            out = response
+        except MemoryError:
+            raise
+        except Exception as error:
+            trace = traceback.format_exc()
+            out = bottle.HTTPError(500, exception=error, traceback=trace)
+        if isinstance(out, bottle.HTTPResponse):
+            out.apply(bottle.response)
+        return out
 
     def record(
         self,
@@ -301,21 +333,21 @@ class Callers:
         self.env = env
 
     def apply(self, callback: Callable[..., Any], route: bottle.Route) -> Callable[..., Any]:
-        scope, limit, looks = (
-            route.config["scope"],
-            limit_of(route),
-            route.config.get("auth") != "none",
-        )
-        limited = route.config.get("limited", "")
-        wanted = inspect.signature(route.callback).parameters
+        scope, limit = route.config["scope"], limit_of(route)
+        looks, limited = route.config.get("auth") != "none", route.config.get("limited", "")
+        wanted = {"db", "caller", "env"} & inspect.signature(route.callback).parameters.keys()
 
         def called(**arguments: Any) -> Any:
-            db = self.env.db.connection()
-            caller = self._caller(db, limit, looks, scope == "public")
-            bottle.request.environ["mosis.caller"] = caller
+            environ, db = bottle.request.environ, self.env.db.connection()
+            caller = self._caller(environ, db, limit, looks, scope == "public")
+            environ["mosis.caller"] = caller
             require(caller, scope, limited)
-            known = {"db": db, "caller": caller, "env": self.env}
-            arguments |= {name: value for name, value in known.items() if name in wanted}
+            if "db" in wanted:
+                arguments["db"] = db
+            if "caller" in wanted:
+                arguments["caller"] = caller
+            if "env" in wanted:
+                arguments["env"] = self.env
             if caller.developer_id is None:
                 return callback(**arguments)
             with db.guarded(lambda db: authentication.confirm(self.env, db, caller)):
@@ -323,51 +355,50 @@ class Callers:
 
         return called
 
-    def _caller(self, db: Any, limit: str, looks: bool, public: bool) -> Caller:
+    def _caller(
+        self, environ: dict[str, Any], db: Any, limit: str, looks: bool, public: bool
+    ) -> Caller:
         """The caller (nobody, unless it `looks`). The request is counted, for the account or,
         without one, for the address.
 
         On public addresses, credentials of another scheme are ignored (a proxy with its own
         passwords forwards them), and for reads so are invalid credentials.
         """
-        nobody = Caller(
-            address=address_of(self.env, bottle.request.environ),
-            client=bottle.request.get_header("User-Agent", "")[:200],
-        )
+        address = address_of(self.env, environ)
+        client = read_header(environ, "HTTP_USER_AGENT")[:200]
+        caller = None
         try:
-            caller = self._credential_holder(db, nobody) if looks else nobody
+            if looks and (credential := _credential(environ)) is not None:
+                caller = authentication.caller_of(self.env, db, credential, address, client)
         except Denied:
-            if not public or (_is_bearer() and bottle.request.method not in ("GET", "HEAD")):
-                self.count(limit, nobody)
+            reads = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+            if not public or (_is_bearer(environ) and not reads):
+                self.count(limit, Caller(address=address, client=client))
                 raise
-            caller = nobody
+        if caller is None:
+            caller = Caller(address=address, client=client)
         self.count(limit, caller)
         return caller
-
-    def _credential_holder(self, db: Any, nobody: Caller) -> Caller:
-        credential = _credential()
-        if credential is None:
-            return nobody
-        return authentication.caller_of(self.env, db, credential, nobody.address, nobody.client)
 
     def count(self, limit: str, caller: Caller) -> None:
         """Count the request, for the account or, without one, for the address.
 
         Raises LimitReached `rate_limited`.
         """
-        memory = bottle.request.environ.get("mosis.memory", {})
+        environ = bottle.request.environ
+        memory = environ.get("mosis.memory", {})
         if limit == "none" or "until" in memory:  # it has been counted before it waited
-            bottle.request.environ["mosis.taken"] = memory.get("taken", [])
+            environ["mosis.taken"] = memory.get("taken", [])
             return
         names = (
             [("account", caller.developer_id)]
             if caller.developer_id
             else [(limit, caller.client_network)]
         )
-        if caller.developer_id and bottle.request.method not in ("GET", "HEAD"):
+        if caller.developer_id and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             names.append(("changes", caller.developer_id))
         taken = [each for name, key in names if (each := self.env.limits.take(name, key))]
-        bottle.request.environ["mosis.taken"] = memory["taken"] = taken
+        environ["mosis.taken"] = memory["taken"] = taken
 
 
 class Inputs:
@@ -393,9 +424,10 @@ class Inputs:
         def checked(**arguments: Any) -> Any:
             if tagless:
                 require_match(None)
-            check_query(operation.query)
-            if bounded:
-                check_lengths(bounded)
+            if bottle.request.environ.get("QUERY_STRING"):
+                check_query(operation.query)
+                if bounded:
+                    check_lengths(bounded)
             if reads:
                 body = read_declared(operation, further)
                 if hands_over:
@@ -513,22 +545,30 @@ def problem(error: PortalError, request_id: str) -> bottle.HTTPResponse:
     return bottle.HTTPResponse(body, status, headers)
 
 
-def _is_bearer() -> bool:
+def _is_bearer(environ: Mapping[str, Any]) -> bool:
     """Whether the request has a credential in the form of this portal."""
-    kind: str = bottle.request.get_header("Authorization", "").strip().partition(" ")[0]
-    key: str = bottle.request.get_header("X-API-Key", "").strip()
+    kind = read_header(environ, "HTTP_AUTHORIZATION").strip().partition(" ")[0]
+    key = read_header(environ, "HTTP_X_API_KEY").strip()
     return key.startswith(tokens.KEY_PREFIX) or kind.lower() == "bearer"
 
 
-def _credential() -> str | None:
+def _credential(environ: Mapping[str, Any]) -> str | None:
     """The credential of the request: a bearer token or an API key. Raises Denied if it is neither."""
-    key: str | None = bottle.request.get_header("X-API-Key")
-    header: str | None = bottle.request.get_header("Authorization")
-    if key is not None:
-        return key.strip()
-    if header is None:
+    if "HTTP_X_API_KEY" in environ:
+        return read_header(environ, "HTTP_X_API_KEY").strip()
+    if "HTTP_AUTHORIZATION" not in environ:
         return None
-    kind, _, credential = header.partition(" ")
+    kind, _, credential = read_header(environ, "HTTP_AUTHORIZATION").partition(" ")
     if kind.lower() != "bearer" or not credential.strip():
         raise Denied("invalid_token", "Send `Authorization: Bearer TOKEN`.")
     return credential.strip()
+
+
+def _header_list(response: Any) -> list[tuple[str, str]]:
+    """The headers of Bottle's response, in the form of PEP 3333."""
+    found: dict[str, list[str]] = response.headers.dict
+    if response.status_code == 200 and "Content-Type" in found and not response._cookies:
+        pairs = [(name, value) for name, values in found.items() for value in values]
+        if all(value.isascii() for _, value in pairs):
+            return pairs
+    return response.headerlist  # type: ignore[no-any-return]

@@ -142,13 +142,13 @@ class SegmentRouter(bottle.Router):  # type: ignore[misc]
         """The target and the values of its wildcards. Raise HTTPError: 404 where no rule has the
         path, 405 with `Allow` where rules have it for other methods only."""
         verb, path = environ["REQUEST_METHOD"].upper(), environ["PATH_INFO"] or "/"
-        found = list(self._root.find(path.split("/"), 1, []))
-        for method in ("PROXY", "HEAD", "GET", "ANY") if verb == "HEAD" else ("PROXY", verb, "ANY"):
-            for node, values in found:
-                if method in node.targets:
-                    target, names = node.targets[method]
-                    return target, dict(zip(names, values, strict=True))
-        if allowed := {method for node, _ in found for method in node.targets}:
+        segments = path.split("/")
+        for method in ("HEAD", "GET", "ANY") if verb == "HEAD" else (verb, "ANY"):
+            values: list[Any] = []
+            if found := self._root.target(method, segments, 1, values):
+                target, names = found
+                return target, dict(zip(names, values, strict=True))
+        if allowed := self._root.methods(segments, 1):
             raise bottle.HTTPError(405, "Method not allowed.", Allow=",".join(sorted(allowed)))
         raise bottle.HTTPError(404, "Not found: " + repr(path))
 
@@ -166,26 +166,49 @@ class _Node:
         self.to_value: Callable[[str], Any] = _integer if kind == ":int" else str
         self.takes_rest = kind == ":path"
 
-    def find(
-        self, segments: list[str], at: int, values: list[Any]
-    ) -> Iterator[tuple["_Node", list[Any]]]:
-        """The nodes that match the segments from `at` on, with the values of wildcards."""
+    def target(
+        self, method: str, segments: list[str], at: int, values: list[Any]
+    ) -> tuple[Any, list[str]] | None:
+        """The first target of this method that matches the segments from `at` on; the values of its
+        wildcards are added to `values`."""
         if at == len(segments):
-            yield self, values
-            return
+            return self.targets.get(method)
         segment = segments[at]
         if segment in self.fixed:
-            yield from self.fixed[segment].find(segments, at + 1, values)
+            found = self.fixed[segment].target(method, segments, at + 1, values)
+            if found:
+                return found
+        for child, value, after in self._open(segments, at) if self.open else ():
+            values.append(value)
+            if found := child.target(method, segments, after, values):
+                return found
+            values.pop()
+        return None
+
+    def methods(self, segments: list[str], at: int) -> set[str]:
+        """The methods of all targets that match the segments from `at` on."""
+        if at == len(segments):
+            return {*self.targets}
+        found = set()
+        if segments[at] in self.fixed:
+            found |= self.fixed[segments[at]].methods(segments, at + 1)
+        for child, _, after in self._open(segments, at):
+            found |= child.methods(segments, after)
+        return found
+
+    def _open(self, segments: list[str], at: int) -> Iterator[tuple["_Node", Any, int]]:
+        """The wildcards that match at a segment, each with its value and the segment that follows."""
+        segment = segments[at]
         for child in self.open.values():
             if child.takes_rest:
                 if rest := "/".join(segments[at:]):
-                    yield child, [*values, rest]
+                    yield child, rest, len(segments)
                 continue
             before, after = child.affixes
             value = segment.removeprefix(before).removesuffix(after)
             if value and segment == before + value + after:
                 with contextlib.suppress(ValueError):
-                    yield from child.find(segments, at + 1, [*values, child.to_value(value)])
+                    yield child, child.to_value(value), at + 1
 
 
 def _integer(text: str) -> int:
