@@ -383,6 +383,8 @@ def _fields(block: bytes) -> dict[str, str]:
                 raise _ambiguous(f"Write the header {name} with a hyphen.")
             continue
         value = match[2].strip(b" \t").decode("latin-1")
+        if not value.isascii():
+            value = readable(value)
         if name not in fields:
             fields[name] = value
         elif name in _ONCE:
@@ -401,6 +403,12 @@ def _fields(block: bytes) -> dict[str, str]:
 
 
 _remembered_fields = lru_cache(1024)(_fields)
+
+
+def readable(value: str) -> str:
+    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
+    for: other bytes become U+FFFD, and are refused or not found later."""
+    return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
 def _ambiguous(detail: str) -> Malformed:

@@ -38,6 +38,7 @@ from mosis.errors import Denied, LimitReached, PortalError
 from mosis.ids import request_id_of
 from mosis.metrics import MetricsRegistry
 from mosis.people import authentication
+from mosis.server.request import readable
 from mosis.web.answers import common_headers, final_headers
 from mosis.web.openapi_schemas import Operation
 from mosis.web.request import (
@@ -113,9 +114,10 @@ class Portal(bottle.Bottle):
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Replaces Bottle.wsgi: also assigns the request id, splits the path, and records the response."""
         started = time.perf_counter()
-        for name, value in [*environ.items()]:
-            if type(value) is str and not value.isascii() and name.startswith("HTTP_"):
-                environ[name] = _readable(value)
+        if "mosis.park" not in environ:  # from another server than the portal's
+            for name in [*environ]:
+                if name.startswith("HTTP_"):
+                    environ[name] = readable(environ[name])
         request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
         environ["mosis.request_id"], environ["mosis.prefix"] = request_id, self.prefix
         if self.see_host is not None:
@@ -476,12 +478,6 @@ def address_of(env: Context, environ: Mapping[str, Any]) -> str:
         environ.get("REMOTE_ADDR", ""),
         environ.get("HTTP_X_FORWARDED_FOR", ""),
     )
-
-
-def _readable(value: str) -> str:
-    """A header's value (PEP 3333: bytes as Latin-1) as valid UTF-8, which is what Bottle takes it
-    for: other bytes become U+FFFD, and are refused or not found later."""
-    return value.encode("latin-1").decode("utf-8", "replace").encode().decode("latin-1")
 
 
 def require(caller: Caller, scope: str, limited: str = "") -> None:
